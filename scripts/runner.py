@@ -1,0 +1,152 @@
+"""Check everything: set up what that needs, run the stages in order, exit with 0 only if all passed.
+
+scripts/test                      every stage
+scripts/test fast                 static checks and the quick tests, in under a minute
+scripts/test check                static checks alone
+scripts/test mypy layers          just these stages
+scripts/test tests -- -k paths    what follows -- goes to pytest
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from environment import ROOT, clean_environ, ensure_redis_server, ensure_venv
+from stages import GROUPS, Command, Stage, all_stages
+
+__all__ = ["main"]
+
+# A stage that takes this long hangs: a whole run is meant to take less.
+STAGE_SECONDS = 20 * 60
+# An interrupted pytest stops its servers before it goes.
+FAREWELL_SECONDS = 30
+
+
+@dataclass
+class Outcome:
+    """How a stage ended. The counts are pytest's, and 0 for a stage that runs no tests."""
+
+    stage: Stage
+    ok: bool
+    seconds: float
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def verdict(self) -> str:
+        return "passed" if self.ok else "FAILED"
+
+
+def main() -> int:
+    try:
+        return check(sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+def check(arguments: list[str]) -> int:
+    own, pytest_arguments = split(arguments)
+    asked = parse(own)
+    python = ensure_venv(("console", "dev", "verify"))
+    stages = all_stages(ROOT, python, quick="fast" in asked, pytest_arguments=pytest_arguments)
+    names = chosen(asked, stages, pytest_arguments)
+    lacking = ensure_redis_server() if "tests" in names else None
+    outcomes = [run(stage, lacking) for name, stage in stages.items() if name in names]
+    return close(outcomes, lacking)
+
+
+def split(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Our own arguments, and those after `--`, which are pytest's."""
+    if "--" not in arguments:
+        return arguments, ()
+    at = arguments.index("--")
+    return arguments[:at], tuple(arguments[at + 1 :])
+
+
+def parse(arguments: list[str]) -> list[str]:
+    known = [*all_stages(ROOT, Path(sys.executable)), *GROUPS]
+    parser = argparse.ArgumentParser(
+        prog="scripts/test",
+        description=__doc__,
+        epilog=f"stages and groups of stages: {', '.join(known)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage or a group of stages")
+    asked: list[str] = parser.parse_args(arguments).stages
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        parser.error(f"no stage is called {', '.join(unknown)}: there are {', '.join(known)}")
+    return asked
+
+
+def chosen(asked: list[str], stages: dict[str, Stage], pytest_arguments: tuple[str, ...]) -> set[str]:
+    if not asked:
+        return {"tests"} if pytest_arguments else set(stages)
+    return {name for word in asked for name in GROUPS.get(word, (word,))}
+
+
+def run(stage: Stage, lacking: str | None) -> Outcome:
+    print(f"\n=== {stage.name}: {stage.promise} ===", flush=True)
+    if lacking and stage.name == "tests":
+        print(lacking, flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        more = (f"--junitxml={report}",) if stage.runs_pytest else ()
+        codes = [call(command, more) for command in stage.commands]
+        ok = not any(codes)
+        counted = counts(report, ok) if stage.runs_pytest else (0, 0, 0)
+    outcome = Outcome(stage, ok, time.monotonic() - started, *counted)
+    print(f"--- {stage.name} {outcome.verdict} after {outcome.seconds:.1f} s", flush=True)
+    return outcome
+
+
+def call(command: Command, more: tuple[str, ...]) -> int:
+    line = (*command.line, *more)
+    process = subprocess.Popen(line, cwd=ROOT, env=clean_environ(**command.environ), stdin=subprocess.DEVNULL)
+    try:
+        return process.wait(STAGE_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"stopped, because it did not end within {STAGE_SECONDS} s: {' '.join(line)}", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        # The terminal has sent the same signal to the child.
+        process.wait(FAREWELL_SECONDS)
+        raise
+    finally:
+        process.kill()
+
+
+def counts(report: Path, ok: bool) -> tuple[int, int, int]:
+    """Passed, failed and skipped tests; a pytest that failed in another way counts as one that failed."""
+    if not report.exists():
+        return (0, 1, 0)
+    suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
+    total, failures, errors, skipped = (
+        sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    failed = failures + errors
+    return (max(0, total - failed - skipped), failed if ok or failed else 1, skipped)
+
+
+def close(outcomes: list[Outcome], lacking: str | None) -> int:
+    print("\n=== summary ===")
+    for outcome in outcomes:
+        print(f"{outcome.stage.name:<10} {outcome.verdict} {outcome.seconds:7.1f} s")
+    print(f"{'together':<17} {sum(outcome.seconds for outcome in outcomes):7.1f} s")
+    if lacking:
+        print(f"\n{lacking}")
+    if any(outcome.stage.runs_pytest for outcome in outcomes):
+        passed = sum(outcome.passed for outcome in outcomes)
+        failed = sum(outcome.failed for outcome in outcomes)
+        skipped = sum(outcome.skipped for outcome in outcomes)
+        print(f"\ntests: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 0 if all(outcome.ok for outcome in outcomes) else 1

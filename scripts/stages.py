@@ -1,0 +1,98 @@
+"""The stages of `scripts/test`: what each one promises, and the commands that check it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tree import ROOMS
+
+__all__ = ["GROUPS", "Command", "Stage", "all_stages"]
+
+#: Several stages under one name.
+GROUPS = {
+    "check": ("format", "lint", "mypy", "layers", "security"),
+    "fast": ("format", "lint", "mypy", "layers", "security", "doctests", "tests"),
+    "types": ("mypy", "pyright"),
+}
+
+TYPING = "scripts/typing"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, run from the project's root, and what it adds to the environment."""
+
+    line: tuple[str, ...]
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the closing table. It passes when all its commands exit with 0."""
+
+    name: str
+    promise: str
+    commands: tuple[Command, ...]
+    runs_pytest: bool = False
+
+
+def all_stages(
+    root: Path, python: Path, *, quick: bool = False, pytest_arguments: tuple[str, ...] = ()
+) -> dict[str, Stage]:
+    """Every stage by name, in the order of a full run.
+
+    `python` is the one the tools are installed for. `quick` leaves out the tests marked slow. The pytest
+    arguments go to each stage that runs pytest.
+    """
+
+    def tool(*arguments: str) -> Command:
+        # -P: otherwise `python -m` puts the root on sys.path, and `import events` works, but only here.
+        return Command((str(python), "-P", "-m", *arguments))
+
+    def script(name: str) -> Command:
+        return Command((str(python), f"scripts/{name}"))
+
+    def pytest(name: str, promise: str, *arguments: str) -> Stage:
+        command = tool("pytest", "--timeout=120", *arguments, *pytest_arguments)
+        return Stage(name, promise, (command,), runs_pytest=True)
+
+    elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
+    picked = ("-m", "not slow") if quick else ("--durations=10",)
+    stages = (
+        Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),
+        Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),
+        Stage("mypy", "the rooms are strictly typed, the rest is sound", _mypy(root, tool)),
+        Stage("pyright", "a second checker agrees", (tool("pyright", "--pythonpath", str(python)),)),
+        Stage("layers", "imports between the rooms go one way", (_layers(python),)),
+        Stage("security", "the rooms execute no data and silence no checker", (script("forbidden.py"),)),
+        pytest("doctests", "the examples in docstrings are true", "tests/test_doctests.py"),
+        pytest("tests", "what is promised holds", *elsewhere, *picked),
+        pytest("docs", "what README and docs show works as shown", "tests/docs"),
+        Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),)),
+    )
+    return {stage.name: stage for stage in stages}
+
+
+def _layers(python: Path) -> Command:
+    # The links show the rooms to import-linter, not the installation: it then reads this tree and no other.
+    line = (str(python.with_name("lint-imports")), "--no-cache", "--no-logo")
+    return Command(line, {"PYTHONPATH": TYPING})
+
+
+def _mypy(root: Path, tool: Callable[..., Command]) -> tuple[Command, ...]:
+    strict = tool("mypy", *(word for room in ROOMS for word in ("-p", f"duramen.{room}")))
+    folders = [name for name in ("tests", "scripts", "examples") if any((root / name).rglob("*.py"))]
+    loose = tool(
+        "mypy",
+        "--config-file=",
+        "--python-version=3.11",
+        "--explicit-package-bases",
+        "--check-untyped-defs",
+        "--follow-imports=silent",
+        "--cache-dir=.mypy_cache/loose",
+        "--exclude=^scripts/typing/",
+        *folders,
+    )
+    return (strict, Command(loose.line, {"MYPYPATH": f"{TYPING}:scripts:tests"}))

@@ -1,0 +1,70 @@
+"""For all tests: how hard hypothesis looks, no foreign server, and a last look at what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from leftovers import processes_left, threads_left
+from servers import redis_server, valkey_server
+
+# No deadlines: a slow machine is no defect. `ci` draws the same examples in each run, so that a red run is
+# about the change that caused it; `default` draws new ones; `thorough` is for a change to what has laws.
+# Choose with `--hypothesis-profile=thorough`.
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=100,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# What was told to stop at the end of the last test gets this long.
+_GRACE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail after the last test if a thread of the library or a program that a test started is still there.
+
+    It is the first fixture of the session and so the last to go: the servers of other fixtures have stopped.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    yield
+    threads = threads_left(_GRACE_SECONDS)
+    processes = processes_left(folder, _GRACE_SECONDS)
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    if threads or processes:
+        pytest.fail(f"left behind by a test: threads {threads}, processes {processes}", pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_elses_server() -> Iterator[None]:
+    """No test may reach the server that the user of this machine works with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DURAMEN_URL", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A Valkey for all tests of the session that keep to a namespace of their own; nobody flushes it."""
+    with valkey_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis, as `valkey_url`. Fails, and does not skip, where there is no `redis-server`."""
+    with redis_server() as server:
+        yield server.url

@@ -1,0 +1,46 @@
+"""What README and docs show is run as it stands there, and their links lead somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docs.checks import broken_links, complaints
+from docs.pages import ROOT, Block, blocks, pages
+from docs.running import run_console, run_python
+
+PAGES = [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in pages()]
+
+
+def to_run(page: Path, language: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language == language and block.skip is None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_blocks_of_a_page_run_in_order_without_a_warning(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    assert run_python(to_run(page, "python"), folder) == len(to_run(page, "python"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_duramen_commands_of_a_page_end_well(page: Path, tmp_path: Path) -> None:
+    for block in to_run(page, "console"):
+        run_console(block, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_shows_no_block_that_is_silently_left_out(page: Path) -> None:
+    assert complaints(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_readme_is_among_the_pages() -> None:
+    assert ROOT / "README.md" in pages()

@@ -1,0 +1,162 @@
+"""The static stages of `scripts/test` see what they are there for: faults planted in a copy are found.
+
+A checker that is configured wrongly tends to report no error at all, and nobody notices.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import Outcome, close, counts
+from stages import GROUPS, Command, Stage, all_stages
+from tree import copy_project
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_FUTURE = "from __future__ import annotations\n\n"
+
+# For each stage the files to plant, their text, and a pattern for the line that must complain.
+FAULTS = {
+    "format": {
+        "events/planted.py": ("x = {  'a' :1}\n", r"events/planted"),
+        "tests/planted.py": ("x = {  'a' :1}\n", r"tests/planted"),
+    },
+    "lint": {
+        "projections/planted.py": ("import os\n", r"projections/planted"),
+        "actors/planted.py": ("def public():\n    return eval('1')\n", r"actors/planted"),
+    },
+    "mypy": {
+        "actors/planted.py": (_FUTURE + "def untyped(x):\n    return x\n", r"actors/planted.*no-untyped-def"),
+        "events/planted.py": (_FUTURE + "x: int = 'text'\n", r"events/planted.*assignment"),
+        "projections/planted.py": (
+            _FUTURE + "from duramen.events.errors import Missing\n",
+            r"projections/planted.*attr-defined",
+        ),
+        "tests/planted.py": ("from duramen.events.errors import Missing\n", r"tests/planted.*attr-defined"),
+        "scripts/wrong.py": ("x: int = 'text'\n", r"scripts/wrong.*assignment"),
+    },
+    "pyright": {
+        "events/planted.py": (
+            _FUTURE + "x: int = 'text'\n",
+            r"events/planted.*Type .*\n?.*reportAssignmentType",
+        ),
+        "actors/planted.py": (
+            _FUTURE + "from duramen.events.errors import Missing\n",
+            r"actors/planted.*Missing",
+        ),
+    },
+    "layers": {
+        "events/planted.py": ("import duramen.actors\n", r"duramen.events.planted -> duramen.actors"),
+        "events/relative.py": (
+            "from ..projections import x\n",
+            r"duramen.events.relative -> duramen.projections",
+        ),
+        "projections/planted.py": (
+            "from duramen.actors import x\n",
+            r"duramen.projections.planted -> duramen.actors",
+        ),
+    },
+    "security": {
+        "events/planted.py": ("import pickle\n", r"events/planted.py:1"),
+        "events/silenced.py": ("x = 1  # type: ignore\n", r"events/silenced.py:1"),
+        "actors/planted.py": ("f = eval\n", r"actors/planted.py:1"),
+        "projections/planted.py": ("x = 1\n# TODO: later\n", r"projections/planted.py:2"),
+        "events/lua/planted.lua": ("return loadstring(ARGV[1])()\n", r"planted.lua:1"),
+    },
+}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return copy_project(ROOT, tmp_path / "copy")
+
+
+def said(name: str, root: Path) -> tuple[bool, str]:
+    """Run a stage in another tree: whether it passed, and all that it said."""
+    stage = all_stages(root, Path(sys.executable))[name]
+    ended = [_call(command, root) for command in stage.commands]
+    return all(done.returncode == 0 for done in ended), "".join(done.stdout for done in ended)
+
+
+def _call(command: Command, root: Path) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, **command.environ}
+    return subprocess.run(
+        command.line, cwd=root, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", FAULTS)
+def test_planted_faults_are_found(copy: Path, stage: str) -> None:
+    for path, (text, _) in FAULTS[stage].items():
+        (copy / path).write_text(text)
+    passed, message = said(stage, copy)
+    assert not passed
+    assert [pattern for _, pattern in FAULTS[stage].values() if not re.search(pattern, message)] == []
+
+
+def test_imports_to_the_right_are_allowed(copy: Path) -> None:
+    (copy / "actors" / "planted.py").write_text("import duramen.events\nimport duramen.projections\n")
+    (copy / "projections" / "planted.py").write_text("from duramen.events import errors\n")
+    passed, message = said("layers", copy)
+    assert passed, message
+
+
+def test_words_that_only_look_dangerous_are_allowed(copy: Path) -> None:
+    harmless = 'import re\n\nre.compile("no pickle")\nredis.eval("return 1")\n'
+    (copy / "events" / "planted.py").write_text(harmless)
+    passed, message = said("security", copy)
+    assert passed, message
+
+
+def test_a_copy_holds_the_links_and_none_of_what_tools_leave(copy: Path) -> None:
+    assert (copy / "scripts" / "typing" / "duramen" / "events").is_symlink()
+    assert not any((copy / name).exists() for name in (".git", ".venv", "duramen.egg-info", ".mypy_cache"))
+
+
+def test_groups_name_stages() -> None:
+    known = all_stages(ROOT, Path(sys.executable))
+    assert {name for group in GROUPS.values() for name in group} <= known.keys()
+
+
+def test_one_failed_stage_fails_the_run_and_the_counts_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage("tests", "", (), runs_pytest=True)
+    good = Outcome(stage, True, 1.0, passed=3)
+    bad = Outcome(stage, False, 1.0, passed=1, failed=2)
+    assert close([good, good], None) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "tests: 6 passed, 0 failed"
+    assert close([good, bad], "LACKING: something") == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "tests: 4 passed, 2 failed"
+    assert "LACKING: something" in printed
+
+
+@pytest.mark.parametrize(
+    ("report", "ok", "expected"),
+    [
+        (
+            '<testsuites><testsuite tests="5" failures="1" errors="1" skipped="1"/></testsuites>',
+            False,
+            (2, 2, 1),
+        ),
+        (
+            '<testsuites><testsuite tests="0" failures="0" errors="0" skipped="0"/></testsuites>',
+            False,
+            (0, 1, 0),
+        ),
+        (None, False, (0, 1, 0)),
+    ],
+)
+def test_a_pytest_that_failed_never_counts_as_no_failure(
+    tmp_path: Path, report: str | None, ok: bool, expected: tuple[int, int, int]
+) -> None:
+    path = tmp_path / "report.xml"
+    if report is not None:
+        path.write_text(report)
+    assert counts(path, ok) == expected
