@@ -1,0 +1,91 @@
+"""How a batch goes to `append.lua` and how its answers come back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from .keys import Keys
+from .limits import Limits
+from .log import Answer, Append, Claim, Head, Status
+from .model import Granularity
+from .script import Script
+
+__all__ = ["AppendFormat", "answers_of", "claim_of", "head_of", "pack_wire"]
+
+_COMMITTED = Answer(Status.COMMITTED)
+
+
+def pack_wire(value: Any) -> bytes:
+    """For the server's Lua: its cmsgpack does not know msgpack's binary type, so bytes go as raw strings."""
+    return msgpack.packb(value, use_bin_type=False)
+
+
+class AppendFormat:
+    """Makes the calls of `append.lua` for one namespace."""
+
+    def __init__(self, keys: Keys, limits: Limits, publish: bytes = b"PUBLISH") -> None:
+        self._keys = keys
+        self._publish = publish
+        self._limit = b"%d" % limits.notice_bytes
+        self._fixed: dict[int, tuple[list[str], list[bytes]]] = {}
+        self.script = Script("append")
+
+    def call(self, partition: int, batch: Sequence[Append]) -> bytes:
+        """The bytes of one call."""
+        fixed = self._fixed.get(partition)
+        if fixed is None:
+            fixed = self._fixed[partition] = self._of_partition(partition)
+        keys = [*fixed[0], *[append.log_key for append in batch]]
+        rows: list[list[Any]] = []
+        for a in batch:
+            puts: list[tuple[bytes, int]] = []
+            for put in a.puts:
+                keys.append(put.key)
+                puts.append((put.value, put.ttl_ms))
+            rows.append(
+                [
+                    a.agent,
+                    a.expected,
+                    a.previous,
+                    a.fence,
+                    a.items,
+                    a.levels,
+                    a.updated_at,
+                    a.create,
+                    a.entry or False,
+                    puts,
+                ]
+            )
+        return self.script.call(keys, [pack_wire(rows), *fixed[1]])
+
+    def _of_partition(self, partition: int) -> tuple[list[str], list[bytes]]:
+        k = self._keys
+        keys = [k.heads(partition), k.directory(partition), k.feed(partition), k.marks(partition)]
+        channels = [k.channel(partition, level).encode() for level in Granularity]
+        return keys, [self._publish, self._limit, *channels]
+
+
+def answers_of(reply: bytes) -> tuple[list[Answer], int]:
+    """Answers in the order of the batch, and how many notices could not be published."""
+    rows, lost = msgpack.unpackb(reply, raw=True)
+    return [
+        _COMMITTED if row == 0 else Answer(Status(row[0]), row[1], row[2].decode(), int(row[3])) for row in rows
+    ], lost
+
+
+def head_of(stored: bytes) -> Head:
+    """A head as it stands in `heads`."""
+    return _head(msgpack.unpackb(stored, raw=True))
+
+
+def claim_of(row: list[Any]) -> Claim:
+    """A head as `claim.lua` answers it."""
+    return Claim(_head(row), int(row[6]))
+
+
+def _head(row: list[Any]) -> Head:
+    seq, base, digest, fence, claimed_at, updated_at = row[:6]
+    return Head(int(seq), int(base), digest, fence.decode(), int(claimed_at), int(updated_at))

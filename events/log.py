@@ -1,0 +1,256 @@
+"""The log, as the rest of the library sees it; `RedisLog` and `MemoryLog` are its two implementations.
+
+The unit of commit is a batch: one append each for many agents of one partition. Each append is checked and
+answered on its own; each is in the log whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+from attrs import define, frozen
+
+from .errors import DuramenError
+from .model import Granularity
+
+__all__ = [
+    "Answer",
+    "Append",
+    "Claim",
+    "Entry",
+    "EventLog",
+    "FeedEntry",
+    "Head",
+    "LogWriter",
+    "Notice",
+    "Page",
+    "Put",
+    "Status",
+]
+
+
+class Status(IntEnum):
+    """What the log says to one append of a batch. The numbers are those of `append.lua`."""
+
+    COMMITTED = 0
+    DUPLICATE = 1
+    """The same bytes were committed before, by this same append: its reply was lost."""
+    FENCED = 2
+    """Another process has claimed the agent."""
+    CONFLICT = 3
+    """The log has events that the writer did not know of, though the fence is the writer's."""
+    BEHIND = 4
+    """The log lacks events that were acknowledged. Never append them again from memory."""
+    GONE = 5
+    """The log does not know the agent, and the append was not one that creates it."""
+    CORRUPT = 6
+    """Head and list do not fit together, or the last digest is another."""
+    EXISTS = 7
+    """The append would create the agent, but it exists."""
+
+
+@frozen
+class Put:
+    """A snapshot or checkpoint to be written together with an append; `ttl_ms` 0 means for ever."""
+
+    key: str
+    value: bytes
+    ttl_ms: int = 0
+
+
+@define(eq=False)
+class Append:
+    """One agent's part of a batch. With no items it only asks whether fence and position still hold."""
+
+    agent: str
+    log_key: str
+    expected: int
+    """The seq the log must be at."""
+    previous: bytes
+    """The digest the log must be at."""
+    fence: str
+    items: list[bytes]
+    """Digest and body of each event, as stored."""
+    levels: bytes
+    """The granularity of each item, a byte each."""
+    updated_at: int = 0
+    """Time of the last event in µs."""
+    create: bool = False
+    """The agent must not exist: this is its first append."""
+    entry: bytes | None = None
+    """The agent's new line in the directory, where its lifecycle changed."""
+    puts: tuple[Put, ...] = ()
+    size: int = 0
+    """Bytes of all items and puts."""
+
+
+@frozen
+class Answer:
+    """What the log says to one append. `head` and `fence` are the log's; `claimed_at` is the claimer's clock, in µs."""
+
+    status: Status
+    head: int = 0
+    fence: str = ""
+    claimed_at: int = 0
+
+
+@frozen
+class Head:
+    """Where an agent's log stands. `base` is how many events were trimmed: the first that is left is `base + 1`."""
+
+    seq: int
+    base: int
+    digest: bytes
+    fence: str
+    claimed_at: int
+    updated_at: int
+
+
+@frozen
+class Claim:
+    """The head after a claim, now under the claimer's fence, and how many events the list really holds."""
+
+    head: Head
+    length: int
+
+
+@frozen
+class Page:
+    """Consecutive events of one agent's log as stored, from `first_seq` on, with the head at that moment."""
+
+    head: Head
+    first_seq: int
+    items: list[bytes]
+
+
+@frozen
+class Entry:
+    """An agent's line in the directory: its head, and status, type and session as of its last lifecycle event."""
+
+    agent: str
+    head: Head
+    status: str
+    agent_type: str | None
+    session_id: str | None
+
+
+@frozen
+class FeedEntry:
+    """One append in the partition's commit order. `levels` has bit `1 << level` for each granularity in it."""
+
+    agent: str
+    first_seq: int
+    count: int
+    levels: int
+
+
+@frozen
+class Notice:
+    """A message of a partition's channel: a hint to read the log, with the events themselves unless they were too many.
+
+    `previous` and `position` are feed positions: of the last append before, and of the last in this batch, that has
+    events of this level. A reader that did not stand at `previous` has missed something.
+    """
+
+    partition: int
+    level: Granularity
+    previous: int
+    position: int
+    events: list[tuple[str, int, bytes]] | None
+
+
+class LogWriter(Protocol):
+    """Sends batches and collects their answers, several under way at a time. Used by one thread at a time."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches wait for their answers."""
+        ...
+
+    def send(self, partition: int, batch: Sequence[Append]) -> None:
+        """Start a batch. Never blocks for its answer, never raises for a lost server: `receive` tells."""
+        ...
+
+    def receive(self, timeout: float | None) -> list[tuple[Sequence[Append], list[Answer] | DuramenError]]:
+        """Batches that are answered, in any order; waits for one, at most `timeout` seconds or until `wake`.
+
+        An error in place of answers means that nothing of the batch is known to be written (`Unavailable`,
+        `NotPermitted`), that it may be (`OutcomeUnknown`), or that it is, at a lower durability (`Unconfirmed`).
+        """
+        ...
+
+    def wake(self) -> None:
+        """End a `receive` that waits. Callable from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; batches under way stay unanswered."""
+        ...
+
+
+class EventLog(Protocol):
+    """Storage of events, snapshots and checkpoints. Every method blocks, is thread-safe, and raises typed errors."""
+
+    @property
+    def identity(self) -> str:
+        """Identifies this log for ever; a restored or replaced database has another."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions, fixed when the namespace was made."""
+        ...
+
+    @property
+    def durability(self) -> str:
+        """What an answered append has reached: `memory`, `fsync` or `replicas:n`."""
+        ...
+
+    def partition_of(self, agent: str) -> int: ...
+
+    def log_key(self, agent: str) -> str: ...
+
+    def snapshot_key(self, agent: str) -> str: ...
+
+    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str: ...
+
+    def writer(self) -> LogWriter:
+        """A new writer with a connection of its own."""
+        ...
+
+    def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
+        """Send one batch and wait for its answers."""
+        ...
+
+    def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
+        """Take agents over under new fences `epoch:owner`; None for those that do not exist. `now` is in µs."""
+        ...
+
+    def head(self, agent: str) -> Head | None:
+        """Where an agent's log stands; None if there is none."""
+        ...
+
+    def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
+        """At most `limit` events from `from_seq` on, fewer where a page would grow too large; None: no such agent.
+
+        Raises Trimmed if `from_seq` lies before the first event that is left.
+        """
+        ...
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Snapshots or checkpoints by key."""
+        ...
+
+    def exists(self, keys: Sequence[str]) -> list[bool]: ...
+
+    def directory(self) -> Iterator[Entry]:
+        """All agents, in no order; those that change meanwhile come with their state before or after."""
+        ...
+
+    def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
+        """Appends after feed position `position` (0: from the start)."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,42 @@
+"""Logging: structlog on top of the standard library's, so that a program decides what it sees."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Final, cast
+
+import structlog
+from structlog.typing import EventDict
+
+__all__ = ["get_logger", "redact"]
+
+_SECRET: Final = re.compile(r"password|passwd|token|secret|authorization|credential|api[_-]?key", re.IGNORECASE)
+
+
+def redact(logger: object, method: str, event: EventDict) -> EventDict:
+    """A structlog processor: values under names that smell of secrets are not shown."""
+    for name in event:
+        if _SECRET.search(name):
+            event[name] = "[redacted]"
+    return event
+
+
+def get_logger(name: str, **bound: Any) -> structlog.stdlib.BoundLogger:
+    """A logger of the standard library's tree `duramen`, with structlog's bound fields.
+
+    Silent below WARNING unless the program sets a level. Fields are facts about events (agent, seq, session id,
+    type, bytes, digest), never their payloads.
+    """
+    wrapped = structlog.wrap_logger(
+        logging.getLogger(f"duramen.{name}"),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            redact,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return cast("structlog.stdlib.BoundLogger", wrapped.bind(**bound) if bound else wrapped)

@@ -1,0 +1,74 @@
+"""What happened, in types: events before and after they are stored, and what a committed command returns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from attrs import frozen
+
+__all__ = ["Event", "Granularity", "NewEvent", "Receipt"]
+
+
+class Granularity(IntEnum):
+    """How much is logged and delivered; each level includes those before it."""
+
+    LIFECYCLE = 1
+    STATE = 2
+    ACTIVITY = 3
+    TRACE = 4
+
+
+@frozen
+class NewEvent:
+    """An event that is not stored yet: a wish.
+
+    `data` is plain data with text keys, `granularity` a Granularity's value.
+    """
+
+    type: str
+    data: dict[str, Any]
+    version: int = 1
+    granularity: int = 2
+    metadata: dict[str, Any] | None = None
+
+
+@frozen
+class Event:
+    """An event as the log has it: a fact.
+
+    `agent` is the agent path as text, `seq` the position in its log (1, 2, 3 …), `time` the writer's clock, aware,
+    in UTC: it need not grow from event to event. `data` is plain data of the newest version that is registered
+    here; do not change it. `digest` is 16 bytes over all events up to this one.
+    """
+
+    agent: str
+    seq: int
+    time: datetime
+    type: str
+    version: int
+    data: dict[str, Any]
+    session_id: str | None
+    command_id: str | None
+    causation_id: str | None
+    correlation_id: str | None
+    granularity: Granularity
+    metadata: dict[str, Any] | None
+    digest: bytes
+
+
+@frozen
+class Receipt:
+    """What an acknowledged mutation returns.
+
+    Its events are `first_seq` to `seq` (last) of the agent's log, and `digest` is that of the last one. A command
+    that had nothing to log (a record under the agent's granularity) has `first_seq == seq + 1`.
+    `durability` is what was reached when it returned: `memory`, `fsync` or `replicas:n`.
+    """
+
+    agent: str
+    first_seq: int
+    seq: int
+    digest: bytes
+    durability: str

@@ -1,0 +1,249 @@
+"""Batches on their way to the server: several under way on one connection, sent again until their outcome is known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event
+from time import monotonic
+from typing import Any, Final, Protocol, cast
+
+from attrs import define
+
+from .append_format import AppendFormat, answers_of
+from .durability import Durability
+from .errors import DuramenError, Unconfirmed
+from .log import Answer, Append
+from .logs import get_logger
+from .redis_errors import Retry, classify, translate
+from .script import bulk
+from .wire import LOST, Waker, Wire
+
+__all__ = ["Reconnect", "RedisWriter"]
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+
+Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
+
+
+class Reconnect(Protocol):
+    """Opens connections. Raises one of `LOST` when the server does not answer."""
+
+    def __call__(self) -> Wire: ...
+
+
+@define(eq=False)
+class _Flight:
+    """A batch under way. `extra` replies (of SCRIPT LOAD) come before its own."""
+
+    batch: Sequence[Append]
+    call: bytes
+    give_up_at: float
+    extra: int = 0
+
+
+class RedisWriter:
+    """The writing side of `RedisLog`.
+
+    The same bytes may reach the server any number of times: the digest of an append's last event is its identity,
+    and the script answers `duplicate` to all but the first. So a batch whose reply was lost or late is sent again
+    until it is answered, or until `give_up` seconds have passed: then its outcome is unknown.
+    """
+
+    def __init__(
+        self,
+        connect: Reconnect,
+        form: AppendFormat,
+        durability: Durability,
+        *,
+        reply_timeout: float,
+        give_up: float,
+        on_lost_notices: Callable[[int], None],
+    ) -> None:
+        self._connect = connect
+        self._form = form
+        self._wait = _wait_command(durability, int(reply_timeout * 500))
+        self._wanted = durability.replicas or 1
+        self._reply_timeout = reply_timeout
+        self._give_up = give_up
+        self._on_lost_notices = on_lost_notices
+        self._flights: deque[_Flight] = deque()
+        self._wire: Wire | None = None
+        self._waker = Waker()
+        self._closing = Event()
+        self._log = get_logger("log")
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    @property
+    def connected(self) -> bool:
+        return self._wire is not None
+
+    def wake(self) -> None:
+        self._waker.set()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._waker.set()
+        self._drop_wire()
+        self._waker.close()
+
+    def send(self, partition: int, batch: Sequence[Append]) -> None:
+        flight = _Flight(batch, self._form.call(partition, batch), monotonic() + self._give_up)
+        self._flights.append(flight)
+        if len(self._flights) == 1 and self._wire is None:
+            return  # `receive` connects, and sends what is under way
+        self._transmit([flight])
+
+    def receive(self, timeout: float | None) -> list[Outcome]:
+        if not self._flights:
+            return []
+        if self._wire is None and not self._reconnect():
+            return self._expired()
+        wire = self._wire
+        assert wire is not None
+        done: list[Outcome] = []
+        try:
+            if not wire.buffered():
+                patience = self._reply_timeout if timeout is None else min(timeout, self._reply_timeout)
+                if not wire.wait(patience, self._waker):
+                    self._waker.clear()
+                    self._check_patience()
+                    return done
+                self._waker.clear()
+            while True:
+                outcome = self._read_one(wire)
+                if outcome is not None:
+                    done.append(outcome)
+                if not self._flights or not wire.buffered():
+                    return done
+        except LOST as error:
+            self._lost(error)
+            return done
+
+    # -- one reply ---------------------------------------------------------------------------------------------
+
+    def _read_one(self, wire: Wire) -> Outcome | None:
+        """Read all that belongs to the oldest flight. Raises one of LOST; None if it was sent again."""
+        flight = self._flights[0]
+        self._answered_at = monotonic()
+        for _ in range(flight.extra):
+            self._reply(wire)
+        flight.extra = 0
+        reply = self._reply(wire)
+        confirmed = self._reply(wire) if self._wait else None
+        self._flights.popleft()
+        if isinstance(reply, Exception):
+            return self._refused(flight, reply)
+        answers, lost = answers_of(reply)
+        if lost:
+            self._on_lost_notices(lost)
+        problem = self._unconfirmed(confirmed)
+        return flight.batch, answers if problem is None else problem
+
+    def _reply(self, wire: Wire) -> Any:
+        """A reply, or the error that the server answered. Raises one of LOST when the connection is gone."""
+        try:
+            return wire.read()
+        except Exception as error:
+            if classify(error) is Retry.AMBIGUOUS:
+                raise
+            return error
+
+    def _refused(self, flight: _Flight, error: Exception) -> Outcome | None:
+        if classify(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
+            return flight.batch, translate(error, "append")
+        pause = 0.0 if "NOSCRIPT" in str(error) or type(error).__name__ == "NoScriptError" else _FIRST_PAUSE
+        self._closing.wait(pause)
+        flight.extra = 1
+        self._flights.append(flight)
+        self._transmit([flight])
+        return None
+
+    def _unconfirmed(self, reached: Any) -> DuramenError | None:
+        if reached is None:
+            return None
+        count: Any = reached
+        if type(reached) is list:  # WAITAOF answers for the server itself, then for its replicas
+            count = cast("list[Any]", reached)[0]
+        if isinstance(count, int) and count >= self._wanted:
+            return None
+        return Unconfirmed(
+            "the append is committed, but was not confirmed to the durability asked for; "
+            "do not send it as a new command",
+            expected=self._wanted,
+            actual=count if isinstance(count, int) else None,
+        )
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def _transmit(self, flights: Sequence[_Flight]) -> None:
+        if self._wire is None:
+            return
+        parts: list[bytes] = []
+        for flight in flights:
+            if flight.extra:
+                parts.append(self._form.script.load)
+            parts.append(flight.call)
+            if self._wait:
+                parts.append(self._wait)
+        self._sent_at = monotonic()
+        try:
+            self._wire.send(b"".join(parts))
+        except LOST as error:
+            self._lost(error)
+
+    def _reconnect(self) -> bool:
+        """Connect and send everything under way again; whether that worked. Takes a pause after a failure."""
+        try:
+            self._wire = self._connect()
+        except LOST as error:
+            self._log.warning("server_unreachable", error=type(error).__name__, in_flight=len(self._flights))
+            self._closing.wait(self._pause)
+            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+            return False
+        self._pause = _FIRST_PAUSE
+        for flight in self._flights:
+            flight.extra = 0
+        self._transmit(list(self._flights))
+        return self.connected
+
+    def _check_patience(self) -> None:
+        """Give the connection up when the oldest flight has waited too long: a server can hang without closing."""
+        now = monotonic()
+        if now - max(self._sent_at, self._answered_at) >= self._reply_timeout:
+            self._lost(TimeoutError())
+
+    def _lost(self, error: BaseException) -> None:
+        self._log.warning("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
+        self._drop_wire()
+
+    def _drop_wire(self) -> None:
+        if self._wire is not None:
+            self._wire.discard()
+            self._wire = None
+
+    def _expired(self) -> list[Outcome]:
+        """What has been under way for too long: committed once or not at all, nobody knows."""
+        now = monotonic()
+        done: list[Outcome] = []
+        while self._flights and (self._flights[0].give_up_at <= now or self._closing.is_set()):
+            flight = self._flights.popleft()
+            done.append((flight.batch, translate(TimeoutError(), "append", wrote=True)))
+        return done
+
+    _pause: float = _FIRST_PAUSE
+    _sent_at: float = 0.0
+    _answered_at: float = 0.0
+
+
+def _wait_command(durability: Durability, timeout_ms: int) -> bytes:
+    # On the connection of the append itself: both commands speak of what this connection wrote.
+    if durability.level == "replicas":
+        return bulk((b"WAIT", b"%d" % durability.replicas, b"%d" % timeout_ms))
+    if durability.level == "waitaof":
+        return bulk((b"WAITAOF", b"1", b"0", b"%d" % timeout_ms))
+    return b""

@@ -1,0 +1,152 @@
+"""Event types by short registered names, and upcasters from old versions of their data to the next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from .errors import InvalidMessage, UnknownEventType
+from .vocabulary import OWN_TYPES
+
+__all__ = ["DECLARED", "EventRegistry", "Upcaster", "event_type", "upcaster"]
+
+C = TypeVar("C", bound=type[Any])
+Data = dict[str, Any]
+Upcaster = Callable[[Data], Data]
+"""Takes the data of one version (plain, its own copy) and returns that of the next. Pure."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
+
+
+@attrs.frozen
+class _Declared:
+    cls: type[Any]
+    version: int
+    fields: tuple[str, ...]
+
+
+class EventRegistry:
+    """Which class stands behind a stored type name, and how older data becomes today's.
+
+    Filled while modules are imported, only read afterwards. Stored events name the type and its version, never
+    a class or module path: a class can be renamed or moved, its registered name cannot.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, _Declared] = {}
+        self._by_class: dict[type[Any], str] = {}
+        self._upcasters: dict[tuple[str, int], Upcaster] = {}
+
+    def register(self, cls: type[Any], name: str, version: int = 1) -> None:
+        """Make `cls` the type of stored events called `name`.
+
+        Raises InvalidMessage for a name that is not `[a-z][a-z0-9_.-]*` of at most 64 characters, is one of our own
+        or another class's, for a version below 1, and for a class that is not an attrs class.
+        """
+        if not _NAME.match(name) or name in OWN_TYPES:
+            raise InvalidMessage(
+                f"{name[:80]!r} cannot name an event type: use [a-z][a-z0-9_.-]*, not one of duramen's own"
+            )
+        if version < 1:
+            raise InvalidMessage(f"event type {name!r}: versions start at 1", actual=version)
+        if not attrs.has(cls):
+            raise InvalidMessage(f"event type {name!r}: put @event_type above @attrs.frozen")
+        known = self._by_name.get(name)
+        if known is not None and _origin(known.cls) != _origin(cls):
+            raise InvalidMessage(f"event type {name!r} is already {known.cls.__qualname__}; names are for ever")
+        fields = tuple(field.alias or field.name for field in attrs.fields(cls))
+        self._by_name[name] = _Declared(cls, version, fields)
+        self._by_class[cls] = name
+
+    def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
+        """Let `function` turn data of `from_version` into data of the next version."""
+        self._upcasters[(name, from_version)] = function
+
+    def dump(self, event: object) -> tuple[str, int, Data]:
+        """Name, version and data of an instance. Raises UnknownEventType for a class that is not registered."""
+        name = self._by_class.get(type(event))
+        if name is None:
+            raise UnknownEventType(
+                f"{type(event).__qualname__} is not an event type; put @event_type(name) above its @frozen"
+            )
+        declared = self._by_name[name]
+        values = (getattr(event, field.name) for field in attrs.fields(declared.cls))
+        return name, declared.version, dict(zip(declared.fields, values, strict=True))
+
+    def load(self, name: str, version: int, data: Data) -> Any:
+        """An instance from stored data, brought up to date first. Raises UnknownEventType."""
+        declared = self._by_name.get(name)
+        if declared is None:
+            raise UnknownEventType(f"event type {name!r} is not registered here; import the module that declares it")
+        current = self.upcast(name, version, data)
+        return declared.cls(**current)
+
+    def knows(self, name: str) -> bool:
+        """Whether a class is registered under this name."""
+        return name in self._by_name
+
+    def version_of(self, name: str) -> int:
+        """Today's version of a type; 1 for our own types and unknown ones."""
+        declared = self._by_name.get(name)
+        return declared.version if declared else 1
+
+    def upcast(self, name: str, version: int, data: Data) -> Data:
+        """Data of a registered type in today's version; data of other types as they are.
+
+        Raises UnknownEventType when a step is missing or the stored version is newer than the code.
+        """
+        declared = self._by_name.get(name)
+        if declared is None or version == declared.version:
+            return data
+        if version > declared.version:
+            raise UnknownEventType(
+                f"event type {name!r}: stored version {version} is newer than this code's; update the code",
+                expected=declared.version,
+                actual=version,
+            )
+        for step in range(version, declared.version):
+            function = self._upcasters.get((name, step))
+            if function is None:
+                raise UnknownEventType(
+                    f"event type {name!r}: no upcaster from version {step}; declare one with "
+                    f"@upcaster({name!r}, from_version={step})",
+                    expected=declared.version,
+                    actual=version,
+                )
+            data = function(dict(data))
+        return data
+
+
+def _origin(cls: type[Any]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
+DECLARED: Final = EventRegistry()
+"""Where the decorators declare types unless told otherwise; see docs/decisions/0002."""
+
+
+def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARED) -> Callable[[C], C]:
+    """Declare an attrs class as an event type; goes above `@frozen` (attrs makes slotted classes twice).
+
+    The fields must be plain data. `name` is stored with each event and can never change; `version` grows when the
+    fields change, with an `upcaster` from each version to the next.
+    """
+
+    def declare(cls: C) -> C:
+        registry.register(cls, name, version)
+        return cls
+
+    return declare
+
+
+def upcaster(name: str, *, from_version: int, registry: EventRegistry = DECLARED) -> Callable[[Upcaster], Upcaster]:
+    """Declare a function that turns a type's data of one version into data of the next."""
+
+    def declare(function: Upcaster) -> Upcaster:
+        registry.add_upcaster(name, from_version, function)
+        return function
+
+    return declare

@@ -1,0 +1,56 @@
+"""Snapshots and checkpoints as bytes: an optimisation of replay, believed only when everything about them fits."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Final, cast
+
+from attrs import frozen
+
+from .codec import Codec
+from .errors import CorruptEvent, TooLarge
+from .limits import Limits
+
+__all__ = ["SnapshotRecord", "pack_snapshot", "unpack_snapshot"]
+
+_FORMAT: Final = 1
+_SUM: Final = 16
+
+
+@frozen
+class SnapshotRecord:
+    """State of one agent at a seq. `digest` is that of the event at `seq`; `schema` names the form of `state`."""
+
+    agent: str
+    seq: int
+    digest: bytes
+    time: int
+    schema: str
+    state: dict[str, Any]
+
+
+def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits) -> bytes:
+    """16 bytes of `sha256` over the rest, then msgpack. Raises TooLarge, ValueRefused."""
+    fields = [_FORMAT, record.agent, record.seq, record.digest, record.time, record.schema, record.state]
+    body = codec.pack(fields)
+    if len(body) > limits.snapshot_bytes:
+        raise TooLarge(
+            f"the state of {record.agent} takes {len(body)} bytes, over the limit of {limits.snapshot_bytes} "
+            "for a snapshot; "
+            "keep large content elsewhere",
+            agent=record.agent,
+            expected=limits.snapshot_bytes,
+            actual=len(body),
+        )
+    return sha256(body).digest()[:_SUM] + body
+
+
+def unpack_snapshot(stored: bytes, agent: str, codec: Codec, limits: Limits) -> SnapshotRecord:
+    """Raises CorruptEvent for anything that is not a whole snapshot of this agent in this format."""
+    body = stored[_SUM:]
+    if len(body) > limits.snapshot_bytes or sha256(body).digest()[:_SUM] != stored[:_SUM]:
+        raise CorruptEvent(f"a snapshot of {agent} does not match its checksum", agent=agent)
+    fields = codec.unpack(body)
+    if type(fields) is not list or len(cast("list[Any]", fields)) != 7 or fields[0] != _FORMAT or fields[1] != agent:
+        raise CorruptEvent(f"a snapshot of {agent} has another format or belongs to another agent", agent=agent)
+    return SnapshotRecord(*cast("list[Any]", fields)[1:])

@@ -1,0 +1,56 @@
+"""The names of our own event types. They stand in stored logs and are never changed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "ACTIVITY_RECORDED",
+    "EPISODE_RECORDED",
+    "GRANULARITY_SET",
+    "MEMORY_APPENDED",
+    "MEMORY_DELETED",
+    "MEMORY_MERGED",
+    "MEMORY_RESTORED",
+    "MEMORY_SET",
+    "OWN_TYPES",
+    "PAUSED",
+    "RESUMED",
+    "SPAWNED",
+    "TERMINATED",
+]
+
+# Lifecycle.
+SPAWNED: Final = "spawned"
+PAUSED: Final = "paused"
+RESUMED: Final = "resumed"
+EPISODE_RECORDED: Final = "episode_recorded"
+TERMINATED: Final = "terminated"
+
+# Working memory: each is the change alone, never the whole.
+MEMORY_SET: Final = "memory_set"
+MEMORY_DELETED: Final = "memory_deleted"
+MEMORY_APPENDED: Final = "memory_appended"
+MEMORY_MERGED: Final = "memory_merged"
+MEMORY_RESTORED: Final = "memory_restored"
+GRANULARITY_SET: Final = "granularity_set"
+
+# Activity.
+ACTIVITY_RECORDED: Final = "activity_recorded"
+
+OWN_TYPES: Final = frozenset(
+    (
+        SPAWNED,
+        PAUSED,
+        RESUMED,
+        EPISODE_RECORDED,
+        TERMINATED,
+        MEMORY_SET,
+        MEMORY_DELETED,
+        MEMORY_APPENDED,
+        MEMORY_MERGED,
+        MEMORY_RESTORED,
+        GRANULARITY_SET,
+        ACTIVITY_RECORDED,
+    )
+)

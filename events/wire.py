@@ -1,0 +1,96 @@
+"""One connection of redis-py, driven by hand: what is sent, what is sent again, and when, is ours to decide."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any, cast
+
+import redis
+
+__all__ = ["LOST", "Waker", "Wire"]
+
+LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
+"""What tells that a connection is of no more use. LOADING is among them, though the server answered."""
+
+
+class Waker:
+    """Ends a wait on a socket from another thread."""
+
+    __slots__ = ("_receiver", "_sender", "_set")
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self._set = False
+
+    def fileno(self) -> int:
+        return self._receiver.fileno()
+
+    def set(self) -> None:
+        """Wake the waiter, now or when it next waits. Callable from any thread."""
+        if not self._set:
+            self._set = True
+            with suppress(BlockingIOError, OSError):  # full: it is awake anyway; closed: nobody waits
+                self._sender.send(b"\0")
+
+    def clear(self) -> None:
+        if self._set:
+            # In this order: a `set` in between writes a byte more, which costs one empty turn and loses nothing.
+            with suppress(BlockingIOError):
+                self._receiver.recv(4096)
+            self._set = False
+
+    def close(self) -> None:
+        self._sender.close()
+        self._receiver.close()
+
+
+class Wire:
+    """A connection that was taken from a pool. Used by one thread at a time."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        # redis-py leaves parts of its connections untyped; this is the one place that touches them.
+        self._connection: Any = cast("Any", pool).get_connection()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes. Raises one of LOST."""
+        self._connection.send_packed_command([data], check_health=False)
+
+    def read(self, *, timeout: float | None = None) -> Any:
+        """The next reply, in bytes. An error reply is raised; one of LOST means that the connection is gone."""
+        if timeout is None:
+            return self._connection.read_response(disable_decoding=True)
+        return self._connection.read_response(disable_decoding=True, timeout=timeout)
+
+    def buffered(self) -> bool:
+        """Whether bytes of another reply were read along with the last one."""
+        reader = getattr(self._connection._parser, "_reader", None)  # hiredis'; asking the socket costs two calls
+        return bool(reader.has_data()) if reader is not None else bool(self._connection.can_read(0))
+
+    def wait(self, timeout: float | None, waker: Waker) -> bool:
+        """Wait for bytes of a reply, at most `timeout` seconds or until the waker; whether some came."""
+        sock = self._connection._sock
+        if sock is None:
+            raise redis.ConnectionError("closed")
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        poll.register(waker, select.POLLIN)
+        ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        mine = sock.fileno()
+        return any(fd == mine for fd, _ in ready)
+
+    def release(self) -> None:
+        """Give the connection back for others to use; only when every reply was read."""
+        self._pool.release(self._connection)
+
+    def discard(self) -> None:
+        """Close the connection and give its place back."""
+        self._connection.disconnect()
+        self._pool.release(self._connection)
