@@ -1,0 +1,182 @@
+"""Episodic memory: what is kept of a finished session, and the view of all that were kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Final, TypeGuard, cast
+from uuid import UUID
+
+from attrs import asdict, evolve, frozen
+
+from duramen.events import Event
+from duramen.events.vocabulary import ACTIVITY_RECORDED, EPISODE_RECORDED
+
+from .projection import Projection
+
+__all__ = ["Episode", "Episodes", "SessionActivity", "SessionTotals", "compose_episode"]
+
+TASK_TYPE: Final = "session_completion"
+DESCRIPTION: Final = 500
+SUMMARY: Final = 1_000
+_MOST_ACTIONS: Final = 100
+_MOST_LESSONS: Final = 100
+_LESSON: Final = 1_000
+
+
+@frozen(kw_only=True)
+class Episode:
+    """A finished session in long-term memory.
+
+    `actions` are `{"tool": name, "seq": n}` in order, at most 100; `context_summary` says what was in working memory by
+    name and kind, never by value, so that no secret gets into it. `first_seq` to `last_seq` is the session in the
+    agent's log. `importance_score` is 0 to 1.
+    """
+
+    id: str
+    project_id: str
+    agent_instance_id: str
+    session_id: str | None
+    task_type: str
+    task_description: str
+    outcome: str
+    outcome_details: Any
+    actions: list[dict[str, Any]]
+    context_summary: str
+    lessons_learned: list[str]
+    duration_seconds: float
+    tokens_used: int
+    importance_score: float
+    first_seq: int
+    last_seq: int
+    created_at: datetime
+
+    def as_data(self) -> dict[str, Any]:
+        """As plain data, the form in which it is logged."""
+        return asdict(self, recurse=False)
+
+
+class Episodes(Projection[Mapping[str, Episode]]):
+    """All episodes by id, in the order of their recording. One session recorded twice is one episode."""
+
+    def initial(self) -> Mapping[str, Episode]:
+        return {}
+
+    def apply(self, state: Mapping[str, Episode], event: Event) -> Mapping[str, Episode]:
+        if event.type != EPISODE_RECORDED:
+            return state
+        episode = Episode(**event.data["episode"])
+        return {**state, episode.id: episode}
+
+
+@frozen
+class SessionTotals:
+    """What a session did, counted over its events."""
+
+    events: int = 0
+    tokens_used: int = 0
+    actions: tuple[tuple[str, int], ...] = ()
+    tools: Mapping[str, int] = {}
+    activities: Mapping[str, int] = {}
+
+
+class SessionActivity(Projection[SessionTotals]):
+    """Counts one session; give it the events of that session's seq range."""
+
+    def initial(self) -> SessionTotals:
+        return SessionTotals()
+
+    def apply(self, state: SessionTotals, event: Event) -> SessionTotals:
+        counted = evolve(state, events=state.events + 1)
+        if event.type != ACTIVITY_RECORDED:
+            return counted
+        kind, data = event.data["kind"], event.data["data"]
+        counted = evolve(counted, activities=_more(state.activities, kind))
+        if not _is_dict(data):
+            return counted
+        counted = evolve(counted, tokens_used=state.tokens_used + _tokens(data))
+        tool = data.get("tool")
+        if kind == "tool_output" and type(tool) is str:
+            actions = (*state.actions, (tool[:200], event.seq)) if len(state.actions) < _MOST_ACTIONS else state.actions
+            counted = evolve(counted, actions=actions, tools=_more(state.tools, tool[:200]))
+        return counted
+
+
+def _is_dict(value: Any) -> TypeGuard[dict[str, Any]]:
+    return type(value) is dict
+
+
+def _more(counts: Mapping[str, int], key: str) -> Mapping[str, int]:
+    return Counter(counts) + Counter((key,))
+
+
+def _tokens(data: dict[str, Any]) -> int:
+    """Tokens as a completion reports them: `tokens_used`, or `usage.total_tokens` as chat services have it."""
+    usage: Any = data.get("usage")
+    found: Any = data.get("tokens_used", usage.get("total_tokens") if _is_dict(usage) else None)
+    return found if type(found) is int and found > 0 else 0
+
+
+def compose_episode(
+    *,
+    agent: str,
+    session_id: str | None,
+    first_seq: int,
+    last_seq: int,
+    duration_seconds: float,
+    created_at: datetime,
+    totals: SessionTotals,
+    memory: Mapping[str, Any],
+    outcome: str,
+    outcome_details: Any,
+    task_description: str | None,
+    context_summary: str | None,
+    lessons_learned: Sequence[str],
+    importance_score: float,
+) -> Episode:
+    """The episode of a session. Pure: the same session gives the same id, however often it is consolidated."""
+    project, instance = agent.split("/", 1)
+    described = task_description or f"Session {session_id} of {agent}: {totals.events} events, ended in {outcome}"
+    return Episode(
+        id=str(UUID(bytes=blake2b(f"{agent}\n{first_seq}\n{session_id}".encode(), digest_size=16).digest())),
+        project_id=project,
+        agent_instance_id=instance,
+        session_id=session_id,
+        task_type=TASK_TYPE,
+        task_description=_shorten(described, DESCRIPTION),
+        outcome=outcome,
+        outcome_details=outcome_details,
+        actions=[{"tool": tool, "seq": seq} for tool, seq in totals.actions],
+        context_summary=_shorten(context_summary or _summary(totals, memory), SUMMARY),
+        lessons_learned=[_shorten(lesson, _LESSON) for lesson in lessons_learned[:_MOST_LESSONS]],
+        duration_seconds=duration_seconds,
+        tokens_used=totals.tokens_used,
+        importance_score=importance_score,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        created_at=created_at,
+    )
+
+
+def _summary(totals: SessionTotals, memory: Mapping[str, Any]) -> str:
+    """Names, kinds and sizes only. Values stay out: a session's state is where passwords and keys are found."""
+    items = ", ".join(f"{_shorten(name, 60)} ({_kind(value)})" for name, value in list(memory.items())[:40])
+    tools = ", ".join(f"{tool} ×{count}" for tool, count in totals.tools.items())
+    parts = [f"{totals.events} events", f"{len(memory)} items: {items}" if memory else "no items"]
+    if tools:
+        parts.append(f"tools: {tools}")
+    return "; ".join(parts)
+
+
+def _kind(value: Any) -> str:
+    if _is_dict(value):
+        return f"{len(value)} keys"
+    if type(value) is list:
+        return f"{len(cast('list[Any]', value))} entries"
+    return "none" if value is None else type(value).__name__
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
