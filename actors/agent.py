@@ -1,0 +1,208 @@
+"""The actor to subclass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import pykka
+
+from duramen.events import (
+    EventRegistry,
+    Granularity,
+    InvalidMessage,
+    NewEvent,
+    PathNotFound,
+    UnknownEventType,
+)
+from duramen.events import property_segments as segments_of
+from duramen.events.codec import RawEvent
+from duramen.events.values import check_value
+from duramen.projections.rebuild import CustomFold
+from duramen.projections.tree import copy_tree, lookup
+
+from .decider import require_running
+from .memory_handlers import apply_operation
+from .messages import MISSING, Append, Delete, Merge, Record, Set
+from .pykka_inbox import Inbox
+from .reply import Reply
+
+if TYPE_CHECKING:
+    from .mailbox import Mailbox
+    from .runtime import Runtime
+    from .services import Services
+    from .turn import Turn
+
+__all__ = ["Agent"]
+
+
+class Agent(pykka.Actor):
+    """A long-running agent: an actor whose state is the fold of its log.
+
+    Subclass it, register the class under an agent type, and handle messages of your own in `on_receive`; the
+    lifecycle and memory messages are understood already. An object lives for one activation: it is made without
+    arguments (or by your factory) when a message arrives for an agent that is not in memory, and dropped when the
+    agent is passivated, fenced or crashes. What must outlive it belongs into working memory or events.
+
+    `on_receive` runs in a worker thread and may block, or is a coroutine function and runs on the system's event
+    loop; one message at a time either way. All it emits, sets, appends is one atomic batch: committed before the
+    reply leaves, discarded without a trace if it raises. Replay calls `apply`, never `on_receive`.
+    """
+
+    state_version: ClassVar[int] = 1
+    """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
+
+    _runtime: Runtime | None = None
+    _turn: Turn | None = None
+
+    # -- to override ---------------------------------------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle a message that is not one of duramen's own; what it returns is the reply."""
+        raise InvalidMessage(f"{type(self).__name__} does not understand {type(message).__name__}")
+
+    def initial(self) -> Any:
+        """The state that `apply` starts from: plain data. A new object at each call."""
+        return None
+
+    def apply(self, state: Any, event: Any) -> Any:
+        """The state after one of the agent's own events (an instance of the registered class). Pure; plain data."""
+        return state
+
+    # -- for handlers ------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The agent path, as text."""
+        return self._joined().path
+
+    @property
+    def session_id(self) -> str | None:
+        return self._joined().state.session_id
+
+    @property
+    def seq(self) -> int:
+        """Position in the log, with what this handler has emitted so far."""
+        return self._joined().state.seq
+
+    @property
+    def state(self) -> Any:
+        """What `apply` made of the agent's own events so far. Do not change it; emit an event."""
+        return self._joined().custom
+
+    def emit(self, event: object) -> None:
+        """Let one of the agent's own events happen: an instance of a class declared with `@event_type`.
+
+        Raises UnknownEventType, ValueRefused, TooLarge, AgentPaused; the handler may catch them and go on.
+        """
+        turn, runtime = self._handling(), self._joined()
+        require_running(runtime.state, runtime.path)
+        registry = runtime.services.registry
+        name, version, data = registry.dump(event)
+        check_value(data, runtime.services.limits, name)
+        folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that it refuses must not happen
+        raw = turn.emit(NewEvent(name, data, version))
+        if registry.load(name, version, raw[4]) != event:
+            raise InvalidMessage(f"event type {name!r} does not come back equal from its own fields; use plain data")
+        runtime.custom = folded
+
+    def set(self, path: str, value: Any) -> None:
+        """As `AgentHandle.set`, within this handler's batch."""
+        apply_operation(self._handling(), Set(path, value))
+
+    def delete(self, path: str) -> None:
+        """As `AgentHandle.delete`, within this handler's batch."""
+        apply_operation(self._handling(), Delete(path))
+
+    def append(self, path: str, value: Any) -> None:
+        """As `AgentHandle.append`, within this handler's batch."""
+        apply_operation(self._handling(), Append(path, value))
+
+    def merge(self, path: str, patch: Any) -> None:
+        """As `AgentHandle.merge`, within this handler's batch."""
+        apply_operation(self._handling(), Merge(path, patch))
+
+    def record(self, kind: str, data: Any = None, *, level: Granularity = Granularity.ACTIVITY) -> None:
+        """As `AgentHandle.record`, within this handler's batch."""
+        apply_operation(self._handling(), Record(kind, data, level))
+
+    def get(self, path: str = "", default: Any = MISSING) -> Any:
+        """The value at a property path, as a copy, with what this handler has changed so far. Raises PathNotFound."""
+        try:
+            return copy_tree(lookup(self._joined().state.memory, segments_of(path)))
+        except PathNotFound:
+            if default is MISSING:
+                raise
+            return default
+
+    def after_commit(self, effect: Callable[[], object]) -> None:
+        """Call `effect` in a worker thread once this handler's batch is in the log; never if it raises, or at replay.
+
+        A crash between commit and effect loses the effect: it is called at most once.
+        """
+        self._handling().after.append(effect)
+
+    # -- for the runtime -----------------------------------------------------------------------------------------------
+
+    def join(self, runtime: Runtime, mailbox: Mailbox, services: Services) -> None:
+        """Take up work for a mailbox; called once."""
+        self._runtime = runtime
+        self.actor_inbox = Inbox(mailbox, services.directory)
+        self._actor_ref = pykka.ActorRef(self)
+
+    def begin(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def end(self) -> None:
+        self._turn = None
+
+    def handle(self, message: object) -> Any:
+        return self._handle_receive(message)  # Pykka's: it knows proxies, and calls `on_receive` for the rest
+
+    def custom_version(self) -> str:
+        return f"{type(self).__name__}/{self.state_version}"
+
+    def custom_fold(self, registry: EventRegistry) -> CustomFold | None:
+        """How the agent's own events fold; None for a class that has none."""
+        if type(self).apply is Agent.apply:
+            return None
+
+        def apply(state: Any, raw: RawEvent) -> Any:
+            if not registry.knows(raw[0]):
+                raise UnknownEventType(
+                    f"event type {raw[0]!r} is not registered here; import the module that declares it",
+                    actual=raw[0],
+                )
+            return self.apply(state, registry.load(raw[0], raw[1], raw[4]))
+
+        return CustomFold(self.custom_version(), self.initial, apply)
+
+    def _joined(self) -> Runtime:
+        if self._runtime is None:
+            raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
+        return self._runtime
+
+    def _handling(self) -> Turn:
+        if self._turn is None:
+            raise InvalidMessage("only while on_receive runs; send a message to the agent instead")
+        return self._turn
+
+    # -- Pykka's three, for implementors of actor types ----------------------------------------------------------------
+
+    @classmethod
+    def start(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Not for agents: raises InvalidMessage. Agents are started by `system.spawn`."""
+        raise InvalidMessage(f"register {cls.__name__} under an agent type and start it with system.spawn(...)")
+
+    @staticmethod
+    def _create_actor_inbox() -> Inbox:
+        return Inbox.unjoined()
+
+    @staticmethod
+    def _create_future() -> Reply:
+        return Reply()
+
+    def _start_actor_loop(self) -> NoReturn:
+        # There is no loop of an actor's own: the dispatcher runs whoever has messages. And Pykka's registry, a list
+        # that is searched from the start when an actor leaves, is never entered.
+        raise InvalidMessage("agents are run by their system's dispatcher")

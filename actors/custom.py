@@ -1,0 +1,96 @@
+"""Handling messages that only the user's own agent understands."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, cast
+
+from duramen.events import DuramenError, HandlerStopped
+from duramen.events.logs import get_logger
+
+from .mailbox import Envelope
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from .turn import Turn
+
+__all__ = ["handle_custom", "run_soon"]
+
+
+def handle_custom(turn: Turn, envelope: Envelope) -> None:
+    """Let the agent's own handler run, in this worker thread or, if it is a coroutine, on the system's loop.
+
+    All events it emits are one batch; an exception discards them and goes to the caller. What is meant to end a
+    program (`SystemExit`) ends this agent's activation only.
+    """
+    runtime = turn.runtime
+    scope = turn.all_or_nothing()
+    try:
+        if envelope.command_id is not None:
+            known = turn.recognise(envelope.command_id, envelope.message)
+            if known is not None:
+                turn.answers.append((envelope, known, False))
+                runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+                return
+    except DuramenError as error:
+        turn.answers.append((envelope, error, True))
+        runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+        return
+    scope.__enter__()
+    runtime.agent.begin(turn)
+    try:
+        value = runtime.agent.handle(envelope.message)
+    except BaseException as error:
+        _end(turn, envelope, scope, None, error)
+        return
+    if inspect.iscoroutine(value):
+        running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
+        running.add_done_callback(lambda done: _end(turn, envelope, scope, *_outcome(done)))
+    else:
+        _end(turn, envelope, scope, value, None)
+
+
+def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return done.result(), None
+    except BaseException as error:
+        return None, error
+
+
+def _end(turn: Turn, envelope: Envelope, scope: Any, value: Any, error: BaseException | None) -> None:
+    """The handler has returned or raised: keep its events, or leave no trace of them."""
+    runtime = turn.runtime
+    runtime.agent.end()
+    try:
+        suppressed = scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        assert not suppressed
+    except BaseException as raised:
+        error = raised
+    if error is None:
+        turn.answers.append((envelope, value, False))
+    elif isinstance(error, Exception):
+        turn.answers.append((envelope, error, True))
+    else:
+        stopped = HandlerStopped(
+            f"a handler of {runtime.path} raised {type(error).__name__}; only this agent was stopped, it comes back "
+            "from its log with the next message",
+            agent=runtime.path,
+        )
+        stopped.__cause__ = error
+        runtime.give_up(turn, envelope, stopped)
+        return
+    runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+
+
+def run_soon(workers: Workers, effect: Callable[[], object], agent: str, seq: int) -> None:
+    """Run an effect that waited for the commit; what it raises is logged and harms nothing."""
+
+    def run() -> None:
+        try:
+            effect()
+        except Exception as error:
+            get_logger("agent").warning("after_commit_failed", agent=agent, seq=seq, error=type(error).__name__)
+
+    workers.submit(run)

@@ -1,0 +1,314 @@
+"""What a message means for an agent in a given state: events, or a refusal. Pure: no clock, no ids, no server.
+
+Whatever is not in the state or the message comes in as an argument. A refusal is raised as a typed error; nothing
+to log is an empty list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from attrs import frozen
+
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPaused,
+    Granularity,
+    InvalidMessage,
+    InvalidPath,
+    Limits,
+    NewEvent,
+    PlainData,
+    PropertyPath,
+    TooLarge,
+    property_segments,
+)
+from duramen.events.codec import instant
+from duramen.events.values import check_value
+from duramen.events.vocabulary import (
+    ACTIVITY_RECORDED,
+    EPISODE_RECORDED,
+    GRANULARITY_SET,
+    MEMORY_APPENDED,
+    MEMORY_DELETED,
+    MEMORY_MERGED,
+    MEMORY_RESTORED,
+    MEMORY_SET,
+    PAUSED,
+    RESUMED,
+    SPAWNED,
+    TERMINATED,
+)
+from duramen.projections.difference import Op
+from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, AgentState
+
+from .messages import Append, Delete, Merge, Pause, Record, Resume, Set, SetGranularity, Spawn, Terminate
+from .results import Outcome
+
+__all__ = [
+    "Resumed",
+    "decide_append",
+    "decide_delete",
+    "decide_merge",
+    "decide_pause",
+    "decide_record",
+    "decide_resume",
+    "decide_set",
+    "decide_set_granularity",
+    "decide_spawn",
+    "decide_terminate",
+    "outcome_of",
+    "require_alive",
+    "require_running",
+]
+
+_LIFECYCLE: Final = int(Granularity.LIFECYCLE)
+_KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
+_TEXT: Final = 200
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+# -- may it? -----------------------------------------------------------------------------------------------------------
+
+
+def require_running(state: AgentState, agent: str) -> None:
+    """Raise unless the agent takes mutations."""
+    if state.status == RUNNING:
+        return
+    if state.status == PAUSED_STATUS:
+        raise AgentPaused(f"{agent} is paused; resume it first", agent=agent, seq=state.seq)
+    require_alive(state, agent)
+
+
+def require_alive(state: AgentState, agent: str) -> None:
+    """Raise unless the agent has a session that has not ended."""
+    if state.status == ABSENT:
+        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
+    if state.status == TERMINATED_STATUS:
+        raise AgentNotRunning(f"{agent} is terminated; spawn it again for a new session", agent=agent, seq=state.seq)
+
+
+def _room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
+    # Without what a replaced value frees: a little early rather than a walk over it.
+    if state.nodes + nodes > limits.state_nodes:
+        raise TooLarge(
+            f"the working memory of {agent} would have more than {limits.state_nodes} values; delete some, or raise "
+            "Limits.state_nodes",
+            agent=agent,
+            expected=limits.state_nodes,
+            actual=state.nodes + nodes,
+        )
+
+
+def _text_of(path: str | PropertyPath) -> str:
+    return path if type(path) is str else str(path)
+
+
+def _plain_id(value: object, what: str) -> str | None:
+    """An id of an agent platform: text or UUID."""
+    if value is None:
+        return None
+    text = str(value)
+    if not text or len(text) > _TEXT or _UNPRINTABLE.search(text):
+        raise InvalidMessage(f"{what} must be a UUID or 1 to {_TEXT} printable characters", actual=len(text))
+    return text
+
+
+def _plain_dict(value: object, what: str, limits: Limits) -> tuple[dict[str, Any], int]:
+    if not isinstance(value, Mapping):
+        raise InvalidMessage(f"{what} must be a mapping with text keys", actual=type(value).__name__)
+    plain = dict(cast("Mapping[str, Any]", value))
+    return plain, check_value(plain, limits, what)
+
+
+def _level(value: object, what: str) -> int:
+    try:
+        return int(Granularity(cast("int", value)))  # type and range in one
+    except ValueError:
+        raise InvalidMessage(f"{what} must be a Granularity") from None
+
+
+def _levels(levels: Mapping[str, Any], *, removable: bool) -> dict[str, Any]:
+    for kind in levels:
+        _require_kind(kind)
+    return {
+        kind: None if removable and level is None else _level(level, f"the level of {kind}")
+        for kind, level in levels.items()
+    }
+
+
+def _require_kind(kind: object) -> None:
+    if type(kind) is not str or not _KIND.match(kind):
+        raise InvalidMessage("a kind of activity is named by [a-z][a-z0-9_.-]*, at most 64 characters")
+
+
+# -- working memory and activity ---------------------------------------------------------------------------------------
+
+
+def decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    property_segments(message.path)
+    nodes = check_value(message.value, limits)
+    _room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_SET, {"path": _text_of(message.path), "value": message.value})]
+
+
+def decide_delete(state: AgentState, message: Delete, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    property_segments(message.path)
+    return [NewEvent(MEMORY_DELETED, {"path": _text_of(message.path)})]
+
+
+def decide_append(state: AgentState, message: Append, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    property_segments(message.path)
+    nodes = check_value(message.value, limits)
+    _room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_APPENDED, {"path": _text_of(message.path), "values": [message.value]})]
+
+
+def decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    segments, patch = property_segments(message.path), cast("PlainData", message.patch)
+    nodes = check_value(patch, limits, "patch")
+    if not segments and type(patch) is not dict:
+        raise InvalidPath("only a dict can be merged into the whole working memory; name a path", agent=agent)
+    _room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_MERGED, {"path": _text_of(message.path), "patch": patch})]
+
+
+def decide_record(state: AgentState, message: Record, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    _require_kind(message.kind)
+    level = _level(message.level, "level")
+    if level < Granularity.ACTIVITY:
+        raise InvalidMessage("a record's level is Granularity.ACTIVITY or TRACE", actual=level)
+    check_value(message.data, limits, "data")
+    if not state.logs(message.kind, level):
+        return []
+    return [NewEvent(ACTIVITY_RECORDED, {"kind": message.kind, "data": message.data}, granularity=level)]
+
+
+def decide_set_granularity(state: AgentState, message: SetGranularity, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    level = None if message.level is None else _level(message.level, "level")
+    levels = _levels(message.levels, removable=True)
+    if level is None and not levels:
+        raise InvalidMessage("SetGranularity needs a level, or levels by kind", agent=agent)
+    return [NewEvent(GRANULARITY_SET, {"level": level, "levels": levels})]
+
+
+# -- lifecycle ---------------------------------------------------------------------------------------------------------
+
+
+def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, *, session_id: str) -> list[NewEvent]:
+    """`session_id` is used where the message gives none."""
+    if state.status in (RUNNING, PAUSED_STATUS):
+        raise AgentAlreadyRunning(
+            f"{agent} has a session ({state.status}); use its handle, or terminate it first",
+            agent=agent,
+            seq=state.seq,
+            actual=state.status,
+        )
+    memory, nodes = _plain_dict(message.initial_state, "initial_state", limits)
+    metadata, _ = _plain_dict(message.metadata, "metadata", limits)
+    _room(state, nodes, limits, agent)
+    return [
+        NewEvent(
+            SPAWNED,
+            {
+                "session_id": _plain_id(message.session_id, "session_id") or session_id,
+                "agent_type": _plain_id(message.agent_type, "agent_type"),
+                "metadata": metadata,
+                "memory": memory,
+                "parent": message.parent,
+                "granularity": _level(message.granularity, "granularity"),
+                "levels": _levels(message.levels, removable=False),
+            },
+            granularity=_LIFECYCLE,
+        )
+    ]
+
+
+def decide_pause(
+    state: AgentState, message: Pause, limits: Limits, agent: str, *, now: int, checkpoint_id: str
+) -> list[NewEvent]:
+    """`now` is in µs; `checkpoint_id` is used where the message gives none."""
+    require_alive(state, agent)
+    if state.status == PAUSED_STATUS:
+        raise AgentPaused(f"{agent} is already paused, at checkpoint {state.paused_at!r}", agent=agent, seq=state.seq)
+    if message.when_paused not in ("refuse", "stash"):
+        raise InvalidMessage("when_paused is 'refuse' or 'stash'")
+    if message.ttl is not None and not timedelta(seconds=1) <= message.ttl <= timedelta(days=36_500):
+        raise InvalidMessage("a checkpoint's ttl is at least a second and at most 100 years, or None for ever")
+    metadata, _ = _plain_dict(message.metadata, "metadata", limits)
+    return [
+        NewEvent(
+            PAUSED,
+            {
+                "checkpoint_id": _plain_id(message.checkpoint_id, "checkpoint_id") or checkpoint_id,
+                "keys_count": len(state.memory),
+                "expires_at": None if message.ttl is None else instant(now) + message.ttl,
+                "metadata": metadata,
+                "when_paused": message.when_paused,
+                "reason": _plain_id(message.reason, "reason"),
+            },
+            granularity=_LIFECYCLE,
+        )
+    ]
+
+
+@frozen
+class Resumed:
+    """What a resume restores: the checkpoint, and what it changes, in groups that fit an event each."""
+
+    checkpoint_id: str
+    seq: int
+    time: int
+    items: int
+    changes: list[list[Op]]
+
+
+def decide_resume(state: AgentState, message: Resume, found: Resumed, agent: str) -> list[NewEvent]:
+    require_alive(state, agent)
+    restored = [NewEvent(MEMORY_RESTORED, {"ops": ops}) for ops in found.changes]
+    data = {
+        "checkpoint_id": found.checkpoint_id,
+        "checkpoint_seq": found.seq,
+        "checkpoint_timestamp": instant(found.time),
+        "clear_current": message.clear_current,
+        "items_restored": found.items,
+    }
+    return [*restored, NewEvent(RESUMED, data, granularity=_LIFECYCLE)]
+
+
+def decide_terminate(
+    state: AgentState, message: Terminate, agent: str, *, episode: dict[str, Any] | None
+) -> list[NewEvent]:
+    """`episode` as `EpisodeBuilder` makes it; None when the session is not kept."""
+    require_alive(state, agent)
+    events: list[NewEvent] = []
+    if episode is not None:
+        events.append(NewEvent(EPISODE_RECORDED, {"episode": episode}, granularity=_LIFECYCLE))
+    data = {
+        "outcome": outcome_of(message.outcome).value,
+        "episode_id": None if episode is None else episode["id"],
+        "items_consolidated": 0 if episode is None else len(state.memory),
+        "items_cleared": len(state.memory) if message.cleanup_working else 0,
+        "cleared": bool(message.cleanup_working),
+        "reason": _plain_id(message.reason, "reason"),
+    }
+    events.append(NewEvent(TERMINATED, data, granularity=_LIFECYCLE))
+    return events
+
+
+def outcome_of(value: object) -> Outcome:
+    try:
+        return Outcome(cast("str", value))  # accepts the plain text too
+    except ValueError:
+        raise InvalidMessage("outcome is one of success, failure, partial") from None

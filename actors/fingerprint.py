@@ -1,0 +1,45 @@
+"""What makes two commands the same: their type and all they ask for, but not their id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from enum import Enum
+from hashlib import sha256
+from typing import Any, Final, cast
+from uuid import UUID
+
+import attrs
+
+from duramen.events import InvalidMessage, PropertyPath
+from duramen.events.codec import Codec
+
+__all__ = ["SIZE", "fingerprint"]
+
+SIZE: Final = 8
+
+
+def fingerprint(message: object, codec: Codec) -> bytes:
+    """8 bytes over a message's type and fields. Raises InvalidMessage for one whose fields are not plain data."""
+    return sha256(codec.pack(_plain(message))).digest()[:SIZE]
+
+
+def _plain(value: Any) -> Any:
+    cls = cast("type[Any]", type(value))
+    if attrs.has(cls) and not isinstance(value, PropertyPath):
+        names = [field.name for field in attrs.fields(cls) if field.name != "command_id"]
+        return [cls.__name__, [_plain(getattr(value, name)) for name in names]]
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[Any, Any]", value)
+        return {str(key): _plain(fields[key]) for key in sorted(fields, key=str)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(held) for held in cast("Sequence[Any]", value)]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (UUID, PropertyPath)):
+        return str(value)
+    if isinstance(value, timedelta):
+        return [value.days, value.seconds, value.microseconds]
+    if isinstance(value, (str, int, float, bytes)) or value is None or hasattr(value, "utcoffset"):
+        return value
+    raise InvalidMessage(f"a command id needs a message of plain fields; {type(value).__name__} is none")

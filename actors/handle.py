@@ -1,0 +1,241 @@
+"""What callers hold: the synchronous calls of one agent, and their asyncio twins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+
+from duramen.events import AgentPath, Granularity, PropertyPath, Receipt
+
+from .batch import BatchBuilder
+from .messages import (
+    DEFAULT_TTL,
+    MISSING,
+    Append,
+    Batch,
+    Delete,
+    Get,
+    GetStatus,
+    Keys,
+    ListCheckpoints,
+    Merge,
+    Message,
+    Pause,
+    Record,
+    Resume,
+    Set,
+    SetGranularity,
+    Terminate,
+)
+from .reply import Reply
+from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome
+
+if TYPE_CHECKING:
+    from .aio import AsyncAgentHandle
+    from .system import AgentSystem
+
+__all__ = ["TIMEOUT", "AgentHandle"]
+
+TIMEOUT: Final = 30.0
+"""Seconds a call waits for its reply unless told otherwise."""
+
+Path = str | PropertyPath
+R = TypeVar("R")
+
+
+class AgentHandle:
+    """Sends messages to one agent; the agent itself may be in memory or not, here or in another process.
+
+    Cheap, immutable, usable from any thread. Every call blocks until the reply is there, at most `TIMEOUT` seconds,
+    and raises typed errors: AskTimeout, AgentNotFound, AgentNotRunning, AgentPaused, Fenced, Unavailable,
+    OutcomeUnknown and what each call names. A mutation that has returned its receipt is as durable as
+    `receipt.durability` says.
+    """
+
+    __slots__ = ("_path", "_system")
+
+    def __init__(self, system: AgentSystem, path: str) -> None:
+        self._system = system
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"<AgentHandle {self._path}>"
+
+    @property
+    def path(self) -> AgentPath:
+        """The agent path."""
+        return AgentPath.parse(self._path)
+
+    @property
+    def aio(self) -> AsyncAgentHandle:
+        """The same calls for asyncio: each returns an awaitable and never blocks the loop."""
+        from .aio import AsyncAgentHandle
+
+        return AsyncAgentHandle(self._system, self._path)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    @overload
+    def ask(
+        self, message: object, *, block: Literal[False], timeout: float | None = ..., command_id: str | None = ...
+    ) -> Reply: ...
+
+    @overload
+    def ask(
+        self,
+        message: Message[R],
+        *,
+        block: Literal[True] = ...,
+        timeout: float | None = ...,
+        command_id: str | None = ...,
+    ) -> R: ...
+
+    @overload
+    def ask(
+        self, message: object, *, block: bool = ..., timeout: float | None = ..., command_id: str | None = ...
+    ) -> Any: ...
+
+    def ask(
+        self,
+        message: object,
+        *,
+        block: bool = True,
+        timeout: float | None = TIMEOUT,
+        command_id: str | None = None,
+    ) -> Any:
+        """Send a message and wait for its reply, or with `block=False` get a future for it (`.get`, awaitable).
+
+        `command_id` is for messages of your own agents; duramen's own carry theirs.
+        """
+        return self._send(message, block, timeout, command_id)
+
+    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None) -> Any:
+        return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id)
+
+    def tell(self, message: object, *, command_id: str | None = None) -> None:
+        """Send a message and do not wait. Raises MailboxFull, SystemClosed; failures later on are only logged."""
+        self._system.tell(self._path, message, command_id=command_id)
+
+    # -- working memory and activity ---------------------------------------------------------------------------------
+
+    def get(self, path: Path = "", default: Any = MISSING) -> Any:
+        """The value at a property path, as a copy. Raises PathNotFound unless a default is given."""
+        return self.ask(Get(path, default))
+
+    def keys(self, path: Path = "") -> list[str]:
+        """The keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
+        return self.ask(Keys(path))
+
+    def set(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
+        """Set a value; subtrees on the way are made. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict."""
+        return self.ask(Set(path, value, command_id))
+
+    def delete(self, path: Path, *, command_id: str | None = None) -> Receipt:
+        """Remove what is at a path. Raises PathNotFound."""
+        return self.ask(Delete(path, command_id))
+
+    def append(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
+        """Add one value to the end of a list. Raises InvalidPath if something else than a list is there."""
+        return self.ask(Append(path, value, command_id))
+
+    def merge(self, path: Path, patch: Any, *, command_id: str | None = None) -> Receipt:
+        """Apply a JSON merge patch (RFC 7386)."""
+        return self.ask(Merge(path, patch, command_id))
+
+    def record(
+        self,
+        kind: str,
+        data: Any = None,
+        *,
+        level: Granularity = Granularity.ACTIVITY,
+        command_id: str | None = None,
+    ) -> Receipt:
+        """Log an activity that is no state. Under the agent's granularity nothing is logged: `first_seq > seq`."""
+        return self.ask(Record(kind, data, level, command_id))
+
+    def batch(self, *, command_id: str | None = None) -> BatchBuilder:
+        """Gather mutations in a `with` block and send them as one at its end; an exception sends nothing."""
+        return BatchBuilder(lambda operations: self.ask(Batch(operations, command_id)))
+
+    def set_granularity(
+        self,
+        level: Granularity | None = None,
+        *,
+        levels: Mapping[str, Granularity | None] | None = None,
+        command_id: str | None = None,
+    ) -> Receipt:
+        """Change how much activity is logged from now on: in all, or by kind (None takes a kind's own level away)."""
+        return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id))
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def pause(
+        self,
+        checkpoint_id: str | None = None,
+        *,
+        ttl: timedelta | None = DEFAULT_TTL,
+        metadata: Mapping[str, Any] | None = None,
+        when_paused: str = "refuse",
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> LifecycleResult:
+        """Keep working memory as a named checkpoint and take no more mutations until `resume`."""
+        return self.ask(
+            Pause(
+                checkpoint_id=checkpoint_id,
+                ttl=ttl,
+                metadata=metadata or {},
+                when_paused=when_paused,
+                reason=reason,
+                command_id=command_id,
+            )
+        )
+
+    def resume(
+        self, checkpoint_id: str | None = None, *, clear_current: bool = True, command_id: str | None = None
+    ) -> LifecycleResult:
+        """Restore working memory from a checkpoint, or from the latest; the agent need not be paused."""
+        return self.ask(Resume(checkpoint_id=checkpoint_id, clear_current=clear_current, command_id=command_id))
+
+    def terminate(
+        self,
+        outcome: Outcome | str = Outcome.SUCCESS,
+        *,
+        task_description: str | None = None,
+        outcome_details: Any = None,
+        lessons_learned: Sequence[str] = (),
+        context_summary: str | None = None,
+        importance_score: float = 0.6,
+        reason: str | None = None,
+        consolidate_to_episodic: bool = True,
+        cleanup_working: bool = True,
+        command_id: str | None = None,
+    ) -> LifecycleResult:
+        """End the session: keep it as an episode, then clear working memory; each can be switched off."""
+        return self.ask(
+            Terminate(
+                outcome=outcome,
+                task_description=task_description,
+                outcome_details=outcome_details,
+                lessons_learned=lessons_learned,
+                context_summary=context_summary,
+                importance_score=importance_score,
+                reason=reason,
+                consolidate_to_episodic=consolidate_to_episodic,
+                cleanup_working=cleanup_working,
+                command_id=command_id,
+            )
+        )
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that can be resumed from, newest first."""
+        return self.ask(ListCheckpoints())
+
+    def status(self) -> AgentStatus:
+        """Where the agent stands."""
+        return self.ask(GetStatus())
+
+    def spawn_child(self, name: str, **arguments: Any) -> AgentHandle:
+        """Spawn a sub-agent under this one's path, with the arguments of `AgentSystem.spawn`."""
+        return self._system.spawn(AgentPath.parse(self._path).child(name), parent=self._path, **arguments)

@@ -1,0 +1,200 @@
+"""How an agent handles lifecycle messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPaused,
+    CheckpointNotFound,
+    DuramenError,
+    InvalidMessage,
+    Receipt,
+)
+from duramen.events.codec import RawEvent, instant
+from duramen.events.log import Put
+from duramen.events.stored import raw_events
+from duramen.events.values import check_value
+from duramen.events.vocabulary import PAUSED, RESUMED, SPAWNED, TERMINATED
+
+from .checkpoints import find_checkpoint, list_checkpoints
+from .consolidate import consolidate
+from .decider import decide_pause, decide_resume, decide_spawn, decide_terminate, require_alive
+from .messages import ListCheckpoints, Pause, Resume, Spawn, Terminate
+from .results import Checkpoint, LifecycleEvent, LifecycleResult
+from .turn import Transition, Turn
+
+__all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
+
+_REFUSALS: Final = (AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
+"""Expected failures: they come back as results. Everything else is misuse, or a lost server, and is raised."""
+
+
+def _spawn(turn: Turn, message: Spawn) -> Transition:
+    runtime = turn.runtime
+    events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
+    return _transition(turn, turn.emit(events[0]))
+
+
+def _pause(turn: Turn, message: Pause) -> Transition:
+    services, path = turn.runtime.services, turn.runtime.path
+    events = decide_pause(
+        turn.state,
+        message,
+        services.limits,
+        path,
+        now=turn.now,
+        checkpoint_id=f"{instant(turn.now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}",
+    )
+    memory = turn.snapshot()  # before the event: what the state refuses must not have begun
+    raw = turn.emit(events[0])
+    key = services.log.checkpoint_key(path, raw[4]["checkpoint_id"])
+    ttl_ms = 0 if message.ttl is None else int(message.ttl.total_seconds() * 1000)
+    turn.puts.append(Put(key, memory, ttl_ms))
+    turn.size += len(memory)
+    return _transition(turn, raw)
+
+
+def _resume(turn: Turn, message: Resume) -> Transition:
+    require_alive(turn.state, turn.runtime.path)
+    found = find_checkpoint(turn, message)
+    events = decide_resume(turn.state, message, found, turn.runtime.path)
+    raw: RawEvent = []
+    for event in events:
+        raw = turn.emit(event)
+    return _transition(turn, raw)
+
+
+def _terminate(turn: Turn, message: Terminate) -> Transition:
+    path = turn.runtime.path
+    require_alive(turn.state, path)
+    _check_terminate(turn, message)
+    episode = consolidate(turn, message) if message.consolidate_to_episodic else None
+    raw: RawEvent = []
+    for event in decide_terminate(turn.state, message, path, episode=episode):
+        raw = turn.emit(event)
+    return _transition(turn, raw)
+
+
+def _check_terminate(turn: Turn, message: Terminate) -> None:
+    score = message.importance_score
+    if type(score) not in (int, float) or not 0 <= score <= 1:
+        raise InvalidMessage("importance_score is a number from 0 to 1")
+    texts = [message.task_description, message.context_summary]
+    if any(text is not None and type(text) is not str for text in texts):
+        raise InvalidMessage("task_description and context_summary are text")
+    if isinstance(message.lessons_learned, str) or any(type(lesson) is not str for lesson in message.lessons_learned):
+        raise InvalidMessage("lessons_learned is a list of texts")
+    check_value(message.outcome_details, turn.runtime.services.limits, "outcome_details")
+
+
+def _on_list_checkpoints(turn: Turn, message: ListCheckpoints) -> list[Checkpoint]:
+    if turn.state.seq == 0:
+        path = turn.runtime.path
+        raise AgentNotFound(f"there is no agent {path}; spawn it first", agent=path)
+    return list_checkpoints(turn)
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
+def _transition(turn: Turn, raw: RawEvent) -> Transition:
+    """The result of the lifecycle event that was just emitted, and what hooks are told of it."""
+    state = turn.state
+    event_type, message, data = _describe(raw, state.seq)
+    event = LifecycleEvent(
+        event_type=event_type,
+        agent=turn.runtime.path,
+        session_id=state.session_id,
+        agent_type=state.agent_type,
+        seq=state.seq,
+        time=instant(raw[3]),
+        data=data,
+        metadata=turn.codec.copy(state.metadata),
+    )
+    return Transition(LifecycleResult(success=True, event_type=event_type, message=message, data=data), event)
+
+
+def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
+    """Type, message and data of a result: a function of the event alone, so that it can be told again."""
+    kind, data, time = raw[0], raw[4], instant(raw[3])
+    if kind == SPAWNED:
+        told = {"session_id": data["session_id"], "initial_items": len(data["memory"])}
+        return "spawn", f"session {data['session_id']} started", {**told, "seq": seq}
+    checkpoint_id = data.get("checkpoint_id")
+    if kind == PAUSED:
+        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": time}
+        return "pause", f"paused at checkpoint {checkpoint_id}", {**told, "seq": seq}
+    if kind == RESUMED:
+        told = {
+            "checkpoint_id": checkpoint_id,
+            "items_restored": data["items_restored"],
+            "checkpoint_timestamp": data["checkpoint_timestamp"],
+        }
+        return "resume", f"resumed from checkpoint {checkpoint_id}", {**told, "seq": seq}
+    told = {
+        "episode_id": data["episode_id"],
+        "state_items_consolidated": data["items_consolidated"],
+        "items_cleared": data["items_cleared"],
+        "outcome": data["outcome"],
+    }
+    return "terminate", f"session ended in {data['outcome']}", {**told, "seq": seq}
+
+
+def _again(turn: Turn, receipt: Receipt) -> LifecycleResult:
+    """The result of a command that was carried out before, from its events in the log."""
+    services = turn.runtime.services
+    page = services.log.read(receipt.agent, receipt.first_seq - 1, 1) if receipt.first_seq > 1 else None
+    digest = page.items[0][:16] if page and page.items else bytes(16)
+    for seq, raw, _ in raw_events(
+        services.log,
+        receipt.agent,
+        turn.codec,
+        after=receipt.first_seq - 1,
+        digest=digest,
+        to_seq=receipt.seq,
+    ):
+        if raw[0] in (SPAWNED, PAUSED, RESUMED, TERMINATED):
+            event_type, text, data = _describe(raw, seq)
+            return LifecycleResult(success=True, event_type=event_type, message=text, data=data)
+    raise CheckpointNotFound(f"the events of this command are no longer in the log of {receipt.agent}")
+
+
+def _refusable(name: str, handler: Callable[[Turn, Any], Transition]) -> Callable[[Turn, Any], Any]:
+    """A handler whose expected failures are results, and whose command ids are recognised."""
+
+    def handle(turn: Turn, message: Any) -> Transition | LifecycleResult:
+        try:
+            if message.command_id is not None:
+                known = turn.recognise(message.command_id, message)
+                if known is not None:
+                    return _again(turn, known)
+            return handler(turn, message)
+        except DuramenError as error:
+            if isinstance(error, _REFUSALS):
+                return LifecycleResult(success=False, event_type=name, message=str(error), error=error)
+            raise
+
+    return handle
+
+
+LIFECYCLE: Final = frozenset((Spawn, Pause, Resume, Terminate))
+
+QUICK_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
+    Spawn: _refusable("spawn", _spawn),
+    Pause: _refusable("pause", _pause),
+}
+"""Need nothing but the state; unless they carry a command id, whose first result may have to be read."""
+
+BLOCKING_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
+    **QUICK_HANDLERS,
+    Resume: _refusable("resume", _resume),
+    Terminate: _refusable("terminate", _terminate),
+    ListCheckpoints: _on_list_checkpoints,
+}
+"""Read from the server, so a worker thread runs them."""

@@ -1,0 +1,209 @@
+"""The messages that agents understand out of the box.
+
+Each is immutable. `command_id` makes a mutation safe to send again: the same id with the same payload gives the
+first result, with another payload `CommandConflict`. An agent remembers its latest 10,000 ids (`Limits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from attrs import field, frozen
+
+from duramen.events import Granularity, PropertyPath, Receipt
+
+from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
+
+__all__ = [
+    "DEFAULT_TTL",
+    "MISSING",
+    "Append",
+    "Batch",
+    "Delete",
+    "Get",
+    "GetStatus",
+    "Keys",
+    "ListCheckpoints",
+    "Merge",
+    "Message",
+    "Operation",
+    "Pause",
+    "Record",
+    "Resume",
+    "Set",
+    "SetGranularity",
+    "Spawn",
+    "Terminate",
+]
+
+DEFAULT_TTL: Final = timedelta(days=7)
+MISSING: Final[Any] = object()
+"""In `Get.default`: raise PathNotFound when there is nothing."""
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Message(Generic[R_co]):
+    """A message whose reply has a known type, for type checkers."""
+
+    __slots__ = ()
+
+
+# -- lifecycle ---------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Spawn(Message[LifecycleResult]):
+    """Start a session. Fails if one runs; after `Terminate` a new one starts on the same log."""
+
+    session_id: str | UUID | None = None
+    agent_type: str | UUID | None = None
+    initial_state: Mapping[str, Any] = field(factory=nothing)
+    metadata: Mapping[str, Any] = field(factory=nothing)
+    granularity: Granularity = Granularity.ACTIVITY
+    levels: Mapping[str, Granularity] = field(factory=nothing)
+    """Granularity by kind of activity, where it differs."""
+    parent: str | None = None
+    command_id: str | None = None
+
+
+@frozen(kw_only=True)
+class Pause(Message[LifecycleResult]):
+    """Keep the whole working memory as a named checkpoint and take no more mutations until `Resume`."""
+
+    checkpoint_id: str | None = None
+    """Any text of 1 to 200 characters; without one, one is made up. An id used before names the newer from now on."""
+    ttl: timedelta | None = DEFAULT_TTL
+    """How long the checkpoint can be resumed from; None: for ever."""
+    metadata: Mapping[str, Any] = field(factory=nothing)
+    when_paused: str = "refuse"
+    """What becomes of mutations meanwhile: `refuse` (AgentPaused) or `stash` (kept in memory until the resume)."""
+    reason: str | None = None
+    command_id: str | None = None
+
+
+@frozen(kw_only=True)
+class Resume(Message[LifecycleResult]):
+    """Restore working memory from a checkpoint; the agent need not be paused, only alive."""
+
+    checkpoint_id: str | None = None
+    """Without one: the latest that has not expired."""
+    clear_current: bool = True
+    """True makes working memory equal the checkpoint; False lays the checkpoint's items over what is there."""
+    command_id: str | None = None
+
+
+@frozen(kw_only=True)
+class Terminate(Message[LifecycleResult]):
+    """End the session: keep it as an episode, clear working memory."""
+
+    outcome: Outcome | str = Outcome.SUCCESS
+    task_description: str | None = None
+    outcome_details: Any = None
+    lessons_learned: Sequence[str] = ()
+    context_summary: str | None = None
+    importance_score: float = 0.6
+    reason: str | None = None
+    consolidate_to_episodic: bool = True
+    cleanup_working: bool = True
+    command_id: str | None = None
+
+
+@frozen
+class ListCheckpoints(Message[list[Checkpoint]]):
+    """The checkpoints that can be resumed from, newest first."""
+
+
+# -- working memory ----------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Get(Message[Any]):
+    """The value at a property path, as a copy; the empty path is the whole working memory."""
+
+    path: str | PropertyPath = ""
+    default: Any = MISSING
+
+
+@frozen
+class Keys(Message[list[str]]):
+    """The keys of the subtree at a property path; the empty path gives the items."""
+
+    path: str | PropertyPath = ""
+
+
+@frozen
+class Set(Message[Receipt]):
+    """Set the value at a property path; subtrees on the way are made."""
+
+    path: str | PropertyPath
+    value: Any
+    command_id: str | None = None
+
+
+@frozen
+class Delete(Message[Receipt]):
+    """Remove what is at a property path; PathNotFound if there is nothing."""
+
+    path: str | PropertyPath
+    command_id: str | None = None
+
+
+@frozen
+class Append(Message[Receipt]):
+    """Add one value to the end of the list at a property path; without a list there, one is made."""
+
+    path: str | PropertyPath
+    value: Any
+    command_id: str | None = None
+
+
+@frozen
+class Merge(Message[Receipt]):
+    """Apply a JSON merge patch (RFC 7386) at a property path: None removes, dicts merge, the rest replaces."""
+
+    path: str | PropertyPath
+    patch: Any
+    command_id: str | None = None
+
+
+@frozen
+class Record(Message[Receipt]):
+    """Log an activity that is no state: a tool's output, a completion. Logged only if the agent's granularity takes it.
+
+    `tokens_used` in `data` (or `usage.total_tokens`) is counted for the session's episode; kind `tool_output` with
+    `tool` in `data` becomes one of the episode's actions.
+    """
+
+    kind: str
+    data: Any = None
+    level: Granularity = Granularity.ACTIVITY
+    command_id: str | None = None
+
+
+Operation = Set | Delete | Append | Merge | Record
+
+
+@frozen
+class Batch(Message[Receipt]):
+    """Several mutations as one: all are committed together, or none."""
+
+    operations: Sequence[Operation]
+    command_id: str | None = None
+
+
+@frozen(kw_only=True)
+class SetGranularity(Message[Receipt]):
+    """Change how much activity is logged from now on: in all, or by kind (None takes a kind's own level away)."""
+
+    level: Granularity | None = None
+    levels: Mapping[str, Granularity | None] = field(factory=nothing)
+    command_id: str | None = None
+
+
+@frozen
+class GetStatus(Message[AgentStatus]):
+    """Where the agent stands: an `AgentStatus`."""

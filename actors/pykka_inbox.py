@@ -1,0 +1,45 @@
+"""An agent's mailbox as Pykka sees it, so that a plain `pykka.ActorRef` works on agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from duramen.events import InvalidMessage
+
+from .mailbox import Envelope, Mailbox
+from .reply import Reply
+
+if TYPE_CHECKING:
+    from .directory import Directory
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Pykka's inbox protocol: `put` posts to the agent, wherever it is; `get` and `empty` look at what waits."""
+
+    __slots__ = ("_directory", "_mailbox")
+
+    def __init__(self, mailbox: Mailbox | None, directory: Directory | None) -> None:
+        self._mailbox = mailbox
+        self._directory = directory
+
+    @classmethod
+    def unjoined(cls) -> Inbox:
+        """Of an agent that does not run yet."""
+        return cls(None, None)
+
+    def put(self, envelope: Any, /) -> None:
+        """Post a message. Raises MailboxFull, SystemClosed, InvalidMessage if the agent does not run."""
+        if self._mailbox is None or self._directory is None:
+            raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
+        self._directory.tell(self._mailbox.path, Envelope(envelope.message, cast("Reply | None", envelope.reply_to)))
+
+    def get(self) -> Any:
+        """The next message; only the dispatcher takes messages out."""
+        if self._mailbox is None or not self._mailbox.waiting:
+            raise InvalidMessage("agents take their messages from the dispatcher")
+        return self._mailbox.waiting.popleft()
+
+    def empty(self) -> bool:
+        return self._mailbox is None or not self._mailbox.waiting

@@ -1,0 +1,336 @@
+"""An agent in memory: takes its messages in turns, has each turn committed, and lets the replies go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve
+
+from duramen.events import (
+    AgentNotFound,
+    AgentPaused,
+    CorruptEvent,
+    DataLoss,
+    DuramenError,
+    Fenced,
+    MailboxFull,
+    TooLarge,
+    Unconfirmed,
+    ValueRefused,
+    VersionConflict,
+)
+from duramen.events.codec import Codec
+from duramen.events.log import Answer, Put, Status
+from duramen.events.logs import get_logger
+from duramen.projections.rebuild import Rebuilt
+from duramen.projections.state import ABSENT, PAUSED_STATUS
+
+from .custom import handle_custom, run_soon
+from .hooks import run_hooks
+from .journal import Commit
+from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
+from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox
+from .memory_handlers import MEMORY_HANDLERS, MUTATIONS
+from .messages import Get, GetStatus, Keys, ListCheckpoints
+from .results import LifecycleResult
+from .turn import Transition, Turn
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .services import Services
+
+__all__ = ["Runtime"]
+
+_QUICK: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {**MEMORY_HANDLERS, **QUICK_HANDLERS}
+_READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints))
+
+
+class Runtime:
+    """The runner of an active agent's mailbox. All but `_work` and what it calls happens in the core.
+
+    One step: take the waiting messages, handle each, hand all their events to the journal as one append, and let the
+    replies go when it is committed; meanwhile the agent does not run. Reads go through the same append (an empty one
+    if nothing else), since only the log can say that this process still owns the agent. If the append fails, the
+    state is forgotten and comes back from the log.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        mailbox: Mailbox,
+        agent: Agent,
+        fence: str,
+        rebuilt: Rebuilt,
+        *,
+        create: bool = False,
+    ) -> None:
+        self.services = services
+        self.path = mailbox.path
+        self.agent = agent
+        self.state = rebuilt.state
+        self.custom = rebuilt.custom
+        self.custom_version = agent.custom_version()
+        self._mailbox = mailbox
+        self._fence = fence
+        self._create = create
+        self._log_key = services.log.log_key(mailbox.path)
+        self._partition = services.log.partition_of(mailbox.path)
+        self._snapshot_seq = rebuilt.snapshot_seq
+        self._stash: list[Envelope] = []
+
+    # -- taking a turn -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        waiting = self._mailbox.waiting
+        turn = Turn(self, self.services.codec)
+        while waiting and not turn.full:
+            message: Any = waiting[0].message
+            kind: type[Any] = message.__class__
+            handler = _QUICK.get(kind)
+            if handler is None or (kind in LIFECYCLE and message.command_id is not None):
+                break
+            envelope = waiting.popleft()
+            if self.state.status == PAUSED_STATUS and self._held_back(envelope):
+                continue
+            turn.handle(envelope, handler)
+        if turn.answers:
+            self.finish(turn)
+        elif waiting:
+            self._mailbox.phase = WORKING
+            self.services.workers.submit(self._work)
+
+    def _held_back(self, envelope: Envelope) -> bool:
+        """Keep a mutation of a paused agent for later, if the pause said so."""
+        if self.state.when_paused != "stash" or type(envelope.message) not in MUTATIONS:
+            return False
+        if len(self._stash) >= self.services.limits.stash_messages:
+            envelope.fail(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
+        else:
+            self._stash.append(envelope)
+        return True
+
+    def _work(self) -> None:
+        """Handle the first message in a worker thread, where it may block."""
+        envelope = self._mailbox.waiting.popleft()
+        turn = Turn(self, Codec(self.services.limits))
+        kind: type[Any] = envelope.message.__class__
+        handler = BLOCKING_HANDLERS.get(kind)
+        if handler is None:
+            handle_custom(turn, envelope)
+            return
+        try:
+            turn.handle(envelope, handler)
+        except BaseException as error:
+            self.give_up(turn, envelope, error)
+        else:
+            self.services.dispatcher.post(lambda: self.finish(turn))
+
+    def give_up(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
+        """A message broke the agent: its caller is told, and the agent comes back from its log. From any thread."""
+        get_logger("agent").error(
+            "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, exc_info=error
+        )
+
+        def crash() -> None:
+            envelope.fail(error)
+            self._drop()
+
+        self.services.dispatcher.post(crash)
+
+    # -- committing -------------------------------------------------------------------------------------------------
+
+    def finish(self, turn: Turn) -> None:
+        """Hand a turn to the journal; in the core."""
+        self._add_snapshot(turn)
+        self._mailbox.phase = COMMITTING
+        commit = Commit(
+            agent=self.path,
+            log_key=self._log_key,
+            expected=turn.expected,
+            previous=turn.previous,
+            fence=self._fence,
+            items=turn.items,
+            levels=bytes(turn.levels),
+            updated_at=turn.now,
+            create=self._create,
+            entry=turn.entry,
+            puts=tuple(turn.puts),
+            size=turn.size,
+            partition=self._partition,
+            settle=lambda answer: self._settle(turn, answer),
+        )
+        if self._create and not turn.items:
+            self._settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
+        else:
+            self.services.dispatcher.submit(commit)
+
+    def _add_snapshot(self, turn: Turn) -> None:
+        seq = self.state.seq
+        if seq - self._snapshot_seq < self.services.settings.snapshot_every or not turn.items:
+            return
+        self._snapshot_seq = seq
+        try:
+            snapshot = turn.snapshot()
+        except (TooLarge, ValueRefused) as error:
+            get_logger("agent").warning("no_snapshot", agent=self.path, seq=seq, reason=str(error))
+            return
+        turn.puts.append(Put(self.services.log.snapshot_key(self.path), snapshot))
+        turn.size += len(snapshot)
+
+    def _settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
+        if isinstance(answer, Unconfirmed):
+            self._committed(turn, answer)
+        elif isinstance(answer, DuramenError):
+            self._failed(turn, answer)
+        elif answer.status in (Status.COMMITTED, Status.DUPLICATE):
+            self._committed(turn, None)
+        elif answer.status is Status.FENCED:
+            self._fenced(turn, answer)
+        elif answer.status is Status.EXISTS:
+            self._mailbox.put_back([envelope for envelope, _, _ in turn.answers])
+            self._drop()
+        else:
+            self._failed(turn, self._problem(turn, answer))
+
+    def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
+        if turn.items:
+            self._create = False
+        for envelope, value, failed in turn.answers:
+            if failed:
+                self._refuse(envelope, value)
+            elif unconfirmed is not None and turn.items:
+                envelope.fail(evolve_error(unconfirmed, self.path, self.state.seq))
+            elif type(value) is Transition:
+                self._announce(envelope, value)
+            elif type(value) is LifecycleResult:
+                envelope.answer(_timed(value, envelope))
+            elif envelope.reply_to is not None:
+                envelope.reply_to.set(value)
+        for effect in turn.after:
+            run_soon(self.services.workers, effect, self.path, self.state.seq)
+        if self._stash and self.state.status != PAUSED_STATUS:
+            self._mailbox.put_back(self._stash)
+            self._stash = []
+        self._rest()
+
+    def _rest(self) -> None:
+        mailbox = self._mailbox
+        mailbox.phase = IDLE
+        if mailbox.waiting:
+            self.services.dispatcher.schedule(mailbox)
+        elif self.state.status == ABSENT:
+            self.services.directory.remove_if_idle(mailbox)
+
+    def _refuse(self, envelope: Envelope, error: BaseException) -> None:
+        if envelope.reply_to is None:
+            get_logger("agent").warning(
+                "message_refused",
+                agent=self.path,
+                seq=self.state.seq,
+                message=type(envelope.message).__name__,
+                error=type(error).__name__,
+            )
+        envelope.fail(error)
+
+    def _announce(self, envelope: Envelope, done: Transition) -> None:
+        """Let hooks know of a transition, then the caller."""
+        services, event = self.services, done.event
+        get_logger("agent").info(
+            f"agent_{event.event_type}", agent=event.agent, seq=event.seq, session_id=event.session_id
+        )
+        hooks = services.hooks.of(event.event_type)
+        if not hooks:
+            envelope.answer(_timed(done.result, envelope))
+            return
+
+        def announce() -> None:
+            errors = run_hooks(hooks, event, services.settings.hook_timeout, services.workers, services.loop)
+            data = {**done.result.data, "hook_errors": errors} if errors else done.result.data
+            envelope.answer(_timed(evolve(done.result, data=data), envelope))
+
+        services.workers.submit(announce)
+
+    # -- when it is not committed -----------------------------------------------------------------------------------
+
+    def _fenced(self, turn: Turn, answer: Answer) -> None:
+        """Another process has claimed the agent.
+
+        What was asked before its claim was asked of a state that is no longer ours: refused, never written. What was
+        asked after it claims the agent back and is handled on the state that the log has then; reads always are.
+        """
+        get_logger("agent").warning("agent_fenced", agent=self.path, seq=turn.expected)
+        again: list[Envelope] = []
+        waiting = self._mailbox.waiting
+        asked = [envelope for envelope, _, _ in turn.answers]
+        while waiting:
+            asked.append(waiting.popleft())
+        for envelope in asked:
+            before = envelope.sent_at * 1_000_000 <= answer.claimed_at and type(envelope.message) not in _READS
+            envelope.tries += 1
+            if before or envelope.tries > self.services.settings.fenced_tries:
+                envelope.fail(
+                    Fenced(
+                        f"another process took {self.path} over; nothing was written: ask again to take it back",
+                        agent=self.path,
+                        seq=turn.expected,
+                        expected=self._fence,
+                        actual=answer.fence,
+                    )
+                )
+            else:
+                again.append(envelope)
+        self._mailbox.put_back(again)
+        self._drop()
+
+    def _failed(self, turn: Turn, error: DuramenError) -> None:
+        for envelope, value, failed in turn.answers:
+            self._refuse(envelope, value if failed else evolve_error(error, self.path, turn.expected))
+        self._drop()
+
+    def _problem(self, turn: Turn, answer: Answer) -> DuramenError:
+        facts: dict[str, Any] = {
+            "agent": self.path,
+            "seq": turn.expected,
+            "expected": turn.expected,
+            "actual": answer.head,
+        }
+        if answer.status is Status.BEHIND:
+            return DataLoss(
+                f"the server lost events of {self.path} that it had acknowledged; check its persistence and failovers",
+                **facts,
+            )
+        if answer.status is Status.GONE:
+            return AgentNotFound(f"the log of {self.path} is gone; nothing was written", agent=self.path)
+        if answer.status is Status.CONFLICT:
+            return VersionConflict(f"the log of {self.path} has moved on; ask again", **facts)
+        return CorruptEvent(f"head and list of {self.path} do not fit together; restore them from a backup", **facts)
+
+    def _drop(self) -> None:
+        """Forget the state: whoever comes next brings the agent back from its log."""
+        self.agent.actor_stopped.set()
+        self._mailbox.put_back(self._stash)
+        self._stash = []
+        self.services.directory.reset(self._mailbox)
+        self._mailbox.phase = IDLE
+        if self._mailbox.waiting:
+            self.services.dispatcher.schedule(self._mailbox)
+        else:
+            self.services.directory.remove_if_idle(self._mailbox)
+
+    # -- for custom agents ------------------------------------------------------------------------------------------
+
+    def require_emitting(self) -> None:
+        """Raise AgentPaused, AgentNotRunning, AgentNotFound unless events may happen."""
+        if self.state.status == PAUSED_STATUS:
+            raise AgentPaused(f"{self.path} is paused; resume it first", agent=self.path, seq=self.state.seq)
+
+
+def evolve_error(error: DuramenError, agent: str, seq: int) -> DuramenError:
+    """The same error for one agent: each caller gets an exception of its own."""
+    return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
+
+
+def _timed(result: LifecycleResult, envelope: Envelope) -> LifecycleResult:
+    return evolve(result, duration_ms=(time() - envelope.sent_at) * 1000)

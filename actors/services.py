@@ -1,0 +1,65 @@
+"""What the agents of one system share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+from duramen.events import EventRegistry, Limits
+from duramen.events.codec import Codec
+from duramen.events.log import EventLog
+
+from .dispatcher import Dispatcher
+from .hooks import LifecycleHooks
+from .loop import EventLoop
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .directory import Directory
+
+__all__ = ["AgentFactory", "Services", "Settings"]
+
+AgentFactory = Callable[[], "Agent"]
+"""Makes an agent's object anew at each activation; a class without arguments is one."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How a system treats its agents. Times are in seconds."""
+
+    snapshot_every: int = 1_000
+    """Events between automatic snapshots of one agent."""
+    hook_timeout: float = 10.0
+    fenced_tries: int = 8
+    """How often one message may lose its agent to another process before its caller is told."""
+
+
+def _now() -> int:
+    return time_ns() // 1000
+
+
+@define(eq=False)
+class Services:
+    """Handed to whoever runs for an agent. `codec` belongs to the core's thread; workers make their own."""
+
+    log: EventLog
+    owner: str
+    """Identifies this process's claims: the second half of every fence it holds."""
+    dispatcher: Dispatcher
+    directory: Directory
+    workers: Workers
+    activations: Workers
+    loop: EventLoop
+    hooks: LifecycleHooks
+    registry: EventRegistry
+    agents: Mapping[str, AgentFactory]
+    limits: Limits
+    settings: Settings
+    codec: Codec
+    durability: str
+    now: Callable[[], int] = field(default=_now)
+    """The clock: µs since the epoch."""

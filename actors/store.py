@@ -1,0 +1,100 @@
+"""Which log a system is opened on: what the url, the client or the data directory say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+import redis
+from attrs import frozen
+
+from duramen.events import InvalidMessage, Limits, MemoryLog
+from duramen.events.durability import Durability
+from duramen.events.embedded import EmbeddedServer
+from duramen.events.log import EventLog
+from duramen.events.redis_connection import pool_of_client, pool_of_url
+from duramen.events.redis_log import RedisLog
+
+__all__ = ["DATA_DIR", "Store", "open_store"]
+
+DATA_DIR: Final = ".duramen"
+
+
+@frozen
+class Store:
+    """An open log, and how to let go of it."""
+
+    log: EventLog
+    close: Callable[[], None]
+
+
+def open_store(
+    url: str | None,
+    *,
+    client: redis.Redis | None,
+    data_dir: str | os.PathLike[str] | None,
+    namespace: str,
+    partitions: int,
+    durability: str | None,
+    limits: Limits,
+    insecure: bool,
+) -> Store:
+    """Open the log. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer."""
+    asked = None if durability is None else Durability.parse(durability)
+    if client is not None:
+        if url is not None or data_dir is not None:
+            raise InvalidMessage("give one of url, client and data_dir")
+        return _redis(pool_of_client(client), namespace, partitions, asked, limits)
+    if url is None and data_dir is None:
+        url = os.environ.get("DURAMEN_URL") or None
+    if url is None:
+        return _embedded(data_dir or DATA_DIR, namespace, partitions, asked, limits)
+    if data_dir is not None:
+        raise InvalidMessage("data_dir is for the embedded server; give it or a url, not both")
+    if url == "memory://":
+        if asked is not None and asked.level != "memory":
+            raise InvalidMessage("memory:// has no durability but memory")
+        log = MemoryLog(partitions=partitions, limits=limits)
+        return Store(log, log.close)
+    return _redis(pool_of_url(url, insecure=insecure), namespace, partitions, asked, limits)
+
+
+def _redis(
+    pool: redis.ConnectionPool, namespace: str, partitions: int, durability: Durability | None, limits: Limits
+) -> Store:
+    log = RedisLog(pool, namespace=namespace, partitions=partitions, durability=durability, limits=limits)
+    return Store(log, log.close)
+
+
+def _embedded(
+    data_dir: str | os.PathLike[str],
+    namespace: str,
+    partitions: int,
+    durability: Durability | None,
+    limits: Limits,
+) -> Store:
+    server = EmbeddedServer.open(data_dir)
+    try:
+        pool = pool_of_url(f"unix://{server.socket_path}")
+
+        def revive() -> None:
+            pool.connection_kwargs["path"] = str(server.ensure())
+
+        log = RedisLog(
+            pool,
+            namespace=namespace,
+            partitions=partitions,
+            durability=durability,
+            limits=limits,
+            revive=revive,
+        )
+    except BaseException:
+        server.close()
+        raise
+
+    def close() -> None:
+        log.close()
+        server.close()
+
+    return Store(log, close)

@@ -1,0 +1,331 @@
+"""The system: opens a log, runs agents on it, hands out handles."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Literal, Self, overload
+from uuid import UUID, uuid4
+
+import redis
+
+from duramen.events import AgentPath, Event, EventRegistry, Granularity, Limits, SystemClosed, agent_path
+from duramen.events.codec import Codec
+from duramen.events.log import Entry, EventLog
+from duramen.events.logs import get_logger
+from duramen.events.registry import DECLARED
+from duramen.events.stored import read_events
+from duramen.projections.state import AgentState
+
+from .activation import Activation
+from .directory import Directory
+from .dispatcher import Dispatcher
+from .episode_store import EpisodeStore
+from .handle import AgentHandle
+from .hooks import LifecycleHooks
+from .journal import Journal
+from .lifecycle_handlers import QUICK_HANDLERS
+from .loop import EventLoop
+from .mailbox import Envelope, Mailbox, Runner
+from .memory_handlers import MEMORY_HANDLERS
+from .messages import Spawn
+from .reply import Reply
+from .results import LifecycleResult
+from .services import AgentFactory, Services, Settings
+from .store import Store, open_store
+from .system_aio import AsyncSystem
+from .workers import Workers
+
+__all__ = ["AgentSystem"]
+
+_INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
+"""Messages that never block the core, so that a waiting caller may be the core for them."""
+
+_MOST_WORKERS: Final = 2_048
+_MOST_ACTIVATIONS: Final = 16
+
+
+class AgentSystem:
+    """Runs agents on one log. Make it with `open`, in a `with` or `async with` block. Thread-safe.
+
+    Not usable in a forked child: there every call raises SystemClosed at once, and the parent is unharmed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        agents: Mapping[str | UUID, AgentFactory] | None = None,
+        registry: EventRegistry = DECLARED,
+        limits: Limits | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._store = store
+        self._limits = limits or Limits()
+        self._registry = registry
+        self._agents: dict[str, AgentFactory] = {str(name): made for name, made in (agents or {}).items()}
+        dispatcher = Dispatcher(Journal(store.log, self._limits))
+        self._directory = Directory(dispatcher, self._limits.mailbox_messages, self._activation)
+        self._services = Services(
+            log=store.log,
+            owner=uuid4().hex,
+            dispatcher=dispatcher,
+            directory=self._directory,
+            workers=Workers("worker", _MOST_WORKERS),
+            activations=Workers("activation", _MOST_ACTIVATIONS),
+            loop=EventLoop(),
+            hooks=LifecycleHooks(),
+            registry=registry,
+            agents=self._agents,
+            limits=self._limits,
+            settings=settings or Settings(),
+            codec=Codec(self._limits),
+            durability=store.log.durability,
+        )
+        self._closed = False
+        self._episodes = EpisodeStore(store.log, registry, self._limits)
+        _forget_in_children(self)
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        client: redis.Redis | None = None,
+        log: EventLog | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        namespace: str = "default",
+        partitions: int = 16,
+        durability: str | None = None,
+        agents: Mapping[str | UUID, AgentFactory] | None = None,
+        registry: EventRegistry = DECLARED,
+        limits: Limits | None = None,
+        settings: Settings | None = None,
+        insecure: bool = False,
+    ) -> Self:
+        """Open a system.
+
+        Without `url`, `client` and `log`: on `DURAMEN_URL` if that is set, else on an embedded Valkey of its own in
+        `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` is the
+        in-memory twin, gone at the end; `redis://`, `rediss://`, `unix://` the user's server. `client` gives a
+        server by a `redis.Redis` of yours, of which only the connection settings are used; `log` an open log.
+
+        `durability` (`memory`, `fsync`, `replicas:n`) is what a receipt stands for; by default what the server does
+        anyway: `fsync` on the embedded one. `partitions` counts only when the namespace is new. `agents` maps
+        agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine.
+
+        Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer.
+        """
+        store = (
+            Store(log, lambda: None)
+            if log is not None
+            else open_store(
+                url,
+                client=client,
+                data_dir=data_dir,
+                namespace=namespace,
+                partitions=partitions,
+                durability=durability,
+                limits=limits or Limits(),
+                insecure=insecure,
+            )
+        )
+        return cls(store, agents=agents, registry=registry, limits=limits, settings=settings)
+
+    # -- agents ----------------------------------------------------------------------------------------------------
+
+    def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
+        """Let agents of this type run as `factory` makes them: an `Agent` subclass, or a function that returns one."""
+        self._agents[str(agent_type)] = factory
+
+    def spawn(
+        self,
+        path: str | AgentPath | None = None,
+        *,
+        project_id: str | UUID | None = None,
+        agent_instance_id: str | UUID | None = None,
+        session_id: str | UUID | None = None,
+        agent_type: str | UUID | None = None,
+        initial_state: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        granularity: Granularity = Granularity.ACTIVITY,
+        levels: Mapping[str, Granularity] | None = None,
+        parent: str | None = None,
+        command_id: str | None = None,
+    ) -> AgentHandle:
+        """Start a session and return the agent's handle.
+
+        The agent is named by `path`, or by `project_id` and `agent_instance_id`. Raises AgentAlreadyRunning, and
+        what bad arguments raise. For the `LifecycleResult`, ask the agent with a `Spawn` message instead.
+        """
+        handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
+        message = Spawn(
+            session_id=session_id,
+            agent_type=agent_type,
+            initial_state={} if initial_state is None else initial_state,
+            metadata={} if metadata is None else metadata,
+            granularity=granularity,
+            levels={} if levels is None else levels,
+            parent=parent,
+            command_id=command_id,
+        )
+        result: LifecycleResult = handle.ask(message)
+        result.raise_for_failure()
+        return handle
+
+    @property
+    def aio(self) -> AsyncSystem:
+        """The calls that wait, for asyncio."""
+        return AsyncSystem(self)
+
+    def agent(
+        self,
+        path: str | AgentPath | None = None,
+        *,
+        project_id: str | UUID | None = None,
+        agent_instance_id: str | UUID | None = None,
+    ) -> AgentHandle:
+        """The handle of an agent, which need not exist yet. Raises InvalidPath."""
+        if path is None:
+            path = AgentPath.of(project_id or "", agent_instance_id or "")
+        return AgentHandle(self, agent_path(path).text)
+
+    @property
+    def hooks(self) -> LifecycleHooks:
+        """Where functions are registered that are called after lifecycle transitions."""
+        return self._services.hooks
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    @overload
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: Literal[False],
+        timeout: float | None,
+        command_id: str | None,
+    ) -> Reply: ...
+
+    @overload
+    def ask(self, path: str, message: object, *, block: bool, timeout: float | None, command_id: str | None) -> Any: ...
+
+    def ask(self, path: str, message: object, *, block: bool, timeout: float | None, command_id: str | None) -> Any:
+        """Behind `AgentHandle.ask`."""
+        reply = Reply()
+        mailbox = self._directory.post(path, Envelope(message, reply, command_id))
+        dispatcher = self._services.dispatcher
+        if not block:
+            dispatcher.schedule(mailbox)
+            return reply
+        if type(message) in _INLINE:
+            dispatcher.schedule_and_run(mailbox, reply)
+        else:
+            dispatcher.schedule(mailbox)
+        return reply.get(timeout=timeout)
+
+    def tell(self, path: str, message: object, *, command_id: str | None = None) -> None:
+        """Behind `AgentHandle.tell`."""
+        self._directory.tell(path, Envelope(message, None, command_id))
+
+    # -- looking on ------------------------------------------------------------------------------------------------
+
+    @property
+    def log(self) -> EventLog:
+        """The log this system runs on."""
+        return self._store.log
+
+    @property
+    def episodes(self) -> EpisodeStore:
+        """Long-term memory: the episodes of finished sessions."""
+        return self._episodes
+
+    def agents(self) -> list[Entry]:
+        """All agents of the namespace, by path. Reads only: takes no agent over."""
+        return sorted(self._store.log.directory(), key=lambda entry: entry.agent)
+
+    def events(self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
+        """An agent's events, oldest first, read in pages. Reads only.
+
+        Raises AgentNotFound, Trimmed, CorruptEvent, UnknownEventType while iterating.
+        """
+        name = agent_path(path).text
+        return read_events(self._store.log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
+
+    def peek(self, path: str | AgentPath) -> AgentState:
+        """An agent's state as the log has it. Reads only: another process that runs the agent is not disturbed."""
+        from duramen.projections.rebuild import rebuild
+
+        name = agent_path(path).text
+        return rebuild(self._store.log, name, Codec(self._limits), self._limits).state
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Take no more messages, let those that wait be handled, and let go of everything, within `timeout` seconds.
+
+        Every call under way ends with its reply or a typed error.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        deadline = monotonic() + timeout
+        services = self._services
+        self._directory.close("the system is closed; open a new one")
+        self._directory.drain(deadline)
+        services.activations.close(_left(deadline))
+        services.workers.close(_left(deadline))
+        services.loop.close(_left(deadline))
+        if not services.dispatcher.close(_left(deadline)):
+            get_logger("system").warning("close_timed_out", seconds=timeout)
+        self._directory.fail_waiting(
+            lambda path: SystemClosed("the system was closed before this was handled", agent=path)
+        )
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def _activation(self, mailbox: Mailbox) -> Runner:
+        return Activation(self._services, mailbox)
+
+    def in_child(self) -> None:
+        """In a forked child: no thread of ours lives here, and the sockets are the parent's."""
+        self._closed = True
+        self._directory.after_fork(
+            "this is a forked child, where no agent runs; open a system of its own, after the fork"
+        )
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - monotonic())
+
+
+def _forget_in_children(system: AgentSystem) -> None:
+    known = weakref.ref(system)
+
+    def in_child() -> None:
+        found = known()
+        if found is not None:
+            found.in_child()
+
+    os.register_at_fork(after_in_child=in_child)

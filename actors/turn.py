@@ -1,0 +1,202 @@
+"""One turn of an agent: the messages it handles and the events they gave, to be committed as one append."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+
+from duramen.events import CommandConflict, DuramenError, Granularity, Limits, NewEvent, Receipt, TooLarge
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
+from duramen.events.log import Put
+from duramen.events.snapshots import SnapshotRecord, pack_snapshot
+from duramen.events.vocabulary import SPAWNED
+from duramen.projections.state import SCHEMA, AgentState, advance
+from duramen.projections.undo import Undo, roll_back
+
+from .fingerprint import fingerprint
+from .mailbox import Envelope
+from .results import LifecycleEvent, LifecycleResult
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+__all__ = ["Decide", "Transition", "Turn"]
+
+_LIFECYCLE: Final = int(Granularity.LIFECYCLE)
+_MOST_MESSAGES: Final = 256
+
+Decide = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
+
+
+@frozen
+class Transition:
+    """A lifecycle result that hooks hear of before the caller does."""
+
+    result: LifecycleResult
+    event: LifecycleEvent
+
+
+class Turn:
+    """What becomes of the messages of one turn.
+
+    Events change the agent's state at once, so that the next message of the turn sees them; nobody outside does
+    before the append is committed. If it is not, the state is forgotten.
+    """
+
+    __slots__ = (
+        "after",
+        "answers",
+        "codec",
+        "command",
+        "entry",
+        "expected",
+        "items",
+        "levels",
+        "now",
+        "previous",
+        "puts",
+        "runtime",
+        "size",
+        "state",
+        "undo",
+    )
+
+    def __init__(self, runtime: Runtime, codec: Codec) -> None:
+        self.runtime = runtime
+        self.state = state = runtime.state
+        self.codec = codec
+        self.now = runtime.services.now()
+        self.expected = state.seq
+        self.previous = state.digest
+        self.items: list[bytes] = []
+        self.levels = bytearray()
+        self.size = 0
+        self.entry: bytes | None = None
+        self.puts: list[Put] = []
+        self.answers: list[tuple[Envelope, Any, bool]] = []
+        self.after: list[Callable[[], object]] = []
+        self.command: list[Any] | None = None
+        self.undo: list[Undo] | None = None
+
+    @property
+    def full(self) -> bool:
+        limits = self.runtime.services.limits
+        return (
+            len(self.answers) >= _MOST_MESSAGES
+            or len(self.items) >= limits.batch_events
+            or self.size >= limits.batch_bytes // 2
+        )
+
+    def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
+        """Handle one message with a handler that refuses by a typed error before it has changed anything."""
+        try:
+            self.answers.append((envelope, handler(self, envelope.message), False))
+        except DuramenError as error:
+            self.answers.append((envelope, error, True))
+        self.command = None
+
+    def emit(self, event: NewEvent) -> RawEvent:
+        """Let an event happen: encode it, check that it reads back equal, and let it change the state."""
+        state = self.state
+        session_id = event.data["session_id"] if event.type == SPAWNED else state.session_id
+        raw: RawEvent = [
+            event.type,
+            event.version,
+            event.granularity,
+            self.now,
+            event.data,
+            session_id,
+            self.command,
+            None,
+            None,
+            event.metadata,
+        ]
+        body, raw[4] = self.codec.encode(raw)
+        digest = sha256(state.digest + body).digest()[:DIGEST_SIZE]
+        advance(state, raw, digest, self.runtime.services.limits.commands_remembered, self.undo)
+        self.items.append(digest + body)
+        self.levels.append(event.granularity)
+        self.size += len(body) + DIGEST_SIZE
+        if event.granularity == _LIFECYCLE:
+            self.entry = self.codec.pack([state.status, state.agent_type, state.session_id])
+        return raw
+
+    def mutate(self, message: Any, decide: Decide) -> Receipt:
+        """Let the events happen that `decide` makes of a message; or give the first receipt of its command id again."""
+        if message.command_id is not None:
+            known = self.recognise(message.command_id, message)
+            if known is not None:
+                return known
+        state, runtime = self.state, self.runtime
+        first = state.seq + 1
+        for event in decide(state, message, runtime.services.limits, runtime.path):
+            self.emit(event)
+        return Receipt(runtime.path, first, state.seq, state.digest, runtime.services.durability)
+
+    def recognise(self, command_id: str, message: object) -> Receipt | None:
+        """The receipt of a command seen before; None marks what happens next as this command's.
+
+        Raises CommandConflict when the id was used with another payload.
+        """
+        print_ = fingerprint(message, self.codec)
+        path = self.runtime.path
+        entry = self.state.commands.get(command_id)
+        if entry is None:
+            self.command = [command_id, print_]
+            return None
+        first, last, digest, known = entry
+        if known != print_:
+            raise CommandConflict(
+                f"command id {command_id[:80]!r} of {path} was used for another payload (seq {first}); use a new id",
+                agent=path,
+                seq=first,
+            )
+        return Receipt(path, first, last, digest, self.runtime.services.durability)
+
+    @contextmanager
+    def all_or_nothing(self) -> Generator[None]:
+        """Several events of one message: an exception leaves no trace of them."""
+        state, runtime = self.state, self.runtime
+        count, size, after = len(self.items), self.size, len(self.after)
+        seq, digest, updated_at, nodes = state.seq, state.digest, state.updated_at, state.nodes
+        granularity, levels, custom = state.granularity, state.levels, runtime.custom
+        undo = self.undo = []
+        try:
+            yield
+            self._check_batch(len(self.items) - count, self.size - size)
+        except BaseException:
+            roll_back(undo)
+            state.seq, state.digest, state.updated_at, state.nodes = seq, digest, updated_at, nodes
+            state.granularity, state.levels, runtime.custom = granularity, levels, custom
+            if self.command is not None:
+                state.commands.pop(self.command[0], None)
+            del self.items[count:], self.levels[count:], self.after[after:]
+            self.size = size
+            raise
+        finally:
+            self.undo = None
+
+    def _check_batch(self, events: int, size: int) -> None:
+        limits = self.runtime.services.limits
+        for what, actual, most in (
+            ("events", events, limits.batch_events),
+            ("bytes", size, limits.batch_bytes),
+        ):
+            if actual > most:
+                raise TooLarge(
+                    f"one message gave {actual} {what}, over the limit of {most}; split it",
+                    agent=self.runtime.path,
+                    expected=most,
+                    actual=actual,
+                )
+
+    def snapshot(self) -> bytes:
+        """The agent's state at this point, as bytes. Raises TooLarge, ValueRefused."""
+        runtime, state = self.runtime, self.state
+        fields = {"agent": state.dump(), "custom": runtime.custom, "custom_version": runtime.custom_version}
+        record = SnapshotRecord(runtime.path, state.seq, state.digest, self.now, SCHEMA, fields)
+        return pack_snapshot(record, self.codec, runtime.services.limits)
