@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
-
 from duramen.events import AgentFailed, CorruptEvent, DuramenError
 from duramen.events.codec import Codec
 from duramen.events.log import Claim
 from duramen.events.logs import get_logger
-from duramen.projections.rebuild import Rebuilt, rebuild
+from duramen.projections.rebuild import CustomFold, Rebuilt, rebuild
 from duramen.projections.state import AgentState
 
 from .agent import Agent
@@ -43,7 +41,7 @@ class Activation:
         if type(envelope.message) is Spawn and envelope.message.command_id is None and envelope.tries == 0:
             envelope.tries = 1
             agent_type = envelope.message.agent_type
-            self._begin(Rebuilt(AgentState(), None, 0), None if agent_type is None else str(agent_type))
+            self._begin(None if agent_type is None else str(agent_type), presumed=True)
             return
         self._mailbox.phase = WORKING
         self._services.activations.submit(self._activate)
@@ -54,7 +52,7 @@ class Activation:
         try:
             claim = services.log.claim([path], services.owner, services.now())[0]
             if claim is None:
-                services.dispatcher.post(lambda: self._begin(Rebuilt(AgentState(), None, 0), None))
+                services.dispatcher.post(self._begin_absent)
                 return
             agent, rebuilt = self._rebuild(claim)
         except DuramenError as error:
@@ -68,7 +66,8 @@ class Activation:
             failed.__cause__ = error
             services.dispatcher.post(lambda: self._fail(failed))
         else:
-            services.dispatcher.post(lambda: self._put_to_work(agent, claim.head.fence, rebuilt))
+            runtime = Runtime(services, self._mailbox, agent, claim.head.fence, rebuilt)
+            services.dispatcher.post(lambda: self._put_to_work(agent, runtime))
 
     def _rebuild(self, claim: Claim) -> tuple[Agent, Rebuilt]:
         services, path = self._services, self._mailbox.path
@@ -80,13 +79,14 @@ class Activation:
                 expected=head.seq,
                 actual=head.base + claim.length,
             )
-        codec = Codec(services.limits)
-        plain = rebuild(services.log, path, codec, services.limits, to_seq=head.seq)
-        agent = self._make(plain.state.agent_type)
-        custom = agent.custom_fold(services.registry)
-        rebuilt = plain
-        if custom is not None:
-            rebuilt = rebuild(services.log, path, codec, services.limits, custom=custom, to_seq=head.seq)
+        made: dict[str | None, Agent] = {}
+
+        def fold_of(agent_type: str | None) -> CustomFold | None:
+            if agent_type not in made:
+                made[agent_type] = self._make(agent_type)
+            return made[agent_type].custom_fold(services.registry)
+
+        rebuilt = rebuild(services.log, path, Codec(services.limits), services.limits, fold_of=fold_of, to_seq=head.seq)
         if (rebuilt.state.seq, rebuilt.state.digest) != (head.seq, head.digest):
             raise CorruptEvent(
                 f"the log of {path} does not end where its head says; restore it from a backup",
@@ -95,31 +95,36 @@ class Activation:
                 expected=head.digest.hex(),
                 actual=rebuilt.state.digest.hex(),
             )
-        return agent, rebuilt
+        return made[rebuilt.state.agent_type], rebuilt
 
     def _make(self, agent_type: str | None) -> Agent:
         factory = self._services.agents.get(agent_type) if agent_type is not None else None
         return Agent() if factory is None else factory()
 
-    def _begin(self, rebuilt: Rebuilt, agent_type: str | None) -> None:
+    def _begin_absent(self) -> None:
+        """The log does not know the agent: only a spawn can change that."""
+        message = self._mailbox.waiting[0].message if self._mailbox.waiting else None
+        wanted = message.agent_type if type(message) is Spawn else None
+        self._begin(None if wanted is None else str(wanted), presumed=False)
+
+    def _begin(self, agent_type: str | None, *, presumed: bool) -> None:
         """Start with an agent that no log is known of; in the core."""
+        path = self._mailbox.path
         try:
             agent = self._make(agent_type)
-            custom = agent.custom_fold(self._services.registry)
         except Exception as error:
-            failed = AgentFailed(
-                f"{self._mailbox.path} cannot be made: {type(error).__name__} in its agent type",
-                agent=self._mailbox.path,
-            )
+            failed = AgentFailed(f"{path} cannot be made: {type(error).__name__} in its agent type", agent=path)
             failed.__cause__ = error
             self._fail(failed)
             return
-        started = rebuilt if custom is None else evolve(rebuilt, custom=custom.initial())
-        self._put_to_work(agent, f"1:{self._services.owner}", started, create=True)
+        fence = f"1:{self._services.owner}"
+        start = Rebuilt(AgentState(), None, 0)
+        self._put_to_work(
+            agent, Runtime(self._services, self._mailbox, agent, fence, start, create=True, presumed=presumed)
+        )
 
-    def _put_to_work(self, agent: Agent, fence: str, rebuilt: Rebuilt, *, create: bool = False) -> None:
+    def _put_to_work(self, agent: Agent, runtime: Runtime) -> None:
         mailbox = self._mailbox
-        runtime = Runtime(self._services, mailbox, agent, fence, rebuilt, create=create)
         agent.join(runtime, mailbox, self._services)
         mailbox.runner = runtime
         mailbox.phase = IDLE

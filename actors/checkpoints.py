@@ -11,7 +11,7 @@ from duramen.events.snapshots import unpack_snapshot
 from duramen.projections.difference import difference, overlay, split_ops
 from duramen.projections.rebuild import rebuild
 
-from .decider import Resumed
+from .decider import Resumed, plain_id
 from .messages import Resume
 from .results import Checkpoint
 from .turn import Turn
@@ -64,7 +64,8 @@ def find_checkpoint(turn: Turn, message: Resume) -> Resumed:
 
 def _stored(turn: Turn, wanted: str | None) -> tuple[str, list[Any], bytes]:
     state, log, path = turn.state, turn.runtime.services.log, turn.runtime.path
-    names = list(reversed(state.checkpoints)) if wanted is None else [str(wanted)]
+    name_wanted = plain_id(wanted, "checkpoint_id")
+    names = list(reversed(state.checkpoints)) if name_wanted is None else [name_wanted]
     for name in names:
         entry = state.checkpoints.get(name)
         stored = None if entry is None else log.load([log.checkpoint_key(path, name)])[0]

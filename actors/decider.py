@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
+from uuid import UUID
 
 from attrs import frozen
 
@@ -26,6 +27,7 @@ from duramen.events import (
     PlainData,
     PropertyPath,
     TooLarge,
+    agent_path,
     property_segments,
 )
 from duramen.events.codec import instant
@@ -63,6 +65,7 @@ __all__ = [
     "decide_spawn",
     "decide_terminate",
     "outcome_of",
+    "plain_id",
     "require_alive",
     "require_running",
 ]
@@ -109,11 +112,11 @@ def _text_of(path: str | PropertyPath) -> str:
     return path if type(path) is str else str(path)
 
 
-def _plain_id(value: object, what: str) -> str | None:
+def plain_id(value: object, what: str) -> str | None:
     """An id of an agent platform: text or UUID."""
     if value is None:
         return None
-    text = str(value)
+    text = str(value) if isinstance(value, (str, UUID)) else ""
     if not text or len(text) > _TEXT or _UNPRINTABLE.search(text):
         raise InvalidMessage(f"{what} must be a UUID or 1 to {_TEXT} printable characters", actual=len(text))
     return text
@@ -222,11 +225,11 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
         NewEvent(
             SPAWNED,
             {
-                "session_id": _plain_id(message.session_id, "session_id") or session_id,
-                "agent_type": _plain_id(message.agent_type, "agent_type"),
+                "session_id": plain_id(message.session_id, "session_id") or session_id,
+                "agent_type": plain_id(message.agent_type, "agent_type"),
                 "metadata": metadata,
                 "memory": memory,
-                "parent": message.parent,
+                "parent": None if message.parent is None else agent_path(message.parent).text,
                 "granularity": _level(message.granularity, "granularity"),
                 "levels": _levels(message.levels, removable=False),
             },
@@ -244,6 +247,9 @@ def decide_pause(
         raise AgentPaused(f"{agent} is already paused, at checkpoint {state.paused_at!r}", agent=agent, seq=state.seq)
     if message.when_paused not in ("refuse", "stash"):
         raise InvalidMessage("when_paused is 'refuse' or 'stash'")
+    ttl = cast("object", message.ttl)
+    if ttl is not None and not isinstance(ttl, timedelta):
+        raise InvalidMessage("a checkpoint's ttl is a timedelta, or None for ever")
     if message.ttl is not None and not timedelta(seconds=1) <= message.ttl <= timedelta(days=36_500):
         raise InvalidMessage("a checkpoint's ttl is at least a second and at most 100 years, or None for ever")
     metadata, _ = _plain_dict(message.metadata, "metadata", limits)
@@ -251,12 +257,12 @@ def decide_pause(
         NewEvent(
             PAUSED,
             {
-                "checkpoint_id": _plain_id(message.checkpoint_id, "checkpoint_id") or checkpoint_id,
+                "checkpoint_id": plain_id(message.checkpoint_id, "checkpoint_id") or checkpoint_id,
                 "keys_count": len(state.memory),
                 "expires_at": None if message.ttl is None else instant(now) + message.ttl,
                 "metadata": metadata,
                 "when_paused": message.when_paused,
-                "reason": _plain_id(message.reason, "reason"),
+                "reason": plain_id(message.reason, "reason"),
             },
             granularity=_LIFECYCLE,
         )
@@ -301,7 +307,7 @@ def decide_terminate(
         "items_consolidated": 0 if episode is None else len(state.memory),
         "items_cleared": len(state.memory) if message.cleanup_working else 0,
         "cleared": bool(message.cleanup_working),
-        "reason": _plain_id(message.reason, "reason"),
+        "reason": plain_id(message.reason, "reason"),
     }
     events.append(NewEvent(TERMINATED, data, granularity=_LIFECYCLE))
     return events

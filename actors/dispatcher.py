@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from duramen.events.logs import get_logger
+from duramen.events.logs import get_logger, where
 
 from .journal import Commit, Journal
 from .mailbox import IDLE, Mailbox
@@ -40,6 +40,7 @@ class Dispatcher:
         self._doing = _ASLEEP
         self._bell = threading.Event()
         self._closed = False
+        self.interrupted = False
         self._log = get_logger("dispatcher")
         self._thread = threading.Thread(target=self._main, name="duramen-core", daemon=True)
         self._thread.start()
@@ -63,6 +64,10 @@ class Dispatcher:
             return
         try:
             self._loop(reply)
+        except BaseException:
+            # Ctrl-C in the middle of a turn: its agent may be stuck for good. `close` then does not wait for it.
+            self.interrupted = True
+            raise
         finally:
             self._doing = _ASLEEP
             self._core.release()
@@ -127,7 +132,7 @@ class Dispatcher:
             try:
                 work()
             except Exception as error:
-                self._log.error("posted_work_failed", error=type(error).__name__, exc_info=True)
+                self._log.error("posted_work_failed", error=type(error).__name__, at=where(error))
 
     def _run_ready(self) -> None:
         ready = self._ready
@@ -138,7 +143,7 @@ class Dispatcher:
                 try:
                     mailbox.runner.run()
                 except Exception as error:
-                    self._log.error("run_failed", agent=mailbox.path, error=type(error).__name__, exc_info=True)
+                    self._log.error("run_failed", agent=mailbox.path, error=type(error).__name__, at=where(error))
 
     def close(self, timeout: float) -> bool:
         """End the core when it has nothing left to do, at most after `timeout` seconds; whether it has ended."""

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from duramen.events import DuramenError, Limits
 from duramen.events.log import Answer, Append, EventLog
-from duramen.events.logs import get_logger
+from duramen.events.logs import get_logger, where
 
 __all__ = ["Commit", "Journal"]
 
@@ -93,7 +93,7 @@ class Journal:
         try:
             commit.settle(answer)
         except Exception as error:  # one agent's trouble is not the others'
-            self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, exc_info=True)
+            self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=where(error))
 
     def wake(self) -> None:
         """End a `collect` that waits. Callable from any thread."""

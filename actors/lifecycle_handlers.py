@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 from duramen.events import (
@@ -38,6 +38,7 @@ _REFUSALS: Final = (AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPa
 def _spawn(turn: Turn, message: Spawn) -> Transition:
     runtime = turn.runtime
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
+    runtime.custom = runtime.agent.initial()
     return _transition(turn, turn.emit(events[0]))
 
 
@@ -88,7 +89,8 @@ def _check_terminate(turn: Turn, message: Terminate) -> None:
     texts = [message.task_description, message.context_summary]
     if any(text is not None and type(text) is not str for text in texts):
         raise InvalidMessage("task_description and context_summary are text")
-    if isinstance(message.lessons_learned, str) or any(type(lesson) is not str for lesson in message.lessons_learned):
+    lessons = cast("object", message.lessons_learned)
+    if not isinstance(lessons, (list, tuple)) or any(type(lesson) is not str for lesson in message.lessons_learned):
         raise InvalidMessage("lessons_learned is a list of texts")
     check_value(message.outcome_details, turn.runtime.services.limits, "outcome_details")
 

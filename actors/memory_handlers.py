@@ -76,6 +76,9 @@ def apply_operation(turn: Turn, operation: Any) -> None:
 
 
 def _on_batch(turn: Turn, message: Batch) -> Receipt:
+    operations = cast("object", message.operations)
+    if not isinstance(operations, (list, tuple)):
+        raise InvalidMessage("a batch's operations are a list of messages", actual=type(operations).__name__)
     if any(getattr(operation, "command_id", None) is not None for operation in message.operations):
         raise InvalidMessage("the operations of a batch have no command ids of their own; give the batch one")
     if message.command_id is not None:

@@ -6,11 +6,10 @@ import asyncio
 import queue
 import sys
 from _thread import allocate_lock
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import pykka
 
@@ -19,43 +18,50 @@ from duramen.events import AskTimeout
 __all__ = ["Reply"]
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+Listener = Callable[[], None]
 
 
 class Reply(pykka.Future[Any]):
-    """A Pykka future without a lock of its own until somebody waits; awaitable in any event loop.
+    """A Pykka future without a lock of its own; awaitable in any event loop.
 
-    It relies on `dict.setdefault`, `deque.append` and `deque.popleft` being atomic, as they are in CPython: a
-    listener that is added while the result is set is called exactly once, by one side or the other.
+    Handing a result over takes no lock unless somebody listens. One lock, shared by all replies and held for a few
+    instructions, makes sure that a listener that comes at the same moment is called exactly once.
     """
 
-    # Defaults on the class: an instance holds only what happened to it.
-    _get_hook = None
-    _outcome: tuple[Any, BaseException | None] | None = None
-    _listeners: deque[Callable[[], None]] | None = None
+    __slots__ = ("_done", "_error", "_listeners", "_value")
+
+    _listening: ClassVar[Any] = allocate_lock()
+    _get_hook = None  # on the class: Pykka's `map`, `filter` and the like set it on their own instances
 
     def __init__(self) -> None:
-        """Nothing to set up, on purpose: one is made for every message."""
+        self._done = False
+        self._listeners: list[Listener] | None = None
 
     def __repr__(self) -> str:
-        return f"<Reply {'done' if self.done else 'pending'}>"
+        return f"<Reply {'done' if self._done else 'pending'}>"
 
     @property
     def done(self) -> bool:
         """Whether the reply, or the error, is there."""
-        return self._outcome is not None
+        return self._done
 
     def get(self, *, timeout: float | None = None) -> Any:
         """The reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error that came in its place."""
         if self._get_hook is not None:
-            self._get_hook_result = getattr(self, "_get_hook_result", pykka.Future[Any]()._get_hook_result)
-            return super().get(timeout=timeout)
-        if self._outcome is None:
+            return self._get_hook(timeout)
+        if not self._done:
             self._wait(timeout)
         return self._unwrap()
 
     def set(self, value: Any = None) -> None:
         """Hand the reply over. Raises queue.Full, as Pykka does, when there is one already."""
-        self._settle(value, None)
+        if self._done or self._get_hook is not None:
+            raise queue.Full
+        self._value = value
+        self._error: BaseException | None = None
+        self._done = True  # last: who sees it may read the rest
+        if self._listeners is not None:
+            self._tell_listeners()
 
     def set_exception(self, exc_info: ExcInfo | None = None) -> None:
         """Hand an error over in place of the reply: that given, or the one being handled."""
@@ -64,19 +70,26 @@ class Reply(pykka.Future[Any]):
 
     def fail(self, error: BaseException) -> None:
         """Hand an error over in place of the reply."""
-        self._settle(None, error)
+        if self._done or self._get_hook is not None:
+            raise queue.Full
+        self._value = None
+        self._error = error
+        self._done = True
+        if self._listeners is not None:
+            self._tell_listeners()
 
-    def on_done(self, listener: Callable[[], None]) -> None:
+    def on_done(self, listener: Listener) -> None:
         """Call `listener` once, when the reply is there: in the thread that hands it over, or at once in this one."""
-        listeners = self._listeners
-        if listeners is None:
-            listeners = self.__dict__.setdefault("_listeners", deque())
-        listeners.append(listener)
-        if self._outcome is not None:
+        with self._listening:
+            if self._listeners is None:
+                self._listeners = []
+            self._listeners.append(listener)
+        # The other side sets `_done` before it looks for listeners, and this one the other way round.
+        if self._done:
             self._tell_listeners()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        if self._outcome is None:
+        if not self._done:
             loop = asyncio.get_running_loop()
             arrived: asyncio.Future[None] = loop.create_future()
 
@@ -94,18 +107,11 @@ class Reply(pykka.Future[Any]):
 
     __iter__ = __await__
 
-    def _settle(self, value: Any, error: BaseException | None) -> None:
-        if self._outcome is not None or self._get_hook is not None:
-            raise queue.Full
-        self._outcome = (value, error)
-        if self._listeners is not None:
-            self._tell_listeners()
-
     def _tell_listeners(self) -> None:
-        listeners = self._listeners
-        while listeners:
-            with suppress(IndexError):  # the other side took the last one
-                listeners.popleft()()
+        with self._listening:
+            listeners, self._listeners = self._listeners, None
+        for listener in listeners or ():
+            listener()
 
     def _wait(self, timeout: float | None) -> None:
         latch = allocate_lock()
@@ -118,8 +124,6 @@ class Reply(pykka.Future[Any]):
             )
 
     def _unwrap(self) -> Any:
-        assert self._outcome is not None
-        value, error = self._outcome
-        if error is not None:
-            raise error
-        return value
+        if self._error is not None:
+            raise self._error
+        return self._value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from duramen.events import (
+    AgentFailed,
     AgentNotFound,
     AgentPaused,
     CorruptEvent,
@@ -23,7 +24,7 @@ from duramen.events import (
 )
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, Put, Status
-from duramen.events.logs import get_logger
+from duramen.events.logs import get_logger, where
 from duramen.projections.rebuild import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS
 
@@ -32,7 +33,7 @@ from .hooks import run_hooks
 from .journal import Commit
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox
-from .memory_handlers import MEMORY_HANDLERS, MUTATIONS
+from .memory_handlers import MEMORY_HANDLERS
 from .messages import Get, GetStatus, Keys, ListCheckpoints
 from .results import LifecycleResult
 from .turn import Transition, Turn
@@ -65,6 +66,7 @@ class Runtime:
         rebuilt: Rebuilt,
         *,
         create: bool = False,
+        presumed: bool = False,
     ) -> None:
         self.services = services
         self.path = mailbox.path
@@ -75,6 +77,7 @@ class Runtime:
         self._mailbox = mailbox
         self._fence = fence
         self._create = create
+        self._presumed = presumed  # that there is no such agent: nobody has looked yet
         self._log_key = services.log.log_key(mailbox.path)
         self._partition = services.log.partition_of(mailbox.path)
         self._snapshot_seq = rebuilt.snapshot_seq
@@ -83,33 +86,58 @@ class Runtime:
     # -- taking a turn -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        waiting = self._mailbox.waiting
         turn = Turn(self, self.services.codec)
-        while waiting and not turn.full:
-            message: Any = waiting[0].message
-            kind: type[Any] = message.__class__
-            handler = _QUICK.get(kind)
-            if handler is None or (kind in LIFECYCLE and message.command_id is not None):
-                break
-            envelope = waiting.popleft()
-            if self.state.status == PAUSED_STATUS and self._held_back(envelope):
-                continue
-            turn.handle(envelope, handler)
+        try:
+            self._handle_waiting(turn)
+        except Exception as error:  # a defect, not a refusal: nobody may be left waiting for it
+            self._break(turn, error)
+            return
         if turn.answers:
             self.finish(turn)
-        elif waiting:
+        elif self._mailbox.waiting:
             self._mailbox.phase = WORKING
             self.services.workers.submit(self._work)
 
-    def _held_back(self, envelope: Envelope) -> bool:
-        """Keep a mutation of a paused agent for later, if the pause said so."""
-        if self.state.when_paused != "stash" or type(envelope.message) not in MUTATIONS:
+    def _handle_waiting(self, turn: Turn) -> None:
+        """Handle messages from the first on, until one may block or the turn is full."""
+        waiting = self._mailbox.waiting
+        while waiting and not turn.full:
+            envelope = waiting[0]
+            kind: type[Any] = envelope.message.__class__
+            if self.state.status == PAUSED_STATUS and self._held_back(envelope, kind):
+                waiting.popleft()
+                continue
+            handler = _QUICK.get(kind)
+            if handler is None or (kind in LIFECYCLE and envelope.message.command_id is not None):
+                return
+            turn.handle(envelope, handler)
+            waiting.popleft()
+            if self._presumed:
+                return
+
+    def _held_back(self, envelope: Envelope, kind: type[Any]) -> bool:
+        """Keep a message of a paused agent for later, if the pause said so; reads and lifecycle pass."""
+        if self.state.when_paused != "stash" or kind in _READS or kind in LIFECYCLE:
             return False
         if len(self._stash) >= self.services.limits.stash_messages:
             envelope.fail(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
         else:
             self._stash.append(envelope)
         return True
+
+    def _break(self, turn: Turn, error: Exception) -> None:
+        """Tell everybody in a turn that it broke, and forget the state."""
+        get_logger("agent").error(
+            "turn_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=where(error)
+        )
+        failed = [envelope for envelope, _, _ in turn.answers]
+        if self._mailbox.waiting and self._mailbox.waiting[0] not in failed:
+            failed.append(self._mailbox.waiting.popleft())
+        for envelope in failed:
+            broken = AgentFailed(f"{self.path} failed ({type(error).__name__}); nothing was written", agent=self.path)
+            broken.__cause__ = error
+            envelope.fail(broken)
+        self._drop()
 
     def _work(self) -> None:
         """Handle the first message in a worker thread, where it may block."""
@@ -130,7 +158,7 @@ class Runtime:
     def give_up(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
         """A message broke the agent: its caller is told, and the agent comes back from its log. From any thread."""
         get_logger("agent").error(
-            "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, exc_info=error
+            "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=where(error)
         )
 
         def crash() -> None:
@@ -196,7 +224,7 @@ class Runtime:
 
     def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
         if turn.items:
-            self._create = False
+            self._create = self._presumed = False
         for envelope, value, failed in turn.answers:
             if failed:
                 self._refuse(envelope, value)
@@ -208,6 +236,10 @@ class Runtime:
                 envelope.answer(_timed(value, envelope))
             elif envelope.reply_to is not None:
                 envelope.reply_to.set(value)
+        if self._presumed or (turn.expected > 0 and any(_spawned(value) for _, value, _ in turn.answers)):
+            # Refused before anybody had looked, or a new session, maybe of another type: bring it in from its log.
+            self._drop()
+            return
         for effect in turn.after:
             run_soon(self.services.workers, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
@@ -330,6 +362,10 @@ class Runtime:
 def evolve_error(error: DuramenError, agent: str, seq: int) -> DuramenError:
     """The same error for one agent: each caller gets an exception of its own."""
     return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
+
+
+def _spawned(value: object) -> bool:
+    return type(value) is Transition and value.result.event_type == "spawn"
 
 
 def _timed(result: LifecycleResult, envelope: Envelope) -> LifecycleResult:

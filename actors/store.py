@@ -39,13 +39,21 @@ def open_store(
     durability: str | None,
     limits: Limits,
     insecure: bool,
+    allow_eviction: bool = False,
 ) -> Store:
     """Open the log. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer."""
     asked = None if durability is None else Durability.parse(durability)
     if client is not None:
         if url is not None or data_dir is not None:
             raise InvalidMessage("give one of url, client and data_dir")
-        return _redis(pool_of_client(client), namespace, partitions, asked, limits)
+        return _redis(
+            pool_of_client(client),
+            namespace=namespace,
+            partitions=partitions,
+            durability=asked,
+            limits=limits,
+            allow_eviction=allow_eviction,
+        )
     if url is None and data_dir is None:
         url = os.environ.get("DURAMEN_URL") or None
     if url is None:
@@ -57,13 +65,37 @@ def open_store(
             raise InvalidMessage("memory:// has no durability but memory")
         log = MemoryLog(partitions=partitions, limits=limits)
         return Store(log, log.close)
-    return _redis(pool_of_url(url, insecure=insecure), namespace, partitions, asked, limits)
+    return _redis(
+        pool_of_url(url, insecure=insecure),
+        namespace=namespace,
+        partitions=partitions,
+        durability=asked,
+        limits=limits,
+        allow_eviction=allow_eviction,
+    )
 
 
 def _redis(
-    pool: redis.ConnectionPool, namespace: str, partitions: int, durability: Durability | None, limits: Limits
+    pool: redis.ConnectionPool,
+    *,
+    namespace: str,
+    partitions: int,
+    durability: Durability | None,
+    limits: Limits,
+    allow_eviction: bool,
 ) -> Store:
-    log = RedisLog(pool, namespace=namespace, partitions=partitions, durability=durability, limits=limits)
+    try:
+        log = RedisLog(
+            pool,
+            namespace=namespace,
+            partitions=partitions,
+            durability=durability,
+            limits=limits,
+            allow_eviction=allow_eviction,
+        )
+    except BaseException:
+        pool.disconnect()
+        raise
     return Store(log, log.close)
 
 

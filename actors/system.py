@@ -105,6 +105,7 @@ class AgentSystem:
         limits: Limits | None = None,
         settings: Settings | None = None,
         insecure: bool = False,
+        allow_eviction: bool = False,
     ) -> Self:
         """Open a system.
 
@@ -115,7 +116,8 @@ class AgentSystem:
 
         `durability` (`memory`, `fsync`, `replicas:n`) is what a receipt stands for; by default what the server does
         anyway: `fsync` on the embedded one. `partitions` counts only when the namespace is new. `agents` maps
-        agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine.
+        agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine;
+        `allow_eviction` takes a server that may remove the logs of agents when its memory runs short.
 
         Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer.
         """
@@ -131,6 +133,7 @@ class AgentSystem:
                 durability=durability,
                 limits=limits or Limits(),
                 insecure=insecure,
+                allow_eviction=allow_eviction,
             )
         )
         return cls(store, agents=agents, registry=registry, limits=limits, settings=settings)
@@ -273,8 +276,8 @@ class AgentSystem:
         if self._closed:
             return
         self._closed = True
-        deadline = monotonic() + timeout
         services = self._services
+        deadline = monotonic() + (min(timeout, 1.0) if services.dispatcher.interrupted else timeout)
         self._directory.close("the system is closed; open a new one")
         self._directory.drain(deadline)
         services.activations.close(_left(deadline))

@@ -17,6 +17,7 @@ from duramen.events.vocabulary import SPAWNED
 from duramen.projections.state import SCHEMA, AgentState, advance
 from duramen.projections.undo import Undo, roll_back
 
+from .decider import plain_id
 from .fingerprint import fingerprint
 from .mailbox import Envelope
 from .results import LifecycleEvent, LifecycleResult
@@ -142,6 +143,7 @@ class Turn:
 
         Raises CommandConflict when the id was used with another payload.
         """
+        plain_id(command_id, "command_id")
         print_ = fingerprint(message, self.codec)
         path = self.runtime.path
         entry = self.state.commands.get(command_id)

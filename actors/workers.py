@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from duramen.events.logs import get_logger
+from duramen.events.logs import get_logger, where
 
 __all__ = ["Workers"]
 
@@ -20,70 +20,67 @@ class Workers:
     def __init__(self, name: str, most: int, idle: float = 10.0) -> None:
         self._name = name
         self._most = most
-        self._idle = idle
+        self._idle_for = idle
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._free = 0
+        self._waiting_work = 0  # submitted, taken by no thread yet
+        self._waiting_threads = 0
         self._threads: set[threading.Thread] = set()
         self._started = 0
-        self._closed = False
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread of its own turn. What it raises is logged."""
+        """Run `work` in a thread that has nothing else to do. What it raises is logged."""
         with self._lock:
-            if self._free > 0:
-                self._free -= 1
-            elif len(self._threads) < self._most:
+            self._waiting_work += 1
+            if self._waiting_work > self._waiting_threads and len(self._threads) < self._most:
                 self._start()
-            self._work.put(work)
+        self._work.put(work)
 
     def close(self, timeout: float) -> bool:
-        """Let running work end, at most `timeout` seconds; whether all threads are gone."""
+        """Let running and waiting work end, at most `timeout` seconds; whether all threads are gone."""
         with self._lock:
-            self._closed = True
             threads = list(self._threads)
-            for _ in threads:
-                self._work.put(None)
+        for _ in threads:
+            self._work.put(None)
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(timeout)
-                if thread.is_alive():
-                    return False
-        return True
+        return not any(thread.is_alive() for thread in threads)
 
     def _start(self) -> None:
         self._started += 1
+        self._waiting_threads += 1  # from now on, so that two submits do not count on one thread
         thread = threading.Thread(target=self._main, name=f"duramen-{self._name}-{self._started}", daemon=True)
         self._threads.add(thread)
         thread.start()
 
     def _main(self) -> None:
-        log = get_logger("workers")
-        me = threading.current_thread()
         while True:
             try:
-                work = self._work.get(timeout=self._idle)
+                work = self._work.get(timeout=self._idle_for)
             except Empty:
-                if self._leave(me):
+                if self._leave():
                     return
                 continue
-            if work is None:
-                with self._lock:
-                    self._threads.discard(me)
-                return
+            with self._lock:
+                self._waiting_threads -= 1
+                if work is None:
+                    self._threads.discard(threading.current_thread())
+                    return
+                self._waiting_work -= 1
             try:
                 work()
             except BaseException as error:  # a SystemExit ends the work, not the pool
-                log.error("work_failed", error=type(error).__name__, exc_info=True)
+                get_logger("workers").error("work_failed", error=type(error).__name__, at=where(error))
             del work  # a waiting thread must not keep the last agent alive
             with self._lock:
-                self._free += 1
+                self._waiting_threads += 1
 
-    def _leave(self, me: threading.Thread) -> bool:
-        """Whether an idle thread may end: not if work was counted on it in the meantime."""
+    def _leave(self) -> bool:
+        """Whether an idle thread may end: not if work is on its way to it."""
         with self._lock:
-            if self._free == 0:
+            if self._waiting_work > 0:
                 return False
-            self._free -= 1
-            self._threads.discard(me)
+            self._waiting_threads -= 1
+            self._threads.discard(threading.current_thread())
             return True

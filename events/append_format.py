@@ -11,7 +11,7 @@ from .keys import Keys
 from .limits import Limits
 from .log import Answer, Append, Claim, Head, Status
 from .model import Granularity
-from .script import Script
+from .script import Script, argument
 
 __all__ = ["AppendFormat", "answers_of", "claim_of", "head_of", "pack_wire"]
 
@@ -30,7 +30,7 @@ class AppendFormat:
         self._keys = keys
         self._publish = publish
         self._limit = b"%d" % limits.notice_bytes
-        self._fixed: dict[int, tuple[list[str], list[bytes]]] = {}
+        self._fixed: dict[int, tuple[list[bytes], list[bytes]]] = {}
         self.script = Script("append")
 
     def call(self, partition: int, batch: Sequence[Append]) -> bytes:
@@ -38,13 +38,11 @@ class AppendFormat:
         fixed = self._fixed.get(partition)
         if fixed is None:
             fixed = self._fixed[partition] = self._of_partition(partition)
-        keys = [*fixed[0], *[append.log_key for append in batch]]
+        keys = [*fixed[0], *[argument(append.log_key.encode()) for append in batch]]
         rows: list[list[Any]] = []
         for a in batch:
-            puts: list[tuple[bytes, int]] = []
-            for put in a.puts:
-                keys.append(put.key)
-                puts.append((put.value, put.ttl_ms))
+            puts = [(put.value, put.ttl_ms) for put in a.puts]
+            keys += [argument(put.key.encode()) for put in a.puts]
             rows.append(
                 [
                     a.agent,
@@ -59,13 +57,15 @@ class AppendFormat:
                     puts,
                 ]
             )
-        return self.script.call(keys, [pack_wire(rows), *fixed[1]])
+        return self.script.call_of_parts(keys, [argument(pack_wire(rows)), *fixed[1]])
 
-    def _of_partition(self, partition: int) -> tuple[list[str], list[bytes]]:
+    def _of_partition(self, partition: int) -> tuple[list[bytes], list[bytes]]:
+        """What every call of a partition has in common, in the server's protocol."""
         k = self._keys
         keys = [k.heads(partition), k.directory(partition), k.feed(partition), k.marks(partition)]
         channels = [k.channel(partition, level).encode() for level in Granularity]
-        return keys, [self._publish, self._limit, *channels]
+        arguments = [self._publish, self._limit, *channels]
+        return [argument(key.encode()) for key in keys], [argument(data) for data in arguments]
 
 
 def answers_of(reply: bytes) -> tuple[list[Answer], int]:

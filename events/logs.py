@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from typing import Any, Final, cast
 
 import structlog
 from structlog.typing import EventDict
 
-__all__ = ["get_logger", "redact"]
+__all__ = ["get_logger", "redact", "where"]
 
 _SECRET: Final = re.compile(r"password|passwd|token|secret|authorization|credential|api[_-]?key", re.IGNORECASE)
 
@@ -33,10 +34,17 @@ def get_logger(name: str, **bound: Any) -> structlog.stdlib.BoundLogger:
         processors=[
             structlog.stdlib.filter_by_level,
             redact,
-            structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     return cast("structlog.stdlib.BoundLogger", wrapped.bind(**bound) if bound else wrapped)
+
+
+def where(error: BaseException) -> str:
+    """File and line where an error was raised. Its text is left out: it may quote what it was given."""
+    last = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        last = f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+    return last or "unknown"

@@ -126,7 +126,9 @@ class MemoryLog:
         seq = append.expected + len(append.items)
         if not append.items or not head.base < seq <= head.seq:
             return False
-        return self._logs[append.log_key][seq - head.base - 1][:16] == append.items[-1][:16]
+        at = seq - head.base - 1
+        found = self._logs.get(append.log_key, [])[at : at + 1]  # a damaged list can be shorter than its head says
+        return bool(found) and found[0][:16] == append.items[-1][:16]
 
     def _write(self, partition: int, part: _Partition, batch: Sequence[Append]) -> list[Notice]:
         events: dict[int, list[tuple[str, int, bytes]]] = {}

@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError
 import msgpack
 
 from .append_format import AppendFormat, claim_of, head_of, pack_wire
+from .checkup import eviction_policy, refuse_eviction, require_permissions
 from .durability import Durability
 from .errors import CorruptEvent, DuramenError, InvalidMessage, Trimmed, Unavailable
 from .keys import Keys, partition_of
@@ -39,7 +40,8 @@ class RedisLog:
     """Agents' logs in one namespace of one server. Thread-safe; connections are opened as needed.
 
     `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or
-    found anew by it. Raises typed errors only: `Unavailable` after `give_up` seconds of trying, `NotPermitted`.
+    found anew by it. Raises typed errors only: `Unavailable` after `give_up` seconds of trying, `NotPermitted`, and
+    at the start `UnsafeServer` for a server that may evict logs, unless `allow_eviction`.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RedisLog:
         limits: Limits | None = None,
         give_up: float = 10.0,
         revive: Callable[[], None] | None = None,
+        allow_eviction: bool = False,
     ) -> None:
         if not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
@@ -65,6 +68,7 @@ class RedisLog:
         self._read = Script("read", read_only=True)
         self._form = AppendFormat(self._keys, self._limits)
         self._log = get_logger("log").bind(namespace=namespace)
+        self._look(allow_eviction)
         self._identity, self._partitions = self._open(partitions)
         self._durability, self._confirm = self._settle(durability)
 
@@ -191,6 +195,19 @@ class RedisLog:
         self._pool.disconnect()
 
     # -- the server ------------------------------------------------------------------------------------------------
+
+    def _look(self, allow_eviction: bool) -> None:
+        """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
+        policy = eviction_policy(self._ask)
+        if not allow_eviction:
+            refuse_eviction(policy)
+        elif policy.startswith("allkeys-"):
+            self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
+        probe = Script("permissions")
+        require_permissions(
+            lambda arguments: self._run(probe, [], arguments, "ask for this user's permissions"),
+            self._keys,
+        )
 
     def _open(self, partitions: int) -> tuple[str, int]:
         arguments = [FORMAT, b"%d" % partitions, uuid4().hex.encode()]

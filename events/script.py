@@ -6,32 +6,39 @@ from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
 
-__all__ = ["Script", "bulk"]
+__all__ = ["Script", "argument", "bulk"]
+
+
+def argument(data: bytes) -> bytes:
+    """One argument in the server's protocol (RESP)."""
+    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 def bulk(arguments: Sequence[bytes]) -> bytes:
-    """A command in the server's protocol (RESP), ready for a socket."""
-    parts = [b"*%d\r\n" % len(arguments)]
-    for argument in arguments:
-        parts.append(b"$%d\r\n" % len(argument))
-        parts.append(argument)
-        parts.append(b"\r\n")
-    return b"".join(parts)
+    """A command in the server's protocol, ready for a socket."""
+    return b"*%d\r\n%b" % (len(arguments), b"".join(map(argument, arguments)))
 
 
 class Script:
     """One script of `lua/`. `read_only` ones run as `EVALSHA_RO`, which a user without write rights may call too."""
 
-    __slots__ = ("_command", "_digest", "load")
+    __slots__ = ("_name", "load")
 
     def __init__(self, name: str, *, read_only: bool = False) -> None:
         text = files(__package__ or "").joinpath("lua", f"{name}.lua").read_bytes()
         # The server names scripts by SHA-1; no secret rests on it.
-        self._digest = sha1(text, usedforsecurity=False).hexdigest().encode()
-        self._command = b"EVALSHA_RO" if read_only else b"EVALSHA"
+        digest = sha1(text, usedforsecurity=False).hexdigest().encode()
+        self._name = argument(b"EVALSHA_RO" if read_only else b"EVALSHA") + argument(digest)
         self.load = bulk((b"SCRIPT", b"LOAD", text))
 
     def call(self, keys: Sequence[str], arguments: Sequence[bytes]) -> bytes:
         """The call, ready for a socket. The server answers NOSCRIPT when `load` has to be sent first."""
-        encoded = [key.encode() for key in keys]
-        return bulk([self._command, self._digest, b"%d" % len(keys), *encoded, *arguments])
+        key_parts = [argument(key.encode()) for key in keys]
+        argument_parts = [argument(data) for data in arguments]
+        return self.call_of_parts(key_parts, argument_parts)
+
+    def call_of_parts(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
+        """The call of keys and arguments that are in the server's protocol already."""
+        count = len(keys)
+        head = b"*%d\r\n%b" % (3 + count + len(arguments), self._name)
+        return b"".join((head, argument(b"%d" % count), *keys, *arguments))

@@ -112,7 +112,7 @@ local put = 4 + #batch
 for i, append in ipairs(batch) do
   for _, value in ipairs(append[10]) do
     put = put + 1
-    if answers[i] == COMMITTED then
+    if creating[i] then
       if value[2] > 0 then
         redis.call('SET', KEYS[put], value[1], 'PX', value[2])
       else

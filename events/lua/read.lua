@@ -13,12 +13,17 @@ local stored = redis.call('HMGET', KEYS[1], ARGV[1])[1]
 if not stored then return nil end
 local base = cmsgpack.unpack(stored)[2]
 local from = math.max(tonumber(ARGV[2]), base + 1)
-local at = from - base - 1
-local items = redis.call('LRANGE', KEYS[2], at, at + tonumber(ARGV[3]) - 1)
+local at, last = from - base - 1, from - base - 2 + tonumber(ARGV[3])
 local page, size = {stored, redis.call('LLEN', KEYS[2]), from}, 0
-for _, item in ipairs(items) do
-  page[#page + 1] = item
-  size = size + #item
-  if size >= tonumber(ARGV[4]) then break end
+-- In small steps: a whole page of the largest events would take a hundred times the memory it may return.
+while at <= last and size < tonumber(ARGV[4]) do
+  local items = redis.call('LRANGE', KEYS[2], at, math.min(at + 31, last))
+  if #items == 0 then break end
+  for _, item in ipairs(items) do
+    page[#page + 1] = item
+    size = size + #item
+    if size >= tonumber(ARGV[4]) then break end
+  end
+  at = at + 32
 end
 return page

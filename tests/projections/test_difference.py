@@ -133,8 +133,12 @@ INSTANT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 )
 def test_values_that_python_calls_equal_differ_if_they_would_read_back_different(old: Any, new: Any) -> None:
     assert old == new  # so a comparison with == would miss it
-    for wrap in (lambda value: value, lambda value: [value], lambda value: {"b": [0, value]}):
-        before, after = {"a": wrap(old)}, {"a": wrap(new)}
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"a": old}, {"a": new}),
+        ({"a": [old]}, {"a": [new]}),
+        ({"a": {"b": [0, old]}}, {"a": {"b": [0, new]}}),
+    ]
+    for before, after in pairs:
         assert before == after
         assert same(applied(before, difference(before, after))) == same(after)
         assert same(before) != same(after)
@@ -235,6 +239,14 @@ def test_elements_of_lists_can_be_set_and_deleted() -> None:
     undo: list[Undo] = []
     assert apply_ops(tree, ops, undo) == 0
     assert tree == {"l": [{"a": 1}, [5]]}
+    roll_back(undo)
+    assert tree == {"l": [1, [2], 3]}
+
+
+def test_taking_back_a_truncation_restores_every_element() -> None:
+    tree: dict[str, Any] = {"l": [1, [2], 3]}
+    undo: list[Undo] = []
+    assert apply_ops(tree, [["truncate", ["l"], 0]], undo) == -4
     roll_back(undo)
     assert tree == {"l": [1, [2], 3]}
 

@@ -83,7 +83,7 @@ class Refused(Exception):
     pass
 
 
-NOTHING = object()
+NOTHING: Any = object()
 
 
 def rewritten(node: Any, path: tuple[str, ...], change: Callable[[Any], Any], create: bool) -> Any:
@@ -338,15 +338,16 @@ def test_a_segment_that_is_no_canonical_position_is_refused_in_a_list(segment: s
 def test_nothing_is_set_below_a_scalar_and_the_message_says_what_is_there_but_not_its_content(
     standing: Any, name: str
 ) -> None:
-    tree = {"a": {"b": standing}}
-    for refuse in (
-        lambda: assign(tree, ("a", "b", "c"), 1),
-        lambda: assign(tree, ("a", "b", "c", "d"), 1),
-        lambda: extend(tree, ("a", "b", "c"), [1]),
-        lambda: merge(tree, ("a", "b", "c"), {}),
-    ):
+    tree: dict[str, Any] = {"a": {"b": standing}}
+    below: list[Any] = [
+        ("assign", ("a", "b", "c"), 1),
+        ("assign", ("a", "b", "c", "d"), 1),
+        ("extend", ("a", "b", "c"), [1]),
+        ("merge", ("a", "b", "c"), {}),
+    ]
+    for edit in below:
         with pytest.raises(InvalidPath, match=f"^{name} is at 'a/b'") as refused:
-            refuse()
+            perform(tree, edit)
         assert not isinstance(refused.value, PathNotFound)
         assert "hunter2" not in str(refused.value)
         assert (refused.value.expected, refused.value.actual) == ("dict or list", name)
