@@ -128,6 +128,7 @@ class Activation:
         agent.join(runtime, mailbox, self._services)
         mailbox.runner = runtime
         mailbox.phase = IDLE
+        self._services.activated()
         if mailbox.waiting:
             runtime.run()
 

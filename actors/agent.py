@@ -26,6 +26,7 @@ from .memory_handlers import apply_operation
 from .messages import MISSING, Append, Delete, Merge, Record, Set
 from .pykka_inbox import Inbox
 from .reply import Reply
+from .timers import Timer
 
 if TYPE_CHECKING:
     from .mailbox import Mailbox
@@ -141,6 +142,18 @@ class Agent(pykka.Actor):
         A crash between commit and effect loses the effect: it is called at most once.
         """
         self._handling().after.append(effect)
+
+    def schedule_once(self, seconds: float, message: object) -> Timer:
+        """Tell this agent `message` once, `seconds` from now. The timer is gone with the session or the activation.
+
+        Timers live in memory: a crash, a take-over by another process or `terminate` ends them; an agent that has
+        one is not passivated.
+        """
+        return self._joined().schedule(seconds, message, repeat=False)
+
+    def schedule_every(self, seconds: float, message: object) -> Timer:
+        """Tell this agent `message` every `seconds`, until the timer is cancelled; see `schedule_once`."""
+        return self._joined().schedule(seconds, message, repeat=True)
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 

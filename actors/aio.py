@@ -12,7 +12,7 @@ from duramen.events import AgentPath, AskTimeout, Receipt
 
 from .batch import BatchBuilder
 from .handle import TIMEOUT, AgentHandle
-from .messages import Batch
+from .messages import AdoptChild, Batch
 
 if TYPE_CHECKING:
     from .system import AgentSystem
@@ -99,9 +99,10 @@ class AsyncAgentHandle:
 
     async def spawn_child(self, name: str, **arguments: Any) -> AsyncAgentHandle:
         """As `AgentHandle.spawn_child`."""
-        path = str(self.path)
-        child = await self._system.aio.spawn(AgentPath.parse(path).child(name), parent=path, **arguments)
-        return child.aio
+        child = self.path.child(name)
+        await self.ask(AdoptChild(child.text, bool(arguments.pop("outlives_parent", False))))
+        spawned = await self._system.aio.spawn(child, parent=self.path.text, **arguments)
+        return spawned.aio
 
 
 class AsyncBatch(BatchBuilder):

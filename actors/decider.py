@@ -34,6 +34,7 @@ from duramen.events.codec import instant
 from duramen.events.values import check_value
 from duramen.events.vocabulary import (
     ACTIVITY_RECORDED,
+    CHILD_SPAWNED,
     EPISODE_RECORDED,
     GRANULARITY_SET,
     MEMORY_APPENDED,
@@ -49,11 +50,12 @@ from duramen.events.vocabulary import (
 from duramen.projections.difference import Op
 from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, AgentState
 
-from .messages import Append, Delete, Merge, Pause, Record, Resume, Set, SetGranularity, Spawn, Terminate
+from .messages import AdoptChild, Append, Delete, Merge, Pause, Record, Resume, Set, SetGranularity, Spawn, Terminate
 from .results import Outcome
 
 __all__ = [
     "Resumed",
+    "decide_adopt",
     "decide_append",
     "decide_delete",
     "decide_merge",
@@ -236,6 +238,17 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
             granularity=_LIFECYCLE,
         )
     ]
+
+
+def decide_adopt(state: AgentState, message: AdoptChild, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    path = agent_path(message.path)
+    if not path.is_under(agent):
+        raise InvalidPath(f"{path.text} is not under {agent}", agent=agent)
+    data = {"path": path.text, "outlives": bool(message.outlives)}
+    if state.children.get(path.text) == data["outlives"]:
+        return []
+    return [NewEvent(CHILD_SPAWNED, data, granularity=_LIFECYCLE)]
 
 
 def decide_pause(

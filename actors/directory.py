@@ -67,10 +67,10 @@ class Directory:
             self._mailboxes.pop(mailbox.path, None)
             return True
 
-    def resident(self) -> list[str]:
-        """The paths that have a mailbox now."""
+    def mailboxes(self) -> list[Mailbox]:
+        """Those there are now."""
         with self._lock:
-            return list(self._mailboxes)
+            return list(self._mailboxes.values())
 
     def close(self, why: str) -> None:
         """Take no more messages; what waits is still handled."""

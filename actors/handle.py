@@ -12,6 +12,7 @@ from .batch import BatchBuilder
 from .messages import (
     DEFAULT_TTL,
     MISSING,
+    AdoptChild,
     Append,
     Batch,
     Delete,
@@ -178,6 +179,7 @@ class AgentHandle:
         metadata: Mapping[str, Any] | None = None,
         when_paused: str = "refuse",
         reason: str | None = None,
+        cascade: bool = False,
         command_id: str | None = None,
     ) -> LifecycleResult:
         """Keep working memory as a named checkpoint and take no more mutations until `resume`."""
@@ -188,15 +190,23 @@ class AgentHandle:
                 metadata=metadata or {},
                 when_paused=when_paused,
                 reason=reason,
+                cascade=cascade,
                 command_id=command_id,
             )
         )
 
     def resume(
-        self, checkpoint_id: str | None = None, *, clear_current: bool = True, command_id: str | None = None
+        self,
+        checkpoint_id: str | None = None,
+        *,
+        clear_current: bool = True,
+        cascade: bool = False,
+        command_id: str | None = None,
     ) -> LifecycleResult:
         """Restore working memory from a checkpoint, or from the latest; the agent need not be paused."""
-        return self.ask(Resume(checkpoint_id=checkpoint_id, clear_current=clear_current, command_id=command_id))
+        return self.ask(
+            Resume(checkpoint_id=checkpoint_id, clear_current=clear_current, cascade=cascade, command_id=command_id)
+        )
 
     def terminate(
         self,
@@ -210,6 +220,7 @@ class AgentHandle:
         reason: str | None = None,
         consolidate_to_episodic: bool = True,
         cleanup_working: bool = True,
+        cascade: bool = True,
         command_id: str | None = None,
     ) -> LifecycleResult:
         """End the session: keep it as an episode, then clear working memory; each can be switched off."""
@@ -224,6 +235,7 @@ class AgentHandle:
                 reason=reason,
                 consolidate_to_episodic=consolidate_to_episodic,
                 cleanup_working=cleanup_working,
+                cascade=cascade,
                 command_id=command_id,
             )
         )
@@ -237,5 +249,10 @@ class AgentHandle:
         return self.ask(GetStatus())
 
     def spawn_child(self, name: str, **arguments: Any) -> AgentHandle:
-        """Spawn a sub-agent under this one's path, with the arguments of `AgentSystem.spawn`."""
-        return self._system.spawn(AgentPath.parse(self._path).child(name), parent=self._path, **arguments)
+        """Spawn a sub-agent under this one's path, with the arguments of `AgentSystem.spawn`.
+
+        The parent's log says so first. `outlives_parent=True` lets it live on when the parent's session ends.
+        """
+        child = AgentPath.parse(self._path).child(name)
+        self.ask(AdoptChild(child.text, bool(arguments.pop("outlives_parent", False))))
+        return self._system.spawn(child, parent=self._path, **arguments)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 from uuid import uuid4
 
+from attrs import evolve
+
 from duramen.events import (
     AgentAlreadyRunning,
     AgentNotFound,
@@ -24,9 +26,10 @@ from duramen.events.vocabulary import PAUSED, RESUMED, SPAWNED, TERMINATED
 
 from .checkpoints import find_checkpoint, list_checkpoints
 from .consolidate import consolidate
-from .decider import decide_pause, decide_resume, decide_spawn, decide_terminate, require_alive
-from .messages import ListCheckpoints, Pause, Resume, Spawn, Terminate
+from .decider import decide_adopt, decide_pause, decide_resume, decide_spawn, decide_terminate, require_alive
+from .messages import AdoptChild, Hold, ListCheckpoints, Pause, Resume, Spawn, Terminate
 from .results import Checkpoint, LifecycleEvent, LifecycleResult
+from .tree import held_tree, on_hold
 from .turn import Transition, Turn
 
 __all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
@@ -43,6 +46,27 @@ def _spawn(turn: Turn, message: Spawn) -> Transition:
 
 
 def _pause(turn: Turn, message: Pause) -> Transition:
+    if not message.cascade:
+        return _pause_one(turn, message)
+    require_alive(turn.state, turn.runtime.path)
+    named = evolve(message, cascade=False, checkpoint_id=message.checkpoint_id or _checkpoint_id(turn.now))
+    with held_tree(turn.runtime) as tree:
+        agents = len(tree) + 1
+        tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
+        return _of_tree(_pause_one(turn, named), agents)
+
+
+def _checkpoint_id(now: int) -> str:
+    return f"{instant(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+
+
+def _of_tree(done: Transition, agents: int) -> Transition:
+    """A result with the number of agents it stands for."""
+    data = {**done.result.data, "agents": agents}
+    return evolve(done, result=evolve(done.result, data=data), event=evolve(done.event, data=data))
+
+
+def _pause_one(turn: Turn, message: Pause) -> Transition:
     services, path = turn.runtime.services, turn.runtime.path
     events = decide_pause(
         turn.state,
@@ -50,7 +74,7 @@ def _pause(turn: Turn, message: Pause) -> Transition:
         services.limits,
         path,
         now=turn.now,
-        checkpoint_id=f"{instant(turn.now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}",
+        checkpoint_id=_checkpoint_id(turn.now),
     )
     memory = turn.snapshot()  # before the event: what the state refuses must not have begun
     raw = turn.emit(events[0])
@@ -62,6 +86,17 @@ def _pause(turn: Turn, message: Pause) -> Transition:
 
 
 def _resume(turn: Turn, message: Resume) -> Transition:
+    if not message.cascade:
+        return _resume_one(turn, message)
+    require_alive(turn.state, turn.runtime.path)
+    named = evolve(message, cascade=False, checkpoint_id=find_checkpoint(turn, message).checkpoint_id)
+    with held_tree(turn.runtime) as tree:
+        agents = len(tree) + 1
+        tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
+        return _of_tree(_resume_one(turn, named), agents)
+
+
+def _resume_one(turn: Turn, message: Resume) -> Transition:
     require_alive(turn.state, turn.runtime.path)
     found = find_checkpoint(turn, message)
     events = decide_resume(turn.state, message, found, turn.runtime.path)
@@ -75,6 +110,28 @@ def _terminate(turn: Turn, message: Terminate) -> Transition:
     path = turn.runtime.path
     require_alive(turn.state, path)
     _check_terminate(turn, message)
+    if message.cascade and turn.state.children:
+        with held_tree(turn.runtime, all_children=False) as tree:
+            agents = len(tree) + 1
+            tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
+            return _of_tree(_terminate_one(turn, message), agents)
+    return _terminate_one(turn, message)
+
+
+def _for_child(message: Terminate) -> Terminate:
+    """A sub-agent ends as its parent does; what is said of the parent's session is not said of its own."""
+    return Terminate(
+        outcome=message.outcome,
+        importance_score=message.importance_score,
+        reason="ended with its parent",
+        consolidate_to_episodic=message.consolidate_to_episodic,
+        cleanup_working=message.cleanup_working,
+        cascade=False,
+    )
+
+
+def _terminate_one(turn: Turn, message: Terminate) -> Transition:
+    path = turn.runtime.path
     episode = consolidate(turn, message) if message.consolidate_to_episodic else None
     raw: RawEvent = []
     for event in decide_terminate(turn.state, message, path, episode=episode):
@@ -100,6 +157,10 @@ def _on_list_checkpoints(turn: Turn, message: ListCheckpoints) -> list[Checkpoin
         path = turn.runtime.path
         raise AgentNotFound(f"there is no agent {path}; spawn it first", agent=path)
     return list_checkpoints(turn)
+
+
+def _on_adopt(turn: Turn, message: AdoptChild) -> Receipt:
+    return turn.mutate(message, decide_adopt)
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
@@ -190,6 +251,8 @@ LIFECYCLE: Final = frozenset((Spawn, Pause, Resume, Terminate))
 QUICK_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Spawn: _refusable("spawn", _spawn),
     Pause: _refusable("pause", _pause),
+    AdoptChild: _on_adopt,
+    Hold: on_hold,
 }
 """Need nothing but the state; unless they carry a command id, whose first result may have to be read."""
 

@@ -8,15 +8,17 @@ from typing import Any, Protocol
 
 from .reply import Reply
 
-__all__ = ["COMMITTING", "IDLE", "WORKING", "Envelope", "Mailbox", "Runner"]
+__all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runner"]
 
 # A mailbox's runner is at any moment in one of these phases; only the dispatcher's core changes them.
 #
 #     IDLE ──run──▶ COMMITTING ──answered──▶ IDLE      quick messages: handled by the core, one append for all
 #     IDLE ──run──▶ WORKING ──done──▶ COMMITTING …     one message that may block: handled by a worker thread
+#     COMMITTING ──a message to hold was among them──▶ HELD ──released, or its part of a cascade done──▶ IDLE
 IDLE = 0
 WORKING = 1
 COMMITTING = 2
+HELD = 3
 
 
 class Envelope:

@@ -20,11 +20,13 @@ from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
 __all__ = [
     "DEFAULT_TTL",
     "MISSING",
+    "AdoptChild",
     "Append",
     "Batch",
     "Delete",
     "Get",
     "GetStatus",
+    "Hold",
     "Keys",
     "ListCheckpoints",
     "Merge",
@@ -82,6 +84,8 @@ class Pause(Message[LifecycleResult]):
     when_paused: str = "refuse"
     """What becomes of mutations meanwhile: `refuse` (AgentPaused) or `stash` (kept in memory until the resume)."""
     reason: str | None = None
+    cascade: bool = False
+    """Pause all sub-agents too, at one consistent cut, each at a checkpoint of this id."""
     command_id: str | None = None
 
 
@@ -93,6 +97,8 @@ class Resume(Message[LifecycleResult]):
     """Without one: the latest that has not expired."""
     clear_current: bool = True
     """True makes working memory equal the checkpoint; False lays the checkpoint's items over what is there."""
+    cascade: bool = False
+    """Resume all sub-agents too that have a checkpoint of this id."""
     command_id: str | None = None
 
 
@@ -109,12 +115,29 @@ class Terminate(Message[LifecycleResult]):
     reason: str | None = None
     consolidate_to_episodic: bool = True
     cleanup_working: bool = True
+    cascade: bool = True
+    """End the sub-agents first, but for those that were told that they may outlive their parent."""
     command_id: str | None = None
 
 
 @frozen
 class ListCheckpoints(Message[list[Checkpoint]]):
     """The checkpoints that can be resumed from, newest first."""
+
+
+@frozen
+class AdoptChild(Message[Receipt]):
+    """Remember a sub-agent, which is about to be spawned; `AgentHandle.spawn_child` sends it."""
+
+    path: str
+    outlives: bool = False
+    """Whether it may live on when this agent's session ends."""
+    command_id: str | None = None
+
+
+@frozen
+class Hold:
+    """Come to rest after this turn; sent within a tree by `cascade`."""
 
 
 # -- working memory ----------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Reply(pykka.Future[Any]):
         """Whether the reply, or the error, is there."""
         return self._done
 
+    @property
+    def value(self) -> Any:
+        """The reply, if it is there and no error; else None."""
+        return self._value if self._done else None
+
     def get(self, *, timeout: float | None = None) -> Any:
         """The reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error that came in its place."""
         if self._get_hook is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
@@ -11,7 +11,6 @@ from attrs import evolve
 from duramen.events import (
     AgentFailed,
     AgentNotFound,
-    AgentPaused,
     CorruptEvent,
     DataLoss,
     DuramenError,
@@ -26,16 +25,17 @@ from duramen.events.codec import Codec
 from duramen.events.log import Answer, Put, Status
 from duramen.events.logs import get_logger, where
 from duramen.projections.rebuild import Rebuilt
-from duramen.projections.state import ABSENT, PAUSED_STATUS
+from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
 from .custom import handle_custom, run_soon
 from .hooks import run_hooks
 from .journal import Commit
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
-from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox
+from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox
 from .memory_handlers import MEMORY_HANDLERS
-from .messages import Get, GetStatus, Keys, ListCheckpoints
+from .messages import Get, GetStatus, Hold, Keys, ListCheckpoints
 from .results import LifecycleResult
+from .timers import Timer
 from .turn import Transition, Turn
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 _QUICK: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {**MEMORY_HANDLERS, **QUICK_HANDLERS}
-_READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints))
+_READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints, Hold))
 
 
 class Runtime:
@@ -82,10 +82,19 @@ class Runtime:
         self._partition = services.log.partition_of(mailbox.path)
         self._snapshot_seq = rebuilt.snapshot_seq
         self._stash: list[Envelope] = []
+        self._timers: list[Timer] = []
+        self.last_used = monotonic()
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether the agent can leave memory without losing anything."""
+        self._timers = [timer for timer in self._timers if not timer.done]
+        return not self._stash and not self._timers
 
     # -- taking a turn -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        self.last_used = monotonic()
         turn = Turn(self, self.services.codec)
         try:
             self._handle_waiting(turn)
@@ -108,11 +117,11 @@ class Runtime:
                 waiting.popleft()
                 continue
             handler = _QUICK.get(kind)
-            if handler is None or (kind in LIFECYCLE and envelope.message.command_id is not None):
+            if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
                 return
             turn.handle(envelope, handler)
             waiting.popleft()
-            if self._presumed:
+            if self._presumed or turn.hold:
                 return
 
     def _held_back(self, envelope: Envelope, kind: type[Any]) -> bool:
@@ -240,12 +249,22 @@ class Runtime:
             # Refused before anybody had looked, or a new session, maybe of another type: bring it in from its log.
             self._drop()
             return
+        if self.state.status == TERMINATED_STATUS:
+            self.cancel_timers()
         for effect in turn.after:
             run_soon(self.services.workers, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
             self._mailbox.put_back(self._stash)
             self._stash = []
-        self._rest()
+        if turn.hold:
+            self._mailbox.phase = HELD
+        else:
+            self._rest()
+
+    def release(self) -> None:
+        """Go on after having been held; in the core."""
+        if self._mailbox.phase == HELD:
+            self._rest()
 
     def _rest(self) -> None:
         mailbox = self._mailbox
@@ -342,6 +361,7 @@ class Runtime:
     def _drop(self) -> None:
         """Forget the state: whoever comes next brings the agent back from its log."""
         self.agent.actor_stopped.set()
+        self.cancel_timers()
         self._mailbox.put_back(self._stash)
         self._stash = []
         self.services.directory.reset(self._mailbox)
@@ -353,15 +373,32 @@ class Runtime:
 
     # -- for custom agents ------------------------------------------------------------------------------------------
 
-    def require_emitting(self) -> None:
-        """Raise AgentPaused, AgentNotRunning, AgentNotFound unless events may happen."""
-        if self.state.status == PAUSED_STATUS:
-            raise AgentPaused(f"{self.path} is paused; resume it first", agent=self.path, seq=self.state.seq)
+    def schedule(self, seconds: float, message: object, *, repeat: bool) -> Timer:
+        """Tell the agent something later; cancelled when the agent ends or leaves."""
+        directory, path = self.services.directory, self.path
+
+        def tell() -> None:
+            directory.tell(path, Envelope(message))
+
+        timers = self.services.timers
+        timer = timers.every(seconds, tell) if repeat else timers.after(seconds, tell)
+        self._timers.append(timer)
+        return timer
+
+    def cancel_timers(self) -> None:
+        """Keep everything that was scheduled from happening."""
+        for timer in self._timers:
+            timer.cancel()
 
 
 def evolve_error(error: DuramenError, agent: str, seq: int) -> DuramenError:
     """The same error for one agent: each caller gets an exception of its own."""
     return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
+
+
+def _may_block(message: Any) -> bool:
+    """Whether a lifecycle message needs more than the state: its first result from the log, or other agents."""
+    return message.command_id is not None or getattr(message, "cascade", False)
 
 
 def _spawned(value: object) -> bool:

@@ -15,6 +15,7 @@ from duramen.events.log import EventLog
 from .dispatcher import Dispatcher
 from .hooks import LifecycleHooks
 from .loop import EventLoop
+from .timers import Timers
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Settings:
     snapshot_every: int = 1_000
     """Events between automatic snapshots of one agent."""
     hook_timeout: float = 10.0
+    passivate_after: float | None = 600.0
+    """Seconds without a message after which an agent leaves memory; None: never."""
+    most_active: int | None = None
+    """Agents in memory beyond which those idle longest leave; None: no limit."""
     fenced_tries: int = 8
     """How often one message may lose its agent to another process before its caller is told."""
 
@@ -54,6 +59,7 @@ class Services:
     workers: Workers
     activations: Workers
     loop: EventLoop
+    timers: Timers
     hooks: LifecycleHooks
     registry: EventRegistry
     agents: Mapping[str, AgentFactory]
@@ -61,5 +67,7 @@ class Services:
     settings: Settings
     codec: Codec
     durability: str
+    activated: Callable[[], None]
+    """Called in the core after each activation."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""

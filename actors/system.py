@@ -32,11 +32,13 @@ from .loop import EventLoop
 from .mailbox import Envelope, Mailbox, Runner
 from .memory_handlers import MEMORY_HANDLERS
 from .messages import Spawn
+from .passivation import Passivation
 from .reply import Reply
 from .results import LifecycleResult
 from .services import AgentFactory, Services, Settings
 from .store import Store, open_store
 from .system_aio import AsyncSystem
+from .timers import Timers
 from .workers import Workers
 
 __all__ = ["AgentSystem"]
@@ -69,6 +71,9 @@ class AgentSystem:
         self._agents: dict[str, AgentFactory] = {str(name): made for name, made in (agents or {}).items()}
         dispatcher = Dispatcher(Journal(store.log, self._limits))
         self._directory = Directory(dispatcher, self._limits.mailbox_messages, self._activation)
+        settings = settings or Settings()
+        passivation = Passivation(self._directory, dispatcher, settings.passivate_after, settings.most_active)
+        timers = Timers()
         self._services = Services(
             log=store.log,
             owner=uuid4().hex,
@@ -77,14 +82,18 @@ class AgentSystem:
             workers=Workers("worker", _MOST_WORKERS),
             activations=Workers("activation", _MOST_ACTIVATIONS),
             loop=EventLoop(),
+            timers=timers,
             hooks=LifecycleHooks(),
             registry=registry,
             agents=self._agents,
             limits=self._limits,
-            settings=settings or Settings(),
+            settings=settings,
             codec=Codec(self._limits),
             durability=store.log.durability,
+            activated=passivation.make_room,
         )
+        if settings.passivate_after is not None:
+            timers.every(max(0.01, settings.passivate_after / 4), passivation.sweep)
         self._closed = False
         self._episodes = EpisodeStore(store.log, registry, self._limits)
         _forget_in_children(self)
@@ -280,6 +289,7 @@ class AgentSystem:
         deadline = monotonic() + (min(timeout, 1.0) if services.dispatcher.interrupted else timeout)
         self._directory.close("the system is closed; open a new one")
         self._directory.drain(deadline)
+        services.timers.close(_left(deadline))
         services.activations.close(_left(deadline))
         services.workers.close(_left(deadline))
         services.loop.close(_left(deadline))

@@ -55,6 +55,7 @@ class Turn:
         "command",
         "entry",
         "expected",
+        "hold",
         "items",
         "levels",
         "now",
@@ -82,6 +83,7 @@ class Turn:
         self.after: list[Callable[[], object]] = []
         self.command: list[Any] | None = None
         self.undo: list[Undo] | None = None
+        self.hold = False
 
     @property
     def full(self) -> bool:

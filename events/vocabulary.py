@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "ACTIVITY_RECORDED",
+    "CHILD_SPAWNED",
     "EPISODE_RECORDED",
     "GRANULARITY_SET",
     "MEMORY_APPENDED",
@@ -26,6 +27,7 @@ PAUSED: Final = "paused"
 RESUMED: Final = "resumed"
 EPISODE_RECORDED: Final = "episode_recorded"
 TERMINATED: Final = "terminated"
+CHILD_SPAWNED: Final = "child_spawned"  # in the log of the parent, before the child's own
 
 # Working memory: each is the change alone, never the whole.
 MEMORY_SET: Final = "memory_set"
@@ -45,6 +47,7 @@ OWN_TYPES: Final = frozenset(
         RESUMED,
         EPISODE_RECORDED,
         TERMINATED,
+        CHILD_SPAWNED,
         MEMORY_SET,
         MEMORY_DELETED,
         MEMORY_APPENDED,

@@ -20,6 +20,7 @@ from attrs import define, field, fields
 from duramen.events import Granularity, property_segments
 from duramen.events.codec import NO_DIGEST, RawEvent, microseconds
 from duramen.events.vocabulary import (
+    CHILD_SPAWNED,
     GRANULARITY_SET,
     MEMORY_APPENDED,
     MEMORY_DELETED,
@@ -68,6 +69,8 @@ class AgentState:
     when_paused: str = "refuse"
     paused_at: str | None = None
     """The checkpoint the agent is paused at."""
+    children: dict[str, bool] = field(factory=dict[str, bool])
+    """Sub-agents of this session by path, and whether each may outlive it."""
     memory: dict[str, Any] = field(factory=dict[str, Any])
     nodes: int = 1
     """Of the working memory: the values in it, containers included."""
@@ -109,6 +112,7 @@ def _spawned(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo
     state.granularity = data["granularity"]
     state.levels = data["levels"]
     state.paused_at = None
+    state.children = {}
     # What an earlier session kept stays; the new one's initial items are laid over it.
     state.memory = {**state.memory, **data["memory"]}
     state.nodes = count_nodes(state.memory)
@@ -148,6 +152,10 @@ def _terminated(state: AgentState, data: dict[str, Any], time: int, undo: list[U
         state.nodes = 1
 
 
+def _child_spawned(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
+    state.children = {**state.children, data["path"]: data["outlives"]}
+
+
 def _granularity_set(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
     if data["level"] is not None:
         state.granularity = data["level"]
@@ -185,6 +193,7 @@ _APPLY: Final[dict[str, Apply]] = {
     PAUSED: _paused,
     RESUMED: _resumed,
     TERMINATED: _terminated,
+    CHILD_SPAWNED: _child_spawned,
     GRANULARITY_SET: _granularity_set,
 }
 

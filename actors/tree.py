@@ -1,0 +1,138 @@
+"""Doing something to an agent and all its sub-agents at one point in time.
+
+The agents of a tree are held, parents first: each finishes its turn and takes no other. When all are held, nothing
+in the tree can change: what is then done to each of them is done to one consistent cut. Messages between them that
+are on their way stay in the mailboxes and are handled afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from duramen.events import AgentNotFound, AskTimeout
+from duramen.events.codec import Codec
+from duramen.projections.state import ABSENT, TERMINATED_STATUS
+
+from .mailbox import Envelope
+from .messages import Hold
+from .reply import Reply
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+__all__ = ["Tree", "held_tree", "on_hold"]
+
+_PATIENCE: Final = 25.0
+"""Seconds for the whole tree to come to rest; a caller waits 30 for its reply by default."""
+
+
+def on_hold(turn: Turn, message: Hold) -> Runtime:
+    """Let the agent rest after this turn, until it is released."""
+    if turn.state.status == ABSENT:
+        raise AgentNotFound(f"there is no agent {turn.runtime.path}", agent=turn.runtime.path)
+    turn.hold = True
+    return turn.runtime
+
+
+class Tree:
+    """The held sub-agents of one agent, parents before children."""
+
+    def __init__(self, members: list[Runtime]) -> None:
+        self._members = members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def do(self, message: object, handler: Callable[[Turn, Any], Any], *, children_first: bool = False) -> None:
+        """Handle a message in every member, commit them together, let them go on. Blocks until all are committed."""
+        if not self._members:
+            return
+        members, self._members = self._members, []
+        turns: list[Turn] = []
+        for runtime in reversed(members) if children_first else members:
+            turn = Turn(runtime, Codec(runtime.services.limits))
+            turn.handle(Envelope(message, Reply()), handler)
+            turns.append(turn)
+        members[0].services.dispatcher.post(lambda: _finish(turns))
+        for turn in turns:
+            reply = turn.answers[0][0].reply_to
+            assert reply is not None
+            reply.get(timeout=_PATIENCE)
+
+    def release(self) -> None:
+        """Let all go on that nothing was done to."""
+        members, self._members = self._members, []
+        for runtime in members:
+            runtime.services.dispatcher.post(runtime.release)
+
+
+@contextmanager
+def held_tree(runtime: Runtime, *, all_children: bool = True) -> Generator[Tree]:
+    """Hold the sub-agents of an agent that is itself at rest (it is handling a message in a worker thread).
+
+    `all_children=False` leaves out those that may outlive their parent. Raises AskTimeout if the tree does not come
+    to rest in time; everything is then released.
+    """
+    deadline = monotonic() + _PATIENCE
+    members: list[Runtime] = []
+    level = [runtime]
+    try:
+        while level:
+            paths = [path for parent in level for path in _children(parent, all_children=all_children)]
+            level = _hold(runtime, paths, deadline)
+            members += level
+        living = [member for member in members if member.state.status != TERMINATED_STATUS]
+        Tree([member for member in members if member.state.status == TERMINATED_STATUS]).release()
+        members = []
+        tree = Tree(living)
+    except BaseException:
+        Tree(members).release()
+        raise
+    try:
+        yield tree
+    finally:
+        tree.release()
+
+
+def _children(parent: Runtime, *, all_children: bool) -> list[str]:
+    return [path for path, outlives in parent.state.children.items() if all_children or not outlives]
+
+
+def _hold(root: Runtime, paths: list[str], deadline: float) -> list[Runtime]:
+    asked: list[Reply] = []
+    held: list[Runtime] = []
+    for path in paths:
+        reply = Reply()
+        root.services.directory.tell(path, Envelope(Hold(), reply))
+        asked.append(reply)
+    try:
+        for reply in asked:
+            try:
+                held.append(reply.get(timeout=max(0.0, deadline - monotonic())))
+            except AgentNotFound:
+                continue  # the parent remembers a child whose spawn never came through
+    except BaseException as error:
+        for reply in asked:
+            _release_when_held(reply)
+        if isinstance(error, AskTimeout):
+            raise AskTimeout(f"the tree of {root.path} did not come to rest in time", agent=root.path) from None
+        raise
+    return held
+
+
+def _release_when_held(reply: Reply) -> None:
+    def release() -> None:
+        held = reply.value
+        if held is not None:
+            held.services.dispatcher.post(held.release)
+
+    reply.on_done(release)
+
+
+def _finish(turns: list[Turn]) -> None:
+    for turn in turns:
+        turn.runtime.finish(turn)
