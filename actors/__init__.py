@@ -18,6 +18,7 @@ from .messages import (
     Merge,
     Pause,
     Record,
+    Restart,
     Resume,
     Set,
     SetGranularity,
@@ -27,6 +28,7 @@ from .messages import (
 from .reply import Reply
 from .results import AgentStatus, Checkpoint, LifecycleEvent, LifecycleResult, Outcome
 from .services import Settings
+from .supervision import Strategy, Supervision
 from .system import AgentSystem
 
 __all__ = [
@@ -51,10 +53,13 @@ __all__ = [
     "Receipt",
     "Record",
     "Reply",
+    "Restart",
     "Resume",
     "Set",
     "SetGranularity",
     "Settings",
     "Spawn",
+    "Strategy",
+    "Supervision",
     "Terminate",
 ]

@@ -14,7 +14,8 @@ from duramen.projections.state import AgentState
 from .agent import Agent
 from .mailbox import IDLE, WORKING, Mailbox
 from .messages import Spawn
-from .runtime import Runtime, evolve_error
+from .problems import for_agent
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     from .services import Services
@@ -137,7 +138,7 @@ class Activation:
         mailbox = self._mailbox
         get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
         while mailbox.waiting:
-            own = evolve_error(error, mailbox.path, error.seq or 0)
+            own = for_agent(error, mailbox.path, error.seq or 0)
             own.__cause__ = error.__cause__
             mailbox.waiting.popleft().fail(own)
         mailbox.phase = IDLE

@@ -23,9 +23,10 @@ from duramen.projections.tree import copy_tree, lookup
 
 from .decider import require_running
 from .memory_handlers import apply_operation
-from .messages import MISSING, Append, Delete, Merge, Record, Set
+from .messages import MISSING, Append, ChildFailed, Delete, Merge, Record, Set
 from .pykka_inbox import Inbox
 from .reply import Reply
+from .supervision import Supervision
 from .timers import Timer
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Agent(pykka.Actor):
     reply leaves, discarded without a trace if it raises. Replay calls `apply`, never `on_receive`.
     """
 
+    supervision: ClassVar[Supervision] = Supervision()
+    """What becomes of an agent of this class whose handler raises. duramen's own errors are refusals, not failures."""
+
     state_version: ClassVar[int] = 1
     """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
 
@@ -69,6 +73,12 @@ class Agent(pykka.Actor):
     def apply(self, state: Any, event: Any) -> Any:
         """The state after one of the agent's own events (an instance of the registered class). Pure; plain data."""
         return state
+
+    def on_child_failed(self, path: str, error: str) -> Any:
+        """Called, as a handler, when a sub-agent that escalates was stopped; `error` is the exception's type.
+
+        It may send `Restart` to the child, or raise, whereupon this agent's own supervision decides.
+        """
 
     # -- for handlers ------------------------------------------------------------------------------------------------
 
@@ -170,6 +180,8 @@ class Agent(pykka.Actor):
         self._turn = None
 
     def handle(self, message: object) -> Any:
+        if isinstance(message, ChildFailed):
+            return self.on_child_failed(message.path, message.error)
         return self._handle_receive(message)  # Pykka's: it knows proxies, and calls `on_receive` for the rest
 
     def custom_version(self) -> str:

@@ -90,6 +90,7 @@ class AsyncAgentHandle:
     pause = _twin(AgentHandle.pause)
     resume = _twin(AgentHandle.resume)
     terminate = _twin(AgentHandle.terminate)
+    restart = _twin(AgentHandle.restart)
     checkpoints = _twin(AgentHandle.checkpoints)
     status = _twin(AgentHandle.status)
 

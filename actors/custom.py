@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 from duramen.events import DuramenError, HandlerStopped
 from duramen.events.logs import get_logger
 
+from .decider import require_not_failed
 from .mailbox import Envelope
+from .supervision import Strategy, Verdict
 from .workers import Workers
 
 if TYPE_CHECKING:
+    from .runtime import Runtime
     from .turn import Turn
 
 __all__ = ["handle_custom", "run_soon"]
@@ -28,6 +31,7 @@ def handle_custom(turn: Turn, envelope: Envelope) -> None:
     runtime = turn.runtime
     scope = turn.all_or_nothing()
     try:
+        require_not_failed(runtime.state, runtime.path)
         if envelope.command_id is not None:
             known = turn.recognise(envelope.command_id, envelope.message)
             if known is not None:
@@ -71,6 +75,11 @@ def _end(turn: Turn, envelope: Envelope, scope: Any, value: Any, error: BaseExce
     if error is None:
         turn.answers.append((envelope, value, False))
     elif isinstance(error, Exception):
+        verdict = _judge(runtime, error)
+        if verdict.strategy is not Strategy.RESUME:
+            failure = error
+            runtime.services.dispatcher.post(lambda: runtime.fail(envelope, failure, verdict))
+            return
         turn.answers.append((envelope, error, True))
     else:
         stopped = HandlerStopped(
@@ -82,6 +91,12 @@ def _end(turn: Turn, envelope: Envelope, scope: Any, value: Any, error: BaseExce
         runtime.give_up(turn, envelope, stopped)
         return
     runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+
+
+def _judge(runtime: Runtime, error: Exception) -> Verdict:
+    if isinstance(error, DuramenError):
+        return Verdict(Strategy.RESUME)  # a refusal: what was asked for is at fault, not the agent
+    return runtime.services.supervisor.judge(runtime.path, runtime.agent.supervision)
 
 
 def run_soon(workers: Workers, effect: Callable[[], object], agent: str, seq: int) -> None:

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from duramen.events import (
     AgentAlreadyRunning,
+    AgentFailed,
     AgentNotFound,
     AgentNotRunning,
     AgentPaused,
@@ -43,14 +44,28 @@ from duramen.events.vocabulary import (
     MEMORY_RESTORED,
     MEMORY_SET,
     PAUSED,
+    RESTARTED,
     RESUMED,
     SPAWNED,
     TERMINATED,
 )
 from duramen.projections.difference import Op
-from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, AgentState
+from duramen.projections.state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, AgentState
 
-from .messages import AdoptChild, Append, Delete, Merge, Pause, Record, Resume, Set, SetGranularity, Spawn, Terminate
+from .messages import (
+    AdoptChild,
+    Append,
+    Delete,
+    Merge,
+    Pause,
+    Record,
+    Restart,
+    Resume,
+    Set,
+    SetGranularity,
+    Spawn,
+    Terminate,
+)
 from .results import Outcome
 
 __all__ = [
@@ -61,6 +76,7 @@ __all__ = [
     "decide_merge",
     "decide_pause",
     "decide_record",
+    "decide_restart",
     "decide_resume",
     "decide_set",
     "decide_set_granularity",
@@ -69,6 +85,7 @@ __all__ = [
     "outcome_of",
     "plain_id",
     "require_alive",
+    "require_not_failed",
     "require_running",
 ]
 
@@ -87,7 +104,16 @@ def require_running(state: AgentState, agent: str) -> None:
         return
     if state.status == PAUSED_STATUS:
         raise AgentPaused(f"{agent} is paused; resume it first", agent=agent, seq=state.seq)
+    require_not_failed(state, agent)
     require_alive(state, agent)
+
+
+def require_not_failed(state: AgentState, agent: str) -> None:
+    """Raise if supervision has stopped the agent."""
+    if state.status == FAILED_STATUS:
+        raise AgentFailed(
+            f"{agent} was stopped after a failure; see its log, then restart it", agent=agent, seq=state.seq
+        )
 
 
 def require_alive(state: AgentState, agent: str) -> None:
@@ -213,7 +239,7 @@ def decide_set_granularity(state: AgentState, message: SetGranularity, limits: L
 
 def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, *, session_id: str) -> list[NewEvent]:
     """`session_id` is used where the message gives none."""
-    if state.status in (RUNNING, PAUSED_STATUS):
+    if state.status in (RUNNING, PAUSED_STATUS, FAILED_STATUS):
         raise AgentAlreadyRunning(
             f"{agent} has a session ({state.status}); use its handle, or terminate it first",
             agent=agent,
@@ -240,6 +266,13 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
     ]
 
 
+def decide_restart(state: AgentState, message: Restart, limits: Limits, agent: str) -> list[NewEvent]:
+    require_alive(state, agent)
+    if state.status != FAILED_STATUS:
+        return []
+    return [NewEvent(RESTARTED, {}, granularity=_LIFECYCLE)]
+
+
 def decide_adopt(state: AgentState, message: AdoptChild, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
     path = agent_path(message.path)
@@ -258,6 +291,7 @@ def decide_pause(
     require_alive(state, agent)
     if state.status == PAUSED_STATUS:
         raise AgentPaused(f"{agent} is already paused, at checkpoint {state.paused_at!r}", agent=agent, seq=state.seq)
+    require_not_failed(state, agent)
     if message.when_paused not in ("refuse", "stash"):
         raise InvalidMessage("when_paused is 'refuse' or 'stash'")
     ttl = cast("object", message.ttl)

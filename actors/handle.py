@@ -24,6 +24,7 @@ from .messages import (
     Message,
     Pause,
     Record,
+    Restart,
     Resume,
     Set,
     SetGranularity,
@@ -239,6 +240,10 @@ class AgentHandle:
                 command_id=command_id,
             )
         )
+
+    def restart(self, *, command_id: str | None = None) -> Receipt:
+        """Let an agent that has failed (see `Supervision`) take messages again; nothing happens to one that runs."""
+        return self.ask(Restart(command_id))
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that can be resumed from, newest first."""

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from duramen.events import (
     AgentAlreadyRunning,
+    AgentFailed,
     AgentNotFound,
     AgentNotRunning,
     AgentPaused,
@@ -26,15 +27,23 @@ from duramen.events.vocabulary import PAUSED, RESUMED, SPAWNED, TERMINATED
 
 from .checkpoints import find_checkpoint, list_checkpoints
 from .consolidate import consolidate
-from .decider import decide_adopt, decide_pause, decide_resume, decide_spawn, decide_terminate, require_alive
-from .messages import AdoptChild, Hold, ListCheckpoints, Pause, Resume, Spawn, Terminate
+from .decider import (
+    decide_adopt,
+    decide_pause,
+    decide_restart,
+    decide_resume,
+    decide_spawn,
+    decide_terminate,
+    require_alive,
+)
+from .messages import AdoptChild, Hold, ListCheckpoints, Pause, Restart, Resume, Spawn, Terminate
 from .results import Checkpoint, LifecycleEvent, LifecycleResult
 from .tree import held_tree, on_hold
 from .turn import Transition, Turn
 
 __all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
 
-_REFUSALS: Final = (AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
+_REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
 """Expected failures: they come back as results. Everything else is misuse, or a lost server, and is raised."""
 
 
@@ -159,6 +168,10 @@ def _on_list_checkpoints(turn: Turn, message: ListCheckpoints) -> list[Checkpoin
     return list_checkpoints(turn)
 
 
+def _on_restart(turn: Turn, message: Restart) -> Receipt:
+    return turn.mutate(message, decide_restart)
+
+
 def _on_adopt(turn: Turn, message: AdoptChild) -> Receipt:
     return turn.mutate(message, decide_adopt)
 
@@ -253,6 +266,7 @@ QUICK_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Pause: _refusable("pause", _pause),
     AdoptChild: _on_adopt,
     Hold: on_hold,
+    Restart: _on_restart,
 }
 """Need nothing but the state; unless they carry a command id, whose first result may have to be read."""
 

@@ -23,6 +23,7 @@ __all__ = [
     "AdoptChild",
     "Append",
     "Batch",
+    "ChildFailed",
     "Delete",
     "Get",
     "GetStatus",
@@ -34,6 +35,7 @@ __all__ = [
     "Operation",
     "Pause",
     "Record",
+    "Restart",
     "Resume",
     "Set",
     "SetGranularity",
@@ -123,6 +125,22 @@ class Terminate(Message[LifecycleResult]):
 @frozen
 class ListCheckpoints(Message[list[Checkpoint]]):
     """The checkpoints that can be resumed from, newest first."""
+
+
+@frozen
+class Restart(Message[Receipt]):
+    """Let an agent that has failed take messages again."""
+
+    command_id: str | None = None
+
+
+@frozen
+class ChildFailed:
+    """Tells a parent that a sub-agent was stopped; handled by `Agent.on_child_failed`."""
+
+    path: str
+    error: str
+    """The exception's type; its text stays out, it may quote what the handler was given."""
 
 
 @frozen

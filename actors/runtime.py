@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-
-from attrs import evolve
 
 from duramen.events import (
     AgentFailed,
-    AgentNotFound,
-    CorruptEvent,
-    DataLoss,
     DuramenError,
-    Fenced,
+    Granularity,
     MailboxFull,
+    NewEvent,
     TooLarge,
     Unconfirmed,
     ValueRefused,
-    VersionConflict,
 )
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, Put, Status
 from duramen.events.logs import get_logger, where
+from duramen.events.vocabulary import FAILED
 from duramen.projections.rebuild import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
+from .announce import announce, timed
 from .custom import handle_custom, run_soon
-from .hooks import run_hooks
 from .journal import Commit
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox
 from .memory_handlers import MEMORY_HANDLERS
-from .messages import Get, GetStatus, Hold, Keys, ListCheckpoints
+from .messages import ChildFailed, Get, GetStatus, Hold, Keys, ListCheckpoints
+from .problems import fenced, for_agent, problem_of
 from .results import LifecycleResult
+from .supervision import Strategy, Verdict
 from .timers import Timer
 from .turn import Transition, Turn
 
@@ -229,7 +227,7 @@ class Runtime:
             self._mailbox.put_back([envelope for envelope, _, _ in turn.answers])
             self._drop()
         else:
-            self._failed(turn, self._problem(turn, answer))
+            self._failed(turn, problem_of(self.path, turn.expected, answer))
 
     def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
         if turn.items:
@@ -238,11 +236,11 @@ class Runtime:
             if failed:
                 self._refuse(envelope, value)
             elif unconfirmed is not None and turn.items:
-                envelope.fail(evolve_error(unconfirmed, self.path, self.state.seq))
+                envelope.fail(for_agent(unconfirmed, self.path, self.state.seq))
             elif type(value) is Transition:
-                self._announce(envelope, value)
+                announce(self.services, envelope, value)
             elif type(value) is LifecycleResult:
-                envelope.answer(_timed(value, envelope))
+                envelope.answer(timed(value, envelope))
             elif envelope.reply_to is not None:
                 envelope.reply_to.set(value)
         if self._presumed or (turn.expected > 0 and any(_spawned(value) for _, value, _ in turn.answers)):
@@ -285,24 +283,6 @@ class Runtime:
             )
         envelope.fail(error)
 
-    def _announce(self, envelope: Envelope, done: Transition) -> None:
-        """Let hooks know of a transition, then the caller."""
-        services, event = self.services, done.event
-        get_logger("agent").info(
-            f"agent_{event.event_type}", agent=event.agent, seq=event.seq, session_id=event.session_id
-        )
-        hooks = services.hooks.of(event.event_type)
-        if not hooks:
-            envelope.answer(_timed(done.result, envelope))
-            return
-
-        def announce() -> None:
-            errors = run_hooks(hooks, event, services.settings.hook_timeout, services.workers, services.loop)
-            data = {**done.result.data, "hook_errors": errors} if errors else done.result.data
-            envelope.answer(_timed(evolve(done.result, data=data), envelope))
-
-        services.workers.submit(announce)
-
     # -- when it is not committed -----------------------------------------------------------------------------------
 
     def _fenced(self, turn: Turn, answer: Answer) -> None:
@@ -321,15 +301,7 @@ class Runtime:
             before = envelope.sent_at * 1_000_000 <= answer.claimed_at and type(envelope.message) not in _READS
             envelope.tries += 1
             if before or envelope.tries > self.services.settings.fenced_tries:
-                envelope.fail(
-                    Fenced(
-                        f"another process took {self.path} over; nothing was written: ask again to take it back",
-                        agent=self.path,
-                        seq=turn.expected,
-                        expected=self._fence,
-                        actual=answer.fence,
-                    )
-                )
+                envelope.fail(fenced(self.path, turn.expected, self._fence, answer))
             else:
                 again.append(envelope)
         self._mailbox.put_back(again)
@@ -337,39 +309,54 @@ class Runtime:
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
         for envelope, value, failed in turn.answers:
-            self._refuse(envelope, value if failed else evolve_error(error, self.path, turn.expected))
+            self._refuse(envelope, value if failed else for_agent(error, self.path, turn.expected))
         self._drop()
 
-    def _problem(self, turn: Turn, answer: Answer) -> DuramenError:
-        facts: dict[str, Any] = {
-            "agent": self.path,
-            "seq": turn.expected,
-            "expected": turn.expected,
-            "actual": answer.head,
-        }
-        if answer.status is Status.BEHIND:
-            return DataLoss(
-                f"the server lost events of {self.path} that it had acknowledged; check its persistence and failovers",
-                **facts,
-            )
-        if answer.status is Status.GONE:
-            return AgentNotFound(f"the log of {self.path} is gone; nothing was written", agent=self.path)
-        if answer.status is Status.CONFLICT:
-            return VersionConflict(f"the log of {self.path} has moved on; ask again", **facts)
-        return CorruptEvent(f"head and list of {self.path} do not fit together; restore them from a backup", **facts)
-
-    def _drop(self) -> None:
-        """Forget the state: whoever comes next brings the agent back from its log."""
+    def _drop(self, pause: float = 0.0) -> None:
+        """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
         self.agent.actor_stopped.set()
         self.cancel_timers()
         self._mailbox.put_back(self._stash)
         self._stash = []
         self.services.directory.reset(self._mailbox)
-        self._mailbox.phase = IDLE
-        if self._mailbox.waiting:
-            self.services.dispatcher.schedule(self._mailbox)
+        if pause > 0:
+            self._mailbox.phase = HELD
+            self.services.timers.after(pause, lambda: self.services.dispatcher.post(self._go_on))
         else:
-            self.services.directory.remove_if_idle(self._mailbox)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        mailbox = self._mailbox
+        mailbox.phase = IDLE
+        if mailbox.waiting:
+            self.services.dispatcher.schedule(mailbox)
+        else:
+            self.services.directory.remove_if_idle(mailbox)
+
+    # -- when a handler fails ------------------------------------------------------------------------------------
+
+    def fail(self, envelope: Envelope, error: Exception, verdict: Verdict) -> None:
+        """Do what supervision says about a failed handler; in the core."""
+        get_logger("agent").error(
+            "agent_failed",
+            agent=self.path,
+            seq=self.state.seq,
+            session_id=self.state.session_id,
+            error=type(error).__name__,
+            at=where(error),
+            strategy=verdict.strategy.value,
+        )
+        envelope.fail(error)
+        if verdict.strategy is Strategy.RESTART:
+            self._drop(verdict.pause)
+            return
+        turn = Turn(self, self.services.codec)
+        turn.emit(NewEvent(FAILED, {"error": type(error).__name__}, granularity=Granularity.LIFECYCLE.value))
+        parent = self.state.parent
+        if verdict.strategy is Strategy.ESCALATE and parent is not None:
+            told = Envelope(ChildFailed(self.path, type(error).__name__))
+            turn.after.append(lambda: self.services.directory.tell(parent, told))
+        self.finish(turn)
 
     # -- for custom agents ------------------------------------------------------------------------------------------
 
@@ -391,11 +378,6 @@ class Runtime:
             timer.cancel()
 
 
-def evolve_error(error: DuramenError, agent: str, seq: int) -> DuramenError:
-    """The same error for one agent: each caller gets an exception of its own."""
-    return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
-
-
 def _may_block(message: Any) -> bool:
     """Whether a lifecycle message needs more than the state: its first result from the log, or other agents."""
     return message.command_id is not None or getattr(message, "cascade", False)
@@ -403,7 +385,3 @@ def _may_block(message: Any) -> bool:
 
 def _spawned(value: object) -> bool:
     return type(value) is Transition and value.result.event_type == "spawn"
-
-
-def _timed(result: LifecycleResult, envelope: Envelope) -> LifecycleResult:
-    return evolve(result, duration_ms=(time() - envelope.sent_at) * 1000)

@@ -15,6 +15,7 @@ from duramen.events.log import EventLog
 from .dispatcher import Dispatcher
 from .hooks import LifecycleHooks
 from .loop import EventLoop
+from .supervision import Supervisor
 from .timers import Timers
 from .workers import Workers
 
@@ -61,6 +62,7 @@ class Services:
     loop: EventLoop
     timers: Timers
     hooks: LifecycleHooks
+    supervisor: Supervisor
     registry: EventRegistry
     agents: Mapping[str, AgentFactory]
     limits: Limits

@@ -37,6 +37,7 @@ from .reply import Reply
 from .results import LifecycleResult
 from .services import AgentFactory, Services, Settings
 from .store import Store, open_store
+from .supervision import Supervisor
 from .system_aio import AsyncSystem
 from .timers import Timers
 from .workers import Workers
@@ -84,6 +85,7 @@ class AgentSystem:
             loop=EventLoop(),
             timers=timers,
             hooks=LifecycleHooks(),
+            supervisor=Supervisor(),
             registry=registry,
             agents=self._agents,
             limits=self._limits,

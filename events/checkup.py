@@ -76,10 +76,10 @@ def check_server(ask: Ask, *, namespace: str = "default") -> list[Finding]:
 
 def eviction_policy(ask: Ask) -> str:
     """The server's `maxmemory-policy`; empty where it does not tell this user."""
-    reply = _try(ask, "read the eviction policy", b"CONFIG", b"GET", b"maxmemory-policy")
+    reply = _try(ask, "look at the server", b"CONFIG", b"GET", b"maxmemory-policy")
     if reply:
         return cast("list[bytes]", reply)[1].decode(errors="replace")
-    info: Any = _try(ask, "read the server's memory settings", b"INFO", b"memory")
+    info: Any = _try(ask, "look at the server", b"INFO", b"memory")
     return _lines(info or b"").get("maxmemory_policy", "")
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "ACTIVITY_RECORDED",
     "CHILD_SPAWNED",
     "EPISODE_RECORDED",
+    "FAILED",
     "GRANULARITY_SET",
     "MEMORY_APPENDED",
     "MEMORY_DELETED",
@@ -16,6 +17,7 @@ __all__ = [
     "MEMORY_SET",
     "OWN_TYPES",
     "PAUSED",
+    "RESTARTED",
     "RESUMED",
     "SPAWNED",
     "TERMINATED",
@@ -27,6 +29,8 @@ PAUSED: Final = "paused"
 RESUMED: Final = "resumed"
 EPISODE_RECORDED: Final = "episode_recorded"
 TERMINATED: Final = "terminated"
+FAILED: Final = "failed"
+RESTARTED: Final = "restarted"
 CHILD_SPAWNED: Final = "child_spawned"  # in the log of the parent, before the child's own
 
 # Working memory: each is the change alone, never the whole.
@@ -48,6 +52,8 @@ OWN_TYPES: Final = frozenset(
         EPISODE_RECORDED,
         TERMINATED,
         CHILD_SPAWNED,
+        FAILED,
+        RESTARTED,
         MEMORY_SET,
         MEMORY_DELETED,
         MEMORY_APPENDED,

@@ -8,6 +8,8 @@ One fold serves all: the live actor, recovery, and whoever looks on from outside
                           │  └────resumed─────┘ │
                spawned    │                     │
                           └── terminated ◀──────┴── (from running too)
+
+running ──failed──▶ failed ──restarted──▶ running; terminated from there as well.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from duramen.events import Granularity, property_segments
 from duramen.events.codec import NO_DIGEST, RawEvent, microseconds
 from duramen.events.vocabulary import (
     CHILD_SPAWNED,
+    FAILED,
     GRANULARITY_SET,
     MEMORY_APPENDED,
     MEMORY_DELETED,
@@ -28,6 +31,7 @@ from duramen.events.vocabulary import (
     MEMORY_RESTORED,
     MEMORY_SET,
     PAUSED,
+    RESTARTED,
     RESUMED,
     SPAWNED,
     TERMINATED,
@@ -37,12 +41,22 @@ from .difference import apply_ops
 from .tree import assign, count_nodes, extend, merge, remove
 from .undo import Undo
 
-__all__ = ["ABSENT", "PAUSED_STATUS", "RUNNING", "SCHEMA", "TERMINATED_STATUS", "AgentState", "advance"]
+__all__ = [
+    "ABSENT",
+    "FAILED_STATUS",
+    "PAUSED_STATUS",
+    "RUNNING",
+    "SCHEMA",
+    "TERMINATED_STATUS",
+    "AgentState",
+    "advance",
+]
 
 ABSENT: Final = "absent"
 RUNNING: Final = "running"
 PAUSED_STATUS: Final = "paused"
 TERMINATED_STATUS: Final = "terminated"
+FAILED_STATUS: Final = "failed"
 
 SCHEMA: Final = "state-1"
 """Of `AgentState.dump`. Snapshots of another schema are ignored."""
@@ -152,6 +166,14 @@ def _terminated(state: AgentState, data: dict[str, Any], time: int, undo: list[U
         state.nodes = 1
 
 
+def _failed(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
+    state.status = FAILED_STATUS
+
+
+def _restarted(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
+    state.status = RUNNING
+
+
 def _child_spawned(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
     state.children = {**state.children, data["path"]: data["outlives"]}
 
@@ -194,6 +216,8 @@ _APPLY: Final[dict[str, Apply]] = {
     RESUMED: _resumed,
     TERMINATED: _terminated,
     CHILD_SPAWNED: _child_spawned,
+    FAILED: _failed,
+    RESTARTED: _restarted,
     GRANULARITY_SET: _granularity_set,
 }
 

@@ -64,6 +64,8 @@ def _shorten(value: Any) -> str:
 _WORDS: Final = {
     v.SPAWNED: "spawned, session {session_id}",
     v.CHILD_SPAWNED: "spawned sub-agent {path}",
+    v.FAILED: "failed: {error}",
+    v.RESTARTED: "restarted",
     v.PAUSED: "paused at checkpoint {checkpoint_id} ({keys_count} items)",
     v.RESUMED: "resumed from checkpoint {checkpoint_id} ({items_restored} items)",
     v.TERMINATED: "terminated: {outcome}",

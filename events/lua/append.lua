@@ -74,6 +74,11 @@ for i, append in ipairs(batch) do
 end
 if #accepted == 0 then return cmsgpack.pack({answers, 0}) end
 
+-- Reads, so that a key that holds something else raises here, and not when half is written.
+local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
+local position = (tonumber(marks[1]) or 0) + redis.call('LLEN', KEYS[3]) + #accepted
+redis.call('HLEN', KEYS[2])
+
 local heads, feed, lines = {}, {}, {}
 local notices, sizes = {}, {}
 for _, i in ipairs(accepted) do
@@ -122,8 +127,7 @@ for i, append in ipairs(batch) do
   end
 end
 
-local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
-local position = (tonumber(marks[1]) or 0) + redis.call('RPUSH', KEYS[3], unpack(feed))
+redis.call('RPUSH', KEYS[3], unpack(feed))
 local moved, messages = {}, {}
 for level, events in pairs(notices) do
   moved[#moved + 1] = tostring(level)

@@ -1,0 +1,40 @@
+"""What callers are told when an append was not committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from duramen.events import AgentNotFound, CorruptEvent, DataLoss, DuramenError, Fenced, VersionConflict
+from duramen.events.log import Answer, Status
+
+__all__ = ["fenced", "for_agent", "problem_of"]
+
+
+def problem_of(agent: str, expected: int, answer: Answer) -> DuramenError:
+    """The error for an answer of the log that is neither a commit nor a fence."""
+    facts: dict[str, Any] = {"agent": agent, "seq": expected, "expected": expected, "actual": answer.head}
+    if answer.status is Status.BEHIND:
+        return DataLoss(
+            f"the server lost events of {agent} that it had acknowledged; check its persistence and failovers", **facts
+        )
+    if answer.status is Status.GONE:
+        return AgentNotFound(f"the log of {agent} is gone; nothing was written", agent=agent)
+    if answer.status is Status.CONFLICT:
+        return VersionConflict(f"the log of {agent} has moved on; ask again", **facts)
+    return CorruptEvent(f"head and list of {agent} do not fit together; restore them from a backup", **facts)
+
+
+def fenced(agent: str, expected: int, fence: str, answer: Answer) -> Fenced:
+    """The error for a command that was meant for a state which another process has taken over."""
+    return Fenced(
+        f"another process took {agent} over; nothing was written: ask again to take it back",
+        agent=agent,
+        seq=expected,
+        expected=fence,
+        actual=answer.fence,
+    )
+
+
+def for_agent(error: DuramenError, agent: str, seq: int) -> DuramenError:
+    """The same error for one agent: each caller gets an exception of its own."""
+    return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
