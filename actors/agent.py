@@ -54,6 +54,9 @@ class Agent(pykka.Actor):
     supervision: ClassVar[Supervision] = Supervision()
     """What becomes of an agent of this class whose handler raises. duramen's own errors are refusals, not failures."""
 
+    own_thread: ClassVar[bool] = False
+    """Handle messages in a thread that only this agent uses, for libraries that insist on one thread."""
+
     state_version: ClassVar[int] = 1
     """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
 

@@ -42,8 +42,8 @@ class _Deferred(AgentHandle):
 
     __slots__ = ()
 
-    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None) -> Any:
-        return super()._send(message, False, timeout, command_id)
+    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None, room: float) -> Any:
+        return super()._send(message, False, timeout, command_id, 0.0)  # waiting for room would block the loop
 
 
 def _twin(

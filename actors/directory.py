@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from duramen.events import DuramenError, MailboxFull, SystemClosed
 
@@ -13,6 +13,10 @@ from .dispatcher import Dispatcher
 from .mailbox import IDLE, Envelope, Mailbox, Runner
 
 __all__ = ["Directory"]
+
+
+_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.05
 
 
 class Directory:
@@ -51,9 +55,22 @@ class Directory:
             mailbox.waiting.append(envelope)
         return mailbox
 
-    def tell(self, path: str, envelope: Envelope) -> None:
-        """Put a message into the mailbox of `path` and let it run."""
-        self._dispatcher.schedule(self.post(path, envelope))
+    def post_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
+        """As `post`, but wait at most so many seconds for room in the mailbox. Raises MailboxFull, SystemClosed."""
+        deadline, pause, rest = monotonic() + seconds, _PAUSE, threading.Event()
+        while True:
+            try:
+                return self.post(path, envelope)
+            except MailboxFull:
+                if monotonic() >= deadline:
+                    raise
+            rest.wait(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def tell(self, path: str, envelope: Envelope, room: float = 0.0) -> None:
+        """Put a message into the mailbox of `path`, waiting `room` seconds for room, and let it run."""
+        mailbox = self.post_within(path, envelope, room) if room > 0 else self.post(path, envelope)
+        self._dispatcher.schedule(mailbox)
 
     def reset(self, mailbox: Mailbox) -> None:
         """Let whoever comes next activate the agent from its log."""

@@ -80,7 +80,13 @@ class AgentHandle:
 
     @overload
     def ask(
-        self, message: object, *, block: Literal[False], timeout: float | None = ..., command_id: str | None = ...
+        self,
+        message: object,
+        *,
+        block: Literal[False],
+        timeout: float | None = ...,
+        command_id: str | None = ...,
+        room: float = ...,
     ) -> Reply: ...
 
     @overload
@@ -91,11 +97,18 @@ class AgentHandle:
         block: Literal[True] = ...,
         timeout: float | None = ...,
         command_id: str | None = ...,
+        room: float = ...,
     ) -> R: ...
 
     @overload
     def ask(
-        self, message: object, *, block: bool = ..., timeout: float | None = ..., command_id: str | None = ...
+        self,
+        message: object,
+        *,
+        block: bool = ...,
+        timeout: float | None = ...,
+        command_id: str | None = ...,
+        room: float = ...,
     ) -> Any: ...
 
     def ask(
@@ -105,19 +118,24 @@ class AgentHandle:
         block: bool = True,
         timeout: float | None = TIMEOUT,
         command_id: str | None = None,
+        room: float = 0.0,
     ) -> Any:
         """Send a message and wait for its reply, or with `block=False` get a future for it (`.get`, awaitable).
 
-        `command_id` is for messages of your own agents; duramen's own carry theirs.
+        `command_id` is for messages of your own agents; duramen's own carry theirs. A full mailbox raises
+        MailboxFull, after waiting `room` seconds for room in it.
         """
-        return self._send(message, block, timeout, command_id)
+        return self._send(message, block, timeout, command_id, room)
 
-    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None) -> Any:
-        return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id)
+    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None, room: float) -> Any:
+        return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id, room=room)
 
-    def tell(self, message: object, *, command_id: str | None = None) -> None:
-        """Send a message and do not wait. Raises MailboxFull, SystemClosed; failures later on are only logged."""
-        self._system.tell(self._path, message, command_id=command_id)
+    def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+        """Send a message and do not wait for a reply. Raises MailboxFull (after waiting `room` seconds), SystemClosed.
+
+        Failures later on are only logged.
+        """
+        self._system.tell(self._path, message, command_id=command_id, room=room)
 
     # -- working memory and activity ---------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class Passivation:
     def _send_to_rest(self, mailbox: Mailbox) -> None:
         runtime = mailbox.runner
         if self._directory.remove_if_idle(mailbox) and isinstance(runtime, Runtime):
-            runtime.agent.actor_stopped.set()
+            runtime.leave()
 
 
 def _rests(mailbox: Mailbox) -> bool:

@@ -35,6 +35,7 @@ from .results import LifecycleResult
 from .supervision import Strategy, Verdict
 from .timers import Timer
 from .turn import Transition, Turn
+from .workers import Workers
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -81,6 +82,7 @@ class Runtime:
         self._snapshot_seq = rebuilt.snapshot_seq
         self._stash: list[Envelope] = []
         self._timers: list[Timer] = []
+        self._workers = Workers("agent", 1, idle=None) if agent.own_thread else services.workers
         self.last_used = monotonic()
 
     @property
@@ -103,7 +105,7 @@ class Runtime:
             self.finish(turn)
         elif self._mailbox.waiting:
             self._mailbox.phase = WORKING
-            self.services.workers.submit(self._work)
+            self._workers.submit(self._work)
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
@@ -314,8 +316,7 @@ class Runtime:
 
     def _drop(self, pause: float = 0.0) -> None:
         """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
-        self.agent.actor_stopped.set()
-        self.cancel_timers()
+        self.leave()
         self._mailbox.put_back(self._stash)
         self._stash = []
         self.services.directory.reset(self._mailbox)
@@ -324,6 +325,13 @@ class Runtime:
             self.services.timers.after(pause, lambda: self.services.dispatcher.post(self._go_on))
         else:
             self._go_on()
+
+    def leave(self) -> None:
+        """Let go of what the agent has beside its state; it will not run again."""
+        self.agent.actor_stopped.set()
+        self.cancel_timers()
+        if self._workers is not self.services.workers:
+            self._workers.close(0)
 
     def _go_on(self) -> None:
         mailbox = self._mailbox

@@ -226,12 +226,32 @@ class AgentSystem:
     ) -> Reply: ...
 
     @overload
-    def ask(self, path: str, message: object, *, block: bool, timeout: float | None, command_id: str | None) -> Any: ...
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: bool,
+        timeout: float | None,
+        command_id: str | None,
+        room: float = ...,
+    ) -> Any: ...
 
-    def ask(self, path: str, message: object, *, block: bool, timeout: float | None, command_id: str | None) -> Any:
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: bool,
+        timeout: float | None,
+        command_id: str | None,
+        room: float = 0.0,
+    ) -> Any:
         """Behind `AgentHandle.ask`."""
         reply = Reply()
-        mailbox = self._directory.post(path, Envelope(message, reply, command_id))
+        envelope = Envelope(message, reply, command_id)
+        directory = self._directory
+        mailbox = directory.post_within(path, envelope, room) if room > 0 else directory.post(path, envelope)
         dispatcher = self._services.dispatcher
         if not block:
             dispatcher.schedule(mailbox)
@@ -242,9 +262,9 @@ class AgentSystem:
             dispatcher.schedule(mailbox)
         return reply.get(timeout=timeout)
 
-    def tell(self, path: str, message: object, *, command_id: str | None = None) -> None:
+    def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
-        self._directory.tell(path, Envelope(message, None, command_id))
+        self._directory.tell(path, Envelope(message, None, command_id), room)
 
     # -- looking on ------------------------------------------------------------------------------------------------
 

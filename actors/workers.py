@@ -12,12 +12,14 @@ __all__ = ["Workers"]
 
 
 class Workers:
-    """A pool of daemon threads. Work beyond `most` threads waits in order; a thread without work ends after `idle` s.
+    """A pool of daemon threads. Work beyond `most` threads waits in order.
+
+    A thread without work ends after `idle` seconds, or never.
 
     Daemon, so that a handler that never returns cannot keep the program from ending.
     """
 
-    def __init__(self, name: str, most: int, idle: float = 10.0) -> None:
+    def __init__(self, name: str, most: int, idle: float | None = 10.0) -> None:
         self._name = name
         self._most = most
         self._idle_for = idle
