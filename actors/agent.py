@@ -213,6 +213,7 @@ class Agent(pykka.Actor):
     def _handling(self) -> Turn:
         if self._turn is None:
             raise InvalidMessage("only while on_receive runs; send a message to the agent instead")
+        self._turn.look_at_the_clock()
         return self._turn
 
     # -- Pykka's three, for implementors of actor types ----------------------------------------------------------------

@@ -62,6 +62,7 @@ def _pause(turn: Turn, message: Pause) -> Transition:
     with held_tree(turn.runtime) as tree:
         agents = len(tree) + 1
         tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
+        turn.look_at_the_clock()
         return _of_tree(_pause_one(turn, named), agents)
 
 
@@ -102,6 +103,7 @@ def _resume(turn: Turn, message: Resume) -> Transition:
     with held_tree(turn.runtime) as tree:
         agents = len(tree) + 1
         tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
+        turn.look_at_the_clock()
         return _of_tree(_resume_one(turn, named), agents)
 
 
@@ -123,6 +125,7 @@ def _terminate(turn: Turn, message: Terminate) -> Transition:
         with held_tree(turn.runtime, all_children=False) as tree:
             agents = len(tree) + 1
             tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
+            turn.look_at_the_clock()
             return _of_tree(_terminate_one(turn, message), agents)
     return _terminate_one(turn, message)
 

@@ -13,6 +13,7 @@ from .runtime import Runtime
 
 __all__ = ["Passivation"]
 
+_RHYTHM: Final = 0.25
 _STEP: Final = 2_000
 """Agents looked at before others get the core again."""
 
@@ -30,12 +31,24 @@ class Passivation:
         self._after = after
         self._most = most
 
+    @property
+    def rhythm(self) -> float | None:
+        """Seconds between sweeps; None if nothing ever leaves."""
+        if self._most is not None:
+            return _RHYTHM if self._after is None else min(_RHYTHM, max(0.01, self._after / 4))
+        return None if self._after is None else max(0.01, self._after / 4)
+
     def sweep(self) -> None:
         """Look at all agents, a step at a time. Callable from any thread."""
-        self._step(self._directory.mailboxes())
+        self._dispatcher.post(self.make_room)
+        if self._after is not None:
+            self._step(self._directory.mailboxes())
 
     def make_room(self) -> None:
-        """Called after an activation: a tenth leaves at once, so that not every activation has to look for one."""
+        """Called after an activation: a tenth leaves at once, so that not every activation has to look for one.
+
+        When all are busy nobody leaves; the next sweep tries again.
+        """
         if self._most is None or len(self._directory) <= self._most:
             return
         idle = [mailbox for mailbox in self._directory.mailboxes() if _rests(mailbox)]
@@ -55,6 +68,12 @@ class Passivation:
                 self._step(rest)
 
         self._dispatcher.post(look)
+
+    def send_all_to_rest(self) -> None:
+        """At the end of the system: let every agent let go of what it has."""
+        for mailbox in self._directory.mailboxes():
+            if isinstance(mailbox.runner, Runtime):
+                mailbox.runner.leave()
 
     def _send_to_rest(self, mailbox: Mailbox) -> None:
         runtime = mailbox.runner

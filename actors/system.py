@@ -94,8 +94,9 @@ class AgentSystem:
             durability=store.log.durability,
             activated=passivation.make_room,
         )
-        if settings.passivate_after is not None:
-            timers.every(max(0.01, settings.passivate_after / 4), passivation.sweep)
+        self._passivation = passivation
+        if passivation.rhythm is not None:
+            timers.every(passivation.rhythm, passivation.sweep)
         self._closed = False
         self._episodes = EpisodeStore(store.log, registry, self._limits)
         _forget_in_children(self)
@@ -312,6 +313,7 @@ class AgentSystem:
         self._directory.close("the system is closed; open a new one")
         self._directory.drain(deadline)
         services.timers.close(_left(deadline))
+        services.dispatcher.post(self._passivation.send_all_to_rest)
         services.activations.close(_left(deadline))
         services.workers.close(_left(deadline))
         services.loop.close(_left(deadline))

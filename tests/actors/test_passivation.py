@@ -1,0 +1,71 @@
+"""Idle agents leave memory and come back by themselves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from duramen.actors import Agent, AgentSystem, Settings
+from waiting import eventually
+
+OpenSystem = Callable[..., AgentSystem]
+
+
+def _resident(system: AgentSystem) -> int:
+    return len(system._directory)
+
+
+def test_an_idle_agent_leaves_memory_and_a_message_brings_it_back(open_any: OpenSystem) -> None:
+    system = open_any(settings=Settings(passivate_after=0.05))
+    agent = system.spawn("acme/alice", initial_state={"goal": "rest"})
+    eventually(lambda: _resident(system) == 0)
+    assert agent.get("goal") == "rest"
+    assert agent.set("seen", True).seq == 2
+
+
+def test_without_a_limit_an_idle_agent_stays(open_system: OpenSystem) -> None:
+    system = open_system(settings=Settings(passivate_after=None))
+    system.spawn("acme/alice")
+    assert _resident(system) == 1
+
+
+def test_more_agents_than_the_limit_send_the_longest_idle_to_rest(open_any: OpenSystem) -> None:
+    system = open_any(settings=Settings(passivate_after=None, most_active=20))
+    agents = [system.spawn(f"acme/a{number}", initial_state={"n": number}) for number in range(100)]
+    assert _resident(system) <= 20
+    assert [agent.get("n") for agent in agents] == list(range(100))
+    assert _resident(system) <= 20
+
+
+def test_an_agent_with_a_stash_or_a_timer_does_not_leave(open_system: OpenSystem) -> None:
+    ticked = threading.Event()
+
+    class Ticking(Agent):
+        def on_receive(self, message: object) -> None:
+            if message == "start":
+                self.schedule_once(0.3, "tick")
+            else:
+                ticked.set()
+
+    system = open_system(agents={"ticking": Ticking}, settings=Settings(passivate_after=0.02))
+    ticking = system.spawn("acme/ticking", agent_type="ticking")
+    ticking.ask("start")
+    paused = system.spawn("acme/paused")
+    paused.pause(when_paused="stash")
+    from duramen.actors import Set
+
+    kept = paused.ask(Set("a", 1), block=False)
+    assert ticked.wait(10)
+    assert not kept.done
+    paused.resume()
+    assert kept.get(timeout=10).seq == 4
+    eventually(lambda: _resident(system) == 0)
+
+
+def test_agents_that_were_all_busy_at_once_leave_when_they_are_not(open_system: OpenSystem) -> None:
+    system = open_system(settings=Settings(passivate_after=None, most_active=100))
+    from duramen.actors import Spawn
+
+    replies = [system.agent(f"acme/a{number}").ask(Spawn(), block=False) for number in range(2_000)]
+    assert all(reply.get(timeout=30).success for reply in replies)
+    eventually(lambda: _resident(system) <= 110)
