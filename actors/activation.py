@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from duramen.events import AgentFailed, CorruptEvent, DuramenError
 from duramen.events.codec import Codec
 from duramen.events.log import Claim
 from duramen.events.logs import get_logger
 from duramen.projections.rebuild import CustomFold, Rebuilt, rebuild
-from duramen.projections.state import AgentState
+from duramen.projections.state import TERMINATED_STATUS, AgentState
 
 from .agent import Agent
-from .mailbox import IDLE, WORKING, Mailbox
+from .mailbox import IDLE, WORKING, Envelope, Mailbox
 from .messages import Spawn
 from .problems import for_agent
 from .runtime import Runtime
@@ -39,40 +39,53 @@ class Activation:
 
     def run(self) -> None:
         envelope = self._mailbox.waiting[0]
-        if type(envelope.message) is Spawn and envelope.message.command_id is None and envelope.tries == 0:
+        if type(envelope.message) is Spawn and envelope.tries == 0 and self._is_plain(envelope.message):
             envelope.tries = 1
-            agent_type = envelope.message.agent_type
-            self._begin(None if agent_type is None else str(agent_type), presumed=True)
+            self._put_to_work(self._absent(Agent(), type_of(envelope.message), presumed=True))
             return
         self._mailbox.phase = WORKING
         self._services.activations.submit(self._activate)
 
+    def abandon(self) -> list[Envelope]:
+        return []  # messages stay in the mailbox until the agent is there
+
+    def _is_plain(self, message: Spawn) -> bool:
+        """Whether no code of the user runs to make this agent, and no earlier result may have to be told again."""
+        return message.command_id is None and type_of(message) not in self._services.agents
+
     def _activate(self) -> None:
-        """In a worker thread."""
+        """In a worker thread: it reads from the server and runs the user's code."""
         services, path = self._services, self._mailbox.path
         try:
             claim = services.log.claim([path], services.owner, services.now())[0]
-            if claim is None:
-                services.dispatcher.post(self._begin_absent)
-                return
-            agent, rebuilt = self._rebuild(claim)
+            runtime = self._of_nothing() if claim is None else self._of_log(claim)
         except DuramenError as error:
             failure = error
-            services.dispatcher.post(lambda: self._fail(failure))
-        except Exception as error:  # the user's own code: a factory or an apply
-            failed = AgentFailed(
-                f"{path} cannot be brought back: {type(error).__name__} in the code of its agent type",
+        except BaseException as error:  # the user's own code: a factory, an `initial` or an `apply`
+            failure = AgentFailed(
+                f"{path} cannot be brought into memory: {type(error).__name__} in the code of its agent type",
                 agent=path,
             )
-            failed.__cause__ = error
-            services.dispatcher.post(lambda: self._fail(failed))
+            failure.__cause__ = error
         else:
-            runtime = Runtime(services, self._mailbox, agent, claim.head.fence, rebuilt)
-            services.dispatcher.post(lambda: self._put_to_work(agent, runtime))
+            services.dispatcher.post(lambda: self._put_to_work(runtime))
+            return
+        services.dispatcher.post(lambda: self._fail(failure))
 
-    def _rebuild(self, claim: Claim) -> tuple[Agent, Rebuilt]:
-        services, path = self._services, self._mailbox.path
-        head = claim.head
+    def _of_nothing(self) -> Runtime:
+        """The log does not know the agent: only a spawn can change that."""
+        wanted = self._wanted_type()
+        return self._absent(self._make(wanted), wanted, presumed=False)
+
+    def _absent(self, agent: Agent, agent_type: str | None, *, presumed: bool) -> Runtime:
+        start = Rebuilt(AgentState(), agent.initial(), 0)
+        fence = f"1:{self._services.owner}"
+        return Runtime(
+            self._services, self._mailbox, agent, fence, start, create=True, presumed=presumed, ready_for=agent_type
+        )
+
+    def _of_log(self, claim: Claim) -> Runtime:
+        services, path, head = self._services, self._mailbox.path, claim.head
         if head.base + claim.length != head.seq:
             raise CorruptEvent(
                 f"head and list of {path} do not fit together; restore them from a backup",
@@ -88,45 +101,43 @@ class Activation:
             return made[agent_type].custom_fold(services.registry)
 
         rebuilt = rebuild(services.log, path, Codec(services.limits), services.limits, fold_of=fold_of, to_seq=head.seq)
-        if (rebuilt.state.seq, rebuilt.state.digest) != (head.seq, head.digest):
+        state = rebuilt.state
+        if (state.seq, state.digest) != (head.seq, head.digest):
             raise CorruptEvent(
                 f"the log of {path} does not end where its head says; restore it from a backup",
                 agent=path,
-                seq=rebuilt.state.seq,
+                seq=state.seq,
                 expected=head.digest.hex(),
-                actual=rebuilt.state.digest.hex(),
+                actual=state.digest.hex(),
             )
-        return made[rebuilt.state.agent_type], rebuilt
+        if state.status != TERMINATED_STATUS:
+            return Runtime(services, self._mailbox, made[state.agent_type], head.fence, rebuilt)
+        # A new session may be of another type, and its own events start to fold anew.
+        wanted = self._wanted_type()
+        agent = self._make(wanted)
+        anew = Rebuilt(state, agent.initial(), rebuilt.snapshot_seq)
+        return Runtime(services, self._mailbox, agent, head.fence, anew, ready_for=wanted)
+
+    def _wanted_type(self) -> str | None:
+        """The agent type of a spawn that waits first in line."""
+        waiting = self._mailbox.waiting
+        message = waiting[0].message if waiting else None
+        return type_of(message) if type(message) is Spawn else None
 
     def _make(self, agent_type: str | None) -> Agent:
         factory = self._services.agents.get(agent_type) if agent_type is not None else None
-        return Agent() if factory is None else factory()
+        agent = Agent() if factory is None else factory()
+        if not isinstance(cast("object", agent), Agent) or not hasattr(agent, "actor_stopped"):
+            raise AgentFailed(
+                f"agent type {agent_type!r} does not make agents: its factory must return an Agent whose __init__ "
+                "calls super().__init__()",
+                agent=self._mailbox.path,
+            )
+        return agent
 
-    def _begin_absent(self) -> None:
-        """The log does not know the agent: only a spawn can change that."""
-        message = self._mailbox.waiting[0].message if self._mailbox.waiting else None
-        wanted = message.agent_type if type(message) is Spawn else None
-        self._begin(None if wanted is None else str(wanted), presumed=False)
-
-    def _begin(self, agent_type: str | None, *, presumed: bool) -> None:
-        """Start with an agent that no log is known of; in the core."""
-        path = self._mailbox.path
-        try:
-            agent = self._make(agent_type)
-        except Exception as error:
-            failed = AgentFailed(f"{path} cannot be made: {type(error).__name__} in its agent type", agent=path)
-            failed.__cause__ = error
-            self._fail(failed)
-            return
-        fence = f"1:{self._services.owner}"
-        start = Rebuilt(AgentState(), None, 0)
-        self._put_to_work(
-            agent, Runtime(self._services, self._mailbox, agent, fence, start, create=True, presumed=presumed)
-        )
-
-    def _put_to_work(self, agent: Agent, runtime: Runtime) -> None:
+    def _put_to_work(self, runtime: Runtime) -> None:
         mailbox = self._mailbox
-        agent.join(runtime, mailbox, self._services)
+        runtime.agent.join(runtime, mailbox, self._services)
         mailbox.runner = runtime
         mailbox.phase = IDLE
         self._services.activated()
@@ -146,3 +157,8 @@ class Activation:
             self._services.dispatcher.schedule(mailbox)
         else:
             self._services.directory.remove_if_idle(mailbox)
+
+
+def type_of(message: Spawn) -> str | None:
+    """The agent type a spawn asks for, as text."""
+    return None if message.agent_type is None else str(message.agent_type)

@@ -115,9 +115,9 @@ class Agent(pykka.Actor):
         name, version, data = registry.dump(event)
         check_value(data, runtime.services.limits, name)
         folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that it refuses must not happen
-        raw = turn.emit(NewEvent(name, data, version))
-        if registry.load(name, version, raw[4]) != event:
+        if registry.load(name, version, turn.codec.copy(data)) != event:
             raise InvalidMessage(f"event type {name!r} does not come back equal from its own fields; use plain data")
+        turn.emit(NewEvent(name, data, version))
         runtime.custom = folded
 
     def set(self, path: str, value: Any) -> None:

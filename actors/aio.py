@@ -25,12 +25,13 @@ R = TypeVar("R")
 
 async def within(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R:
     """Await a reply for at most `timeout` seconds. Raises AskTimeout."""
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             return await reply
-    except TimeoutError as error:
-        if isinstance(error, AskTimeout):
-            raise
+    except TimeoutError:
+        if not limit.expired():
+            raise  # the handler's own
         raise AskTimeout(
             f"no reply within {timeout} s; the command may still be carried out: ask again with the same command id",
             expected=timeout,
@@ -78,6 +79,13 @@ class AsyncAgentHandle:
     async def ask(self, message: object, *, timeout: float | None = TIMEOUT, command_id: str | None = None) -> Any:
         """Send a message and await its reply."""
         return await within(self.deferred.ask(message, block=False, command_id=command_id), timeout)
+
+    async def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+        """Send a message and do not wait for a reply; for room in the mailbox at most `room` seconds."""
+        if room > 0:
+            await asyncio.to_thread(self.deferred.tell, message, command_id=command_id, room=room)
+        else:
+            self.deferred.tell(message, command_id=command_id)
 
     get = _twin(AgentHandle.get)
     keys = _twin(AgentHandle.keys)

@@ -44,6 +44,8 @@ def _checkpoint(turn: Turn, name: str, entry: list[Any]) -> Checkpoint:
 
 def find_checkpoint(turn: Turn, message: Resume) -> Resumed:
     """The checkpoint a resume names, or the latest, and what restoring it changes. Raises CheckpointNotFound."""
+    if _expired_meanwhile(turn, message):
+        return Resumed(None, None, None, 0, [])
     name, entry, stored = _stored(turn, message.checkpoint_id)
     memory = _memory(turn, name, entry, stored)
     current = turn.state.memory
@@ -60,6 +62,15 @@ def find_checkpoint(turn: Turn, message: Resume) -> Resumed:
         )
     changes = split_ops(ops, lambda value: len(codec.pack(value)), _GROUP)
     return Resumed(name, entry[0], entry[1], len(memory), changes)
+
+
+def _expired_meanwhile(turn: Turn, message: Resume) -> bool:
+    """Whether the agent is to go on from where it is paused, and the checkpoint of that moment is no more.
+
+    Nothing has changed since, so the state itself is the checkpoint.
+    """
+    name, log, path = turn.state.paused_at, turn.runtime.services.log, turn.runtime.path
+    return message.checkpoint_id is None and name is not None and not log.exists([log.checkpoint_key(path, name)])[0]
 
 
 def _stored(turn: Turn, wanted: str | None) -> tuple[str, list[Any], bytes]:

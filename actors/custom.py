@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from duramen.events import DuramenError, HandlerStopped
 from duramen.events.logs import get_logger
 
-from .decider import require_not_failed
+from .decider import require_known, require_not_failed
+from .loop import Ended
 from .mailbox import Envelope
 from .supervision import Strategy, Verdict
 from .workers import Workers
@@ -31,6 +32,7 @@ def handle_custom(turn: Turn, envelope: Envelope) -> None:
     runtime = turn.runtime
     scope = turn.all_or_nothing()
     try:
+        require_known(runtime.state, runtime.path)
         require_not_failed(runtime.state, runtime.path)
         if envelope.command_id is not None:
             known = turn.recognise(envelope.command_id, envelope.message)
@@ -59,6 +61,8 @@ def handle_custom(turn: Turn, envelope: Envelope) -> None:
 def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
     try:
         return done.result(), None
+    except Ended as error:
+        return None, error.__cause__
     except BaseException as error:
         return None, error
 

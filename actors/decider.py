@@ -85,6 +85,7 @@ __all__ = [
     "outcome_of",
     "plain_id",
     "require_alive",
+    "require_known",
     "require_not_failed",
     "require_running",
 ]
@@ -108,6 +109,12 @@ def require_running(state: AgentState, agent: str) -> None:
     require_alive(state, agent)
 
 
+def require_known(state: AgentState, agent: str) -> None:
+    """Raise if there never was such an agent."""
+    if state.status == ABSENT:
+        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
+
+
 def require_not_failed(state: AgentState, agent: str) -> None:
     """Raise if supervision has stopped the agent."""
     if state.status == FAILED_STATUS:
@@ -118,8 +125,7 @@ def require_not_failed(state: AgentState, agent: str) -> None:
 
 def require_alive(state: AgentState, agent: str) -> None:
     """Raise unless the agent has a session that has not ended."""
-    if state.status == ABSENT:
-        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
+    require_known(state, agent)
     if state.status == TERMINATED_STATUS:
         raise AgentNotRunning(f"{agent} is terminated; spawn it again for a new session", agent=agent, seq=state.seq)
 
@@ -165,6 +171,9 @@ def _level(value: object, what: str) -> int:
 
 
 def _levels(levels: Mapping[str, Any], *, removable: bool) -> dict[str, Any]:
+    given = cast("object", levels)
+    if not isinstance(given, Mapping):
+        raise InvalidMessage("levels map kinds of activity to a Granularity")
     for kind in levels:
         _require_kind(kind)
     return {
@@ -320,9 +329,9 @@ def decide_pause(
 class Resumed:
     """What a resume restores: the checkpoint, and what it changes, in groups that fit an event each."""
 
-    checkpoint_id: str
-    seq: int
-    time: int
+    checkpoint_id: str | None
+    seq: int | None
+    time: int | None
     items: int
     changes: list[list[Op]]
 
@@ -333,7 +342,7 @@ def decide_resume(state: AgentState, message: Resume, found: Resumed, agent: str
     data = {
         "checkpoint_id": found.checkpoint_id,
         "checkpoint_seq": found.seq,
-        "checkpoint_timestamp": instant(found.time),
+        "checkpoint_timestamp": None if found.time is None else instant(found.time),
         "clear_current": message.clear_current,
         "items_restored": found.items,
     }

@@ -116,6 +116,7 @@ class Directory:
             for mailbox in self._mailboxes.values():
                 while mailbox.waiting:
                     waiting.append((mailbox.path, mailbox.waiting.popleft()))
+                if mailbox.runner is not None:
+                    waiting += [(mailbox.path, envelope) for envelope in mailbox.runner.abandon()]
         for path, envelope in waiting:
-            if envelope.reply_to is not None and not envelope.reply_to.done:
-                envelope.fail(error(path))
+            envelope.fail(error(path))

@@ -12,15 +12,22 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
+
+from attrs import define
 
 from duramen.events.logs import get_logger, where
 
 from .journal import Commit, Journal
 from .mailbox import IDLE, Mailbox
 from .reply import Reply
+from .signals import Shield
 
 __all__ = ["Dispatcher"]
+
+_LAST_MOMENT: Final = 2.0
+"""Seconds for what is under way to be given up at the end."""
 
 _BURST: Final = 256
 """Mailboxes run before what they appended is sent: the server works on it while the next ones run."""
@@ -40,7 +47,6 @@ class Dispatcher:
         self._doing = _ASLEEP
         self._bell = threading.Event()
         self._closed = False
-        self.interrupted = False
         self._log = get_logger("dispatcher")
         self._thread = threading.Thread(target=self._main, name="duramen-core", daemon=True)
         self._thread.start()
@@ -54,20 +60,25 @@ class Dispatcher:
             self._ready.append(mailbox)
             self._call()
 
-    def schedule_and_run(self, mailbox: Mailbox, reply: Reply) -> None:
-        """As `schedule`; and if the core is idle, be the core until `reply` is there or nothing is left to do."""
+    def shield(self) -> Shield:
+        """What `run_for` needs around it."""
+        return Shield(self._journal.wake)
+
+    def run_for(self, mailbox: Mailbox, reply: Reply, timeout: float | None, shield: Shield) -> None:
+        """As `schedule`; and if the core is idle, be the core until `reply` is there or nothing is left to do.
+
+        Gives the core back after `timeout` seconds, when the server is lost (finding it again may block for longer),
+        and when a signal comes, whose handler runs when the caller leaves the shield.
+        """
         if not mailbox.scheduled:
             mailbox.scheduled = True
             self._ready.append(mailbox)
         if not self._core.acquire(blocking=False):
             self._call()
             return
+        deadline = None if timeout is None else monotonic() + timeout
         try:
-            self._loop(reply)
-        except BaseException:
-            # Ctrl-C in the middle of a turn: its agent may be stuck for good. `close` then does not wait for it.
-            self.interrupted = True
-            raise
+            self._loop(_Guest(reply, deadline, shield))
         finally:
             self._doing = _ASLEEP
             self._core.release()
@@ -110,18 +121,19 @@ class Dispatcher:
             elif self._closed:
                 return
 
-    def _loop(self, until: Reply | None) -> None:
+    def _loop(self, guest: _Guest | None) -> None:
         journal = self._journal
         while True:
             self._doing = _RUNNING
             self._run_posted()
             self._run_ready()
             journal.flush()
-            if until is not None and until.done:
+            if guest is not None and (guest.should_leave() or not journal.connected):
                 return
             if journal.under_way:
                 self._doing = _WAITING
-                journal.collect(0 if self._ready or self._posted else None)
+                idle = not self._ready and not self._posted
+                journal.collect(0 if not idle else None if guest is None else guest.left())
             elif not self._ready and not self._posted:
                 return
 
@@ -131,7 +143,7 @@ class Dispatcher:
             work = posted.popleft()
             try:
                 work()
-            except Exception as error:
+            except BaseException as error:  # whatever it is, the core must go on
                 self._log.error("posted_work_failed", error=type(error).__name__, at=where(error))
 
     def _run_ready(self) -> None:
@@ -142,15 +154,38 @@ class Dispatcher:
             if mailbox.phase == IDLE and mailbox.runner is not None and mailbox.waiting:
                 try:
                     mailbox.runner.run()
-                except Exception as error:
+                except BaseException as error:
                     self._log.error("run_failed", agent=mailbox.path, error=type(error).__name__, at=where(error))
 
     def close(self, timeout: float) -> bool:
-        """End the core when it has nothing left to do, at most after `timeout` seconds; whether it has ended."""
+        """End the core when it has nothing left to do; whether it had ended within `timeout` seconds.
+
+        What is still under way then ends as an unknown outcome.
+        """
         self._closed = True
         self._bell.set()
         self._thread.join(timeout)
         ended = not self._thread.is_alive()
-        if ended:
+        if not ended:
+            self._journal.give_up()
+            self._thread.join(_LAST_MOMENT)
+        if not self._thread.is_alive():
             self._journal.close()
         return ended
+
+
+@define
+class _Guest:
+    """A caller who is the core for as long as it waits for its reply anyway."""
+
+    reply: Reply
+    deadline: float | None
+    shield: Shield
+
+    def should_leave(self) -> bool:
+        return (
+            self.reply.done or bool(self.shield.caught) or (self.deadline is not None and monotonic() >= self.deadline)
+        )
+
+    def left(self) -> float | None:
+        return None if self.deadline is None else max(0.0, self.deadline - monotonic())

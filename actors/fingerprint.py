@@ -11,7 +11,7 @@ from uuid import UUID
 
 import attrs
 
-from duramen.events import InvalidMessage, PropertyPath
+from duramen.events import InvalidMessage, PropertyPath, TooLarge
 from duramen.events.codec import Codec
 
 __all__ = ["SIZE", "fingerprint"]
@@ -21,7 +21,10 @@ SIZE: Final = 8
 
 def fingerprint(message: object, codec: Codec) -> bytes:
     """8 bytes over a message's type and fields. Raises InvalidMessage for one whose fields are not plain data."""
-    return sha256(codec.pack(_plain(message))).digest()[:SIZE]
+    try:
+        return sha256(codec.pack(_plain(message))).digest()[:SIZE]
+    except RecursionError:
+        raise TooLarge("a message is nested too deeply, or holds itself; flatten it") from None
 
 
 def _plain(value: Any) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar, cast
+from copy import deepcopy
+from typing import Any, TypeVar
+
+from attrs import evolve
 
 from duramen.events.logs import get_logger
 
-from .loop import EventLoop
+from .loop import Ended, EventLoop
 from .results import LifecycleEvent
 from .workers import Workers
 
@@ -22,8 +25,8 @@ H = TypeVar("H", bound=Hook)
 class LifecycleHooks:
     """Register with `@system.hooks.on_spawn`, `on_pause`, `on_resume`, `on_terminate`; sync or async.
 
-    A hook runs after the transition's events are in the log, before the caller gets the result: a plain function
-    in a worker thread, a coroutine function on the system's event loop. Hooks of one transition run one after
+    A hook runs after the transition's events are in the log, before the caller gets the result: in a worker thread,
+    and what a coroutine function awaits on the system's event loop. Hooks of one transition run one after
     another in the order of registration. One that raises, or has not ended after its time-out, is logged and named
     in the result's `hook_errors`; it undoes nothing and stops no other. Replay never calls hooks. A hook may send
     messages, to the same agent too.
@@ -78,26 +81,27 @@ def run_hooks(hooks: list[Hook], event: LifecycleEvent, timeout: float, workers:
 
 
 def _run_one(hook: Hook, event: LifecycleEvent, timeout: float, workers: Workers, loop: EventLoop) -> str | None:
-    done: Future[Any] = Future()
+    called: Future[Any] = Future()
+    own = evolve(event, data=deepcopy(dict(event.data)), metadata=deepcopy(dict(event.metadata)))
 
-    def run() -> None:
+    def call() -> None:
         try:
-            done.set_result(hook(event))
+            called.set_result(hook(own))
         except BaseException as error:
-            done.set_exception(error)
+            called.set_exception(error)
 
-    if inspect.iscoroutinefunction(hook):
-        done = loop.start(cast("Coroutine[Any, Any, None]", hook(event)))
-    else:
-        workers.submit(run)
+    waiting: Future[Any] = called
     try:
-        result = done.result(timeout)
+        workers.submit(call)
+        result = called.result(timeout)
         if inspect.iscoroutine(result):
-            done = loop.start(result)
-            done.result(timeout)
-    except TimeoutError:
-        done.cancel()
-        return f"not done after {timeout} s"
+            waiting = loop.start(result)
+            waiting.result(timeout)
+    except Ended as error:
+        return type(error.__cause__).__name__
     except BaseException as error:
+        if not waiting.done():
+            waiting.cancel()
+            return f"not done after {timeout} s"
         return type(error).__name__
     return None

@@ -95,6 +95,15 @@ class Journal:
         except Exception as error:  # one agent's trouble is not the others'
             self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=where(error))
 
+    @property
+    def connected(self) -> bool:
+        """Whether the log can be reached without opening a connection first, which may take its time."""
+        return self._writer.connected
+
+    def give_up(self) -> None:
+        """Let everything under way end as unknown. Callable from any thread."""
+        self._writer.give_up()
+
     def wake(self) -> None:
         """End a `collect` that waits. Callable from any thread."""
         self._writer.wake()

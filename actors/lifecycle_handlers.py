@@ -50,7 +50,6 @@ _REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRun
 def _spawn(turn: Turn, message: Spawn) -> Transition:
     runtime = turn.runtime
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
-    runtime.custom = runtime.agent.initial()
     return _transition(turn, turn.emit(events[0]))
 
 
@@ -60,19 +59,22 @@ def _pause(turn: Turn, message: Pause) -> Transition:
     require_alive(turn.state, turn.runtime.path)
     named = evolve(message, cascade=False, checkpoint_id=message.checkpoint_id or _checkpoint_id(turn.now))
     with held_tree(turn.runtime) as tree:
-        agents = len(tree) + 1
-        tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
+        turn.snapshot()  # what is too large here must not pause the others
+        others = tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
         turn.look_at_the_clock()
-        return _of_tree(_pause_one(turn, named), agents)
+        return _of_tree(_pause_one(turn, named), others)
 
 
 def _checkpoint_id(now: int) -> str:
     return f"{instant(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
 
 
-def _of_tree(done: Transition, agents: int) -> Transition:
-    """A result with the number of agents it stands for."""
-    data = {**done.result.data, "agents": agents}
+def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
+    """A result with the number of agents it stands for, and what those said that refused."""
+    refused = {path: result.message for path, result in others.items() if not result.success}
+    data = {**done.result.data, "agents": 1 + len(others) - len(refused)}
+    if refused:
+        data["refused"] = refused
     return evolve(done, result=evolve(done.result, data=data), event=evolve(done.event, data=data))
 
 
@@ -96,24 +98,25 @@ def _pause_one(turn: Turn, message: Pause) -> Transition:
 
 
 def _resume(turn: Turn, message: Resume) -> Transition:
+    if type(message.clear_current) is not bool:
+        raise InvalidMessage("clear_current is True or False")
     if not message.cascade:
         return _resume_one(turn, message)
     require_alive(turn.state, turn.runtime.path)
     named = evolve(message, cascade=False, checkpoint_id=find_checkpoint(turn, message).checkpoint_id)
     with held_tree(turn.runtime) as tree:
-        agents = len(tree) + 1
-        tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
+        others = tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
         turn.look_at_the_clock()
-        return _of_tree(_resume_one(turn, named), agents)
+        return _of_tree(_resume_one(turn, named), others)
 
 
 def _resume_one(turn: Turn, message: Resume) -> Transition:
     require_alive(turn.state, turn.runtime.path)
     found = find_checkpoint(turn, message)
-    events = decide_resume(turn.state, message, found, turn.runtime.path)
     raw: RawEvent = []
-    for event in events:
-        raw = turn.emit(event)
+    with turn.all_or_nothing(limited=False):
+        for event in decide_resume(turn.state, message, found, turn.runtime.path):
+            raw = turn.emit(event)
     return _transition(turn, raw)
 
 
@@ -123,10 +126,9 @@ def _terminate(turn: Turn, message: Terminate) -> Transition:
     _check_terminate(turn, message)
     if message.cascade and turn.state.children:
         with held_tree(turn.runtime, all_children=False) as tree:
-            agents = len(tree) + 1
-            tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
+            others = tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
             turn.look_at_the_clock()
-            return _of_tree(_terminate_one(turn, message), agents)
+            return _of_tree(_terminate_one(turn, message), others)
     return _terminate_one(turn, message)
 
 

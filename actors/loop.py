@@ -8,7 +8,18 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any
 
-__all__ = ["EventLoop"]
+__all__ = ["Ended", "EventLoop"]
+
+
+class Ended(Exception):
+    """Carries, as its cause, an exception that is meant to end a program: asyncio would end the loop with it."""
+
+
+async def _contained(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        raise Ended from error
 
 
 class EventLoop:
@@ -27,7 +38,7 @@ class EventLoop:
                 self._thread = threading.Thread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
                 self._thread.start()
             loop = self._loop
-        return asyncio.run_coroutine_threadsafe(work, loop)
+        return asyncio.run_coroutine_threadsafe(_contained(work), loop)
 
     def close(self, timeout: float) -> None:
         """Cancel what runs and end the thread, in at most `timeout` seconds."""

@@ -34,11 +34,11 @@ class Envelope:
         self.tries = 0
 
     def answer(self, value: Any) -> None:
-        if self.reply_to is not None:
+        if self.reply_to is not None and not self.reply_to.done:  # done: its system was closed meanwhile
             self.reply_to.set(value)
 
     def fail(self, error: BaseException) -> None:
-        if self.reply_to is not None:
+        if self.reply_to is not None and not self.reply_to.done:
             self.reply_to.fail(error)
 
 
@@ -47,6 +47,10 @@ class Runner(Protocol):
 
     def run(self) -> None:
         """Handle what waits. Called by the core only, and only while the mailbox is IDLE."""
+        ...
+
+    def abandon(self) -> list[Envelope]:
+        """At the end of the system: messages that were taken out of the mailbox and not answered."""
         ...
 
 

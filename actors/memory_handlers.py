@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from duramen.events import (
-    AgentNotFound,
     InvalidMessage,
     InvalidPath,
     PathNotFound,
@@ -15,7 +14,6 @@ from duramen.events import (
 )
 from duramen.events.codec import instant
 from duramen.events.model import Granularity
-from duramen.projections.state import ABSENT
 from duramen.projections.tree import lookup
 
 from .decider import (
@@ -25,6 +23,8 @@ from .decider import (
     decide_record,
     decide_set,
     decide_set_granularity,
+    require_known,
+    require_running,
 )
 from .messages import MISSING, Append, Batch, Delete, Get, GetStatus, Keys, Merge, Record, Set, SetGranularity
 from .results import AgentStatus
@@ -86,6 +86,7 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
         if known is not None:
             return known
     state, runtime = turn.state, turn.runtime
+    require_running(state, runtime.path)
     first = state.seq + 1
     with turn.all_or_nothing():
         for operation in message.operations:
@@ -93,14 +94,8 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
     return Receipt(runtime.path, first, state.seq, state.digest, runtime.services.durability)
 
 
-def _require_known(turn: Turn) -> None:
-    if turn.state.status == ABSENT:
-        path = turn.runtime.path
-        raise AgentNotFound(f"there is no agent {path}; spawn it first", agent=path)
-
-
 def _on_get(turn: Turn, message: Get) -> Any:
-    _require_known(turn)
+    require_known(turn.state, turn.runtime.path)
     segments = property_segments(message.path)
     try:
         return turn.codec.copy(lookup(turn.state.memory, segments))
@@ -111,7 +106,7 @@ def _on_get(turn: Turn, message: Get) -> Any:
 
 
 def _on_keys(turn: Turn, message: Keys) -> list[str]:
-    _require_known(turn)
+    require_known(turn.state, turn.runtime.path)
     found = lookup(turn.state.memory, property_segments(message.path))
     if type(found) is not dict:
         raise InvalidPath(f"{str(message.path)[:80]!r} is not a subtree and has no keys", agent=turn.runtime.path)
@@ -119,7 +114,7 @@ def _on_keys(turn: Turn, message: Keys) -> list[str]:
 
 
 def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
-    _require_known(turn)
+    require_known(turn.state, turn.runtime.path)
     state = turn.state
     return AgentStatus(
         agent=turn.runtime.path,

@@ -54,8 +54,12 @@ class Reply(pykka.Future[Any]):
         """The reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error that came in its place."""
         if self._get_hook is not None:
             return self._get_hook(timeout)
+        return self.get_by(timeout, timeout)
+
+    def get_by(self, left: float | None, asked: float | None) -> Any:
+        """As `get` with a time-out of `left` seconds, what is left of the `asked` ones that an error names."""
         if not self._done:
-            self._wait(timeout)
+            self._wait(left, asked)
         return self._unwrap()
 
     def set(self, value: Any = None) -> None:
@@ -118,14 +122,14 @@ class Reply(pykka.Future[Any]):
         for listener in listeners or ():
             listener()
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, left: float | None, asked: float | None) -> None:
         latch = allocate_lock()
         latch.acquire()
         self.on_done(latch.release)
-        if not latch.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+        if not latch.acquire(timeout=-1 if left is None else max(0.0, left)):
             raise AskTimeout(
-                f"no reply within {timeout} s; it may still be carried out: ask again with the same command id",
-                expected=timeout,
+                f"no reply within {asked} s; it may still be carried out: ask again with the same command id",
+                expected=asked,
             )
 
     def _unwrap(self) -> Any:

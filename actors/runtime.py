@@ -23,13 +23,14 @@ from duramen.events.vocabulary import FAILED
 from duramen.projections.rebuild import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
+from .agent import Agent
 from .announce import announce, timed
 from .custom import handle_custom, run_soon
 from .journal import Commit
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox
 from .memory_handlers import MEMORY_HANDLERS
-from .messages import ChildFailed, Get, GetStatus, Hold, Keys, ListCheckpoints
+from .messages import ChildFailed, Get, GetStatus, Hold, Keys, ListCheckpoints, Spawn
 from .problems import fenced, for_agent, problem_of
 from .results import LifecycleResult
 from .supervision import Strategy, Verdict
@@ -38,10 +39,12 @@ from .turn import Transition, Turn
 from .workers import Workers
 
 if TYPE_CHECKING:
-    from .agent import Agent
     from .services import Services
 
-__all__ = ["Runtime"]
+__all__ = ["NOT_READY", "Runtime"]
+
+NOT_READY: Final = ""
+"""No agent type: the object was made for the session that runs, not for a new one."""
 
 _QUICK: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {**MEMORY_HANDLERS, **QUICK_HANDLERS}
 _READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints, Hold))
@@ -66,6 +69,7 @@ class Runtime:
         *,
         create: bool = False,
         presumed: bool = False,
+        ready_for: str | None = NOT_READY,
     ) -> None:
         self.services = services
         self.path = mailbox.path
@@ -76,12 +80,14 @@ class Runtime:
         self._mailbox = mailbox
         self._fence = fence
         self._create = create
+        self._ready_for = ready_for  # the agent type of a spawn that this object was made for
         self._presumed = presumed  # that there is no such agent: nobody has looked yet
         self._log_key = services.log.log_key(mailbox.path)
         self._partition = services.log.partition_of(mailbox.path)
         self._snapshot_seq = rebuilt.snapshot_seq
         self._stash: list[Envelope] = []
         self._timers: list[Timer] = []
+        self._handling: Envelope | None = None  # by a worker thread
         self._workers = Workers("agent", 1, idle=None) if agent.own_thread else services.workers
         self.last_used = monotonic()
 
@@ -103,7 +109,7 @@ class Runtime:
             return
         if turn.answers:
             self.finish(turn)
-        elif self._mailbox.waiting:
+        elif self._mailbox.waiting and self._mailbox.runner is self:
             self._mailbox.phase = WORKING
             self._workers.submit(self._work)
 
@@ -116,6 +122,9 @@ class Runtime:
             if self.state.status == PAUSED_STATUS and self._held_back(envelope, kind):
                 waiting.popleft()
                 continue
+            if kind is Spawn and not self._is_ready(envelope.message):
+                self._make_anew(turn, envelope)
+                return
             handler = _QUICK.get(kind)
             if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
                 return
@@ -123,6 +132,20 @@ class Runtime:
             waiting.popleft()
             if self._presumed or turn.hold:
                 return
+
+    def _is_ready(self, message: Spawn) -> bool:
+        """Whether this object may begin the session that a spawn asks for."""
+        if self.state.status not in (ABSENT, TERMINATED_STATUS):
+            return True  # there will be no new session
+        wanted = None if message.agent_type is None else str(message.agent_type)
+        plain = type(self.agent) is Agent and wanted not in self.services.agents
+        return plain or wanted == self._ready_for
+
+    def _make_anew(self, turn: Turn, envelope: Envelope) -> None:
+        """Have an object made for the agent type of a spawn, which then handles it."""
+        if not turn.answers:  # else: first what came before it
+            envelope.tries = 1
+            self._drop()
 
     def _held_back(self, envelope: Envelope, kind: type[Any]) -> bool:
         """Keep a message of a paused agent for later, if the pause said so; reads and lifecycle pass."""
@@ -151,6 +174,7 @@ class Runtime:
     def _work(self) -> None:
         """Handle the first message in a worker thread, where it may block."""
         envelope = self._mailbox.waiting.popleft()
+        self._handling = envelope
         turn = Turn(self, Codec(self.services.limits))
         kind: type[Any] = envelope.message.__class__
         handler = BLOCKING_HANDLERS.get(kind)
@@ -180,6 +204,7 @@ class Runtime:
 
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
+        self._handling = None
         self._add_snapshot(turn)
         self._mailbox.phase = COMMITTING
         commit = Commit(
@@ -204,15 +229,18 @@ class Runtime:
             self.services.dispatcher.submit(commit)
 
     def _add_snapshot(self, turn: Turn) -> None:
-        seq = self.state.seq
+        seq, limits = self.state.seq, self.services.limits
         if seq - self._snapshot_seq < self.services.settings.snapshot_every or not turn.items:
             return
-        self._snapshot_seq = seq
         try:
             snapshot = turn.snapshot()
         except (TooLarge, ValueRefused) as error:
+            self._snapshot_seq = seq  # tried again when as many events have come once more
             get_logger("agent").warning("no_snapshot", agent=self.path, seq=seq, reason=str(error))
             return
+        if turn.size + len(snapshot) > limits.snapshot_bytes:
+            return  # with what else the turn writes it would be too much for one command: the next turn takes it along
+        self._snapshot_seq = seq
         turn.puts.append(Put(self.services.log.snapshot_key(self.path), snapshot))
         turn.size += len(snapshot)
 
@@ -243,10 +271,9 @@ class Runtime:
                 announce(self.services, envelope, value)
             elif type(value) is LifecycleResult:
                 envelope.answer(timed(value, envelope))
-            elif envelope.reply_to is not None:
-                envelope.reply_to.set(value)
-        if self._presumed or (turn.expected > 0 and any(_spawned(value) for _, value, _ in turn.answers)):
-            # Refused before anybody had looked, or a new session, maybe of another type: bring it in from its log.
+            else:
+                envelope.answer(value)
+        if self._presumed:  # refused before anybody had looked whether there is such an agent
             self._drop()
             return
         if self.state.status == TERMINATED_STATUS:
@@ -326,6 +353,13 @@ class Runtime:
         else:
             self._go_on()
 
+    def abandon(self) -> list[Envelope]:
+        """At the end of the system: what waits for the agent outside its mailbox, and will not be answered any more."""
+        waiting, self._stash = self._stash, []
+        if self._handling is not None:
+            waiting.append(self._handling)
+        return waiting
+
     def leave(self) -> None:
         """Let go of what the agent has beside its state; it will not run again."""
         self.agent.actor_stopped.set()
@@ -389,7 +423,3 @@ class Runtime:
 def _may_block(message: Any) -> bool:
     """Whether a lifecycle message needs more than the state: its first result from the log, or other agents."""
     return message.command_id is not None or getattr(message, "cascade", False)
-
-
-def _spawned(value: object) -> bool:
-    return type(value) is Transition and value.result.event_type == "spawn"

@@ -12,7 +12,16 @@ from uuid import UUID, uuid4
 
 import redis
 
-from duramen.events import AgentPath, Event, EventRegistry, Granularity, Limits, SystemClosed, agent_path
+from duramen.events import (
+    AgentPath,
+    Event,
+    EventRegistry,
+    Granularity,
+    InvalidMessage,
+    Limits,
+    SystemClosed,
+    agent_path,
+)
 from duramen.events.codec import Codec
 from duramen.events.log import Entry, EventLog
 from duramen.events.logs import get_logger
@@ -61,7 +70,7 @@ class AgentSystem:
         self,
         store: Store,
         *,
-        agents: Mapping[str | UUID, AgentFactory] | None = None,
+        agents: Mapping[str, AgentFactory] | Mapping[UUID, AgentFactory] | None = None,
         registry: EventRegistry = DECLARED,
         limits: Limits | None = None,
         settings: Settings | None = None,
@@ -112,7 +121,7 @@ class AgentSystem:
         namespace: str = "default",
         partitions: int = 16,
         durability: str | None = None,
-        agents: Mapping[str | UUID, AgentFactory] | None = None,
+        agents: Mapping[str, AgentFactory] | Mapping[UUID, AgentFactory] | None = None,
         registry: EventRegistry = DECLARED,
         limits: Limits | None = None,
         settings: Settings | None = None,
@@ -251,17 +260,17 @@ class AgentSystem:
         """Behind `AgentHandle.ask`."""
         reply = Reply()
         envelope = Envelope(message, reply, command_id)
-        directory = self._directory
-        mailbox = directory.post_within(path, envelope, room) if room > 0 else directory.post(path, envelope)
-        dispatcher = self._services.dispatcher
         if not block:
-            dispatcher.schedule(mailbox)
+            self._directory.tell(path, envelope, room)
             return reply
-        if type(message) in _INLINE:
-            dispatcher.schedule_and_run(mailbox, reply)
+        deadline = None if timeout is None else monotonic() + timeout
+        if type(message) in _INLINE and room == 0.0:
+            dispatcher = self._services.dispatcher
+            with dispatcher.shield() as shield:
+                dispatcher.run_for(self._directory.post(path, envelope), reply, timeout, shield)
         else:
-            dispatcher.schedule(mailbox)
-        return reply.get(timeout=timeout)
+            self._directory.tell(path, envelope, room)
+        return reply.get_by(None if deadline is None else _left(deadline), timeout)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
@@ -289,6 +298,8 @@ class AgentSystem:
         Raises AgentNotFound, Trimmed, CorruptEvent, UnknownEventType while iterating.
         """
         name = agent_path(path).text
+        if from_seq < 1:
+            raise InvalidMessage("seqs start at 1", agent=name, actual=from_seq)
         return read_events(self._store.log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
 
     def peek(self, path: str | AgentPath) -> AgentState:
@@ -309,7 +320,7 @@ class AgentSystem:
             return
         self._closed = True
         services = self._services
-        deadline = monotonic() + (min(timeout, 1.0) if services.dispatcher.interrupted else timeout)
+        deadline = monotonic() + timeout
         self._directory.close("the system is closed; open a new one")
         self._directory.drain(deadline)
         services.timers.close(_left(deadline))

@@ -19,6 +19,7 @@ from duramen.projections.state import ABSENT, TERMINATED_STATUS
 from .mailbox import Envelope
 from .messages import Hold
 from .reply import Reply
+from .results import LifecycleResult
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -47,21 +48,27 @@ class Tree:
     def __len__(self) -> int:
         return len(self._members)
 
-    def do(self, message: object, handler: Callable[[Turn, Any], Any], *, children_first: bool = False) -> None:
-        """Handle a message in every member, commit them together, let them go on. Blocks until all are committed."""
-        if not self._members:
-            return
+    def do(
+        self, message: object, handler: Callable[[Turn, Any], Any], *, children_first: bool = False
+    ) -> dict[str, LifecycleResult]:
+        """Handle a lifecycle message in every member, commit them together, let them go on; the results by path.
+
+        Blocks until all are committed. Raises the first error that is not an expected failure.
+        """
         members, self._members = self._members, []
         turns: list[Turn] = []
         for runtime in reversed(members) if children_first else members:
             turn = Turn(runtime, Codec(runtime.services.limits))
             turn.handle(Envelope(message, Reply()), handler)
             turns.append(turn)
-        members[0].services.dispatcher.post(lambda: _finish(turns))
+        if members:
+            members[0].services.dispatcher.post(lambda: _finish(turns))
+        results: dict[str, LifecycleResult] = {}
         for turn in turns:
             reply = turn.answers[0][0].reply_to
             assert reply is not None
-            reply.get(timeout=_PATIENCE)
+            results[turn.runtime.path] = reply.get(timeout=_PATIENCE)
+        return results
 
     def release(self) -> None:
         """Let all go on that nothing was done to."""

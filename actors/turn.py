@@ -144,12 +144,12 @@ class Turn:
             self.emit(event)
         return Receipt(runtime.path, first, state.seq, state.digest, runtime.services.durability)
 
-    def recognise(self, command_id: str, message: object) -> Receipt | None:
+    def recognise(self, command_id: object, message: object) -> Receipt | None:
         """The receipt of a command seen before; None marks what happens next as this command's.
 
         Raises CommandConflict when the id was used with another payload.
         """
-        plain_id(command_id, "command_id")
+        command_id = plain_id(command_id, "command_id") or ""
         print_ = fingerprint(message, self.codec)
         path = self.runtime.path
         entry = self.state.commands.get(command_id)
@@ -166,22 +166,24 @@ class Turn:
         return Receipt(path, first, last, digest, self.runtime.services.durability)
 
     @contextmanager
-    def all_or_nothing(self) -> Generator[None]:
-        """Several events of one message: an exception leaves no trace of them."""
+    def all_or_nothing(self, *, limited: bool = True) -> Generator[None]:
+        """Several events of one message: an exception leaves no trace of them; nor do more than a batch may have."""
         state, runtime = self.state, self.runtime
         count, size, after = len(self.items), self.size, len(self.after)
         seq, digest, updated_at, nodes = state.seq, state.digest, state.updated_at, state.nodes
         granularity, levels, custom = state.granularity, state.levels, runtime.custom
+        commands = None if self.command is None else dict(state.commands)  # an id can push an old one out
         undo = self.undo = []
         try:
             yield
-            self._check_batch(len(self.items) - count, self.size - size)
+            if limited:
+                self._check_batch(len(self.items) - count, self.size - size)
         except BaseException:
             roll_back(undo)
             state.seq, state.digest, state.updated_at, state.nodes = seq, digest, updated_at, nodes
             state.granularity, state.levels, runtime.custom = granularity, levels, custom
-            if self.command is not None:
-                state.commands.pop(self.command[0], None)
+            if commands is not None:
+                state.commands = commands
             del self.items[count:], self.levels[count:], self.after[after:]
             self.size = size
             raise

@@ -13,6 +13,7 @@ import msgpack
 from .errors import CorruptEvent, TooLarge, ValueRefused
 from .limits import Limits
 from .values import PlainData, same_value
+from .vocabulary import MEMORY_RESTORED
 
 __all__ = ["DIGEST_SIZE", "NO_DIGEST", "Codec", "RawEvent", "chain", "instant", "microseconds"]
 
@@ -24,6 +25,7 @@ RawEvent = list[Any]
 """A decoded body: type, version, level, time in µs, data, session id, command, causation, correlation, metadata."""
 
 _FIELDS: Final = 10
+_WRAPPING: Final = 4096  # a value that fitted its event must fit the one that restores it, whose wrapping is larger
 _DATETIME: Final = 1  # our only ext code; msgpack's own timestamp (-1) would lose the offset
 _DATETIME_LAYOUT: Final = struct.Struct(">qi")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,7 +104,8 @@ class Codec:
         Raises ValueRefused if reading back would give anything else, TooLarge over `Limits.event_bytes`.
         """
         body = self.pack(event)
-        if len(body) > self._limits.event_bytes:
+        most = self._limits.event_bytes + (_WRAPPING if event[0] == MEMORY_RESTORED else 0)
+        if len(body) > most:
             raise TooLarge(
                 f"an event of {len(body)} bytes is over the limit of {self._limits.event_bytes}; "
                 "split it, or store the content elsewhere and record where",
@@ -117,7 +120,7 @@ class Codec:
 
     def decode(self, body: bytes) -> RawEvent:
         """Raw fields of a stored body. Raises CorruptEvent if it is not one of ours."""
-        if len(body) > self._limits.event_bytes:
+        if len(body) > self._limits.event_bytes + _WRAPPING:
             raise CorruptEvent(
                 f"a stored event of {len(body)} bytes is over the limit of {self._limits.event_bytes}",
                 expected=self._limits.event_bytes,

@@ -169,6 +169,15 @@ class LogWriter(Protocol):
         """How many batches wait for their answers."""
         ...
 
+    @property
+    def connected(self) -> bool:
+        """Whether `receive` need not open a connection first."""
+        ...
+
+    def give_up(self) -> None:
+        """Let all batches under way, and those to come, end as unknown. Callable from any thread."""
+        ...
+
     def send(self, partition: int, batch: Sequence[Append]) -> None:
         """Start a batch. Never blocks for its answer, never raises for a lost server: `receive` tells."""
         ...

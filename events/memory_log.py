@@ -196,7 +196,7 @@ class MemoryLog:
                     f"the log of {agent} does not fit its head",
                     agent=agent,
                     expected=head.seq,
-                    actual=len(items),
+                    actual=head.base + len(items),
                 )
             at = from_seq - head.base - 1
             page: list[bytes] = []
@@ -249,6 +249,13 @@ class MemoryWriter:
     @property
     def in_flight(self) -> int:
         return len(self._done)
+
+    @property
+    def connected(self) -> bool:
+        return True
+
+    def give_up(self) -> None:
+        """Nothing is ever under way."""
 
     def send(self, partition: int, batch: Sequence[Append]) -> None:
         self._done.append((batch, self._log.commit(partition, batch)))

@@ -7,6 +7,7 @@ four times in the list (measured). Here only what is safe to send again is sent 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,8 +23,31 @@ SOCKET_TIMEOUT: Final = 5.0
 """Seconds without an answer after which a connection is given up and opened anew."""
 
 _SCHEMES: Final = frozenset(("redis", "rediss", "unix"))
-# What belongs to the user's client rather than to its connections, or must be ours.
-_NOT_OURS: Final = frozenset(("cache", "cache_config", "event_dispatcher", "maint_notifications_pool_handler"))
+_NOT_UNDERSTOOD: Final = "the url is not well formed; write redis://host:6379/0 or unix:///path"
+_DATABASE: Final = re.compile(r"(/\d{0,9})?\Z", re.ASCII)
+_LONGEST_TIMEOUT: Final = 86_400
+# What may stand in the query. Not host, port or path: where it leads has to be seen at a glance, and is checked.
+_OPTIONS: Final = frozenset(
+    ("client_name", "db", "max_connections", "socket_connect_timeout", "socket_keepalive", "socket_timeout")
+)
+_TLS_OPTIONS: Final = frozenset(
+    (
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+        "ssl_keyfile",
+        "ssl_min_version",
+        "ssl_password",
+    )
+)
+# What belongs to the user's client rather than to its connections, or goes with RESP3, which we do not speak. A stock
+# client of redis-py 8 has most of these.
+_NOT_OURS: Final = re.compile(
+    r"(cache|cache_config|event_dispatcher|himport_registry|(oss_cluster_)?maint_notifications_.*|orig_.*)\Z"
+)
 
 
 def _our_settings() -> dict[str, Any]:
@@ -38,9 +62,11 @@ def _our_settings() -> dict[str, Any]:
 
 
 def without_secrets(url: str) -> str:
-    """The url as it may be shown: without user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """The url as it may be shown: without user, password and query, also where it is not well formed."""
+    scheme, separator, rest = url.partition("://")
+    # A password with an unescaped / ? or # in it ends at the last @ all the same.
+    shown = re.split(r"[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
+    return f"{scheme}{separator}{shown}" if separator else "(not a url)"
 
 
 def _is_local(host: str) -> bool:
@@ -58,39 +84,81 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     Raises InvalidMessage for one that is not understood, UnsafeServer for one that would carry passwords and
     payloads in the clear to another machine, or that switches TLS checks off.
     """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        raise InvalidMessage("the url is not well formed; write redis://host:6379/0 or unix:///path") from None
-    if parts.scheme not in _SCHEMES:
-        raise InvalidMessage(
-            f"url scheme {parts.scheme[:20]!r} is not one of memory, redis, rediss, unix; "
-            "leave the url out for the embedded server"
-        )
-    if not insecure:
-        if parts.scheme == "redis" and not _is_local(host):
-            raise UnsafeServer(
-                "redis:// to another machine sends passwords and payloads in the clear: use rediss://, "
-                "or say insecure=True"
-            )
-        if parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[-1] != "required":
-            raise UnsafeServer(
-                "ssl_cert_reqs switches the check of the server's certificate off: say insecure=True if you mean it"
-            )
+    options = _options(url)
     settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **_our_settings()}
     try:
-        return cast("redis.ConnectionPool", cast("Any", redis.ConnectionPool).from_url(url, **settings))
-    except (ValueError, TypeError):
-        raise InvalidMessage("the url is not well formed; write redis://host:6379/0 or unix:///path") from None
+        # redis-py leaves the types of its settings open.
+        pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
+        kwargs = pool.connection_kwargs
+        kwargs.update(_our_settings())
+        pool.connection_class(**kwargs)  # does not connect, only looks at what it is given
+    except (ValueError, TypeError, redis.RedisError):
+        raise InvalidMessage(_NOT_UNDERSTOOD) from None
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if not 0 < kwargs[name] <= _LONGEST_TIMEOUT:
+            raise InvalidMessage(f"{name} in the url is not between 0 and {_LONGEST_TIMEOUT} seconds")
+    if not insecure:
+        _require_safe(url, options)
+    return pool
+
+
+def _options(url: str) -> dict[str, list[str]]:
+    """The query of a url that we understand. Raises InvalidMessage, without a word of the url: it may be secret."""
+    if type(url) is not str:
+        raise InvalidMessage("a url is a str", actual=type(url).__name__)
+    try:
+        parts = urlsplit(url)
+        options = parse_qs(parts.query, keep_blank_values=True)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidMessage(_NOT_UNDERSTOOD) from None
+    if parts.scheme not in _SCHEMES:
+        raise InvalidMessage(
+            "the url's scheme is not one of memory, redis, rediss, unix; leave the url out for the embedded server"
+        )
+    unix = parts.scheme == "unix"
+    place_is_clear = (
+        bool(parts.path) and host is None and port is None if unix else _DATABASE.match(parts.path) is not None
+    )
+    if not place_is_clear or parts.fragment:
+        raise InvalidMessage(_NOT_UNDERSTOOD)
+    for name, values in options.items():
+        known = name in _OPTIONS or (name in _TLS_OPTIONS and parts.scheme == "rediss")
+        if not known or len(values) != 1:
+            allowed = ", ".join(sorted(_OPTIONS | _TLS_OPTIONS))
+            raise InvalidMessage(f"an option of the url is not known or given twice; there are {allowed}")
+    return options
+
+
+def _require_safe(url: str, options: dict[str, list[str]]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "redis" and not _is_local(parts.hostname or ""):
+        raise UnsafeServer(
+            "redis:// to another machine sends passwords and payloads in the clear: use rediss://, or say insecure=True"
+        )
+    requirements = options.get("ssl_cert_reqs", ["required"])[0]
+    checks_host = options.get("ssl_check_hostname", ["true"])[0].lower() in ("true", "yes", "1")
+    if requirements != "required" or not checks_host:
+        raise UnsafeServer(
+            "the url switches the check of the server's certificate off: say insecure=True if you mean it"
+        )
 
 
 def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
-    """Connections of our own to where a user's client connects, with its credentials and TLS settings."""
+    """Connections of our own to where a user's client connects, with its credentials and TLS settings.
+
+    Raises InvalidMessage for what is not a `redis.Redis`: one for asyncio or for a cluster is none.
+    """
+    if not isinstance(cast("object", client), redis.Redis):
+        raise InvalidMessage("client takes a redis.Redis, not one for asyncio or a cluster", actual=_name(client))
     theirs = client.connection_pool
-    kwargs: dict[str, Any] = theirs.connection_kwargs
-    settings = {key: value for key, value in kwargs.items() if key not in _NOT_OURS}
-    if settings.get("socket_timeout") is None:
-        settings["socket_timeout"] = SOCKET_TIMEOUT
+    settings = {key: value for key, value in theirs.connection_kwargs.items() if not _NOT_OURS.match(key)}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if settings.get(name) is None:
+            settings[name] = SOCKET_TIMEOUT
     settings.update(_our_settings())
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
+
+
+def _name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

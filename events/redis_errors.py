@@ -93,6 +93,12 @@ def translate(error: Exception, doing: str, *, wrote: bool = False) -> DuramenEr
     `wrote` says that the command may have changed something, so that a lost reply is an unknown outcome.
     """
     code = _code(error)
+    if wrote and code in _ADVICE:
+        # An earlier try of the same bytes may have come through before the server began to refuse them.
+        return OutcomeUnknown(
+            f"{doing}: no answer at first, then {code}: {_ADVICE[code]}; ask again with the same command id",
+            actual=code,
+        )
     if code in _FORBIDDEN:
         return NotPermitted(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
     if code == "WRONGTYPE":
@@ -100,7 +106,11 @@ def translate(error: Exception, doing: str, *, wrote: bool = False) -> DuramenEr
     if code in _ADVICE:
         return Unavailable(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
     if classify(error) is Retry.AMBIGUOUS:
-        what = "no answer in time" if isinstance(error, redis.TimeoutError) else "connection lost or refused"
+        what = (
+            "no answer in time"
+            if isinstance(error, (redis.TimeoutError, TimeoutError))
+            else "connection lost or refused"
+        )
         if wrote:
             return OutcomeUnknown(f"{doing}: {what}; ask again with the same command id", actual=type(error).__name__)
         return Unavailable(f"{doing}: {what}; check that the server runs and try again", actual=type(error).__name__)

@@ -8,12 +8,14 @@ from threading import Event
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
+import redis
 from attrs import define
+from redis.exceptions import NoScriptError
 
 from .append_format import AppendFormat, answers_of
 from .durability import Durability
-from .errors import DuramenError, Unconfirmed
-from .log import Answer, Append
+from .errors import DuramenError, OutcomeUnknown, Unconfirmed
+from .log import Answer, Append, Status
 from .logs import get_logger
 from .redis_errors import Retry, classify, translate
 from .script import bulk
@@ -23,6 +25,9 @@ __all__ = ["Reconnect", "RedisWriter"]
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
+_LEAST_TRIES: Final = 2
+"""Before a batch is given up for lost replies: a process that slept has not tried for long, but once."""
+_WRITTEN: Final = frozenset((Status.COMMITTED, Status.DUPLICATE))
 
 Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
 
@@ -41,6 +46,10 @@ class _Flight:
     call: bytes
     give_up_at: float
     extra: int = 0
+    sent: int = 0
+    """How often it was handed to a connection."""
+    unsure: bool = False
+    """A connection was lost that had it: it may be in the log."""
 
 
 class RedisWriter:
@@ -80,7 +89,11 @@ class RedisWriter:
 
     @property
     def connected(self) -> bool:
-        return self._wire is not None
+        return self._wire is not None or not self._flights
+
+    def give_up(self) -> None:
+        self._closing.set()
+        self._waker.set()
 
     def wake(self) -> None:
         self._waker.set()
@@ -101,8 +114,14 @@ class RedisWriter:
     def receive(self, timeout: float | None) -> list[Outcome]:
         if not self._flights:
             return []
-        if self._wire is None and not self._reconnect():
-            return self._expired()
+        if self._closing.is_set():
+            self._lost(TimeoutError())
+        if self._wire is None:
+            given_up = self._given_up(_LEAST_TRIES)
+            if given_up:
+                return given_up
+            if not self._reconnect():
+                return self._given_up(0)
         wire = self._wire
         assert wire is not None
         done: list[Outcome] = []
@@ -115,9 +134,7 @@ class RedisWriter:
                     return done
                 self._waker.clear()
             while True:
-                outcome = self._read_one(wire)
-                if outcome is not None:
-                    done.append(outcome)
+                done += self._read_one(wire)
                 if not self._flights or not wire.buffered():
                     return done
         except LOST as error:
@@ -126,8 +143,8 @@ class RedisWriter:
 
     # -- one reply ---------------------------------------------------------------------------------------------
 
-    def _read_one(self, wire: Wire) -> Outcome | None:
-        """Read all that belongs to the oldest flight. Raises one of LOST; None if it was sent again."""
+    def _read_one(self, wire: Wire) -> list[Outcome]:
+        """Read all that belongs to the oldest flight. Raises one of LOST; nothing if it was sent again."""
         flight = self._flights[0]
         self._answered_at = monotonic()
         for _ in range(flight.extra):
@@ -136,32 +153,35 @@ class RedisWriter:
         reply = self._reply(wire)
         confirmed = self._reply(wire) if self._wait else None
         self._flights.popleft()
+        self._losses, self._trouble = 0, None
         if isinstance(reply, Exception):
             return self._refused(flight, reply)
         answers, lost = answers_of(reply)
         if lost:
             self._on_lost_notices(lost)
         problem = self._unconfirmed(confirmed)
-        return flight.batch, answers if problem is None else problem
+        return [(flight.batch, answers)] if problem is None else _told_apart(flight.batch, answers, problem)
 
     def _reply(self, wire: Wire) -> Any:
         """A reply, or the error that the server answered. Raises one of LOST when the connection is gone."""
         try:
             return wire.read()
         except Exception as error:
-            if classify(error) is Retry.AMBIGUOUS:
+            if isinstance(error, LOST) and (wire.closed or classify(error) is Retry.AMBIGUOUS):
                 raise
+            if wire.closed:  # bytes that are no reply: what comes behind them belongs to nobody
+                raise redis.ConnectionError(type(error).__name__) from None
             return error
 
-    def _refused(self, flight: _Flight, error: Exception) -> Outcome | None:
+    def _refused(self, flight: _Flight, error: Exception) -> list[Outcome]:
         if classify(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
-            return flight.batch, translate(error, "append")
-        pause = 0.0 if "NOSCRIPT" in str(error) or type(error).__name__ == "NoScriptError" else _FIRST_PAUSE
-        self._closing.wait(pause)
+            return [(flight.batch, translate(error, "append", wrote=flight.unsure))]
+        if not isinstance(error, NoScriptError):
+            self._closing.wait(_FIRST_PAUSE)
         flight.extra = 1
         self._flights.append(flight)
         self._transmit([flight])
-        return None
+        return []
 
     def _unconfirmed(self, reached: Any) -> DuramenError | None:
         if reached is None:
@@ -185,6 +205,7 @@ class RedisWriter:
             return
         parts: list[bytes] = []
         for flight in flights:
+            flight.sent += 1
             if flight.extra:
                 parts.append(self._form.script.load)
             parts.append(flight.call)
@@ -197,19 +218,23 @@ class RedisWriter:
             self._lost(error)
 
     def _reconnect(self) -> bool:
-        """Connect and send everything under way again; whether that worked. Takes a pause after a failure."""
+        """Connect and send everything under way again; whether that worked. Takes a pause from the second loss on."""
+        if self._losses > 1:
+            self._closing.wait(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._losses - 2, 8)))
         try:
             self._wire = self._connect()
-        except LOST as error:
+        except (redis.RedisError, OSError, DuramenError) as error:
             self._log.warning("server_unreachable", error=type(error).__name__, in_flight=len(self._flights))
-            self._closing.wait(self._pause)
-            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+            self._losses += 1
+            self._trouble = error
             return False
-        self._pause = _FIRST_PAUSE
         for flight in self._flights:
             flight.extra = 0
         self._transmit(list(self._flights))
-        return self.connected
+        return self._is_open()
+
+    def _is_open(self) -> bool:
+        return self._wire is not None
 
     def _check_patience(self) -> None:
         """Give the connection up when the oldest flight has waited too long: a server can hang without closing."""
@@ -217,8 +242,16 @@ class RedisWriter:
         if now - max(self._sent_at, self._answered_at) >= self._reply_timeout:
             self._lost(TimeoutError())
 
-    def _lost(self, error: BaseException) -> None:
+    def _lost(self, error: Exception) -> None:
+        """Let go of the connection. What it had under way may be in the log, but for what the server has refused."""
+        if self._wire is None:
+            return
         self._log.warning("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
+        self._losses += 1
+        self._trouble = error
+        refused = classify(error) is not Retry.AMBIGUOUS
+        for number, flight in enumerate(self._flights):
+            flight.unsure = flight.unsure or (flight.sent > 0 and not (refused and number == 0))
         self._drop_wire()
 
     def _drop_wire(self) -> None:
@@ -226,18 +259,41 @@ class RedisWriter:
             self._wire.discard()
             self._wire = None
 
-    def _expired(self) -> list[Outcome]:
-        """What has been under way for too long: committed once or not at all, nobody knows."""
+    def _given_up(self, tries: int) -> list[Outcome]:
+        """What has been under way for too long and was sent so often, or all if more tries cannot help."""
+        trouble: Exception = self._trouble or TimeoutError()
+        hopeless = self._closing.is_set() or (
+            not isinstance(trouble, DuramenError) and classify(trouble) is Retry.FATAL
+        )
         now = monotonic()
-        done: list[Outcome] = []
-        while self._flights and (self._flights[0].give_up_at <= now or self._closing.is_set()):
-            flight = self._flights.popleft()
-            done.append((flight.batch, translate(TimeoutError(), "append", wrote=True)))
-        return done
+        over = [flight for flight in self._flights if hopeless or (flight.sent >= tries and flight.give_up_at <= now)]
+        if not over:
+            return []
+        self._flights = deque(flight for flight in self._flights if flight not in over)
+        return [(flight.batch, _failure(trouble, unsure=flight.unsure)) for flight in over]
 
-    _pause: float = _FIRST_PAUSE
+    _losses: int = 0
+    """Of connections, since the last reply."""
+    _trouble: Exception | None = None
     _sent_at: float = 0.0
     _answered_at: float = 0.0
+
+
+def _failure(trouble: Exception, *, unsure: bool) -> DuramenError:
+    if not isinstance(trouble, DuramenError):
+        return translate(trouble, "append", wrote=unsure)
+    return OutcomeUnknown(f"append: {trouble}; ask again with the same command id") if unsure else trouble
+
+
+def _told_apart(batch: Sequence[Append], answers: list[Answer], problem: DuramenError) -> list[Outcome]:
+    """Only what is in the log can be unconfirmed there; what was refused keeps its own answer."""
+    pairs = list(zip(batch, answers, strict=True))
+    written = [append for append, answer in pairs if answer.status in _WRITTEN]
+    others = [(append, answer) for append, answer in pairs if answer.status not in _WRITTEN]
+    done: list[Outcome] = [(written, problem)] if written else []
+    if others:
+        done.append(([append for append, _ in others], [answer for _, answer in others]))
+    return done
 
 
 def _wait_command(durability: Durability, timeout_ms: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 
@@ -25,7 +25,8 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 class _Declared:
     cls: type[Any]
     version: int
-    fields: tuple[str, ...]
+    fields: tuple[tuple[str, str], ...]
+    """Name of the attribute and of the constructor's argument, for each that the constructor takes."""
 
 
 class EventRegistry:
@@ -46,23 +47,32 @@ class EventRegistry:
         Raises InvalidMessage for a name that is not `[a-z][a-z0-9_.-]*` of at most 64 characters, is one of our own
         or another class's, for a version below 1, and for a class that is not an attrs class.
         """
-        if not _NAME.match(name) or name in OWN_TYPES:
-            raise InvalidMessage(
-                f"{name[:80]!r} cannot name an event type: use [a-z][a-z0-9_.-]*, not one of duramen's own"
-            )
-        if version < 1:
+        _check_name(name)
+        if type(version) is not int or version < 1:
             raise InvalidMessage(f"event type {name!r}: versions start at 1", actual=version)
         if not attrs.has(cls):
             raise InvalidMessage(f"event type {name!r}: put @event_type above @attrs.frozen")
         known = self._by_name.get(name)
         if known is not None and _origin(known.cls) != _origin(cls):
             raise InvalidMessage(f"event type {name!r} is already {known.cls.__qualname__}; names are for ever")
-        fields = tuple(field.alias or field.name for field in attrs.fields(cls))
+        fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
         self._by_name[name] = _Declared(cls, version, fields)
         self._by_class[cls] = name
 
     def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
-        """Let `function` turn data of `from_version` into data of the next version."""
+        """Let `function` turn data of `from_version` into data of the next version.
+
+        Raises InvalidMessage for a name that no event type can have, for a version below 1, for what cannot be
+        called, and where another function makes this step already.
+        """
+        _check_name(name)
+        if type(from_version) is not int or from_version < 1:
+            raise InvalidMessage(f"upcaster of {name!r}: versions start at 1", actual=from_version)
+        if not callable(function):
+            raise InvalidMessage(f"upcaster of {name!r}: takes a function", actual=type(function).__name__)
+        known = self._upcasters.get((name, from_version))
+        if known is not None and _origin(known) != _origin(function):
+            raise InvalidMessage(f"event type {name!r} already has an upcaster from version {from_version}")
         self._upcasters[(name, from_version)] = function
 
     def dump(self, event: object) -> tuple[str, int, Data]:
@@ -73,16 +83,27 @@ class EventRegistry:
                 f"{type(event).__qualname__} is not an event type; put @event_type(name) above its @frozen"
             )
         declared = self._by_name[name]
-        values = (getattr(event, field.name) for field in attrs.fields(declared.cls))
-        return name, declared.version, dict(zip(declared.fields, values, strict=True))
+        return name, declared.version, {argument: getattr(event, field) for field, argument in declared.fields}
 
     def load(self, name: str, version: int, data: Data) -> Any:
-        """An instance from stored data, brought up to date first. Raises UnknownEventType."""
+        """An instance from stored data, brought up to date first.
+
+        Raises UnknownEventType, also where the class does not take the data: then its fields were changed without
+        a new version and an upcaster.
+        """
         declared = self._by_name.get(name)
         if declared is None:
             raise UnknownEventType(f"event type {name!r} is not registered here; import the module that declares it")
         current = self.upcast(name, version, data)
-        return declared.cls(**current)
+        try:
+            return declared.cls(**current)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UnknownEventType(
+                f"event type {name!r}: its class does not take what is stored as version {version}; give changed "
+                "fields a new version and an upcaster",
+                expected=declared.version,
+                actual=version,
+            ) from error
 
     def knows(self, name: str) -> bool:
         """Whether a class is registered under this name."""
@@ -96,7 +117,7 @@ class EventRegistry:
     def upcast(self, name: str, version: int, data: Data) -> Data:
         """Data of a registered type in today's version; data of other types as they are.
 
-        Raises UnknownEventType when a step is missing or the stored version is newer than the code.
+        Raises UnknownEventType when a step is missing or fails, or the stored version is newer than the code.
         """
         declared = self._by_name.get(name)
         if declared is None or version == declared.version:
@@ -116,12 +137,36 @@ class EventRegistry:
                     expected=declared.version,
                     actual=version,
                 )
-            data = function(dict(data))
+            data = _step(function, name, step, data)
         return data
 
 
-def _origin(cls: type[Any]) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
+def _step(function: Upcaster, name: str, step: int, data: Data) -> Data:
+    try:
+        changed = function(dict(data))
+    except Exception as error:  # the user's own code
+        raise UnknownEventType(
+            f"event type {name!r}: the upcaster from version {step} raised {type(error).__name__}; it must take what "
+            "was stored",
+            actual=step,
+        ) from error
+    if type(cast("object", changed)) is not dict:
+        raise UnknownEventType(
+            f"event type {name!r}: the upcaster from version {step} returned no dict of the next version's data",
+            actual=type(changed).__name__,
+        )
+    return changed
+
+
+def _check_name(name: str) -> None:
+    if type(name) is not str or not _NAME.match(name) or name in OWN_TYPES:
+        raise InvalidMessage(
+            f"{str(name)[:80]!r} cannot name an event type: use [a-z][a-z0-9_.-]*, not one of duramen's own"
+        )
+
+
+def _origin(thing: Any) -> tuple[object, object]:
+    return getattr(thing, "__module__", None), getattr(thing, "__qualname__", thing)
 
 
 DECLARED: Final = EventRegistry()

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from attrs import frozen
 
-from .codec import Codec
+from .codec import DIGEST_SIZE, Codec
 from .errors import CorruptEvent, TooLarge
 from .limits import Limits
 
@@ -15,6 +15,7 @@ __all__ = ["SnapshotRecord", "pack_snapshot", "unpack_snapshot"]
 
 _FORMAT: Final = 1
 _SUM: Final = 16
+_FORM: Final = (int, str, int, bytes, int, str, dict)
 
 
 @frozen
@@ -51,6 +52,9 @@ def unpack_snapshot(stored: bytes, agent: str, codec: Codec, limits: Limits) -> 
     if len(body) > limits.snapshot_bytes or sha256(body).digest()[:_SUM] != stored[:_SUM]:
         raise CorruptEvent(f"a snapshot of {agent} does not match its checksum", agent=agent)
     fields = codec.unpack(body)
-    if type(fields) is not list or len(cast("list[Any]", fields)) != 7 or fields[0] != _FORMAT or fields[1] != agent:
-        raise CorruptEvent(f"a snapshot of {agent} has another format or belongs to another agent", agent=agent)
-    return SnapshotRecord(*cast("list[Any]", fields)[1:])
+    if type(fields) is list and len(cast("list[Any]", fields)) == len(_FORM):
+        row = cast("list[Any]", fields)
+        as_written = all(type(value) is kind for value, kind in zip(row, _FORM, strict=True))
+        if as_written and row[0] == _FORMAT and row[1] == agent and row[2] >= 1 and len(row[3]) == DIGEST_SIZE:
+            return SnapshotRecord(*row[1:])
+    raise CorruptEvent(f"a snapshot of {agent} has another format or belongs to another agent", agent=agent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from .codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, instant
 from .errors import AgentNotFound, CorruptEvent
@@ -16,8 +17,10 @@ __all__ = ["event_of", "raw_events", "read_events"]
 def event_of(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
     """An `Event` from raw fields, its data brought to today's version.
 
-    Raises UnknownEventType when an upcaster is missing, CorruptEvent when a field is not what it should be.
+    Raises UnknownEventType when an upcaster is missing or fails, CorruptEvent when a field is not what it should be.
     """
+    if not _well_formed(raw):
+        raise _misshapen(agent, seq)
     kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
     try:
         return Event(
@@ -35,8 +38,23 @@ def event_of(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: Event
             metadata,
             digest,
         )
-    except (ValueError, TypeError, OverflowError, IndexError):
-        raise CorruptEvent(f"event {seq} of {agent} has fields of another form", agent=agent, seq=seq) from None
+    except (ValueError, OverflowError):  # a granularity or a time that there is not
+        raise _misshapen(agent, seq) from None
+
+
+def _misshapen(agent: str, seq: int) -> CorruptEvent:
+    return CorruptEvent(f"event {seq} of {agent} has fields of another form", agent=agent, seq=seq)
+
+
+def _well_formed(raw: RawEvent) -> bool:
+    return all(type(value) in kinds for value, kinds in zip(raw, _FORM, strict=True)) and (
+        raw[6] is None or (len(raw[6]) == 2 and type(raw[6][0]) is str and type(raw[6][1]) is bytes)
+    )
+
+
+_NONE: Final = type(None)
+_TEXT: Final = (_NONE, str)
+_FORM: Final = ((str,), (int,), (int,), (int,), (dict,), _TEXT, (_NONE, list), _TEXT, _TEXT, (_NONE, dict))
 
 
 def raw_events(
@@ -73,7 +91,17 @@ def raw_events(
                     expected=expected.hex(),
                     actual=digest.hex(),
                 )
-            yield seq, codec.decode(body), digest
+            try:
+                event = codec.decode(body)
+            except CorruptEvent as error:
+                raise CorruptEvent(
+                    f"event {seq} of {agent}: {error}",
+                    agent=agent,
+                    seq=seq,
+                    expected=error.expected,
+                    actual=error.actual,
+                ) from None
+            yield seq, event, digest
         if to_seq is None:
             to_seq = page.head.seq  # what is appended while reading belongs to the next reading
 

@@ -39,7 +39,8 @@ class Waker:
 
     def clear(self) -> None:
         if self._set:
-            # In this order: a `set` in between writes a byte more, which costs one empty turn and loses nothing.
+            # A `set` in between is lost, and may be: who clears looks for work before waiting again. In the other
+            # order its byte could be eaten while the flag stays, and no later `set` would wake anybody.
             with suppress(BlockingIOError):
                 self._receiver.recv(4096)
             self._set = False
@@ -71,6 +72,14 @@ class Wire:
         """Whether bytes of another reply were read along with the last one."""
         reader = getattr(self._connection._parser, "_reader", None)  # hiredis'; asking the socket costs two calls
         return bool(reader.has_data()) if reader is not None else bool(self._connection.can_read(0))
+
+    @property
+    def closed(self) -> bool:
+        """Whether redis-py has closed it, which it does after some replies too, LOADING for one.
+
+        It must not be used then: redis-py would open it anew, and what was under way on it would be forgotten.
+        """
+        return self._connection._sock is None
 
     def wait(self, timeout: float | None, waker: Waker) -> bool:
         """Wait for bytes of a reply, at most `timeout` seconds or until the waker; whether some came."""

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from attrs import frozen
 
-from duramen.events import Event, Granularity
+from duramen.events import Event, Granularity, InvalidMessage
 from duramen.events import vocabulary as v
 
 from .projection import Projection
@@ -32,6 +32,8 @@ class Timeline(Projection[tuple[Moment, ...]]):
     """The moments of one or more agents up to a granularity, the latest `most` of them."""
 
     def __init__(self, granularity: Granularity = Granularity.TRACE, most: int = 10_000) -> None:
+        if most < 1:
+            raise InvalidMessage("a timeline keeps at least one moment", actual=most)
         self._granularity = granularity
         self._most = most
 

@@ -51,6 +51,7 @@ local function check(append, head, log)
 end
 
 local batch = cmsgpack.unpack(ARGV[1])
+if #batch == 0 then return cmsgpack.pack({{}, 0}) end
 local agents = {}
 for i, append in ipairs(batch) do agents[i] = append[1] end
 local known = redis.call('HMGET', KEYS[1], unpack(agents))
@@ -77,7 +78,7 @@ if #accepted == 0 then return cmsgpack.pack({answers, 0}) end
 -- Reads, so that a key that holds something else raises here, and not when half is written.
 local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
 local position = (tonumber(marks[1]) or 0) + redis.call('LLEN', KEYS[3]) + #accepted
-redis.call('HLEN', KEYS[2])
+redis.call('HMGET', KEYS[2], agents[1])
 
 local heads, feed, lines = {}, {}, {}
 local notices, sizes = {}, {}

@@ -1,0 +1,60 @@
+"""Keeping a signal's handler from raising in the middle of what must not be torn."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+__all__ = ["Shield"]
+
+_MAY_RAISE: Final = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF", "SIGINT")
+    if hasattr(signal, name)
+)
+"""Those programs put handlers on; Ctrl-C last, so that it is the last to be let through again."""
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Shield:
+    """In a `with` block of the main thread: handlers of signals are called when the block has ended.
+
+    Python runs them in the main thread, between any two instructions; one that raises, as Ctrl-C's does, would leave
+    half a turn behind. `caught` tells the block that it should end; `wake` is called when a signal comes. In other
+    threads, where no handler ever runs, it does nothing. Costs 2 to 3 µs.
+    """
+
+    __slots__ = ("_kept", "_wake", "caught")
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._kept: list[tuple[int, Handler]] = []
+        self.caught: list[int] = []
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in _MAY_RAISE:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._kept.append((number, handler))
+            for number, _ in self._kept:
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._kept:
+            signal.signal(number, handler)
+        if self.caught:
+            handlers = dict(self._kept)
+            for number in self.caught:
+                handlers[number](number, None)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.caught.append(number)
+        self._wake()

@@ -1,0 +1,221 @@
+"""Two systems on one log: slow perhaps, never wrong. The last that touched an agent owns it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
+from duramen.events import AgentNotRunning, DuramenError, Fenced
+
+OpenSystem = Callable[..., AgentSystem]
+PATH = "acme/alice"
+
+
+def fence(system: AgentSystem) -> tuple[int, str]:
+    head = system.log.head(PATH)
+    assert head is not None
+    epoch, _, owner = head.fence.partition(":")
+    return int(epoch), owner
+
+
+def assert_contiguous(system: AgentSystem) -> list[Any]:
+    found = list(system.events(PATH))
+    assert [event.seq for event in found] == list(range(1, len(found) + 1))
+    return found
+
+
+def test_both_sides_take_turns_without_an_error_or_a_stale_read(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    first.spawn(PATH, initial_state={"l": []})
+    sides = [first.agent(PATH), second.agent(PATH)]
+    for number in range(60):
+        side = sides[number % 2]
+        assert side.get("l") == list(range(number))
+        receipt = side.append("l", number)
+        assert receipt.seq == number + 2
+        assert sides[1 - number % 2].get("l") == list(range(number + 1))
+        assert side.status().seq == number + 2
+    assert len(assert_contiguous(first)) == 61
+    assert second.peek(PATH).memory == {"l": list(range(60))}
+
+
+def test_lifecycle_goes_on_from_either_side(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    one, two = first.spawn(PATH, initial_state={"n": 1}), second.agent(PATH)
+    assert two.pause("p").success
+    assert one.status().status == "paused"
+    assert one.resume("p").success
+    two.set("n", 2)
+    assert one.resume("p").success
+    assert two.get() == {"n": 1}
+    assert one.terminate().success
+    assert not two.pause("q").success
+    with pytest.raises(AgentNotRunning):
+        two.set("n", 3)
+    second.spawn(PATH, initial_state={"n": 4})
+    assert one.get() == {"n": 4}
+    assert_contiguous(first)
+
+
+def test_a_spawn_on_the_other_side_is_refused_and_harms_nothing(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    agent = first.spawn(PATH, initial_state={"n": 1})
+    with pytest.raises(DuramenError):
+        second.spawn(PATH, initial_state={"n": 2})
+    agent.append("l", 1)
+    assert second.agent(PATH).get() == {"n": 1, "l": [1]}
+
+
+def test_an_agent_that_the_other_side_has_just_spawned_is_found(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    for number in range(30):
+        path = f"acme/a{number}"
+        with pytest.raises(LookupError):
+            second.agent(path).get()
+        first.spawn(path, initial_state={"n": number})
+        assert second.agent(path).get("n") == number
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_both_sides_at_once_lose_nothing_that_was_acknowledged(open_any: OpenSystem, block: bool) -> None:
+    first, second = open_any(), open_any()
+    first.spawn(PATH, initial_state={"l": []})
+    acknowledged: list[str] = []
+    refused: list[DuramenError] = []
+
+    def work(agent: AgentHandle, side: str) -> None:
+        replies = [
+            (f"{side}{number}", agent.ask(Append("l", f"{side}{number}"), block=False)) if not block else None
+            for number in range(50)
+        ]
+        for number, sent in enumerate(replies):
+            try:
+                if sent is None:
+                    agent.append("l", f"{side}{number}")
+                else:
+                    sent[1].get(timeout=20)
+                acknowledged.append(f"{side}{number}")
+            except Fenced as error:
+                refused.append(error)
+
+    threads = [
+        threading.Thread(target=work, args=(system.agent(PATH), side)) for system, side in ((first, "a"), (second, "b"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    found = first.agent(PATH).get("l")
+    assert sorted(found) == sorted(acknowledged)
+    assert len(acknowledged) + len(refused) == 100
+    for side in "ab":
+        mine = [entry for entry in found if entry.startswith(side)]
+        assert mine == sorted(mine, key=lambda entry: int(entry[1:]))
+    assert_contiguous(second)
+
+
+def test_fences_grow_and_never_come_back(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    first.spawn(PATH)
+    seen = [fence(first)]
+    for number in range(10):
+        (second if number % 2 == 0 else first).agent(PATH).set("n", number)
+        seen.append(fence(first))
+    assert [epoch for epoch, _ in seen] == list(range(1, 12))
+    assert len({owner for _, owner in seen}) == 2
+    assert len(set(seen)) == len(seen)
+
+
+def test_who_has_the_agent_keeps_its_fence(open_any: OpenSystem) -> None:
+    system = open_any()
+    agent = system.spawn(PATH)
+    before = fence(system)
+    for number in range(10):
+        agent.set("n", number)
+        agent.get()
+    open_any().peek(PATH)
+    list(open_any().events(PATH))
+    open_any().agents()
+    assert fence(system) == before == (1, before[1])
+
+
+class Waiting(Agent):
+    """Blocks in its handler until the test lets it go."""
+
+    gate: threading.Event
+    entered: threading.Event
+
+    def on_receive(self, message: Any) -> Any:
+        self.append("l", message)
+        type(self).entered.set()
+        type(self).gate.wait()
+        return self.get("l")
+
+
+def test_what_was_asked_before_the_other_side_took_over_is_fenced_and_not_written(
+    open_any: OpenSystem, gate: threading.Event
+) -> None:
+    Waiting.gate, Waiting.entered = gate, threading.Event()
+    first, second = open_any(agents={"waiting": Waiting}), open_any()
+    agent = first.spawn(PATH, agent_type="waiting")
+    blocked = agent.ask("zombie", block=False)
+    behind = agent.ask(Set("zombie", True), block=False)
+    read = agent.ask(Get(), block=False)
+    assert Waiting.entered.wait(5)
+    second.agent(PATH).set("owner", "second")
+    gate.set()
+
+    for reply in (blocked, behind):
+        with pytest.raises(Fenced) as caught:
+            reply.get(timeout=10)
+        assert caught.value.agent == PATH
+        assert caught.value.actual == ":".join(map(str, fence_before_reads(second)))
+    assert read.get(timeout=10) == {"owner": "second"}
+    assert [event.type for event in assert_contiguous(second)] == ["spawned", "memory_set"]
+
+    agent.set("back", 1)
+    assert second.agent(PATH).get() == {"owner": "second", "back": 1}
+
+
+def fence_before_reads(system: AgentSystem) -> tuple[int, str]:
+    """The fence of the second system's one claim: the epoch after the first."""
+    return 2, system._services.owner
+
+
+def test_an_effect_of_a_fenced_handler_is_not_called(open_any: OpenSystem, gate: threading.Event) -> None:
+    called = threading.Event()
+    entered = threading.Event()
+
+    class Effectful(Agent):
+        def on_receive(self, message: Any) -> Any:
+            self.set("n", 1)
+            self.after_commit(called.set)
+            entered.set()
+            gate.wait()
+
+    first, second = open_any(agents={"effectful": Effectful}), open_any()
+    reply = first.spawn(PATH, agent_type="effectful").ask("go", block=False)
+    assert entered.wait(5)
+    second.agent(PATH).set("other", 1)
+    gate.set()
+    with pytest.raises(Fenced):
+        reply.get(timeout=10)
+    first.close()
+    assert not called.is_set()
+    assert second.agent(PATH).get() == {"other": 1}
+
+
+def test_many_agents_move_between_systems(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    paths = [f"acme/a{number}" for number in range(100)]
+    for path in paths:
+        first.spawn(path, initial_state={"n": 0})
+    for turn in range(1, 5):
+        system = second if turn % 2 else first
+        replies = [system.agent(path).ask(Set("n", turn), block=False) for path in paths]
+        assert [reply.get(timeout=20).seq for reply in replies] == [turn + 1] * len(paths)
+    assert {first.agent(path).get("n") for path in paths} == {4}

@@ -1,0 +1,182 @@
+"""Where the logs of the contract suite live: opened as users do, and looked at, or damaged, behind their back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+from uuid import uuid4
+
+import redis
+from attrs import evolve
+
+import msgpack
+from duramen.events.keys import Keys
+from duramen.events.limits import Limits
+from duramen.events.log import EventLog, Head, Notice
+from duramen.events.memory_log import MemoryLog
+from duramen.events.model import Granularity
+from duramen.events.redis_connection import pool_of_url
+from duramen.events.redis_log import RedisLog
+from waiting import eventually
+
+__all__ = ["LEVELS", "MemoryPlace", "Place", "ServerPlace"]
+
+LEVELS = tuple(Granularity)
+
+
+class Place(Protocol):
+    """One namespace. `open` gives a log on it, again and again; the rest goes behind the log's back."""
+
+    def open(self, *, partitions: int = 16, limits: Limits | None = None) -> EventLog: ...
+
+    def items(self, log: EventLog, agent: str) -> list[bytes]:
+        """The raw items of an agent's list, without a look at its head."""
+        ...
+
+    def keep(self, log: EventLog, agent: str, items: list[bytes]) -> None:
+        """Put other items in the place of an agent's list; the head stays."""
+        ...
+
+    def write_head(self, log: EventLog, agent: str, head: Head | None) -> None:
+        """Put another head in the place of an agent's, or take it away."""
+        ...
+
+    def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
+        """Return when a value of this time to live is gone; fail if it stays."""
+        ...
+
+    def notices(self, log: EventLog, partition: int) -> Any:
+        """A context that hears a partition's notices: what it gives returns those that came up to its call."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MemoryPlace:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+        self._log: MemoryLog | None = None
+
+    def open(self, *, partitions: int = 16, limits: Limits | None = None) -> EventLog:
+        # To open it again is to be given the same object: it lives as long as the process holds it.
+        if self._log is None:
+            self._log = MemoryLog(partitions=partitions, limits=limits, clock=lambda: self.now)
+        return self._log
+
+    @property
+    def log(self) -> MemoryLog:
+        assert self._log is not None
+        return self._log
+
+    def items(self, log: EventLog, agent: str) -> list[bytes]:
+        return list(self.log._logs.get(log.log_key(agent), ()))
+
+    def keep(self, log: EventLog, agent: str, items: list[bytes]) -> None:
+        if items:
+            self.log._logs[log.log_key(agent)] = list(items)
+        else:
+            self.log._logs.pop(log.log_key(agent), None)
+
+    def write_head(self, log: EventLog, agent: str, head: Head | None) -> None:
+        heads = self.log._partitions[log.partition_of(agent)].heads
+        if head is None:
+            heads.pop(agent, None)
+        else:
+            heads[agent] = evolve(head)
+
+    def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
+        self.now += ttl_ms / 1000
+        assert log.exists([key]) == [False]
+
+    @contextmanager
+    def notices(self, log: EventLog, partition: int) -> Iterator[Callable[[], list[Notice]]]:
+        heard: list[Notice] = []
+        stop = self.log.listen(heard.append)
+
+        def take() -> list[Notice]:
+            taken = [notice for notice in heard if notice.partition == partition]
+            heard.clear()
+            return taken
+
+        try:
+            yield take
+        finally:
+            stop()
+
+    def close(self) -> None:
+        self._log = None
+
+
+class ServerPlace:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.namespace = f"contract-{uuid4().hex}"
+        self.keys = Keys(self.namespace)
+        self.client = redis.Redis.from_url(url)
+        self._opened: list[RedisLog] = []
+
+    def open(self, *, partitions: int = 16, limits: Limits | None = None) -> EventLog:
+        log = RedisLog(
+            pool_of_url(self.url),
+            namespace=self.namespace,
+            partitions=partitions,
+            limits=limits,
+        )
+        self._opened.append(log)
+        return log
+
+    def items(self, log: EventLog, agent: str) -> list[bytes]:
+        found: Any = self.client.lrange(log.log_key(agent), 0, -1)
+        return list(found)
+
+    def keep(self, log: EventLog, agent: str, items: list[bytes]) -> None:
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.delete(log.log_key(agent))
+        if items:
+            pipeline.rpush(log.log_key(agent), *items)
+        pipeline.execute()
+
+    def write_head(self, log: EventLog, agent: str, head: Head | None) -> None:
+        heads = self.keys.heads(log.partition_of(agent))
+        if head is None:
+            self.client.hdel(heads, agent)
+            return
+        row = [head.seq, head.base, head.digest, head.fence, head.claimed_at, head.updated_at]
+        packed: Any = msgpack.packb(row, use_bin_type=False)
+        self.client.hset(heads, agent, packed)
+
+    def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
+        eventually(lambda: log.exists([key]) == [False], ttl_ms / 1000 + 10, what="expired")
+
+    @contextmanager
+    def notices(self, log: EventLog, partition: int) -> Iterator[Callable[[], list[Notice]]]:
+        channels = {self.keys.channel(partition, level).encode(): level for level in LEVELS}
+        with redis.Redis.from_url(self.url) as client, client.pubsub() as subscription:
+            subscription.subscribe(*channels)
+            for _ in channels:
+                assert subscription.get_message(timeout=10) is not None
+            yield lambda: self._heard(subscription, channels, partition)
+
+    def _heard(self, subscription: Any, channels: dict[bytes, Granularity], partition: int) -> list[Notice]:
+        """What came up to now. A last word of our own ends it: one connection hears all in the order published."""
+        last = uuid4().hex.encode()
+        self.client.publish(next(iter(channels)).decode(), last)
+        heard: list[Notice] = []
+        while True:
+            message = subscription.get_message(timeout=10)
+            assert message is not None, "a message of our own did not arrive"
+            if message["data"] == last:
+                return heard
+            heard.append(_notice(partition, channels[message["channel"]], message["data"]))
+
+    def close(self) -> None:
+        for log in self._opened:
+            log.close()
+        self.client.close()
+
+
+def _notice(partition: int, level: Granularity, message: bytes) -> Notice:
+    previous, position, rows = msgpack.unpackb(message, raw=True)
+    events = [(agent.decode(), seq, item) for agent, seq, item in rows] if rows else None
+    return Notice(partition, level, previous, position, events)

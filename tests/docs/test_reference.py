@@ -1,0 +1,356 @@
+"""The reference is complete and names nothing that is not there: its tables are compared with the code."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from docs.pages import ROOT
+from duramen.actors import Agent, AgentSystem, Record, Settings, Spawn, Strategy, Supervision, messages, results
+from duramen.actors.console.arguments import make_parser
+from duramen.events import Event, Granularity, Limits, Receipt, errors, event_type
+from duramen.events.keys import Keys, partition_of
+from duramen.events.registry import EventRegistry
+from duramen.events.vocabulary import OWN_TYPES
+from duramen.projections import Episode
+from servers import Server, redis_server, valkey_server
+
+REFERENCE = ROOT / "docs" / "reference"
+
+_HEADING = re.compile(r"^#{1,6} (.*)$")
+_NAME = re.compile(r"`([^`]+)`")
+
+
+def text_of(page: str) -> str:
+    return (REFERENCE / page).read_text(encoding="utf-8")
+
+
+def tables(page: str) -> dict[str, list[list[list[str]]]]:
+    """By heading, without its backticks: the tables below it, each a list of rows of cells."""
+    found: dict[str, list[list[list[str]]]] = {}
+    heading, inside, fenced = "", False, False
+    for line in text_of(page).splitlines():
+        fenced ^= line.startswith("```")
+        title = None if fenced else _HEADING.match(line)
+        if title:
+            heading = title[1].replace("`", "")
+        if fenced or not line.startswith("|"):
+            inside = False
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if not inside:
+            found.setdefault(heading, []).append([])
+        found[heading][-1].append(cells)
+        inside = True
+    return found
+
+
+def named(table: list[list[str]]) -> dict[str, list[str]]:
+    """Rows by the name in backticks that their first cell begins with; header and rule are not among them."""
+    rows = [row for row in table if row[0].startswith("`")]
+    assert len(rows) == len(table) - 2, f"not every row of {table[0]} has a name"
+    return {_NAME.findall(row[0])[0]: row for row in rows}
+
+
+def all_named(page: str) -> dict[str, list[str]]:
+    return {name: row for below in tables(page).values() for table in below for name, row in named(table).items()}
+
+
+def classes(module: Any) -> dict[str, type[Any]]:
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in found.items() if isinstance(value, type)}
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_error_has_a_row_and_every_row_an_error() -> None:
+    assert set(all_named("errors.md")) == set(errors.__all__) - {"DuramenError"}
+
+
+def test_an_error_that_is_a_builtin_one_too_says_so() -> None:
+    for name, row in all_named("errors.md").items():
+        builtins = [base for base in getattr(errors, name).__mro__ if base in (ValueError, LookupError, TimeoutError)]
+        told = [base for base in builtins if f"`{base.__name__}`" in row[1] or "`InvalidPath`" in row[1]]
+        assert told == builtins, name
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [Limits, Settings])
+def test_every_limit_and_setting_stands_with_its_default(cls: type[Any]) -> None:
+    (table,) = tables("limits.md")[cls.__name__]
+    shown = {name: row[1] for name, row in named(table).items()}
+    assert shown == {field.name: str(field.default) for field in attrs.fields(cls)}
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+MESSAGES = {name: cls for name, cls in classes(messages).items() if attrs.has(cls)}
+
+
+def test_every_message_has_a_section_and_every_section_a_message() -> None:
+    headings = re.findall(r"^### `(\w+)`$", text_of("messages.md"), re.MULTILINE)
+    assert sorted(headings) == sorted(MESSAGES)
+
+
+@pytest.mark.parametrize("name", sorted(MESSAGES))
+def test_every_field_of_a_message_stands_with_its_default(name: str) -> None:
+    below = tables("messages.md").get(name, [])
+    shown = {field: row[1] for field, row in named(below[0]).items()} if below else {}
+    assert shown == {field.name: default_of(field) for field in attrs.fields(MESSAGES[name])}
+
+
+def default_of(field: Any) -> str:
+    """As the page shows it."""
+    if field.default is attrs.NOTHING:
+        return "required"
+    if field.default is messages.MISSING:
+        return "none"
+    if field.default is messages.DEFAULT_TTL:
+        return "`7 days`"
+    factory = getattr(field.default, "factory", None)
+    if factory is not None:
+        return f"`{factory()!r}`"
+    if isinstance(field.default, Granularity):
+        return f"`{field.default.name}`"
+    return f'`"{field.default}"`' if isinstance(field.default, str) else f"`{field.default!r}`"
+
+
+def test_what_messages_return_stands_with_all_its_fields() -> None:
+    page = " ".join(text_of("messages.md").split())
+    for cls in (results.AgentStatus, results.Checkpoint, Receipt):
+        wanted = ", ".join(field.name for field in attrs.fields(cls))
+        assert f"`{wanted}`" in page, cls
+    for field in attrs.fields(results.LifecycleResult):
+        assert f"`{field.name}`" in page, field.name
+
+
+# -- what really happens -----------------------------------------------------------------------------------------------
+
+REGISTRY = EventRegistry()
+
+
+@event_type("seen", registry=REGISTRY)
+@attrs.frozen
+class Seen:
+    what: str
+
+
+class Watcher(Agent):
+    supervision = Supervision(strategy=Strategy.STOP)
+
+    def on_receive(self, message: Any) -> None:
+        if message == "a ghost":
+            raise RuntimeError(message)
+        self.emit(Seen(message))
+
+
+def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
+    """Every event that an agent of ours can cause, and the data of each lifecycle result."""
+    with AgentSystem.open("memory://", registry=REGISTRY, agents={"watcher": Watcher}) as system:
+        alice = system.agent("acme/alice")
+        told = [alice.ask(Spawn(agent_type="watcher", initial_state={"goal": 1}))]
+        alice.set("plan/steps", [1])
+        alice.append("plan/steps", 2)
+        alice.merge("plan", {"open": True})
+        told.append(alice.pause("lunch"))
+        alice.resume("lunch")
+        alice.delete("plan")
+        alice.set_granularity(Granularity.TRACE)
+        alice.ask(Record("thought", "x", Granularity.TRACE))
+        alice.ask("a bird")
+        told.append(alice.resume("lunch"))
+        told.append(alice.terminate())
+        system.spawn("acme/alice", agent_type="watcher").spawn_child("helper")
+        with contextlib.suppress(RuntimeError):
+            alice.ask("a ghost")
+        alice.restart()
+        return list(system.events("acme/alice")), {result.event_type: result.data for result in told}
+
+
+def test_every_type_of_event_has_a_section_with_its_data() -> None:
+    headings = re.findall(r"^### `(\w+)`$", text_of("events.md"), re.MULTILINE)
+    assert sorted(headings) == sorted(OWN_TYPES)
+    below = tables("events.md")
+    happened = {event.type: event.data for event in a_whole_life()[0]}
+    assert set(happened) == OWN_TYPES | {"seen"}
+    for kind in OWN_TYPES:
+        shown = set(named(below[kind][0])) if kind in below else set()
+        assert shown == set(happened[kind]), kind
+
+
+def test_events_stand_under_the_level_they_have() -> None:
+    text = text_of("events.md")
+    order = ("## Lifecycle", "## Working memory", "## Activity", "## Your own")
+    marks = [text.index(heading) for heading in order]
+    for event in a_whole_life()[0]:
+        if event.type in OWN_TYPES:
+            at = text.index(f"### `{event.type}`")
+            chapter = sum(mark < at for mark in marks)
+            assert chapter == min(3, event.granularity), event.type
+
+
+def test_every_field_of_an_event_and_of_an_episode_is_named() -> None:
+    (table,) = tables("events.md")["Events"]
+    assert list(named(table)) == [field.name for field in attrs.fields(Event)]
+    episode = text_of("events.md").partition("The episode has")[2].partition("Its id")[0]
+    wanted = [field.name for field in attrs.fields(Episode)]
+    assert [name for name in _NAME.findall(episode) if name in wanted] == wanted
+
+
+@pytest.mark.parametrize("message", ["Spawn", "Pause", "Resume", "Terminate"])
+def test_the_data_of_a_lifecycle_result_is_what_the_page_says(message: str) -> None:
+    assert set(named(tables("messages.md")[message][1])) == set(a_whole_life()[1][message.lower()])
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def templates() -> set[str]:
+    """What `Keys` makes, with the parts that vary in capitals as the page has them."""
+    keys = Keys("ns")
+    agent, checkpoint = "acme/alice", "lunch"
+    made = [
+        keys.namespace,
+        keys.heads(7),
+        keys.directory(7),
+        keys.feed(7),
+        keys.marks(7),
+        keys.log(7, agent),
+        keys.snapshot(7, agent),
+        keys.checkpoint(7, agent, checkpoint),
+        *[keys.channel(7, level) for level in Granularity],
+    ]
+    last = keys.checkpoint(7, agent, checkpoint).split(":")
+    own, other = last[-2], last[-1]
+    return {key.replace("ns:07", "ns:NN").replace(own, "ID").replace(other, "CID") for key in made}
+
+
+def test_every_key_and_channel_has_a_row_and_every_row_is_one() -> None:
+    below = tables("keys.md")
+    shown = {**named(below["Keys"][0]), **named(below["Channels"][0])}
+    assert set(shown) == templates()
+
+
+def test_no_maker_of_keys_is_forgotten_here() -> None:
+    makers = {name for name in dir(Keys) if not name.startswith("_")}
+    assert makers == {"heads", "directory", "feed", "marks", "log", "snapshot", "checkpoint", "channel"}
+
+
+def test_the_page_of_keys_and_the_module_tell_the_same_table() -> None:
+    module = (ROOT / "events" / "keys.py").read_text(encoding="utf-8")
+    for key in templates():
+        tail = key.rpartition("}")[2]
+        assert key in module or f"`{tail}`" in module, key
+
+
+def test_the_partition_is_what_the_page_says() -> None:
+    assert partition_of("acme/alice/helper", 16) == partition_of("acme/alice", 16) == 3
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_has_every_command_in_the_order_of_its_help() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The `duramen` command")[2]
+    shown = re.findall(r"^\| `([a-z]+)[^`]*` \|", readme.partition("\n## ")[0], re.MULTILINE)
+    said = make_parser("0").format_help().partition("commands:")[2].partition("exit codes")[0]
+    assert shown == re.findall(r"^    ([a-z]+)\b", said, re.MULTILINE)
+
+
+# -- controls ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_without_a_name_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="has a name"):
+        named([["field", "default"], ["---", "---"], ["depth", "64"]])
+
+
+# -- the user with few rights ------------------------------------------------------------------------------------------
+
+ADMIN = ("alone", "secret")
+
+
+def acl_line() -> list[str]:
+    """The command that the page on operations shows, in words."""
+    page = (ROOT / "docs" / "guide" / "operations.md").read_text(encoding="utf-8")
+    return page.partition("ACL SETUSER")[2].partition("```")[0].split()
+
+
+def rights() -> list[str]:
+    return [word for word in acl_line() if word.startswith("+")]
+
+
+def give(server: Server, words: list[str]) -> str:
+    """Make the user, and nobody else able to do anything; the url to log in with."""
+    name, *rules = words
+    with server.client(username=ADMIN[0], password=ADMIN[1]) as admin:
+        admin.execute_command("ACL", "SETUSER", name, *rules)
+        admin.script_flush()
+    host, port = server.address
+    return f"redis://{name}:SECRET@{host}:{port}"
+
+
+@pytest.fixture(params=[redis_server, valkey_server], ids=["redis", "valkey"])
+def locked(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server whose default user may do nothing."""
+    with request.param(tcp=True) as server:
+        name, password = ADMIN
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", name, "reset", "on", f">{password}", "~*", "&*", "+@all")
+        with server.client(username=name, password=password) as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "resetkeys", "resetchannels", "nocommands", "+ping")
+            yield server
+            admin.execute_command("ACL", "SETUSER", "default", "~*", "&*", "+@all")
+
+
+def use_everything(url: str, namespace: str) -> None:
+    often = Settings(snapshot_every=3)
+    with AgentSystem.open(url, namespace=namespace, registry=REGISTRY, settings=often) as system:
+        system.register("watcher", Watcher)
+        alice = system.spawn("acme/alice", agent_type="watcher")
+        alice.set("plan/steps", [1])
+        with alice.batch(command_id="b-1") as batch:
+            batch.append("plan/steps", 2)
+            batch.record("thought")
+        alice.ask("a bird")
+        alice.spawn_child("helper")
+        alice.pause("lunch", cascade=True)
+        alice.resume(cascade=True)
+        assert [found.checkpoint_id for found in alice.checkpoints()] == ["lunch"]
+        alice.terminate(command_id="t-1")
+        alice.terminate(command_id="t-1")
+        system.spawn("acme/alice", agent_type="watcher")
+        assert len(system.episodes.list()) == len(system.agents()) == 2
+        assert list(system.events("acme/alice"))[-1].seq == system.peek("acme/alice").seq
+    with AgentSystem.open(url, namespace=namespace, registry=REGISTRY) as system:
+        system.register("watcher", Watcher)
+        assert system.agent("acme/alice").set("back", True).seq > 0
+
+
+@pytest.mark.slow
+def test_the_rights_on_the_page_are_enough(locked: Server) -> None:
+    use_everything(give(locked, acl_line()), "enough")
+    with locked.client(username=ADMIN[0], password=ADMIN[1]) as admin:
+        refused = {entry["object"] for entry in admin.acl_log()}
+    assert refused <= {"config|get", "client|setinfo", "info"}, "only what the page says can be missed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("right", sorted(set(rights()) - {"+publish"}))
+def test_without_one_of_the_rights_something_is_refused(locked: Server, right: str) -> None:
+    url = give(locked, [word for word in acl_line() if word != right])
+    with pytest.raises(errors.NotPermitted):
+        use_everything(url, "less")
+
+
+@pytest.mark.slow
+def test_without_publish_everything_is_committed_all_the_same(locked: Server) -> None:
+    use_everything(give(locked, [word for word in acl_line() if word != "+publish"]), "silent")

@@ -1,0 +1,80 @@
+"""The programs in `examples/` run as their first lines say, and print what a reader is meant to see."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+SHOWN = {
+    "research_agent.py": [
+        "answer: The old, dead wood inside a tree.",
+        "committed: Another word for heartwood.",
+        "answer: None",
+        "open: ['Who is asking?']",
+        "claims: 2",
+        "episode: partial, 9 tokens, learned ['ask fewer questions at once']",
+    ],
+    "pause_and_resume.py": [
+        "acknowledged seq 5, fsync; now this process is killed",
+        "found 2 paragraphs, status running",
+        "checkpoint 'before lunch' at seq 3",
+        "went back: 2 items, 1 paragraph",
+        "finished at seq 9",
+        "session ended in success",
+        "the log has 11 events, the wrong paragraph among them",
+    ],
+    "async_agents.py": [
+        "agents: 200, steps: 1000",
+        "pauses that the hook heard of: 200",
+        "episodes: 200, tokens: 10000",
+        "events: 3000, in ",
+    ],
+}
+"""What each one prints, in this order; the rest of a line may differ from run to run."""
+
+# Lines of an effect, which comes after the commit, at a moment of its own.
+ANYWHERE = ("committed: ",)
+
+
+def run(example: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", str(EXAMPLES / example), *arguments]
+    environ = {name: value for name, value in os.environ.items() if name != "DURAMEN_URL"}
+    return subprocess.run(line, cwd=folder, env=environ, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", sorted(SHOWN))
+def test_an_example_ends_well_and_prints_what_it_is_about(example: str, tmp_path: Path) -> None:
+    done = run(example, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = iter([line for line in done.stdout.splitlines() if not line.startswith(ANYWHERE)])
+    for wanted in SHOWN[example]:
+        lines = done.stdout.splitlines() if wanted.startswith(ANYWHERE) else printed
+        assert any(line.startswith(wanted) for line in lines), f"{wanted!r} is not in\n{done.stdout}"
+    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind where it is run"
+
+
+@pytest.mark.slow
+def test_pause_and_resume_carries_on_in_a_second_run_by_hand(tmp_path: Path) -> None:
+    first = run("pause_and_resume.py", tmp_path, "kept")
+    second = run("pause_and_resume.py", tmp_path, "kept")
+    assert (first.returncode, second.returncode, second.stderr) == (-9, 0, "")
+    assert "went back" not in first.stdout
+    assert "went back: 2 items, 1 paragraph" in second.stdout
+
+
+def test_every_example_is_run_here() -> None:
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted(SHOWN)
+
+
+@pytest.mark.parametrize("example", sorted(SHOWN))
+def test_an_example_says_how_to_run_it(example: str) -> None:
+    said = ast.get_docstring(ast.parse((EXAMPLES / example).read_text(encoding="utf-8"))) or ""
+    assert f"python examples/{example}" in said
