@@ -127,5 +127,6 @@ class AsyncBatch(BatchBuilder):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        if self._receipt is not None:
-            self._receipt = await within(cast("Awaitable[Receipt]", self._receipt))
+        sent, self._receipt = self._receipt, None
+        if sent is not None:
+            self._receipt = await within(cast("Awaitable[Receipt]", sent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -59,6 +60,8 @@ def handle_custom(turn: Turn, envelope: Envelope) -> None:
 
 
 def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
+    if done.cancelled():
+        return None, asyncio.CancelledError()  # the handler's own, or the end of the system
     try:
         return done.result(), None
     except Ended as error:

@@ -41,6 +41,7 @@ __all__ = [
     "SetGranularity",
     "Spawn",
     "Terminate",
+    "spawn_message",
 ]
 
 DEFAULT_TTL: Final = timedelta(days=7)
@@ -72,6 +73,22 @@ class Spawn(Message[LifecycleResult]):
     """Granularity by kind of activity, where it differs."""
     parent: str | None = None
     command_id: str | None = None
+
+
+def spawn_message(
+    *,
+    initial_state: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    levels: Mapping[str, Granularity] | None = None,
+    **others: Any,
+) -> Spawn:
+    """A `Spawn` where None stands for an empty mapping, as in `AgentSystem.spawn`."""
+    return Spawn(
+        initial_state=nothing() if initial_state is None else initial_state,
+        metadata=nothing() if metadata is None else metadata,
+        levels=nothing() if levels is None else levels,
+        **others,
+    )
 
 
 @frozen(kw_only=True)

@@ -40,7 +40,7 @@ from .lifecycle_handlers import QUICK_HANDLERS
 from .loop import EventLoop
 from .mailbox import Envelope, Mailbox, Runner
 from .memory_handlers import MEMORY_HANDLERS
-from .messages import Spawn
+from .messages import spawn_message
 from .passivation import Passivation
 from .reply import Reply
 from .results import LifecycleResult
@@ -186,13 +186,13 @@ class AgentSystem:
         what bad arguments raise. For the `LifecycleResult`, ask the agent with a `Spawn` message instead.
         """
         handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
-        message = Spawn(
+        message = spawn_message(
             session_id=session_id,
             agent_type=agent_type,
-            initial_state={} if initial_state is None else initial_state,
-            metadata={} if metadata is None else metadata,
+            initial_state=initial_state,
+            metadata=metadata,
             granularity=granularity,
-            levels={} if levels is None else levels,
+            levels=levels,
             parent=parent,
             command_id=command_id,
         )

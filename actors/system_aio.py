@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from duramen.events import AgentPath
 
 from .aio import within
-from .messages import Spawn
+from .messages import spawn_message
 from .results import LifecycleResult
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ class AsyncSystem:
         """As `AgentSystem.spawn`."""
         names = {name: arguments.pop(name, None) for name in ("project_id", "agent_instance_id")}
         handle = self._system.agent(path, **names)
-        given = {name: value for name, value in arguments.items() if value is not None}
-        result: LifecycleResult = await within(handle.ask(Spawn(**given), block=False))
+        result: LifecycleResult = await within(handle.ask(spawn_message(**arguments), block=False))
         result.raise_for_failure()
         return handle
