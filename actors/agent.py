@@ -162,11 +162,11 @@ class Agent(pykka.Actor):
         Timers live in memory: a crash, a take-over by another process or `terminate` ends them; an agent that has
         one is not passivated.
         """
-        return self._joined().schedule(seconds, message, repeat=False)
+        return self._joined().timers.add(seconds, message, repeat=False)
 
     def schedule_every(self, seconds: float, message: object) -> Timer:
         """Tell this agent `message` every `seconds`, until the timer is cancelled; see `schedule_once`."""
-        return self._joined().schedule(seconds, message, repeat=True)
+        return self._joined().timers.add(seconds, message, repeat=True)
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 

@@ -8,18 +8,20 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
-from duramen.events import DuramenError, HandlerStopped
-from duramen.events.logs import get_logger
+from duramen.events import DuramenError, Granularity, HandlerStopped, NewEvent
+from duramen.events.logs import get_logger, where
+from duramen.events.vocabulary import FAILED
 
 from .decider import require_known, require_not_failed
 from .loop import Ended
 from .mailbox import Envelope
+from .messages import ChildFailed
 from .supervision import Strategy, Verdict
+from .turn import Turn
 from .workers import Workers
 
 if TYPE_CHECKING:
     from .runtime import Runtime
-    from .turn import Turn
 
 __all__ = ["handle_custom", "run_soon"]
 
@@ -85,7 +87,7 @@ def _end(turn: Turn, envelope: Envelope, scope: Any, value: Any, error: BaseExce
         verdict = _judge(runtime, error)
         if verdict.strategy is not Strategy.RESUME:
             failure = error
-            runtime.services.dispatcher.post(lambda: runtime.fail(envelope, failure, verdict))
+            runtime.services.dispatcher.post(lambda: _carry_out(runtime, envelope, failure, verdict))
             return
         turn.answers.append((envelope, error, True))
     else:
@@ -104,6 +106,30 @@ def _judge(runtime: Runtime, error: Exception) -> Verdict:
     if isinstance(error, DuramenError):
         return Verdict(Strategy.RESUME)  # a refusal: what was asked for is at fault, not the agent
     return runtime.services.supervisor.judge(runtime.path, runtime.agent.supervision)
+
+
+def _carry_out(runtime: Runtime, envelope: Envelope, error: Exception, verdict: Verdict) -> None:
+    """Do what supervision says about a failed handler; in the core."""
+    state, services, kind = runtime.state, runtime.services, type(error).__name__
+    get_logger("agent").error(
+        "agent_failed",
+        agent=runtime.path,
+        seq=state.seq,
+        session_id=state.session_id,
+        error=kind,
+        at=where(error),
+        strategy=verdict.strategy.value,
+    )
+    envelope.fail(error)
+    if verdict.strategy is Strategy.RESTART:
+        runtime.drop(verdict.pause)
+        return
+    turn = Turn(runtime, services.codec)
+    turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
+    parent = state.parent
+    if verdict.strategy is Strategy.ESCALATE and parent is not None:
+        turn.after.append(lambda: services.directory.tell(parent, Envelope(ChildFailed(runtime.path, kind))))
+    runtime.finish(turn)
 
 
 def run_soon(workers: Workers, effect: Callable[[], object], agent: str, seq: int) -> None:

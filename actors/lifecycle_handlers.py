@@ -50,6 +50,7 @@ _REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRun
 def _spawn(turn: Turn, message: Spawn) -> Transition:
     runtime = turn.runtime
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
+    runtime.begin_session()
     return _transition(turn, turn.emit(events[0]))
 
 

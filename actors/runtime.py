@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from duramen.events import (
     AgentFailed,
     DuramenError,
-    Granularity,
     MailboxFull,
-    NewEvent,
     TooLarge,
     Unconfirmed,
     ValueRefused,
@@ -19,22 +17,20 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, Put, Status
 from duramen.events.logs import get_logger, where
-from duramen.events.vocabulary import FAILED
 from duramen.projections.rebuild import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
 from .agent import Agent
+from .agent_timers import AgentTimers
 from .announce import announce, timed
 from .custom import handle_custom, run_soon
 from .journal import Commit
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox
 from .memory_handlers import MEMORY_HANDLERS
-from .messages import ChildFailed, Get, GetStatus, Hold, Keys, ListCheckpoints, Spawn
+from .messages import Get, GetStatus, Hold, Keys, ListCheckpoints, Spawn
 from .problems import fenced, for_agent, problem_of
 from .results import LifecycleResult
-from .supervision import Strategy, Verdict
-from .timers import Timer
 from .turn import Transition, Turn
 from .workers import Workers
 
@@ -86,7 +82,7 @@ class Runtime:
         self._partition = services.log.partition_of(mailbox.path)
         self._snapshot_seq = rebuilt.snapshot_seq
         self._stash: list[Envelope] = []
-        self._timers: list[Timer] = []
+        self.timers = AgentTimers(services, mailbox.path)
         self._handling: Envelope | None = None  # by a worker thread
         self._workers = Workers("agent", 1, idle=None) if agent.own_thread else services.workers
         self.last_used = monotonic()
@@ -94,8 +90,7 @@ class Runtime:
     @property
     def may_rest(self) -> bool:
         """Whether the agent can leave memory without losing anything."""
-        self._timers = [timer for timer in self._timers if not timer.done]
-        return not self._stash and not self._timers
+        return not self._stash and not self.timers.pending
 
     # -- taking a turn -------------------------------------------------------------------------------------------
 
@@ -141,11 +136,15 @@ class Runtime:
         plain = type(self.agent) is Agent and wanted not in self.services.agents
         return plain or wanted == self._ready_for
 
+    def begin_session(self) -> None:
+        """A spawn is handled: the next one needs an object of its own."""
+        self._ready_for = NOT_READY
+
     def _make_anew(self, turn: Turn, envelope: Envelope) -> None:
         """Have an object made for the agent type of a spawn, which then handles it."""
         if not turn.answers:  # else: first what came before it
             envelope.tries = 1
-            self._drop()
+            self.drop()
 
     def _held_back(self, envelope: Envelope, kind: type[Any]) -> bool:
         """Keep a message of a paused agent for later, if the pause said so; reads and lifecycle pass."""
@@ -169,7 +168,7 @@ class Runtime:
             broken = AgentFailed(f"{self.path} failed ({type(error).__name__}); nothing was written", agent=self.path)
             broken.__cause__ = error
             envelope.fail(broken)
-        self._drop()
+        self.drop()
 
     def _work(self) -> None:
         """Handle the first message in a worker thread, where it may block."""
@@ -196,7 +195,7 @@ class Runtime:
 
         def crash() -> None:
             envelope.fail(error)
-            self._drop()
+            self.drop()
 
         self.services.dispatcher.post(crash)
 
@@ -255,7 +254,7 @@ class Runtime:
             self._fenced(turn, answer)
         elif answer.status is Status.EXISTS:
             self._mailbox.put_back([envelope for envelope, _, _ in turn.answers])
-            self._drop()
+            self.drop()
         else:
             self._failed(turn, problem_of(self.path, turn.expected, answer))
 
@@ -274,10 +273,10 @@ class Runtime:
             else:
                 envelope.answer(value)
         if self._presumed:  # refused before anybody had looked whether there is such an agent
-            self._drop()
+            self.drop()
             return
         if self.state.status == TERMINATED_STATUS:
-            self.cancel_timers()
+            self.timers.cancel()
         for effect in turn.after:
             run_soon(self.services.workers, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
@@ -321,27 +320,32 @@ class Runtime:
         asked after it claims the agent back and is handled on the state that the log has then; reads always are.
         """
         get_logger("agent").warning("agent_fenced", agent=self.path, seq=turn.expected)
-        again: list[Envelope] = []
         waiting = self._mailbox.waiting
+        again: list[Envelope] = []
         asked = [envelope for envelope, _, _ in turn.answers]
         while waiting:
             asked.append(waiting.popleft())
         for envelope in asked:
-            before = envelope.sent_at * 1_000_000 <= answer.claimed_at and type(envelope.message) not in _READS
-            envelope.tries += 1
-            if before or envelope.tries > self.services.settings.fenced_tries:
-                envelope.fail(fenced(self.path, turn.expected, self._fence, answer))
-            else:
+            if self._is_in_time(envelope, answer.claimed_at):
                 again.append(envelope)
+            else:
+                envelope.fail(fenced(self.path, turn.expected, self._fence, answer))
         self._mailbox.put_back(again)
-        self._drop()
+        self.drop()
+
+    def _is_in_time(self, envelope: Envelope, claimed_at: int) -> bool:
+        """Whether a message may be handled on the state that the other process has made."""
+        envelope.tries += 1
+        if envelope.tries > self.services.settings.fenced_tries:
+            return False
+        return envelope.sent_at * 1_000_000 > claimed_at or type(envelope.message) in _READS
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
         for envelope, value, failed in turn.answers:
             self._refuse(envelope, value if failed else for_agent(error, self.path, turn.expected))
-        self._drop()
+        self.drop()
 
-    def _drop(self, pause: float = 0.0) -> None:
+    def drop(self, pause: float = 0.0) -> None:
         """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
         self.leave()
         self._mailbox.put_back(self._stash)
@@ -363,7 +367,7 @@ class Runtime:
     def leave(self) -> None:
         """Let go of what the agent has beside its state; it will not run again."""
         self.agent.actor_stopped.set()
-        self.cancel_timers()
+        self.timers.cancel()
         if self._workers is not self.services.workers:
             self._workers.close(0)
 
@@ -374,50 +378,6 @@ class Runtime:
             self.services.dispatcher.schedule(mailbox)
         else:
             self.services.directory.remove_if_idle(mailbox)
-
-    # -- when a handler fails ------------------------------------------------------------------------------------
-
-    def fail(self, envelope: Envelope, error: Exception, verdict: Verdict) -> None:
-        """Do what supervision says about a failed handler; in the core."""
-        get_logger("agent").error(
-            "agent_failed",
-            agent=self.path,
-            seq=self.state.seq,
-            session_id=self.state.session_id,
-            error=type(error).__name__,
-            at=where(error),
-            strategy=verdict.strategy.value,
-        )
-        envelope.fail(error)
-        if verdict.strategy is Strategy.RESTART:
-            self._drop(verdict.pause)
-            return
-        turn = Turn(self, self.services.codec)
-        turn.emit(NewEvent(FAILED, {"error": type(error).__name__}, granularity=Granularity.LIFECYCLE.value))
-        parent = self.state.parent
-        if verdict.strategy is Strategy.ESCALATE and parent is not None:
-            told = Envelope(ChildFailed(self.path, type(error).__name__))
-            turn.after.append(lambda: self.services.directory.tell(parent, told))
-        self.finish(turn)
-
-    # -- for custom agents ------------------------------------------------------------------------------------------
-
-    def schedule(self, seconds: float, message: object, *, repeat: bool) -> Timer:
-        """Tell the agent something later; cancelled when the agent ends or leaves."""
-        directory, path = self.services.directory, self.path
-
-        def tell() -> None:
-            directory.tell(path, Envelope(message))
-
-        timers = self.services.timers
-        timer = timers.every(seconds, tell) if repeat else timers.after(seconds, tell)
-        self._timers.append(timer)
-        return timer
-
-    def cancel_timers(self) -> None:
-        """Keep everything that was scheduled from happening."""
-        for timer in self._timers:
-            timer.cancel()
 
 
 def _may_block(message: Any) -> bool:

@@ -14,7 +14,7 @@ from duramen.events import CorruptEvent, Limits
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
 from duramen.events.log import EventLog
 from duramen.events.logs import get_logger
-from duramen.events.snapshots import SnapshotRecord, unpack_snapshot
+from duramen.events.snapshots import unpack_snapshot
 from duramen.events.stored import raw_events
 from duramen.events.vocabulary import OWN_TYPES, SPAWNED
 
@@ -59,10 +59,10 @@ def rebuild(
     use_snapshot: bool = True,
 ) -> Rebuilt:
     """State of an agent at its head, or at `to_seq`. Raises AgentNotFound, CorruptEvent, Trimmed, UnknownEventType."""
-    record = _believable(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq) if use_snapshot else None
-    state = AgentState() if record is None else AgentState.load(record.state["agent"])
-    own = None if record is None or fold_of is None else record.state["custom"]
-    fold = None if record is None or fold_of is None else fold_of(state.agent_type)
+    start = _believable(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq) if use_snapshot else None
+    state, own = (AgentState(), None) if start is None else start
+    snapshot_seq = state.seq
+    fold = None if fold_of is None or start is None else fold_of(state.agent_type)
     for _, raw, digest in raw_events(log, agent, codec, after=state.seq, digest=state.digest, to_seq=to_seq):
         try:
             advance(state, raw, digest, limits.commands_remembered)
@@ -79,32 +79,34 @@ def rebuild(
             own = fold.initial() if fold else None
         elif fold is not None and raw[0] not in OWN_TYPES:
             own = fold.apply(own, raw)
-    return Rebuilt(state, own, record.seq if record else 0)
+    return Rebuilt(state, own, snapshot_seq)
 
 
 def _believable(
     log: EventLog, agent: str, codec: Codec, limits: Limits, *, fold_of: FoldOf | None, to_seq: int | None
-) -> SnapshotRecord | None:
-    """The snapshot, if its bytes are whole, its form is today's, and the log has its digest at its seq."""
+) -> tuple[AgentState, Any] | None:
+    """The snapshot's state, if its bytes are whole, its form is today's, and the log has its digest at its seq."""
     stored = log.load([log.snapshot_key(agent)])[0]
     if stored is None:
         return None
     try:
         record = unpack_snapshot(stored, agent, codec, limits)
-    except CorruptEvent as error:
-        get_logger("replay").warning("snapshot_ignored", agent=agent, reason=str(error))
+        if record.schema != SCHEMA:
+            return None  # of other code: nothing is wrong with it
+        state = AgentState.load(record.state["agent"])
+        own, version = record.state["custom"], record.state["custom_version"]
+    except (CorruptEvent, KeyError, TypeError) as error:
+        return _ignored(agent, f"it does not decode ({type(error).__name__})")
+    if (state.seq, state.digest) != (record.seq, record.digest):
+        return _ignored(agent, "its state stands elsewhere than it says")
+    fold = None if fold_of is None else fold_of(state.agent_type)
+    if (fold is not None and version != fold.version) or (to_seq is not None and state.seq > to_seq):
         return None
-    if record.schema != SCHEMA:
-        return None
-    fold = None if fold_of is None else fold_of(record.state["agent"]["agent_type"])
-    if fold is not None and record.state["custom_version"] != fold.version:
-        return None
-    if to_seq is not None and record.seq > to_seq:
-        return None
-    page = log.read(agent, record.seq, 1)
-    if page is None or not page.items or page.items[0][:DIGEST_SIZE] != record.digest:
-        get_logger("replay").warning(
-            "snapshot_ignored", agent=agent, seq=record.seq, reason="the log has another event at its seq"
-        )
-        return None
-    return record
+    page = log.read(agent, state.seq, 1)
+    if page is None or not page.items or page.items[0][:DIGEST_SIZE] != state.digest:
+        return _ignored(agent, "the log has another event at its seq")
+    return state, own
+
+
+def _ignored(agent: str, reason: str) -> None:
+    get_logger("replay").warning("snapshot_ignored", agent=agent, reason=reason)

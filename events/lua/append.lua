@@ -69,6 +69,8 @@ for i, append in ipairs(batch) do
     end
   elseif head then
     answers[i] = {status, head[1], head[4], head[5]}
+    -- WAIT and WAITAOF speak of what their own connection has written, and the first copy came on another one.
+    if status == DUPLICATE then redis.pcall('HSET', KEYS[1], append[1], known[i]) end
   else
     answers[i] = {status, 0, '', 0}
   end
