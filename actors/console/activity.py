@@ -1,0 +1,51 @@
+"""What a chat message says was done: the records that go into the log beside it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..messages import Record
+from .shapes import as_dict, as_list
+
+__all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "records_of"]
+
+COMPLETION: Final = "completion"
+TOOL_CALL: Final = "tool_call"
+TOOL_OUTPUT: Final = "tool_output"
+
+_UNKNOWN: Final = "unknown"
+
+
+def records_of(message: dict[str, Any], called: dict[str, str]) -> list[Record]:
+    """The records of one message. `called` knows the tools of earlier calls by id; those of this message are added."""
+    role = message["role"]
+    if role == "assistant":
+        return [_completion(message), *_calls(message, called)]
+    if role in ("tool", "function"):
+        return [_output(message, called)]
+    return []
+
+
+def _completion(message: dict[str, Any]) -> Record:
+    data: dict[str, Any] = {"content": message.get("content")}
+    usage = as_dict(message.get("usage"))
+    if usage is not None:
+        data["usage"] = usage
+    return Record(COMPLETION, data)
+
+
+def _calls(message: dict[str, Any], called: dict[str, str]) -> list[Record]:
+    records: list[Record] = []
+    for call in as_list(message.get("tool_calls")) or []:
+        function, call_id = call["function"], call.get("id")
+        if type(call_id) is str:
+            called[call_id] = function["name"]
+        data = {"tool": function["name"], "tool_call_id": call_id, "arguments": function.get("arguments")}
+        records.append(Record(TOOL_CALL, data))
+    return records
+
+
+def _output(message: dict[str, Any], called: dict[str, str]) -> Record:
+    call_id = message.get("tool_call_id")
+    tool = message.get("name") or called.get(call_id or "") or _UNKNOWN
+    return Record(TOOL_OUTPUT, {"tool": tool, "tool_call_id": call_id, "result": message.get("content")})

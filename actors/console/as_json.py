@@ -1,0 +1,39 @@
+"""Plain data as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, cast
+
+__all__ = ["to_json", "to_jsonable"]
+
+
+def to_jsonable(value: Any) -> Any:
+    """The value with what JSON has no form for in one that it has.
+
+    Datetimes become ISO 8601, bytes `{"$bytes": base64}`, NaN and the infinities `{"$float": name}`.
+    """
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return {"$bytes": b64encode(value).decode()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[Any, Any]", value).items()
+        return {str(key): to_jsonable(held) for key, held in pairs}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(held) for held in cast("list[Any]", value)]
+    return value
+
+
+def to_json(value: Any, *, indent: int | None = None, for_people: bool = False) -> str:
+    """JSON text. In ASCII, unless it is for people to read."""
+    return json.dumps(to_jsonable(value), indent=indent, ensure_ascii=not for_people, allow_nan=False)

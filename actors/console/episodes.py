@@ -1,0 +1,98 @@
+"""`duramen episodes`: what is kept of finished sessions."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from duramen.projections.episodes import Episode
+
+from ..episode_store import EpisodeStore
+from .as_json import to_json
+from .errors import NoEpisode
+from .exit_codes import ExitCode
+from .opening import opened
+from .options import Options
+from .output import Output, columns, local_time, text
+from .printable import shorten
+
+__all__ = ["episodes"]
+
+_STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
+_LEAST_PREFIX: Final = 4
+_DESCRIPTION: Final = 120
+
+
+def episodes(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """All episodes, newest first, or one."""
+    with opened(options) as system:
+        if arguments.id is not None:
+            _show_one(_one(system.episodes, arguments.id), output)
+            return ExitCode.OK
+        chosen = system.episodes.list(project=arguments.project, agent=arguments.agent, limit=arguments.limit)
+    if output.as_json:
+        output.data([episode.as_data() for episode in chosen])
+    elif chosen:
+        _show_all(chosen, output)
+    else:
+        output.show(text("no episodes here: a session leaves one when it is terminated"))
+    return ExitCode.OK
+
+
+def _one(store: EpisodeStore, wanted: str) -> Episode:
+    """By id, or by the beginning of one if that names one only."""
+    found = store.get(wanted)
+    if found is not None:
+        return found
+    matching = [episode for episode in store.list() if episode.id.startswith(wanted)]
+    if len(wanted) < _LEAST_PREFIX or not matching:
+        raise NoEpisode(f"there is no episode {shorten(wanted, 80)}; `duramen episodes` lists those there are")
+    if len(matching) > 1:
+        raise NoEpisode(f"{len(matching)} episodes begin with {wanted}; give more of the id")
+    return matching[0]
+
+
+def _show_all(chosen: list[Episode], output: Output) -> None:
+    table = columns("kept", "agent", "outcome", "events", "tokens", "description", "id")
+    table.columns[-1].no_wrap = True
+    for episode in chosen:
+        table.add_row(
+            text(local_time(episode.created_at)),
+            text(_agent(episode)),
+            text(episode.outcome, _STYLES.get(episode.outcome, "")),
+            text(episode.last_seq - episode.first_seq + 1),
+            text(episode.tokens_used or ""),
+            text(shorten(" ".join(episode.task_description.split()), _DESCRIPTION)),
+            text(episode.id.partition("-")[0], "dim"),
+        )
+    output.show(table)
+
+
+def _show_one(episode: Episode, output: Output) -> None:
+    if output.as_json:
+        output.data(episode.as_data())
+        return
+    rows = {
+        "id": episode.id,
+        "agent": _agent(episode),
+        "session": episode.session_id,
+        "outcome": episode.outcome,
+        "kept": local_time(episode.created_at),
+        "lasted": f"{episode.duration_seconds:.1f} s",
+        "events": f"{episode.first_seq} to {episode.last_seq}",
+        "tokens used": episode.tokens_used or None,
+        "importance": episode.importance_score,
+        "details": None if episode.outcome_details is None else to_json(episode.outcome_details, for_people=True),
+        "task": episode.task_description,
+        "context": episode.context_summary,
+        "actions": ", ".join(f"{action['tool']} ({action['seq']})" for action in episode.actions) or None,
+    }
+    for name, value in rows.items():
+        if value is not None:
+            output.show(text(f"{name:<13} ", "dim") + text(value, _STYLES.get(str(value), "")))
+    for lesson in episode.lessons_learned:
+        output.show(text(f"{'lesson':<13} ", "dim") + text(lesson))
+
+
+def _agent(episode: Episode) -> str:
+    return f"{episode.project_id}/{episode.agent_instance_id}"

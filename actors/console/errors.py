@@ -1,0 +1,27 @@
+"""What only the command can run into."""
+
+from __future__ import annotations
+
+from duramen.events import DuramenError
+
+__all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoStore", "Usage"]
+
+
+class InvalidRecording(DuramenError, ValueError):
+    """A file is not a recording that can be taken in; the message begins with the file and the place in it."""
+
+
+class Usage(DuramenError, ValueError):
+    """Arguments that each are well formed, but not together."""
+
+
+class NoStore(DuramenError, LookupError):
+    """There is nothing to look at: no data directory was made yet."""
+
+
+class NoEpisode(DuramenError, LookupError):
+    """No episode of this id is kept."""
+
+
+class CannotShow(DuramenError):
+    """The library that prints for people is not installed."""

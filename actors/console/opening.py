@@ -1,0 +1,39 @@
+"""Opening what the options name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from duramen.events.data_directory import DataDirectory
+
+from ..system import AgentSystem
+from .errors import NoStore
+from .options import Options
+
+__all__ = ["opened", "require_store"]
+
+
+@contextmanager
+def opened(options: Options, *, create: bool = False) -> Generator[AgentSystem]:
+    """The system. Without `create` an embedded store must be there: to look must not make one. Raises NoStore."""
+    if not create:
+        require_store(options)
+    with AgentSystem.open(
+        options.url,
+        data_dir=options.data_dir if options.url is None else None,
+        namespace=options.namespace,
+        insecure=options.insecure,
+        allow_eviction=options.allow_eviction,
+    ) as system:
+        yield system
+
+
+def require_store(options: Options) -> None:
+    """Raise NoStore if the options name an embedded store that was never made."""
+    if options.url is None and not DataDirectory(Path(options.data_dir)).owner_lock.exists():
+        raise NoStore(
+            f"there is no store in {options.data_dir}: `duramen run` and `duramen spawn` make one, --data-dir names "
+            "another, --url a server"
+        )

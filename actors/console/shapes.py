@@ -1,0 +1,22 @@
+"""Looking into plain data whose form is not known."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+__all__ = ["as_dict", "as_list", "as_text"]
+
+
+def as_dict(value: object) -> dict[str, Any] | None:
+    """The value if it is an object of JSON."""
+    return cast("dict[str, Any]", value) if type(value) is dict else None
+
+
+def as_list(value: object) -> list[Any] | None:
+    """The value if it is a list."""
+    return cast("list[Any]", value) if type(value) is list else None
+
+
+def as_text(value: object) -> str | None:
+    """The value if it is a text."""
+    return value if type(value) is str else None
