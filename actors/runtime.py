@@ -111,7 +111,7 @@ class Runtime:
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
         waiting = self._mailbox.waiting
-        while waiting and not turn.full:
+        while waiting and turn.has_room():
             envelope = waiting[0]
             kind: type[Any] = envelope.message.__class__
             if self.state.status == PAUSED_STATUS and self._held_back(envelope, kind):

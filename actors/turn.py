@@ -49,6 +49,8 @@ class Turn:
     """
 
     __slots__ = (
+        "_most_bytes",
+        "_most_items",
         "after",
         "answers",
         "codec",
@@ -84,14 +86,14 @@ class Turn:
         self.command: list[Any] | None = None
         self.undo: list[Undo] | None = None
         self.hold = False
+        limits = runtime.services.limits
+        self._most_items = limits.batch_events
+        self._most_bytes = limits.batch_bytes // 2
 
-    @property
-    def full(self) -> bool:
-        limits = self.runtime.services.limits
+    def has_room(self) -> bool:
+        """Whether another message fits into this turn's append."""
         return (
-            len(self.answers) >= _MOST_MESSAGES
-            or len(self.items) >= limits.batch_events
-            or self.size >= limits.batch_bytes // 2
+            len(self.answers) < _MOST_MESSAGES and len(self.items) < self._most_items and self.size < self._most_bytes
         )
 
     def look_at_the_clock(self) -> None:

@@ -13,7 +13,7 @@ from duramen.events import (
     AskTimeout,
     DuramenError,
     Fenced,
-    OutcomeUnknown,
+    Unavailable,
 )
 from duramen.events.log import Entry
 from duramen.projections.state import TERMINATED_STATUS
@@ -29,8 +29,8 @@ __all__ = ["Ingestion", "Totals"]
 
 _TRIES: Final = 20
 """How often one command may lose its agent to another process that works on the same session."""
-_UNKNOWN_TRIES: Final = 3
-"""How often a command is sent whose outcome is unknown; each try has waited for ten seconds or more."""
+_LOST_TRIES: Final = 3
+"""How often a command is sent to a server that does not answer; mostly a try has waited for ten seconds or more."""
 
 
 @define
@@ -124,7 +124,7 @@ class Ingestion:
 
 async def _perform(handle: AgentHandle, step: Step) -> int:
     """Send a command until its outcome is known; the seq it has reached."""
-    fenced = unknown = 0
+    fenced = lost = 0
     while True:
         try:
             result = await handle.aio.ask(step.message)
@@ -132,9 +132,9 @@ async def _perform(handle: AgentHandle, step: Step) -> int:
             fenced += 1
             if fenced >= _TRIES:
                 raise
-        except (OutcomeUnknown, AskTimeout):
-            unknown += 1
-            if unknown >= _UNKNOWN_TRIES:
+        except (Unavailable, AskTimeout):  # OutcomeUnknown among them: the command id makes it safe
+            lost += 1
+            if lost >= _LOST_TRIES:
                 raise
         else:
             if isinstance(result, LifecycleResult):

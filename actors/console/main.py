@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except DuramenError as error:
-        sys.stderr.write(f"duramen: {clean(str(error))}\n")
+        # In a line, unless the error quotes a server's log.
+        sys.stderr.write(f"duramen: {clean(str(error), lines=True)}\n")
         return exit_code_of(error)
     except KeyboardInterrupt:
         sys.stderr.write("duramen: interrupted\n")

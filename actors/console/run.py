@@ -102,7 +102,7 @@ def _complain(plan: Plan, totals: Totals, stopped: KeyboardInterrupt | DuramenEr
         sys.stderr.write(f"duramen: {len(totals.failures) - _FAILURES_SHOWN} more sessions failed\n")
     if stopped is None:
         return exit_code_of(totals.failures[0][1]) if totals.failures else ExitCode.OK
-    why = "interrupted" if isinstance(stopped, KeyboardInterrupt) else clean(str(stopped))
+    why = "interrupted" if isinstance(stopped, KeyboardInterrupt) else clean(str(stopped), lines=True)
     sys.stderr.write(
         f"duramen: {why}\n"
         f"duramen: {totals.sessions} of {plan.sessions} sessions and {totals.messages} of {plan.messages} messages are "

@@ -77,18 +77,12 @@ for i, append in ipairs(batch) do
 end
 if #accepted == 0 then return cmsgpack.pack({answers, 0}) end
 
--- Reads, so that a key that holds something else raises here, and not when half is written.
-local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
-local position = (tonumber(marks[1]) or 0) + redis.call('LLEN', KEYS[3]) + #accepted
-redis.call('HMGET', KEYS[2], agents[1])
-
 local heads, feed, lines = {}, {}, {}
 local notices, sizes = {}, {}
 for _, i in ipairs(accepted) do
   local append, head = batch[i], creating[i]
   local agent, items, levels = append[1], append[5], append[6]
   local first = head[1] + 1
-  redis.call('RPUSH', KEYS[4 + i], unpack(items))
   head[1] = head[1] + #items
   head[3] = string.sub(items[#items], 1, 16)
   head[6] = append[7]
@@ -113,6 +107,13 @@ for _, i in ipairs(accepted) do
   end
   feed[#feed + 1] = cmsgpack.pack({agent, first, #items, bits})
 end
+
+-- A key that holds something else raises while nothing is written yet: hashes are read first, the lists of the agents
+-- were measured above, and the feed is the first that is written. Out of memory, too, is told at the first write only.
+local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
+if #lines > 0 then redis.call('HMGET', KEYS[2], lines[1]) end
+local position = (tonumber(marks[1]) or 0) + redis.call('RPUSH', KEYS[3], unpack(feed))
+for _, i in ipairs(accepted) do redis.call('RPUSH', KEYS[4 + i], unpack(batch[i][5])) end
 redis.call('HSET', KEYS[1], unpack(heads))
 if #lines > 0 then redis.call('HSET', KEYS[2], unpack(lines)) end
 
@@ -130,7 +131,6 @@ for i, append in ipairs(batch) do
   end
 end
 
-redis.call('RPUSH', KEYS[3], unpack(feed))
 local moved, messages = {}, {}
 for level, events in pairs(notices) do
   moved[#moved + 1] = tostring(level)
