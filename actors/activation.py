@@ -20,7 +20,7 @@ from .runtime import Runtime
 if TYPE_CHECKING:
     from .services import Services
 
-__all__ = ["Activation"]
+__all__ = ["Activation", "type_of"]
 
 
 class Activation:

@@ -109,7 +109,9 @@ class AsyncAgentHandle:
     async def spawn_child(self, name: str, **arguments: Any) -> AsyncAgentHandle:
         """As `AgentHandle.spawn_child`."""
         child = self.path.child(name)
-        await self.ask(AdoptChild(child.text, bool(arguments.pop("outlives_parent", False))))
+        outlives = bool(arguments.pop("outlives_parent", False))
+        self._system.check_spawn(child.text, arguments)
+        await self.ask(AdoptChild(child.text, outlives))
         spawned = await self._system.aio.spawn(child, parent=self.path.text, **arguments)
         return spawned.aio
 

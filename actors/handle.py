@@ -277,5 +277,7 @@ class AgentHandle:
         The parent's log says so first. `outlives_parent=True` lets it live on when the parent's session ends.
         """
         child = AgentPath.parse(self._path).child(name)
-        self.ask(AdoptChild(child.text, bool(arguments.pop("outlives_parent", False))))
+        outlives = bool(arguments.pop("outlives_parent", False))
+        self._system.check_spawn(child.text, arguments)  # before the parent says that there is a child
+        self.ask(AdoptChild(child.text, outlives))
         return self._system.spawn(child, parent=self._path, **arguments)

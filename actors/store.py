@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import redis
 from attrs import frozen
@@ -56,6 +56,8 @@ def open_store(
         )
     if url is None and data_dir is None:
         url = os.environ.get("DURAMEN_URL") or None
+    if data_dir is not None and not isinstance(cast("object", data_dir), (str, os.PathLike)):
+        raise InvalidMessage("data_dir is the path of a folder")
     if url is None:
         return _embedded(data_dir or DATA_DIR, namespace, partitions, asked, limits)
     if data_dir is not None:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Literal, Self, overload
+from typing import Any, Final, Literal, Self, cast, overload
 from uuid import UUID, uuid4
 
 import redis
@@ -30,6 +30,7 @@ from duramen.events.stored import read_events
 from duramen.projections.state import AgentState
 
 from .activation import Activation
+from .decider import decide_spawn, plain_id
 from .directory import Directory
 from .dispatcher import Dispatcher
 from .episode_store import EpisodeStore
@@ -70,7 +71,7 @@ class AgentSystem:
         self,
         store: Store,
         *,
-        agents: Mapping[str, AgentFactory] | Mapping[UUID, AgentFactory] | None = None,
+        agents: dict[str, AgentFactory] | None = None,
         registry: EventRegistry = DECLARED,
         limits: Limits | None = None,
         settings: Settings | None = None,
@@ -78,7 +79,7 @@ class AgentSystem:
         self._store = store
         self._limits = limits or Limits()
         self._registry = registry
-        self._agents: dict[str, AgentFactory] = {str(name): made for name, made in (agents or {}).items()}
+        self._agents = {} if agents is None else agents
         dispatcher = Dispatcher(Journal(store.log, self._limits))
         self._directory = Directory(dispatcher, self._limits.mailbox_messages, self._activation)
         settings = settings or Settings()
@@ -140,8 +141,12 @@ class AgentSystem:
         agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine;
         `allow_eviction` takes a server that may remove the logs of agents when its memory runs short.
 
-        Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer.
+        Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer.
         """
+        _check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
+        if log is not None and not callable(getattr(log, "writer", None)):
+            raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
+        kinds = _factories(agents)
         store = (
             Store(log, lambda: None)
             if log is not None
@@ -157,13 +162,17 @@ class AgentSystem:
                 allow_eviction=allow_eviction,
             )
         )
-        return cls(store, agents=agents, registry=registry, limits=limits, settings=settings)
+        try:
+            return cls(store, agents=kinds, registry=registry, limits=limits, settings=settings)
+        except BaseException:
+            store.close()
+            raise
 
     # -- agents ----------------------------------------------------------------------------------------------------
 
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Let agents of this type run as `factory` makes them: an `Agent` subclass, or a function that returns one."""
-        self._agents[str(agent_type)] = factory
+        self._agents.update(_factories({plain_id(agent_type, "an agent type"): factory}))
 
     def spawn(
         self,
@@ -199,6 +208,10 @@ class AgentSystem:
         result: LifecycleResult = handle.ask(message)
         result.raise_for_failure()
         return handle
+
+    def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None:
+        """Raise what spawning a new agent with these arguments would raise; nothing is sent."""
+        decide_spawn(AgentState(), spawn_message(**arguments), self._limits, path, session_id="-")
 
     @property
     def aio(self) -> AsyncSystem:
@@ -298,8 +311,8 @@ class AgentSystem:
         Raises AgentNotFound, Trimmed, CorruptEvent, UnknownEventType while iterating.
         """
         name = agent_path(path).text
-        if from_seq < 1:
-            raise InvalidMessage("seqs start at 1", agent=name, actual=from_seq)
+        if type(from_seq) is not int or from_seq < 1 or (to_seq is not None and type(to_seq) is not int):
+            raise InvalidMessage("from_seq is a whole number from 1 on, to_seq one or None", agent=name)
         return read_events(self._store.log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
 
     def peek(self, path: str | AgentPath) -> AgentState:
@@ -362,6 +375,27 @@ class AgentSystem:
         self._directory.after_fork(
             "this is a forked child, where no agent runs; open a system of its own, after the fork"
         )
+
+
+def _check_kinds(**arguments: tuple[object, type[Any]]) -> None:
+    for name, (value, kind) in arguments.items():
+        if value is not None and not isinstance(value, kind):
+            raise InvalidMessage(f"{name} takes a {kind.__name__}", actual=type(value).__name__)
+
+
+def _factories(agents: object) -> dict[str, AgentFactory]:
+    """Agent types as text, with what makes agents of them. Raises InvalidMessage."""
+    if agents is None:
+        return {}
+    if not isinstance(agents, Mapping):
+        raise InvalidMessage("agents maps agent types to Agent subclasses or functions", actual=type(agents).__name__)
+    found: dict[str, AgentFactory] = {}
+    for name, factory in cast("Mapping[object, object]", agents).items():
+        text = plain_id(name, "an agent type")
+        if text is None or not callable(factory):
+            raise InvalidMessage(f"agent type {text!r} takes an Agent subclass, or a function that returns an agent")
+        found[text] = cast("AgentFactory", factory)
+    return found
 
 
 def _left(deadline: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, cast
 
 from attrs import frozen
 
@@ -28,9 +28,9 @@ class Durability:
     @classmethod
     def parse(cls, text: str) -> Durability:
         """From `memory`, `fsync`, `replicas:2`. Raises InvalidMessage."""
-        found = _FORM.match(text)
+        found = _FORM.match(text) if type(cast("object", text)) is str else None
         if found is None or found[2] == "0":
-            raise InvalidMessage(f"durability {text[:40]!r} is not one of memory, fsync, replicas:n")
+            raise InvalidMessage(f"durability {str(text)[:40]!r} is not one of memory, fsync, replicas:n")
         if found[2]:
             return cls("replicas", int(found[2]))
         return cls(text)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, cast
 
 from .errors import InvalidPath
 from .model import Granularity
@@ -52,9 +52,9 @@ class Keys:
     """The keys of one namespace. Raises InvalidPath for a namespace that is not `[A-Za-z0-9][A-Za-z0-9._-]*`."""
 
     def __init__(self, namespace: str) -> None:
-        if not _NAMESPACE.match(namespace):
+        if type(cast("object", namespace)) is not str or not _NAMESPACE.match(namespace):
             raise InvalidPath(
-                f"namespace {namespace[:80]!r} is not allowed: use 1 to 64 of A-Z a-z 0-9 . _ -, "
+                f"namespace {str(namespace)[:80]!r} is not allowed: use 1 to 64 of A-Z a-z 0-9 . _ -, "
                 "the first a letter or digit"
             )
         self.namespace = f"duramen:{{{namespace}}}"

@@ -41,7 +41,7 @@ class MemoryLog:
     def __init__(
         self, *, partitions: int = 16, limits: Limits | None = None, clock: Callable[[], float] = time
     ) -> None:
-        if not 1 <= partitions <= 99:
+        if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
         self._limits = limits or Limits()
         self._clock = clock

@@ -42,12 +42,21 @@ _ADVICE: Final = {
     "NOPERM": "this user lacks a permission: `duramen doctor` lists those that are needed",
     "WRONGTYPE": "a key of this namespace holds something else: use another namespace",
 }
+# Refusals that come under the code ERR.
+_TEXTS: Final = {
+    "ACL failure in script": "NOPERM",  # Valkey
+    "The user executing the script can't": "NOPERM",  # Redis 7.0
+    "Protocol error: unauthenticated": "NOAUTH",  # to a command of more than 10 arguments or 16 KiB
+}
 _PASSING: Final = frozenset(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOSCRIPT", "MOVED", "ASK"))
 _FORBIDDEN: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 
 
 def _code(error: Exception) -> str:
     """The server's error code. redis-py strips it from the text of those it has classes for."""
+    told = getattr(error, "status_code", None)  # since redis-py 7; NOAUTH and WRONGPASS share a class
+    if told in _ADVICE:
+        return str(told)
     known: dict[type[Any], str] = {
         theirs.BusyLoadingError: "LOADING",
         theirs.NoScriptError: "NOSCRIPT",
@@ -66,6 +75,9 @@ def _code(error: Exception) -> str:
         if cls in known:
             return known[cls]
     text = str(error)
+    for beginning, meant in _TEXTS.items():
+        if text.removeprefix("ERR ").startswith(beginning):
+            return meant
     first = text.split(" ", 1)[0]
     if first in _ADVICE:
         return first
@@ -114,4 +126,7 @@ def translate(error: Exception, doing: str, *, wrote: bool = False) -> DuramenEr
         if wrote:
             return OutcomeUnknown(f"{doing}: {what}; ask again with the same command id", actual=type(error).__name__)
         return Unavailable(f"{doing}: {what}; check that the server runs and try again", actual=type(error).__name__)
-    return Unavailable(f"{doing}: the server answered with an error ({type(error).__name__})", actual=code)
+    problem = f"{doing}: the server answered with an error ({type(error).__name__})"
+    if wrote:
+        return OutcomeUnknown(f"{problem}; ask again with the same command id", actual=code)
+    return Unavailable(problem, actual=code)

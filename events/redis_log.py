@@ -34,6 +34,7 @@ FORMAT: Final = b"1"
 
 _PAUSE: Final = 0.02
 _SCAN: Final = b"512"
+_MOST_EVENTS: Final = 1 << 52  # the server counts in doubles
 
 
 class RedisLog:
@@ -56,7 +57,7 @@ class RedisLog:
         revive: Callable[[], None] | None = None,
         allow_eviction: bool = False,
     ) -> None:
-        if not 1 <= partitions <= 99:
+        if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
         self._pool = pool
         self._keys = Keys(namespace)
@@ -139,6 +140,7 @@ class RedisLog:
 
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
         partition = self.partition_of(agent)
+        from_seq = min(from_seq, _MOST_EVENTS)  # what lies beyond is past any head
         count = max(1, min(limit, self._limits.page_events))
         reply = self._run(
             self._read,

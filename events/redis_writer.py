@@ -49,7 +49,12 @@ class _Flight:
     sent: int = 0
     """How often it was handed to a connection."""
     unsure: bool = False
-    """A connection was lost that had it: it may be in the log."""
+    """A connection was lost that had it."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether events of it may be in the log though nobody was told so."""
+        return self.unsure and any(append.items for append in self.batch)
 
 
 class RedisWriter:
@@ -147,10 +152,13 @@ class RedisWriter:
         """Read all that belongs to the oldest flight. Raises one of LOST; nothing if it was sent again."""
         flight = self._flights[0]
         self._answered_at = monotonic()
+        loaded: Any = None
         for _ in range(flight.extra):
-            self._reply(wire)
+            loaded = self._reply(wire)
         flight.extra = 0
         reply = self._reply(wire)
+        if isinstance(reply, NoScriptError) and isinstance(loaded, Exception):
+            reply = loaded  # why it could not be loaded
         confirmed = self._reply(wire) if self._wait else None
         self._flights.popleft()
         self._losses, self._trouble = 0, None
@@ -175,7 +183,7 @@ class RedisWriter:
 
     def _refused(self, flight: _Flight, error: Exception) -> list[Outcome]:
         if classify(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
-            return [(flight.batch, translate(error, "append", wrote=flight.unsure))]
+            return [(flight.batch, translate(error, "append", wrote=flight.in_doubt))]
         if not isinstance(error, NoScriptError):
             self._closing.wait(_FIRST_PAUSE)
         flight.extra = 1
@@ -270,7 +278,9 @@ class RedisWriter:
         if not over:
             return []
         self._flights = deque(flight for flight in self._flights if flight not in over)
-        return [(flight.batch, _failure(trouble, unsure=flight.unsure)) for flight in over]
+        if not self._flights:
+            self._trouble = None  # what comes next may fare better
+        return [(flight.batch, _failure(trouble, unsure=flight.in_doubt)) for flight in over]
 
     _losses: int = 0
     """Of connections, since the last reply."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 
-from .codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, instant
+from .codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, instant, microseconds
 from .errors import AgentNotFound, CorruptEvent
 from .log import EventLog
 from .model import Event, Granularity
@@ -22,24 +23,21 @@ def event_of(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: Event
     if not _well_formed(raw):
         raise _misshapen(agent, seq)
     kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
-    try:
-        return Event(
-            agent,
-            seq,
-            instant(time),
-            kind,
-            registry.version_of(kind) if registry.knows(kind) else version,
-            registry.upcast(kind, version, data),
-            session_id,
-            None if command is None else command[0],
-            causation_id,
-            correlation_id,
-            Granularity(level),
-            metadata,
-            digest,
-        )
-    except (ValueError, OverflowError):  # a granularity or a time that there is not
-        raise _misshapen(agent, seq) from None
+    return Event(
+        agent,
+        seq,
+        instant(time),
+        kind,
+        registry.version_of(kind) if registry.knows(kind) else version,
+        registry.upcast(kind, version, data),
+        session_id,
+        None if command is None else command[0],
+        causation_id,
+        correlation_id,
+        Granularity(level),
+        metadata,
+        digest,
+    )
 
 
 def _misshapen(agent: str, seq: int) -> CorruptEvent:
@@ -47,14 +45,32 @@ def _misshapen(agent: str, seq: int) -> CorruptEvent:
 
 
 def _well_formed(raw: RawEvent) -> bool:
-    return all(type(value) in kinds for value, kinds in zip(raw, _FORM, strict=True)) and (
-        raw[6] is None or (len(raw[6]) == 2 and type(raw[6][0]) is str and type(raw[6][1]) is bytes)
+    """Whether each field has its own type. Written out: it is asked of every event that is read."""
+    kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
+    return (
+        type(kind) is str
+        and type(version) is int
+        and type(level) is int
+        and _LEAST_LEVEL <= level <= _MOST_LEVEL
+        and type(time) is int
+        and _FIRST_TIME <= time <= _LAST_TIME
+        and type(data) is dict
+        and (session_id is None or type(session_id) is str)
+        and (command is None or _is_command(command))
+        and (causation_id is None or type(causation_id) is str)
+        and (correlation_id is None or type(correlation_id) is str)
+        and (metadata is None or type(metadata) is dict)
     )
 
 
-_NONE: Final = type(None)
-_TEXT: Final = (_NONE, str)
-_FORM: Final = ((str,), (int,), (int,), (int,), (dict,), _TEXT, (_NONE, list), _TEXT, _TEXT, (_NONE, dict))
+def _is_command(value: Any) -> bool:
+    return type(value) is list and [type(part) for part in cast("list[Any]", value)] == [str, bytes]
+
+
+_LEAST_LEVEL: Final = min(Granularity)
+_MOST_LEVEL: Final = max(Granularity)
+_FIRST_TIME: Final = microseconds(datetime.min.replace(tzinfo=UTC))
+_LAST_TIME: Final = microseconds(datetime.max.replace(tzinfo=UTC))
 
 
 def raw_events(
@@ -69,7 +85,7 @@ def raw_events(
     """Seq, raw fields and digest of each event after seq `after`, whose digest is given, up to the head or `to_seq`.
 
     Reads in pages, so memory stays bounded. Raises AgentNotFound, Trimmed, and CorruptEvent at the first event
-    whose bytes do not continue the chain of digests.
+    whose bytes do not continue the chain of digests, do not decode, or have fields of another form.
     """
     seq = after
     while to_seq is None or seq < to_seq:
@@ -101,6 +117,8 @@ def raw_events(
                     expected=error.expected,
                     actual=error.actual,
                 ) from None
+            if not _well_formed(event):
+                raise _misshapen(agent, seq)
             yield seq, event, digest
         if to_seq is None:
             to_seq = page.head.seq  # what is appended while reading belongs to the next reading

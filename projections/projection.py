@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from duramen.events import Event
 
@@ -33,9 +33,12 @@ class Projection(ABC, Generic[S]):
         """The state after `event`. Returns `state` itself when the event does not concern this view."""
 
 
-def fold(projection: Projection[S], events: Iterable[Event], state: S | None = None) -> S:
+_START: Final[Any] = object()
+
+
+def fold(projection: Projection[S], events: Iterable[Event], state: S = _START) -> S:
     """The state after all `events`, from `state` or from the start."""
-    current = projection.initial() if state is None else state
+    current = projection.initial() if state is _START else state
     for event in events:
         current = projection.apply(current, event)
     return current

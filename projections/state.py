@@ -102,8 +102,15 @@ class AgentState:
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> AgentState:
-        """From plain data, which becomes the state's own."""
-        return cls(**dumped)
+        """From plain data, which becomes the state's own. Raises TypeError for what `dump` does not give."""
+        state, fresh = cls(**dumped), cls()
+        for name in _FIELDS:
+            kind: type[Any] = getattr(fresh, name).__class__
+            if kind in (dict, bytes) and type(getattr(state, name)) is not kind:
+                raise TypeError(f"{name} is not a {kind.__name__}")
+            if issubclass(kind, int) and type(getattr(state, name)) is not int:
+                raise TypeError(f"{name} is not a number")
+        return state
 
     def logs(self, kind: str, level: int) -> bool:
         """Whether activity of this kind and level is logged for this agent."""

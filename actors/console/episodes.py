@@ -13,13 +13,14 @@ from .errors import NoEpisode
 from .exit_codes import ExitCode
 from .opening import opened
 from .options import Options
-from .output import Output, columns, local_time, text
+from .output import Output, joined, local_time, text
 from .printable import shorten
 
 __all__ = ["episodes"]
 
 _STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
 _LEAST_PREFIX: Final = 4
+_SHORT_ID: Final = 8
 _DESCRIPTION: Final = 120
 
 
@@ -53,19 +54,18 @@ def _one(store: EpisodeStore, wanted: str) -> Episode:
 
 
 def _show_all(chosen: list[Episode], output: Output) -> None:
-    table = columns("kept", "agent", "outcome", "events", "tokens", "description", "id")
-    table.columns[-1].no_wrap = True
+    """Lines and not a table: what a session was about takes what is left of a line, and no second one."""
+    width = max(len(_agent(episode)) for episode in chosen)
+    output.line(text(f"{'kept':19}  {'id':{_SHORT_ID}}  {'outcome':7}  {'agent':{width}}  description", "bold"))
     for episode in chosen:
-        table.add_row(
-            text(local_time(episode.created_at)),
-            text(_agent(episode)),
-            text(episode.outcome, _STYLES.get(episode.outcome, "")),
-            text(episode.last_seq - episode.first_seq + 1),
-            text(episode.tokens_used or ""),
-            text(shorten(" ".join(episode.task_description.split()), _DESCRIPTION)),
-            text(episode.id.partition("-")[0], "dim"),
+        output.line(
+            joined(
+                text(f"{local_time(episode.created_at)}  {episode.id[:_SHORT_ID]}  ", "dim"),
+                text(f"{episode.outcome:7}", _STYLES.get(episode.outcome, "")),
+                text(f"  {_agent(episode):{width}}  "),
+                text(shorten(" ".join(episode.task_description.split()), _DESCRIPTION)),
+            )
         )
-    output.show(table)
 
 
 def _show_one(episode: Episode, output: Output) -> None:
@@ -89,9 +89,9 @@ def _show_one(episode: Episode, output: Output) -> None:
     }
     for name, value in rows.items():
         if value is not None:
-            output.show(text(f"{name:<13} ", "dim") + text(value, _STYLES.get(str(value), "")))
+            output.show(joined(text(f"{name:<13} ", "dim"), text(value, _STYLES.get(str(value), ""))))
     for lesson in episode.lessons_learned:
-        output.show(text(f"{'lesson':<13} ", "dim") + text(lesson))
+        output.show(joined(text(f"{'lesson':<13} ", "dim"), text(lesson)))
 
 
 def _agent(episode: Episode) -> str:

@@ -35,7 +35,10 @@ _LOST_TRIES: Final = 3
 
 @define
 class Totals:
-    """What a run has added so far. `sessions` and `messages` count what was gone through, `known` what was there."""
+    """What a run has added so far. `sessions` and `messages` count what was gone through, `known` what was there.
+
+    What another run adds to the same session at the same time is in the log once, and counted by both.
+    """
 
     sessions: int = 0
     messages: int = 0

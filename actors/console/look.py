@@ -17,7 +17,7 @@ from .as_json import to_json
 from .exit_codes import ExitCode
 from .opening import opened
 from .options import Options
-from .output import STYLES, Output, columns, local_time, text
+from .output import STYLES, Output, columns, joined, local_time, text
 from .printable import clean
 
 __all__ = ["agents", "checkpoints", "show"]
@@ -104,7 +104,7 @@ def show(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if state.memory:
         _show_value(state.memory, output)
     else:
-        output.line(text(f"working memory is empty{_why_empty(path, state)}"))
+        output.show(text(f"working memory is empty{_why_empty(path, state)}"))
     return ExitCode.OK
 
 
@@ -116,7 +116,7 @@ def _show_facts(facts: dict[str, Any], output: Output) -> None:
             told = local_time(value)
         else:
             told = str(value) if isinstance(value, (str, int)) else to_json(value, for_people=True)
-        output.line(text(f"{name.replace('_', ' '):<11} ", "dim") + text(told, STYLES.get(told, "")))
+        output.line(joined(text(f"{name.replace('_', ' '):<11} ", "dim"), text(told, STYLES.get(told, ""))))
     output.line(text(""))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["STYLES", "Output", "columns", "local_time", "text"]
+__all__ = ["STYLES", "Output", "columns", "joined", "local_time", "text"]
 
 _PIPED_WIDTH: Final = 160
 """Columns where no terminal says how many there are: nothing there needs lines to be short."""
@@ -94,6 +94,13 @@ def text(value: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text("" if value is None else clean(str(value)), style=style)
+
+
+def joined(*parts: Text) -> Text:
+    """One line of parts that each keep their own style; added up with `+` all would get the first one's."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
 
 
 def local_time(time: datetime | None) -> str:

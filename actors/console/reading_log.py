@@ -19,7 +19,7 @@ from .as_json import to_json
 from .exit_codes import ExitCode
 from .opening import opened
 from .options import Options
-from .output import Output, local_time, text
+from .output import Output, joined, local_time, text
 from .printable import shorten
 from .shapes import as_dict, as_text
 
@@ -77,10 +77,10 @@ def _event_data(event: Event) -> dict[str, Any]:
 def _event_line(event: Event) -> Text:
     told = _preview(event)
     style = _STYLES.get(event.granularity, "")
-    return (
-        text(f"{event.seq:>6}  {local_time(event.time)}  ", "dim")
-        + text(headline(event), style)
-        + text(f": {told}" if told else "", "" if event.granularity <= Granularity.STATE else "dim")
+    return joined(
+        text(f"{event.seq:>6}  {local_time(event.time)}  ", "dim"),
+        text(headline(event), style),
+        text(f": {told}" if told else "", "" if event.granularity <= Granularity.STATE else "dim"),
     )
 
 

@@ -14,7 +14,7 @@ from .exit_codes import ExitCode, exit_code_of
 from .ingest import Ingestion, Totals
 from .opening import opened
 from .options import Options
-from .output import Output, text
+from .output import Output, joined, text
 from .plan import Plan, make_plan
 from .printable import clean
 from .progress import progress
@@ -125,4 +125,4 @@ def _show_next(path: str, options: Options, output: Output) -> None:
     width = max(len(command) for command, _ in lines)
     output.line(text("what to try next:", "bold"))
     for command, meaning in lines:
-        output.line(text(f"  duramen {command:<{width}}", "cyan") + text(f"  {meaning}", "dim"))
+        output.line(joined(text(f"  duramen {command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))

@@ -35,8 +35,8 @@ from duramen.events import (
     AgentAlreadyRunning,
     AgentNotFound,
     AgentNotRunning,
-    AgentPaused,
     AgentPath,
+    AgentPaused,
     AskTimeout,
     CheckpointNotFound,
     CommandConflict,
@@ -325,7 +325,13 @@ def test_a_paused_or_terminated_agent_refuses_the_twins(open_aio: OpenSystem) ->
     async def main() -> None:
         alice = (await system.aio.spawn(PATH)).aio
         await alice.pause("p")
-        for call in (alice.set("a", 1), alice.delete("a"), alice.append("a", 1), alice.merge("a", {}), alice.record("a")):
+        for call in (
+            alice.set("a", 1),
+            alice.delete("a"),
+            alice.append("a", 1),
+            alice.merge("a", {}),
+            alice.record("a"),
+        ):
             with pytest.raises(AgentPaused):
                 await call
         await alice.terminate()

@@ -17,6 +17,8 @@ from command_line import command, environment, start
 from duramen.events.data_directory import DataDirectory
 from waiting import eventually
 
+pytestmark = pytest.mark.slow  # each command is a process, and starts a server
+
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
 
 
@@ -125,7 +127,6 @@ def _on_a_terminal(folder: Path, *words: str) -> str:
     return shown.decode()
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_a_run_cleanly_and_the_next_one_carries_on(tmp_path: Path) -> None:
     file = many(tmp_path, 400)
     with start(tmp_path, "run", file, "--parallel", "2") as process:

@@ -1,6 +1,6 @@
 """Recorded sessions live through an agent each: whole, once, and whatever is killed meanwhile.
 
-On the recordings that lie beside the project where they do, else on the sample that ships with it.
+On the recordings that lie beside the project where they do, else on copies of the sample that ships with it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +37,41 @@ from duramen.projections import WorkingMemory, fold
 from waiting import eventually, process_ends
 
 BESIDE = Path(__file__).resolve().parents[4] / "shared" / "data" / "airline-sessions.json"
-SAMPLE = Path(str(sample_source().open().name))
-RECORDING = BESIDE if BESIDE.exists() else SAMPLE
+_COPIES = 15
 
 _OF_THE_CLOCK = {"expires_at", "checkpoint_timestamp", "duration_seconds", "created_at"}
 
 Story = list[tuple[Any, ...]]
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """The recording by agent path, without the reader that is tested here."""
-    sessions = json.loads(RECORDING.read_text(encoding="utf-8"))
-    return {f"{RECORDING.stem}/{_name(session)}": session for session in sessions}
+@frozen
+class Recording:
+    """A file, and what is in it by agent path, without the reader that is tested here."""
+
+    file: Path
+    sessions: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    file = BESIDE
+    if not BESIDE.exists():
+        with sample_source().open() as sample:
+            sessions = json.load(sample)
+        file = tmp_path_factory.mktemp("recording") / "copies.json"
+        copies = [{**session, "trial": trial} for trial in range(_COPIES) for session in sessions]
+        file.write_text(json.dumps(copies), encoding="utf-8")
+    sessions = json.loads(file.read_text(encoding="utf-8"))
+    return Recording(file, {f"{file.stem}/{_name(session)}": session for session in sessions})
 
 
 def _name(session: dict[str, Any]) -> str:
-    task = session["task_id"]
-    return task if isinstance(task, str) else f"task-{task}-trial-{session['trial']}"
+    task, trial = session["task_id"], session["trial"]
+    return f"{task}-trial-{trial}" if isinstance(task, str) else f"task-{task}-trial-{trial}"
 
 
-def run(data_dir: Path, *words: str) -> int:
-    return main(["run", str(RECORDING), "--json", "--data-dir", str(data_dir), *words])
+def run(recording: Recording, data_dir: Path, *words: str) -> int:
+    return main(["run", str(recording.file), "--json", "--data-dir", str(data_dir), *words])
 
 
 def without_clock(value: Any) -> Any:
@@ -95,6 +108,7 @@ def episodes(data_dir: Path) -> dict[str, Any]:
 class Store:
     """A store that the recording was run into, and what is in it."""
 
+    recording: Recording
     data_dir: Path
     stories: dict[str, Story]
     episodes: dict[str, Any]
@@ -103,11 +117,11 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def undisturbed(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """After one run that nobody disturbed."""
     data_dir = tmp_path_factory.mktemp("undisturbed") / "data"
-    assert run(data_dir) == 0
-    return Store(data_dir, stories(data_dir), episodes(data_dir), written(data_dir))
+    assert run(recording, data_dir) == 0
+    return Store(recording, data_dir, stories(data_dir), episodes(data_dir), written(data_dir))
 
 
 def written(data_dir: Path) -> int:
@@ -122,7 +136,7 @@ def data_of(story: Story, kind: str) -> list[Any]:
 
 
 def test_every_message_is_in_working_memory_before_its_session_ends_once_and_in_order(undisturbed: Store) -> None:
-    wanted = {path: {"messages": session["traj"]} for path, session in recorded().items()}
+    wanted = {path: {"messages": session["traj"]} for path, session in undisturbed.recording.sessions.items()}
     with AgentSystem.open(data_dir=undisturbed.data_dir) as system:
         found: dict[str, Any] = {}
         for path in wanted:
@@ -132,20 +146,18 @@ def test_every_message_is_in_working_memory_before_its_session_ends_once_and_in_
         assert [entry.agent for entry in system.agents()] == sorted(wanted)
     assert found == wanted
     assert sum(len(memory["messages"]) for memory in found.values()) == sum(
-        len(session["traj"]) for session in recorded().values()
+        len(session["traj"]) for session in undisturbed.recording.sessions.values()
     )
 
 
-def test_the_50_sessions_that_lie_beside_the_project_are_those_that_are_known() -> None:
-    if RECORDING == BESIDE:
-        assert len(recorded()) == 50
-        assert sum(len(session["traj"]) for session in recorded().values()) == 1_504
-    else:
-        assert len(recorded()) == 3
+def test_the_recording_is_the_one_that_is_known(recording: Recording) -> None:
+    messages = sum(len(session["traj"]) for session in recording.sessions.values())
+    known = (50, 1_504) if recording.file == BESIDE else (3 * _COPIES, 32 * _COPIES)
+    assert (len(recording.sessions), messages) == known
 
 
 def test_every_tool_call_result_and_completion_is_recorded_with_its_message(undisturbed: Store) -> None:
-    for path, session in recorded().items():
+    for path, session in undisturbed.recording.sessions.items():
         calls, results, completions = [], [], []
         for message in session["traj"]:
             for call in message.get("tool_calls") or []:
@@ -175,7 +187,7 @@ def test_a_message_and_its_records_are_one_command(undisturbed: Store) -> None:
 
 
 def test_each_session_is_paused_and_resumed_half_way_and_ends_as_the_recording_did(undisturbed: Store) -> None:
-    for path, session in recorded().items():
+    for path, session in undisturbed.recording.sessions.items():
         story = undisturbed.stories[path]
         lifecycle = [kind for _, kind, *_ in story if kind not in (MEMORY_APPENDED, ACTIVITY_RECORDED)]
         assert lifecycle == [SPAWNED, PAUSED, RESUMED, EPISODE_RECORDED, TERMINATED]
@@ -192,9 +204,9 @@ def test_each_session_is_paused_and_resumed_half_way_and_ends_as_the_recording_d
 
 
 def test_there_is_one_episode_a_session_with_its_tools(undisturbed: Store) -> None:
-    assert len(undisturbed.episodes) == len(recorded())
+    assert len(undisturbed.episodes) == len(undisturbed.recording.sessions)
     for episode in undisturbed.episodes.values():
-        session = recorded()[f"{episode['project_id']}/{episode['agent_instance_id']}"]
+        session = undisturbed.recording.sessions[f"{episode['project_id']}/{episode['agent_instance_id']}"]
         tools = [message["name"] for message in session["traj"] if message["role"] == "tool"]
         assert [action["tool"] for action in episode["actions"]] == tools
 
@@ -204,14 +216,14 @@ def test_there_is_one_episode_a_session_with_its_tools(undisturbed: Store) -> No
 
 def test_a_second_run_adds_no_event(undisturbed: Store, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert run(undisturbed.data_dir) == 0
+    assert run(undisturbed.recording, undisturbed.data_dir) == 0
     assert json.loads(capsys.readouterr().out)["events_added"] == 0
     assert stories(undisturbed.data_dir) == undisturbed.stories
 
 
 def test_another_order_and_fewer_at_a_time_give_the_same(undisturbed: Store, tmp_path: Path) -> None:
-    assert run(tmp_path / "data", "--parallel", "3", "--limit", "2") == 0
-    assert run(tmp_path / "data", "--parallel", "7") == 0
+    assert run(undisturbed.recording, tmp_path / "data", "--parallel", "3", "--limit", "2") == 0
+    assert run(undisturbed.recording, tmp_path / "data", "--parallel", "7") == 0
     assert stories(tmp_path / "data") == undisturbed.stories
 
 
@@ -219,7 +231,8 @@ def test_who_starts_over_without_command_ids_has_messages_twice() -> None:
     """The control: what the tests below would find if a run did not know what is behind it."""
     source = sample_source()
     (session, *_) = read_sessions(source, Limits())
-    steps = [evolve(step.message, command_id=None) for step in steps_of(session)]
+    messages: list[Any] = [step.message for step in steps_of(session)]
+    steps = [evolve(message, command_id=None) for message in messages]
     with AgentSystem.open("memory://") as system:
         agent = system.agent("sample/naive")
         for message in [*steps[:4], *steps[1:-1]]:
@@ -234,7 +247,7 @@ SEEDS = range(5)
 
 
 @pytest.fixture
-def chance(request: pytest.FixtureRequest) -> Iterator[random.Random]:
+def chance(request: pytest.FixtureRequest) -> random.Random:
     """Seeded by the test's parameter; pytest shows what is printed here when the test fails."""
     seed = request.node.callspec.params["seed"]
     print(f"seed {seed}")
@@ -248,7 +261,7 @@ def test_a_run_that_is_killed_and_run_again_ends_as_if_nothing_had_happened(
 ) -> None:
     data_dir = tmp_path / "data"
     for moment in moments(undisturbed, chance):
-        with start(tmp_path, "run", str(RECORDING), "--json", "--data-dir", str(data_dir)) as process:
+        with start(tmp_path, "run", str(undisturbed.recording.file), "--json", "--data-dir", str(data_dir)) as process:
             reaches(data_dir, moment)
             process.kill()
             assert process.wait(30) == -signal.SIGKILL, "it was under way"
@@ -262,7 +275,7 @@ def test_a_run_whose_server_is_killed_ends_as_if_nothing_had_happened(
     undisturbed: Store, tmp_path: Path, chance: random.Random, seed: int
 ) -> None:
     data_dir = tmp_path / "data"
-    with start(tmp_path, "run", str(RECORDING), "--json", "--data-dir", str(data_dir)) as process:
+    with start(tmp_path, "run", str(undisturbed.recording.file), "--json", "--data-dir", str(data_dir)) as process:
         for moment in moments(undisturbed, chance):
             pid = reaches(data_dir, moment)
             assert process.poll() is None, "it was under way"
@@ -270,8 +283,9 @@ def test_a_run_whose_server_is_killed_ends_as_if_nothing_had_happened(
             assert process_ends(pid)
             print(f"server {pid} killed after {moment} of {undisturbed.size} bytes")
         out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert json.loads(out)["sessions_done"] == len(recorded())
+    # A server that is killed while it starts may end the run; mostly it goes on with the next one.
+    assert process.returncode in (0, 3), err
+    assert (json.loads(out)["sessions_done"] == len(undisturbed.recording.sessions)) == (process.returncode == 0)
     assert_same(undisturbed, data_dir)
 
 
@@ -292,7 +306,7 @@ def server_of(data_dir: Path) -> int:
 
 
 def assert_same(undisturbed: Store, data_dir: Path) -> None:
-    assert run(data_dir) == 0
+    assert run(undisturbed.recording, data_dir) == 0
     found = stories(data_dir)
     for path, story in undisturbed.stories.items():
         assert found.get(path) == story, path
