@@ -90,13 +90,17 @@ class Codec:
             raise ValueRefused(f"not storable as msgpack: {type(error).__name__}") from None
 
     def unpack(self, data: bytes) -> Any:
-        """Plain data from bytes. Raises CorruptEvent for anything that is not one whole msgpack value."""
+        """Plain data from bytes. Raises CorruptEvent for anything that is not one whole msgpack value of ours."""
         try:
-            return msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_from_extension)
+            value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_from_extension)
         except _DECODE_ERRORS as error:
             raise CorruptEvent(
                 f"{len(data)} stored bytes do not decode ({type(error).__name__}); restore them from a backup"
             ) from None
+        # msgpack's own timestamps never come to `ext_hook`. These bytes seldom stand in what we wrote.
+        if any(mark in data for mark in _TIMESTAMPS) and _holds_timestamp(value):
+            raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
+        return value
 
     def encode(self, event: RawEvent) -> tuple[bytes, dict[str, Any]]:
         """Body of an event whose data was checked, and the data as it will be read back: a copy nobody else holds.
@@ -112,7 +116,12 @@ class Codec:
                 expected=self._limits.event_bytes,
                 actual=len(body),
             )
-        decoded = self.unpack(body)
+        try:
+            decoded = self.unpack(body)
+        except CorruptEvent:
+            raise ValueRefused(
+                "the event's values could not be read back; use plain data with text keys only"
+            ) from None
         # The C comparison settles nearly all; NaN differs from itself and needs the strict one.
         if decoded != event and not same_value(decoded, cast("PlainData", event)):
             raise ValueRefused("the event's values would not be read back equal; use plain data only")
@@ -120,10 +129,11 @@ class Codec:
 
     def decode(self, body: bytes) -> RawEvent:
         """Raw fields of a stored body. Raises CorruptEvent if it is not one of ours."""
-        if len(body) > self._limits.event_bytes + _WRAPPING:
+        most = self._limits.event_bytes + _WRAPPING
+        if len(body) > most:
             raise CorruptEvent(
-                f"a stored event of {len(body)} bytes is over the limit of {self._limits.event_bytes}",
-                expected=self._limits.event_bytes,
+                f"a stored event of {len(body)} bytes is over the limit of {most}",
+                expected=most,
                 actual=len(body),
             )
         event: RawEvent = self.unpack(body)
@@ -138,4 +148,13 @@ class Codec:
         return value
 
 
+def _holds_timestamp(value: Any) -> bool:
+    if type(value) is dict:
+        return any(_holds_timestamp(held) for held in cast("dict[Any, Any]", value).values())
+    if type(value) is list:
+        return any(_holds_timestamp(held) for held in cast("list[Any]", value))
+    return type(value) is msgpack.Timestamp
+
+
+_TIMESTAMPS: Final = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 _CONTAINERS: Final = frozenset((dict, list))

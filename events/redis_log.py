@@ -281,10 +281,13 @@ class RedisLog:
         while True:
             try:
                 return self._once(call, script)
+            except Unavailable:  # the embedded server could not be started just now
+                if monotonic() >= give_up_at or self._closing.wait(pause):
+                    raise
             except (redis.RedisError, OSError) as error:
                 if classify(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
                     raise translate(error, doing) from None
-                pause = min(0.5, pause * 2)
+            pause = min(0.5, pause * 2)
 
     def _once(self, call: bytes, script: Script | None) -> Any:
         wire = self._connect()

@@ -67,8 +67,8 @@ def _is_command(value: Any) -> bool:
     return type(value) is list and [type(part) for part in cast("list[Any]", value)] == [str, bytes]
 
 
-_LEAST_LEVEL: Final = min(Granularity)
-_MOST_LEVEL: Final = max(Granularity)
+_LEAST_LEVEL: Final = int(min(Granularity))
+_MOST_LEVEL: Final = int(max(Granularity))
 _FIRST_TIME: Final = microseconds(datetime.min.replace(tzinfo=UTC))
 _LAST_TIME: Final = microseconds(datetime.max.replace(tzinfo=UTC))
 

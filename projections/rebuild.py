@@ -96,15 +96,18 @@ def _believable(
         state = AgentState.load(record.state["agent"])
         own, version = record.state["custom"], record.state["custom_version"]
     except (CorruptEvent, KeyError, TypeError) as error:
-        return _ignored(agent, f"it does not decode ({type(error).__name__})")
+        _ignored(agent, f"it does not decode ({type(error).__name__})")
+        return None
     if (state.seq, state.digest) != (record.seq, record.digest):
-        return _ignored(agent, "its state stands elsewhere than it says")
+        _ignored(agent, "its state stands elsewhere than it says")
+        return None
     fold = None if fold_of is None else fold_of(state.agent_type)
     if (fold is not None and version != fold.version) or (to_seq is not None and state.seq > to_seq):
         return None
     page = log.read(agent, state.seq, 1)
     if page is None or not page.items or page.items[0][:DIGEST_SIZE] != state.digest:
-        return _ignored(agent, "the log has another event at its seq")
+        _ignored(agent, "the log has another event at its seq")
+        return None
     return state, own
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from duramen.events import DuramenError
 
-__all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoStore", "Usage"]
+__all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoStore"]
 
 
 class InvalidRecording(DuramenError, ValueError):
     """A file is not a recording that can be taken in; the message begins with the file and the place in it."""
-
-
-class Usage(DuramenError, ValueError):
-    """Arguments that each are well formed, but not together."""
 
 
 class NoStore(DuramenError, LookupError):

@@ -24,7 +24,7 @@ from duramen.events import (
     ValueRefused,
 )
 
-from .errors import CannotShow, InvalidRecording, Usage
+from .errors import CannotShow, InvalidRecording
 
 __all__ = ["EXPLAINED", "ExitCode", "exit_code_of"]
 
@@ -54,7 +54,7 @@ exit codes:
 _CODES: Final[tuple[tuple[tuple[type[DuramenError], ...], ExitCode], ...]] = (
     ((PathNotFound,), ExitCode.FAILED),
     (
-        (InvalidPath, InvalidMessage, ValueRefused, TooLarge, InvalidRecording, Usage, CannotShow),
+        (InvalidPath, InvalidMessage, ValueRefused, TooLarge, InvalidRecording, CannotShow),
         ExitCode.USAGE,
     ),
     ((Unavailable, NotPermitted, UnsafeServer, AskTimeout, Unconfirmed, SystemClosed), ExitCode.SERVER),

@@ -113,7 +113,13 @@ end
 local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
 if #lines > 0 then redis.call('HMGET', KEYS[2], lines[1]) end
 local position = (tonumber(marks[1]) or 0) + redis.call('RPUSH', KEYS[3], unpack(feed))
-for _, i in ipairs(accepted) do redis.call('RPUSH', KEYS[4 + i], unpack(batch[i][5])) end
+for _, i in ipairs(accepted) do
+  local items = batch[i][5]
+  -- In portions: Lua's stack takes less than 8,000 values, and whoever raises the limits may have more in one append.
+  for start = 1, #items, 4000 do
+    redis.call('RPUSH', KEYS[4 + i], unpack(items, start, math.min(start + 3999, #items)))
+  end
+end
 redis.call('HSET', KEYS[1], unpack(heads))
 if #lines > 0 then redis.call('HSET', KEYS[2], unpack(lines)) end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from duramen.actors import Agent, AgentSystem
 from duramen.actors.workers import Workers
@@ -12,8 +13,13 @@ def test_work_runs_in_as_many_threads_as_there_is_work_up_to_the_bound() -> None
     workers = Workers("t", most=4)
     together = threading.Barrier(4)
     done = [threading.Event() for _ in range(4)]
+
+    def meet(event: threading.Event) -> None:
+        together.wait(10)
+        event.set()
+
     for event in done:
-        workers.submit(lambda event=event: (together.wait(10), event.set()))
+        workers.submit(partial(meet, event))
     assert all(event.wait(10) for event in done)
     assert workers.close(10)
 

@@ -203,7 +203,7 @@ def _answer(ask: Callable[[EventLog], Any], log: EventLog) -> Any:
         return type(error), error.agent, error.seq, error.expected, error.actual
 
 
-def search(machine: Callable[[], TwoLogs], examples: int, steps: int, **options: Any) -> None:
+def search(machine: Any, examples: int, steps: int, **options: Any) -> None:
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, **options)
     )

@@ -97,7 +97,7 @@ def agent(open_system: Open) -> AgentHandle:
     return open_system().spawn(AGENT)
 
 
-# -- lost -----------------------------------------------------------------------------------------------------------
+# -- lost ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -158,7 +158,7 @@ def test_a_bare_push_through_the_same_fault_is_stored_more_than_once(
     assert evidence.client.llen(f"bare-{evidence.namespace}") == copies
 
 
-# -- late -----------------------------------------------------------------------------------------------------------
+# -- late ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_append_whose_reply_is_later_than_the_time_out_stands_once(
@@ -244,7 +244,7 @@ def test_a_call_given_up_on_a_paused_server_can_be_repeated_with_its_command_id(
     assert agent.get() == {"before": 0, "a": 1}
 
 
-# -- given up -------------------------------------------------------------------------------------------------------
+# -- given up ------------------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_takes_connections_and_answers_nothing_is_given_up(
@@ -309,7 +309,32 @@ def test_a_login_that_is_withdrawn_while_a_reply_is_lost_leaves_the_outcome_unkn
             log.close()
 
 
-# -- many at once ---------------------------------------------------------------------------------------------------
+def test_a_waiting_writer_can_be_woken_and_told_to_give_up_from_another_thread(
+    proxy: FaultProxy, evidence: Evidence, open_log: Callable[..., RedisLog], workers: ThreadPoolExecutor
+) -> None:
+    log = open_log(socket_timeout=30)
+    author = Author(log, AGENT).fill(1)
+    proxy.hold_replies(containing=b"lost word")
+    writer = log.writer()
+    try:
+        append = author.append(b"lost word")
+        writer.send(log.partition_of(AGENT), [append])
+        waiting = workers.submit(writer.receive, None)
+        proxy.wait_until(lambda counts: counts.replies_held == 1)
+        assert not waiting.done()
+        writer.wake()
+        assert waiting.result(10) == []
+        waiting = workers.submit(writer.receive, None)
+        writer.give_up()
+        answered = waiting.result(10) or writer.receive(None)
+        assert [(batch, type(result)) for batch, result in answered] == [([append], OutcomeUnknown)]
+        assert writer.in_flight == 0
+    finally:
+        writer.close()
+    assert len(evidence.items(AGENT)) == 2
+
+
+# -- many at once --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -345,7 +370,7 @@ def test_any_losses_among_many_appends_under_way_leave_each_once_and_in_order(
                 assert events[receipt.seq - 1].data["path"] == f"k{number}"
 
 
-# -- command ids ----------------------------------------------------------------------------------------------------
+# -- command ids ---------------------------------------------------------------------------------------------------
 
 
 def test_a_command_id_again_gives_the_first_receipt_and_writes_nothing(
@@ -379,7 +404,7 @@ def test_one_command_id_from_many_threads_at_once_is_carried_out_once(
     assert len(evidence.events(AGENT)) == 2
 
 
-# -- scripts that are forgotten -------------------------------------------------------------------------------------
+# -- scripts that are forgotten ------------------------------------------------------------------------------------
 
 
 def test_every_command_commits_once_though_scripts_are_flushed_before_each(
@@ -435,7 +460,7 @@ def test_scripts_are_loaded_again_after_a_restart() -> None:
         assert evidence.sets(AGENT) == [("k0", 0), ("k1", 1), ("k2", 2)]
 
 
-# -- a server that loads its data -----------------------------------------------------------------------------------
+# -- a server that loads its data ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -463,7 +488,7 @@ def test_each_append_sent_to_a_server_that_loads_its_data_gets_its_own_answer(
     assert [receipt.seq for receipt in receipts] == [2] * len(agents)
 
 
-# -- committed, but not confirmed -----------------------------------------------------------------------------------
+# -- committed, but not confirmed ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -547,7 +572,7 @@ def test_a_retry_confirms_only_what_the_replica_really_has(workers: ThreadPoolEx
                 log.close()
 
 
-# -- the log of what happened ---------------------------------------------------------------------------------------
+# -- the log of what happened --------------------------------------------------------------------------------------
 
 
 def test_losses_are_logged_without_what_was_to_be_written(

@@ -160,7 +160,7 @@ def test_nothing_of_a_servers_text_is_told(text: str, payload: str, kind: Any, w
     assert "sk-secret" not in f"{told}{told.args}{told.actual}{told.expected}"
 
 
-# -- real servers -----------------------------------------------------------------------------------------------------
+# -- real servers ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -324,7 +324,7 @@ def test_a_user_who_may_not_publish_loses_nothing_but_notices(
     assert "notices_not_published" in caplog.text
 
 
-# -- what passes by itself --------------------------------------------------------------------------------------------
+# -- what passes by itself -------------------------------------------------------------------------------------------
 
 
 def test_a_busy_server_is_waited_for(agent: AgentHandle, evidence: Evidence, server: Server, client: Any) -> None:
@@ -378,7 +378,7 @@ def test_a_replica_without_its_primary_is_waited_for(agent: AgentHandle, evidenc
     works_again(agent, evidence)
 
 
-# -- memory -----------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def running(text: str, *arguments: str) -> Iterator[Program]:
         program.process.communicate()
 
 
-# -- the zombie ------------------------------------------------------------------------------------------------------
+# -- the zombie -----------------------------------------------------------------------------------------------------
 
 
 ZOMBIE = """\
@@ -191,7 +191,7 @@ def test_two_systems_that_take_an_agent_from_one_another_lose_and_repeat_nothing
         assert one.agent(AGENT).get() == other.agent(AGENT).get() == evidence.memory(AGENT)
 
 
-# -- deleted, forgotten, damaged -------------------------------------------------------------------------------------
+# -- deleted, forgotten, damaged ------------------------------------------------------------------------------------
 
 
 def test_an_agent_that_another_process_deleted_is_not_written_again(server: Server, evidence: Evidence) -> None:
@@ -269,7 +269,7 @@ def test_a_server_that_comes_back_with_older_data_is_told_and_not_filled_up(tmp_
         assert evidence.memory(AGENT) == {"a": 1, "e": 5}
 
 
-# -- forks -----------------------------------------------------------------------------------------------------------
+# -- forks ----------------------------------------------------------------------------------------------------------
 
 
 FORKING = """\
@@ -336,7 +336,7 @@ def test_a_forked_child_is_refused_at_once_and_its_parent_goes_on(
         assert evidence.sets("acme/child") == [("a", 1)]
 
 
-# -- the end ---------------------------------------------------------------------------------------------------------
+# -- the end --------------------------------------------------------------------------------------------------------
 
 
 def outcome(call: Any) -> Any:

@@ -523,7 +523,7 @@ def spoil(value: Any) -> None:
 def test_where_a_batch_ends_does_not_matter(many: list[Any], cuts: set[int]) -> None:
     accepted = allowed(many)
     bounds = [0, *sorted(cut for cut in cuts if 0 < cut < len(accepted)), len(accepted)]
-    ways: dict[str, Callable[[AgentHandle], None]] = {
+    ways: dict[str, Callable[[AgentHandle], object]] = {
         "alone": lambda agent: [agent.ask(operation) for operation in accepted] and None,
         "together": lambda agent: agent.ask(Batch(accepted)),
         "cut": lambda agent: [agent.ask(Batch(accepted[a:b])) for a, b in pairwise(bounds)] and None,

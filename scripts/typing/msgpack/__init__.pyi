@@ -17,6 +17,9 @@ class ExtType(NamedTuple):
     code: int
     data: bytes
 
+class Timestamp:
+    def __init__(self, seconds: int, nanoseconds: int = ...) -> None: ...
+
 class Packer:
     def __init__(
         self,
