@@ -17,6 +17,7 @@ from duramen.events import (
     CheckpointNotFound,
     DuramenError,
     InvalidMessage,
+    NewEvent,
     Receipt,
 )
 from duramen.events.codec import RawEvent, instant
@@ -57,13 +58,18 @@ def _spawn(turn: Turn, message: Spawn) -> Transition:
 def _pause(turn: Turn, message: Pause) -> Transition:
     if not message.cascade:
         return _pause_one(turn, message)
-    require_alive(turn.state, turn.runtime.path)
     named = evolve(message, cascade=False, checkpoint_id=message.checkpoint_id or _checkpoint_id(turn.now))
+    _decide_pause(turn, named)
     with held_tree(turn.runtime) as tree:
-        turn.snapshot()  # what is too large here must not pause the others
+        turn.snapshot()  # what is refused or too large here must not pause the others
         others = tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
         turn.look_at_the_clock()
         return _of_tree(_pause_one(turn, named), others)
+
+
+def _decide_pause(turn: Turn, message: Pause) -> list[NewEvent]:
+    runtime, made_up = turn.runtime, _checkpoint_id(turn.now)
+    return decide_pause(turn.state, message, runtime.services.limits, runtime.path, now=turn.now, checkpoint_id=made_up)
 
 
 def _checkpoint_id(now: int) -> str:
@@ -81,14 +87,7 @@ def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transit
 
 def _pause_one(turn: Turn, message: Pause) -> Transition:
     services, path = turn.runtime.services, turn.runtime.path
-    events = decide_pause(
-        turn.state,
-        message,
-        services.limits,
-        path,
-        now=turn.now,
-        checkpoint_id=_checkpoint_id(turn.now),
-    )
+    events = _decide_pause(turn, message)
     memory = turn.snapshot()  # before the event: what the state refuses must not have begun
     raw = turn.emit(events[0])
     key = services.log.checkpoint_key(path, raw[4]["checkpoint_id"])

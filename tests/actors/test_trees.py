@@ -51,6 +51,13 @@ def test_pausing_with_cascade_pauses_the_whole_tree_under_one_name(any_system: A
     assert [agent.checkpoints()[0].checkpoint_id for agent in tree] == ["lunch"] * len(tree)
 
 
+def test_a_tree_whose_root_is_paused_already_is_left_as_it_is(system: AgentSystem) -> None:
+    tree = _tree(system)
+    tree[0].pause("alone")
+    assert not tree[0].pause("lunch", cascade=True).success
+    assert {agent.status().status for agent in tree[1:]} == {"running"}
+
+
 def test_pausing_without_cascade_leaves_the_children_running(system: AgentSystem) -> None:
     tree = _tree(system)
     tree[0].pause("lunch")
