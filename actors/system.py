@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast, overload
+from typing import Any, Final, Literal, Self, overload
 from uuid import UUID, uuid4
 
 import redis
@@ -30,6 +30,7 @@ from duramen.events.stored import read_events
 from duramen.projections.state import AgentState
 
 from .activation import Activation
+from .arguments import check_kinds, factories_of
 from .decider import decide_spawn, plain_id
 from .directory import Directory
 from .dispatcher import Dispatcher
@@ -143,10 +144,10 @@ class AgentSystem:
 
         Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer.
         """
-        _check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
+        check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
         if log is not None and not callable(getattr(log, "writer", None)):
             raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
-        kinds = _factories(agents)
+        kinds = factories_of(agents)
         store = (
             Store(log, lambda: None)
             if log is not None
@@ -172,7 +173,7 @@ class AgentSystem:
 
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Let agents of this type run as `factory` makes them: an `Agent` subclass, or a function that returns one."""
-        self._agents.update(_factories({plain_id(agent_type, "an agent type"): factory}))
+        self._agents.update(factories_of({plain_id(agent_type, "an agent type"): factory}))
 
     def spawn(
         self,
@@ -375,27 +376,6 @@ class AgentSystem:
         self._directory.after_fork(
             "this is a forked child, where no agent runs; open a system of its own, after the fork"
         )
-
-
-def _check_kinds(**arguments: tuple[object, type[Any]]) -> None:
-    for name, (value, kind) in arguments.items():
-        if value is not None and not isinstance(value, kind):
-            raise InvalidMessage(f"{name} takes a {kind.__name__}", actual=type(value).__name__)
-
-
-def _factories(agents: object) -> dict[str, AgentFactory]:
-    """Agent types as text, with what makes agents of them. Raises InvalidMessage."""
-    if agents is None:
-        return {}
-    if not isinstance(agents, Mapping):
-        raise InvalidMessage("agents maps agent types to Agent subclasses or functions", actual=type(agents).__name__)
-    found: dict[str, AgentFactory] = {}
-    for name, factory in cast("Mapping[object, object]", agents).items():
-        text = plain_id(name, "an agent type")
-        if text is None or not callable(factory):
-            raise InvalidMessage(f"agent type {text!r} takes an Agent subclass, or a function that returns an agent")
-        found[text] = cast("AgentFactory", factory)
-    return found
 
 
 def _left(deadline: float) -> float:
