@@ -89,7 +89,6 @@ WRONG_ON_PURPOSE = (
     "func-returns-value",
     "type-var",
     "union-attr",
-    "attr-defined",
 )
 
 
