@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
@@ -124,5 +126,16 @@ def _show_next(path: str, options: Options, output: Output) -> None:
     )
     width = max(len(command) for command, _ in lines)
     output.line(text("what to try next:", "bold"))
+    program = _as_typed()
     for command, meaning in lines:
-        output.line(joined(text(f"  duramen {command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))
+        output.line(joined(text(f"  {program} {command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))
+
+
+def _as_typed() -> str:
+    """How this command can be called from here: by name where the shell finds it, else by where it is."""
+    if shutil.which("duramen") is not None or Path(sys.argv[0]).name != "duramen":
+        return "duramen"
+    try:
+        return str(Path(sys.argv[0]).absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(Path(sys.argv[0]).absolute())
