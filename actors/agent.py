@@ -154,7 +154,8 @@ class Agent(pykka.Actor):
 
         A crash between commit and effect loses the effect: it is called at most once.
         """
-        self._handling().after.append(effect)
+        turn = self._handling()
+        turn.after += (effect,)
 
     def schedule_once(self, seconds: float, message: object) -> Timer:
         """Tell this agent `message` once, `seconds` from now. The timer is gone with the session or the activation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import time
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,10 @@ __all__ = ["announce", "timed"]
 def announce(services: Services, envelope: Envelope, done: Transition) -> None:
     """Answer the caller when the hooks, if there are any, have run in a worker thread."""
     event = done.event
-    get_logger("agent").debug(
-        "transition", transition=event.event_type, agent=event.agent, seq=event.seq, session_id=event.session_id
-    )
+    if logging.getLogger("duramen.agent").isEnabledFor(logging.DEBUG):  # else a logger would be made for nothing
+        get_logger("agent").debug(
+            "transition", transition=event.event_type, agent=event.agent, seq=event.seq, session_id=event.session_id
+        )
     hooks = services.hooks.of(event.event_type)
     if not hooks:
         envelope.answer(timed(done.result, envelope))

@@ -128,7 +128,7 @@ def _carry_out(runtime: Runtime, envelope: Envelope, error: Exception, verdict: 
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
     if verdict.strategy is Strategy.ESCALATE and parent is not None:
-        turn.after.append(lambda: services.directory.tell(parent, Envelope(ChildFailed(runtime.path, kind))))
+        turn.after += (lambda: services.directory.tell(parent, Envelope(ChildFailed(runtime.path, kind))),)
     runtime.finish(turn)
 
 

@@ -29,7 +29,7 @@ __all__ = ["Dispatcher"]
 _LAST_MOMENT: Final = 2.0
 """Seconds for what is under way to be given up at the end."""
 
-_BURST: Final = 256
+_BURST: Final = 1024
 """Mailboxes run before what they appended is sent: the server works on it while the next ones run."""
 
 # What the core is doing; others look at it to know how to call it.

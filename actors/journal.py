@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from attrs import define, field
 
@@ -25,7 +25,9 @@ class Commit(Append):
     """An append and who is told its answer, in the core's thread."""
 
     partition: int = 0
-    settle: Callable[[Answer | DuramenError], None] = field(default=lambda _: None)
+    turn: Any = None
+    settle: Callable[[Any, Answer | DuramenError], None] = field(default=lambda _, __: None)
+    """Called with `turn` and the answer: a bound method costs no closure for each commit."""
 
 
 class Journal:
@@ -58,13 +60,16 @@ class Journal:
 
     def flush(self) -> None:
         """Send what has gathered, as far as there is room under way."""
-        gathered, writer = self._gathered, self._writer
-        while gathered and writer.in_flight < _MOST_UNDER_WAY:
+        gathered = self._gathered
+        batches: list[tuple[int, list[Commit]]] = []
+        room = _MOST_UNDER_WAY - self._writer.in_flight
+        while gathered and len(batches) < room:
             partition, waiting = next(iter(gathered.items()))
-            batch = self._take(waiting)
+            batches.append((partition, self._take(waiting)))
             if not waiting:
                 del gathered[partition]
-            writer.send(partition, batch)
+        if batches:
+            self._writer.send(batches)
 
     def _take(self, waiting: deque[Commit]) -> list[Commit]:
         if len(waiting) == 1:
@@ -91,7 +96,7 @@ class Journal:
 
     def _settle(self, commit: Commit, answer: Answer | DuramenError) -> None:
         try:
-            commit.settle(answer)
+            commit.settle(commit.turn, answer)
         except Exception as error:  # one agent's trouble is not the others'
             self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=where(error))
 

@@ -92,7 +92,7 @@ def _pause_one(turn: Turn, message: Pause) -> Transition:
     raw = turn.emit(events[0])
     key = services.log.checkpoint_key(path, raw[4]["checkpoint_id"])
     ttl_ms = 0 if message.ttl is None else int(message.ttl.total_seconds() * 1000)
-    turn.puts.append(Put(key, memory, ttl_ms))
+    turn.puts += (Put(key, memory, ttl_ms),)
     turn.size += len(memory)
     return _transition(turn, raw)
 

@@ -217,10 +217,11 @@ class Runtime:
             updated_at=turn.now,
             create=self._create,
             entry=turn.entry,
-            puts=tuple(turn.puts),
+            puts=turn.puts,
             size=turn.size,
             partition=self._partition,
-            settle=lambda answer: self._settle(turn, answer),
+            turn=turn,
+            settle=self._settle,
         )
         if self._create and not turn.items:
             self._settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
@@ -240,7 +241,7 @@ class Runtime:
         if turn.size + len(snapshot) > limits.snapshot_bytes:
             return  # with what else the turn writes it would be too much for one command: the next turn takes it along
         self._snapshot_seq = seq
-        turn.puts.append(Put(self.services.log.snapshot_key(self.path), snapshot))
+        turn.puts += (Put(self.services.log.snapshot_key(self.path), snapshot),)
         turn.size += len(snapshot)
 
     def _settle(self, turn: Turn, answer: Answer | DuramenError) -> None:

@@ -80,9 +80,9 @@ class Turn:
         self.levels = bytearray()
         self.size = 0
         self.entry: bytes | None = None
-        self.puts: list[Put] = []
+        self.puts: tuple[Put, ...] = ()
         self.answers: list[tuple[Envelope, Any, bool]] = []
-        self.after: list[Callable[[], object]] = []
+        self.after: tuple[Callable[[], object], ...] = ()
         self.command: list[Any] | None = None
         self.undo: list[Undo] | None = None
         self.hold = False
@@ -186,7 +186,8 @@ class Turn:
             state.granularity, state.levels, runtime.custom = granularity, levels, custom
             if commands is not None:
                 state.commands = commands
-            del self.items[count:], self.levels[count:], self.after[after:]
+            del self.items[count:], self.levels[count:]
+            self.after = self.after[:after]
             self.size = size
             raise
         finally:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgpack
 
+from .codec import DIGEST_SIZE
+from .errors import CorruptEvent
 from .keys import Keys
 from .limits import Limits
 from .log import Answer, Append, Claim, Head, Status
@@ -77,15 +79,25 @@ def answers_of(reply: bytes) -> tuple[list[Answer], int]:
 
 
 def head_of(stored: bytes) -> Head:
-    """A head as it stands in `heads`."""
-    return _head(msgpack.unpackb(stored, raw=True))
+    """A head as it stands in `heads`. Raises CorruptEvent."""
+    try:
+        row = msgpack.unpackb(stored, raw=True)
+    except (ValueError, TypeError):
+        row = None
+    return _head(row)
 
 
 def claim_of(row: list[Any]) -> Claim:
-    """A head as `claim.lua` answers it."""
+    """A head as `claim.lua` answers it. Raises CorruptEvent."""
     return Claim(_head(row), int(row[6]))
 
 
-def _head(row: list[Any]) -> Head:
-    seq, base, digest, fence, claimed_at, updated_at = row[:6]
-    return Head(int(seq), int(base), digest, fence.decode(), int(claimed_at), int(updated_at))
+def _head(row: Any) -> Head:
+    try:
+        seq, base, digest, fence, claimed_at, updated_at = row[:6]
+        if len(digest) == DIGEST_SIZE:
+            return Head(int(seq), int(base), digest, fence.decode(), int(claimed_at), int(updated_at))
+        problem = "another digest"
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = type(error).__name__
+    raise CorruptEvent(f"the head of an agent is damaged ({problem}); restore it from a backup")

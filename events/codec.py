@@ -91,14 +91,10 @@ class Codec:
 
     def unpack(self, data: bytes) -> Any:
         """Plain data from bytes. Raises CorruptEvent for anything that is not one whole msgpack value of ours."""
-        try:
-            value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_from_extension)
-        except _DECODE_ERRORS as error:
-            raise CorruptEvent(
-                f"{len(data)} stored bytes do not decode ({type(error).__name__}); restore them from a backup"
-            ) from None
+        value = _unpack(data)
         # msgpack's own timestamps never come to `ext_hook`. These bytes seldom stand in what we wrote.
-        if any(mark in data for mark in _TIMESTAMPS) and _holds_timestamp(value):
+        suspicious = b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data
+        if suspicious and _holds_timestamp(value):
             raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
         return value
 
@@ -117,7 +113,7 @@ class Codec:
                 actual=len(body),
             )
         try:
-            decoded = self.unpack(body)
+            decoded = _unpack(body)
         except CorruptEvent:
             raise ValueRefused(
                 "the event's values could not be read back; use plain data with text keys only"
@@ -148,6 +144,15 @@ class Codec:
         return value
 
 
+def _unpack(data: bytes) -> Any:
+    try:
+        return msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_from_extension)
+    except _DECODE_ERRORS as error:
+        raise CorruptEvent(
+            f"{len(data)} stored bytes do not decode ({type(error).__name__}); restore them from a backup"
+        ) from None
+
+
 def _holds_timestamp(value: Any) -> bool:
     if type(value) is dict:
         return any(_holds_timestamp(held) for held in cast("dict[Any, Any]", value).values())
@@ -156,5 +161,4 @@ def _holds_timestamp(value: Any) -> bool:
     return type(value) is msgpack.Timestamp
 
 
-_TIMESTAMPS: Final = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 _CONTAINERS: Final = frozenset((dict, list))

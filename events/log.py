@@ -178,8 +178,11 @@ class LogWriter(Protocol):
         """Let all batches under way, and those to come, end as unknown. Callable from any thread."""
         ...
 
-    def send(self, partition: int, batch: Sequence[Append]) -> None:
-        """Start a batch. Never blocks for its answer, never raises for a lost server: `receive` tells."""
+    def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
+        """Start batches, each of one partition, which comes first.
+
+        Never blocks for the answers, never raises for a lost server: `receive` tells.
+        """
         ...
 
     def receive(self, timeout: float | None) -> list[tuple[Sequence[Append], list[Answer] | DuramenError]]:

@@ -257,8 +257,8 @@ class MemoryWriter:
     def give_up(self) -> None:
         """Nothing is ever under way."""
 
-    def send(self, partition: int, batch: Sequence[Append]) -> None:
-        self._done.append((batch, self._log.commit(partition, batch)))
+    def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
+        self._done.extend((batch, self._log.commit(partition, batch)) for partition, batch in batches)
 
     def receive(self, timeout: float | None) -> list[tuple[Sequence[Append], list[Answer] | DuramenError]]:
         done = list(self._done)

@@ -17,7 +17,7 @@ import msgpack
 from .append_format import AppendFormat, claim_of, head_of, pack_wire
 from .checkup import eviction_policy, refuse_eviction, require_permissions
 from .durability import Durability
-from .errors import CorruptEvent, DuramenError, InvalidMessage, Trimmed, Unavailable
+from .errors import CorruptEvent, DuramenError, InvalidMessage, Trimmed, Unavailable, UnsafeServer
 from .keys import Keys, partition_of
 from .limits import Limits
 from .log import Answer, Append, Claim, Entry, FeedEntry, Head, LogWriter, Page
@@ -112,7 +112,7 @@ class RedisLog:
     def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
         writer = self.writer()
         try:
-            writer.send(partition, batch)
+            writer.send([(partition, batch)])
             while True:
                 for _, result in writer.receive(None):
                     if isinstance(result, DuramenError):
@@ -136,7 +136,7 @@ class RedisLog:
     def head(self, agent: str) -> Head | None:
         heads = self._keys.heads(self.partition_of(agent))
         stored = self._ask("read a head", b"HMGET", heads.encode(), agent.encode())[0]
-        return head_of(stored) if stored else None
+        return None if stored is None else head_of(stored)
 
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
         partition = self.partition_of(agent)
@@ -219,7 +219,10 @@ class RedisLog:
                 f"this namespace has format {stored[0].decode(errors='replace')[:20]}; "
                 "update duramen or use another namespace"
             )
-        return stored[2].decode(), int(stored[1])
+        known = stored[1] or b""
+        if stored[2] is None or not known.isdigit() or not 1 <= int(known) <= 99:
+            raise UnsafeServer("this namespace is not whole: restore its key from a backup, or use another namespace")
+        return stored[2].decode(), int(known)
 
     def _settle(self, asked: Durability | None) -> tuple[Durability, Durability]:
         """The durability to report, and what each append has to wait for to reach it."""
@@ -298,8 +301,7 @@ class RedisLog:
             except NoScriptError:
                 assert script is not None
                 wire.send(script.load + call)
-                wire.read()
-                reply = wire.read()
+                reply = _second(wire)
         except redis.ResponseError:
             wire.release()
             raise
@@ -323,3 +325,16 @@ class RedisLog:
         for agent in agents:
             members.setdefault(self.partition_of(agent), []).append(agent)
         return members
+
+
+def _second(wire: Wire) -> Any:
+    """The second of two replies. Both are read before anything is raised: the connection goes to others."""
+    refused: redis.ResponseError | None = None
+    try:
+        wire.read()
+    except redis.ResponseError as error:
+        refused = error
+    try:
+        return wire.read()
+    except redis.ResponseError as error:
+        raise (refused or error) from None

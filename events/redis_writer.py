@@ -109,12 +109,11 @@ class RedisWriter:
         self._drop_wire()
         self._waker.close()
 
-    def send(self, partition: int, batch: Sequence[Append]) -> None:
-        flight = _Flight(batch, self._form.call(partition, batch), monotonic() + self._give_up)
-        self._flights.append(flight)
-        if len(self._flights) == 1 and self._wire is None:
-            return  # `receive` connects, and sends what is under way
-        self._transmit([flight])
+    def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
+        give_up_at = monotonic() + self._give_up
+        flights = [_Flight(batch, self._form.call(partition, batch), give_up_at) for partition, batch in batches]
+        self._flights.extend(flights)
+        self._transmit(flights)  # without a connection nothing: `receive` connects, and sends what is under way
 
     def receive(self, timeout: float | None) -> list[Outcome]:
         if not self._flights:

@@ -16,9 +16,26 @@
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS = 0, 1, 2, 3, 4, 5, 6, 7
 
+-- How many events the list holds; -1 if it is none. One agent's damage must not fail the others of its batch.
+local function length_of(log)
+  local length = redis.pcall('LLEN', log)
+  if type(length) == 'number' then return length end
+  if string.find(length.err, 'WRONGTYPE', 1, true) then return -1 end
+  return redis.call('LLEN', log)
+end
+
+-- The head as it was packed; nil if it is none.
+local function head_of(stored)
+  local sound, head = pcall(cmsgpack.unpack, stored)
+  if not sound or type(head) ~= 'table' then return nil end
+  local numbers = type(head[1]) == 'number' and type(head[2]) == 'number' and type(head[5]) == 'number'
+  if numbers and type(head[3]) == 'string' and type(head[4]) == 'string' and #head == 6 then return head end
+  return nil
+end
+
 -- Whether the log has, at `seq`, the event that ends this append: its digest vouches for all before it.
 local function holds(log, head, seq, items)
-  if #items == 0 or seq <= head[2] or seq > head[1] then return false end
+  if #items == 0 or seq <= head[2] or seq > head[1] or length_of(log) < 0 then return false end
   local at = seq - head[2] - 1
   local found = redis.call('LRANGE', log, at, at)[1]
   return found ~= nil and string.sub(found, 1, 16) == string.sub(items[#items], 1, 16)
@@ -30,7 +47,7 @@ local function check(append, head, log)
   if not head then
     -- A log that is gone is never created again by who remembers it.
     if not append[8] then return GONE end
-    if redis.call('LLEN', log) ~= 0 then return CORRUPT end
+    if length_of(log) ~= 0 then return CORRUPT end
     return COMMITTED
   end
   if head[4] ~= append[4] then
@@ -41,7 +58,8 @@ local function check(append, head, log)
   end
   if head[1] == expected and not append[8] then
     if head[3] ~= append[3] then return CORRUPT end
-    if head[2] + redis.call('LLEN', log) ~= head[1] then return CORRUPT end
+    local length = length_of(log)
+    if length < 0 or head[2] + length ~= head[1] then return CORRUPT end
     return COMMITTED
   end
   if holds(log, head, last, items) then return DUPLICATE end
@@ -59,8 +77,9 @@ local known = redis.call('HMGET', KEYS[1], unpack(agents))
 -- Everything is checked before the first write: a script has no roll-back.
 local answers, accepted, creating = {}, {}, {}
 for i, append in ipairs(batch) do
-  local head = known[i] and cmsgpack.unpack(known[i])
-  local status = check(append, head, KEYS[4 + i])
+  local head = known[i] and head_of(known[i])
+  local status = CORRUPT
+  if head or not known[i] then status = check(append, head, KEYS[4 + i]) end
   if status == COMMITTED then
     answers[i] = COMMITTED
     if #append[5] > 0 then

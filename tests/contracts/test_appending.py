@@ -507,7 +507,7 @@ def test_a_writer_has_many_batches_under_way_and_answers_all(log: EventLog) -> N
         for author in authors:
             append = author.append(*author.bodies(3))
             sent[id(append)] = append
-            writer.send(log.partition_of(author.agent), [append])
+            writer.send([(log.partition_of(author.agent), [append])])
         assert writer.in_flight == 50
         answered: list[tuple[Any, Any]] = []
         while writer.in_flight:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import redis
 
-from contracts.authors import FENCE, commit_one
+import msgpack
+from contracts.authors import FENCE, Author, commit_one
 from contracts.places import ServerPlace
 from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, chain
-from duramen.events.errors import InvalidMessage, UnsafeServer
+from duramen.events.errors import DuramenError, InvalidMessage, UnsafeServer
 from duramen.events.limits import Limits
 from duramen.events.log import Append, EventLog, Put, Status
 from duramen.events.model import Granularity
@@ -215,10 +216,9 @@ def test_a_key_of_somebody_elses_under_our_name_is_refused(server: ServerPlace) 
         server.open()
 
 
-@pytest.mark.parametrize("key", ["heads", "directory", "feed", "marks", "log"])
+@pytest.mark.parametrize("key", ["heads", "directory", "feed", "marks"])
 def test_a_key_of_another_type_is_a_typed_error(server: ServerPlace, log: EventLog, key: str) -> None:
-    name = log.log_key(AGENT) if key == "log" else f"duramen:{{{server.namespace}:03}}:{key}"
-    raw(server).set(name, "not ours")
+    raw(server).set(f"duramen:{{{server.namespace}:03}}:{key}", "not ours")
     with pytest.raises(UnsafeServer) as caught:
         commit_one(log, first_append(log))
     assert "not ours" not in str(caught.value)
@@ -250,3 +250,81 @@ def test_a_script_reads_what_was_written_before_it_was_changed(server: ServerPla
     assert commit_one(log, following).status is Status.COMMITTED
     assert client.lrange(f"{tag}:feed", 0, 0) == [FEED_ENTRY]
     assert client.hgetall(f"{tag}:marks") == {b"2": b"2"}
+
+
+# -- damage of one agent ---------------------------------------------------------------------------------------------
+
+
+def of_another_type(server: ServerPlace, log: EventLog) -> None:
+    raw(server).delete(log.log_key(AGENT))
+    raw(server).set(log.log_key(AGENT), "not ours")
+
+
+def head_with(stored: bytes) -> Any:
+    def damage(server: ServerPlace, log: EventLog) -> None:
+        raw(server).hset(f"duramen:{{{server.namespace}:03}}:heads", AGENT, stored)
+
+    return damage
+
+
+DAMAGE = {
+    "a list of another type": of_another_type,
+    "a head that is nothing": head_with(b""),
+    "a head that is poison": head_with(b"\xc1"),
+    "a head that is cut": head_with(HEAD[:-1]),
+    "a head that is a number": head_with(b"\x05"),
+    "a head that is short": head_with(b"\x92\x01\x00"),
+    "a head of other fields": head_with(msgpack.packb(["1", 0, "d", "1:a", 0, 0])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_the_damage_of_one_agent_fails_no_other_of_its_batch(server: ServerPlace, log: EventLog, damage: Any) -> None:
+    hurt, sound = Author(log, AGENT).fill(2), Author(log, f"{AGENT}/sound").fill(2)
+    damage(server, log)
+    for append in (hurt.append(b"x"), hurt.append(), hurt.append(b"x", expected=1), hurt.append(b"x", create=True)):
+        following = sound.append(*sound.bodies(1))
+        answers = log.commit(log.partition_of(AGENT), [append, following])
+        assert answers[0].status is not Status.COMMITTED
+        sound.settle(following, answers[1])
+    assert commit_one(log, hurt.append(b"x")).status is Status.CORRUPT
+    page = log.read(sound.agent, 1, 10)
+    assert page is not None
+    assert len(page.items) == 6
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_agent_is_a_typed_error_to_who_reads_or_claims_it(
+    server: ServerPlace, log: EventLog, damage: Any
+) -> None:
+    Author(log, AGENT).fill(2)
+    damage(server, log)
+    with pytest.raises(DuramenError):
+        log.read(AGENT, 1, 10)
+    with pytest.raises(DuramenError):
+        log.claim([AGENT], "owner", 1)
+
+
+@pytest.mark.parametrize("name", [name for name in DAMAGE if "head" in name])
+def test_a_damaged_head_is_a_typed_error_to_who_asks_for_it(server: ServerPlace, log: EventLog, name: str) -> None:
+    Author(log, AGENT).fill(2)
+    DAMAGE[name](server, log)
+    with pytest.raises(DuramenError):
+        log.head(AGENT)
+    with pytest.raises(DuramenError):
+        list(log.directory())
+
+
+@pytest.mark.parametrize(
+    "stored", [{"partitions": None}, {"partitions": "many"}, {"partitions": "0"}, {"identity": None}]
+)
+def test_a_namespace_that_is_not_whole_is_a_typed_error(server: ServerPlace, stored: dict[str, str | None]) -> None:
+    server.open()
+    key = f"duramen:{{{server.namespace}}}"
+    for name, value in stored.items():
+        if value is None:
+            raw(server).hdel(key, name)
+        else:
+            raw(server).hset(key, name, value)
+    with pytest.raises(DuramenError):
+        server.open()

@@ -318,7 +318,7 @@ def test_a_waiting_writer_can_be_woken_and_told_to_give_up_from_another_thread(
     writer = log.writer()
     try:
         append = author.append(b"lost word")
-        writer.send(log.partition_of(AGENT), [append])
+        writer.send([(log.partition_of(AGENT), [append])])
         waiting = workers.submit(writer.receive, None)
         proxy.wait_until(lambda counts: counts.replies_held == 1)
         assert not waiting.done()
@@ -523,7 +523,7 @@ def test_of_a_batch_only_what_is_written_can_be_unconfirmed(
     batch = [stale.append(b"late"), good.append(b"one"), stale.append(agent=f"{AGENT}/c", create=False)]
     writer = lonely.writer()
     try:
-        writer.send(lonely.partition_of(AGENT), batch)
+        writer.send([(lonely.partition_of(AGENT), batch)])
         answered: dict[str, Any] = {}
         while writer.in_flight:
             for appends, result in writer.receive(5):
