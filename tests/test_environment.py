@@ -29,7 +29,7 @@ def program(folder: Path, name: str, *lines: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("name", ["environment.py", "run", "test"])
+@pytest.mark.parametrize("name", ["environment.py", "bench", "run", "test"])
 def test_an_old_python_reads_far_enough_to_be_refused(name: str) -> None:
     ast.parse((SCRIPTS / name).read_text(encoding="utf-8"), feature_version=(3, 7))
 

@@ -1,0 +1,1 @@
+"""What `scripts/bench` measures, and how: floors, peers and ours, doing the same work in alternation."""
