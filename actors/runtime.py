@@ -320,7 +320,7 @@ class Runtime:
         What was asked before its claim was asked of a state that is no longer ours: refused, never written. What was
         asked after it claims the agent back and is handled on the state that the log has then; reads always are.
         """
-        get_logger("agent").warning("agent_fenced", agent=self.path, seq=turn.expected)
+        get_logger("agent").info("agent_fenced", agent=self.path, seq=turn.expected)
         waiting = self._mailbox.waiting
         again: list[Envelope] = []
         asked = [envelope for envelope, _, _ in turn.answers]
