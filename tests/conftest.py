@@ -68,3 +68,24 @@ def redis_url() -> Iterator[str]:
     """A Redis, as `valkey_url`. Fails, and does not skip, where there is no `redis-server`."""
     with redis_server() as server:
         yield server.url
+
+
+# Left to the full run, so that the loop of a developer stays under a minute: what starts many processes, and what asks
+# the second server the very same questions.
+_FULL_RUN_ONLY = (
+    "tests/actors/console/",
+    "tests/docs/",
+    "tests/events/test_embedded.py",
+    "tests/faults/",
+    "tests/test_bench.py",
+    "tests/test_examples.py",
+    "tests/test_leftovers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what belongs into the full run for what it is, not for how long each test takes."""
+    for item in items:
+        second_server = "[redis" in item.nodeid or "-redis" in item.nodeid
+        if item.nodeid.startswith(_FULL_RUN_ONLY) or second_server:
+            item.add_marker(pytest.mark.slow)
