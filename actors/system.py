@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Literal, Self, overload
@@ -14,7 +14,6 @@ import redis
 
 from duramen.events import (
     AgentPath,
-    Event,
     EventRegistry,
     Granularity,
     InvalidMessage,
@@ -23,10 +22,9 @@ from duramen.events import (
     agent_path,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Entry, EventLog
+from duramen.events.log import EventLog
 from duramen.events.logs import get_logger
 from duramen.events.registry import DECLARED
-from duramen.events.stored import read_events
 from duramen.projections.state import AgentState
 
 from .activation import Activation
@@ -34,7 +32,6 @@ from .arguments import check_kinds, factories_of
 from .decider import decide_spawn, plain_id
 from .directory import Directory
 from .dispatcher import Dispatcher
-from .episode_store import EpisodeStore
 from .handle import AgentHandle
 from .hooks import LifecycleHooks
 from .journal import Journal
@@ -44,6 +41,7 @@ from .mailbox import Envelope, Mailbox, Runner
 from .memory_handlers import MEMORY_HANDLERS
 from .messages import spawn_message
 from .passivation import Passivation
+from .reading import Reading
 from .reply import Reply
 from .results import LifecycleResult
 from .services import AgentFactory, Services, Settings
@@ -62,7 +60,7 @@ _MOST_WORKERS: Final = 2_048
 _MOST_ACTIVATIONS: Final = 16
 
 
-class AgentSystem:
+class AgentSystem(Reading):
     """Runs agents on one log. Make it with `open`, in a `with` or `async with` block. Thread-safe.
 
     Not usable in a forked child: there every call raises SystemClosed at once, and the parent is unharmed.
@@ -77,9 +75,8 @@ class AgentSystem:
         limits: Limits | None = None,
         settings: Settings | None = None,
     ) -> None:
+        super().__init__(store.log, registry, limits or Limits())
         self._store = store
-        self._limits = limits or Limits()
-        self._registry = registry
         self._agents = {} if agents is None else agents
         dispatcher = Dispatcher(Journal(store.log, self._limits))
         self._directory = Directory(dispatcher, self._limits.mailbox_messages, self._activation)
@@ -109,7 +106,6 @@ class AgentSystem:
         if passivation.rhythm is not None:
             timers.every(passivation.rhythm, passivation.sweep)
         self._closed = False
-        self._episodes = EpisodeStore(store.log, registry, self._limits)
         _forget_in_children(self)
 
     @classmethod
@@ -289,39 +285,6 @@ class AgentSystem:
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
         self._directory.tell(path, Envelope(message, None, command_id), room)
-
-    # -- looking on ------------------------------------------------------------------------------------------------
-
-    @property
-    def log(self) -> EventLog:
-        """The log this system runs on."""
-        return self._store.log
-
-    @property
-    def episodes(self) -> EpisodeStore:
-        """Long-term memory: the episodes of finished sessions."""
-        return self._episodes
-
-    def agents(self) -> list[Entry]:
-        """All agents of the namespace, by path. Reads only: takes no agent over."""
-        return sorted(self._store.log.directory(), key=lambda entry: entry.agent)
-
-    def events(self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
-        """An agent's events, oldest first, read in pages. Reads only.
-
-        Raises AgentNotFound, Trimmed, CorruptEvent, UnknownEventType while iterating.
-        """
-        name = agent_path(path).text
-        if type(from_seq) is not int or from_seq < 1 or (to_seq is not None and type(to_seq) is not int):
-            raise InvalidMessage("from_seq is a whole number from 1 on, to_seq one or None", agent=name)
-        return read_events(self._store.log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
-
-    def peek(self, path: str | AgentPath) -> AgentState:
-        """An agent's state as the log has it. Reads only: another process that runs the agent is not disturbed."""
-        from duramen.projections.rebuild import rebuild
-
-        name = agent_path(path).text
-        return rebuild(self._store.log, name, Codec(self._limits), self._limits).state
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from threading import Event
-from time import monotonic
 from typing import Any, Final, cast
 from uuid import uuid4
 
 import redis
-from redis.exceptions import NoScriptError
 
 import msgpack
 
@@ -22,18 +19,15 @@ from .keys import Keys, partition_of
 from .limits import Limits
 from .log import Answer, Append, Claim, Entry, FeedEntry, Head, LogWriter, Page
 from .logs import get_logger
-from .redis_errors import Retry, classify, translate
+from .redis_server import RedisServer
 from .redis_writer import RedisWriter
-from .script import Script, bulk
-from .wire import LOST, Wire
+from .script import Script
 
 __all__ = ["FORMAT", "RedisLog"]
 
 FORMAT: Final = b"1"
 """Of keys and stored bytes. A namespace of another format is not opened."""
 
-_PAUSE: Final = 0.02
-_SCAN: Final = b"512"
 _MOST_EVENTS: Final = 1 << 52  # the server counts in doubles
 
 
@@ -59,12 +53,9 @@ class RedisLog:
     ) -> None:
         if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
-        self._pool = pool
+        self._server = RedisServer(pool, give_up=give_up, revive=revive)
         self._keys = Keys(namespace)
         self._limits = limits or Limits()
-        self._give_up = give_up
-        self._revive = revive
-        self._closing = Event()
         self._claim = Script("claim")
         self._read = Script("read", read_only=True)
         self._form = AppendFormat(self._keys, self._limits)
@@ -101,11 +92,11 @@ class RedisLog:
 
     def writer(self) -> LogWriter:
         return RedisWriter(
-            self._connect,
+            self._server.connect,
             self._form,
             self._confirm,
-            reply_timeout=self._reply_timeout(),
-            give_up=self._give_up,
+            reply_timeout=self._server.reply_timeout,
+            give_up=self._server.give_up,
             on_lost_notices=self._lost_notices,
         )
 
@@ -126,7 +117,7 @@ class RedisLog:
         for partition, members in self._by_partition(agents).items():
             keys = [self._keys.heads(partition), *[self._keys.log(partition, agent) for agent in members]]
             # Claimed once or twice is the same: only the epoch grows. So a lost reply may be asked for again.
-            reply = self._run(self._claim, keys, [pack_wire(members), owner.encode(), b"%d" % now], "claim")
+            reply = self._server.run(self._claim, keys, [pack_wire(members), owner.encode(), b"%d" % now], "claim")
             rows = cast("list[Any]", msgpack.unpackb(reply, raw=True))
             found.update((agent, claim_of(row) if row else None) for agent, row in zip(members, rows, strict=True))
         return [found[agent] for agent in agents]
@@ -135,14 +126,14 @@ class RedisLog:
 
     def head(self, agent: str) -> Head | None:
         heads = self._keys.heads(self.partition_of(agent))
-        stored = self._ask("read a head", b"HMGET", heads.encode(), agent.encode())[0]
+        stored = self._server.ask("read a head", b"HMGET", heads.encode(), agent.encode())[0]
         return None if stored is None else head_of(stored)
 
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
         partition = self.partition_of(agent)
         from_seq = min(from_seq, _MOST_EVENTS)  # what lies beyond is past any head
         count = max(1, min(limit, self._limits.page_events))
-        reply = self._run(
+        reply = self._server.run(
             self._read,
             [self._keys.heads(partition), self._keys.log(partition, agent)],
             [agent.encode(), b"%d" % from_seq, b"%d" % count, b"%d" % self._limits.page_bytes],
@@ -168,15 +159,16 @@ class RedisLog:
         return Page(head, int(reply[2]), reply[3:])
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
-        return [self._ask("load a snapshot", b"GET", key.encode()) for key in keys]
+        return self._server.ask_all("load snapshots", [(b"GET", key.encode()) for key in keys])
 
     def exists(self, keys: Sequence[str]) -> list[bool]:
-        return [bool(self._ask("look for a checkpoint", b"EXISTS", key.encode())) for key in keys]
+        found = self._server.ask_all("look for checkpoints", [(b"EXISTS", key.encode()) for key in keys])
+        return [bool(count) for count in found]
 
     def directory(self) -> Iterator[Entry]:
         for partition in range(self._partitions):
-            lines = self._hash(self._keys.directory(partition))
-            heads = self._hash(self._keys.heads(partition))
+            lines = self._server.hash(self._keys.directory(partition), "list agents")
+            heads = self._server.hash(self._keys.heads(partition), "list agents")
             for agent, stored in heads.items():
                 line: list[Any] = (
                     msgpack.unpackb(lines[agent], raw=False) if agent in lines else ["running", None, None]
@@ -184,36 +176,35 @@ class RedisLog:
                 yield Entry(agent.decode(), head_of(stored), *line)
 
     def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
-        marks = self._ask("read the feed", b"HMGET", self._keys.marks(partition).encode(), b"base")
+        marks = self._server.ask("read the feed", b"HMGET", self._keys.marks(partition).encode(), b"base")
         base = int(marks[0] or 0)
         start = max(position, base) - base
         stop = start + max(1, limit) - 1
         key = self._keys.feed(partition).encode()
-        entries = self._ask("read the feed", b"LRANGE", key, b"%d" % start, b"%d" % stop)
+        entries = self._server.ask("read the feed", b"LRANGE", key, b"%d" % start, b"%d" % stop)
         return [FeedEntry(*cast("list[Any]", msgpack.unpackb(entry, raw=False))) for entry in entries]
 
     def close(self) -> None:
-        self._closing.set()
-        self._pool.disconnect()
+        self._server.close()
 
     # -- the server ------------------------------------------------------------------------------------------------
 
     def _look(self, allow_eviction: bool) -> None:
         """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
-        policy = eviction_policy(self._ask)
+        policy = eviction_policy(self._server.ask)
         if not allow_eviction:
             refuse_eviction(policy)
         elif policy.startswith("allkeys-"):
             self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
         probe = Script("permissions")
         require_permissions(
-            lambda arguments: self._run(probe, [], arguments, "ask for this user's permissions"),
+            lambda arguments: self._server.run(probe, [], arguments, "ask for this user's permissions"),
             self._keys,
         )
 
     def _open(self, partitions: int) -> tuple[str, int]:
         arguments = [FORMAT, b"%d" % partitions, uuid4().hex.encode()]
-        stored = self._run(Script("open"), [self._keys.namespace], arguments, "open the namespace")
+        stored = self._server.run(Script("open"), [self._keys.namespace], arguments, "open the namespace")
         if stored[0] != FORMAT:
             raise InvalidMessage(
                 f"this namespace has format {stored[0].decode(errors='replace')[:20]}; "
@@ -240,101 +231,26 @@ class RedisLog:
 
     def _syncs_always(self) -> bool:
         try:
-            settings = self._ask("read the settings", b"CONFIG", b"GET", b"append*")
+            settings = self._server.ask("read the settings", b"CONFIG", b"GET", b"append*")
         except DuramenError:
             return False  # users without CONFIG are usual; then no more is promised than is known
         found = dict(zip(settings[::2], settings[1::2], strict=True))
         return found.get(b"appendonly") == b"yes" and found.get(b"appendfsync") == b"always"
 
     def _has_waitaof(self) -> bool:
-        info = self._ask("read the server's version", b"INFO")
+        info = self._server.ask("read the server's version", b"INFO")
         valkey = b"valkey_version:" in info
         version = re.search(rb"redis_version:(\d+)\.(\d+)", info)
         appends = b"aof_enabled:1" in info
         return appends and (valkey or (version is not None and (int(version[1]), int(version[2])) >= (7, 2)))
-
-    def _reply_timeout(self) -> float:
-        settings: dict[str, Any] = self._pool.connection_kwargs
-        return float(settings.get("socket_timeout") or 5.0)
 
     def _lost_notices(self, count: int) -> None:
         self._log.warning(
             "notices_not_published", count=count, advice="this user may not PUBLISH: see `duramen doctor`"
         )
 
-    def _connect(self) -> Wire:
-        try:
-            return Wire(self._pool)
-        except LOST as error:
-            if self._revive is None or classify(error) is not Retry.AMBIGUOUS:
-                raise
-            self._revive()
-            return Wire(self._pool)
-
-    def _ask(self, doing: str, *command: bytes) -> Any:
-        return self._exchange(doing, bulk(command), None)
-
-    def _run(self, script: Script, keys: list[str], arguments: list[bytes], doing: str) -> Any:
-        return self._exchange(doing, script.call(keys, arguments), script)
-
-    def _exchange(self, doing: str, call: bytes, script: Script | None) -> Any:
-        """Send a command that may be sent twice, until it is answered. Raises typed errors."""
-        give_up_at = monotonic() + self._give_up
-        pause = _PAUSE
-        while True:
-            try:
-                return self._once(call, script)
-            except Unavailable:  # the embedded server could not be started just now
-                if monotonic() >= give_up_at or self._closing.wait(pause):
-                    raise
-            except (redis.RedisError, OSError) as error:
-                if classify(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
-                    raise translate(error, doing) from None
-            pause = min(0.5, pause * 2)
-
-    def _once(self, call: bytes, script: Script | None) -> Any:
-        wire = self._connect()
-        try:
-            wire.send(call)
-            try:
-                reply = wire.read()
-            except NoScriptError:
-                assert script is not None
-                wire.send(script.load + call)
-                reply = _second(wire)
-        except redis.ResponseError:
-            wire.release()
-            raise
-        except BaseException:
-            wire.discard()  # a reply may still come: the connection is of no more use to anybody
-            raise
-        wire.release()
-        return reply
-
-    def _hash(self, key: str) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        cursor = b"0"
-        while True:
-            cursor, fields = self._ask("list agents", b"HSCAN", key.encode(), cursor, b"COUNT", _SCAN)
-            found.update(zip(fields[::2], fields[1::2], strict=True))
-            if cursor == b"0":
-                return found
-
     def _by_partition(self, agents: Sequence[str]) -> dict[int, list[str]]:
         members: dict[int, list[str]] = {}
         for agent in agents:
             members.setdefault(self.partition_of(agent), []).append(agent)
         return members
-
-
-def _second(wire: Wire) -> Any:
-    """The second of two replies. Both are read before anything is raised: the connection goes to others."""
-    refused: redis.ResponseError | None = None
-    try:
-        wire.read()
-    except redis.ResponseError as error:
-        refused = error
-    try:
-        return wire.read()
-    except redis.ResponseError as error:
-        raise (refused or error) from None

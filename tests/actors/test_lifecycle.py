@@ -500,7 +500,7 @@ def store(system: AgentSystem, key: str, value: bytes) -> None:
         log._values[key] = (value, float("inf"))
     else:
         assert isinstance(log, RedisLog)
-        redis.Redis(connection_pool=log._pool).set(key, value)
+        redis.Redis(connection_pool=log._server.pool).set(key, value)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "another-agents", "another-seq", "empty", "garbage"])
