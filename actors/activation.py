@@ -127,17 +127,16 @@ class Activation:
     def _make(self, agent_type: str | None) -> Agent:
         factory = self._services.agents.get(agent_type) if agent_type is not None else None
         agent = Agent() if factory is None else factory()
-        if not isinstance(cast("object", agent), Agent) or not hasattr(agent, "actor_stopped"):
+        if not isinstance(cast("object", agent), Agent):
             raise AgentFailed(
-                f"agent type {agent_type!r} does not make agents: its factory must return an Agent whose __init__ "
-                "calls super().__init__()",
+                f"agent type {agent_type!r} does not make agents: its factory must return an Agent",
                 agent=self._mailbox.path,
             )
         return agent
 
     def _put_to_work(self, runtime: Runtime) -> None:
         mailbox = self._mailbox
-        runtime.agent.join(runtime, mailbox, self._services)
+        runtime.agent.join(runtime)
         mailbox.runner = runtime
         mailbox.phase = IDLE
         self._services.activated()
@@ -148,10 +147,12 @@ class Activation:
         """Answer all that waits with the error; whoever comes next tries again."""
         mailbox = self._mailbox
         get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
-        while mailbox.waiting:
+        failed = list(mailbox.waiting)
+        del mailbox.waiting[: len(failed)]  # what comes meanwhile stays: it is tried again
+        for envelope in failed:
             own = for_agent(error, mailbox.path, error.seq or 0)
             own.__cause__ = error.__cause__
-            mailbox.waiting.popleft().fail(own)
+            envelope.refuse(own)
         mailbox.phase = IDLE
         if mailbox.waiting:
             self._services.dispatcher.schedule(mailbox)

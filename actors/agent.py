@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from uuid import uuid4
 
 import pykka
 
@@ -22,17 +24,16 @@ from duramen.projections.rebuild import CustomFold
 from duramen.projections.tree import copy_tree, lookup
 
 from .decider import require_running
+from .lazily import lazily
+from .mailbox import Envelope
 from .memory_handlers import apply_operation
 from .messages import MISSING, Append, ChildFailed, Delete, Merge, Record, Set
 from .pykka_inbox import Inbox
-from .reply import Reply
 from .supervision import Supervision
 from .timers import Timer
 
 if TYPE_CHECKING:
-    from .mailbox import Mailbox
     from .runtime import Runtime
-    from .services import Services
     from .turn import Turn
 
 __all__ = ["Agent"]
@@ -171,11 +172,11 @@ class Agent(pykka.Actor):
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 
-    def join(self, runtime: Runtime, mailbox: Mailbox, services: Services) -> None:
-        """Take up work for a mailbox; called once."""
+    def join(self, runtime: Runtime) -> None:
+        """Take up work; called once."""
         self._runtime = runtime
-        self.actor_inbox = Inbox(mailbox, services.directory)
-        self._actor_ref = pykka.ActorRef(self)
+        for made in ("actor_inbox", "_actor_ref"):  # by who looked at them in `__init__`
+            vars(self).pop(made, None)
 
     def begin(self, turn: Turn) -> None:
         self._turn = turn
@@ -217,6 +218,20 @@ class Agent(pykka.Actor):
         self._turn.look_at_the_clock()
         return self._turn
 
+    # -- what every Pykka actor has, made for those that anybody looks at: it is 1.5 kB each --------------------------
+
+    actor_urn = lazily(lambda _: uuid4().urn)
+    actor_stopped = lazily(lambda _: Event())
+    actor_inbox = lazily(lambda agent: agent.make_inbox())
+    _actor_ref = lazily(pykka.ActorRef)
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        """Make an agent that does not run yet; a subclass may have an `__init__` of its own."""
+
+    def make_inbox(self) -> Inbox:
+        """What Pykka's references put messages into."""
+        return Inbox.unjoined() if self._runtime is None else self._runtime.inbox()
+
     # -- Pykka's three, for implementors of actor types ----------------------------------------------------------------
 
     @classmethod
@@ -229,8 +244,8 @@ class Agent(pykka.Actor):
         return Inbox.unjoined()
 
     @staticmethod
-    def _create_future() -> Reply:
-        return Reply()
+    def _create_future() -> Envelope:
+        return Envelope()
 
     def _start_actor_loop(self) -> NoReturn:
         # There is no loop of an actor's own: the dispatcher runs whoever has messages. And Pykka's registry, a list

@@ -34,7 +34,7 @@ class AgentTimers:
         directory, path, timers = self._services.directory, self._path, self._services.timers
 
         def tell() -> None:
-            directory.tell(path, Envelope(message))
+            directory.tell(path, Envelope(message, wanted=False))
 
         timer = timers.every(seconds, tell) if repeat else timers.after(seconds, tell)
         self._timers.append(timer)

@@ -40,11 +40,11 @@ def handle_custom(turn: Turn, envelope: Envelope) -> None:
         if envelope.command_id is not None:
             known = turn.recognise(envelope.command_id, envelope.message)
             if known is not None:
-                turn.answers.append((envelope, known, False))
+                turn.keep(envelope, known)
                 runtime.services.dispatcher.post(lambda: runtime.finish(turn))
                 return
     except DuramenError as error:
-        turn.answers.append((envelope, error, True))
+        turn.keep_refusal(envelope, error)
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
         return
     scope.__enter__()
@@ -82,14 +82,14 @@ def _end(turn: Turn, envelope: Envelope, scope: Any, value: Any, error: BaseExce
     except BaseException as raised:
         error = raised
     if error is None:
-        turn.answers.append((envelope, value, False))
+        turn.keep(envelope, value)
     elif isinstance(error, Exception):
         verdict = _judge(runtime, error)
         if verdict.strategy is not Strategy.RESUME:
             failure = error
             runtime.services.dispatcher.post(lambda: _carry_out(runtime, envelope, failure, verdict))
             return
-        turn.answers.append((envelope, error, True))
+        turn.keep_refusal(envelope, error)
     else:
         stopped = HandlerStopped(
             f"a handler of {runtime.path} raised {type(error).__name__}; only this agent was stopped, it comes back "
@@ -120,7 +120,7 @@ def _carry_out(runtime: Runtime, envelope: Envelope, error: Exception, verdict: 
         at=where(error),
         strategy=verdict.strategy.value,
     )
-    envelope.fail(error)
+    envelope.refuse(error)
     if verdict.strategy is Strategy.RESTART:
         runtime.drop(verdict.pause)
         return
@@ -128,7 +128,9 @@ def _carry_out(runtime: Runtime, envelope: Envelope, error: Exception, verdict: 
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
     if verdict.strategy is Strategy.ESCALATE and parent is not None:
-        turn.after += (lambda: services.directory.tell(parent, Envelope(ChildFailed(runtime.path, kind))),)
+        turn.after += (
+            lambda: services.directory.tell(parent, Envelope(ChildFailed(runtime.path, kind), wanted=False)),
+        )
     runtime.finish(turn)
 
 

@@ -115,8 +115,8 @@ class Directory:
             waiting: list[tuple[str, Any]] = []
             for mailbox in self._mailboxes.values():
                 while mailbox.waiting:
-                    waiting.append((mailbox.path, mailbox.waiting.popleft()))
+                    waiting.append((mailbox.path, mailbox.waiting.pop(0)))
                 if mailbox.runner is not None:
                     waiting += [(mailbox.path, envelope) for envelope in mailbox.runner.abandon()]
         for path, envelope in waiting:
-            envelope.fail(error(path))
+            envelope.refuse(error(path))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, cast
-
-from attrs import define, field
+from typing import Final, cast
 
 from duramen.events import DuramenError, Limits
 from duramen.events.log import Answer, Append, EventLog
@@ -20,14 +17,16 @@ _MOST_UNDER_WAY: Final = 64
 """Batches under way; beyond that, appends gather into larger batches instead."""
 
 
-@define(eq=False)
 class Commit(Append):
-    """An append and who is told its answer, in the core's thread."""
+    """An append that knows its partition, and what to do when it is answered."""
 
-    partition: int = 0
-    turn: Any = None
-    settle: Callable[[Any, Answer | DuramenError], None] = field(default=lambda _, __: None)
-    """Called with `turn` and the answer: a bound method costs no closure for each commit."""
+    __slots__ = ("partition",)
+
+    partition: int
+
+    def settle(self, answer: Answer | DuramenError) -> None:
+        """Take the log's answer, in the core's thread."""
+        raise NotImplementedError
 
 
 class Journal:
@@ -96,7 +95,7 @@ class Journal:
 
     def _settle(self, commit: Commit, answer: Answer | DuramenError) -> None:
         try:
-            commit.settle(commit.turn, answer)
+            commit.settle(answer)
         except Exception as error:  # one agent's trouble is not the others'
             self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=where(error))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from time import time
 from typing import Any, Protocol
 
@@ -21,25 +21,67 @@ COMMITTING = 2
 HELD = 3
 
 
-class Envelope:
-    """A message on its way, when it was sent (seconds since the epoch), and who wants the reply."""
+class Envelope(Reply):
+    """A message on its way, when it was sent (seconds since the epoch), and the future of its reply.
 
-    __slots__ = ("command_id", "message", "reply_to", "sent_at", "tries")
+    One object for both: with thousands of calls under way, what the garbage collector has to look at decides their
+    cost. The outcome is kept in it while the turn is committed, and nobody sees it before `release`.
+    """
 
-    def __init__(self, message: Any, reply_to: Reply | None = None, command_id: str | None = None) -> None:
+    __slots__ = ("command_id", "message", "sent_at", "tries", "wanted")
+
+    message: Any
+    """None once there is an outcome: who keeps the future does not keep what was asked."""
+
+    def __init__(self, message: Any = None, command_id: str | None = None, *, wanted: bool = True) -> None:
+        self._done = False
+        self._listeners = None
+        self._value = None
+        self._error = None
         self.message = message
-        self.reply_to = reply_to
         self.command_id = command_id
+        self.wanted = wanted
+        """Whether anybody waits for the reply."""
         self.sent_at = time()
         self.tries = 0
 
-    def answer(self, value: Any) -> None:
-        if self.reply_to is not None and not self.reply_to.done:  # done: its system was closed meanwhile
-            self.reply_to.set(value)
+    def keep(self, value: Any) -> None:
+        """Let this be the reply, once it is released."""
+        self._value, self._error = value, None
 
-    def fail(self, error: BaseException) -> None:
-        if self.reply_to is not None and not self.reply_to.done:
-            self.reply_to.fail(error)
+    def keep_refusal(self, error: BaseException) -> None:
+        """Let this be raised in place of a reply, once it is released."""
+        self._value, self._error = None, error
+
+    @property
+    def kept(self) -> Any:
+        """The reply that was kept."""
+        return self._value
+
+    @property
+    def refusal(self) -> BaseException | None:
+        """The error that was kept."""
+        return self._error
+
+    def release(self) -> None:
+        """Hand over what was kept. Nothing happens if there was an outcome already: its system was closed meanwhile."""
+        if not self._done:
+            self.message = None
+            self._done = True  # last: who sees it may read the rest
+            if self._listeners is not None:
+                self._tell_listeners()
+
+    def answer(self, value: Any) -> None:
+        """Hand over a reply, unless there was an outcome already."""
+        if not self._done:
+            self.keep(value)
+            self.release()
+
+    def refuse(self, error: BaseException) -> None:
+        """Hand over an error in place of a reply, unless there was an outcome already."""
+        if not self._done:
+            self.keep_refusal(error)
+            self.release()
 
 
 class Runner(Protocol):
@@ -61,11 +103,11 @@ class Mailbox:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.waiting: deque[Envelope] = deque()
+        self.waiting: list[Envelope] = []  # a deque takes 600 bytes even when it is empty
         self.scheduled = False
         self.phase = IDLE
         self.runner: Runner | None = None
 
-    def put_back(self, envelopes: list[Envelope]) -> None:
+    def put_back(self, envelopes: Sequence[Envelope]) -> None:
         """Let these be handled again, before all others, in their order."""
-        self.waiting.extendleft(reversed(envelopes))
+        self.waiting[:0] = envelopes

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from duramen.events import InvalidMessage
 
 from .mailbox import Envelope, Mailbox
-from .reply import Reply
 
 if TYPE_CHECKING:
     from .directory import Directory
@@ -33,13 +32,18 @@ class Inbox:
         """Post a message. Raises MailboxFull, SystemClosed, InvalidMessage if the agent does not run."""
         if self._mailbox is None or self._directory is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
-        self._directory.tell(self._mailbox.path, Envelope(envelope.message, cast("Reply | None", envelope.reply_to)))
+        own = envelope.reply_to  # made by `Agent._create_future`
+        if isinstance(own, Envelope):
+            own.message = envelope.message
+        else:
+            own = Envelope(envelope.message, wanted=False)
+        self._directory.tell(self._mailbox.path, own)
 
     def get(self) -> Any:
         """The next message; only the dispatcher takes messages out."""
         if self._mailbox is None or not self._mailbox.waiting:
             raise InvalidMessage("agents take their messages from the dispatcher")
-        return self._mailbox.waiting.popleft()
+        return self._mailbox.waiting.pop(0)
 
     def empty(self) -> bool:
         return self._mailbox is None or not self._mailbox.waiting

@@ -35,6 +35,8 @@ class Reply(pykka.Future[Any]):
 
     def __init__(self) -> None:
         self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
         self._listeners: list[Listener] | None = None
 
     def __repr__(self) -> str:
@@ -67,7 +69,7 @@ class Reply(pykka.Future[Any]):
         if self._done or self._get_hook is not None:
             raise queue.Full
         self._value = value
-        self._error: BaseException | None = None
+        self._error = None
         self._done = True  # last: who sees it may read the rest
         if self._listeners is not None:
             self._tell_listeners()

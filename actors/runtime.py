@@ -10,12 +10,10 @@ from duramen.events import (
     AgentFailed,
     DuramenError,
     MailboxFull,
-    TooLarge,
     Unconfirmed,
-    ValueRefused,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Answer, Put, Status
+from duramen.events.log import Answer, Status
 from duramen.events.logs import get_logger, where
 from duramen.projections.rebuild import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
@@ -23,13 +21,14 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 from .agent import Agent
 from .agent_timers import AgentTimers
 from .announce import announce, timed
+from .automatic_snapshots import add_snapshot
 from .custom import handle_custom, run_soon
-from .journal import Commit
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox
 from .memory_handlers import MEMORY_HANDLERS
 from .messages import Get, GetStatus, Hold, Keys, ListCheckpoints, Spawn
 from .problems import fenced, for_agent, problem_of
+from .pykka_inbox import Inbox
 from .results import LifecycleResult
 from .turn import Transition, Turn
 from .workers import Workers
@@ -55,6 +54,27 @@ class Runtime:
     state is forgotten and comes back from the log.
     """
 
+    __slots__ = (
+        "_create",
+        "_handling",
+        "_mailbox",
+        "_presumed",
+        "_ready_for",
+        "_snapshot_seq",
+        "_stash",
+        "_timers",
+        "_workers",
+        "agent",
+        "custom",
+        "fence",
+        "last_used",
+        "log_key",
+        "partition",
+        "path",
+        "services",
+        "state",
+    )
+
     def __init__(
         self,
         services: Services,
@@ -72,17 +92,16 @@ class Runtime:
         self.agent = agent
         self.state = rebuilt.state
         self.custom = rebuilt.custom
-        self.custom_version = agent.custom_version()
         self._mailbox = mailbox
-        self._fence = fence
+        self.fence = fence
         self._create = create
         self._ready_for = ready_for  # the agent type of a spawn that this object was made for
         self._presumed = presumed  # that there is no such agent: nobody has looked yet
-        self._log_key = services.log.log_key(mailbox.path)
-        self._partition = services.log.partition_of(mailbox.path)
+        self.log_key = services.log.log_key(mailbox.path)
+        self.partition = services.log.partition_of(mailbox.path)
         self._snapshot_seq = rebuilt.snapshot_seq
-        self._stash: list[Envelope] = []
-        self.timers = AgentTimers(services, mailbox.path)
+        self._stash: tuple[Envelope, ...] = ()
+        self._timers: AgentTimers | None = None  # most agents never have one
         self._handling: Envelope | None = None  # by a worker thread
         self._workers = Workers("agent", 1, idle=None) if agent.own_thread else services.workers
         self.last_used = monotonic()
@@ -90,7 +109,18 @@ class Runtime:
     @property
     def may_rest(self) -> bool:
         """Whether the agent can leave memory without losing anything."""
-        return not self._stash and not self.timers.pending
+        return not self._stash and (self._timers is None or not self._timers.pending)
+
+    @property
+    def timers(self) -> AgentTimers:
+        """The agent's timers."""
+        if self._timers is None:
+            self._timers = AgentTimers(self.services, self.path)
+        return self._timers
+
+    def inbox(self) -> Inbox:
+        """The agent's mailbox as Pykka's references see it."""
+        return Inbox(self._mailbox, self.services.directory)
 
     # -- taking a turn -------------------------------------------------------------------------------------------
 
@@ -111,22 +141,28 @@ class Runtime:
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
         waiting = self._mailbox.waiting
-        while waiting and turn.has_room():
-            envelope = waiting[0]
-            kind: type[Any] = envelope.message.__class__
-            if self.state.status == PAUSED_STATUS and self._held_back(envelope, kind):
-                waiting.popleft()
-                continue
-            if kind is Spawn and not self._is_ready(envelope.message):
-                self._make_anew(turn, envelope)
-                return
-            handler = _QUICK.get(kind)
-            if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
-                return
-            turn.handle(envelope, handler)
-            waiting.popleft()
-            if self._presumed or turn.hold:
-                return
+        taken, anew = 0, None
+        try:
+            while taken < len(waiting) and (not taken or turn.has_room()):
+                envelope = waiting[taken]
+                kind: type[Any] = envelope.message.__class__
+                if self.state.status == PAUSED_STATUS and self._held_back(envelope, kind):
+                    taken += 1
+                    continue
+                if kind is Spawn and not self._is_ready(envelope.message):
+                    anew = envelope
+                    break
+                handler = _QUICK.get(kind)
+                if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
+                    break
+                turn.handle(envelope, handler)
+                taken += 1
+                if self._presumed or turn.hold:
+                    break
+        finally:
+            del waiting[:taken]  # others only ever add at the end
+        if anew is not None:
+            self._make_anew(turn, anew)
 
     def _is_ready(self, message: Spawn) -> bool:
         """Whether this object may begin the session that a spawn asks for."""
@@ -151,9 +187,9 @@ class Runtime:
         if self.state.when_paused != "stash" or kind in _READS or kind in LIFECYCLE:
             return False
         if len(self._stash) >= self.services.limits.stash_messages:
-            envelope.fail(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
+            envelope.refuse(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
         else:
-            self._stash.append(envelope)
+            self._stash += (envelope,)
         return True
 
     def _break(self, turn: Turn, error: Exception) -> None:
@@ -161,18 +197,18 @@ class Runtime:
         get_logger("agent").error(
             "turn_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=where(error)
         )
-        failed = [envelope for envelope, _, _ in turn.answers]
-        if self._mailbox.waiting and self._mailbox.waiting[0] not in failed:
-            failed.append(self._mailbox.waiting.popleft())
+        failed = list(turn.answers)
+        if self._mailbox.waiting:
+            failed.append(self._mailbox.waiting.pop(0))
         for envelope in failed:
             broken = AgentFailed(f"{self.path} failed ({type(error).__name__}); nothing was written", agent=self.path)
             broken.__cause__ = error
-            envelope.fail(broken)
+            envelope.refuse(broken)
         self.drop()
 
     def _work(self) -> None:
         """Handle the first message in a worker thread, where it may block."""
-        envelope = self._mailbox.waiting.popleft()
+        envelope = self._mailbox.waiting.pop(0)
         self._handling = envelope
         turn = Turn(self, Codec(self.services.limits))
         kind: type[Any] = envelope.message.__class__
@@ -194,7 +230,7 @@ class Runtime:
         )
 
         def crash() -> None:
-            envelope.fail(error)
+            envelope.refuse(error)
             self.drop()
 
         self.services.dispatcher.post(crash)
@@ -204,47 +240,18 @@ class Runtime:
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
         self._handling = None
-        self._add_snapshot(turn)
+        self._snapshot_seq = add_snapshot(turn, self._snapshot_seq)
         self._mailbox.phase = COMMITTING
-        commit = Commit(
-            agent=self.path,
-            log_key=self._log_key,
-            expected=turn.expected,
-            previous=turn.previous,
-            fence=self._fence,
-            items=turn.items,
-            levels=bytes(turn.levels),
-            updated_at=turn.now,
-            create=self._create,
-            entry=turn.entry,
-            puts=turn.puts,
-            size=turn.size,
-            partition=self._partition,
-            turn=turn,
-            settle=self._settle,
-        )
-        if self._create and not turn.items:
-            self._settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
+        if not self._create:
+            self.services.dispatcher.submit(turn)
+        elif turn.items:
+            turn.create = True
+            self.services.dispatcher.submit(turn)
         else:
-            self.services.dispatcher.submit(commit)
+            self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
 
-    def _add_snapshot(self, turn: Turn) -> None:
-        seq, limits = self.state.seq, self.services.limits
-        if seq - self._snapshot_seq < self.services.settings.snapshot_every or not turn.items:
-            return
-        try:
-            snapshot = turn.snapshot()
-        except (TooLarge, ValueRefused) as error:
-            self._snapshot_seq = seq  # tried again when as many events have come once more
-            get_logger("agent").warning("no_snapshot", agent=self.path, seq=seq, reason=str(error))
-            return
-        if turn.size + len(snapshot) > limits.snapshot_bytes:
-            return  # with what else the turn writes it would be too much for one command: the next turn takes it along
-        self._snapshot_seq = seq
-        turn.puts += (Put(self.services.log.snapshot_key(self.path), snapshot),)
-        turn.size += len(snapshot)
-
-    def _settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
+    def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
+        """Go on with the log's answer to a turn; in the core."""
         if isinstance(answer, Unconfirmed):
             self._committed(turn, answer)
         elif isinstance(answer, DuramenError):
@@ -254,7 +261,7 @@ class Runtime:
         elif answer.status is Status.FENCED:
             self._fenced(turn, answer)
         elif answer.status is Status.EXISTS:
-            self._mailbox.put_back([envelope for envelope, _, _ in turn.answers])
+            self._mailbox.put_back(turn.answers)
             self.drop()
         else:
             self._failed(turn, problem_of(self.path, turn.expected, answer))
@@ -262,27 +269,27 @@ class Runtime:
     def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
         if turn.items:
             self._create = self._presumed = False
-        for envelope, value, failed in turn.answers:
-            if failed:
-                self._refuse(envelope, value)
+        for envelope in turn.answers:
+            if envelope.refusal is not None:
+                self._refuse(envelope, envelope.refusal)
             elif unconfirmed is not None and turn.items:
-                envelope.fail(for_agent(unconfirmed, self.path, self.state.seq))
-            elif type(value) is Transition:
-                announce(self.services, envelope, value)
-            elif type(value) is LifecycleResult:
-                envelope.answer(timed(value, envelope))
+                envelope.refuse(for_agent(unconfirmed, self.path, self.state.seq))
+            elif type(envelope.kept) is Transition:
+                announce(self.services, envelope, envelope.kept)
+            elif type(envelope.kept) is LifecycleResult:
+                envelope.answer(timed(envelope.kept, envelope))
             else:
-                envelope.answer(value)
+                envelope.release()
         if self._presumed:  # refused before anybody had looked whether there is such an agent
             self.drop()
             return
-        if self.state.status == TERMINATED_STATUS:
-            self.timers.cancel()
+        if self._timers is not None and self.state.status == TERMINATED_STATUS:
+            self._timers.cancel()
         for effect in turn.after:
             run_soon(self.services.workers, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
             self._mailbox.put_back(self._stash)
-            self._stash = []
+            self._stash = ()
         if turn.hold:
             self._mailbox.phase = HELD
         else:
@@ -302,7 +309,7 @@ class Runtime:
             self.services.directory.remove_if_idle(mailbox)
 
     def _refuse(self, envelope: Envelope, error: BaseException) -> None:
-        if envelope.reply_to is None:
+        if not envelope.wanted:
             get_logger("agent").warning(
                 "message_refused",
                 agent=self.path,
@@ -310,7 +317,7 @@ class Runtime:
                 message=type(envelope.message).__name__,
                 error=type(error).__name__,
             )
-        envelope.fail(error)
+        envelope.refuse(error)
 
     # -- when it is not committed -----------------------------------------------------------------------------------
 
@@ -323,14 +330,13 @@ class Runtime:
         get_logger("agent").info("agent_fenced", agent=self.path, seq=turn.expected)
         waiting = self._mailbox.waiting
         again: list[Envelope] = []
-        asked = [envelope for envelope, _, _ in turn.answers]
-        while waiting:
-            asked.append(waiting.popleft())
-        for envelope in asked:
+        before = list(waiting)
+        del waiting[: len(before)]  # others may have added some meanwhile
+        for envelope in (*turn.answers, *before):
             if self._is_in_time(envelope, answer.claimed_at):
                 again.append(envelope)
             else:
-                envelope.fail(fenced(self.path, turn.expected, self._fence, answer))
+                envelope.refuse(fenced(self.path, turn.expected, self.fence, answer))
         self._mailbox.put_back(again)
         self.drop()
 
@@ -342,15 +348,15 @@ class Runtime:
         return envelope.sent_at * 1_000_000 > claimed_at or type(envelope.message) in _READS
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
-        for envelope, value, failed in turn.answers:
-            self._refuse(envelope, value if failed else for_agent(error, self.path, turn.expected))
+        for envelope in turn.answers:
+            self._refuse(envelope, envelope.refusal or for_agent(error, self.path, turn.expected))
         self.drop()
 
     def drop(self, pause: float = 0.0) -> None:
         """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
         self.leave()
         self._mailbox.put_back(self._stash)
-        self._stash = []
+        self._stash = ()
         self.services.directory.reset(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
@@ -360,7 +366,7 @@ class Runtime:
 
     def abandon(self) -> list[Envelope]:
         """At the end of the system: what waits for the agent outside its mailbox, and will not be answered any more."""
-        waiting, self._stash = self._stash, []
+        waiting, self._stash = list(self._stash), ()
         if self._handling is not None:
             waiting.append(self._handling)
         return waiting
@@ -368,7 +374,8 @@ class Runtime:
     def leave(self) -> None:
         """Let go of what the agent has beside its state; it will not run again."""
         self.agent.actor_stopped.set()
-        self.timers.cancel()
+        if self._timers is not None:
+            self._timers.cancel()
         if self._workers is not self.services.workers:
             self._workers.close(0)
 

@@ -268,23 +268,22 @@ class AgentSystem(Reading):
         room: float = 0.0,
     ) -> Any:
         """Behind `AgentHandle.ask`."""
-        reply = Reply()
-        envelope = Envelope(message, reply, command_id)
+        envelope = Envelope(message, command_id)
         if not block:
             self._directory.tell(path, envelope, room)
-            return reply
+            return envelope
         deadline = None if timeout is None else monotonic() + timeout
         if type(message) in _INLINE and room == 0.0:
             dispatcher = self._services.dispatcher
             with dispatcher.shield() as shield:
-                dispatcher.run_for(self._directory.post(path, envelope), reply, timeout, shield)
+                dispatcher.run_for(self._directory.post(path, envelope), envelope, timeout, shield)
         else:
             self._directory.tell(path, envelope, room)
-        return reply.get_by(None if deadline is None else _left(deadline), timeout)
+        return envelope.get_by(None if deadline is None else _left(deadline), timeout)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
-        self._directory.tell(path, Envelope(message, None, command_id), room)
+        self._directory.tell(path, Envelope(message, command_id, wanted=False), room)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

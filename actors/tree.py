@@ -18,7 +18,6 @@ from duramen.projections.state import ABSENT, TERMINATED_STATUS
 
 from .mailbox import Envelope
 from .messages import Hold
-from .reply import Reply
 from .results import LifecycleResult
 from .turn import Turn
 
@@ -59,15 +58,13 @@ class Tree:
         turns: list[Turn] = []
         for runtime in reversed(members) if children_first else members:
             turn = Turn(runtime, Codec(runtime.services.limits))
-            turn.handle(Envelope(message, Reply()), handler)
+            turn.handle(Envelope(message), handler)
             turns.append(turn)
         if members:
             members[0].services.dispatcher.post(lambda: _finish(turns))
         results: dict[str, LifecycleResult] = {}
         for turn in turns:
-            reply = turn.answers[0][0].reply_to
-            assert reply is not None
-            results[turn.runtime.path] = reply.get(timeout=_PATIENCE)
+            results[turn.runtime.path] = turn.answers[0].get(timeout=_PATIENCE)
         return results
 
     def release(self) -> None:
@@ -110,34 +107,34 @@ def _children(parent: Runtime, *, all_children: bool) -> list[str]:
 
 
 def _hold(root: Runtime, paths: list[str], deadline: float) -> list[Runtime]:
-    asked: list[Reply] = []
+    asked: list[Envelope] = []
     held: list[Runtime] = []
     for path in paths:
-        reply = Reply()
-        root.services.directory.tell(path, Envelope(Hold(), reply))
-        asked.append(reply)
+        envelope = Envelope(Hold())
+        root.services.directory.tell(path, envelope)
+        asked.append(envelope)
     try:
-        for reply in asked:
+        for envelope in asked:
             try:
-                held.append(reply.get(timeout=max(0.0, deadline - monotonic())))
+                held.append(envelope.get(timeout=max(0.0, deadline - monotonic())))
             except AgentNotFound:
                 continue  # the parent remembers a child whose spawn never came through
     except BaseException as error:
-        for reply in asked:
-            _release_when_held(reply)
+        for envelope in asked:
+            _release_when_held(envelope)
         if isinstance(error, AskTimeout):
             raise AskTimeout(f"the tree of {root.path} did not come to rest in time", agent=root.path) from None
         raise
     return held
 
 
-def _release_when_held(reply: Reply) -> None:
+def _release_when_held(envelope: Envelope) -> None:
     def release() -> None:
-        held = reply.value
+        held = envelope.value
         if held is not None:
             held.services.dispatcher.post(held.release)
 
-    reply.on_done(release)
+    envelope.on_done(release)
 
 
 def _finish(turns: list[Turn]) -> None:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from duramen.events import CommandConflict, DuramenError, Granularity, Limits, NewEvent, Receipt, TooLarge
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
-from duramen.events.log import Put
+from duramen.events.log import Answer
 from duramen.events.snapshots import SnapshotRecord, pack_snapshot
 from duramen.events.vocabulary import SPAWNED
 from duramen.projections.state import SCHEMA, AgentState, advance
@@ -19,6 +19,7 @@ from duramen.projections.undo import Undo, roll_back
 
 from .decider import plain_id
 from .fingerprint import fingerprint
+from .journal import Commit
 from .mailbox import Envelope
 from .results import LifecycleEvent, LifecycleResult
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Decide", "Transition", "Turn"]
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
+_LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 _MOST_MESSAGES: Final = 256
 
 Decide = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
@@ -41,72 +43,78 @@ class Transition:
     event: LifecycleEvent
 
 
-class Turn:
-    """What becomes of the messages of one turn.
+class Turn(Commit):
+    """What becomes of the messages of one turn, and the append that commits it: one object, for the collector's sake.
 
     Events change the agent's state at once, so that the next message of the turn sees them; nobody outside does
     before the append is committed. If it is not, the state is forgotten.
     """
 
-    __slots__ = (
-        "_most_bytes",
-        "_most_items",
-        "after",
-        "answers",
-        "codec",
-        "command",
-        "entry",
-        "expected",
-        "hold",
-        "items",
-        "levels",
-        "now",
-        "previous",
-        "puts",
-        "runtime",
-        "size",
-        "state",
-        "undo",
-    )
+    __slots__ = ("after", "answers", "codec", "command", "hold", "runtime", "state", "undo")
 
     def __init__(self, runtime: Runtime, codec: Codec) -> None:
+        services = runtime.services
         self.runtime = runtime
         self.state = state = runtime.state
         self.codec = codec
-        self.now = runtime.services.now()
+        self.agent = runtime.path
+        self.log_key = runtime.log_key
+        self.partition = runtime.partition
+        self.fence = runtime.fence
         self.expected = state.seq
         self.previous = state.digest
-        self.items: list[bytes] = []
-        self.levels = bytearray()
+        self.items = []
+        self.levels = b""
+        self.updated_at = services.now()
+        self.create = False
+        self.entry = None
+        self.puts = ()
         self.size = 0
-        self.entry: bytes | None = None
-        self.puts: tuple[Put, ...] = ()
-        self.answers: list[tuple[Envelope, Any, bool]] = []
+        self.answers: list[Envelope] = []
         self.after: tuple[Callable[[], object], ...] = ()
         self.command: list[Any] | None = None
         self.undo: list[Undo] | None = None
         self.hold = False
-        limits = runtime.services.limits
-        self._most_items = limits.batch_events
-        self._most_bytes = limits.batch_bytes // 2
+
+    @property
+    def now(self) -> int:
+        """The time of what happens in this turn, in µs."""
+        return self.updated_at
 
     def has_room(self) -> bool:
         """Whether another message fits into this turn's append."""
+        limits = self.runtime.services.limits
         return (
-            len(self.answers) < _MOST_MESSAGES and len(self.items) < self._most_items and self.size < self._most_bytes
+            len(self.answers) < _MOST_MESSAGES
+            and len(self.items) < limits.batch_events
+            and self.size < limits.batch_bytes // 2
         )
+
+    def settle(self, answer: Answer | DuramenError) -> None:
+        self.runtime.settle(self, answer)
 
     def look_at_the_clock(self) -> None:
         """Let what follows be of this moment, in a turn that has taken its time."""
-        self.now = self.runtime.services.now()
+        self.updated_at = self.runtime.services.now()
 
     def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
         """Handle one message with a handler that refuses by a typed error before it has changed anything."""
         try:
-            self.answers.append((envelope, handler(self, envelope.message), False))
+            envelope.keep(handler(self, envelope.message))
         except DuramenError as error:
-            self.answers.append((envelope, error, True))
+            envelope.keep_refusal(error)
+        self.answers.append(envelope)
         self.command = None
+
+    def keep(self, envelope: Envelope, value: Any) -> None:
+        """Let this be a message's reply when the turn is committed."""
+        envelope.keep(value)
+        self.answers.append(envelope)
+
+    def keep_refusal(self, envelope: Envelope, error: BaseException) -> None:
+        """Let a message be refused when the turn is committed."""
+        envelope.keep_refusal(error)
+        self.answers.append(envelope)
 
     def emit(self, event: NewEvent) -> RawEvent:
         """Let an event happen: encode it, check that it reads back equal, and let it change the state."""
@@ -116,7 +124,7 @@ class Turn:
             event.type,
             event.version,
             event.granularity,
-            self.now,
+            self.updated_at,
             event.data,
             session_id,
             self.command,
@@ -128,7 +136,7 @@ class Turn:
         digest = sha256(state.digest + body).digest()[:DIGEST_SIZE]
         advance(state, raw, digest, self.runtime.services.limits.commands_remembered, self.undo)
         self.items.append(digest + body)
-        self.levels.append(event.granularity)
+        self.levels += _LEVEL[event.granularity]
         self.size += len(body) + DIGEST_SIZE
         if event.granularity == _LIFECYCLE:
             self.entry = self.codec.pack([state.status, state.agent_type, state.session_id])
@@ -186,7 +194,8 @@ class Turn:
             state.granularity, state.levels, runtime.custom = granularity, levels, custom
             if commands is not None:
                 state.commands = commands
-            del self.items[count:], self.levels[count:]
+            del self.items[count:]
+            self.levels = self.levels[:count]
             self.after = self.after[:after]
             self.size = size
             raise
@@ -210,6 +219,6 @@ class Turn:
     def snapshot(self) -> bytes:
         """The agent's state at this point, as bytes. Raises TooLarge, ValueRefused."""
         runtime, state = self.runtime, self.state
-        fields = {"agent": state.dump(), "custom": runtime.custom, "custom_version": runtime.custom_version}
-        record = SnapshotRecord(runtime.path, state.seq, state.digest, self.now, SCHEMA, fields)
+        fields = {"agent": state.dump(), "custom": runtime.custom, "custom_version": runtime.agent.custom_version()}
+        record = SnapshotRecord(runtime.path, state.seq, state.digest, self.updated_at, SCHEMA, fields)
         return pack_snapshot(record, self.codec, runtime.services.limits)

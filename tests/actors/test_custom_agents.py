@@ -624,8 +624,8 @@ class BadInitial(Agent):
 @pytest.mark.parametrize("block", [True, False], ids=["asked", "told"])
 @pytest.mark.parametrize(
     "factory",
-    [WithoutInit, _exits, _raises, BadInitial, lambda: None, dict],
-    ids=["without-init", "exits", "raises", "initial-exits", "none", "no-agent"],
+    [_exits, _raises, BadInitial, lambda: None, dict],
+    ids=["exits", "raises", "initial-exits", "none", "no-agent"],
 )
 def test_a_factory_that_fails_is_told_to_the_caller_and_harms_no_other(
     open_system: OpenSystem, promptly: Callable[..., Any], factory: Any, block: bool
@@ -645,7 +645,7 @@ def test_a_factory_that_fails_is_told_to_the_caller_and_harms_no_other(
     assert [entry.agent for entry in system.agents()] == ["p/other"]
 
 
-@pytest.mark.parametrize("factory", [_exits, _raises, WithoutInit], ids=["exits", "raises", "without-init"])
+@pytest.mark.parametrize("factory", [_exits, _raises], ids=["exits", "raises"])
 def test_an_agent_that_cannot_be_brought_back_tells_each_caller(open_system: OpenSystem, factory: Any) -> None:
     open_system(agents={"kind": Answering}).spawn("p/a", agent_type="kind")
     system = open_system(agents={"kind": factory})
@@ -653,6 +653,22 @@ def test_an_agent_that_cannot_be_brought_back_tells_each_caller(open_system: Ope
         with pytest.raises(AgentFailed):
             system.agent("p/a").ask(Get(), block=False).get(timeout=3)
     assert system.spawn("p/b").get() == {}
+
+
+def test_an_agent_whose_init_calls_no_other_runs_and_is_a_pykka_actor(open_system: OpenSystem) -> None:
+    made: list[WithoutInit] = []
+
+    def factory() -> WithoutInit:
+        made.append(WithoutInit(7))
+        return made[-1]
+
+    agent = open_system(agents={"kind": factory}).spawn("p/a", agent_type="kind")
+
+    assert agent.set("a", 1).seq == 2
+    reference = made[-1].actor_ref
+    assert reference.is_alive()
+    assert reference is made[-1].actor_ref
+    assert reference.ask(Get("a")) == 1
 
 
 # -- the state of custom events ----------------------------------------------------------------------------------------
