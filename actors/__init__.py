@@ -22,11 +22,13 @@ from .messages import (
     Resume,
     Set,
     SetGranularity,
+    SetRetention,
     Spawn,
     Terminate,
 )
 from .reply import Reply
 from .results import AgentStatus, Checkpoint, LifecycleEvent, LifecycleResult, Outcome
+from .retention import Retention, TrimResult
 from .services import Settings
 from .supervision import Strategy, Supervision
 from .system import AgentSystem
@@ -55,11 +57,14 @@ __all__ = [
     "Reply",
     "Restart",
     "Resume",
+    "Retention",
     "Set",
     "SetGranularity",
+    "SetRetention",
     "Settings",
     "Spawn",
     "Strategy",
     "Supervision",
     "Terminate",
+    "TrimResult",
 ]

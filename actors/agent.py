@@ -29,6 +29,7 @@ from .mailbox import Envelope
 from .memory_handlers import apply_operation
 from .messages import MISSING, Append, ChildFailed, Delete, Merge, Record, Set
 from .pykka_inbox import Inbox
+from .sender import caused
 from .supervision import Supervision
 from .timers import Timer
 
@@ -156,7 +157,7 @@ class Agent(pykka.Actor):
         A crash between commit and effect loses the effect: it is called at most once.
         """
         turn = self._handling()
-        turn.after += (effect,)
+        turn.after += (caused(effect),)
 
     def schedule_once(self, seconds: float, message: object) -> Timer:
         """Tell this agent `message` once, `seconds` from now. The timer is gone with the session or the activation.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .mailbox import Envelope
+from .sender import cause_of_sending
 from .timers import Timer
 
 if TYPE_CHECKING:
@@ -33,8 +34,12 @@ class AgentTimers:
         """Tell the agent `message` once, or every so many seconds. Callable from any thread."""
         directory, path, timers = self._services.directory, self._path, self._services.timers
 
+        cause = cause_of_sending()
+
         def tell() -> None:
-            directory.tell(path, Envelope(message, wanted=False))
+            envelope = Envelope(message, wanted=False)
+            envelope.cause = cause
+            directory.tell(path, envelope)
 
         timer = timers.every(seconds, tell) if repeat else timers.after(seconds, tell)
         self._timers.append(timer)

@@ -95,6 +95,7 @@ class AsyncAgentHandle:
     merge = _twin(AgentHandle.merge)
     record = _twin(AgentHandle.record)
     set_granularity = _twin(AgentHandle.set_granularity)
+    set_retention = _twin(AgentHandle.set_retention)
     pause = _twin(AgentHandle.pause)
     resume = _twin(AgentHandle.resume)
     terminate = _twin(AgentHandle.terminate)

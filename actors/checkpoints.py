@@ -94,7 +94,7 @@ def _memory(turn: Turn, name: str, entry: list[Any], stored: bytes) -> dict[str,
     """The checkpoint's working memory; from the log itself where the stored copy cannot be believed."""
     services, path = turn.runtime.services, turn.runtime.path
     try:
-        record = unpack_snapshot(stored, path, turn.codec, services.limits)
+        record = unpack_snapshot(stored, path, turn.codec, services.limits, services.log.chain)
         if (record.seq, record.digest) == (entry[0] - 1, entry[5]):
             return cast("dict[str, Any]", record.state["agent"]["memory"])
     except (CorruptEvent, KeyError, TypeError):

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from duramen.events import DuramenError, Granularity, HandlerStopped, NewEvent
+from duramen.events.causation import Cause, event_id
 from duramen.events.logs import get_logger, where
 from duramen.events.vocabulary import FAILED
 
@@ -16,6 +17,7 @@ from .decider import require_known, require_not_failed
 from .loop import Ended
 from .mailbox import Envelope
 from .messages import ChildFailed
+from .sender import sending
 from .supervision import Strategy, Verdict
 from .turn import Turn
 from .workers import Workers
@@ -49,16 +51,18 @@ def handle_custom(turn: Turn, envelope: Envelope) -> None:
         return
     scope.__enter__()
     runtime.agent.begin(turn)
-    try:
-        value = runtime.agent.handle(envelope.message)
-    except BaseException as error:
-        _end(turn, envelope, scope, None, error)
-        return
-    if inspect.iscoroutine(value):
-        running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
-        running.add_done_callback(lambda done: _end(turn, envelope, scope, *_outcome(done)))
-    else:
-        _end(turn, envelope, scope, value, None)
+    handling = turn.handling(envelope)
+    with sending(lambda: handling.of_message(turn.state.seq)):
+        try:
+            value = runtime.agent.handle(envelope.message)
+        except BaseException as error:
+            _end(turn, envelope, scope, None, error)
+            return
+        if inspect.iscoroutine(value):
+            running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
+            running.add_done_callback(lambda done: _end(turn, envelope, scope, *_outcome(done)))
+            return
+    _end(turn, envelope, scope, value, None)
 
 
 def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
@@ -128,9 +132,9 @@ def _carry_out(runtime: Runtime, envelope: Envelope, error: Exception, verdict: 
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
     if verdict.strategy is Strategy.ESCALATE and parent is not None:
-        turn.after += (
-            lambda: services.directory.tell(parent, Envelope(ChildFailed(runtime.path, kind), wanted=False)),
-        )
+        told = Envelope(ChildFailed(runtime.path, kind), wanted=False)
+        told.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
+        turn.after += (lambda: services.directory.tell(parent, told),)
     runtime.finish(turn)
 
 

@@ -46,6 +46,7 @@ from duramen.events.vocabulary import (
     PAUSED,
     RESTARTED,
     RESUMED,
+    RETENTION_SET,
     SPAWNED,
     TERMINATED,
 )
@@ -63,10 +64,12 @@ from .messages import (
     Resume,
     Set,
     SetGranularity,
+    SetRetention,
     Spawn,
     Terminate,
 )
 from .results import Outcome
+from .retention import plain_retention
 
 __all__ = [
     "Resumed",
@@ -80,6 +83,7 @@ __all__ = [
     "decide_resume",
     "decide_set",
     "decide_set_granularity",
+    "decide_set_retention",
     "decide_spawn",
     "decide_terminate",
     "outcome_of",
@@ -130,7 +134,7 @@ def require_alive(state: AgentState, agent: str) -> None:
         raise AgentNotRunning(f"{agent} is terminated; spawn it again for a new session", agent=agent, seq=state.seq)
 
 
-def _room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
+def _require_room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
     # Without what a replaced value frees: a little early rather than a walk over it.
     if state.nodes + nodes > limits.state_nodes:
         raise TooLarge(
@@ -143,6 +147,8 @@ def _room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
 
 
 def _text_of(path: str | PropertyPath) -> str:
+    """The text of a property path. Raises InvalidPath."""
+    property_segments(path)
     return path if type(path) is str else str(path)
 
 
@@ -191,25 +197,26 @@ def _require_kind(kind: object) -> None:
 
 
 def decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> list[NewEvent]:
-    require_running(state, agent)
-    property_segments(message.path)
-    nodes = check_value(message.value, limits)
-    _room(state, nodes, limits, agent)
-    return [NewEvent(MEMORY_SET, {"path": _text_of(message.path), "value": message.value})]
+    if state.status != RUNNING:
+        require_running(state, agent)
+    path, value = _text_of(message.path), message.value
+    nodes = check_value(value, limits)
+    if state.nodes + nodes > limits.state_nodes:
+        _require_room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_SET, {"path": path, "value": value})]
 
 
 def decide_delete(state: AgentState, message: Delete, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
-    property_segments(message.path)
     return [NewEvent(MEMORY_DELETED, {"path": _text_of(message.path)})]
 
 
 def decide_append(state: AgentState, message: Append, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
-    property_segments(message.path)
+    path = _text_of(message.path)
     nodes = check_value(message.value, limits)
-    _room(state, nodes, limits, agent)
-    return [NewEvent(MEMORY_APPENDED, {"path": _text_of(message.path), "values": [message.value]})]
+    _require_room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_APPENDED, {"path": path, "values": [message.value]})]
 
 
 def decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
@@ -218,7 +225,7 @@ def decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) 
     nodes = check_value(patch, limits, "patch")
     if not segments and type(patch) is not dict:
         raise InvalidPath("only a dict can be merged into the whole working memory; name a path", agent=agent)
-    _room(state, nodes, limits, agent)
+    _require_room(state, nodes, limits, agent)
     return [NewEvent(MEMORY_MERGED, {"path": _text_of(message.path), "patch": patch})]
 
 
@@ -243,6 +250,11 @@ def decide_set_granularity(state: AgentState, message: SetGranularity, limits: L
     return [NewEvent(GRANULARITY_SET, {"level": level, "levels": levels})]
 
 
+def decide_set_retention(state: AgentState, message: SetRetention, limits: Limits, agent: str) -> list[NewEvent]:
+    require_alive(state, agent)
+    return [NewEvent(RETENTION_SET, {"retention": plain_retention(message.retention)})]
+
+
 # -- lifecycle ---------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +269,7 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
         )
     memory, nodes = _plain_dict(message.initial_state, "initial_state", limits)
     metadata, _ = _plain_dict(message.metadata, "metadata", limits)
-    _room(state, nodes, limits, agent)
+    _require_room(state, nodes, limits, agent)
     return [
         NewEvent(
             SPAWNED,

@@ -70,7 +70,8 @@ class Directory:
     def tell(self, path: str, envelope: Envelope, room: float = 0.0) -> None:
         """Put a message into the mailbox of `path`, waiting `room` seconds for room, and let it run."""
         mailbox = self.post_within(path, envelope, room) if room > 0 else self.post(path, envelope)
-        self._dispatcher.schedule(mailbox)
+        if not mailbox.scheduled:
+            self._dispatcher.schedule(mailbox)
 
     def reset(self, mailbox: Mailbox) -> None:
         """Let whoever comes next activate the agent from its log."""

@@ -134,6 +134,8 @@ class Dispatcher:
                 self._doing = _WAITING
                 idle = not self._ready and not self._posted
                 journal.collect(0 if not idle else None if guest is None else guest.left())
+                if guest is not None and guest.reply.done:
+                    return  # what else there is to do is the core's own thread's
             elif not self._ready and not self._posted:
                 return
 

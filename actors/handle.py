@@ -28,10 +28,12 @@ from .messages import (
     Resume,
     Set,
     SetGranularity,
+    SetRetention,
     Terminate,
 )
 from .reply import Reply
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome
+from .retention import Retention
 
 if TYPE_CHECKING:
     from .aio import AsyncAgentHandle
@@ -187,6 +189,10 @@ class AgentHandle:
     ) -> Receipt:
         """Change how much activity is logged from now on: in all, or by kind (None takes a kind's own level away)."""
         return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id))
+
+    def set_retention(self, retention: Retention | None, *, command_id: str | None = None) -> Receipt:
+        """Change how much of the agent's log is kept from now on; None: as the system keeps it."""
+        return self.ask(SetRetention(retention, command_id))
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
 

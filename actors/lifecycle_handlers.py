@@ -20,9 +20,10 @@ from duramen.events import (
     NewEvent,
     Receipt,
 )
-from duramen.events.codec import RawEvent, instant
+from duramen.events.codec import NO_DIGEST, RawEvent, instant
 from duramen.events.log import Put
 from duramen.events.stored import raw_events
+from duramen.events.trimming import digest_at
 from duramen.events.values import check_value
 from duramen.events.vocabulary import PAUSED, RESUMED, SPAWNED, TERMINATED
 
@@ -230,8 +231,7 @@ def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
 def _again(turn: Turn, receipt: Receipt) -> LifecycleResult:
     """The result of a command that was carried out before, from its events in the log."""
     services = turn.runtime.services
-    page = services.log.read(receipt.agent, receipt.first_seq - 1, 1) if receipt.first_seq > 1 else None
-    digest = page.items[0][:16] if page and page.items else bytes(16)
+    digest = digest_at(services.log, receipt.agent, receipt.first_seq - 1) or NO_DIGEST
     for seq, raw, _ in raw_events(
         services.log,
         receipt.agent,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from time import time
 from typing import Any, Protocol
 
+from duramen.events.causation import OUTSIDE
+
 from .reply import Reply
 
 __all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runner"]
@@ -28,7 +30,7 @@ class Envelope(Reply):
     cost. The outcome is kept in it while the turn is committed, and nobody sees it before `release`.
     """
 
-    __slots__ = ("command_id", "message", "sent_at", "tries", "wanted")
+    __slots__ = ("cause", "command_id", "message", "sent_at", "tries", "wanted")
 
     message: Any
     """None once there is an outcome: who keeps the future does not keep what was asked."""
@@ -36,32 +38,23 @@ class Envelope(Reply):
     def __init__(self, message: Any = None, command_id: str | None = None, *, wanted: bool = True) -> None:
         self._done = False
         self._listeners = None
-        self._value = None
-        self._error = None
+        self.kept = None
+        self.refusal = None
         self.message = message
         self.command_id = command_id
         self.wanted = wanted
         """Whether anybody waits for the reply."""
+        self.cause = OUTSIDE
         self.sent_at = time()
         self.tries = 0
 
     def keep(self, value: Any) -> None:
         """Let this be the reply, once it is released."""
-        self._value, self._error = value, None
+        self.kept, self.refusal = value, None
 
     def keep_refusal(self, error: BaseException) -> None:
         """Let this be raised in place of a reply, once it is released."""
-        self._value, self._error = None, error
-
-    @property
-    def kept(self) -> Any:
-        """The reply that was kept."""
-        return self._value
-
-    @property
-    def refusal(self) -> BaseException | None:
-        """The error that was kept."""
-        return self._error
+        self.kept, self.refusal = None, error
 
     def release(self) -> None:
         """Hand over what was kept. Nothing happens if there was an outcome already: its system was closed meanwhile."""

@@ -23,10 +23,24 @@ from .decider import (
     decide_record,
     decide_set,
     decide_set_granularity,
+    decide_set_retention,
     require_known,
     require_running,
 )
-from .messages import MISSING, Append, Batch, Delete, Get, GetStatus, Keys, Merge, Record, Set, SetGranularity
+from .messages import (
+    MISSING,
+    Append,
+    Batch,
+    Delete,
+    Get,
+    GetStatus,
+    Keys,
+    Merge,
+    Record,
+    Set,
+    SetGranularity,
+    SetRetention,
+)
 from .results import AgentStatus
 from .turn import Decide, Turn
 
@@ -65,6 +79,10 @@ def _on_set_granularity(turn: Turn, message: SetGranularity) -> Receipt:
     return turn.mutate(message, decide_set_granularity)
 
 
+def _on_set_retention(turn: Turn, message: SetRetention) -> Receipt:
+    return turn.mutate(message, decide_set_retention)
+
+
 def apply_operation(turn: Turn, operation: Any) -> None:
     """One operation as part of something larger. Raises InvalidMessage for what is none."""
     decide = _DECIDE.get(cast("type[Any]", type(operation)))
@@ -91,7 +109,7 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
     with turn.all_or_nothing():
         for operation in message.operations:
             apply_operation(turn, operation)
-    return Receipt(runtime.path, first, state.seq, state.digest, runtime.services.durability)
+    return Receipt(runtime.path, first, state.seq, state.digest, turn.durability)
 
 
 def _on_get(turn: Turn, message: Get) -> Any:
@@ -144,4 +162,5 @@ MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Keys: _on_keys,
     GetStatus: _on_get_status,
     SetGranularity: _on_set_granularity,
+    SetRetention: _on_set_retention,
 }

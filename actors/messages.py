@@ -16,6 +16,7 @@ from attrs import field, frozen
 from duramen.events import Granularity, PropertyPath, Receipt
 
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
+from .retention import Retention
 
 __all__ = [
     "DEFAULT_TTL",
@@ -39,6 +40,7 @@ __all__ = [
     "Resume",
     "Set",
     "SetGranularity",
+    "SetRetention",
     "Spawn",
     "Terminate",
     "spawn_message",
@@ -259,6 +261,14 @@ class SetGranularity(Message[Receipt]):
 
     level: Granularity | None = None
     levels: Mapping[str, Granularity | None] = field(factory=nothing)
+    command_id: str | None = None
+
+
+@frozen
+class SetRetention(Message[Receipt]):
+    """Change how much of the agent's log is kept from now on; None: as the system keeps it."""
+
+    retention: Retention | None
     command_id: str | None = None
 
 

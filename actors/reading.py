@@ -12,6 +12,7 @@ from duramen.projections.rebuild import rebuild
 from duramen.projections.state import AgentState
 
 from .episode_store import EpisodeStore
+from .loop import EventLoop
 
 __all__ = ["Reading"]
 
@@ -19,11 +20,11 @@ __all__ = ["Reading"]
 class Reading:
     """The part of a system that only reads. Thread-safe: every call has a codec of its own."""
 
-    def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits) -> None:
+    def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
         self._log = log
         self._registry = registry
         self._limits = limits
-        self._episodes = EpisodeStore(log, registry, limits)
+        self._episodes = EpisodeStore(log, registry, limits, loop)
 
     @property
     def log(self) -> EventLog:

@@ -28,15 +28,17 @@ class Reply(pykka.Future[Any]):
     instructions, makes sure that a listener that comes at the same moment is called exactly once.
     """
 
-    __slots__ = ("_done", "_error", "_listeners", "_value")
+    __slots__ = ("_done", "_listeners", "kept", "refusal")
 
     _listening: ClassVar[Any] = allocate_lock()
     _get_hook = None  # on the class: Pykka's `map`, `filter` and the like set it on their own instances
 
     def __init__(self) -> None:
         self._done = False
-        self._value: Any = None
-        self._error: BaseException | None = None
+        self.kept: Any = None
+        """The reply, which counts only once it is done."""
+        self.refusal: BaseException | None = None
+        """The error in its place."""
         self._listeners: list[Listener] | None = None
 
     def __repr__(self) -> str:
@@ -50,7 +52,7 @@ class Reply(pykka.Future[Any]):
     @property
     def value(self) -> Any:
         """The reply, if it is there and no error; else None."""
-        return self._value if self._done else None
+        return self.kept if self._done else None
 
     def get(self, *, timeout: float | None = None) -> Any:
         """The reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error that came in its place."""
@@ -68,8 +70,8 @@ class Reply(pykka.Future[Any]):
         """Hand the reply over. Raises queue.Full, as Pykka does, when there is one already."""
         if self._done or self._get_hook is not None:
             raise queue.Full
-        self._value = value
-        self._error = None
+        self.kept = value
+        self.refusal = None
         self._done = True  # last: who sees it may read the rest
         if self._listeners is not None:
             self._tell_listeners()
@@ -83,8 +85,8 @@ class Reply(pykka.Future[Any]):
         """Hand an error over in place of the reply."""
         if self._done or self._get_hook is not None:
             raise queue.Full
-        self._value = None
-        self._error = error
+        self.kept = None
+        self.refusal = error
         self._done = True
         if self._listeners is not None:
             self._tell_listeners()
@@ -135,6 +137,6 @@ class Reply(pykka.Future[Any]):
             )
 
     def _unwrap(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
+        if self.refusal is not None:
+            raise self.refusal
+        return self.kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +20,7 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 from .agent import Agent
 from .agent_timers import AgentTimers
 from .announce import announce, timed
-from .automatic_snapshots import add_snapshot
+from .automatic_snapshots import Snapshots
 from .custom import handle_custom, run_soon
 from .lifecycle_handlers import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox
@@ -41,7 +40,8 @@ __all__ = ["NOT_READY", "Runtime"]
 NOT_READY: Final = ""
 """No agent type: the object was made for the session that runs, not for a new one."""
 
-_QUICK: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {**MEMORY_HANDLERS, **QUICK_HANDLERS}
+_MOST_MESSAGES: Final = 256
+"""Of one agent in one turn, so that the others have theirs."""
 _READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints, Hold))
 
 
@@ -60,7 +60,7 @@ class Runtime:
         "_mailbox",
         "_presumed",
         "_ready_for",
-        "_snapshot_seq",
+        "_snapshots",
         "_stash",
         "_timers",
         "_workers",
@@ -99,7 +99,7 @@ class Runtime:
         self._presumed = presumed  # that there is no such agent: nobody has looked yet
         self.log_key = services.log.log_key(mailbox.path)
         self.partition = services.log.partition_of(mailbox.path)
-        self._snapshot_seq = rebuilt.snapshot_seq
+        self._snapshots = Snapshots(rebuilt.snapshot_seq)
         self._stash: tuple[Envelope, ...] = ()
         self._timers: AgentTimers | None = None  # most agents never have one
         self._handling: Envelope | None = None  # by a worker thread
@@ -140,19 +140,24 @@ class Runtime:
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
-        waiting = self._mailbox.waiting
-        taken, anew = 0, None
+        waiting, state = self._mailbox.waiting, self.state
+        most, taken, anew = min(len(waiting), _MOST_MESSAGES), 0, None
         try:
-            while taken < len(waiting) and (not taken or turn.has_room()):
+            while taken < most and (not taken or turn.has_room()):
                 envelope = waiting[taken]
                 kind: type[Any] = envelope.message.__class__
-                if self.state.status == PAUSED_STATUS and self._held_back(envelope, kind):
+                if state.status == PAUSED_STATUS and self._held_back(envelope, kind):
                     taken += 1
                     continue
+                handler = MEMORY_HANDLERS.get(kind)
+                if handler is not None:
+                    turn.handle(envelope, handler)
+                    taken += 1
+                    continue
+                handler = QUICK_HANDLERS.get(kind)
                 if kind is Spawn and not self._is_ready(envelope.message):
                     anew = envelope
                     break
-                handler = _QUICK.get(kind)
                 if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
                     break
                 turn.handle(envelope, handler)
@@ -240,7 +245,7 @@ class Runtime:
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
         self._handling = None
-        self._snapshot_seq = add_snapshot(turn, self._snapshot_seq)
+        self._snapshots.add_to(turn)
         self._mailbox.phase = COMMITTING
         if not self._create:
             self.services.dispatcher.submit(turn)
@@ -270,13 +275,14 @@ class Runtime:
         if turn.items:
             self._create = self._presumed = False
         for envelope in turn.answers:
+            kind: type[Any] = envelope.kept.__class__
             if envelope.refusal is not None:
                 self._refuse(envelope, envelope.refusal)
             elif unconfirmed is not None and turn.items:
                 envelope.refuse(for_agent(unconfirmed, self.path, self.state.seq))
-            elif type(envelope.kept) is Transition:
+            elif kind is Transition:
                 announce(self.services, envelope, envelope.kept)
-            elif type(envelope.kept) is LifecycleResult:
+            elif kind is LifecycleResult:
                 envelope.answer(timed(envelope.kept, envelope))
             else:
                 envelope.release()

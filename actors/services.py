@@ -15,8 +15,10 @@ from duramen.events.log import EventLog
 from .dispatcher import Dispatcher
 from .hooks import LifecycleHooks
 from .loop import EventLoop
+from .retention import Retention
 from .supervision import Supervisor
 from .timers import Timers
+from .trimmer import Trimmer
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Settings:
     """Agents in memory beyond which those idle longest leave; None: no limit."""
     fenced_tries: int = 8
     """How often one message may lose its agent to another process before its caller is told."""
+    retention: Retention | None = None
+    """How much of a log is kept, where its agent has no retention of its own; None: everything."""
 
 
 def _now() -> int:
@@ -63,12 +67,15 @@ class Services:
     timers: Timers
     hooks: LifecycleHooks
     supervisor: Supervisor
+    trimmer: Trimmer
     registry: EventRegistry
     agents: Mapping[str, AgentFactory]
     limits: Limits
     settings: Settings
     codec: Codec
     durability: str
+    digest_of: Callable[[bytes, bytes], bytes]
+    """How the log makes the digest of an event."""
     activated: Callable[[], None]
     """Called in the core after each activation."""
     now: Callable[[], int] = field(default=_now)

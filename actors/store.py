@@ -19,6 +19,7 @@ from duramen.events.redis_log import RedisLog
 __all__ = ["DATA_DIR", "Store", "open_store"]
 
 DATA_DIR: Final = ".duramen"
+_KEY: Final = "DURAMEN_INTEGRITY_KEY"
 
 
 @frozen
@@ -33,6 +34,7 @@ def open_store(
     url: str | None,
     *,
     client: redis.Redis | None,
+    log: EventLog | None = None,
     data_dir: str | os.PathLike[str] | None,
     namespace: str,
     partitions: int,
@@ -40,9 +42,18 @@ def open_store(
     limits: Limits,
     insecure: bool,
     allow_eviction: bool = False,
+    integrity_key: bytes | None = None,
 ) -> Store:
-    """Open the log. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer."""
+    """Open the log, or take an open one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
+    if log is not None:
+        if not callable(getattr(log, "writer", None)):
+            raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
+        if integrity_key is not None:
+            raise InvalidMessage("an open log has its integrity key: give it to that, as MemoryLog(integrity_key=…)")
+        return Store(log, lambda: None)
     asked = None if durability is None else Durability.parse(durability)
+    if integrity_key is None and os.environ.get(_KEY):
+        integrity_key = os.fsencode(os.environ[_KEY])
     if client is not None:
         if url is not None or data_dir is not None:
             raise InvalidMessage("give one of url, client and data_dir")
@@ -53,19 +64,27 @@ def open_store(
             durability=asked,
             limits=limits,
             allow_eviction=allow_eviction,
+            integrity_key=integrity_key,
         )
     if url is None and data_dir is None:
         url = os.environ.get("DURAMEN_URL") or None
     if data_dir is not None and not isinstance(cast("object", data_dir), (str, os.PathLike)):
         raise InvalidMessage("data_dir is the path of a folder")
     if url is None:
-        return _embedded(data_dir or DATA_DIR, namespace, partitions, asked, limits)
+        return _embedded(
+            data_dir or DATA_DIR,
+            namespace=namespace,
+            partitions=partitions,
+            durability=asked,
+            limits=limits,
+            integrity_key=integrity_key,
+        )
     if data_dir is not None:
         raise InvalidMessage("data_dir is for the embedded server; give it or a url, not both")
     if url == "memory://":
         if asked is not None and asked.level != "memory":
             raise InvalidMessage("memory:// has no durability but memory")
-        log = MemoryLog(partitions=partitions, limits=limits)
+        log = MemoryLog(partitions=partitions, limits=limits, integrity_key=integrity_key)
         return Store(log, log.close)
     return _redis(
         pool_of_url(url, insecure=insecure),
@@ -74,6 +93,7 @@ def open_store(
         durability=asked,
         limits=limits,
         allow_eviction=allow_eviction,
+        integrity_key=integrity_key,
     )
 
 
@@ -85,6 +105,7 @@ def _redis(
     durability: Durability | None,
     limits: Limits,
     allow_eviction: bool,
+    integrity_key: bytes | None,
 ) -> Store:
     try:
         log = RedisLog(
@@ -94,6 +115,7 @@ def _redis(
             durability=durability,
             limits=limits,
             allow_eviction=allow_eviction,
+            integrity_key=integrity_key,
         )
     except BaseException:
         pool.disconnect()
@@ -103,10 +125,12 @@ def _redis(
 
 def _embedded(
     data_dir: str | os.PathLike[str],
+    *,
     namespace: str,
     partitions: int,
     durability: Durability | None,
     limits: Limits,
+    integrity_key: bytes | None,
 ) -> Store:
     server = EmbeddedServer.open(data_dir)
     try:
@@ -122,6 +146,7 @@ def _embedded(
             durability=durability,
             limits=limits,
             revive=revive,
+            integrity_key=integrity_key,
         )
     except BaseException:
         server.close()

@@ -16,7 +16,6 @@ from duramen.events import (
     AgentPath,
     EventRegistry,
     Granularity,
-    InvalidMessage,
     Limits,
     SystemClosed,
     agent_path,
@@ -33,34 +32,34 @@ from .decider import decide_spawn, plain_id
 from .directory import Directory
 from .dispatcher import Dispatcher
 from .handle import AgentHandle
+from .history import History
 from .hooks import LifecycleHooks
 from .journal import Journal
-from .lifecycle_handlers import QUICK_HANDLERS
 from .loop import EventLoop
-from .mailbox import Envelope, Mailbox, Runner
-from .memory_handlers import MEMORY_HANDLERS
+from .mailbox import Mailbox, Runner
 from .messages import spawn_message
 from .passivation import Passivation
-from .reading import Reading
+from .posting import INLINE, envelope_of
 from .reply import Reply
 from .results import LifecycleResult
+from .retention import TrimResult, keeping
 from .services import AgentFactory, Services, Settings
+from .sharing import Sharing
 from .store import Store, open_store
 from .supervision import Supervisor
 from .system_aio import AsyncSystem
 from .timers import Timers
+from .trimmer import Trimmer
 from .workers import Workers
 
 __all__ = ["AgentSystem"]
 
-_INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
-"""Messages that never block the core, so that a waiting caller may be the core for them."""
-
 _MOST_WORKERS: Final = 2_048
 _MOST_ACTIVATIONS: Final = 16
+_CALLBACK_SECONDS: Final = 5.0
 
 
-class AgentSystem(Reading):
+class AgentSystem(History, Sharing):
     """Runs agents on one log. Make it with `open`, in a `with` or `async with` block. Thread-safe.
 
     Not usable in a forked child: there every call raises SystemClosed at once, and the parent is unharmed.
@@ -75,7 +74,8 @@ class AgentSystem(Reading):
         limits: Limits | None = None,
         settings: Settings | None = None,
     ) -> None:
-        super().__init__(store.log, registry, limits or Limits())
+        loop = EventLoop()
+        super().__init__(store.log, registry, limits or Limits(), loop)
         self._store = store
         self._agents = {} if agents is None else agents
         dispatcher = Dispatcher(Journal(store.log, self._limits))
@@ -90,18 +90,28 @@ class AgentSystem(Reading):
             directory=self._directory,
             workers=Workers("worker", _MOST_WORKERS),
             activations=Workers("activation", _MOST_ACTIVATIONS),
-            loop=EventLoop(),
+            loop=loop,
             timers=timers,
             hooks=LifecycleHooks(),
             supervisor=Supervisor(),
+            trimmer=Trimmer(
+                store.log,
+                registry=registry,
+                limits=self._limits,
+                agents=self._agents,
+                retention=settings.retention,
+                snapshot_every=settings.snapshot_every,
+            ),
             registry=registry,
             agents=self._agents,
             limits=self._limits,
             settings=settings,
             codec=Codec(self._limits),
             durability=store.log.durability,
+            digest_of=store.log.chain.digest,
             activated=passivation.make_room,
         )
+        self._services.trimmer.hold(self._episodes.keep_before_trimming)
         self._passivation = passivation
         if passivation.rhythm is not None:
             timers.every(passivation.rhythm, passivation.sweep)
@@ -125,6 +135,7 @@ class AgentSystem(Reading):
         settings: Settings | None = None,
         insecure: bool = False,
         allow_eviction: bool = False,
+        integrity_key: bytes | None = None,
     ) -> Self:
         """Open a system.
 
@@ -138,26 +149,26 @@ class AgentSystem(Reading):
         agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine;
         `allow_eviction` takes a server that may remove the logs of agents when its memory runs short.
 
-        Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer.
+        With an `integrity_key` (16 to 1024 bytes; by default the text of `DURAMEN_INTEGRITY_KEY`, if that is set) who
+        holds the database, but not the key, cannot change a log unnoticed. A namespace is made with its key, or
+        without one, and opens with nothing else.
+
+        Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer, WrongKey.
         """
         check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
-        if log is not None and not callable(getattr(log, "writer", None)):
-            raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
         kinds = factories_of(agents)
-        store = (
-            Store(log, lambda: None)
-            if log is not None
-            else open_store(
-                url,
-                client=client,
-                data_dir=data_dir,
-                namespace=namespace,
-                partitions=partitions,
-                durability=durability,
-                limits=limits or Limits(),
-                insecure=insecure,
-                allow_eviction=allow_eviction,
-            )
+        store = open_store(
+            url,
+            client=client,
+            log=log,
+            data_dir=data_dir,
+            namespace=namespace,
+            partitions=partitions,
+            durability=durability,
+            limits=limits or Limits(),
+            insecure=insecure,
+            allow_eviction=allow_eviction,
+            integrity_key=integrity_key,
         )
         try:
             return cls(store, agents=kinds, registry=registry, limits=limits, settings=settings)
@@ -232,6 +243,28 @@ class AgentSystem(Reading):
         """Where functions are registered that are called after lifecycle transitions."""
         return self._services.hooks
 
+    # -- trimming --------------------------------------------------------------------------------------------------
+
+    def trim(
+        self,
+        path: str | AgentPath,
+        *,
+        keep_events: int | None = None,
+        keep_days: float | None = None,
+        dry_run: bool = False,
+    ) -> TrimResult:
+        """Remove an agent's oldest events, and keep its state there in their place; seqs stay what they are.
+
+        At least the last `keep_events` stay (0: none has to), and all of the last `keep_days` days; without either,
+        what the agent's retention says. What a checkpoint, a durable consumer or a fork needs always stays, and
+        `held_by` names it. `dry_run` only tells. The agent need not run, and goes on if it does. Blocks; events of
+        types that are not registered here cannot be folded, and so not be trimmed.
+
+        Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
+        """
+        keep, nothing = keeping(keep_events, keep_days)
+        return self._services.trimmer.by_hand(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
+
     # -- messages --------------------------------------------------------------------------------------------------
 
     @overload
@@ -268,12 +301,12 @@ class AgentSystem(Reading):
         room: float = 0.0,
     ) -> Any:
         """Behind `AgentHandle.ask`."""
-        envelope = Envelope(message, command_id)
+        envelope = envelope_of(message, command_id)
         if not block:
             self._directory.tell(path, envelope, room)
             return envelope
         deadline = None if timeout is None else monotonic() + timeout
-        if type(message) in _INLINE and room == 0.0:
+        if type(message) in INLINE and room == 0.0:
             dispatcher = self._services.dispatcher
             with dispatcher.shield() as shield:
                 dispatcher.run_for(self._directory.post(path, envelope), envelope, timeout, shield)
@@ -283,7 +316,7 @@ class AgentSystem(Reading):
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
-        self._directory.tell(path, Envelope(message, command_id, wanted=False), room)
+        self._directory.tell(path, envelope_of(message, command_id, wanted=False), room)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -300,9 +333,12 @@ class AgentSystem(Reading):
         self._directory.close("the system is closed; open a new one")
         self._directory.drain(deadline)
         services.timers.close(_left(deadline))
+        self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
         services.dispatcher.post(self._passivation.send_all_to_rest)
         services.activations.close(_left(deadline))
         services.workers.close(_left(deadline))
+        services.trimmer.close(_left(deadline))
+        self._episodes.close(_left(deadline))
         services.loop.close(_left(deadline))
         if not services.dispatcher.close(_left(deadline)):
             get_logger("system").warning("close_timed_out", seconds=timeout)
@@ -335,9 +371,9 @@ class AgentSystem(Reading):
     def in_child(self) -> None:
         """In a forked child: no thread of ours lives here, and the sockets are the parent's."""
         self._closed = True
-        self._directory.after_fork(
-            "this is a forked child, where no agent runs; open a system of its own, after the fork"
-        )
+        message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
+        self._directory.after_fork(message)
+        self._forget_sharing(message)
 
 
 def _left(deadline: float) -> float:

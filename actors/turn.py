@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from duramen.events import CommandConflict, DuramenError, Granularity, Limits, NewEvent, Receipt, TooLarge
+from duramen.events.causation import OUTSIDE, Handling
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
 from duramen.events.log import Answer
 from duramen.events.snapshots import SnapshotRecord, pack_snapshot
@@ -30,7 +30,8 @@ __all__ = ["Decide", "Transition", "Turn"]
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
-_MOST_MESSAGES: Final = 256
+
+_receipt: Final = Receipt._make
 
 Decide = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
 
@@ -50,13 +51,29 @@ class Turn(Commit):
     before the append is committed. If it is not, the state is forgotten.
     """
 
-    __slots__ = ("after", "answers", "codec", "command", "hold", "runtime", "state", "undo")
+    __slots__ = (
+        "after",
+        "answers",
+        "cause",
+        "codec",
+        "command",
+        "digest_of",
+        "durability",
+        "hold",
+        "limits",
+        "runtime",
+        "state",
+        "undo",
+    )
 
     def __init__(self, runtime: Runtime, codec: Codec) -> None:
         services = runtime.services
         self.runtime = runtime
+        self.limits = services.limits
+        self.durability = services.durability
         self.state = state = runtime.state
         self.codec = codec
+        self.digest_of = services.digest_of
         self.agent = runtime.path
         self.log_key = runtime.log_key
         self.partition = runtime.partition
@@ -73,6 +90,7 @@ class Turn(Commit):
         self.answers: list[Envelope] = []
         self.after: tuple[Callable[[], object], ...] = ()
         self.command: list[Any] | None = None
+        self.cause = OUTSIDE
         self.undo: list[Undo] | None = None
         self.hold = False
 
@@ -83,12 +101,7 @@ class Turn(Commit):
 
     def has_room(self) -> bool:
         """Whether another message fits into this turn's append."""
-        limits = self.runtime.services.limits
-        return (
-            len(self.answers) < _MOST_MESSAGES
-            and len(self.items) < limits.batch_events
-            and self.size < limits.batch_bytes // 2
-        )
+        return self.size < self.limits.batch_bytes // 2 and len(self.items) < self.limits.batch_events
 
     def settle(self, answer: Answer | DuramenError) -> None:
         self.runtime.settle(self, answer)
@@ -99,12 +112,21 @@ class Turn(Commit):
 
     def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
         """Handle one message with a handler that refuses by a typed error before it has changed anything."""
+        if envelope.cause is not OUTSIDE:
+            self.handling(envelope)
         try:
             envelope.keep(handler(self, envelope.message))
         except DuramenError as error:
             envelope.keep_refusal(error)
         self.answers.append(envelope)
         self.command = None
+        self.cause = OUTSIDE
+
+    def handling(self, envelope: Envelope) -> Handling:
+        """Begin to handle a message: what happens now is stored with where it comes from."""
+        handling = Handling(self.agent, self.state.seq, envelope.cause)
+        self.cause = handling.of_events()
+        return handling
 
     def keep(self, envelope: Envelope, value: Any) -> None:
         """Let this be a message's reply when the turn is committed."""
@@ -119,26 +141,28 @@ class Turn(Commit):
     def emit(self, event: NewEvent) -> RawEvent:
         """Let an event happen: encode it, check that it reads back equal, and let it change the state."""
         state = self.state
-        session_id = event.data["session_id"] if event.type == SPAWNED else state.session_id
+        kind, data, version, level, metadata = event
+        session_id = data["session_id"] if kind == SPAWNED else state.session_id
+        cause, correlation = self.cause.causation_id, self.cause.correlation_id
         raw: RawEvent = [
-            event.type,
-            event.version,
-            event.granularity,
+            kind,
+            version,
+            level,
             self.updated_at,
-            event.data,
+            data,
             session_id,
             self.command,
-            None,
-            None,
-            event.metadata,
+            cause,
+            correlation,
+            metadata,
         ]
         body, raw[4] = self.codec.encode(raw)
-        digest = sha256(state.digest + body).digest()[:DIGEST_SIZE]
-        advance(state, raw, digest, self.runtime.services.limits.commands_remembered, self.undo)
+        digest = self.digest_of(state.digest, body)
+        advance(state, raw, digest, self.limits.commands_remembered, self.undo)
         self.items.append(digest + body)
-        self.levels += _LEVEL[event.granularity]
+        self.levels += _LEVEL[level]
         self.size += len(body) + DIGEST_SIZE
-        if event.granularity == _LIFECYCLE:
+        if level == _LIFECYCLE:
             self.entry = self.codec.pack([state.status, state.agent_type, state.session_id])
         return raw
 
@@ -148,11 +172,11 @@ class Turn(Commit):
             known = self.recognise(message.command_id, message)
             if known is not None:
                 return known
-        state, runtime = self.state, self.runtime
+        state = self.state
         first = state.seq + 1
-        for event in decide(state, message, runtime.services.limits, runtime.path):
+        for event in decide(state, message, self.limits, self.agent):
             self.emit(event)
-        return Receipt(runtime.path, first, state.seq, state.digest, runtime.services.durability)
+        return _receipt((self.agent, first, state.seq, state.digest, self.durability))
 
     def recognise(self, command_id: object, message: object) -> Receipt | None:
         """The receipt of a command seen before; None marks what happens next as this command's.
@@ -161,7 +185,7 @@ class Turn(Commit):
         """
         command_id = plain_id(command_id, "command_id") or ""
         print_ = fingerprint(message, self.codec)
-        path = self.runtime.path
+        path = self.agent
         entry = self.state.commands.get(command_id)
         if entry is None:
             self.command = [command_id, print_]
@@ -173,7 +197,7 @@ class Turn(Commit):
                 agent=path,
                 seq=first,
             )
-        return Receipt(path, first, last, digest, self.runtime.services.durability)
+        return Receipt(path, first, last, digest, self.durability)
 
     @contextmanager
     def all_or_nothing(self, *, limited: bool = True) -> Generator[None]:
@@ -203,7 +227,7 @@ class Turn(Commit):
             self.undo = None
 
     def _check_batch(self, events: int, size: int) -> None:
-        limits = self.runtime.services.limits
+        limits = self.limits
         for what, actual, most in (
             ("events", events, limits.batch_events),
             ("bytes", size, limits.batch_bytes),
@@ -221,4 +245,4 @@ class Turn(Commit):
         runtime, state = self.runtime, self.state
         fields = {"agent": state.dump(), "custom": runtime.custom, "custom_version": runtime.agent.custom_version()}
         record = SnapshotRecord(runtime.path, state.seq, state.digest, self.updated_at, SCHEMA, fields)
-        return pack_snapshot(record, self.codec, runtime.services.limits)
+        return pack_snapshot(record, self.codec, runtime.services.limits, runtime.services.log.chain)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .cursor import Cursor
 from .errors import (
     AgentAlreadyRunning,
+    AgentExists,
     AgentFailed,
     AgentNotFound,
     AgentNotRunning,
@@ -11,15 +13,19 @@ from .errors import (
     AskTimeout,
     CheckpointNotFound,
     CommandConflict,
+    ConsumerParked,
     CorruptEvent,
     DataLoss,
     Diverged,
     DuramenError,
+    EmbeddingFailed,
+    EpisodeNotFound,
     Fenced,
     HandlerStopped,
     InvalidMessage,
     InvalidPath,
     MailboxFull,
+    NotInstalled,
     NotPermitted,
     OutcomeUnknown,
     PathNotFound,
@@ -32,6 +38,7 @@ from .errors import (
     UnsafeServer,
     ValueRefused,
     VersionConflict,
+    WrongKey,
 )
 from .limits import Limits
 from .memory_log import MemoryLog
@@ -43,6 +50,7 @@ from .values import PlainData
 
 __all__ = [
     "AgentAlreadyRunning",
+    "AgentExists",
     "AgentFailed",
     "AgentNotFound",
     "AgentNotRunning",
@@ -51,10 +59,14 @@ __all__ = [
     "AskTimeout",
     "CheckpointNotFound",
     "CommandConflict",
+    "ConsumerParked",
     "CorruptEvent",
+    "Cursor",
     "DataLoss",
     "Diverged",
     "DuramenError",
+    "EmbeddingFailed",
+    "EpisodeNotFound",
     "Event",
     "EventRegistry",
     "Fenced",
@@ -66,6 +78,7 @@ __all__ = [
     "MailboxFull",
     "MemoryLog",
     "NewEvent",
+    "NotInstalled",
     "NotPermitted",
     "OutcomeUnknown",
     "PathNotFound",
@@ -82,6 +95,7 @@ __all__ = [
     "UnsafeServer",
     "ValueRefused",
     "VersionConflict",
+    "WrongKey",
     "agent_path",
     "event_type",
     "property_segments",

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, Final, Literal, cast
 
 import redis
 from attrs import frozen
 
-from .append_format import pack_wire
-from .errors import DuramenError, NotPermitted, UnsafeServer
+from .errors import DuramenError, UnsafeServer
 from .keys import Keys
-from .model import Granularity
+from .permissions import commands_of, grant_of, names_of, refused_of
 from .redis_errors import translate
 from .script import bulk
 from .wire import Wire
 
-__all__ = ["Ask", "Finding", "check_server", "eviction_policy", "refuse_eviction", "require_permissions", "server_ask"]
+__all__ = ["Ask", "Finding", "check_server", "eviction_policy", "refuse_eviction", "server_ask"]
 
 Ask = Callable[..., Any]
 """`ask(doing, *command)`: the server's reply to one command, all in bytes. Raises typed errors."""
-
-Probe = Callable[[list[bytes]], Any]
-"""Runs the script `permissions` with these arguments."""
 
 _REFUSED: Final = frozenset(("NOPERM", "ERR"))
 """What servers answer to a command that this user may not run, or that they do not have."""
@@ -42,15 +38,6 @@ class Finding:
     level: Literal["ok", "warning", "problem"]
     what: str
     advice: str = ""
-
-
-@frozen
-class _Command:
-    """A command that duramen runs; `use` says what does not work without it."""
-
-    name: str
-    arguments: tuple[bytes, ...]
-    use: str = ""
 
 
 def check_server(ask: Ask, *, namespace: str = "default") -> list[Finding]:
@@ -91,20 +78,6 @@ def refuse_eviction(policy: str) -> None:
             "maxmemory-policy noeviction, or accept the loss with allow_eviction=True",
             expected="noeviction",
             actual=policy,
-        )
-
-
-def require_permissions(probe: Probe, keys: Keys) -> None:
-    """Raise NotPermitted if this user lacks a command without which agents cannot run.
-
-    To be asked before the first write: a script that is refused a command half-way has no roll-back.
-    """
-    needed, _ = _commands(keys)
-    refused = _refused(probe, needed)
-    if refused:
-        raise NotPermitted(
-            f"this user may not run {_names(refused)} on the keys duramen:*; {_grant(refused)}",
-            actual=_names(refused),
         )
 
 
@@ -276,10 +249,10 @@ def _permissions(ask: Ask, namespace: str) -> list[Finding]:
         digest = ask("load a script", b"SCRIPT", b"LOAD", text)
         return ask("run a script", b"EVALSHA", digest, b"0", *arguments)
 
-    needed, wanted = _commands(Keys(namespace))
+    needed, wanted = commands_of(Keys(namespace))
     try:
-        refused = _refused(probe, needed)
-        missed = _refused(probe, wanted)
+        refused = refused_of(probe, needed)
+        missed = refused_of(probe, wanted)
     except DuramenError as error:
         if error.actual not in _REFUSED:
             raise
@@ -288,11 +261,12 @@ def _permissions(ask: Ask, namespace: str) -> list[Finding]:
     if refused is None or missed is None:
         return [Finding("warning", f"the server does not tell what {user} may do", "use Redis 7.0 or newer, or Valkey")]
     findings = [
-        Finding("warning", f"{user} may not run {command.name}: {command.use}", _grant([command])) for command in missed
+        Finding("warning", f"{user} may not run {command.name}: {command.use}", grant_of([command]))
+        for command in missed
     ]
     if refused:
-        what = f"{user} may not run {_names(refused)}, without which agents cannot run"
-        return [Finding("problem", what, _grant(refused)), *findings]
+        what = f"{user} may not run {names_of(refused)}, without which agents cannot run"
+        return [Finding("problem", what, grant_of(refused)), *findings]
     return findings or [Finding("ok", f"{user} has every permission that is needed")]
 
 
@@ -335,50 +309,3 @@ def _clock(ask: Ask) -> Finding:
     return Finding(
         "warning", what, "let both keep time with NTP: events bear our time, checkpoints expire by the server's"
     )
-
-
-# -- permissions ------------------------------------------------------------------------------------------------------
-
-
-def _commands(keys: Keys) -> tuple[list[_Command], list[_Command]]:
-    """What agents cannot run without, and what only a part of the library misses."""
-    agent = "project/agent"
-    hash_, log = keys.heads(0).encode(), keys.log(0, agent).encode()
-    text = keys.checkpoint(0, agent, "checkpoint").encode()
-    channel = keys.channel(0, Granularity.STATE).encode()
-    digest = b"0" * 40
-    needed = [
-        _Command("EVALSHA", (digest, b"1", hash_)),
-        _Command("EVALSHA_RO", (digest, b"1", hash_)),
-        _Command("SCRIPT LOAD", (b"",)),
-        _Command("HMGET", (hash_, b"field")),
-        _Command("HSET", (hash_, b"field", b"value")),
-        _Command("LLEN", (log,)),
-        _Command("RPUSH", (log, b"value")),
-        _Command("LRANGE", (log, b"0", b"0")),
-        _Command("SET", (text, b"value")),
-        _Command("GET", (text,)),
-        _Command("EXISTS", (text,)),
-    ]
-    wanted = [
-        _Command("HSCAN", (hash_, b"0"), "agents cannot be listed"),
-        _Command("PUBLISH", (channel, b"value"), "nobody is notified of new events; they are committed all the same"),
-    ]
-    return needed, wanted
-
-
-def _refused(probe: Probe, commands: Sequence[_Command]) -> list[_Command] | None:
-    """Those of the commands that this user may not run; None where the server cannot tell."""
-    lines = [[*command.name.encode().split(), *command.arguments] for command in commands]
-    reply: Any = probe([pack_wire(lines)])
-    return None if reply is None else [commands[number - 1] for number in cast("list[int]", reply)]
-
-
-def _names(commands: Sequence[_Command]) -> str:
-    return ", ".join(command.name for command in commands)
-
-
-def _grant(commands: Sequence[_Command]) -> str:
-    rules = [f"+{command.name.lower().replace(' ', '|')}" for command in commands]
-    rules.append("&duramen:*" if commands[0].name == "PUBLISH" else "~duramen:*")
-    return f"grant {' '.join(rules)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, Final, cast
@@ -25,18 +25,22 @@ RawEvent = list[Any]
 """A decoded body: type, version, level, time in µs, data, session id, command, causation, correlation, metadata."""
 
 _FIELDS: Final = 10
+_begin: Final = sha256().copy  # quicker than to make one anew
 _WRAPPING: Final = 4096  # a value that fitted its event must fit the one that restores it, whose wrapping is larger
 _DATETIME: Final = 1  # our only ext code; msgpack's own timestamp (-1) would lose the offset
 _DATETIME_LAYOUT: Final = struct.Struct(">qi")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT: Final = 1 << 52  # µs in a float, with half a µs to spare: until the year 2112
 _MICROSECOND: Final = timedelta(microseconds=1)
 # All that msgpack 1.2 was seen to raise on bytes that are not what we wrote.
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, KeyError, RecursionError, struct.error)
 
 
 def chain(previous: bytes, body: bytes) -> bytes:
-    """The digest of an event: 16 bytes over the previous event's digest and this event's body."""
-    return sha256(previous + body).digest()[:DIGEST_SIZE]
+    """The digest of an event where no key is used: 16 bytes over the previous event's digest and this event's body."""
+    total = _begin()
+    total.update(previous + body)
+    return total.digest()[:DIGEST_SIZE]
 
 
 def microseconds(time: datetime) -> int:
@@ -46,6 +50,8 @@ def microseconds(time: datetime) -> int:
 
 def instant(time: int) -> datetime:
     """µs since the epoch as an aware datetime in UTC."""
+    if 0 <= time < _EXACT:
+        return datetime.fromtimestamp(time / 1e6, UTC)  # in a quarter of the time
     return _EPOCH + timedelta(microseconds=time)
 
 
@@ -72,10 +78,11 @@ class Codec:
     A reused packer takes 0.34 µs for a 121-byte event, `msgpack.packb` 0.58 µs (shared measurements of this design).
     """
 
-    __slots__ = ("_limits", "_pack")
+    __slots__ = ("_event_bytes", "_limits", "_pack")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._event_bytes = limits.event_bytes
         # Strict types send subclasses, tuples and enums to `_to_extension`, which refuses them.
         packer = msgpack.Packer(default=_to_extension, strict_types=True, use_bin_type=True)
         self._pack = cast("Callable[[Any], bytes]", packer.pack)
@@ -85,16 +92,12 @@ class Codec:
         try:
             return self._pack(value)
         except (UnicodeEncodeError, OverflowError, ValueError, TypeError) as error:
-            if isinstance(error, ValueRefused):
-                raise
-            raise ValueRefused(f"not storable as msgpack: {type(error).__name__}") from None
+            raise _refused(error) from None
 
     def unpack(self, data: bytes) -> Any:
         """Plain data from bytes. Raises CorruptEvent for anything that is not one whole msgpack value of ours."""
         value = _unpack(data)
-        # msgpack's own timestamps never come to `ext_hook`. These bytes seldom stand in what we wrote.
-        suspicious = b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data
-        if suspicious and _holds_timestamp(value):
+        if _may_hold_timestamp(data) and _holds_timestamp(value):
             raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
         return value
 
@@ -103,9 +106,11 @@ class Codec:
 
         Raises ValueRefused if reading back would give anything else, TooLarge over `Limits.event_bytes`.
         """
-        body = self.pack(event)
-        most = self._limits.event_bytes + (_WRAPPING if event[0] == MEMORY_RESTORED else 0)
-        if len(body) > most:
+        try:
+            body = self._pack(event)
+        except (UnicodeEncodeError, OverflowError, ValueError, TypeError) as error:
+            raise _refused(error) from None
+        if len(body) > self._event_bytes and (event[0] != MEMORY_RESTORED or len(body) > self._event_bytes + _WRAPPING):
             raise TooLarge(
                 f"an event of {len(body)} bytes is over the limit of {self._limits.event_bytes}; "
                 "split it, or store the content elsewhere and record where",
@@ -113,15 +118,22 @@ class Codec:
                 actual=len(body),
             )
         try:
+            decoded: Any = msgpack.unpackb(body, ext_hook=_from_extension)
+        except _DECODE_ERRORS:
+            decoded = None
+        # The C comparison settles nearly all; NaN differs from itself and needs the strict one.
+        return body, (decoded if decoded == event else self._read_back(body, event))[4]
+
+    def _read_back(self, body: bytes, event: RawEvent) -> RawEvent:
+        try:
             decoded = _unpack(body)
         except CorruptEvent:
             raise ValueRefused(
                 "the event's values could not be read back; use plain data with text keys only"
             ) from None
-        # The C comparison settles nearly all; NaN differs from itself and needs the strict one.
-        if decoded != event and not same_value(decoded, cast("PlainData", event)):
+        if not same_value(decoded, cast("PlainData", event)):
             raise ValueRefused("the event's values would not be read back equal; use plain data only")
-        return body, decoded[4]
+        return cast("RawEvent", decoded)
 
     def decode(self, body: bytes) -> RawEvent:
         """Raw fields of a stored body. Raises CorruptEvent if it is not one of ours."""
@@ -137,11 +149,43 @@ class Codec:
             raise CorruptEvent("a stored event has not the form of one; restore the log from a backup")
         return event
 
+    def decode_all(self, bodies: Sequence[bytes]) -> list[RawEvent] | None:
+        """As `decode` of each, at a third of its cost; None where one of them has to be looked at by itself.
+
+        Takes no more bytes together than one event may have, so that what they decode to is bounded as well.
+        """
+        joined = b"".join(bodies)
+        if len(joined) > self._limits.event_bytes or _may_hold_timestamp(joined):
+            return None
+        unpacker = msgpack.Unpacker(
+            raw=False, strict_map_key=True, ext_hook=_from_extension, max_buffer_size=len(joined) or 1
+        )
+        unpacker.feed(joined)
+        unpack, tell = unpacker.unpack, unpacker.tell
+        events: list[RawEvent] = []
+        end = 0
+        try:
+            for body in bodies:
+                events.append(unpack())
+                end += len(body)
+                if tell() != end:
+                    return None
+        except (*_DECODE_ERRORS, msgpack.OutOfData):
+            return None
+        sound = {*map(type, events)} <= {list} and {*map(len, events)} <= {_FIELDS}
+        return events if sound else None
+
     def copy(self, value: Any) -> Any:
         """A copy of plain data that shares no container with it."""
         if type(value) in _CONTAINERS:
             return self.unpack(self.pack(value))
         return value
+
+
+def _refused(error: Exception) -> ValueRefused:
+    if isinstance(error, ValueRefused):
+        return error
+    return ValueRefused(f"not storable as msgpack: {type(error).__name__}")
 
 
 def _unpack(data: bytes) -> Any:
@@ -151,6 +195,12 @@ def _unpack(data: bytes) -> Any:
         raise CorruptEvent(
             f"{len(data)} stored bytes do not decode ({type(error).__name__}); restore them from a backup"
         ) from None
+
+
+def _may_hold_timestamp(data: bytes) -> bool:
+    """Whether bytes of one of msgpack's own are there, which never come to `ext_hook`. Ours seldom have such bytes."""
+    # One byte is searched for many times as fast as two, and few events have it.
+    return b"\xff" in data and (b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data)
 
 
 def _holds_timestamp(value: Any) -> bool:

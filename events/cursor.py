@@ -72,9 +72,10 @@ class Cursor:
     def from_text(cls, text: str) -> Cursor:
         """Raises InvalidMessage for what `to_text` has not made."""
         try:
-            return cls.from_bytes(bytes.fromhex(text))
-        except ValueError:
+            stored = bytes.fromhex(text)
+        except (ValueError, TypeError):
             raise InvalidMessage("this text is no cursor: it is not hexadecimal") from None
+        return cls.from_bytes(stored)
 
 
 def _mark(row: list[Any]) -> Mark:

@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = [
     "AgentAlreadyRunning",
+    "AgentExists",
     "AgentFailed",
     "AgentNotFound",
     "AgentNotRunning",
@@ -13,15 +14,19 @@ __all__ = [
     "AskTimeout",
     "CheckpointNotFound",
     "CommandConflict",
+    "ConsumerParked",
     "CorruptEvent",
     "DataLoss",
     "Diverged",
     "DuramenError",
+    "EmbeddingFailed",
+    "EpisodeNotFound",
     "Fenced",
     "HandlerStopped",
     "InvalidMessage",
     "InvalidPath",
     "MailboxFull",
+    "NotInstalled",
     "NotPermitted",
     "OutcomeUnknown",
     "PathNotFound",
@@ -34,6 +39,7 @@ __all__ = [
     "UnsafeServer",
     "ValueRefused",
     "VersionConflict",
+    "WrongKey",
 ]
 
 
@@ -95,6 +101,10 @@ class AgentAlreadyRunning(DuramenError):
     """The agent has a session that has not ended; use the handle of it, or terminate it first."""
 
 
+class AgentExists(DuramenError):
+    """An import or a fork would make an agent whose path is taken; name another path."""
+
+
 class AgentPaused(DuramenError):
     """The agent is paused and takes no mutation; resume it first (reads work)."""
 
@@ -105,6 +115,18 @@ class AgentFailed(DuramenError):
 
 class CheckpointNotFound(DuramenError, LookupError):
     """No checkpoint of this id exists, or it has expired."""
+
+
+class EpisodeNotFound(DuramenError, LookupError):
+    """No episode of this id is kept."""
+
+
+class EmbeddingFailed(DuramenError):
+    """The embedding function raised, took too long, or did not return vectors. No episode is lost by that."""
+
+
+class NotInstalled(DuramenError, ImportError):
+    """Something that is not always there is needed for this call: the message names what to install."""
 
 
 class CommandConflict(DuramenError):
@@ -139,6 +161,10 @@ class UnsafeServer(DuramenError):
     """The server's settings would lose acknowledged events; the message names the setting to change."""
 
 
+class WrongKey(DuramenError):
+    """A namespace or a file was written with an integrity key that was not given, or with another, or with none."""
+
+
 class MailboxFull(DuramenError):
     """The agent has as many messages waiting as it takes; ask again later."""
 
@@ -149,6 +175,10 @@ class AskTimeout(DuramenError, TimeoutError):
 
 class SystemClosed(DuramenError):
     """The system is closed, or this is a forked child, where no actor runs; open a system of its own."""
+
+
+class ConsumerParked(DuramenError):
+    """A projection's own code raised at an event, and its consumer stands still before it; the cause is chained."""
 
 
 class HandlerStopped(DuramenError):

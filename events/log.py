@@ -8,26 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
+from .chain import Chain
+from .content_cache import ContentCache
 from .errors import DuramenError
-from .model import Granularity
+from .notices import Notice, NoticeStream
+from .views import ViewStore
+
+if TYPE_CHECKING:
+    from .archive import Archive
 
 __all__ = [
     "Answer",
     "Append",
+    "Base",
     "Claim",
     "Entry",
     "EventLog",
     "FeedEntry",
+    "FeedPage",
+    "FeedRow",
     "Head",
     "LogWriter",
     "Notice",
+    "NoticeStream",
     "Page",
     "Put",
+    "Span",
     "Status",
+    "Stretch",
 ]
 
 
@@ -98,7 +110,10 @@ class Answer:
 
 @frozen
 class Head:
-    """Where an agent's log stands. `base` is how many events were trimmed: the first that is left is `base + 1`."""
+    """Where an agent's log stands. `base` is how many events were trimmed: the first that is left is `base + 1`.
+
+    No item has more bytes than `largest`, if that is known (not 0): for readers, and no part of where the log stands.
+    """
 
     seq: int
     base: int
@@ -106,6 +121,15 @@ class Head:
     fence: str
     claimed_at: int
     updated_at: int
+    largest: int = field(default=0, eq=False)
+
+
+@frozen
+class Base:
+    """Where an agent's log was trimmed: the last event that is gone, and its digest, which the next one continues."""
+
+    seq: int
+    digest: bytes
 
 
 @frozen
@@ -147,18 +171,42 @@ class FeedEntry:
 
 
 @frozen
-class Notice:
-    """A message of a partition's channel: a hint to read the log, with the events themselves unless they were too many.
+class FeedPage:
+    """Consecutive entries of a feed from the position asked for on, and where the feed ended at that moment."""
 
-    `previous` and `position` are feed positions: of the last append before, and of the last in this batch, that has
-    events of this level. A reader that did not stand at `previous` has missed something.
+    rows: list[FeedRow]
+    end: int
+
+    @property
+    def entries(self) -> list[FeedEntry]:
+        return [FeedEntry(*row) for row in self.rows]
+
+
+FeedRow = tuple[str, int, int, int]
+"""The fields of a `FeedEntry`, for who reads a million of them."""
+
+
+@define(eq=False)
+class Span:
+    """Events wanted of one agent: `count` of them from `from_seq` on. With 0 only the digest of that one."""
+
+    agent: str
+    from_seq: int
+    count: int
+
+
+@define(eq=False)
+class Stretch:
+    """What the log has of a span: `items` as stored, from `first_seq` on, which is later where the log was trimmed.
+
+    `base` is how many events were trimmed, `head` the last seq; both are -1 where there is no such agent. Where only a
+    digest was asked for, it is the one item, or there is none.
     """
 
-    partition: int
-    level: Granularity
-    previous: int
-    position: int
-    events: list[tuple[str, int, bytes]] | None
+    base: int
+    head: int
+    first_seq: int
+    items: list[bytes]
 
 
 class LogWriter(Protocol):
@@ -216,6 +264,16 @@ class EventLog(Protocol):
         ...
 
     @property
+    def chain(self) -> Chain:
+        """How digests and checksums are made here: with the integrity key that the log was opened with, or without."""
+        ...
+
+    @property
+    def archive(self) -> Archive:
+        """What readers of the past, auditors and movers of whole logs need."""
+        ...
+
+    @property
     def durability(self) -> str:
         """What an answered append has reached: `memory`, `fsync` or `replicas:n`."""
         ...
@@ -251,18 +309,88 @@ class EventLog(Protocol):
         """
         ...
 
+    def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
+        """What `read` gives from `from_seq` on, page after page, up to `to_seq`; None: to the head of the first page.
+
+        Ends early where the log does. The next page may be on its way while one is used, on a connection that is held
+        until the end or `close`. Raises what `read` raises, and AgentNotFound.
+        """
+        ...
+
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         """Snapshots or checkpoints by key."""
         ...
 
     def exists(self, keys: Sequence[str]) -> list[bool]: ...
 
+    def base_key(self, agent: str) -> str: ...
+
+    def base(self, agent: str) -> Base | None:
+        """Where an agent's log was trimmed; None if it is whole, or there is none. Raises CorruptEvent."""
+        ...
+
+    def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
+        """Remove an agent's events up to `base`, and put `snapshot`, its state there, at `base_key`: both, or neither.
+
+        Needs no fence, and may happen while others append. Twice is the same as once. Raises AgentNotFound, Trimmed
+        (trimmed further already), Diverged (the log has another event at `base`, or none) and CorruptEvent (head and
+        list do not fit together); then nothing was changed.
+        """
+        ...
+
+    def trim_feed(self, partition: int, position: int) -> int:
+        """Remove the oldest entries of a feed up to `position`; what stays keeps its position.
+
+        Returns how many were trimmed since the beginning: `position`, unless the feed does not reach so far, or was
+        trimmed further already.
+        """
+        ...
+
     def directory(self) -> Iterator[Entry]:
         """All agents, in no order; those that change meanwhile come with their state before or after."""
         ...
 
     def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
-        """Appends after feed position `position` (0: from the start)."""
+        """Appends after feed position `position` (0: from the start).
+
+        Raises Trimmed if some of them are no longer there; its `actual` is the first position to ask for.
+        """
+        ...
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        """As `feed`, together with where the feed ends, which tells a reader that stands behind it."""
+        ...
+
+    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
+        """As `feed_page` of each partition, position and limit, asked together."""
+        ...
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+        """Events of many agents of one partition as stored, in the order of the spans.
+
+        Stops behind the event that reaches `most_bytes`: then the last stretch may be short, and others missing. A
+        stretch is short, too, where the log ends. At least one event is returned if there is one.
+        """
+        ...
+
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+        """As `gather` of each partition and its spans, asked together."""
+        ...
+
+    def positions(self) -> list[int]:
+        """Where the feed of each partition ends."""
+        ...
+
+    def notices(self, *, events: bool = False) -> NoticeStream:
+        """A new stream with a connection of its own, following nothing yet; with `events`, `told` has them."""
+        ...
+
+    def views(self) -> ViewStore:
+        """Where durable consumers keep their views and how far they have come."""
+        ...
+
+    def embeddings(self, model: str) -> ContentCache:
+        """Where the vectors of an embedding model are kept: hash of a text → vector, as bytes."""
         ...
 
     def close(self) -> None: ...

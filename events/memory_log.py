@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -13,14 +14,43 @@ from attrs import define, evolve, field
 
 import msgpack
 
+from .archive import Adoption, Archive
+from .chain import Chain
 from .codec import NO_DIGEST
-from .errors import CorruptEvent, DuramenError, InvalidMessage, Trimmed
+from .content_cache import ContentCache, MemoryCache
+from .errors import CorruptEvent, InvalidMessage
 from .keys import Keys, partition_of
 from .limits import Limits
-from .log import Answer, Append, Claim, Entry, FeedEntry, Head, LogWriter, Notice, Page, Status
+from .log import (
+    Answer,
+    Append,
+    Base,
+    Claim,
+    Entry,
+    FeedEntry,
+    FeedPage,
+    Head,
+    LogWriter,
+    Notice,
+    NoticeStream,
+    Page,
+    Put,
+    Span,
+    Status,
+    Stretch,
+)
+from .memory_archive import MemoryArchive, MemoryParts
+from .memory_feed import stretch_of
+from .memory_notices import MemoryNotices
+from .memory_trimming import events_to_go
+from .memory_views import MemoryViews
+from .memory_writer import MemoryWriter
 from .model import Granularity
+from .paging import pages_of
+from .trimming import feed_trimmed, trimmed_further
+from .views import ViewStore
 
-__all__ = ["MemoryLog", "MemoryWriter"]
+__all__ = ["MemoryLog"]
 
 
 @define(eq=False)
@@ -28,21 +58,30 @@ class _Partition:
     heads: dict[str, Head] = field(factory=dict[str, Head])
     directory: dict[str, bytes] = field(factory=dict[str, bytes])
     feed: list[FeedEntry] = field(factory=list[FeedEntry])
+    base: int = 0
+    """Entries trimmed from the feed."""
     marks: dict[int, int] = field(factory=dict[int, int])
+    bases: dict[str, Base] = field(factory=dict[str, Base])
 
 
 class MemoryLog:
     """An `EventLog` of this process, under the same contract suite as `RedisLog`. Gone when the process ends.
 
     Two systems given one `MemoryLog` behave as two processes on one server. `clock` (seconds) decides when
-    checkpoints expire. `listen` is the twin of subscribing to the channels.
+    checkpoints expire. `listen` is the twin of subscribing to the channels. `integrity_key` is that of `RedisLog`.
     """
 
     def __init__(
-        self, *, partitions: int = 16, limits: Limits | None = None, clock: Callable[[], float] = time
+        self,
+        *,
+        partitions: int = 16,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time,
+        integrity_key: bytes | None = None,
     ) -> None:
         if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
+        self.chain = Chain(integrity_key)
         self._limits = limits or Limits()
         self._clock = clock
         self._keys = Keys("memory")
@@ -51,7 +90,20 @@ class MemoryLog:
         self._partitions = [_Partition() for _ in range(partitions)]
         self._logs: dict[str, list[bytes]] = {}
         self._values: dict[str, tuple[bytes, float]] = {}
+        self._embeddings: dict[str, MemoryCache] = {}
         self._listeners: list[Callable[[Notice], None]] = []
+        self._views = MemoryViews()
+        self._archive = MemoryArchive(
+            MemoryParts(
+                self._lock,
+                lambda: [agent for part in self._partitions for agent in part.heads],
+                lambda agent: self._partitions[self.partition_of(agent)].heads.get(agent),
+                lambda agent: self._logs.get(self.log_key(agent), []),
+                self._begin,
+                self._put,
+                self._tell,
+            )
+        )
 
     @property
     def identity(self) -> str:
@@ -60,6 +112,10 @@ class MemoryLog:
     @property
     def partitions(self) -> int:
         return len(self._partitions)
+
+    @property
+    def archive(self) -> Archive:
+        return self._archive
 
     @property
     def durability(self) -> str:
@@ -74,6 +130,9 @@ class MemoryLog:
     def snapshot_key(self, agent: str) -> str:
         return self._keys.snapshot(self.partition_of(agent), agent)
 
+    def base_key(self, agent: str) -> str:
+        return self._keys.base(self.partition_of(agent), agent)
+
     def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
         return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
 
@@ -85,7 +144,7 @@ class MemoryLog:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def writer(self) -> LogWriter:
-        return MemoryWriter(self)
+        return MemoryWriter(self.commit)
 
     def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
         with self._lock:
@@ -93,10 +152,34 @@ class MemoryLog:
             answers = [self._answer(part, append) for append in batch]
             accepted = [a for a, answer in zip(batch, answers, strict=True) if answer.status is Status.COMMITTED]
             notices = self._write(partition, part, [append for append in accepted if append.items])
+        self._tell(notices)
+        return answers
+
+    def _tell(self, notices: list[Notice]) -> None:
         for notice in notices:
             for listener in list(self._listeners):
                 listener(notice)
-        return answers
+
+    def _begin(self, adoption: Adoption, items: list[bytes]) -> list[Notice]:
+        """Let an agent come to be with a log that was made elsewhere."""
+        agent, partition = adoption.agent, self.partition_of(adoption.agent)
+        part = self._partitions[partition]
+        if items:
+            self._logs[self.log_key(agent)] = items
+            part.feed.append(FeedEntry(agent, adoption.base + 1, len(items), adoption.levels))
+        part.directory[agent] = adoption.entry
+        if adoption.base:
+            part.bases[agent] = Base(adoption.base, adoption.before)
+        at = adoption.updated_at
+        part.heads[agent] = Head(adoption.seq, adoption.base, adoption.digest, adoption.fence, at, at, adoption.largest)
+        self._put(adoption.puts)
+        bits = adoption.levels if items else 0
+        told = [
+            self._notice(partition, part, level, [], entries=1, levels=bits)
+            for level in Granularity
+            if bits & 1 << level
+        ]
+        return [evolve(notice, events=None) for notice in told]
 
     def _answer(self, part: _Partition, append: Append) -> Answer:
         head = part.heads.get(append.agent)
@@ -131,7 +214,8 @@ class MemoryLog:
         return bool(found) and found[0][:16] == append.items[-1][:16]
 
     def _write(self, partition: int, part: _Partition, batch: Sequence[Append]) -> list[Notice]:
-        events: dict[int, list[tuple[str, int, bytes]]] = {}
+        events: dict[int, list[tuple[str, int, list[bytes]]]] = {}
+        together = 0
         for append in batch:
             head = part.heads.get(append.agent) or Head(0, 0, NO_DIGEST, append.fence, append.updated_at, 0)
             first = head.seq + 1
@@ -144,20 +228,39 @@ class MemoryLog:
             )
             if append.entry is not None:
                 part.directory[append.agent] = append.entry
-            for offset, (item, level) in enumerate(zip(append.items, append.levels, strict=True)):
-                events.setdefault(level, []).append((append.agent, first + offset, item))
+            for level, stretch in groupby(range(len(append.items)), append.levels.__getitem__):
+                offsets = list(stretch)
+                items = append.items[offsets[0] : offsets[-1] + 1]
+                events.setdefault(level, []).append((append.agent, first + offsets[0], items))
             bits = sum(1 << level for level in set(append.levels))
+            together |= bits
             part.feed.append(FeedEntry(append.agent, first, len(append.items), bits))
-            for put in append.puts:
-                expires = self._clock() + put.ttl_ms / 1000 if put.ttl_ms else float("inf")
-                self._values[put.key] = (put.value, expires)
-        return [self._notice(partition, part, level, found) for level, found in events.items()]
+            self._put(append.puts)
+        return [
+            self._notice(partition, part, level, found, entries=len(batch), levels=together)
+            for level, found in events.items()
+        ]
 
-    def _notice(self, partition: int, part: _Partition, level: int, found: list[tuple[str, int, bytes]]) -> Notice:
+    def _put(self, puts: Sequence[Put]) -> None:
+        for put in puts:
+            expires = self._clock() + put.ttl_ms / 1000 if put.ttl_ms else float("inf")
+            self._values[put.key] = (put.value, expires)
+
+    def _notice(
+        self,
+        partition: int,
+        part: _Partition,
+        level: int,
+        found: list[tuple[str, int, list[bytes]]],
+        *,
+        entries: int,
+        levels: int,
+    ) -> Notice:
         previous = part.marks.get(level, 0)
-        part.marks[level] = len(part.feed)
-        small = sum(len(item) for _, _, item in found) <= self._limits.notice_bytes
-        return Notice(partition, Granularity(level), previous, len(part.feed), found if small else None)
+        part.marks[level] = position = part.base + len(part.feed)
+        small = sum(len(item) for _, _, items in found for item in items) <= self._limits.notice_bytes
+        events = found if small else None
+        return Notice(partition, Granularity(level), previous, position, events, position - entries, levels)
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
         with self._lock:
@@ -172,6 +275,25 @@ class MemoryLog:
         heads[agent] = head = evolve(head, fence=f"{epoch}:{owner}", claimed_at=now)
         return Claim(head, len(self._logs.get(self.log_key(agent), ())))
 
+    def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
+        with self._lock:
+            part = self._partitions[self.partition_of(agent)]
+            items = self._logs.get(self.log_key(agent), [])
+            count = events_to_go(agent, part.heads.get(agent), part.bases.get(agent), items, base)
+            if count:
+                self._values[self.base_key(agent)] = (snapshot, float("inf"))
+                part.bases[agent] = base
+                del items[:count]
+                part.heads[agent] = evolve(part.heads[agent], base=base.seq)
+
+    def trim_feed(self, partition: int, position: int) -> int:
+        with self._lock:
+            part = self._partitions[partition]
+            if part.base < position <= part.base + len(part.feed):
+                del part.feed[: position - part.base]
+                part.base = position
+            return part.base
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def head(self, agent: str) -> Head | None:
@@ -184,12 +306,7 @@ class MemoryLog:
             if head is None:
                 return None
             if from_seq <= head.base:
-                raise Trimmed(
-                    f"events up to {head.base} of {agent} were trimmed; read from {head.base + 1} on",
-                    agent=agent,
-                    expected=from_seq,
-                    actual=head.base + 1,
-                )
+                raise trimmed_further(agent, from_seq - 1, head.base)
             items = self._logs.get(self.log_key(agent), [])
             if head.base + len(items) != head.seq:
                 raise CorruptEvent(
@@ -207,6 +324,13 @@ class MemoryLog:
                 if size >= self._limits.page_bytes:
                     break
             return Page(head, from_seq, page)
+
+    def base(self, agent: str) -> Base | None:
+        with self._lock:
+            return self._partitions[self.partition_of(agent)].bases.get(agent)
+
+    def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
+        return pages_of(agent, from_seq, to_seq, partial(self.read, agent))
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         with self._lock:
@@ -232,41 +356,48 @@ class MemoryLog:
                 yield Entry(agent, head, *line)
 
     def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
+        return self.feed_page(partition, position, limit).entries
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
         with self._lock:
-            return self._partitions[partition].feed[position : position + max(1, limit)]
+            part = self._partitions[partition]
+            start = position - part.base
+            if start < 0:
+                raise feed_trimmed(partition, position, part.base)
+            rows = [(e.agent, e.first_seq, e.count, e.levels) for e in part.feed[start : start + max(1, limit)]]
+            return FeedPage(rows, part.base + len(part.feed))
+
+    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
+        return [self.feed_page(*one) for one in asked]
+
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+        return [self.gather(partition, spans, most_bytes) for partition, spans in asked]
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+        found: list[Stretch] = []
+        part = self._partitions[partition]
+        with self._lock:
+            for span in spans:
+                if most_bytes <= 0:
+                    break
+                stored = self._logs.get(self.log_key(span.agent), [])
+                head, base = part.heads.get(span.agent), part.bases.get(span.agent)
+                found.append(stretch_of(span, head, base, stored, most_bytes))
+                most_bytes -= sum(map(len, found[-1].items))
+        return found
+
+    def positions(self) -> list[int]:
+        with self._lock:
+            return [part.base + len(part.feed) for part in self._partitions]
+
+    def notices(self, *, events: bool = False) -> NoticeStream:
+        return MemoryNotices(self.listen, events=events)
+
+    def embeddings(self, model: str) -> ContentCache:
+        return self._embeddings.setdefault(model, MemoryCache())
+
+    def views(self) -> ViewStore:
+        return self._views
 
     def close(self) -> None:
         """Nothing to let go of: the log lives as long as the object, so that a system can be opened on it again."""
-
-
-class MemoryWriter:
-    """The writing side of `MemoryLog`: an append is answered as soon as it is sent."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
-        self._done: deque[tuple[Sequence[Append], list[Answer] | DuramenError]] = deque()
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._done)
-
-    @property
-    def connected(self) -> bool:
-        return True
-
-    def give_up(self) -> None:
-        """Nothing is ever under way."""
-
-    def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
-        self._done.extend((batch, self._log.commit(partition, batch)) for partition, batch in batches)
-
-    def receive(self, timeout: float | None) -> list[tuple[Sequence[Append], list[Answer] | DuramenError]]:
-        done = list(self._done)
-        self._done.clear()
-        return done
-
-    def wake(self) -> None:
-        """Nothing ever waits."""
-
-    def close(self) -> None:
-        self._done.clear()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import frozen
 
-__all__ = ["Event", "Granularity", "NewEvent", "Receipt"]
+__all__ = ["Event", "Granularity", "NewEvent", "Receipt", "quick_event"]
 
 
 class Granularity(IntEnum):
@@ -20,9 +20,8 @@ class Granularity(IntEnum):
     TRACE = 4
 
 
-@frozen
-class NewEvent:
-    """An event that is not stored yet: a wish.
+class NewEvent(NamedTuple):
+    """An event that is not stored yet: a wish. A tuple, since one is made for each mutation.
 
     `data` is plain data with text keys, `granularity` a Granularity's value.
     """
@@ -58,9 +57,43 @@ class Event:
     digest: bytes
 
 
-@frozen
-class Receipt:
-    """What an acknowledged mutation returns.
+class _Draft(Event):
+    """An `Event` in the making: its attributes can be set."""
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
+
+    def __init__(self: Any, fields: tuple[Any, ...]) -> None:
+        (
+            self.agent,
+            self.seq,
+            self.time,
+            self.type,
+            self.version,
+            self.data,
+            self.session_id,
+            self.command_id,
+            self.causation_id,
+            self.correlation_id,
+            self.granularity,
+            self.metadata,
+            self.digest,
+        ) = fields
+
+
+def quick_event(fields: tuple[Any, ...]) -> Event:
+    """An `Event` of all its fields in their order, in a quarter of the time: who reads a million makes as many.
+
+    A frozen class sets each attribute by a call, a draft by an instruction.
+    """
+    made: Any = _Draft(fields)
+    made.__class__ = Event  # allowed, since a draft has no slot of its own
+    event: Event = made
+    return event
+
+
+class Receipt(NamedTuple):
+    """What an acknowledged mutation returns. A tuple: a frozen attrs class takes five times as long to make.
 
     Its events are `first_seq` to `seq` (last) of the agent's log, and `digest` is that of the last one. A command
     that had nothing to log (a record under the agent's granularity) has `first_seq == seq + 1`.

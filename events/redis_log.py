@@ -12,23 +12,46 @@ import redis
 import msgpack
 
 from .append_format import AppendFormat, claim_of, head_of, pack_wire
-from .checkup import eviction_policy, refuse_eviction, require_permissions
+from .archive import Archive
+from .chain import Chain
+from .checkup import eviction_policy, refuse_eviction
+from .content_cache import ContentCache, RedisCache
 from .durability import Durability
-from .errors import CorruptEvent, DuramenError, InvalidMessage, Trimmed, Unavailable, UnsafeServer
+from .errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from .keys import Keys, partition_of
 from .limits import Limits
-from .log import Answer, Append, Claim, Entry, FeedEntry, Head, LogWriter, Page
+from .log import (
+    Answer,
+    Append,
+    Base,
+    Claim,
+    Entry,
+    FeedEntry,
+    FeedPage,
+    Head,
+    LogWriter,
+    NoticeStream,
+    Page,
+    Span,
+    Stretch,
+)
 from .logs import get_logger
+from .permissions import require_permissions
+from .redis_archive import RedisArchive
+from .redis_feed import RedisFeed
+from .redis_notices import RedisNotices
+from .redis_pages import RedisPages
 from .redis_server import RedisServer
+from .redis_trimming import RedisTrimming
+from .redis_views import RedisViews
 from .redis_writer import RedisWriter
 from .script import Script
+from .views import ViewStore
 
 __all__ = ["FORMAT", "RedisLog"]
 
 FORMAT: Final = b"1"
 """Of keys and stored bytes. A namespace of another format is not opened."""
-
-_MOST_EVENTS: Final = 1 << 52  # the server counts in doubles
 
 
 class RedisLog:
@@ -36,7 +59,8 @@ class RedisLog:
 
     `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or
     found anew by it. Raises typed errors only: `Unavailable` after `give_up` seconds of trying, `NotPermitted`, and
-    at the start `UnsafeServer` for a server that may evict logs, unless `allow_eviction`.
+    at the start `UnsafeServer` for a server that may evict logs, unless `allow_eviction`, and `WrongKey` unless the
+    namespace was made with this `integrity_key`, or without one.
     """
 
     def __init__(
@@ -50,18 +74,24 @@ class RedisLog:
         give_up: float = 10.0,
         revive: Callable[[], None] | None = None,
         allow_eviction: bool = False,
+        integrity_key: bytes | None = None,
     ) -> None:
         if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
+        self.chain = Chain(integrity_key)
         self._server = RedisServer(pool, give_up=give_up, revive=revive)
         self._keys = Keys(namespace)
         self._limits = limits or Limits()
         self._claim = Script("claim")
-        self._read = Script("read", read_only=True)
-        self._form = AppendFormat(self._keys, self._limits)
+        self._pages = RedisPages(self._server, self._keys, self._limits)
+        self._append = Script("append")
         self._log = get_logger("log").bind(namespace=namespace)
         self._look(allow_eviction)
         self._identity, self._partitions = self._open(partitions)
+        self._trimming = RedisTrimming(self._server, self._keys)
+        self._feed = RedisFeed(self._server, self._keys, self._partitions)
+        self._views = RedisViews(self._server, self._keys)
+        self._archive = RedisArchive(self._server, self._keys, self._partitions)
         self._durability, self._confirm = self._settle(durability)
 
     @property
@@ -71,6 +101,10 @@ class RedisLog:
     @property
     def partitions(self) -> int:
         return self._partitions
+
+    @property
+    def archive(self) -> Archive:
+        return self._archive
 
     @property
     def durability(self) -> str:
@@ -85,6 +119,9 @@ class RedisLog:
     def snapshot_key(self, agent: str) -> str:
         return self._keys.snapshot(self.partition_of(agent), agent)
 
+    def base_key(self, agent: str) -> str:
+        return self._keys.base(self.partition_of(agent), agent)
+
     def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
         return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
 
@@ -93,7 +130,7 @@ class RedisLog:
     def writer(self) -> LogWriter:
         return RedisWriter(
             self._server.connect,
-            self._form,
+            AppendFormat(self._keys, self._limits, self._append),
             self._confirm,
             reply_timeout=self._server.reply_timeout,
             give_up=self._server.give_up,
@@ -122,6 +159,12 @@ class RedisLog:
             found.update((agent, claim_of(row) if row else None) for agent, row in zip(members, rows, strict=True))
         return [found[agent] for agent in agents]
 
+    def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
+        self._trimming.trim(self.partition_of(agent), agent, base, snapshot)
+
+    def trim_feed(self, partition: int, position: int) -> int:
+        return self._trimming.trim_feed(partition, position)
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def head(self, agent: str) -> Head | None:
@@ -130,33 +173,13 @@ class RedisLog:
         return None if stored is None else head_of(stored)
 
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
-        partition = self.partition_of(agent)
-        from_seq = min(from_seq, _MOST_EVENTS)  # what lies beyond is past any head
-        count = max(1, min(limit, self._limits.page_events))
-        reply = self._server.run(
-            self._read,
-            [self._keys.heads(partition), self._keys.log(partition, agent)],
-            [agent.encode(), b"%d" % from_seq, b"%d" % count, b"%d" % self._limits.page_bytes],
-            "read",
-        )
-        if reply is None:
-            return None
-        head = head_of(reply[0])
-        if from_seq <= head.base:
-            raise Trimmed(
-                f"events up to {head.base} of {agent} were trimmed; read from {head.base + 1} on",
-                agent=agent,
-                expected=from_seq,
-                actual=head.base + 1,
-            )
-        if head.base + int(reply[1]) != head.seq:
-            raise CorruptEvent(
-                f"the log of {agent} does not fit its head; restore it from a backup",
-                agent=agent,
-                expected=head.seq,
-                actual=head.base + int(reply[1]),
-            )
-        return Page(head, int(reply[2]), reply[3:])
+        return self._pages.page(self.partition_of(agent), agent, from_seq, limit)
+
+    def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
+        return self._pages.pages(self.partition_of(agent), agent, from_seq, to_seq)
+
+    def base(self, agent: str) -> Base | None:
+        return self._trimming.base(self.partition_of(agent), agent)
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         return self._server.ask_all("load snapshots", [(b"GET", key.encode()) for key in keys])
@@ -170,19 +193,40 @@ class RedisLog:
             lines = self._server.hash(self._keys.directory(partition), "list agents")
             heads = self._server.hash(self._keys.heads(partition), "list agents")
             for agent, stored in heads.items():
+                if b"/" not in agent:
+                    continue  # where the feed stands, not an agent
                 line: list[Any] = (
                     msgpack.unpackb(lines[agent], raw=False) if agent in lines else ["running", None, None]
                 )
                 yield Entry(agent.decode(), head_of(stored), *line)
 
     def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
-        marks = self._server.ask("read the feed", b"HMGET", self._keys.marks(partition).encode(), b"base")
-        base = int(marks[0] or 0)
-        start = max(position, base) - base
-        stop = start + max(1, limit) - 1
-        key = self._keys.feed(partition).encode()
-        entries = self._server.ask("read the feed", b"LRANGE", key, b"%d" % start, b"%d" % stop)
-        return [FeedEntry(*cast("list[Any]", msgpack.unpackb(entry, raw=False))) for entry in entries]
+        return self._feed.pages([(partition, position, limit)])[0].entries
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        return self._feed.pages([(partition, position, limit)])[0]
+
+    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
+        return self._feed.pages(asked)
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+        return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
+
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+        return self._feed.gather(asked, most_bytes)
+
+    def positions(self) -> list[int]:
+        return self._feed.positions()
+
+    def notices(self, *, events: bool = False) -> NoticeStream:
+        # A message has positions, paths and lengths beside the events.
+        return RedisNotices(self._server, self._keys, keep=2 * self._limits.notice_bytes if events else 0)
+
+    def embeddings(self, model: str) -> ContentCache:
+        return RedisCache(self._server, self._keys.embeddings(model))
+
+    def views(self) -> ViewStore:
+        return self._views
 
     def close(self) -> None:
         self._server.close()
@@ -203,7 +247,8 @@ class RedisLog:
         )
 
     def _open(self, partitions: int) -> tuple[str, int]:
-        arguments = [FORMAT, b"%d" % partitions, uuid4().hex.encode()]
+        identity = uuid4().hex
+        arguments = [FORMAT, b"%d" % partitions, identity.encode(), self.chain.fingerprint(identity).encode()]
         stored = self._server.run(Script("open"), [self._keys.namespace], arguments, "open the namespace")
         if stored[0] != FORMAT:
             raise InvalidMessage(
@@ -213,7 +258,9 @@ class RedisLog:
         known = stored[1] or b""
         if stored[2] is None or not known.isdigit() or not 1 <= int(known) <= 99:
             raise UnsafeServer("this namespace is not whole: restore its key from a backup, or use another namespace")
-        return stored[2].decode(), int(known)
+        identity = stored[2].decode()
+        self.chain.require(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")
+        return identity, int(known)
 
     def _settle(self, asked: Durability | None) -> tuple[Durability, Durability]:
         """The durability to report, and what each append has to wait for to reach it."""

@@ -69,6 +69,12 @@ class RedisServer:
         """The reply of a script, which is loaded first if need be."""
         return self._exchange(doing, script.call(keys, arguments), script, 1)[0]
 
+    def run_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes]]], doing: str) -> list[Any]:
+        """The replies to calls of one script, each with keys and arguments, that are sent together."""
+        if not calls:
+            return []
+        return self._exchange(doing, b"".join([script.call(*call) for call in calls]), script, len(calls))
+
     def hash(self, key: str, doing: str) -> dict[bytes, bytes]:
         """All fields of a hash, read in steps: what changes meanwhile comes as it was or as it is."""
         found: dict[bytes, bytes] = {}
@@ -107,7 +113,7 @@ class RedisServer:
             except NoScriptError:
                 assert script is not None
                 wire.send(script.load + call)
-                found = _read(wire, 2)[1:]
+                found = _read(wire, 1 + replies)[1:]
         except redis.ResponseError:
             wire.release()
             raise

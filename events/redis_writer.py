@@ -163,7 +163,7 @@ class RedisWriter:
         self._losses, self._trouble = 0, None
         if isinstance(reply, Exception):
             return self._refused(flight, reply)
-        answers, lost = answers_of(reply)
+        answers, lost = answers_of(reply, len(flight.batch))
         if lost:
             self._on_lost_notices(lost)
         problem = self._unconfirmed(confirmed)

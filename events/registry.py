@@ -109,6 +109,10 @@ class EventRegistry:
         """Whether a class is registered under this name."""
         return name in self._by_name
 
+    def types(self) -> dict[str, type[Any]]:
+        """The class of each registered name."""
+        return {name: declared.cls for name, declared in self._by_name.items()}
+
     def version_of(self, name: str) -> int:
         """Today's version of a type; 1 for our own types and unknown ones."""
         declared = self._by_name.get(name)

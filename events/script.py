@@ -33,12 +33,12 @@ class Script:
 
     def call(self, keys: Sequence[str], arguments: Sequence[bytes]) -> bytes:
         """The call, ready for a socket. The server answers NOSCRIPT when `load` has to be sent first."""
-        key_parts = [argument(key.encode()) for key in keys]
-        argument_parts = [argument(data) for data in arguments]
-        return self.call_of_parts(key_parts, argument_parts)
+        key_parts = b"".join([argument(key.encode()) for key in keys])
+        argument_parts = b"".join([argument(data) for data in arguments])
+        return self.call_of_parts(len(keys), key_parts, len(arguments), argument_parts)
 
-    def call_of_parts(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
-        """The call of keys and arguments that are in the server's protocol already."""
-        count = len(keys)
-        head = b"*%d\r\n%b" % (3 + count + len(arguments), self._name)
-        return b"".join((head, argument(b"%d" % count), *keys, *arguments))
+    def call_of_parts(self, keys: int, key_parts: bytes, arguments: int, argument_parts: bytes) -> bytes:
+        """The call of so many keys and arguments that are in the server's protocol already."""
+        count = b"%d" % keys
+        size = 3 + keys + arguments
+        return b"*%d\r\n%b$%d\r\n%b\r\n%b%b" % (size, self._name, len(count), count, key_parts, argument_parts)

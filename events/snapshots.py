@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any, Final, cast
 
 from attrs import frozen
 
+from .chain import PLAIN, Chain
 from .codec import DIGEST_SIZE, Codec
 from .errors import CorruptEvent, TooLarge
 from .limits import Limits
@@ -14,7 +14,6 @@ from .limits import Limits
 __all__ = ["SnapshotRecord", "pack_snapshot", "unpack_snapshot"]
 
 _FORMAT: Final = 1
-_SUM: Final = 16
 _FORM: Final = (int, str, int, bytes, int, str, dict)
 
 
@@ -30,8 +29,8 @@ class SnapshotRecord:
     state: dict[str, Any]
 
 
-def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits) -> bytes:
-    """16 bytes of `sha256` over the rest, then msgpack. Raises TooLarge, ValueRefused."""
+def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits, chain: Chain = PLAIN) -> bytes:
+    """16 bytes of checksum over the rest, made as `chain` has it, then msgpack. Raises TooLarge, ValueRefused."""
     fields = [_FORMAT, record.agent, record.seq, record.digest, record.time, record.schema, record.state]
     body = codec.pack(fields)
     if len(body) > limits.snapshot_bytes:
@@ -43,13 +42,13 @@ def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits) -> bytes
             expected=limits.snapshot_bytes,
             actual=len(body),
         )
-    return sha256(body).digest()[:_SUM] + body
+    return chain.seal(body)
 
 
-def unpack_snapshot(stored: bytes, agent: str, codec: Codec, limits: Limits) -> SnapshotRecord:
+def unpack_snapshot(stored: bytes, agent: str, codec: Codec, limits: Limits, chain: Chain = PLAIN) -> SnapshotRecord:
     """Raises CorruptEvent for anything that is not a whole snapshot of this agent in this format."""
-    body = stored[_SUM:]
-    if len(body) > limits.snapshot_bytes or sha256(body).digest()[:_SUM] != stored[:_SUM]:
+    body = None if len(stored) > limits.snapshot_bytes + DIGEST_SIZE else chain.unseal(stored)
+    if body is None:
         raise CorruptEvent(f"a snapshot of {agent} does not match its checksum", agent=agent)
     fields = codec.unpack(body)
     if type(fields) is list and len(cast("list[Any]", fields)) == len(_FORM):

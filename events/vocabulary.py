@@ -9,6 +9,7 @@ __all__ = [
     "CHILD_SPAWNED",
     "EPISODE_RECORDED",
     "FAILED",
+    "FORKED",
     "GRANULARITY_SET",
     "MEMORY_APPENDED",
     "MEMORY_DELETED",
@@ -19,6 +20,7 @@ __all__ = [
     "PAUSED",
     "RESTARTED",
     "RESUMED",
+    "RETENTION_SET",
     "SPAWNED",
     "TERMINATED",
 ]
@@ -31,6 +33,7 @@ EPISODE_RECORDED: Final = "episode_recorded"
 TERMINATED: Final = "terminated"
 FAILED: Final = "failed"
 RESTARTED: Final = "restarted"
+FORKED: Final = "forked"  # the first in the log of an agent that goes on from another's past
 CHILD_SPAWNED: Final = "child_spawned"  # in the log of the parent, before the child's own
 
 # Working memory: each is the change alone, never the whole.
@@ -40,6 +43,7 @@ MEMORY_APPENDED: Final = "memory_appended"
 MEMORY_MERGED: Final = "memory_merged"
 MEMORY_RESTORED: Final = "memory_restored"
 GRANULARITY_SET: Final = "granularity_set"
+RETENTION_SET: Final = "retention_set"
 
 # Activity.
 ACTIVITY_RECORDED: Final = "activity_recorded"
@@ -52,6 +56,7 @@ OWN_TYPES: Final = frozenset(
         EPISODE_RECORDED,
         TERMINATED,
         CHILD_SPAWNED,
+        FORKED,
         FAILED,
         RESTARTED,
         MEMORY_SET,
@@ -60,6 +65,7 @@ OWN_TYPES: Final = frozenset(
         MEMORY_MERGED,
         MEMORY_RESTORED,
         GRANULARITY_SET,
+        RETENTION_SET,
         ACTIVITY_RECORDED,
     )
 )

@@ -10,7 +10,10 @@ from typing import Any, cast
 
 import redis
 
-__all__ = ["LOST", "Waker", "Wire"]
+__all__ = ["LOST", "PORTION", "Waker", "Wire"]
+
+PORTION = 64 * 1024
+"""What `Wire.receive` takes at most."""
 
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
 """What tells that a connection is of no more use. LOADING is among them, though the server answered."""
@@ -45,6 +48,12 @@ class Waker:
                 self._receiver.recv(4096)
             self._set = False
 
+    def wait(self, timeout: float | None) -> bool:
+        """Wait to be woken, at most `timeout` seconds; whether it was."""
+        poll = select.poll()
+        poll.register(self._receiver, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
     def close(self) -> None:
         self._sender.close()
         self._receiver.close()
@@ -59,9 +68,15 @@ class Wire:
         self._connection: Any = cast("Any", pool).get_connection()
         self._poll = select.poll()
         self._polled: tuple[int, Waker] | None = None
+        self._patience: float | None = None
+        self._hasty = False
+        """Its socket does not wait, for `receive`."""
 
     def send(self, data: bytes) -> None:
         """Send bytes. Raises one of LOST."""
+        if self._hasty and self._connection._sock is not None:
+            self._connection._sock.settimeout(self._patience)
+            self._hasty = False
         self._connection.send_packed_command([data], check_health=False)
 
     def read(self, *, timeout: float | None = None) -> Any:
@@ -69,6 +84,26 @@ class Wire:
         if timeout is None:
             return self._connection.read_response(disable_decoding=True)
         return self._connection.read_response(disable_decoding=True, timeout=timeout)
+
+    def receive(self) -> bytes:
+        """Bytes that have arrived, up to 64 KiB, for who takes the protocol apart; empty if none are there.
+
+        Never waits. Raises one of LOST. A connection is used with this or with `read`, never with both.
+        """
+        sock = self._connection._sock
+        if sock is None:
+            raise redis.ConnectionError("closed")
+        if not self._hasty:
+            # Until something is sent: to change it for each portion took two calls of the kernel more.
+            self._patience, self._hasty = sock.gettimeout(), True
+            sock.settimeout(0)
+        try:
+            data: bytes = sock.recv(PORTION)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        if not data:
+            raise redis.ConnectionError("closed by the server")
+        return data
 
     def buffered(self) -> bool:
         """Whether bytes of another reply were read along with the last one."""

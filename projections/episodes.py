@@ -6,17 +6,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, ClassVar, Final, TypeGuard, cast
 from uuid import UUID
 
 from attrs import asdict, evolve, frozen
 
-from duramen.events import Event
+from duramen.events import CorruptEvent, Event
 from duramen.events.vocabulary import ACTIVITY_RECORDED, EPISODE_RECORDED
 
+from .keyed import KeyedProjection
 from .projection import Projection
 
-__all__ = ["Episode", "Episodes", "SessionActivity", "SessionTotals", "compose_episode"]
+__all__ = [
+    "Episode",
+    "Episodes",
+    "KeptEpisodes",
+    "SessionActivity",
+    "SessionTotals",
+    "compose_episode",
+    "episode_of",
+    "episode_text",
+]
 
 TASK_TYPE: Final = "session_completion"
 DESCRIPTION: Final = 500
@@ -53,9 +63,52 @@ class Episode:
     last_seq: int
     created_at: datetime
 
+    @property
+    def agent(self) -> str:
+        """The path of the agent whose session it was."""
+        return f"{self.project_id}/{self.agent_instance_id}"
+
     def as_data(self) -> dict[str, Any]:
         """As plain data, the form in which it is logged."""
         return asdict(self, recurse=False)
+
+
+def episode_of(event: Event) -> Episode | None:
+    """The episode that an event records; None if it records none. Raises CorruptEvent for one of another form."""
+    if event.type != EPISODE_RECORDED:
+        return None
+    try:
+        return Episode(**event.data["episode"])
+    except (KeyError, TypeError):
+        raise CorruptEvent(
+            f"event {event.seq} of {event.agent} records an episode of another form; update duramen",
+            agent=event.agent,
+            seq=event.seq,
+        ) from None
+
+
+class KeptEpisodes(KeyedProjection[Episode]):
+    """Each episode by its id: the same view, an entry at a time."""
+
+    types: ClassVar[frozenset[str] | None] = frozenset((EPISODE_RECORDED,))
+
+    def key(self, event: Event) -> str | None:
+        episode = episode_of(event)
+        return None if episode is None else episode.id
+
+    def apply(self, entry: Episode | None, event: Event) -> Episode | None:
+        return episode_of(event) or entry
+
+    def dump(self, entry: Episode) -> Any:
+        return entry.as_data()
+
+    def load(self, data: Any) -> Episode:
+        return Episode(**data)
+
+
+def episode_text(episode: Episode) -> str:
+    """What is searched of an episode: description, lessons, summary and outcome, each in a paragraph of its own."""
+    return "\n".join((episode.task_description, *episode.lessons_learned, episode.context_summary, episode.outcome))
 
 
 class Episodes(Projection[Mapping[str, Episode]]):
@@ -65,10 +118,14 @@ class Episodes(Projection[Mapping[str, Episode]]):
         return {}
 
     def apply(self, state: Mapping[str, Episode], event: Event) -> Mapping[str, Episode]:
-        if event.type != EPISODE_RECORDED:
-            return state
-        episode = Episode(**event.data["episode"])
-        return {**state, episode.id: episode}
+        episode = episode_of(event)
+        return state if episode is None else {**state, episode.id: episode}
+
+    def dump(self, state: Mapping[str, Episode]) -> Any:
+        return [episode.as_data() for episode in state.values()]
+
+    def load(self, data: Any) -> Mapping[str, Episode]:
+        return {row["id"]: Episode(**row) for row in data}
 
 
 @frozen
@@ -102,6 +159,14 @@ class SessionActivity(Projection[SessionTotals]):
             actions = (*state.actions, (tool[:200], event.seq)) if len(state.actions) < _MOST_ACTIONS else state.actions
             counted = evolve(counted, actions=actions, tools=_more(state.tools, tool[:200]))
         return counted
+
+    def dump(self, state: SessionTotals) -> Any:
+        actions = [list(action) for action in state.actions]
+        return [state.events, state.tokens_used, actions, dict(state.tools), dict(state.activities)]
+
+    def load(self, data: Any) -> SessionTotals:
+        events, tokens_used, actions, tools, activities = data
+        return SessionTotals(events, tokens_used, tuple((tool, seq) for tool, seq in actions), tools, activities)
 
 
 def _is_dict(value: Any) -> TypeGuard[dict[str, Any]]:

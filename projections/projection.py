@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from duramen.events import Event
+
+from .attachable import Attachable
 
 __all__ = ["Projection", "fold"]
 
 S = TypeVar("S")
 
 
-class Projection(ABC, Generic[S]):
+class Projection(Attachable[S]):
     """A view of events: a state to start from, and what an event makes of it.
 
     `apply` is pure: the result depends on its two arguments alone, and neither is changed. It sees each event of
     each agent once and in order; events of different agents come in any order. It must not act on the world:
     events are applied again at every replay.
     """
-
-    version: ClassVar[int] = 1
-    """Raise it when stored states of older code no longer fit; they are then built anew."""
 
     @abstractmethod
     def initial(self) -> S:
@@ -31,6 +30,14 @@ class Projection(ABC, Generic[S]):
     @abstractmethod
     def apply(self, state: S, event: Event) -> S:
         """The state after `event`. Returns `state` itself when the event does not concern this view."""
+
+    def dump(self, state: S) -> Any:
+        """The state as plain data, to be stored. As it stands, it is for states that are plain data."""
+        return state
+
+    def load(self, data: Any) -> S:
+        """The state from what `dump` gave, which is the state's own from now on."""
+        return cast("S", data)
 
 
 _START: Final[Any] = object()

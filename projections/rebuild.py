@@ -1,26 +1,32 @@
 """An agent's state from its log: the latest snapshot if it can be believed, then every event after it.
 
-There is one path: without a snapshot it starts from nothing, and then replays from the next seq just the same.
+There is one path: without a snapshot it starts from nothing, or where the log was trimmed from the state at its base,
+and then replays from the next seq just the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 from attrs import frozen
 
-from duramen.events import CorruptEvent, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
+from duramen.events import CorruptEvent, EventRegistry, Limits, Trimmed
+from duramen.events.codec import Codec, RawEvent
 from duramen.events.log import EventLog
 from duramen.events.logs import get_logger
 from duramen.events.snapshots import unpack_snapshot
 from duramen.events.stored import raw_events
+from duramen.events.trimming import digest_at
 from duramen.events.vocabulary import OWN_TYPES, SPAWNED
 
+from .base import UNFOLDED, BaseState, load_base
+from .session_count import SessionCount
 from .state import SCHEMA, AgentState, advance
 
-__all__ = ["CustomFold", "FoldOf", "Rebuilt", "rebuild"]
+__all__ = ["CustomFold", "FoldOf", "Rebuilt", "rebuild", "state_for_base"]
+
+_TRIES: Final = 5
 
 
 @frozen
@@ -57,15 +63,84 @@ def rebuild(
     fold_of: FoldOf | None = None,
     to_seq: int | None = None,
     use_snapshot: bool = True,
+    snapshot: bytes | None = None,
 ) -> Rebuilt:
-    """State of an agent at its head, or at `to_seq`. Raises AgentNotFound, CorruptEvent, Trimmed, UnknownEventType."""
-    start = _believable(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq) if use_snapshot else None
-    state, own = (AgentState(), None) if start is None else start
-    snapshot_seq = state.seq
-    fold = None if fold_of is None or start is None else fold_of(state.agent_type)
-    for _, raw, digest in raw_events(log, agent, codec, after=state.seq, digest=state.digest, to_seq=to_seq):
+    """State of an agent at its head, or at `to_seq`. `snapshot` is one more that may be nearer than the automatic one.
+
+    Raises AgentNotFound, CorruptEvent, UnknownEventType, and Trimmed if `to_seq` lies before the events that are left.
+    """
+    start: tuple[AgentState, Any] | None = None
+    for stored in (snapshot, log.load([log.snapshot_key(agent)])[0]) if use_snapshot else ():
+        found = _believable(log, agent, codec, limits, stored, fold_of=fold_of, to_seq=to_seq)
+        if found is not None and (start is None or found[0].seq > start[0].seq):
+            start = found
+    for _ in range(_TRIES):
+        state, own = (AgentState(), None) if start is None else start
+        snapshot_seq = state.seq
+        events = raw_events(log, agent, codec, after=state.seq, digest=state.digest, to_seq=to_seq)
         try:
-            advance(state, raw, digest, limits.commands_remembered)
+            own = _replay(agent, events, state, own, limits=limits, fold_of=fold_of)
+        except Trimmed:  # the start, or while it was replayed what should have come next
+            start = _at_base(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq)
+        else:
+            return Rebuilt(state, own, snapshot_seq)
+    raise Trimmed(f"{agent} is trimmed faster than it can be read; try again", agent=agent)
+
+
+def state_for_base(
+    log: EventLog,
+    agent: str,
+    codec: Codec,
+    limits: Limits,
+    registry: EventRegistry,
+    *,
+    to_seq: int,
+    before: int | None = None,
+    fold_of: FoldOf,
+) -> BaseState:
+    """What has to be kept of an agent to trim its log up to `to_seq`, or to its first event not older than `before`.
+
+    `before` is in µs. Reads and checks every event that is to go. Where nothing may go it is the base there was. Raises
+    what `rebuild` raises.
+    """
+    start = load_base(log, agent, codec, limits) or BaseState(AgentState())
+    state = start.state
+    count = SessionCount(agent, registry, start.totals)
+    own = _own_at(agent, start, fold_of)
+    stored = raw_events(log, agent, codec, after=state.seq, digest=state.digest, to_seq=max(to_seq, state.seq))
+    own = _replay(agent, _shown(stored, count, before), state, own, limits=limits, fold_of=fold_of)
+    version, fold = None if count.anew else start.custom_version, fold_of(state.agent_type)
+    if count.own_events:
+        version = UNFOLDED if fold is None else fold.version
+    return BaseState(state, own, version, count.totals)
+
+
+def _shown(
+    events: Iterable[tuple[int, RawEvent, bytes]], count: SessionCount, before: int | None
+) -> Iterator[tuple[int, RawEvent, bytes]]:
+    """The events older than `before`, each shown to the count."""
+    for seq, raw, digest in events:
+        if before is not None and raw[3] >= before:
+            return
+        count.see(seq, raw, digest)
+        yield seq, raw, digest
+
+
+def _replay(
+    agent: str,
+    events: Iterable[tuple[int, RawEvent, bytes]],
+    state: AgentState,
+    own: Any,
+    *,
+    limits: Limits,
+    fold_of: FoldOf | None,
+) -> Any:
+    """Let events change `state`, in place, and fold the user's own on `own`, which comes back."""
+    fold = None if fold_of is None or state.seq == 0 else fold_of(state.agent_type)
+    remembered = limits.commands_remembered
+    for _, raw, digest in events:
+        try:
+            advance(state, raw, digest, remembered)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise CorruptEvent(
                 f"event {state.seq + 1} of {agent} does not fit the state before it ({type(error).__name__})",
@@ -79,18 +154,27 @@ def rebuild(
             own = fold.initial() if fold else None
         elif fold is not None and raw[0] not in OWN_TYPES:
             own = fold.apply(own, raw)
-    return Rebuilt(state, own, snapshot_seq)
+    return own
+
+
+# -- where to start ----------------------------------------------------------------------------------------------------
 
 
 def _believable(
-    log: EventLog, agent: str, codec: Codec, limits: Limits, *, fold_of: FoldOf | None, to_seq: int | None
+    log: EventLog,
+    agent: str,
+    codec: Codec,
+    limits: Limits,
+    stored: bytes | None,
+    *,
+    fold_of: FoldOf | None,
+    to_seq: int | None,
 ) -> tuple[AgentState, Any] | None:
-    """The snapshot's state, if its bytes are whole, its form is today's, and the log has its digest at its seq."""
-    stored = log.load([log.snapshot_key(agent)])[0]
+    """A snapshot's state, if its bytes are whole, its form is today's, and the log has its digest at its seq."""
     if stored is None:
         return None
     try:
-        record = unpack_snapshot(stored, agent, codec, limits)
+        record = unpack_snapshot(stored, agent, codec, limits, log.chain)
         if record.schema != SCHEMA:
             return None  # of other code: nothing is wrong with it
         state = AgentState.load(record.state["agent"])
@@ -104,8 +188,11 @@ def _believable(
     fold = None if fold_of is None else fold_of(state.agent_type)
     if (fold is not None and version != fold.version) or (to_seq is not None and state.seq > to_seq):
         return None
-    page = log.read(agent, state.seq, 1)
-    if page is None or not page.items or page.items[0][:DIGEST_SIZE] != state.digest:
+    try:
+        digest = digest_at(log, agent, state.seq)
+    except Trimmed:
+        return None  # older than the state at the base
+    if digest != state.digest:
         _ignored(agent, "the log has another event at its seq")
         return None
     return state, own
@@ -113,3 +200,43 @@ def _believable(
 
 def _ignored(agent: str, reason: str) -> None:
     get_logger("replay").warning("snapshot_ignored", agent=agent, reason=reason)
+
+
+def _at_base(
+    log: EventLog, agent: str, codec: Codec, limits: Limits, *, fold_of: FoldOf | None, to_seq: int | None
+) -> tuple[AgentState, Any]:
+    """The state where the log was trimmed. Raises Trimmed if `to_seq` lies before it, CorruptEvent."""
+    base = load_base(log, agent, codec, limits)
+    if base is None:
+        raise CorruptEvent(
+            f"{agent} was trimmed, but what its log continues is gone; restore it from a backup", agent=agent
+        )
+    seq = base.state.seq
+    if to_seq is not None and to_seq < seq:
+        raise Trimmed(
+            f"events up to {seq} of {agent} were trimmed, so its state is known from {seq} on",
+            agent=agent,
+            expected=to_seq,
+            actual=seq + 1,
+        )
+    return base.state, base.custom if fold_of is None else _own_at(agent, base, fold_of)
+
+
+def _own_at(agent: str, base: BaseState, fold_of: FoldOf) -> Any:
+    """What the user's own events had made at a base, in the form that today's code continues. Raises Trimmed."""
+    fold = fold_of(base.state.agent_type)
+    if fold is None or base.state.seq == 0:
+        return base.custom
+    if base.custom_version is None:
+        return fold.initial()  # there was nothing to fold yet
+    if base.custom_version != fold.version:
+        seq = base.state.seq
+        raise Trimmed(
+            f"the state that {agent}'s own events had made at {seq} has the form {base.custom_version[:80]!r}, not "
+            f"{fold.version[:80]!r}, and the events before it were trimmed; let its class read the older form",
+            agent=agent,
+            seq=seq,
+            expected=fold.version,
+            actual=seq + 1,
+        )
+    return base.custom

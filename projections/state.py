@@ -24,6 +24,7 @@ from duramen.events.codec import NO_DIGEST, RawEvent, microseconds
 from duramen.events.vocabulary import (
     CHILD_SPAWNED,
     FAILED,
+    FORKED,
     GRANULARITY_SET,
     MEMORY_APPENDED,
     MEMORY_DELETED,
@@ -33,13 +34,14 @@ from duramen.events.vocabulary import (
     PAUSED,
     RESTARTED,
     RESUMED,
+    RETENTION_SET,
     SPAWNED,
     TERMINATED,
 )
 
 from .difference import apply_ops
 from .tree import assign, count_nodes, extend, merge, remove
-from .undo import Undo
+from .undo import Undo, put_key
 
 __all__ = [
     "ABSENT",
@@ -77,9 +79,11 @@ class AgentState:
     started_at: int = 0
     """µs since the epoch."""
     updated_at: int = 0
-    granularity: int = Granularity.ACTIVITY
+    granularity: int = int(Granularity.ACTIVITY)
     levels: dict[str, int] = field(factory=dict[str, int])
     """Granularity by kind of activity, where it differs."""
+    retention: dict[str, Any] | None = None
+    """How much of its log is kept, `events` and `days`; None: as the system keeps it."""
     when_paused: str = "refuse"
     paused_at: str | None = None
     """The checkpoint the agent is paused at."""
@@ -181,6 +185,19 @@ def _restarted(state: AgentState, data: dict[str, Any], time: int, undo: list[Un
     state.status = RUNNING
 
 
+def _forked(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
+    # Working memory goes on; what belongs to the origin alone does not: its session, checkpoints and sub-agents.
+    if state.status != TERMINATED_STATUS:
+        state.status = RUNNING
+    state.session_id = data["session_id"]
+    state.parent = data["parent"]
+    state.session_first_seq = state.seq + 1
+    state.started_at = time
+    state.paused_at = None
+    state.children = data["children"]
+    state.checkpoints = {}
+
+
 def _child_spawned(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
     state.children = {**state.children, data["path"]: data["outlives"]}
 
@@ -192,8 +209,8 @@ def _granularity_set(state: AgentState, data: dict[str, Any], time: int, undo: l
     state.levels = {kind: level for kind, level in changed.items() if level is not None}
 
 
-def _set(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
-    state.nodes += assign(state.memory, property_segments(data["path"]), data["value"], undo)
+def _retention_set(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
+    state.retention = data["retention"]
 
 
 def _deleted(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo] | None) -> None:
@@ -212,8 +229,8 @@ def _restored(state: AgentState, data: dict[str, Any], time: int, undo: list[Und
     state.nodes += apply_ops(state.memory, data["ops"], undo)
 
 
+# But for MEMORY_SET, which `advance` sees to itself.
 _APPLY: Final[dict[str, Apply]] = {
-    MEMORY_SET: _set,
     MEMORY_APPENDED: _appended,
     MEMORY_DELETED: _deleted,
     MEMORY_MERGED: _merged,
@@ -222,10 +239,12 @@ _APPLY: Final[dict[str, Apply]] = {
     PAUSED: _paused,
     RESUMED: _resumed,
     TERMINATED: _terminated,
+    FORKED: _forked,
     CHILD_SPAWNED: _child_spawned,
     FAILED: _failed,
     RESTARTED: _restarted,
     GRANULARITY_SET: _granularity_set,
+    RETENTION_SET: _retention_set,
 }
 
 
@@ -242,9 +261,18 @@ def advance(
     the working memory are noted in `undo`. An event that the state refuses raises before it has changed anything.
     Types that are not ours change nothing but the position.
     """
-    apply = _APPLY.get(event[0])
-    if apply is not None:
-        apply(state, event[4], event[3], undo)
+    if event[0] == MEMORY_SET:
+        # What most logs are made of, and so replay, is spared the look-up and two calls: a fifth of its time.
+        data = event[4]
+        segments = property_segments(data["path"])
+        if len(segments) == 1:
+            state.nodes += put_key(state.memory, segments[0], data["value"], undo)
+        else:
+            state.nodes += assign(state.memory, segments, data["value"], undo)
+    else:
+        apply = _APPLY.get(event[0])
+        if apply is not None:
+            apply(state, event[4], event[3], undo)
     state.seq = seq = state.seq + 1
     state.digest = digest
     state.updated_at = event[3]

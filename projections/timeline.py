@@ -46,6 +46,12 @@ class Timeline(Projection[tuple[Moment, ...]]):
         moment = Moment(event.agent, event.seq, event.time, event.granularity, headline(event))
         return (*state, moment)[-self._most :]
 
+    def dump(self, state: tuple[Moment, ...]) -> Any:
+        return [[moment.agent, moment.seq, moment.time, int(moment.granularity), moment.title] for moment in state]
+
+    def load(self, data: Any) -> tuple[Moment, ...]:
+        return tuple(Moment(agent, seq, time, Granularity(level), title) for agent, seq, time, level, title in data)
+
 
 def headline(event: Event) -> str:
     """A line for people: what was done, to what, without values."""
@@ -67,6 +73,7 @@ _WORDS: Final = {
     v.SPAWNED: "spawned, session {session_id}",
     v.CHILD_SPAWNED: "spawned sub-agent {path}",
     v.FAILED: "failed: {error}",
+    v.FORKED: "forked from {origin} at {origin_seq}",
     v.RESTARTED: "restarted",
     v.PAUSED: "paused at checkpoint {checkpoint_id} (items: {keys_count})",
     v.RESUMED: "resumed from checkpoint {checkpoint_id} (items: {items_restored})",
@@ -78,5 +85,6 @@ _WORDS: Final = {
     v.MEMORY_MERGED: "merged into {path}",
     v.MEMORY_RESTORED: "restored {ops} changes",
     v.GRANULARITY_SET: "changed the granularity",
+    v.RETENTION_SET: "changed how much of its log is kept",
     v.ACTIVITY_RECORDED: "recorded {kind}",
 }

@@ -66,6 +66,8 @@ def assign(root: _Dict, segments: Sequence[str], value: PlainData, undo: list[Un
     """
     if not segments:
         raise InvalidPath("the root cannot be set; use merge to change several of its items at once")
+    if len(segments) == 1:  # most are: nothing is on the way
+        return put_key(root, segments[0], value, undo)
     container, depth = _reach(root, segments)
     return _store(container, segments, depth, value, undo)
 

@@ -63,9 +63,10 @@ def count_nodes(value: PlainData) -> int:
 def put_key(container: dict[str, PlainData], key: str, value: PlainData, undo: list[Undo] | None) -> int:
     """Set a key, new or not."""
     old = container.get(key, ABSENT)
-    change = count_nodes(value)
+    # Scalars are most of what is set, and to call for them would cost more than all the rest.
+    change = count_nodes(value) if type(value) in CONTAINERS else 1
     if old is not ABSENT:
-        change -= count_nodes(old)
+        change -= count_nodes(old) if type(old) in CONTAINERS else 1
         if undo is not None:
             undo.append((container, _PUT, key, old))
     elif undo is not None:

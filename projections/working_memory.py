@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 
 from duramen.events import Event, Limits, PlainData, property_segments
@@ -54,6 +56,12 @@ class WorkingMemory(Projection[AgentState]):
         ]
         advance(after, raw, event.digest, self._remembered)
         return after
+
+    def dump(self, state: AgentState) -> Any:
+        return {**state.dump(), "granularity": int(state.granularity)}
+
+    def load(self, data: Any) -> AgentState:
+        return AgentState.load(data)
 
 
 def _loosen(state: AgentState, event: Event) -> dict[str, PlainData]:

@@ -74,8 +74,10 @@ def ensure_redis_server() -> str | None:
 
 def clean_environ(**more: str) -> dict[str, str]:
     """The environment for a child: without what could lead it to other code or to somebody's server."""
-    misleading = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MYPYPATH", "PYTEST_ADDOPTS", "DURAMEN_URL"}
-    kept = {name: value for name, value in os.environ.items() if name not in misleading}
+    misleading = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MYPYPATH", "PYTEST_ADDOPTS"}
+    kept = {
+        name: value for name, value in os.environ.items() if name not in misleading and not name.startswith("DURAMEN_")
+    }
     return {**kept, **more}
 
 

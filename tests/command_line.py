@@ -40,7 +40,7 @@ def command(*words: str) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """Without what this process's user has set for the command."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("DURAMEN_URL", "COLUMNS")}
+    kept = {name: value for name, value in os.environ.items() if name != "COLUMNS" and not name.startswith("DURAMEN_")}
     return {**kept, "PYTHONWARNINGS": "error", **more}
 
 

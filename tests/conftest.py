@@ -53,6 +53,7 @@ def _nobody_elses_server() -> Iterator[None]:
     """No test may reach the server that the user of this machine works with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DURAMEN_URL", raising=False)
+        patch.delenv("DURAMEN_INTEGRITY_KEY", raising=False)
         yield
 
 
@@ -74,12 +75,23 @@ def redis_url() -> Iterator[str]:
 # the second server the very same questions.
 _FULL_RUN_ONLY = (
     "tests/actors/console/",
+    "tests/actors/test_episode_memory.py",
+    "tests/actors/test_retention.py",
+    "tests/actors/test_verification.py",
+    "tests/contracts/test_channel_examples.py",
     "tests/docs/",
     "tests/events/test_embedded.py",
     "tests/faults/",
+    "tests/projections/test_integrity.py",
+    "tests/projections/test_recorded_past.py",
+    "tests/projections/test_runner",
+    "tests/projections/test_subscriptions_interleavings.py",
+    "tests/projections/test_verification",
+    "tests/properties/test_planted_faults.py",
     "tests/test_bench.py",
     "tests/test_examples.py",
     "tests/test_leftovers.py",
+    "tests/test_pytest_plugin.py",
 )
 
 

@@ -59,6 +59,32 @@ ROWS = {
         "duramen: append to a log of 1,100 events",
     ],
     "blocked": ["a mutation of another agent", "a message to another agent with a handler of its own"],
+    "notices": [
+        "redis-py: PUBLISH to message, at rest",
+        "duramen: commit to callback, at rest",
+        "redis-py: PUBLISH to message, under 200 events/s",
+        "duramen: commit to callback, under 200 events/s",
+    ],
+    "following": [
+        "duramen: writer, no subscriber",
+        "duramen: writer, a subscriber sleeps",
+        "duramen: writer, 1 pattern subscription",
+        "duramen: writer, 50 pattern subscriptions",
+    ],
+    "catching-up": ["redis-py: LRANGE in pages + msgpack.unpackb", "duramen: a new consumer catches up"],
+    "history": [
+        "duramen: walking a log of 1,000 events",
+        "duramen: walking a log of 1,100 events",
+        "duramen: a jump and a step in a log of 1,000 events",
+        "duramen: a jump and a step in a log of 1,100 events",
+        "redis-py: LRANGE of 1,000 events + msgpack.unpackb",
+        "duramen: 1,000 events read",
+        "duramen: state_at a random seq",
+        "duramen: fork of a log of 1,000 events",
+        "duramen: fork of a log of 1,100 events",
+        "redis-py: LRANGE in pages + msgpack.unpackb",
+        "duramen: a stored log folded again and compared",
+    ],
 }
 
 

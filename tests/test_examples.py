@@ -6,9 +6,12 @@ import ast
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from postgres import postgres_server
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -30,6 +33,16 @@ SHOWN = {
         "session ended in success",
         "the log has 11 events, the wrong paragraph among them",
     ],
+    "view_in_sqlite.py": [
+        "read: 2 calls, 1800 tokens",
+        "search: 4 calls, 400 tokens",
+        "status closed, lag 0",
+    ],
+    "view_in_postgres.py": [
+        "read: 2 calls, 1800 tokens",
+        "search: 4 calls, 400 tokens",
+        "status closed, lag 0",
+    ],
     "async_agents.py": [
         "agents: 200, steps: 1000",
         "pauses that the hook heard of: 200",
@@ -45,14 +58,15 @@ ANYWHERE = ("committed: ",)
 
 def run(example: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-W", "error", str(EXAMPLES / example), *arguments]
-    environ = {name: value for name, value in os.environ.items() if name != "DURAMEN_URL"}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("DURAMEN_")}
     return subprocess.run(line, cwd=folder, env=environ, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", sorted(SHOWN))
 def test_an_example_ends_well_and_prints_what_it_is_about(example: str, tmp_path: Path) -> None:
-    done = run(example, tmp_path)
+    with postgres_server() if "postgres" in example else nullcontext() as url:
+        done = run(example, tmp_path, *([url] if url else []))
     assert (done.returncode, done.stderr) == (0, "")
     printed = iter([line for line in done.stdout.splitlines() if not line.startswith(ANYWHERE)])
     for wanted in SHOWN[example]:

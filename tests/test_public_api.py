@@ -6,11 +6,13 @@ Bad input is refused with the documented type, before anything is logged, and at
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
+from io import BytesIO, StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,8 +44,11 @@ from duramen.actors import (
     Spawn,
     Terminate,
 )
+from duramen.actors.history import History
+from duramen.actors.reading import Reading
 from duramen.events import (
     AgentAlreadyRunning,
+    AgentExists,
     AgentNotFound,
     AgentNotRunning,
     AgentPath,
@@ -60,6 +65,7 @@ from duramen.events import (
     Unavailable,
     ValueRefused,
 )
+from naming import shown
 
 PATH = "acme/alice"
 ROOMS = (duramen.events, duramen.projections, duramen.actors)
@@ -146,6 +152,12 @@ def test_every_error_is_a_duramen_error_and_is_public() -> None:
 def test_every_call_of_a_handle_is_tried_below() -> None:
     calls = {name for name, found in vars(AgentHandle).items() if not name.startswith("_") and callable(found)}
     assert calls - {name.split()[0] for name, _, _ in BAD} == set()
+
+
+def test_every_call_that_looks_back_is_tried_below() -> None:
+    calls = {name for kind in (History, Reading) for name, found in vars(kind).items() if inspect.isfunction(found)}
+    tried = {name.split()[0] for name, _, _ in BAD}
+    assert {name for name in calls if not name.startswith("_")} - tried == {"agents"}, "which takes no argument"
 
 
 # -- systems to be asked -----------------------------------------------------------------------------------------------
@@ -344,6 +356,21 @@ def spawned(**fixed: Any) -> Call:
 
 REFUSED_OR_LARGE = (ValueRefused, TooLarge)
 
+NO_SEQ: list[Any] = [-1, -(2**70), 1_000, 2**70, 1.5, True, b"1", [1], {}, object()]
+
+NO_TIME: list[Any] = [datetime(2026, 1, 1), date(2026, 1, 1), "2026-01-01", "", 7, 1.5, True, b"", []]
+
+NO_FILE: list[Any] = ["", "a\x00b", None, 7, b"x", [], object(), StringIO()]
+
+
+def session_of(system: AgentSystem, agent: AgentHandle) -> BytesIO:
+    """What an export of an agent wrote, to be read."""
+    file = BytesIO()
+    system.export_session(agent.path, file)
+    file.seek(0)
+    return file
+
+
 BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Exception], ...]]]]] = [
     # -- the system
     ("agent path", lambda s, a, x: s.agent(x), [(AGENT_PATHS, InvalidPath)]),
@@ -409,6 +436,90 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
     ),
     ("peek path", lambda s, a, x: s.peek(x), [(AGENT_PATHS, InvalidPath)]),
     ("peek nobody", lambda s, a, x: s.peek(x), [(["acme/nobody"], AgentNotFound)]),
+    # -- the past
+    ("state_at path", lambda s, a, x: s.state_at(x), [(AGENT_PATHS, InvalidPath)]),
+    ("state_at seq", lambda s, a, x: s.state_at(a.path, x), [(NO_SEQ, InvalidMessage)]),
+    ("state_at time", lambda s, a, x: s.state_at(a.path, time=x), [(NO_TIME, InvalidMessage)]),
+    (
+        "state_at checkpoint",
+        lambda s, a, x: s.state_at(a.path, checkpoint=x),
+        [([7, True, b"x", [], datetime.now(UTC)], InvalidMessage), (["", "none", "x" * 1_000], CheckpointNotFound)],
+    ),
+    ("state_at two moments", lambda s, a, x: s.state_at(a.path, 1, checkpoint=x), [(["none"], InvalidMessage)]),
+    ("replay path", lambda s, a, x: s.replay(x), [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)]),
+    ("replay from_seq", lambda s, a, x: s.replay(a.path, x), [([*NO_SEQ, 0, 3, "1"], InvalidMessage)]),
+    ("replay to_seq", lambda s, a, x: s.replay(a.path, 1, x), [([*NO_SEQ, "1"], InvalidMessage)]),
+    ("replay seek", lambda s, a, x: s.replay(a.path).seek(x), [([*NO_SEQ, "1", None], InvalidMessage)]),
+    ("replay seek time", lambda s, a, x: s.replay(a.path).seek(time=x), [([*NO_TIME, None], InvalidMessage)]),
+    ("keep_keyframes", lambda s, a, x: s.keep_keyframes(x), [(AGENT_PATHS, InvalidPath)]),
+    ("tree_at path", lambda s, a, x: s.tree_at(x), [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)]),
+    ("tree_at seq", lambda s, a, x: s.tree_at(a.path, x), [(NO_SEQ, InvalidMessage)]),
+    ("tree_at time", lambda s, a, x: s.tree_at(a.path, time=x), [(NO_TIME, InvalidMessage)]),
+    (
+        "history path",
+        lambda s, a, x: list(s.history(x, "n")),
+        [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)],
+    ),
+    ("history property", lambda s, a, x: list(s.history(a.path, x)), [(PROPERTY_PATHS, InvalidPath)]),
+    ("diff path", lambda s, a, x: s.diff(x), [(AGENT_PATHS, InvalidPath)]),
+    ("diff a", lambda s, a, x: s.diff(a.path, x), [(NO_SEQ, InvalidMessage), (["none"], CheckpointNotFound)]),
+    ("diff b", lambda s, a, x: s.diff(a.path, 1, x), [(NO_SEQ, InvalidMessage), (["none"], CheckpointNotFound)]),
+    (
+        "diff other",
+        lambda s, a, x: s.diff(a.path, other=x),
+        [([path for path in AGENT_PATHS if path is not None], InvalidPath), (["acme/nobody"], AgentNotFound)],
+    ),
+    ("blame path", lambda s, a, x: s.blame(x), [(AGENT_PATHS, InvalidPath)]),
+    (
+        "blame property",
+        lambda s, a, x: s.blame(a.path, x),
+        [(PROPERTY_PATHS, InvalidPath), (["x", "l/9"], PathNotFound)],
+    ),
+    ("blame at", lambda s, a, x: s.blame(a.path, "n", x), [(NO_SEQ, InvalidMessage)]),
+    ("blame most", lambda s, a, x: s.blame(a.path, most=x), [([0, -1, 1.5, "9", None, True, [], 1], InvalidMessage)]),
+    ("verify path", lambda s, a, x: s.verify(x), [([path for path in AGENT_PATHS if path is not None], InvalidPath)]),
+    ("verify nobody", lambda s, a, x: s.verify(x, tree=True), [(["acme/nobody"], AgentNotFound)]),
+    (
+        "verify workers",
+        lambda s, a, x: s.verify(a.path, workers=x),
+        [([0, -1, 65, 1.5, "4", None, True, []], InvalidMessage)],
+    ),
+    ("verify progress", lambda s, a, x: s.verify(progress=x), [([7, "x", [], object()], InvalidMessage)]),
+    ("fork path", lambda s, a, x: s.fork(x, to=f"{a.path}2"), [(AGENT_PATHS, InvalidPath)]),
+    (
+        "fork at",
+        lambda s, a, x: s.fork(a.path, x, to=f"{a.path}2"),
+        [(NO_SEQ, InvalidMessage), (["none"], CheckpointNotFound), ([0], AgentNotFound)],
+    ),
+    ("fork to", lambda s, a, x: s.fork(a.path, to=x), [(AGENT_PATHS, InvalidPath)]),
+    ("fork to one that is there", lambda s, a, x: s.fork(a.path, to=a.path), [([None], AgentExists)]),
+    ("fork session_id", lambda s, a, x: s.fork(a.path, to=f"{a.path}2", session_id=x), [(IDS, InvalidMessage)]),
+    ("origin", lambda s, a, x: s.origin(x), [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)]),
+    ("export_session path", lambda s, a, x: s.export_session(x, BytesIO()), [(AGENT_PATHS, InvalidPath)]),
+    ("export_session file", lambda s, a, x: s.export_session(a.path, x), [(NO_FILE, InvalidMessage)]),
+    ("import_session file", lambda s, a, x: s.import_session(x), [(NO_FILE, InvalidMessage)]),
+    ("import_session content", lambda s, a, x: s.import_session(BytesIO(x)), [([b"", b"x" * 500], InvalidMessage)]),
+    (
+        "import_session to",
+        lambda s, a, x: s.import_session(session_of(s, a), x),
+        [([path for path in AGENT_PATHS if path is not None], InvalidPath), ([None], AgentExists)],
+    ),
+    (
+        "import_session progress",
+        lambda s, a, x: s.import_session(session_of(s, a), f"{a.path}2", progress=x),
+        [([7, "x", [], object()], InvalidMessage)],
+    ),
+    (
+        "export_jsonl path",
+        lambda s, a, x: s.export_jsonl(x, BytesIO(), tree=True),
+        [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)],
+    ),
+    ("export_jsonl file", lambda s, a, x: s.export_jsonl(a.path, x), [(NO_FILE, InvalidMessage)]),
+    (
+        "export_jsonl from_seq",
+        lambda s, a, x: s.export_jsonl(a.path, BytesIO(), from_seq=x),
+        [([0, -1, 1.5, "1", None], InvalidMessage)],
+    ),
     ("register type", lambda s, a, x: s.register(x, duramen.actors.Agent), [([None, *IDS], InvalidMessage)]),
     ("register factory", lambda s, a, x: s.register("k", x), [([None, 7, "x", [], {}], InvalidMessage)]),
     # -- working memory
@@ -463,6 +574,8 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
         [(NO_LEVEL, InvalidMessage)],
     ),
     ("set_granularity command_id", lambda s, a, x: a.set_granularity(3, command_id=x), [(IDS, InvalidMessage)]),
+    ("set_retention", lambda s, a, x: a.set_retention(x), [([1, "all", {"events": 3}, object()], InvalidMessage)]),
+    ("set_retention command_id", lambda s, a, x: a.set_retention(None, command_id=x), [(IDS, InvalidMessage)]),
     # -- lifecycle
     ("pause checkpoint_id", lambda s, a, x: a.pause(x), [(IDS, InvalidMessage)]),
     (
@@ -930,7 +1043,7 @@ OPENED_BADLY: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "error"), OPENED_BADLY, ids=lambda value: ascii(value)[:60])
+@pytest.mark.parametrize(("options", "error"), OPENED_BADLY, ids=shown)
 def test_a_system_is_not_opened_on_what_is_none(
     promptly: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], error: Any
 ) -> None:

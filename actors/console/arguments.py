@@ -10,8 +10,11 @@ from duramen.events import Granularity
 
 from ..messages import DEFAULT_TTL
 from ..results import Outcome
+from .command_parser import CommandParser
 from .exit_codes import EXPLAINED
-from .options import add_common, count, json_pair, time_to_live
+from .options import add_common, add_path, count, json_pair, time_to_live
+from .past_arguments import add_at, add_blame, add_diff, add_export, add_fork, add_import, add_replay, add_verify
+from .sharing_arguments import add_granularity, add_projections, add_watch
 
 __all__ = ["make_parser"]
 
@@ -32,7 +35,13 @@ def make_parser(version: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"duramen {version}")
     # argparse measures the names without their indentation: the spaces make room for the longest.
-    commands = parser.add_subparsers(dest="command", prog="duramen", metavar=f"{'COMMAND':13}", title="commands")
+    commands = parser.add_subparsers(
+        dest="command",
+        prog="duramen",
+        metavar=f"{'COMMAND':13}",
+        title="commands",
+        parser_class=CommandParser,
+    )
     for name, about, add in _COMMANDS:
         command = commands.add_parser(
             name,
@@ -63,31 +72,24 @@ def _none(parser: argparse.ArgumentParser) -> None:
     """Takes nothing of its own."""
 
 
-def _path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="agent path, such as acme/alice")
-
-
 def _show(parser: argparse.ArgumentParser) -> None:
-    _path(parser)
+    add_path(parser)
     parser.add_argument("property", nargs="?", metavar="PROPERTY", help="property path, such as plan/steps/0")
+    add_at(parser)
 
 
 def _log(parser: argparse.ArgumentParser) -> None:
-    _path(parser)
-    parser.add_argument(
-        "--granularity",
-        choices=[level.name.lower() for level in Granularity],
-        default=Granularity.TRACE.name.lower(),
-        help="leave out what is finer than this (default: trace, which is everything)",
-    )
+    add_path(parser)
+    add_granularity(parser, Granularity.TRACE)
     parser.add_argument(
         "--limit", type=count, metavar="N", help="N events at most: the last ones, or with --from the first"
     )
     parser.add_argument("--from", type=count, dest="start", metavar="SEQ", help="begin with this event")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
 
 
 def _spawn(parser: argparse.ArgumentParser) -> None:
-    _path(parser)
+    add_path(parser)
     parser.add_argument("--session-id", metavar="ID", help="default: a new UUID")
     parser.add_argument("--agent-type", metavar="TYPE", help="text or UUID")
     parser.add_argument(
@@ -101,7 +103,7 @@ def _spawn(parser: argparse.ArgumentParser) -> None:
 
 
 def _pause(parser: argparse.ArgumentParser) -> None:
-    _path(parser)
+    add_path(parser)
     parser.add_argument("--checkpoint-id", metavar="ID", help="default: one is made up of the time")
     parser.add_argument(
         "--ttl",
@@ -120,7 +122,7 @@ def _metadata(parser: argparse.ArgumentParser) -> None:
 
 
 def _resume(parser: argparse.ArgumentParser) -> None:
-    _path(parser)
+    add_path(parser)
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="default: the latest")
     parser.add_argument(
         "--keep-current", action="store_true", help="lay the checkpoint over working memory instead of replacing it"
@@ -128,7 +130,7 @@ def _resume(parser: argparse.ArgumentParser) -> None:
 
 
 def _terminate(parser: argparse.ArgumentParser) -> None:
-    _path(parser)
+    add_path(parser)
     parser.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], default=Outcome.SUCCESS.value)
     parser.add_argument("--description", metavar="TEXT", help="what the session was about")
     parser.add_argument("--lesson", action="append", metavar="TEXT", help="a lesson learned; may be repeated")
@@ -137,10 +139,14 @@ def _terminate(parser: argparse.ArgumentParser) -> None:
 
 
 def _episodes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", nargs="?", metavar="ID", help="show this one; the beginning of an id is enough")
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="show this one; the beginning of an id is enough. Or the word `search`"
+    )
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="after `search`: what to look for, best first")
     parser.add_argument("--project", metavar="NAME", help="only of this project")
     parser.add_argument("--agent", metavar="PATH", help="only of this agent")
-    parser.add_argument("--limit", type=count, metavar="N", help="the newest N")
+    parser.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], help="only of sessions ended so")
+    parser.add_argument("--limit", type=count, metavar="N", help="the newest N; of a search the best (default: 10)")
 
 
 _COMMANDS: Final[tuple[tuple[str, str, Add], ...]] = (
@@ -148,11 +154,20 @@ _COMMANDS: Final[tuple[tuple[str, str, Add], ...]] = (
     ("agents", "list the agents as a tree", _none),
     ("show", "show an agent's working memory", _show),
     ("log", "show what happened to an agent, a line an event", _log),
+    ("watch", "show what agents do, while they do it", add_watch),
     ("spawn", "start a session", _spawn),
     ("pause", "keep working memory as a checkpoint and take no more changes", _pause),
     ("resume", "restore working memory from a checkpoint", _resume),
     ("terminate", "end a session: keep it as an episode, clear working memory", _terminate),
-    ("checkpoints", "list what an agent can be resumed from", _path),
-    ("episodes", "list what is kept of finished sessions", _episodes),
+    ("checkpoints", "list what an agent can be resumed from", add_path),
+    ("episodes", "list or search what is kept of finished sessions", _episodes),
+    ("projections", "list the durable consumers of the log, and repair one", add_projections),
+    ("replay", "show what each event of an agent has changed; step through it", add_replay),
+    ("diff", "show what differs between two moments", add_diff),
+    ("blame", "show which event has set a value", add_blame),
+    ("fork", "make a new agent that goes on from a moment of another", add_fork),
+    ("verify", "prove that what is stored is what was written", add_verify),
+    ("export", "write an agent, or a tree of them, to a file", add_export),
+    ("import", "take in what `export` has written", add_import),
     ("doctor", "look at the server: what is wrong, and what to do about it", _none),
 )

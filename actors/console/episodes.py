@@ -1,10 +1,11 @@
-"""`duramen episodes`: what is kept of finished sessions."""
+"""`duramen episodes`: what is kept of finished sessions, listed or searched."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Final
 
+from duramen.events import InvalidMessage
 from duramen.projections.episodes import Episode
 
 from ..episode_store import EpisodeStore
@@ -22,21 +23,52 @@ _STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
 _LEAST_PREFIX: Final = 4
 _SHORT_ID: Final = 8
 _DESCRIPTION: Final = 120
+_SEARCH: Final = "search"
+_FOUND: Final = 10
 
 
 def episodes(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """All episodes, newest first, or one."""
+    """All episodes, newest first, or one, or those that fit a text."""
+    if arguments.id == _SEARCH:
+        return _search(arguments, options, output)
+    if arguments.text:
+        raise InvalidMessage("episodes takes one id, or `search` and a text")
     with opened(options) as system:
         if arguments.id is not None:
             _show_one(_one(system.episodes, arguments.id), output)
             return ExitCode.OK
-        chosen = system.episodes.list(project=arguments.project, agent=arguments.agent, limit=arguments.limit)
+        chosen = system.episodes.list(
+            project=arguments.project, agent=arguments.agent, outcome=arguments.outcome, limit=arguments.limit
+        )
     if output.as_json:
         output.data([episode.as_data() for episode in chosen])
     elif chosen:
         _show_all(chosen, output)
     else:
         output.show(text("no episodes here: a session leaves one when it is terminated"))
+    return ExitCode.OK
+
+
+def _search(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Those that fit best, by words: an embedding is code, and not known here."""
+    wanted = " ".join(arguments.text)
+    if not wanted.strip():
+        raise InvalidMessage("episodes search takes words to look for")
+    with opened(options) as system:
+        found = system.episodes.search(
+            wanted,
+            project=arguments.project,
+            agent=arguments.agent,
+            outcome=arguments.outcome,
+            limit=arguments.limit or _FOUND,
+            by="words",
+        )
+    if output.as_json:
+        output.data([{**hit.episode.as_data(), "score": hit.score} for hit in found])
+    elif found:
+        _show_all([hit.episode for hit in found], output)
+    else:
+        output.show(text("no episode has any of these words"))
     return ExitCode.OK
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from duramen.events import DuramenError
 
-__all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoStore"]
+__all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoProgress", "NoStore", "UnusableFile"]
 
 
 class InvalidRecording(DuramenError, ValueError):
@@ -17,6 +17,14 @@ class NoStore(DuramenError, LookupError):
 
 class NoEpisode(DuramenError, LookupError):
     """No episode of this id is kept."""
+
+
+class NoProgress(DuramenError, TimeoutError):
+    """What was waited for does not move."""
+
+
+class UnusableFile(DuramenError):
+    """A file cannot be read or written; the message begins with its name."""
 
 
 class CannotShow(DuramenError):

@@ -22,9 +22,10 @@ from duramen.events import (
     UnknownEventType,
     UnsafeServer,
     ValueRefused,
+    WrongKey,
 )
 
-from .errors import CannotShow, InvalidRecording
+from .errors import CannotShow, InvalidRecording, UnusableFile
 
 __all__ = ["EXPLAINED", "ExitCode", "exit_code_of"]
 
@@ -54,7 +55,7 @@ exit codes:
 _CODES: Final[tuple[tuple[tuple[type[DuramenError], ...], ExitCode], ...]] = (
     ((PathNotFound,), ExitCode.FAILED),
     (
-        (InvalidPath, InvalidMessage, ValueRefused, TooLarge, InvalidRecording, CannotShow),
+        (InvalidPath, InvalidMessage, ValueRefused, TooLarge, WrongKey, InvalidRecording, UnusableFile, CannotShow),
         ExitCode.USAGE,
     ),
     ((Unavailable, NotPermitted, UnsafeServer, AskTimeout, Unconfirmed, SystemClosed), ExitCode.SERVER),

@@ -9,12 +9,14 @@ from typing import Any
 from duramen.events import AgentPath, PropertyPath
 from duramen.events.codec import instant
 from duramen.events.log import Entry
+from duramen.projections.past import PastState
 from duramen.projections.state import AgentState
 from duramen.projections.tree import lookup
 
 from ..system import AgentSystem
 from .as_json import to_json
 from .exit_codes import ExitCode
+from .moments import moment, state_at
 from .opening import opened
 from .options import Options
 from .output import STYLES, Output, columns, joined, local_time, text
@@ -89,22 +91,27 @@ def show(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     path = AgentPath.parse(arguments.path).text
     wanted = None if arguments.property is None else PropertyPath.parse(arguments.property)
     with opened(options) as system:
-        state = system.peek(path)
+        if arguments.at is None:
+            state = system.peek(path)
+            facts, memory = _state_data(path, state), state.memory
+        else:
+            past = state_at(system, path, moment(arguments.at))
+            facts, memory = _past_data(past), past.memory.plain()
     if wanted is not None:
-        value = lookup(state.memory, wanted.segments)
+        value = lookup(memory, wanted.segments)
         if output.as_json:
             output.data(value)
         else:
             _show_value(value, output)
         return ExitCode.OK
     if output.as_json:
-        output.data({**_state_data(path, state), "memory": state.memory})
+        output.data({**facts, "memory": memory})
         return ExitCode.OK
-    _show_facts(_state_data(path, state), output)
-    if state.memory:
-        _show_value(state.memory, output)
+    _show_facts(facts, output)
+    if memory:
+        _show_value(memory, output)
     else:
-        output.show(text(f"working memory is empty{_why_empty(path, state)}"))
+        output.show(text(f"working memory is empty{_why_empty(path, facts['status'])}"))
     return ExitCode.OK
 
 
@@ -134,8 +141,24 @@ def _state_data(path: str, state: AgentState) -> dict[str, Any]:
     }
 
 
-def _why_empty(path: str, state: AgentState) -> str:
-    if state.status != "terminated":
+def _past_data(state: PastState) -> dict[str, Any]:
+    return {
+        "path": state.agent,
+        "status": state.status,
+        "agent_type": state.agent_type,
+        "session_id": state.session_id,
+        "seq": state.seq,
+        "started_at": state.started_at,
+        "updated_at": state.time,
+        "paused_at": state.paused_at,
+        "metadata": state.metadata.plain(),
+    }
+
+
+def _why_empty(path: str, status: str) -> str:
+    if status == "absent":
+        return ": the agent was not there yet"
+    if status != "terminated":
         return ""
     return f": the session has ended; `duramen log {path}` shows what happened"
 

@@ -14,33 +14,49 @@ from typing import Final
 from duramen.events import DuramenError
 
 from .arguments import make_parser
+from .carrying import export, import_
 from .doctor import doctor
 from .episodes import episodes
 from .exit_codes import ExitCode, exit_code_of
+from .forking import fork
 from .lifecycle import pause, resume, spawn, terminate
 from .look import agents, checkpoints, show
 from .options import Options
 from .output import Output
+from .past import blame, diff
 from .printable import clean
+from .projections import projections
 from .reading_log import log
+from .replaying import replay
 from .run import run
+from .verifying import verify
+from .watch import watch
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
 Command = Callable[[argparse.Namespace, Options, Output], ExitCode]
 
-_COMMANDS: Final[dict[str, Command]] = {
+COMMANDS: Final[dict[str, Command]] = {
     "agents": agents,
+    "blame": blame,
     "checkpoints": checkpoints,
+    "diff": diff,
     "doctor": doctor,
     "episodes": episodes,
+    "export": export,
+    "import": import_,
+    "fork": fork,
     "log": log,
     "pause": pause,
+    "projections": projections,
+    "replay": replay,
     "resume": resume,
     "run": run,
     "show": show,
     "spawn": spawn,
     "terminate": terminate,
+    "verify": verify,
+    "watch": watch,
 }
 
 
@@ -57,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options.of(parsed)
     try:
         with _logging(verbose=options.verbose):
-            code = _COMMANDS[parsed.command](parsed, options, Output(as_json=options.json))
+            code = COMMANDS[parsed.command](parsed, options, Output(as_json=options.json))
             sys.stdout.flush()
             return code
     except DuramenError as error:

@@ -17,7 +17,7 @@ from duramen.events.redis_connection import without_secrets
 
 from ..store import DATA_DIR
 
-__all__ = ["Options", "add_common", "count", "json_pair", "pairs", "time_to_live"]
+__all__ = ["Options", "add_common", "add_path", "count", "json_pair", "pairs", "seconds", "time_to_live"]
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -90,11 +90,23 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-v", "--verbose", action="store_true", help="log to stderr what happens inside")
 
 
+def add_path(parser: argparse.ArgumentParser) -> None:
+    """Add the agent that a command is about."""
+    parser.add_argument("path", metavar="PATH", help="agent path, such as acme/alice")
+
+
 def count(text: str) -> int:
     """A whole number from 1 on, for argparse."""
     if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0, for argparse."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return float(text)
 
 
 def time_to_live(text: str) -> timedelta | None:

@@ -3,55 +3,88 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
-
-from attrs import asdict
+from typing import Final
 
 from duramen.events import AgentPath, Event, Granularity
-from duramen.events import vocabulary as v
-from duramen.projections.timeline import headline
 
 from ..system import AgentSystem
-from .activity import COMPLETION, TOOL_CALL, TOOL_OUTPUT
-from .as_json import to_json
+from .event_text import event_data, event_line
 from .exit_codes import ExitCode
+from .interruption import interruption
 from .opening import opened
 from .options import Options
-from .output import Output, joined, local_time, text
-from .printable import shorten
-from .shapes import as_dict, as_text
+from .output import Output
 
-if TYPE_CHECKING:
-    from rich.text import Text
+__all__ = ["first_seq", "log"]
 
-__all__ = ["log"]
-
-_PREVIEW: Final = 200
-_STYLES: Final = {Granularity.LIFECYCLE: "bold cyan", Granularity.ACTIVITY: "dim", Granularity.TRACE: "dim"}
+_LOOK: Final = 0.2
+"""Seconds until an interruption is seen while nothing happens."""
+_PAGE: Final = 500
 
 
 def log(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """The latest events up to a granularity, or from a seq on; oldest first."""
+    """The latest events up to a granularity, or from a seq on; oldest first; with `follow` those that come, too."""
     path = AgentPath.parse(arguments.path).text
     level = Granularity[arguments.granularity.upper()]
     with opened(options) as system:
+        if arguments.follow:
+            return _follow(system, path, level, arguments, output)
         for event in _chosen(system, path, level, arguments.start, arguments.limit):
-            if output.as_json:
-                output.data_line(_event_data(event))
-            else:
-                output.line(_event_line(event))
+            _show(event, output)
     return ExitCode.OK
+
+
+def _show(event: Event, output: Output) -> None:
+    if output.as_json:
+        output.data_line(event_data(event))
+    else:
+        output.line(event_line(event))
+
+
+def _follow(
+    system: AgentSystem, path: str, level: Granularity, arguments: argparse.Namespace, output: Output
+) -> ExitCode:
+    """What is there, then what comes. With both `from` and `limit` it ends when so many were shown."""
+    start: int | None = arguments.start
+    left: int | None = arguments.limit if start is not None else None
+    last = (start or 1) - 1
+    # Subscribed before the log is read: what comes in between comes twice, and is shown once.
+    with interruption() as stop, system.subscribe(f"{path}/**", granularity=level) as changes:
+        events: Iterable[Event] = _chosen(system, path, level, start, arguments.limit)
+        while not stop.asked:
+            for event in events:
+                if event.agent != path or event.seq <= last:
+                    continue
+                _show(event, output)
+                last = event.seq
+                left = None if left is None else left - 1
+                if stop.asked or left == 0:
+                    break
+            sys.stdout.flush()
+            if left == 0:
+                return ExitCode.OK
+            events = [change.event for change in changes.take(_PAGE, _LOOK)]
+    sys.stderr.write(f"duramen: go on from here with --from {last + 1}\n")
+    return ExitCode.INTERRUPTED
 
 
 def _chosen(
     system: AgentSystem, path: str, level: Granularity, start: int | None, limit: int | None
 ) -> Iterable[Event]:
     if start is not None or limit is None:
-        events = (e for e in system.events(path, from_seq=start or 1) if e.granularity <= level)
+        first = start or first_seq(system, path)
+        events = (e for e in system.events(path, from_seq=first) if e.granularity <= level)
         return islice(events, limit)
     return _latest(system, path, level, limit)
+
+
+def first_seq(system: AgentSystem, path: str) -> int:
+    """The first event that was not trimmed; 1 for an agent that is not there."""
+    head = system.log.head(path)
+    return 1 if head is None else head.base + 1
 
 
 def _latest(system: AgentSystem, path: str, level: Granularity, limit: int) -> Iterator[Event]:
@@ -68,60 +101,3 @@ def _latest(system: AgentSystem, path: str, level: Granularity, limit: int) -> I
             yield from found[-limit:]
             return
         window *= 4
-
-
-def _event_data(event: Event) -> dict[str, Any]:
-    return {**asdict(event, recurse=False), "granularity": event.granularity.name.lower()}
-
-
-def _event_line(event: Event) -> Text:
-    told = _preview(event)
-    style = _STYLES.get(event.granularity, "")
-    return joined(
-        text(f"{event.seq:>6}  {local_time(event.time)}  ", "dim"),
-        text(headline(event), style),
-        text(f": {told}" if told else "", "" if event.granularity <= Granularity.STATE else "dim"),
-    )
-
-
-def _preview(event: Event) -> str:
-    """The beginning of what was written."""
-    data = event.data
-    found = ""
-    if event.type == v.MEMORY_SET:
-        found = _brief(data["value"])
-    elif event.type == v.MEMORY_APPENDED:
-        found = ", ".join(_brief(value) for value in data["values"][:3])
-    elif event.type == v.MEMORY_MERGED:
-        found = _brief(data["patch"])
-    elif event.type == v.ACTIVITY_RECORDED:
-        found = _activity(data["kind"], data["data"])
-    elif event.type == v.EPISODE_RECORDED:
-        found = str(data["episode"].get("task_description", ""))
-    elif event.type not in v.OWN_TYPES:
-        found = _brief(data)
-    return shorten(found, _PREVIEW)
-
-
-def _activity(kind: str, data: Any) -> str:
-    known = as_dict(data)
-    if known is None:
-        return "" if data is None else _brief(data)
-    if kind == TOOL_CALL and "tool" in known:
-        return f"{known['tool']}({_brief(known.get('arguments'))})"
-    if kind == TOOL_OUTPUT and "tool" in known:
-        return f"{known['tool']} → {_brief(known.get('result'))}"
-    if kind == COMPLETION and "content" in known:
-        return _brief(known["content"])
-    return _brief(known)
-
-
-def _brief(value: Any) -> str:
-    """A value in a line: a chat message as who says what, a text as it is, anything else as JSON."""
-    if type(value) is str:
-        return shorten(" ".join(value[: 2 * _PREVIEW].split()), _PREVIEW)
-    message = as_dict(value) or {}
-    if as_text(message.get("role")):
-        said = message.get("content") or ("calls tools" if message.get("tool_calls") else "")
-        return f"{message['role']}: {_brief(said)}"
-    return shorten("" if value is None else to_json(value, for_people=True), _PREVIEW)

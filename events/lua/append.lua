@@ -1,18 +1,78 @@
 -- Append events for many agents of one partition: each append whole or not at all, answered on its own.
 --
--- KEYS  1 heads      HASH    agent -> msgpack [head, base, digest, fence, claimed_at, updated_at]   for ever
+-- KEYS  1 heads      HASH    agent -> msgpack [head, base, digest, fence, claimed_at, updated_at, largest]; level ->
+--                            last feed position with an event of it; base -> entries trimmed from the feed   for ever
 --       2 directory  HASH    agent -> msgpack [status, agent type, session id]                      for ever
 --       3 feed       LIST    msgpack [agent, first seq, count, levels], one entry an append         for ever
---       4 marks      HASH    level -> last feed position with an event of it; base                  for ever
---       5...         LIST    the log of each append's agent, in the order of the batch              for ever
+--       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
 -- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts], ...]
---                    puts = [[value, ttl in ms or 0], ...]
+--                    puts = [[value, ttl in ms or 0], ...]; a row may end after updated_at
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3 limit      bytes of events above which a notice carries positions only
---       4... channel of level 1, 2, 3, 4
--- Returns msgpack [answers, lost]: an answer is 0 (committed) or [status, head, fence, claimed_at];
--- lost counts notices that the server refused to publish (the events are committed all the same).
+--       4... level, its channel, for each level in the batch
+-- Returns 0 (all committed, all published), or msgpack [answers, lost]: an answer is 0 (committed) or
+-- [status, head, fence, claimed_at]; lost counts notices that the server refused to publish (the events are
+-- committed all the same).
+--
+-- Nearly every batch is plain: events of one level, of agents that stand where their writers believe. The first part
+-- is for these, and defines no function: the server runs all of this anew for each call, so each function, table and
+-- argument is paid by every append. Whatever else may be is told apart, and written, by the second part.
+
+local call, pack, sub = redis.call, cmsgpack.pack, string.sub
+local PORTION = 4000 -- Lua's stack takes less than 8,000 values, and whoever raises the limits may have more
+
+local batch = cmsgpack.unpack(ARGV[1])
+local count = #batch
+if count == 0 then return 0 end
+-- In front of the agents, whose paths have a slash: what the feed starts at, and where each level stands.
+local fields = {'base', ARGV[4]}
+for at = 6, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
+local front = #fields
+for i = 1, count do fields[front + i] = batch[i][1] end
+local known = call('HMGET', KEYS[1], unpack(fields))
+
+-- A plain batch ---------------------------------------------------------------------------------------------------------
+
+local plain = front == 2
+local writes, feed, rows, size = {}, {}, {}, 0
+local bits = 2 ^ (tonumber(ARGV[4]) or 0)
+for i = 1, count do
+  local append = batch[i]
+  local items = append[5]
+  local added = #items
+  local sound, head = pcall(cmsgpack.unpack, known[front + i])
+  plain = plain and sound and append[8] == nil and added > 0 and added <= PORTION
+    and type(head) == 'table' and #head == 7 and type(head[2]) == 'number' and type(head[7]) == 'number'
+    and head[1] == append[2] and head[3] == append[3] and head[4] == append[4]
+    and redis.pcall('LLEN', KEYS[3 + i]) == head[1] - head[2]
+  if not plain then break end
+  local agent, first, largest = append[1], head[1] + 1, head[7]
+  for j = 1, added do
+    local bytes = #items[j]
+    size = size + bytes
+    if bytes > largest then largest = bytes end
+  end
+  head[1], head[3], head[6], head[7] = head[1] + added, sub(items[added], 1, 16), append[7], largest
+  writes[2 * i - 1], writes[2 * i] = agent, pack(head)
+  feed[i] = pack({agent, first, added, bits})
+  rows[i] = {agent, first, items}
+end
+if plain then
+  -- The feed first: if the key holds something else, or memory has run out, this raises while nothing is written yet.
+  local position = (tonumber(known[1]) or 0) + call('RPUSH', KEYS[3], unpack(feed))
+  for i = 1, count do call('RPUSH', KEYS[3 + i], unpack(batch[i][5])) end
+  writes[2 * count + 1], writes[2 * count + 2] = ARGV[4], position
+  call('HSET', KEYS[1], unpack(writes))
+  local message = pack({tonumber(known[2]) or 0, position, size <= tonumber(ARGV[3]) and rows, position - count, bits})
+  local sent = redis.pcall(ARGV[2], ARGV[5], message)
+  if type(sent) == 'number' then return 0 end
+  local answers = {}
+  for i = 1, count do answers[i] = 0 end
+  return pack({answers, 1})
+end
+
+-- Any other batch -------------------------------------------------------------------------------------------------------
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS = 0, 1, 2, 3, 4, 5, 6, 7
 
@@ -21,7 +81,7 @@ local function length_of(log)
   local length = redis.pcall('LLEN', log)
   if type(length) == 'number' then return length end
   if string.find(length.err, 'WRONGTYPE', 1, true) then return -1 end
-  return redis.call('LLEN', log)
+  return call('LLEN', log)
 end
 
 -- The head as it was packed; nil if it is none.
@@ -29,7 +89,10 @@ local function head_of(stored)
   local sound, head = pcall(cmsgpack.unpack, stored)
   if not sound or type(head) ~= 'table' then return nil end
   local numbers = type(head[1]) == 'number' and type(head[2]) == 'number' and type(head[5]) == 'number'
-  if numbers and type(head[3]) == 'string' and type(head[4]) == 'string' and #head == 6 then return head end
+  local texts = type(head[3]) == 'string' and type(head[4]) == 'string'
+  -- How large the largest event is need not be known.
+  local whole = #head == 6 or (#head == 7 and type(head[7]) == 'number')
+  if numbers and texts and whole then return head end
   return nil
 end
 
@@ -37,19 +100,19 @@ end
 local function holds(log, head, seq, items)
   if #items == 0 or seq <= head[2] or seq > head[1] or length_of(log) < 0 then return false end
   local at = seq - head[2] - 1
-  local found = redis.call('LRANGE', log, at, at)[1]
-  return found ~= nil and string.sub(found, 1, 16) == string.sub(items[#items], 1, 16)
+  local found = call('LRANGE', log, at, at)[1]
+  return found ~= nil and sub(found, 1, 16) == sub(items[#items], 1, 16)
 end
 
 local function check(append, head, log)
   local expected, items = append[2], append[5]
-  local last = expected + #items
   if not head then
     -- A log that is gone is never created again by who remembers it.
     if not append[8] then return GONE end
     if length_of(log) ~= 0 then return CORRUPT end
     return COMMITTED
   end
+  local last = expected + #items
   if head[4] ~= append[4] then
     -- Fenced; but the append may have come through before the other's claim, and only its reply was lost.
     if holds(log, head, last, items) then return DUPLICATE end
@@ -59,7 +122,7 @@ local function check(append, head, log)
   if head[1] == expected and not append[8] then
     if head[3] ~= append[3] then return CORRUPT end
     local length = length_of(log)
-    if length < 0 or head[2] + length ~= head[1] then return CORRUPT end
+    if length < 0 or head[2] + length ~= expected then return CORRUPT end
     return COMMITTED
   end
   if holds(log, head, last, items) then return DUPLICATE end
@@ -68,107 +131,134 @@ local function check(append, head, log)
   return CONFLICT
 end
 
-local batch = cmsgpack.unpack(ARGV[1])
-if #batch == 0 then return cmsgpack.pack({{}, 0}) end
-local agents = {}
-for i, append in ipairs(batch) do agents[i] = append[1] end
-local known = redis.call('HMGET', KEYS[1], unpack(agents))
-
 -- Everything is checked before the first write: a script has no roll-back.
-local answers, accepted, creating = {}, {}, {}
-for i, append in ipairs(batch) do
-  local head = known[i] and head_of(known[i])
+local answers, accepted, heads = {}, {}, {}
+local refused = false
+for i = 1, count do
+  local append, stored = batch[i], known[front + i]
+  local head = stored and head_of(stored)
   local status = CORRUPT
-  if head or not known[i] then status = check(append, head, KEYS[4 + i]) end
+  if head or not stored then status = check(append, head, KEYS[3 + i]) end
   if status == COMMITTED then
     answers[i] = COMMITTED
     if #append[5] > 0 then
       accepted[#accepted + 1] = i
-      creating[i] = head or {0, 0, '', append[4], append[7], 0}
+      heads[i] = head or {0, 0, '', append[4], append[7], 0, 0}
     end
-  elseif head then
-    answers[i] = {status, head[1], head[4], head[5]}
-    -- WAIT and WAITAOF speak of what their own connection has written, and the first copy came on another one.
-    if status == DUPLICATE then redis.pcall('HSET', KEYS[1], append[1], known[i]) end
   else
-    answers[i] = {status, 0, '', 0}
+    refused = true
+    answers[i] = head and {status, head[1], head[4], head[5]} or {status, 0, '', 0}
+    -- WAIT and WAITAOF speak of what their own connection has written, and the first copy came on another one.
+    if status == DUPLICATE then redis.pcall('HSET', KEYS[1], append[1], stored) end
   end
 end
-if #accepted == 0 then return cmsgpack.pack({answers, 0}) end
+if #accepted == 0 then return refused and pack({answers, 0}) or 0 end
 
-local heads, feed, lines = {}, {}, {}
+-- The events of a level, as [agent, first seq, [item, ...]] for each stretch of an append, and their size.
 local notices, sizes = {}, {}
-for _, i in ipairs(accepted) do
-  local append, head = batch[i], creating[i]
+local function note(level, agent, first, items)
+  local size = 0
+  for j = 1, #items do size = size + #items[j] end
+  local rows = notices[level]
+  if rows then
+    rows[#rows + 1] = {agent, first, items}
+    sizes[level] = sizes[level] + size
+  else
+    notices[level], sizes[level] = {{agent, first, items}}, size
+  end
+end
+
+-- Note the stretches of an append whose levels differ; returns the levels as bits.
+local function note_stretches(levels, agent, first, items)
+  local bits, level, stretch = 0, string.byte(levels), {}
+  for j = 1, #items do
+    local own = string.byte(levels, j)
+    if own ~= level then
+      note(level, agent, first + j - 1 - #stretch, stretch)
+      level, stretch = own, {}
+    end
+    stretch[#stretch + 1] = items[j]
+    if bits % 2 ^ (own + 1) < 2 ^ own then bits = bits + 2 ^ own end
+  end
+  note(level, agent, first + #items - #stretch, stretch)
+  return bits
+end
+
+writes, feed = {}, {}
+local lines = {}
+for k = 1, #accepted do
+  local i = accepted[k]
+  local append, head = batch[i], heads[i]
   local agent, items, levels = append[1], append[5], append[6]
-  local first = head[1] + 1
-  head[1] = head[1] + #items
-  head[3] = string.sub(items[#items], 1, 16)
-  head[6] = append[7]
-  heads[#heads + 1] = agent
-  heads[#heads + 1] = cmsgpack.pack(head)
+  local first, added = head[1] + 1, #items
+  head[1], head[3], head[6] = head[1] + added, sub(items[added], 1, 16), append[7]
+  for j = 1, head[7] and added or 0 do head[7] = math.max(head[7], #items[j]) end
+  writes[2 * k - 1], writes[2 * k] = agent, pack(head)
   if append[9] then
     lines[#lines + 1] = agent
     lines[#lines + 1] = append[9]
   end
-  local bits = 0
-  for j, item in ipairs(items) do
-    local level = string.byte(levels, j)
-    local notice = notices[level]
-    if not notice then
-      notice = {}
-      notices[level], sizes[level] = notice, 0
-    end
-    notice[#notice + 1] = {agent, first + j - 1, item}
-    sizes[level] = sizes[level] + #item
-    local bit = 2 ^ level
-    if bits % (2 * bit) < bit then bits = bits + bit end
+  local bits
+  if added == 1 or levels == string.rep(sub(levels, 1, 1), added) then
+    local level = string.byte(levels)
+    note(level, agent, first, items)
+    bits = 2 ^ level
+  else
+    bits = note_stretches(levels, agent, first, items)
   end
-  feed[#feed + 1] = cmsgpack.pack({agent, first, #items, bits})
+  feed[k] = pack({agent, first, added, bits})
 end
 
 -- A key that holds something else raises while nothing is written yet: hashes are read first, the lists of the agents
 -- were measured above, and the feed is the first that is written. Out of memory, too, is told at the first write only.
-local marks = redis.call('HMGET', KEYS[4], 'base', '1', '2', '3', '4')
-if #lines > 0 then redis.call('HMGET', KEYS[2], lines[1]) end
-local position = (tonumber(marks[1]) or 0) + redis.call('RPUSH', KEYS[3], unpack(feed))
-for _, i in ipairs(accepted) do
+if #lines > 0 then call('HMGET', KEYS[2], lines[1]) end
+local position = (tonumber(known[1]) or 0) + call('RPUSH', KEYS[3], unpack(feed))
+for k = 1, #accepted do
+  local i = accepted[k]
   local items = batch[i][5]
-  -- In portions: Lua's stack takes less than 8,000 values, and whoever raises the limits may have more in one append.
-  for start = 1, #items, 4000 do
-    redis.call('RPUSH', KEYS[4 + i], unpack(items, start, math.min(start + 3999, #items)))
+  if #items <= PORTION then
+    call('RPUSH', KEYS[3 + i], unpack(items))
+  else
+    for start = 1, #items, PORTION do
+      call('RPUSH', KEYS[3 + i], unpack(items, start, math.min(start + PORTION - 1, #items)))
+    end
   end
 end
-redis.call('HSET', KEYS[1], unpack(heads))
-if #lines > 0 then redis.call('HSET', KEYS[2], unpack(lines)) end
+for at = 4, #ARGV, 2 do
+  if notices[tonumber(ARGV[at])] then
+    writes[#writes + 1] = ARGV[at]
+    writes[#writes + 1] = position
+  end
+end
+call('HSET', KEYS[1], unpack(writes))
+if #lines > 0 then call('HSET', KEYS[2], unpack(lines)) end
 
-local put = 4 + #batch
-for i, append in ipairs(batch) do
-  for _, value in ipairs(append[10]) do
+local put = 3 + count
+for i = 1, count do
+  for _, value in ipairs(batch[i][10] or {}) do
     put = put + 1
-    if creating[i] then
+    if heads[i] then
       if value[2] > 0 then
-        redis.call('SET', KEYS[put], value[1], 'PX', value[2])
+        call('SET', KEYS[put], value[1], 'PX', value[2])
       else
-        redis.call('SET', KEYS[put], value[1])
+        call('SET', KEYS[put], value[1])
       end
     end
   end
 end
 
-local moved, messages = {}, {}
-for level, events in pairs(notices) do
-  moved[#moved + 1] = tostring(level)
-  moved[#moved + 1] = string.format('%.0f', position)
-  local body = sizes[level] <= tonumber(ARGV[3]) and events
-  messages[level] = cmsgpack.pack({tonumber(marks[1 + level]) or 0, position, body})
-end
-redis.call('HSET', KEYS[4], unpack(moved))
-
 -- Last, and under pcall: a user who may not publish must not lose what is already written.
-local lost = 0
-for level, message in pairs(messages) do
-  local sent = redis.pcall(ARGV[2], ARGV[3 + level], message)
-  if type(sent) == 'table' and sent.err then lost = lost + 1 end
+local lost, together = 0, 0
+for level in pairs(notices) do together = together + 2 ^ level end
+for at = 4, #ARGV, 2 do
+  local level = tonumber(ARGV[at])
+  local rows = notices[level]
+  if rows then
+    local body = sizes[level] <= tonumber(ARGV[3]) and rows
+    local message = pack({tonumber(known[at / 2]) or 0, position, body, position - #feed, together})
+    local sent = redis.pcall(ARGV[2], ARGV[at + 1], message)
+    if type(sent) == 'table' and sent.err then lost = lost + 1 end
+  end
 end
-return cmsgpack.pack({answers, lost})
+if refused or lost > 0 then return pack({answers, lost}) end
+return 0

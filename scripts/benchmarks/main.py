@@ -16,7 +16,19 @@ from typing import Final
 
 from attrs import evolve
 
-from . import blocked, comparison, growth, latency, population, recovery, throughput
+from . import (
+    blocked,
+    catching_up,
+    comparison,
+    following,
+    growth,
+    history,
+    latency,
+    notices,
+    population,
+    recovery,
+    throughput,
+)
 from .machine import describe
 from .options import DURABILITIES, FULL, QUICK, USUAL, Options
 from .report import summary, text_of, write
@@ -32,6 +44,10 @@ GROUPS: Final[dict[str, Callable[[Options, Path], Group]]] = {
     "agents": population.measure,
     "growth": growth.measure,
     "blocked": blocked.measure,
+    "notices": notices.measure,
+    "following": following.measure,
+    "catching-up": catching_up.measure,
+    "history": history.measure,
 }
 
 _ROOT: Final = Path(__file__).resolve().parents[2]

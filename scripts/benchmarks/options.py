@@ -41,10 +41,23 @@ class Options:
     grown_events: int = 100_000
     blocked: int = 1_000
     blocked_seconds: float = 1.0
+    load: int = 5_000
+    """Events a second, while notifications are timed."""
+    caught_up: int = 100_000
+    """Events that a new consumer catches up with."""
+    caught_agents: int = 1_000
+    patterns: int = 1_000
 
 
 USUAL: Final = Options()
-FULL: Final = Options(long_log=1_000_000, idle_agents=100_000, grown_agents=100_000, grown_events=1_000_000)
+FULL: Final = Options(
+    long_log=1_000_000,
+    idle_agents=100_000,
+    grown_agents=100_000,
+    grown_events=1_000_000,
+    caught_up=1_000_000,
+    caught_agents=10_000,
+)
 QUICK: Final = Options(
     events=20,
     rounds=3,
@@ -57,6 +70,8 @@ QUICK: Final = Options(
     grown_events=5_000,
     blocked=200,
     blocked_seconds=0.5,
+    caught_up=20_000,
+    caught_agents=200,
 )
 TINY: Final = Options(
     agents=4,
@@ -73,5 +88,9 @@ TINY: Final = Options(
     grown_events=1_100,
     blocked=5,
     blocked_seconds=0.05,
+    load=200,
+    caught_up=600,
+    caught_agents=10,
+    patterns=50,
 )
 """For a test of the benchmark itself: the figures mean nothing."""

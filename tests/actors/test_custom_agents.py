@@ -32,6 +32,7 @@ from duramen.events import (
     event_type,
     upcaster,
 )
+from naming import shown
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -316,7 +317,7 @@ def test_an_event_that_does_not_come_back_equal_is_refused_even_if_the_handler_g
     assert told(system, "p/a0") == ["spawned", "memory_set"]
 
 
-@pytest.mark.parametrize("value", [{1, 2}, (1,), object(), 2**64, "\ud800"], ids=repr)
+@pytest.mark.parametrize("value", [{1, 2}, (1,), object(), 2**64, "\ud800"], ids=shown)
 def test_an_event_with_what_is_no_plain_data_is_refused(open_system: OpenSystem, value: Any) -> None:
     system, [agent] = run(open_system, Researcher)
     with pytest.raises(ValueRefused):
@@ -910,3 +911,12 @@ def test_a_handler_that_hangs_at_the_end_is_told_to_its_caller(gate: threading.E
         with pytest.raises(DuramenError) as caught:
             reply.get(timeout=2)
         assert not isinstance(caught.value, AskTimeout)
+
+
+def test_a_command_id_beside_a_message_that_carries_its_own_is_refused(open_system: OpenSystem) -> None:
+    agent = open_system().spawn("p/a")
+    with pytest.raises(InvalidMessage, match="carries its command id itself"):
+        agent.ask(Set("a", 1), command_id="c-1")
+    with pytest.raises(InvalidMessage, match="carries its command id itself"):
+        agent.tell(Set("a", 1), command_id="c-1")
+    assert agent.ask(Set("a", 1, command_id="c-1")) == agent.ask(Set("a", 1, command_id="c-1"))

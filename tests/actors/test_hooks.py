@@ -12,6 +12,7 @@ import pytest
 
 from duramen.actors import Agent, AgentSystem, LifecycleEvent, LifecycleResult, Pause, Settings, Spawn
 from duramen.events import AgentPaused, DuramenError, SystemClosed
+from naming import shown
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -168,7 +169,7 @@ async def no_arguments_async() -> None:
     """Cannot be called with an event."""
 
 
-@pytest.mark.parametrize("hook", [no_arguments, no_arguments_async, None, 5], ids=repr)
+@pytest.mark.parametrize("hook", [no_arguments, no_arguments_async, None, 5], ids=shown)
 def test_a_hook_that_cannot_be_called_is_reported_or_refused(
     system: AgentSystem, promptly: Callable[..., Any], hook: Any
 ) -> None:

@@ -54,6 +54,7 @@ from duramen.events.redis_log import RedisLog
 from duramen.events.values import same_value
 from duramen.projections import WorkingMemory, fold
 from duramen.projections.rebuild import rebuild
+from naming import shown
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -773,7 +774,7 @@ def test_spawning_again_is_a_new_session_on_the_same_log(open_any: OpenSystem) -
         {"outcome_details": object()},
         {"reason": "a\nb"},
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_terminate_refuses_what_it_cannot_keep(system: AgentSystem, arguments: dict[str, Any]) -> None:
     agent = system.spawn(PATH, initial_state={"n": 1})

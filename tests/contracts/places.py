@@ -177,6 +177,6 @@ class ServerPlace:
 
 
 def _notice(partition: int, level: Granularity, message: bytes) -> Notice:
-    previous, position, rows = msgpack.unpackb(message, raw=True)
-    events = [(agent.decode(), seq, item) for agent, seq, item in rows] if rows else None
-    return Notice(partition, level, previous, position, events)
+    previous, position, rows, before, levels = msgpack.unpackb(message, raw=True)
+    events = [(agent.decode(), seq, items) for agent, seq, items in rows] if rows else None
+    return Notice(partition, level, previous, position, events, before, levels)

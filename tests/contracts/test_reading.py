@@ -313,20 +313,42 @@ def test_a_batch_is_announced_once_a_level_with_its_events(place: Place, log: Ev
         second = two.append(b"d", b"e", levels=bytes([STATE, TRACE]))
         log.commit(partition, [first, second])
         notices = heard()
+    bits = 1 << LIFECYCLE | 1 << STATE | 1 << TRACE
     assert sorted(notices, key=lambda notice: notice.level) == [
-        Notice(partition, LIFECYCLE, 0, 2, [("acme/root/one", 1, first.items[0])]),
+        Notice(partition, LIFECYCLE, 0, 2, [("acme/root/one", 1, first.items[:1])], 0, bits),
         Notice(
             partition,
             STATE,
             0,
             2,
             [
-                ("acme/root/one", 2, first.items[1]),
-                ("acme/root/one", 3, first.items[2]),
-                ("acme/root/two", 1, second.items[0]),
+                ("acme/root/one", 2, first.items[1:]),
+                ("acme/root/two", 1, second.items[:1]),
             ],
+            0,
+            bits,
         ),
-        Notice(partition, TRACE, 0, 2, [("acme/root/two", 2, second.items[1])]),
+        Notice(partition, TRACE, 0, 2, [("acme/root/two", 2, second.items[1:])], 0, bits),
+    ]
+
+
+def test_events_of_one_level_that_are_not_neighbours_are_announced_apart(place: Place, log: EventLog) -> None:
+    """With the seq of the first of each stretch; one that was refused is not announced at all."""
+    one, two = Author(log, "acme/root/one"), Author(log, "acme/root/two").fill(2)
+    partition = log.partition_of("acme/root")
+    with place.notices(log, partition) as heard:
+        mixed = one.append(*one.bodies(6), levels=bytes([STATE, STATE, TRACE, STATE, TRACE, TRACE]))
+        refused = two.append(b"x", expected=1)
+        plain = two.append(b"y", b"z")
+        log.commit(partition, [mixed])
+        log.commit(partition, [refused])
+        log.commit(partition, [plain])
+        notices = heard()
+    name, items, both = one.agent, mixed.items, 1 << STATE | 1 << TRACE
+    assert sorted(notices, key=lambda notice: (notice.position, notice.level)) == [
+        Notice(partition, STATE, 1, 2, [(name, 1, items[:2]), (name, 4, items[3:4])], 1, both),
+        Notice(partition, TRACE, 0, 2, [(name, 3, items[2:3]), (name, 5, items[4:])], 1, both),
+        Notice(partition, STATE, 2, 3, [(two.agent, 3, plain.items)], 2, 1 << STATE),
     ]
 
 
@@ -349,7 +371,7 @@ def test_a_notice_stands_at_the_feed_position_of_its_batch(place: Place, log: Ev
     with place.notices(log, partition) as heard:
         log.commit(partition, [author.append(b"1") for author in authors])
         notices = heard()
-    assert [(notice.previous, notice.position) for notice in notices] == [(0, 3)]
+    assert [(notice.previous, notice.position, notice.before) for notice in notices] == [(0, 3, 0)]
     assert len(log.feed(partition, 0, 10)) == 3
 
 

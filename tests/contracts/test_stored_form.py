@@ -54,20 +54,20 @@ ITEM = bytes.fromhex(
     "ff00000000a3732d3192a3632d31c4020102c0a76f726465722d3781a26279a474657374"
 )
 HEAD = bytes.fromhex(
-    "960100b0fc19b42acf466abb97f10a1412d5a8daad313a66697273742d6f776e6572cf00060a2418202240cf00060a2418202240"
+    "970100b0fc19b42acf466abb97f10a1412d5a8daad313a66697273742d6f776e6572cf00060a2418202240cf00060a2418202240ccba"
 )
 CLAIMED_HEAD = bytes.fromhex(
-    "960100b0fc19b42acf466abb97f10a1412d5a8daa7323a6f776e6572cf00060a2418202241cf00060a2418202240"
+    "970100b0fc19b42acf466abb97f10a1412d5a8daa7323a6f776e6572cf00060a2418202241cf00060a2418202240ccba"
 )
 FEED_ENTRY = bytes.fromhex("94aa61636d652f616c696365010104")
 NOTICE = bytes.fromhex(
-    "9300019193aa61636d652f616c69636501d9bafc19b42acf466abb97f10a1412d5a8da9aab636c61696d5f666f756e640202"
-    "cf00060a241820224088a46e6f6e65c0a4626f6f6c92c3c2a3696e749400ffcf8000000000000000d38000000000000000a5"
-    "666c6f6174cbbfe0000000000000a474657874a56772c3bc6ea56279746573c40200ffa474696d65c70c01000617c20e2a20"
-    "4a00001c20a3757463c70c01ffffffffffffffff00000000a3732d3192a3632d31c4020102c0a76f726465722d3781a26279"
-    "a474657374"
+    "9500019193aa61636d652f616c6963650191d9bafc19b42acf466abb97f10a1412d5a8da9aab636c61696d5f666f756e6402"
+    "02cf00060a241820224088a46e6f6e65c0a4626f6f6c92c3c2a3696e749400ffcf8000000000000000d38000000000000000"
+    "a5666c6f6174cbbfe0000000000000a474657874a56772c3bc6ea56279746573c40200ffa474696d65c70c01000617c20e2a"
+    "204a00001c20a3757463c70c01ffffffffffffffff00000000a3732d3192a3632d31c4020102c0a76f726465722d3781a262"
+    "79a4746573740004"
 )
-NOTICE_WITHOUT_EVENTS = bytes.fromhex("930001c2")
+NOTICE_WITHOUT_EVENTS = bytes.fromhex("950001c20004")
 SNAPSHOT = bytes.fromhex(
     "88c384c7ae6ba55f907acc3b06432a199701aa61636d652f616c69636507c410000102030405060708090a0b0c0d0e0fcf00"
     "060a2418202240a773746174652d3181a66d656d6f727982a4676f616ca178a16e9201cb4000000000000000"
@@ -149,14 +149,12 @@ def test_what_an_append_writes_is_these_bytes_under_these_keys(server: ServerPla
         f"{tag}:heads".encode(): b"hash",
         f"{tag}:directory".encode(): b"hash",
         f"{tag}:feed".encode(): b"list",
-        f"{tag}:marks".encode(): b"hash",
         f"{tag}:log:{identifier}".encode(): b"list",
         f"{tag}:snapshot:{identifier}".encode(): b"string",
     }
-    assert client.hgetall(f"{tag}:heads") == {AGENT.encode(): HEAD}
+    assert client.hgetall(f"{tag}:heads") == {AGENT.encode(): HEAD, b"2": b"1"}
     assert client.hgetall(f"{tag}:directory") == {AGENT.encode(): DIRECTORY_LINE}
     assert client.lrange(f"{tag}:feed", 0, -1) == [FEED_ENTRY]
-    assert client.hgetall(f"{tag}:marks") == {b"2": b"1"}
     assert client.lrange(f"{tag}:log:{identifier}", 0, -1) == [ITEM]
     assert client.get(f"{tag}:snapshot:{identifier}") == SNAPSHOT
 
@@ -170,8 +168,27 @@ def test_nothing_but_checkpoints_ever_expires(server: ServerPlace, log: EventLog
     client = raw(server)
     ttls = {name: client.pttl(name) for name in client.scan_iter(f"duramen:{{{server.namespace}*")}
     assert 0 < ttls.pop(key.encode()) <= 600_000
-    assert len(ttls) == 7
+    assert len(ttls) == 6
     assert set(ttls.values()) == {-1}
+
+
+def test_a_head_knows_its_largest_event_or_never_says_so(server: ServerPlace, log: EventLog) -> None:
+    """It is what allows readers to ask for a page without counting bytes: a guess that is too small would be harm."""
+    author, heads = Author(log, AGENT), f"duramen:{{{server.namespace}:03}}:heads"
+
+    def largest() -> list[Any]:
+        return msgpack.unpackb(raw(server).hget(heads, AGENT), raw=True)[6:]
+
+    found: list[Any] = []
+    for bodies in ([b"x" * 10], [b"x" * 30, b"y"], [b"z"] * 3, [b"x", b"y" * 40, b"z"]):
+        author.write(*bodies, levels=bytes([Granularity.STATE, Granularity.TRACE, Granularity.STATE][: len(bodies)]))
+        found += largest()
+    log.claim([AGENT], "owner", TIME)
+    assert found + largest() == [26, 46, 46, 56, 56]
+    packed: Any = msgpack.packb(msgpack.unpackb(raw(server).hget(heads, AGENT), raw=True)[:6], use_bin_type=False)
+    raw(server).hset(heads, AGENT, packed)
+    author.after_claim().write(b"x" * 5)
+    assert largest() == []
 
 
 def test_a_claim_changes_the_head_to_these_bytes(server: ServerPlace, log: EventLog) -> None:
@@ -216,7 +233,7 @@ def test_a_key_of_somebody_elses_under_our_name_is_refused(server: ServerPlace) 
         server.open()
 
 
-@pytest.mark.parametrize("key", ["heads", "directory", "feed", "marks"])
+@pytest.mark.parametrize("key", ["heads", "directory", "feed"])
 def test_a_key_of_another_type_is_a_typed_error(server: ServerPlace, log: EventLog, key: str) -> None:
     raw(server).set(f"duramen:{{{server.namespace}:03}}:{key}", "not ours")
     with pytest.raises(UnsafeServer) as caught:
@@ -224,7 +241,7 @@ def test_a_key_of_another_type_is_a_typed_error(server: ServerPlace, log: EventL
     assert "not ours" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["heads", "directory", "feed", "marks"])
+@pytest.mark.parametrize("key", ["heads", "directory", "feed"])
 def test_an_append_that_meets_a_key_of_another_type_writes_nothing(
     server: ServerPlace, log: EventLog, key: str
 ) -> None:
@@ -241,7 +258,7 @@ def test_a_script_reads_what_was_written_before_it_was_changed(server: ServerPla
     client.hset(f"{tag}:heads", AGENT, HEAD)
     client.rpush(log.log_key(AGENT), ITEM)
     client.rpush(f"{tag}:feed", FEED_ENTRY)
-    client.hset(f"{tag}:marks", "2", "1")
+    client.hset(f"{tag}:heads", "2", "1")
     head = log.head(AGENT)
     assert head is not None
     assert (head.seq, head.base, head.digest, head.fence) == (1, 0, ITEM[:DIGEST_SIZE], FENCE)
@@ -249,7 +266,7 @@ def test_a_script_reads_what_was_written_before_it_was_changed(server: ServerPla
     following = Append(AGENT, log.log_key(AGENT), 1, head.digest, FENCE, [item], b"\x02", updated_at=TIME)
     assert commit_one(log, following).status is Status.COMMITTED
     assert client.lrange(f"{tag}:feed", 0, 0) == [FEED_ENTRY]
-    assert client.hgetall(f"{tag}:marks") == {b"2": b"2"}
+    assert client.hget(f"{tag}:heads", "2") == b"2"
 
 
 # -- damage of one agent ---------------------------------------------------------------------------------------------
@@ -275,6 +292,9 @@ DAMAGE = {
     "a head that is a number": head_with(b"\x05"),
     "a head that is short": head_with(b"\x92\x01\x00"),
     "a head of other fields": head_with(msgpack.packb(["1", 0, "d", "1:a", 0, 0])),
+    "a head with a largest event that is none": head_with(
+        msgpack.packb([2, 0, "d" * 16, "1:a", 0, 0, "x"], use_bin_type=False)
+    ),
 }
 
 

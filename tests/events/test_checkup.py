@@ -17,8 +17,12 @@ from duramen.events.redis_connection import pool_of_url
 from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
-ALL = "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +llen +rpush +lrange +set +get +exists +publish"
-NEEDED = [word for word in ALL.split() if word not in ("+hscan", "+publish")]
+ALL = (
+    "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +hkeys +llen +rpush +lrange +ltrim +set +get "
+    "+exists +unlink +rename +publish +subscribe +unsubscribe +ping"
+)
+WANTED = "+hscan +hkeys +ltrim +hdel +unlink +rename +publish +subscribe +unsubscribe +ping"
+NEEDED = [word for word in ALL.split() if word not in WANTED.split()]
 LOOKING = "+info +time +config|get +acl|whoami"
 LETHAL = ["allkeys-lru", "allkeys-lfu", "allkeys-random"]
 

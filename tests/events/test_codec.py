@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -22,6 +23,7 @@ from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain,
 from duramen.events.errors import CorruptEvent, TooLarge, ValueRefused
 from duramen.events.limits import Limits
 from duramen.events.values import check_value, same_value
+from naming import shown
 
 LIMITS = Limits()
 CODEC = Codec(LIMITS)
@@ -163,7 +165,7 @@ def test_what_encode_gives_back_shares_nothing_with_what_it_was_given(content: d
         {"a": {"b": [{}]}},
         [[], {}, None],
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_the_edges_of_each_type_read_back_equal(value: Any) -> None:
     check_value(value, LIMITS)
@@ -309,7 +311,7 @@ REFUSED: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", REFUSED, ids=lambda value: ascii(value)[:40])
+@pytest.mark.parametrize("value", REFUSED, ids=shown)
 def test_what_would_not_read_back_the_same_is_refused_before_it_is_written(value: Any) -> None:
     with pytest.raises(ValueRefused):
         check_value(value, LIMITS)
@@ -322,7 +324,7 @@ LOOKALIKES = (bytearray, memoryview, msgpack.Timestamp)
 @pytest.mark.parametrize(
     "value",
     [value for value in REFUSED if type(value) not in LOOKALIKES and value != {b"a": 1}],
-    ids=lambda value: ascii(value)[:40],
+    ids=shown,
 )
 def test_the_codec_alone_refuses_it_too(value: Any) -> None:
     """A second line behind the check, for what would come back as something else."""
@@ -457,6 +459,58 @@ def test_an_extension_that_is_not_ours_is_corrupt(value: bytes) -> None:
 def test_a_key_that_is_no_text_is_corrupt(key: bytes) -> None:
     with pytest.raises(CorruptEvent):
         CODEC.decode(b"\x9a\xa1t\x01\x02\x00\x81" + key + b"\xc0" * 6)
+
+
+good_bodies = data.map(lambda content: CODEC.encode(raw_event(content))[0])
+
+
+def each(bodies: list[bytes]) -> list[RawEvent] | None:
+    try:
+        return [CODEC.decode(body) for body in bodies]
+    except CorruptEvent:
+        return None
+
+
+@given(st.lists(good_bodies, max_size=8))
+def test_many_are_decoded_as_each_is(bodies: list[bytes]) -> None:
+    together = CODEC.decode_all(bodies)
+    if together is None:  # bytes of a text or a float that look like a time stamp of msgpack's
+        assert b"\xff" in b"".join(bodies)
+    else:
+        assert same_value(together, each(bodies))
+
+
+@given(
+    st.lists(good_bodies | st.binary(max_size=40), min_size=1, max_size=6),
+    st.integers(0, 10_000),
+    st.binary(max_size=9),
+)
+def test_many_of_which_one_is_not_an_event_are_not_decoded_together(bodies: list[bytes], at: int, put: bytes) -> None:
+    number = at % len(bodies)
+    body = bodies[number]
+    bodies[number] = body[: at % (len(body) + 1)] + put + body[at % (len(body) + 1) :]
+    together, alone = CODEC.decode_all(bodies), each(bodies)
+    assert together is None or (alone is not None and same_value(together, alone))
+
+
+def test_events_that_are_whole_only_when_put_together_are_not_events() -> None:
+    """Negative control: as many events as bodies come out, and not a byte is left over."""
+    first, second, third = (CODEC.encode(raw_event({"n": number}))[0] for number in range(3))
+    bodies = [first[:9], first[9:] + second + third[:5], third[5:]]
+    assert len(list(msgpack.Unpacker(_fed(bodies)))) == len(bodies)
+    assert CODEC.decode_all([first, second, third]) is not None
+    assert CODEC.decode_all(bodies) is None
+
+
+def _fed(bodies: list[bytes]) -> BytesIO:
+    return BytesIO(b"".join(bodies))
+
+
+def test_no_more_are_decoded_together_than_one_may_have_bytes() -> None:
+    bodies = [CODEC.encode(raw_event({"text": "x" * 100}))[0]] * 10
+    size = len(b"".join(bodies))
+    assert Codec(Limits(event_bytes=size)).decode_all(bodies) == each(bodies)
+    assert Codec(Limits(event_bytes=size - 1)).decode_all(bodies) is None
 
 
 def test_bytes_over_the_limit_are_not_even_decoded() -> None:

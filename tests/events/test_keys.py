@@ -26,7 +26,6 @@ def all_keys(keys: Keys, partition: int, agent: str, checkpoint: str) -> list[st
         keys.heads(partition),
         keys.directory(partition),
         keys.feed(partition),
-        keys.marks(partition),
         keys.log(partition, agent),
         keys.snapshot(partition, agent),
         keys.checkpoint(partition, agent, checkpoint),
@@ -41,7 +40,6 @@ def test_the_keys_are_these() -> None:
         "duramen:{default:03}:heads",
         "duramen:{default:03}:directory",
         "duramen:{default:03}:feed",
-        "duramen:{default:03}:marks",
         "duramen:{default:03}:log:4c64f7e71452f44105238776d860009e",
         "duramen:{default:03}:snapshot:4c64f7e71452f44105238776d860009e",
         "duramen:{default:03}:checkpoint:4c64f7e71452f44105238776d860009e:e16aa2d3efabee51dc0ec36e41c2a820",
@@ -50,6 +48,17 @@ def test_the_keys_are_these() -> None:
         "duramen:{default:03}:activity",
         "duramen:{default:03}:trace",
     ]
+
+
+def test_the_keys_of_consumers_are_these_and_in_the_slot_of_the_namespace() -> None:
+    keys = Keys("default")
+    made = [keys.views, keys.view("costs", "live"), keys.view("costs", "next")]
+    assert made == [
+        "duramen:{default}:views",
+        "duramen:{default}:view:9375c1b09fecbeb5d89446e797446f80:live",
+        "duramen:{default}:view:9375c1b09fecbeb5d89446e797446f80:next",
+    ]
+    assert {key_slot(key.encode()) for key in made} == {key_slot(keys.namespace.encode())}
 
 
 @pytest.mark.parametrize(

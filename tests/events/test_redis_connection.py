@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from duramen.events.errors import InvalidMessage, UnsafeServer
 from duramen.events.redis_connection import SOCKET_TIMEOUT, pool_of_client, pool_of_url, without_secrets
+from naming import shown
 from servers import Server, valkey_server
 
 SECRET = "s3cr3t"
@@ -306,7 +307,7 @@ def test_the_clients_own_pool_is_left_alone(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "client", [None, 5, "redis://localhost", redis.asyncio.Redis(), redis.ConnectionPool(), redis.Redis], ids=repr
+    "client", [None, 5, "redis://localhost", redis.asyncio.Redis(), redis.ConnectionPool(), redis.Redis], ids=shown
 )
 def test_what_is_no_client_is_refused(client: Any) -> None:
     with pytest.raises(InvalidMessage):

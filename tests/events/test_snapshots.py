@@ -17,6 +17,7 @@ from duramen.events.errors import CorruptEvent, TooLarge, ValueRefused
 from duramen.events.limits import Limits
 from duramen.events.snapshots import SnapshotRecord, pack_snapshot, unpack_snapshot
 from duramen.events.values import same_value
+from naming import shown
 
 AGENT = "acme/alice"
 LIMITS = Limits()
@@ -122,7 +123,7 @@ def test_a_snapshot_of_another_agent_is_refused() -> None:
         fields(state=[]),
         fields(state="x"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_snapshot_of_another_form_is_refused_though_its_checksum_is_right(wrong: Any) -> None:
     refused(sealed(wrong))

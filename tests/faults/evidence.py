@@ -46,7 +46,7 @@ class Evidence:
         partitions = int(self.client.hget(f"duramen:{{{self.namespace}}}", "partitions"))
         number = int.from_bytes(blake2b(root.encode(), digest_size=8).digest(), "big") % partitions
         tag = f"duramen:{{{self.namespace}:{number:02d}}}"
-        if kind in ("heads", "directory", "feed", "marks"):
+        if kind in ("heads", "directory", "feed"):
             return f"{tag}:{kind}"
         return f"{tag}:{kind}:{blake2b(agent.encode(), digest_size=16).hexdigest()}"
 

@@ -23,6 +23,7 @@ from duramen.events.redis_connection import pool_of_url
 from duramen.events.redis_errors import Retry, classify, translate
 from duramen.events.redis_log import RedisLog
 from faults.evidence import Evidence
+from naming import shown
 from servers import Server
 from waiting import eventually
 
@@ -132,14 +133,14 @@ def test_a_refusal_after_a_lost_reply_leaves_the_outcome_unknown(
     assert "same command id" in str(told)
 
 
-@pytest.mark.parametrize("error", LOST, ids=repr)
+@pytest.mark.parametrize("error", LOST, ids=shown)
 def test_a_lost_connection_may_have_carried_the_command(error: Exception) -> None:
     assert classify(error) is AMBIGUOUS
     assert type(translate(error, "read")) is Unavailable
     assert type(translate(error, "append", wrote=True)) is OutcomeUnknown
 
 
-@pytest.mark.parametrize("error", [redis.TimeoutError("x"), TimeoutError("x")], ids=repr)
+@pytest.mark.parametrize("error", [redis.TimeoutError("x"), TimeoutError("x")], ids=shown)
 def test_a_time_out_is_called_one(error: Exception) -> None:
     assert "no answer in time" in str(translate(error, "append", wrote=True))
 

@@ -9,6 +9,7 @@ import pytest
 
 from command_line import Duramen
 from duramen.actors.console.exit_codes import EXPLAINED, ExitCode
+from duramen.actors.console.main import COMMANDS
 from servers import redis_server
 
 
@@ -36,6 +37,23 @@ from servers import redis_server
         ["pause", "a/b", "--ttl", "soon"],
         ["terminate", "a/b", "--outcome", "great"],
         ["agents", "--url", "redis://x", "--data-dir", "y"],
+        ["watch", "--after", "c0", "--from-start"],
+        ["watch", "--every", "0"],
+        ["watch", "--every", "-1"],
+        ["watch", "--every", "nan"],
+        ["watch", "a/b", "c/d"],
+        ["projections", "explode", "x"],
+        ["projections", "wait", "x", "--timeout", "inf"],
+        ["episodes", "search", "x", "--outcome", "great"],
+        ["replay"],
+        ["replay", "a/b", "--from", "0"],
+        ["diff"],
+        ["diff", "a/b", "1", "2", "3"],
+        ["blame"],
+        ["verify", "--workers", "65"],
+        ["export", "a/b"],
+        ["import"],
+        ["fork", "a/b"],
     ],
     ids=lambda words: " ".join(words)[:60],
 )
@@ -57,6 +75,19 @@ def test_bad_arguments_are_exit_code_2_with_the_usage(duramen: Duramen, data_dir
         (["show", "a/b", "x//y"], "property path"),
         (["show", "a/b", "*"], "property path"),
         (["log", ""], "agent path"),
+        (["watch", "a//b"], "pattern"),
+        (["watch", "--after", "c0"], "no cursor"),
+        (["replay", "nobody"], "fewer than two segments"),
+        (["diff", "a/b"], "two moments"),
+        (["diff", "a/b", "1", "--other", "nobody"], "fewer than two segments"),
+        (["verify", "a/b", "nobody"], "fewer than two segments"),
+        (["export", "nobody", "x"], "fewer than two segments"),
+        (["import", "missing"], "No such file"),
+        (["import", "setup.cfg", "--to", "nobody"], "fewer than two segments"),
+        (["fork", "a/b", "--to", "nobody"], "fewer than two segments"),
+        (["episodes", "search"], "words to look for"),
+        (["projections", "list", "x"], "takes no name"),
+        (["projections", "rebuild"], "takes the name"),
         (["run", "missing.json"], "cannot be read"),
         (["run", "--project", "not/one", "--limit", "1"], "agent path"),
         (["run", "--project", "*"], "agent path"),
@@ -144,7 +175,7 @@ def test_the_help_explains_the_exit_codes(duramen: Duramen) -> None:
 
 def test_every_command_has_help_of_its_own(duramen: Duramen) -> None:
     listed = re.findall(r"^    ([a-z]+)\s", duramen("--help").out, re.MULTILINE)
-    assert len(listed) == 11
+    assert sorted(listed) == sorted(COMMANDS)
     for command in listed:
         ran = duramen(command, "--help")
         assert ran.code == 0

@@ -1,0 +1,44 @@
+"""Ending at Ctrl-C between two things, and not in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from attrs import define
+
+__all__ = ["Interruption", "interruption"]
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@define
+class Interruption:
+    """Whether the command was asked to end."""
+
+    asked: bool = False
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """The handler of a signal. Who asks twice does not want to wait."""
+        del number, frame
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def interruption() -> Generator[Interruption]:
+    """Note SIGINT and SIGTERM, the first time only. For the main thread. What is ignored stays so."""
+    noted = Interruption()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, noted.ask)
+    try:
+        yield noted
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])

@@ -1,0 +1,266 @@
+"""Given what has happened, when a message comes, then these events follow: unit tests of agents in their own words.
+
+Nothing is simulated. What is given is written to a log in memory by another agent, the agent under test is brought
+back from that log as after a restart, and handles the message in the real runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import ndiff
+from typing import Any, Final, cast
+
+from attrs import Factory, evolve, frozen
+
+from duramen.events import AskTimeout, Event, EventRegistry, InvalidMessage, Limits, MemoryLog
+from duramen.events.codec import Codec
+from duramen.events.registry import DECLARED
+from duramen.events.stored import read_events
+from duramen.events.vocabulary import (
+    ACTIVITY_RECORDED,
+    FAILED,
+    MEMORY_APPENDED,
+    MEMORY_DELETED,
+    MEMORY_MERGED,
+    MEMORY_SET,
+    OWN_TYPES,
+)
+from duramen.projections.rebuild import rebuild
+from duramen.projections.recorded.portrait import portrait
+
+from .agent import Agent
+from .messages import Append, Batch, Delete, Merge, Message, Record, Set, Spawn
+from .results import LifecycleResult
+from .services import AgentFactory
+from .system import AgentSystem
+
+__all__ = ["NotAsSpecified", "Specification", "Then", "spec"]
+
+_KIND: Final = "specified"
+_SECONDS: Final = 10.0
+
+
+class NotAsSpecified(AssertionError):
+    """The agent did something else than was expected; the message shows both, line by line."""
+
+
+class _Scribe(Agent):
+    """Writes down what is given, whatever the agent under test would say to it."""
+
+    def on_receive(self, message: Any) -> None:
+        for event in message:
+            self.emit(event)
+
+
+@frozen
+class Then:
+    """What came of a message. Each method fails with NotAsSpecified, or returns this, so that they can be chained."""
+
+    name: str
+    events: Sequence[Event]
+    """Those that the message caused, as a reader of the log gets them."""
+    reply: Any
+    error: BaseException | None
+    memory: dict[str, Any]
+    state: Any
+    """What `apply` made of all the agent's own events."""
+    registry: EventRegistry
+
+    def then(self, *expected: object) -> Then:
+        """Exactly these events, in this order, and no error.
+
+        An instance stands for an event of the agent's own; `Set`, `Delete`, `Append`, `Merge`, `Record` for what they
+        change; `("paused", {...})` for an event by type and data, and `"paused"` for any event of that type.
+        """
+        self._no_error()
+        items = _operations(expected)
+        # What is named by its type alone stands for whatever data is there.
+        actual = [
+            event.type if items[at : at + 1] == [event.type] else _actual(event, self.registry)
+            for at, event in enumerate(self.events)
+        ]
+        self._same("events", [_expected(one) for one in items], actual)
+        return self
+
+    def nothing(self) -> Then:
+        """No event, and no error."""
+        return self.then()
+
+    def raises(self, kind: type[BaseException], match: str = "") -> Then:
+        """An error of this type whose message has `match` in it, and no event.
+
+        Also the error of a lifecycle result that is no success. What supervision logs about a failure is no event here.
+        """
+        error = self.error
+        if error is None:
+            raise NotAsSpecified(f"{self.name} did not raise {kind.__name__}; it replied {portrait(self.reply)}")
+        if not isinstance(error, kind) or match not in str(error):
+            expected = f"{kind.__name__} with {match!r}" if match else kind.__name__
+            raise NotAsSpecified(
+                f"{self.name} raised {type(error).__name__}: {error}\ninstead of {expected}"
+            ) from error
+        self._same("events", [], [_actual(event, self.registry) for event in self.events if event.type != FAILED])
+        return self
+
+    def replies(self, value: object) -> Then:
+        """The reply is this, equal in value and type."""
+        self._no_error()
+        self._same("reply", [portrait(value)], [portrait(self.reply)])
+        return self
+
+    def remembers(self, memory: Mapping[str, Any]) -> Then:
+        """Working memory is exactly this."""
+        self._same("working memory", _lines(dict(memory)), _lines(self.memory))
+        return self
+
+    def has_state(self, state: object) -> Then:
+        """The state that `apply` folds is this."""
+        self._same("state", [portrait(state)], [portrait(self.state)])
+        return self
+
+    def _no_error(self) -> None:
+        if self.error is not None:
+            kind = type(self.error).__name__
+            raise NotAsSpecified(f"{self.name} raised {kind}: {self.error}") from self.error
+
+    def _same(self, what: str, expected: list[str], actual: list[str]) -> None:
+        if expected != actual:
+            lines = [line for line in ndiff(expected, actual) if not line.startswith("?")]
+            raise NotAsSpecified("\n".join([f"{what} of {self.name}: - expected, + actual", *(lines or ["  (none)"])]))
+
+
+@frozen
+class Specification:
+    """An agent and what has happened to it. Immutable: each call returns another one."""
+
+    factory: AgentFactory
+    registry: EventRegistry = DECLARED
+    path: str = "project/agent"
+    timeout: float = _SECONDS
+    past: Sequence[object] = Factory(tuple[object, ...])
+
+    def given(self, *past: object) -> Specification:
+        """What has happened, after what was given before: events of the agent's own, and duramen's messages.
+
+        Events are instances of registered classes; a handler need not have caused them. Messages (`Set`, `Batch`,
+        `Pause`, …) are carried out; a `Spawn` at the very beginning says how the session started.
+        """
+        return evolve(self, past=(*self.past, *past))
+
+    def when(self, message: object, *, command_id: str | None = None) -> Then:
+        """Send a message and wait until it is handled, committed, and its effects after the commit are done.
+
+        Raises InvalidMessage for a past that cannot have been, and what writing it raises. Checks on the way that
+        the agent's state is what a replay of its log gives: NotAsSpecified if it is not.
+        """
+        log, name = MemoryLog(partitions=1), type(message).__name__
+        self._write(log)
+        made: list[Agent] = []
+
+        def factory() -> Agent:
+            made.append(self.factory())
+            return made[-1]
+
+        with AgentSystem.open(log=log, agents={_KIND: factory}, registry=self.registry) as system:
+            before = system.peek(self.path).seq
+            reply, error = self._ask(system, message, command_id)
+            live = portrait(made[-1].state) if made and error is None else None
+            if isinstance(error, AskTimeout):
+                system.close(self.timeout)  # the handler may never end
+        codec, limits = Codec(Limits()), Limits()
+        events = list(read_events(log, self.path, codec, self.registry, from_seq=before + 1))
+        fold = self.factory().custom_fold(self.registry)
+        again = rebuild(log, self.path, codec, limits, fold_of=lambda _: fold, use_snapshot=False)
+        if live is not None and fold is not None and live != portrait(again.custom):
+            raise NotAsSpecified(
+                f"the state after {name} is not what replaying the log gives; let `apply` alone change it\n"
+                f"- replayed {portrait(again.custom)}\n+ live     {live}"
+            )
+        return Then(name, events, reply, error, again.state.memory, again.custom, self.registry)
+
+    def _ask(self, system: AgentSystem, message: object, command_id: str | None) -> tuple[Any, BaseException | None]:
+        if command_id is not None and _is_message(message):
+            message, command_id = evolve(cast("Any", message), command_id=command_id), None  # it carries its own
+        try:
+            reply = system.agent(self.path).ask(message, timeout=self.timeout, command_id=command_id)
+        except Exception as error:
+            return None, error
+        return reply, reply.error if isinstance(reply, LifecycleResult) else None
+
+    def _write(self, log: MemoryLog) -> None:
+        past = list(self.past)
+        first = past.pop(0) if past and isinstance(past[0], Spawn) else Spawn()
+        with AgentSystem.open(log=log, agents={_KIND: _Scribe}, registry=self.registry) as system:
+            agent = system.agent(self.path)
+            agent.ask(evolve(cast("Spawn", first), agent_type=_KIND)).raise_for_failure()
+            for one in past:
+                known = _is_message(one)
+                if not known and type(one) not in self.registry.types().values():
+                    raise InvalidMessage(
+                        f"{type(one).__name__} cannot be given: neither an event type nor one of duramen's messages"
+                    )
+                reply = agent.ask(one if known else [one])
+                if isinstance(reply, LifecycleResult):
+                    reply.raise_for_failure()
+
+
+def spec(
+    agent: AgentFactory,
+    *,
+    registry: EventRegistry = DECLARED,
+    path: str = "project/agent",
+    timeout: float = _SECONDS,
+) -> Specification:
+    """Begin a specification of an `Agent` subclass, or of a function without arguments that makes an agent.
+
+    `timeout` is how many seconds handling the message may take.
+    """
+    if not callable(agent):
+        raise InvalidMessage("takes an Agent subclass, or a function that makes an agent", actual=type(agent).__name__)
+    return Specification(agent, registry, path, timeout)
+
+
+def _is_message(one: object) -> bool:
+    return isinstance(one, Message)
+
+
+def _operations(expected: Sequence[object]) -> list[object]:
+    """A `Batch` stands for its operations."""
+    return [part for one in expected for part in (one.operations if isinstance(one, Batch) else [one])]
+
+
+def _line(kind: str, data: dict[str, Any]) -> str:
+    return f"{kind} {portrait(data)}"
+
+
+def _lines(memory: dict[str, Any]) -> list[str]:
+    return sorted(f"{key!r}: {portrait(value)}" for key, value in memory.items())
+
+
+def _expected(one: object) -> str:
+    match one:
+        case str():
+            return one
+        case tuple():
+            kind, data = cast("tuple[str, object]", one)
+            return f"{kind} {portrait(data)}"
+        case Set(path, value):
+            return _line(MEMORY_SET, {"path": str(path), "value": value})
+        case Delete(path):
+            return _line(MEMORY_DELETED, {"path": str(path)})
+        case Append(path, value):
+            return _line(MEMORY_APPENDED, {"path": str(path), "values": [value]})
+        case Merge(path, patch):
+            return _line(MEMORY_MERGED, {"path": str(path), "patch": patch})
+        case Record(kind, data):
+            return _line(ACTIVITY_RECORDED, {"kind": kind, "data": data})
+        case _ if _is_message(one):
+            raise InvalidMessage(f"{type(one).__name__} stands for no single event; name the event's type instead")
+        case _:
+            return portrait(one)
+
+
+def _actual(event: Event, registry: EventRegistry) -> str:
+    if event.type in OWN_TYPES:
+        return _line(event.type, event.data)
+    return portrait(registry.load(event.type, registry.version_of(event.type), event.data))

@@ -1,0 +1,29 @@
+"""The laws of replay checked on agents of your own: their `apply`, and lives with crashes, pauses and other processes.
+
+Needs hypothesis, as `duramen.projections.verification` does, where strategies and laws come from.
+"""
+
+from __future__ import annotations
+
+from duramen.projections.verification import LawBroken, Report
+
+from .agent_fold import agent_fold, agent_subject
+from .checking import check, check_agent, check_machine, verified
+from .commands import commands, lifecycle_messages, operations
+from .machine import AgentMachine, agent_machine
+
+__all__ = [
+    "AgentMachine",
+    "LawBroken",
+    "Report",
+    "agent_fold",
+    "agent_machine",
+    "agent_subject",
+    "check",
+    "check_agent",
+    "check_machine",
+    "commands",
+    "lifecycle_messages",
+    "operations",
+    "verified",
+]

@@ -1,0 +1,97 @@
+"""One line checks an agent: its fold, and lives that it could lead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from attrs import evolve
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.strategies import SearchStrategy
+
+from duramen.events import EventRegistry
+from duramen.events.registry import DECLARED
+from duramen.projections.verification import Report, check_subject, projection_laws, stored_logs
+from duramen.projections.verification import check as check_projection
+from duramen.projections.verification.event_strategies import OwnFields, Types
+from duramen.projections.verification.search import examples_wanted
+
+from ..agent import Agent
+from ..services import AgentFactory
+from .agent_fold import agent_subject
+from .machine import AgentMachine, agent_machine
+
+__all__ = ["LIVES", "check", "check_agent", "check_machine", "verified"]
+
+LIVES: Final = "every life keeps the laws"
+_STEPS: Final = 15
+_LESS: Final = 5
+
+C = TypeVar("C", bound=type[Any])
+
+
+def check(subject: Any, **arguments: Any) -> Report:
+    """Check an agent, as `check_agent`, or a projection, as `duramen.projections.verification.check` does."""
+    if isinstance(subject, type):
+        agent = issubclass(subject, Agent)
+    else:
+        agent = callable(subject) and isinstance(subject(), Agent)
+    return check_agent(cast("AgentFactory", subject), **arguments) if agent else check_projection(subject, **arguments)
+
+
+def check_agent(
+    factory: AgentFactory,
+    *,
+    messages: SearchStrategy[Any] | None = None,
+    registry: EventRegistry = DECLARED,
+    types: Types | None = None,
+    fields: OwnFields | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    url: str | None = None,
+) -> Report:
+    """Check an `Agent` subclass, or a function without arguments that makes an agent.
+
+    First the laws of a projection on its `apply`, with logs that have events of the `types` in `registry`; then lives
+    of 15 steps, a fifth as many as `examples`, in which `messages` of its own are mixed with duramen's, see
+    `agent_machine`. Raises LawBroken; where it comes from a life, its notes list the steps.
+    """
+    report = check_subject(
+        agent_subject(factory, registry),
+        projection_laws(),
+        stored_logs(registry, types, fields=fields),
+        examples,
+        seed,
+    )
+    machine = agent_machine(factory, messages=messages, registry=registry, url=url)
+    check_machine(machine, max(1, examples_wanted(examples) // _LESS), seed)
+    return evolve(report, held=(*report.held, LIVES))
+
+
+def check_machine(machine: type[AgentMachine], lives: int, seed: int | None = None) -> None:
+    """Let a machine make up so many lives. Raises LawBroken with the shortest that was found to break a law."""
+    derandomize = settings.get_profile(settings.get_current_profile_name()).derandomize
+    how = settings(
+        max_examples=lives,
+        stateful_step_count=_STEPS,
+        database=None,
+        deadline=None,
+        derandomize=derandomize and seed is None,
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+    chosen = machine if seed is None else hypothesis_seed(seed)(machine)
+    run_state_machine_as_test(chosen, settings=how)
+
+
+def verified(**arguments: Any) -> Callable[[C], C]:
+    """`check` as a decorator of a class, with its arguments: the module cannot be imported while a law is broken."""
+
+    def checked(decorated: C) -> C:
+        check(decorated, **arguments)
+        return decorated
+
+    return checked

@@ -1,0 +1,276 @@
+"""A life that an agent could lead, made up step by step: commands, crashes, other processes, snapshots, repetitions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar, Final, cast
+from uuid import uuid4
+
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.strategies import DataObject, SearchStrategy
+
+from duramen.events import DuramenError, EventRegistry, InvalidMessage, Limits, MemoryLog
+from duramen.events.codec import Codec
+from duramen.events.registry import DECLARED
+from duramen.projections.projection import fold
+from duramen.projections.rebuild import Rebuilt, rebuild
+from duramen.projections.recorded.portrait import portrait
+from duramen.projections.recorded.sealing import read_items
+from duramen.projections.recorded.stored_log import StoredLog
+from duramen.projections.state import PAUSED_STATUS, RUNNING
+from duramen.projections.verification import LawBroken
+from duramen.projections.working_memory import WorkingMemory
+
+from ..agent import Agent
+from ..messages import Pause, Resume, Set, Spawn
+from ..results import LifecycleResult
+from ..services import AgentFactory, Settings
+from ..system import AgentSystem
+from .agent_fold import agent_fold
+from .commands import commands, operations
+
+__all__ = ["URL", "AgentMachine", "agent_machine"]
+
+URL: Final = "DURAMEN_VERIFY_URL"
+"""Environment variable: the server that agents are checked on, instead of a log in memory."""
+
+_KIND: Final = "verified"
+_PATH: Final = "project/agent"
+_SECONDS: Final = 10.0
+_SNAPSHOTS: Final = (1, 2, 5, 1_000)
+
+
+class AgentMachine(RuleBasedStateMachine):
+    """One agent, used by two systems that stand for two processes, each of which may crash at any time.
+
+    After each step: what callers see, the fold of the whole log, and a snapshot with what came after it are the same.
+    Make one for your agent with `agent_machine`. Errors of the agent's handlers are part of life; broken laws are not.
+    """
+
+    subject: ClassVar[str] = "the agent"
+    registry: ClassVar[EventRegistry] = DECLARED
+    url: ClassVar[str | None] = None
+
+    @staticmethod
+    def make() -> Agent:
+        """An agent that does not run yet."""
+        raise InvalidMessage("agent_machine(...) makes a machine for an agent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where: dict[str, Any] = {"log": MemoryLog()}
+        url = type(self).url or os.environ.get(URL)
+        if url:
+            self.where = {"url": url, "namespace": f"verify-{uuid4().hex[:12]}"}
+        self.opened: list[AgentSystem] = []
+        self.agents: dict[int, list[Agent]] = {}
+        self.systems: list[AgentSystem] = []
+        self.current = 0
+        self.forks = 0
+        self.sent: list[tuple[str, Any]] = []
+
+    @initialize(every=st.sampled_from(_SNAPSHOTS))
+    def begin(self, every: int) -> None:
+        self.settings = Settings(snapshot_every=every)
+        self.systems = [self.fresh(), self.fresh()]
+        self.send(Spawn(agent_type=_KIND, session_id="s-1"))
+
+    def fresh(self) -> AgentSystem:
+        """One more process."""
+        here = self.agents[len(self.opened)] = []
+
+        def made() -> Agent:
+            here.append(type(self).make())
+            return here[-1]
+
+        system = AgentSystem.open(
+            **self.where, agents={_KIND: made}, registry=type(self).registry, settings=self.settings
+        )
+        self.opened.append(system)
+        return system
+
+    def send(self, message: Any, command_id: str | None = None) -> Any:
+        """What comes back, or None if it was refused; then the laws are looked at."""
+        if isinstance(message, Spawn):
+            message = Spawn(agent_type=_KIND, session_id=message.session_id, initial_state=message.initial_state)
+        if command_id is not None and hasattr(message, "command_id"):
+            message, command_id = evolve(message, command_id=command_id), None  # duramen's own carry theirs
+        reply = None
+        try:
+            reply = self.systems[self.current].agent(_PATH).ask(message, timeout=_SECONDS, command_id=command_id)
+        except TimeoutError:
+            raise
+        except DuramenError:
+            reply = None  # refused
+        self.agree()
+        return reply
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    @rule(message=commands())
+    def command(self, message: Any) -> None:
+        self.send(message)
+
+    @rule(message=operations())
+    def command_with_an_id(self, message: Any) -> None:
+        command_id = f"c-{len(self.sent) + 1}"
+        if self.send(message, command_id) is not None:
+            self.sent.append((command_id, message))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def the_same_command_again(self, data: DataObject) -> None:
+        """Delivered twice, or late, perhaps to another process: carried out once."""
+        command_id, message = data.draw(st.sampled_from(self.sent))
+        before = self.log_of().items
+        self.send(message, command_id)
+        if self.log_of().items != before:
+            why = f"{type(message).__name__} was carried out again"
+            raise self.broken("a command that comes again changes nothing", why)
+
+    @rule()
+    def crash(self) -> None:
+        """The process is gone without a word; it is never heard of again."""
+        self.systems[self.current] = self.fresh()
+        self.agree()
+
+    @rule()
+    def restart(self) -> None:
+        self.systems[self.current].close(_SECONDS)
+        self.systems[self.current] = self.fresh()
+        self.agree()
+
+    @rule()
+    def another_process(self) -> None:
+        self.current = 1 - self.current
+        self.agree()
+
+    @rule(changes=st.lists(st.builds(Set, st.sampled_from(("a", "b")), st.integers(0, 9)), max_size=2))
+    def pause_here_and_resume_elsewhere(self, changes: list[Set]) -> None:
+        before = self.rebuilt(snapshot=False).state.memory
+        paused = self.send(Pause(checkpoint_id="elsewhere"))
+        if not (isinstance(paused, LifecycleResult) and paused.success):
+            return
+        self.current = 1 - self.current
+        for change in changes:
+            self.send(change)  # refused: it is paused
+        self.send(Resume(checkpoint_id="elsewhere"))
+        expected, actual = portrait(before), portrait(self.rebuilt(snapshot=False).state.memory)
+        if expected != actual:
+            raise self.broken("a resume gives what was paused", "working memory is another", expected, actual)
+
+    @rule()
+    def fork(self) -> None:
+        """Another agent goes on from here: with the same working memory, and without a trace in this one's log."""
+        system, before = self.systems[self.current], self.log_of().items
+        memory = self.rebuilt(snapshot=False).state.memory
+        self.forks += 1
+        forked = system.fork(_PATH, to=f"{_PATH}-{self.forks}").get()
+        self.same("a fork begins where its origin stands", "working memory is another", memory, forked)
+        if self.log_of().items != before:
+            raise self.broken("a fork begins where its origin stands", "the origin's log was changed")
+
+    # -- laws --------------------------------------------------------------------------------------------------------
+
+    def agree(self) -> None:
+        """Live, full replay, and snapshot plus rest are one."""
+        system = self.systems[self.current]
+        live = system.agent(_PATH).get()
+        agent = self.agent_in(system)
+        full, quick = self.rebuilt(snapshot=False), self.rebuilt(snapshot=True)
+        self.same("live equals full replay", "working memory is another", full.state.memory, live)
+        runs = full.state.status in (RUNNING, PAUSED_STATUS)  # after its end, an agent's object is not brought back
+        if runs and agent is not None and agent.custom_fold(type(self).registry) is not None:
+            self.same("live equals full replay", "the state that apply folds is another", full.custom, agent.state)
+        self.same("stored state plus the rest gives the same", "the state is another", _all_of(full), _all_of(quick))
+
+    def agent_in(self, system: AgentSystem) -> Agent | None:
+        """The object that was brought back last for the agent; its forks have others."""
+        for agent in reversed(self.agents[self.opened.index(system)]):
+            with suppress(InvalidMessage):  # one that was made and never ran
+                if agent.path == _PATH:
+                    return agent
+        return None
+
+    def rebuilt(self, *, snapshot: bool) -> Rebuilt:
+        limits, registry = Limits(), type(self).registry
+        folded = type(self).make().custom_fold(registry)
+        log = self.systems[self.current].log
+        return rebuild(log, _PATH, Codec(limits), limits, fold_of=lambda _: folded, use_snapshot=snapshot)
+
+    def same(self, law: str, why: str, expected: object, actual: object) -> None:
+        """Raise unless both have the same portrait."""
+        shown = portrait(expected), portrait(actual)
+        if shown[0] != shown[1]:
+            raise self.broken(law, why, *shown)
+
+    def broken(self, law: str, why: str, expected: str | None = None, actual: str | None = None) -> LawBroken:
+        subject = type(self).subject
+        return LawBroken(law, why, subject=subject, log=self.log_of(), expected=expected, actual=actual)
+
+    def log_of(self) -> StoredLog:
+        items = tuple(read_items(self.systems[self.current].log, _PATH))
+        return StoredLog(items, _PATH, type(self).registry)
+
+    def teardown(self) -> None:
+        try:
+            if self.systems and len(self.log_of()):
+                projected = fold(WorkingMemory(), self.log_of().events())
+                memory = self.rebuilt(snapshot=False).state.memory
+                self.same("the projection equals the fold", "working memory is another", memory, projected.memory)
+        finally:
+            for system in self.opened:
+                system.close(_SECONDS)
+
+
+def _all_of(rebuilt: Rebuilt) -> Any:
+    return [rebuilt.state.dump(), rebuilt.custom]
+
+
+def agent_machine(
+    factory: AgentFactory,
+    *,
+    messages: SearchStrategy[Any] | None = None,
+    registry: EventRegistry = DECLARED,
+    url: str | None = None,
+) -> type[AgentMachine]:
+    """The machine for an `Agent` subclass, or for a function without arguments that makes an agent.
+
+    `messages` are those of the agent's own. It runs on a log in memory, unless `url` or `DURAMEN_VERIFY_URL` names
+    a server; there it makes a namespace for each life, which stays. `.TestCase` is a test for test runners.
+    """
+    agent_fold(factory, registry)
+    subject = str(getattr(factory, "__qualname__", "the agent"))
+    body: dict[str, Any] = {"make": staticmethod(factory), "subject": subject, "registry": registry, "url": url}
+    if messages is not None:
+        body["message_of_its_own"] = rule(message=messages)(_message_of_its_own)
+        body["message_of_its_own_with_an_id"] = rule(message=messages)(_with_an_id)
+    name = f"{getattr(factory, '__name__', 'Agent')}Machine"
+    return cast("type[AgentMachine]", type(name, (AgentMachine,), body))
+
+
+def _message_of_its_own(self: AgentMachine, message: Any) -> None:
+    _tolerant(lambda: self.send(message))
+    self.agree()
+
+
+def _with_an_id(self: AgentMachine, message: Any) -> None:
+    command_id, before = f"c-{len(self.sent) + 1}", len(self.log_of())
+    _tolerant(lambda: self.send(message, command_id))
+    self.agree()
+    if len(self.log_of()) > before:
+        self.sent.append((command_id, message))
+
+
+def _tolerant(call: Callable[[], Any]) -> None:
+    """What a handler raises goes to its caller and leaves no trace; the laws are looked at all the same."""
+    try:
+        call()
+    except (LawBroken, TimeoutError):
+        raise
+    except Exception:
+        return

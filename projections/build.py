@@ -1,0 +1,384 @@
+"""One view of a consumer being kept up with the log: read, fold, and store view and cursor in one write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import monotonic, time_ns
+from typing import Any, Final
+
+from attrs import evolve
+
+from duramen.events import DataLoss, DuramenError, Event, EventRegistry, Fenced, Limits, Unavailable
+from duramen.events.codec import Codec
+from duramen.events.cursor import START, Cursor, Mark
+from duramen.events.feed_reader import Fact, FeedReader
+from duramen.events.log import EventLog
+from duramen.events.logs import where
+from duramen.events.stored import checked_event
+from duramen.events.views import LIVE, Failure, ViewRecord, ViewStore, Wish, fenced
+
+from .kept import Kept, Refused
+from .scope import Scope
+
+__all__ = ["Build", "Halted"]
+
+_PAGE: Final = 500
+_SHARE: Final = 19
+"""Between saves pass at least so many times what the last one took: one part in twenty goes into saving."""
+
+_LONGEST: Final = 2.0
+"""Seconds after which an idle view is stored, however long that takes."""
+
+_QUIET: Final = 1.0
+"""Seconds between saves where only events that are not wanted have passed by."""
+
+_SKIPS: Final = 100
+
+
+class Halted(Exception):
+    """The build stands still until somebody tells it to go on. `cause` is what was raised."""
+
+    def __init__(self, failure: Failure, cause: BaseException) -> None:
+        super().__init__(failure.error)
+        self.failure = failure
+        self.cause = cause
+
+
+class Build:
+    """Used by one thread, but for `view`, `positions` and `saved_positions`.
+
+    loading ──▶ reading ◀──▶ at the end
+       ▲           │ Refused: what the fold holds is not to be used
+       └───────────┤ loaded anew, read up to the event that was refused
+                   ▼
+                 Halted ── retry, skip ──▶ reading
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        views: ViewStore,
+        kept: Kept,
+        scope: Scope,
+        record: ViewRecord,
+        *,
+        registry: EventRegistry,
+        limits: Limits,
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._kept = kept
+        self._scope = scope
+        self._registry = registry
+        self._codec = Codec(limits)
+        self.record = record
+        """As it is in the store, as far as is known here."""
+        self._applied = record.applied
+        self._skipped = record.skipped
+        self._skips = list(record.skips)
+        self._readers: dict[int, FeedReader] = {}
+        self._lost = True
+        """Whether the fold has to be loaded before it can be used."""
+        self._barrier: tuple[str, int] | None = None
+        self._stopped: Halted | None = None
+        self._leave_out: set[tuple[str, int]] = set()
+        self._taken = 0
+        self._moved = False
+        self._saved_at = 0.0
+        self._cost = 0.0
+        self.todo = set(scope.partitions)
+        """Partitions that may have something to read."""
+        self.positions: Mapping[int, int] = {}
+        """By partition, the appends that are done with."""
+        self.saved_positions: Mapping[int, int] = {}
+
+    @property
+    def view(self) -> Any:
+        """What users see."""
+        return self._kept.view
+
+    @property
+    def applied(self) -> int:
+        """Events handed to the fold since the view was begun."""
+        return self._applied
+
+    @property
+    def skipped(self) -> tuple[int, tuple[tuple[str, int], ...]]:
+        """How many events were left out, and the latest of them."""
+        return self._skipped, tuple(self._skips)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Take a page of each partition that has something; whether there is more. Raises Halted, Unavailable, Fenced.
+
+        After Unavailable the next call goes on where this one has come to.
+        """
+        if self._lost:
+            self._load()
+        for partition in sorted(self.todo):
+            self._page(partition)
+            if self._lost:
+                break
+        return bool(self.todo)
+
+    def look(self, ends: Sequence[int]) -> None:
+        """Note where the feeds end, so that what was never heard of is read, too."""
+        for partition in self._scope.partitions:
+            if ends[partition] != self.positions.get(partition, 0):
+                self.todo.add(partition)
+
+    def hint(self, moved: Mapping[int, int]) -> None:
+        """Note what was heard of: a position, or 0 for unknown."""
+        for partition, position in moved.items():
+            if partition in self._readers and (position == 0 or position > self.positions.get(partition, 0)):
+                self.todo.add(partition)
+
+    def behind(self, ends: Sequence[int]) -> bool:
+        """Whether a partition has not been read up to there."""
+        return any(ends[partition] > self.positions.get(partition, 0) for partition in self._scope.partitions)
+
+    def behind_of(self, positions: Mapping[int, int]) -> bool:
+        """Whether another view has come further anywhere."""
+        return any(position > self.positions.get(partition, 0) for partition, position in positions.items())
+
+    def _load(self) -> None:
+        try:
+            cursor = self._kept.load(self._views, self.record)
+        except (Unavailable, Fenced):
+            raise
+        except Exception as error:  # load is the user's own code
+            raise _halt(error) from error
+        identity = self._log.identity
+        if cursor.log != identity:
+            raise _halt(
+                DataLoss(
+                    "the consumer has read another log than this one: it was lost, or replaced; rebuild the view",
+                    expected=cursor.log,
+                    actual=identity,
+                )
+            )
+        marks = cursor.marks
+        self._readers = {number: self._reader(number, marks.get(number, START)) for number in self._scope.partitions}
+        self.todo = set(self._scope.partitions)
+        self._applied, self._skipped = self.record.applied, self.record.skipped
+        self._skips = list(self.record.skips)
+        self._taken, self._moved = 0, False
+        self._note_positions()
+        self.saved_positions = self.positions
+        self._lost = False
+
+    def _reader(self, partition: int, mark: Mark) -> FeedReader:
+        scope = self._scope
+        return FeedReader(self._log, self._codec, partition, mark, level=scope.level, wants=scope.wants())
+
+    def _page(self, partition: int) -> None:
+        reader = self._readers[partition]
+        before = reader.mark
+        try:
+            facts = reader.read(_PAGE)
+        except Unavailable:
+            raise
+        except DuramenError as error:
+            raise _halt(error, error.agent, error.seq) from error
+        chosen, events, halted = self._events(facts)
+        self._lost = True  # unless all goes well, the reader is ahead of the fold
+        try:
+            self._kept.take(events, lambda index: self._cursor(partition, chosen[index] if index >= 0 else None))
+        except Refused as refused:
+            # The fold may hold half of that event. It is made anew, and then read up to there.
+            self._stop_at(chosen[refused.index], refused.error)
+            return
+        except Fenced:
+            self._check_owner()
+            return
+        self._lost = False
+        self._applied += len(events)
+        self._taken += len(events)
+        if halted is not None:
+            self._readers[partition] = self._reader(partition, self._mark_before_barrier(facts, before))
+        elif not facts or reader.lag == 0:
+            self.todo.discard(partition)
+        self._moved = self._moved or self._readers[partition].mark != before
+        self._note_positions()
+        if halted is not None:
+            raise halted
+
+    def _events(self, facts: list[Fact]) -> tuple[list[Fact], list[Event], Halted | None]:
+        """Those facts that are wanted, as events, up to the first that stops the build."""
+        levels, types, registry = self._scope.levels, self._scope.types, self._registry
+        if not self._scope.every_level:
+            facts = [fact for fact in facts if fact.raw[2] in levels]
+        if types is not None:
+            facts = [fact for fact in facts if fact.raw[0] in types]
+        halted = None
+        if self._leave_out or self._barrier:
+            facts, halted = self._sort_out(facts)
+        events: list[Event] = []
+        try:
+            for fact in facts:
+                events.append(checked_event(fact.agent, fact.seq, fact.raw, fact.digest, registry))
+        except DuramenError as error:
+            return facts[: len(events)], events, self._stop_at(facts[len(events)], error)
+        return facts, events, halted
+
+    def _sort_out(self, facts: list[Fact]) -> tuple[list[Fact], Halted | None]:
+        """Without those that are to be skipped, up to the one that stops the build."""
+        wanted: list[Fact] = []
+        for fact in facts:
+            place = (fact.agent, fact.seq)
+            if place == self._barrier:
+                return wanted, self._stopped
+            if place in self._leave_out:
+                self._skipped += 1
+                self._skips = [*self._skips, place][-_SKIPS:]
+            else:
+                wanted.append(fact)
+        return wanted, None
+
+    def _stop_at(self, fact: Fact, error: Exception) -> Halted:
+        self._barrier = (fact.agent, fact.seq)
+        self._stopped = _halt(error, fact.agent, fact.seq, can_skip=True)
+        return self._stopped
+
+    def _mark_before_barrier(self, facts: list[Fact], before: Mark) -> Mark:
+        mark = before
+        for fact in facts:
+            if (fact.agent, fact.seq) == self._barrier:
+                break
+            mark = fact.mark
+        return mark
+
+    def _cursor(self, partition: int = -1, fact: Fact | None = None) -> Cursor:
+        """Where the readers are; of one partition, behind that fact."""
+        marks = {number: reader.mark for number, reader in self._readers.items()}
+        if fact is not None:
+            marks[partition] = fact.mark
+        return Cursor(self._log.identity, {number: mark for number, mark in sorted(marks.items()) if mark != START})
+
+    def _note_positions(self) -> None:
+        # A new mapping each time: other threads look at it.
+        self.positions = {number: reader.mark.position for number, reader in self._readers.items()}
+
+    # -- going on ----------------------------------------------------------------------------------------------------
+
+    @property
+    def barrier(self) -> tuple[str, int] | None:
+        """Agent and seq of the event that the user's code refused."""
+        return self._barrier
+
+    def retry(self) -> None:
+        """Try again what stopped the build."""
+        self._barrier = self._stopped = None
+        self.todo = set(self._scope.partitions)
+
+    def skip(self, agent: str, seq: int) -> bool:
+        """Leave out this event; whether it is the one that stopped the build. Otherwise it may still come."""
+        self._leave_out.add((agent, seq))
+        if self._barrier != (agent, seq):
+            return False
+        self.retry()
+        return True
+
+    # -- storing -----------------------------------------------------------------------------------------------------
+
+    def due(self, status: str, *, idle: bool) -> bool:
+        """Whether to save now. What is costly to save is saved less often."""
+        since = monotonic() - self._saved_at
+        if self._lost:
+            return False
+        if self._taken or status != self.record.status:
+            pause = self._cost * _SHARE
+            return since >= (min(_LONGEST, pause) if idle else pause) or self._kept.full
+        return self._moved and since >= _QUIET
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something was read that is not stored."""
+        return bool(self._taken) or self._moved
+
+    def save(self, status: str, failure: Failure | None = None, done: Wish | None = None) -> Wish | None:
+        """Store view and cursor; a wish that waits. Raises Halted, Unavailable, Fenced."""
+        if self._lost:
+            return self.note(status, failure, done)
+        began = monotonic()
+        try:
+            wish = self._save(status, failure, done)
+        except Fenced:
+            self._check_owner()
+            return None
+        except Unavailable:
+            raise
+        except Exception as error:  # dump and load are the user's own code
+            raise _halt(error) from error
+        self._saved_at = monotonic()
+        self._cost = self._saved_at - began
+        return wish
+
+    def _save(self, status: str, failure: Failure | None, done: Wish | None) -> Wish | None:
+        while True:
+            record = evolve(
+                self.record,
+                cursor=self._cursor(),
+                status=status,
+                failure=failure,
+                applied=self._applied,
+                skipped=self._skipped,
+                skips=tuple(self._skips),
+                updated_at=_now(),
+            )
+            saved = self._kept.save(self._views, record, done)
+            if saved.current:
+                self.record = evolve(record, revision=saved.revision)
+                self._taken, self._moved = 0, False
+                self.saved_positions = self.positions
+                return saved.wish
+            if not self._agree(saved.revision):
+                return saved.wish
+
+    def note(self, status: str, failure: Failure | None, done: Wish | None = None) -> Wish | None:
+        """Store a status beside the view that is stored. Raises Unavailable, Fenced."""
+        while True:
+            record = evolve(self.record, status=status, failure=failure, updated_at=_now())
+            saved = self._views.save(record, done=done)
+            if saved.current:
+                self.record = evolve(record, revision=saved.revision)
+                return saved.wish
+            if not self._agree(saved.revision):
+                return saved.wish
+
+    def _agree(self, revision: int) -> bool:
+        """The store is at another revision than was thought: whether what is here may be written over it."""
+        if revision > self.record.revision:
+            # A save of our own came through, and only its answer was lost. It holds nothing that is not here.
+            self.record = evolve(self.record, revision=revision)
+            return True
+        # The server lost a save that it had acknowledged. What it has is older, but whole: go on from there.
+        self._check_owner()
+        return False
+
+    def _check_owner(self) -> None:
+        """Raise Fenced if the view belongs to another now; otherwise go on from what is stored.
+
+        Whoever was fenced may have written to a sink once more before it noticed.
+        """
+        stored = self._views.look(self.record.name)
+        found = stored.live if self.record.slot == LIVE else stored.next
+        if found is None or found.token != self.record.token:
+            raise fenced(self.record.name, found)
+        self.record, self._lost = found, True
+
+    def switch(self) -> None:
+        """Become the live view, in one write. All must be saved. Raises Unavailable, Fenced."""
+        self.record = self._views.switch(self.record)
+
+
+def _halt(error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False) -> Halted:
+    own = isinstance(error, DuramenError)
+    advice = str(error) if own else "correct the code and retry, or skip the event"
+    place = None if own else where(error)
+    return Halted(Failure(type(error).__name__, agent, seq, advice, place, can_skip, _now()), error)
+
+
+def _now() -> int:
+    return time_ns() // 1000

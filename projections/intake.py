@@ -1,0 +1,381 @@
+"""Where one subscription stands in each partition, and how events come in: from the hub, or read by itself.
+
+    BEHIND ──has read up to the end──▶ JOINING ──the hub is no further──▶ LIVE (WATCHING, if it wants values)
+      ▲                                   │                                │
+      └──────── the hub is further ───────┘◀── no room, or the hub failed ─┘
+
+While a partition is LIVE, the hub's thread hands over what it has read. In the other states nothing comes in but what
+is read here, from the mark on; so each event comes in once, whatever happened in between.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from time import monotonic
+from typing import Final, Protocol
+
+from attrs import define
+
+from duramen.events import DuramenError, Unavailable
+from duramen.events.codec import Codec
+from duramen.events.cursor import Cursor, Mark
+from duramen.events.feed_reader import FeedReader
+from duramen.events.logs import get_logger
+
+from .audience import Audience
+from .backlog import Backlog, Item
+from .change import Change
+from .interest import Interest
+from .telling import Source, Teller
+
+__all__ = ["PAGE", "Guide", "Intake", "interest_of", "is_later"]
+
+PAGE: Final = 500
+_RETRY: Final = 0.5
+
+
+def is_later(one: Mark, other: Mark) -> bool:
+    """Whether a reader at `one` is further than one at `other`."""
+    return (one.position, one.offset) > (other.position, other.offset)
+
+
+class Guide(Protocol):
+    """What an intake needs of the hub. Every call is quick, and allowed in any thread."""
+
+    def mark_of(self, partition: int) -> Mark:
+        """How far the hub has handed out a partition."""
+        ...
+
+    def end_of(self, partition: int) -> int:
+        """Where the feed ended when it was last looked at."""
+        ...
+
+    def join(self, intake: Intake, partition: int) -> None:
+        """Let the hub's thread call `admit` soon."""
+        ...
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Let the hub's thread call something at a time of `monotonic`."""
+        ...
+
+    def read(self, work: Callable[[], None]) -> None:
+        """Run work that reads, in a thread of a pool."""
+        ...
+
+
+class _State(Enum):
+    BEHIND = auto()
+    JOINING = auto()
+    WATCHING = auto()
+    LIVE = auto()
+
+
+@define(eq=False)
+class _Eyes:
+    """What reads a partition for one subscription alone. Used by one thread at a time."""
+
+    reader: FeedReader
+    audience: Audience[Intake]
+    teller: Teller
+
+
+@define(eq=False)
+class _Place:
+    mark: Mark
+    """Behind everything that has come in; while LIVE, where that began."""
+    state: _State
+    eyes: _Eyes | None = None
+
+
+class Intake:
+    """Thread-safe; `changed` is the one lock of a subscription, and is notified of what its consumer waits for."""
+
+    def __init__(
+        self,
+        source: Source,
+        interest: Interest,
+        marks: Mapping[int, Mark],
+        backlog: Backlog,
+        *,
+        values: bool,
+        at_end: bool,
+    ) -> None:
+        self.interest = interest
+        self.changed = threading.Condition()
+        self.backlog = backlog
+        self.closed = False
+        """Nothing more is delivered, not even what waits."""
+        self.error: BaseException | None = None
+        """Why nothing more comes in; what waits is delivered first."""
+        self.wake: Callable[[], None] = _nobody
+        """Called, without the lock, when there is something to deliver, or an end."""
+        self.values = values
+        self._source = source
+        state = _State.JOINING if at_end else _State.BEHIND
+        self._places = {partition: _Place(mark, state) for partition, mark in marks.items()}
+        self._reading = False
+        self._guide: Guide | None = None
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        return frozenset(self._places)
+
+    def mark_of(self, partition: int) -> Mark:
+        """Behind everything of a partition that has come in, but for what the hub has handed over since."""
+        return self._places[partition].mark
+
+    @property
+    def ended(self) -> bool:
+        return self.closed or self.error is not None
+
+    def begin(self, guide: Guide) -> None:
+        """Start to take in."""
+        self._guide = guide
+        for partition, place in self._places.items():
+            if place.state is _State.JOINING:
+                guide.join(self, partition)
+        self._read_if_behind()
+
+    # -- from the hub's thread -------------------------------------------------------------------------------------
+
+    def offer(self, partition: int, since: Mark, mark: Mark, change: Change) -> bool:
+        """Take a change in; whether it was. Without room, the partition is BEHIND from here on."""
+        with self.changed:
+            place = self._places[partition]
+            if place.state is not _State.LIVE or self.ended or not is_later(mark, place.mark):
+                return False
+            since = place.mark if is_later(place.mark, since) else since
+            if len(self.backlog) >= self.backlog.most:
+                place.state, place.mark = _State.BEHIND, since
+                return False
+            self.backlog.add(partition, since, mark, change)
+            return True
+
+    def takes(self, partition: int) -> bool:
+        """Whether `offer` can take anything in."""
+        return self._places[partition].state is _State.LIVE
+
+    def admit(self, partition: int, mark: Mark) -> None:
+        """Go LIVE in a partition, where the hub has handed out what is before `mark`; else read on."""
+        place = self._places[partition]
+        try:
+            # At most a page, so that the hub is not kept: what came between my last reading and now.
+            if is_later(mark, place.mark) and not self.values and self._room() > 0:
+                self._take_page(partition, place, PAGE)
+        except DuramenError as error:
+            place.eyes = None
+            self._cannot_read(error)
+        with self.changed:
+            if self.ended or place.state is not _State.JOINING:
+                return
+            if is_later(mark, place.mark):
+                place.state = _State.BEHIND
+            elif self.values:
+                place.state = _State.WATCHING
+            else:
+                place.state, place.eyes = _State.LIVE, None
+        self._read_if_behind()
+
+    def moved(self, partition: int) -> None:
+        """There is more in a partition that is only watched."""
+        with self.changed:
+            place = self._places[partition]
+            if place.state is _State.WATCHING:
+                place.state = _State.BEHIND
+        self._read_if_behind()
+
+    def fall_behind(self, partition: int, mark: Mark) -> None:
+        """The hub has handed out what is before `mark`, and cannot go on: read alone, and see what is wrong."""
+        with self.changed:
+            self._leave_hub(self._places[partition], mark)
+        self._read_if_behind()
+
+    def refuse(self, partition: int, since: Mark, error: BaseException) -> None:
+        """What comes after `since` cannot be told."""
+        with self.changed:
+            if self._places[partition].state is _State.LIVE:
+                self._leave_hub(self._places[partition], since)
+        self.fail(error)
+
+    # -- from the consumer's threads -------------------------------------------------------------------------------
+
+    def take(self, most: int | None = None) -> list[Item]:
+        """What waits, for who holds the lock."""
+        return self.backlog.take(most)
+
+    def done(self, items: list[Item]) -> None:
+        """These were delivered."""
+        with self.changed:
+            for item in items:
+                self.backlog.done(item)
+        self._read_if_behind()
+
+    def cursor(self) -> Cursor:
+        """Behind what was delivered, and before what was not."""
+        with self.changed:
+            return Cursor(
+                self._source.log.identity,
+                {partition: self._done(partition, place) for partition, place in self._places.items()},
+            )
+
+    def lag(self) -> int:
+        """Changes that wait, and appends that were not looked at."""
+        guide = self._guide
+        with self.changed:
+            if guide is None or self.ended:
+                return len(self.backlog)
+            unread = [
+                guide.end_of(partition) - self._mark(partition, place).position
+                for partition, place in self._places.items()
+            ]
+            return len(self.backlog) + sum(appends for appends in unread if appends > 0)
+
+    def end(self, error: BaseException | None = None) -> bool:
+        """Take in no more: at the user's wish, or for an error. Whether this was the first end."""
+        with self.changed:
+            first = not self.ended
+            if first:
+                for partition, place in self._places.items():
+                    self._leave_hub(place, self._mark(partition, place))
+                self.error = error
+            if error is None:
+                self.closed = True
+                self.backlog.clear()
+            self.changed.notify_all()
+        return first
+
+    def stop_at(self, error: BaseException) -> None:
+        """End for what its consumer has raised: nothing of what waits is delivered any more."""
+        self.end(error)
+        with self.changed:
+            self.backlog.clear()
+        self.wake()
+
+    def after_fork(self, error: BaseException) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        self.changed = threading.Condition()
+        self.error, self.wake = error, _nobody
+        self.backlog.clear()
+
+    # -- reading alone -----------------------------------------------------------------------------------------------
+
+    def _read_if_behind(self) -> None:
+        with self.changed:
+            due = not (self._reading or self.ended) and len(self.backlog) <= self.backlog.most // 2
+            if self._guide is None or not due or self._next_behind() is None:
+                return
+            self._reading = True
+        self._guide.read(self._read_on)
+
+    def _read_on(self) -> None:
+        """In a pool's thread: page by page, until there is no room, or nothing is BEHIND."""
+        assert self._guide is not None
+        while True:
+            with self.changed:
+                room = self._room()
+                partition = None if self.ended or room <= 0 else self._next_behind()
+                if partition is None:
+                    self._reading = False
+                    return
+                place = self._places[partition]
+            try:
+                some = self._take_page(partition, place, min(PAGE, room))
+            except DuramenError as error:
+                with self.changed:
+                    self._reading = False
+                    place.eyes = None
+                self._cannot_read(error)
+                return
+            if not some:
+                with self.changed:
+                    if place.state is _State.BEHIND:
+                        place.state = _State.JOINING
+                self._guide.join(self, partition)
+
+    def _take_page(self, partition: int, place: _Place, most: int) -> bool:
+        """Whether there was anything in the feed."""
+        eyes = place.eyes = place.eyes or self._open_eyes(partition, place.mark)
+        facts = eyes.reader.read(most)
+        for fact in facts:
+            paths = eyes.audience.of(fact.agent, fact.seq, fact.raw).get(self)
+            change = eyes.teller.tell(fact, paths)
+            with self.changed:
+                if self.ended:
+                    return True
+                mark = fact.mark
+                if change is not None:
+                    self.backlog.add(partition, place.mark, mark, change)
+                place.mark = mark
+        with self.changed:
+            if not self.ended:
+                place.mark = eyes.reader.mark
+        if facts:
+            self.wake()
+        return bool(facts)
+
+    def _open_eyes(self, partition: int, mark: Mark) -> _Eyes:
+        source = self._source
+        audience = Audience(interest_of)
+        audience.add(self)
+        teller = Teller(source, values=self.values)
+        level = max(self.interest.level, teller.level)
+        codec = Codec(source.limits)
+        reader = FeedReader(source.log, codec, partition, mark, level=level, wants=audience.wants)
+        return _Eyes(reader, audience, teller)
+
+    def _cannot_read(self, error: DuramenError) -> None:
+        if isinstance(error, Unavailable):
+            assert self._guide is not None
+            self._guide.at(monotonic() + _RETRY, self._read_if_behind)
+            return
+        self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, and tell."""
+        if self.end(error):
+            get_logger("subscription").warning(
+                "subscription_ended", pattern=self.interest.pattern.text, error=type(error).__name__
+            )
+            self.wake()
+
+    # -- with the lock held ------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        return self.backlog.most - len(self.backlog)
+
+    def _next_behind(self) -> int | None:
+        """The partition that is least far, so that all get on."""
+        behind = [
+            (place.mark.position, partition)
+            for partition, place in self._places.items()
+            if place.state is _State.BEHIND
+        ]
+        return min(behind)[1] if behind else None
+
+    def _mark(self, partition: int, place: _Place) -> Mark:
+        if place.state is _State.LIVE and self._guide is not None:
+            live = self._guide.mark_of(partition)
+            return live if is_later(live, place.mark) else place.mark
+        return place.mark
+
+    def _done(self, partition: int, place: _Place) -> Mark:
+        done, all_done = self.backlog.place(partition)
+        mark = self._mark(partition, place)
+        # The hub moves its mark after it has handed out a whole page: it may be behind what is done of it.
+        return mark if all_done and is_later(mark, done) else done
+
+    def _leave_hub(self, place: _Place, mark: Mark) -> None:
+        if place.state is _State.LIVE and is_later(mark, place.mark):
+            place.mark = mark
+        place.state = _State.BEHIND
+
+
+def interest_of(intake: Intake) -> Interest:
+    """What an intake is interested in, for an `Audience`."""
+    return intake.interest
+
+
+def _nobody() -> None:
+    pass

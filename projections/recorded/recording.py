@@ -1,0 +1,148 @@
+"""A recorded log as a file: JSON Lines with the stored bytes, and what each event changed when it was recorded."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, cast
+
+from attrs import field, frozen
+
+from duramen.events import AgentNotFound, CorruptEvent, EventRegistry, InvalidMessage, Limits
+from duramen.events.codec import DIGEST_SIZE, Codec
+from duramen.events.log import EventLog
+from duramen.events.registry import DECLARED
+from duramen.events.stored import decoded
+from duramen.projections.difference import Op, difference
+from duramen.projections.projection import Projection, fold
+from duramen.projections.state import AgentState, advance
+
+from .portrait import portrait
+from .sealing import read_items
+from .stored_log import StoredLog
+from .view import view_of
+
+__all__ = ["RecordedLog", "load_log", "record_log", "recorded", "save_log"]
+
+_KIND: Final = "duramen recorded log"
+_FORMAT: Final = 1
+_REMEMBERED: Final = 10_000
+
+
+@frozen
+class RecordedLog:
+    """One agent's log, and what is known of the states it led to.
+
+    `changes` turn the view (`view_of`) before each event into the one after it; None where that was not recorded.
+    `states` are views at some seqs, from snapshots. `views` are portraits of what projections made of the whole log.
+    """
+
+    agent: str
+    items: Sequence[bytes]
+    changes: Sequence[list[Op]] | None = None
+    states: Mapping[int, dict[str, Any]] = field(factory=dict[int, dict[str, Any]])
+    views: Mapping[str, str] = field(factory=dict[str, str])
+    made_with: str = ""
+    base: AgentState | None = None
+    """The state that stands in for the events that were trimmed, or that a fork began with; None: the log is whole."""
+
+    def stored(self) -> StoredLog:
+        """The log alone."""
+        return StoredLog(tuple(self.items), self.agent)
+
+
+def record_log(
+    log: EventLog,
+    agent: str,
+    projections: Mapping[str, Projection[Any]] | None = None,
+    *,
+    registry: EventRegistry = DECLARED,
+) -> RecordedLog:
+    """Record an agent's whole log, with what today's code makes of it. Raises AgentNotFound and what reading raises."""
+    if log.head(agent) is None:
+        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
+    return recorded(StoredLog(tuple(read_items(log, agent)), agent, registry), projections)
+
+
+def recorded(log: StoredLog, projections: Mapping[str, Projection[Any]] | None = None) -> RecordedLog:
+    """The log, with what today's code makes of it after each event. Looks at the whole state each time."""
+    state = AgentState()
+    before = view_of(state)
+    changes: list[list[Op]] = []
+    for raw, item in zip(log.raws(), log.items, strict=True):
+        advance(state, raw, item[:DIGEST_SIZE], _REMEMBERED)
+        after = view_of(state)
+        changes.append(difference(before, after))
+        before = after
+    views = {name: portrait(fold(one, log.events())) for name, one in (projections or {}).items()}
+    return RecordedLog(log.agent, log.items, changes, views=views, made_with=_version())
+
+
+def save_log(found: RecordedLog, file: str | Path) -> None:
+    """Write a recorded log: a header, a line for each event, what projections made of it.
+
+    Raises InvalidMessage for a log that was trimmed or forked: what it begins with belongs to one version of the code.
+    """
+    if found.base is not None:
+        raise InvalidMessage(f"the log of {found.agent} does not begin at 1; only whole logs are kept in files")
+    codec = Codec(Limits())
+    types = [decoded(found.agent, seq, item[DIGEST_SIZE:], codec)[0] for seq, item in enumerate(found.items, 1)]
+    lines: list[dict[str, Any]] = [
+        {
+            "kind": _KIND,
+            "format": _FORMAT,
+            "agent": found.agent,
+            "made_with": found.made_with,
+            "views": dict(found.views),
+        }
+    ]
+    for at, item in enumerate(found.items):
+        line: dict[str, Any] = {"seq": at + 1, "type": types[at], "item": _text(item)}
+        if found.changes is not None:
+            line["change"] = _text(codec.pack(found.changes[at]))
+        lines.append(line)
+    Path(file).write_text("".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines), encoding="utf-8")
+
+
+def load_log(file: str | Path) -> RecordedLog:
+    """Read what `save_log` has written. Raises InvalidMessage for what it has not, and OSError."""
+    name = Path(file).name
+    try:
+        header, *lines = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+        known = (header["kind"], header["format"]) == (_KIND, _FORMAT)
+        found = _from_lines(header, lines) if known else None
+    except (ValueError, KeyError, TypeError, CorruptEvent) as error:
+        raise InvalidMessage(f"{name} is no recorded log ({type(error).__name__}); record it again") from None
+    if found is None:
+        raise InvalidMessage(f"{name} is a recorded log of another format; read it with the version that wrote it")
+    return found
+
+
+def _from_lines(header: dict[str, Any], lines: Iterable[dict[str, Any]]) -> RecordedLog:
+    codec = Codec(Limits())
+    items: list[bytes] = []
+    changes: list[list[Op]] = []
+    for line in lines:
+        items.append(_bytes(line["item"]))
+        if "change" in line:
+            changes.append(cast("list[Op]", codec.unpack(_bytes(line["change"]))))
+    known = changes if len(changes) == len(items) else None
+    return RecordedLog(header["agent"], items, known, views=header["views"], made_with=header["made_with"])
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _version() -> str:
+    try:
+        return version("duramen")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return ""

@@ -1,0 +1,313 @@
+"""Fold recorded logs with today's code and compare; where they differ, show it in as few events as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from duramen.events import AgentNotFound, DuramenError, EventRegistry, Limits
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, chain
+from duramen.events.log import EventLog
+from duramen.events.registry import DECLARED
+from duramen.events.snapshots import unpack_snapshot
+from duramen.events.stored import broken_chain, decoded
+from duramen.events.values import same_value
+from duramen.events.vocabulary import OWN_TYPES
+from duramen.projections.base import load_base
+from duramen.projections.difference import Op, apply_ops
+from duramen.projections.projection import Projection, fold
+from duramen.projections.state import SCHEMA, AgentState, advance
+
+from .portrait import portrait
+from .recording import RecordedLog
+from .rows import began_with, items_of
+from .sealing import bodies_of, read_items, sealed_bodies
+from .shrink import shrink_items
+from .slicing import items_about
+from .stored_log import StoredLog
+from .view import differing, part_of, view_of
+
+__all__ = ["Difference", "ReplayReport", "check_replay", "recorded_in", "smaller"]
+
+_REMEMBERED: Final = 10_000
+_OFTEN: Final = 10_000
+
+_REFUSALS: Final = (DuramenError, ValueError, TypeError, KeyError, IndexError)
+"""What an event raises that cannot be read, or does not fit the state before it."""
+
+ERROR: Final = "error"
+STATE: Final = "state"
+VIEW: Final = "view"
+
+
+@frozen
+class Difference:
+    """Where today's code comes to something else than was recorded.
+
+    `kind` is `error` (an event cannot be read or folded; `actual` is the error), `state` (of the agent, after `seq`) or
+    `view` (of the projection `name`, after the last event). `expected` and `actual` are portraits. `log` shows it: the
+    log up to `seq`, or after `smaller` a short one; it is None where the stored bytes are damaged.
+    """
+
+    kind: str
+    seq: int
+    expected: str
+    actual: str
+    name: str = ""
+    log: StoredLog | None = None
+    change: list[Op] | None = None
+    """What the last event of `log` changed when it was recorded."""
+    state: dict[str, Any] | None = None
+    """What of the view differs, as it was recorded after `log`."""
+    names: tuple[str, ...] = ()
+    """What differs, as `part_of` takes it."""
+
+
+@frozen
+class ReplayReport:
+    """What came of one recorded log."""
+
+    agent: str
+    events: int
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether today's code comes to what was recorded."""
+        return not self.differences
+
+
+def check_replay(
+    recorded: RecordedLog,
+    *,
+    registry: EventRegistry = DECLARED,
+    projections: Mapping[str, Projection[Any]] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> ReplayReport:
+    """Fold a recorded log and compare: each digest with the one stored, each state that was recorded, each view.
+
+    Ends at the first difference of the log itself. `projections` are those whose views were recorded, by name.
+    `progress` is called with the number of events done, every 10,000 of them. Event types that are not registered are
+    not looked into. Damaged bytes, missing upcasters and what else is wrong with the log are differences: nothing is
+    raised for them.
+    """
+    run = _Fold(recorded, registry)
+    before = 0 if recorded.base is None else recorded.base.seq
+    for done, item in enumerate(recorded.items, 1):
+        found = run.step(before + done, item)
+        if found is not None:
+            return ReplayReport(recorded.agent, done, (found,))
+        if progress is not None and done % _OFTEN == 0:
+            progress(done)
+    return ReplayReport(recorded.agent, len(recorded.items), tuple(_views(recorded, registry, projections or {})))
+
+
+def recorded_in(log: EventLog, agent: str, limits: Limits | None = None) -> RecordedLog:
+    """An agent's log as a store has it, with the state of its latest snapshot if that is of today's form.
+
+    Where it was trimmed, or is a fork, it begins with the state at its base. Raises AgentNotFound, Trimmed (the base is
+    of another form, or moved meanwhile) and what reading raises; a snapshot or base that is damaged, CorruptEvent.
+    """
+    bounds = limits or Limits()
+    codec = Codec(bounds)
+    if log.head(agent) is None:
+        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
+    base = load_base(log, agent, codec, bounds)
+    state = None if base is None else base.state
+    stored = log.load([log.snapshot_key(agent)])[0]
+    states: dict[int, dict[str, Any]] = {}
+    if stored is not None:
+        record = unpack_snapshot(stored, agent, codec, bounds, log.chain)
+        if record.schema == SCHEMA:
+            states[record.seq] = view_of(AgentState.load(record.state["agent"]))
+    items = list(read_items(log, agent, after=state.seq if state else 0))
+    return RecordedLog(agent, items, states=states, base=state)
+
+
+class _Fold:
+    """Today's state beside the recorded one."""
+
+    def __init__(self, recorded: RecordedLog, registry: EventRegistry) -> None:
+        self._recorded = recorded
+        self._registry = registry
+        self._codec = Codec(Limits())
+        base = recorded.base
+        self._state = AgentState() if base is None else AgentState.load(self._codec.copy(base.dump()))
+        self._digest = self._state.digest
+        self._expected = view_of(self._state)
+
+    def step(self, seq: int, item: bytes) -> Difference | None:
+        body = item[DIGEST_SIZE:]
+        recorded, agent = self._recorded, self._recorded.agent
+        try:
+            expected = chain(self._digest, body)
+            if item[:DIGEST_SIZE] != expected:
+                raise broken_chain(agent, seq, expected, item[:DIGEST_SIZE])
+            self._digest = expected
+            raw = decoded(agent, seq, body, self._codec)
+        except DuramenError as error:
+            return Difference(ERROR, seq, "an event", _told(error))
+        try:
+            _take(self._state, raw, expected, self._registry)
+        except _REFUSALS as error:
+            return Difference(ERROR, seq, "an event that fits", _told(error), log=self._until(seq))
+        return self._compare(seq, recorded)
+
+    def _compare(self, seq: int, recorded: RecordedLog) -> Difference | None:
+        change: list[Op] | None = None
+        if recorded.changes is not None and recorded.base is None:
+            change = recorded.changes[seq - 1]
+            apply_ops(self._expected, change)
+            expected = self._expected
+        elif seq in recorded.states:
+            expected = recorded.states[seq]
+        else:
+            return None
+        actual = view_of(self._state)
+        if same_value(expected, actual):
+            return None
+        names = tuple(differing(expected, actual))
+        return Difference(
+            STATE,
+            seq,
+            portrait(part_of(expected, names)),
+            portrait(part_of(actual, names)),
+            log=self._until(seq),
+            change=change,
+            state=part_of(expected, names),
+            names=names,
+        )
+
+    def _until(self, seq: int) -> StoredLog:
+        """The log up to here; what a base holds is put into a session that begins with it."""
+        recorded, base = self._recorded, self._recorded.base
+        if base is None:
+            return StoredLog(tuple(recorded.items[:seq]), recorded.agent, self._registry)
+        (began,) = items_of([began_with(base)])
+        bodies = [began[DIGEST_SIZE:], *bodies_of(recorded.items[: seq - base.seq])]
+        return StoredLog(tuple(sealed_bodies(bodies)), recorded.agent, self._registry)
+
+
+def _take(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistry) -> None:
+    """Let an event change a state, after its type has said that it can be read. Raises what either raises."""
+    if raw[0] not in OWN_TYPES and registry.knows(raw[0]):
+        registry.load(raw[0], raw[1], raw[4])
+    advance(state, raw, digest, _REMEMBERED)
+
+
+def _views(
+    recorded: RecordedLog, registry: EventRegistry, projections: Mapping[str, Projection[Any]]
+) -> list[Difference]:
+    found: list[Difference] = []
+    log = StoredLog(tuple(recorded.items), recorded.agent, registry)
+    for name, projection in projections.items():
+        expected = recorded.views.get(name, "no view of this name was recorded")
+        try:
+            actual = portrait(fold(projection, log.events()))
+        except Exception as error:  # of the projection's own
+            actual = _told(error)
+        if actual != expected:
+            found.append(Difference(VIEW, len(log), expected, actual, name, log))
+    return found
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+# -- making it smaller -------------------------------------------------------------------------------------------------
+
+
+def smaller(found: Difference) -> Difference:
+    """The same difference shown by as short a log as can be found.
+
+    An error: the same error at the same type of event. A state: the event after which it differs stays the last one,
+    and what it changed when it was recorded is what it should change here. Where only states at some seqs were
+    recorded, events that have nothing to do with the items that differ are left out. A view stays as it is: nobody
+    knows what it should be after fewer events.
+    """
+    log = found.log
+    if log is None or found.kind == VIEW:
+        return found
+    if found.kind == ERROR:
+        wanted = _error_of(log, log.items)
+        return _with_log(found, shrink_items(log.items, lambda items: _error_of(log, items) == wanted))
+    if found.change is None:
+        return _sliced(found, log)
+    change, last = found.change, log.items[-1][DIGEST_SIZE:]
+
+    def differs(items: Sequence[bytes]) -> bool:
+        states = _states_of(log, items, change)
+        return items[-1][DIGEST_SIZE:] == last and states is not None and not same_value(*states)
+
+    items = shrink_items(log.items, differs)
+    states = _states_of(log, items, change)
+    if states is None:
+        return found
+    names = tuple(differing(*states))
+    expected, actual = (part_of(state, names) for state in states)
+    return Difference(
+        STATE, len(items), portrait(expected), portrait(actual), "", _log(log, items), change, expected, names
+    )
+
+
+def _sliced(found: Difference, log: StoredLog) -> Difference:
+    """Without the events of other items, if that is all that differs and it still does."""
+    names = [name.removeprefix("memory/") for name in found.names if name.startswith("memory/")]
+    if len(names) < len(found.names):
+        return found
+    shorter = _with_log(found, items_about(log.items, log.raws(), names))
+    view = _view_of(shorter.log) if shorter.log else None
+    return shorter if view is not None and portrait(part_of(view, found.names)) == found.actual else found
+
+
+def _view_of(log: StoredLog) -> dict[str, Any] | None:
+    state = AgentState()
+    try:
+        for raw, item in zip(log.raws(), log.items, strict=True):
+            _take(state, raw, item[:DIGEST_SIZE], log.registry)
+    except _REFUSALS:
+        return None
+    return view_of(state)
+
+
+def _states_of(
+    log: StoredLog, items: Sequence[bytes], change: list[Op]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The view that the last event should lead to, and the one it leads to; None where it does not fit."""
+    state = AgentState()
+    shorter = _log(log, items)
+    raws = shorter.raws()
+    try:
+        for raw, item in zip(raws[:-1], items, strict=False):
+            _take(state, raw, item[:DIGEST_SIZE], log.registry)
+        expected = view_of(state)
+        apply_ops(expected, change)
+        _take(state, raws[-1], items[-1][:DIGEST_SIZE], log.registry)
+    except _REFUSALS:
+        return None
+    return expected, view_of(state)
+
+
+def _error_of(log: StoredLog, items: Sequence[bytes]) -> tuple[type[Exception], str] | None:
+    """Which error the last event raises, and its type; None if an earlier one does, or none."""
+    state = AgentState()
+    raws = _log(log, items).raws()
+    for at, raw in enumerate(raws):
+        try:
+            _take(state, raw, items[at][:DIGEST_SIZE], log.registry)
+        except _REFUSALS as error:
+            return (type(error), raw[0]) if at == len(raws) - 1 else None
+    return None
+
+
+def _with_log(found: Difference, items: Sequence[bytes]) -> Difference:
+    log = found.log
+    assert log is not None, "only what shows a log can be made smaller"
+    return evolve(found, seq=len(items), log=_log(log, items))
+
+
+def _log(log: StoredLog, items: Sequence[bytes]) -> StoredLog:
+    return StoredLog(tuple(items), log.agent, log.registry)

@@ -1,0 +1,43 @@
+"""One agent's log as it is stored, in hand."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from duramen.events import Event, EventRegistry, Limits
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
+from duramen.events.registry import DECLARED
+from duramen.events.stored import decoded, event_of
+
+from .rows import code_of, rows_of
+
+__all__ = ["StoredLog"]
+
+
+@frozen
+class StoredLog:
+    """One agent's log as it is stored."""
+
+    items: tuple[bytes, ...] = ()
+    agent: str = "project/agent"
+    registry: EventRegistry = DECLARED
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def raws(self) -> list[RawEvent]:
+        """Raw fields of each event; new objects at each call."""
+        codec = Codec(Limits())
+        return [decoded(self.agent, seq, item[DIGEST_SIZE:], codec) for seq, item in enumerate(self.items, 1)]
+
+    def events(self) -> list[Event]:
+        """The events as a reader gets them, in today's version; new objects at each call."""
+        found = enumerate(zip(self.raws(), self.items, strict=True), 1)
+        return [event_of(self.agent, seq, raw, item[:DIGEST_SIZE], self.registry) for seq, (raw, item) in found]
+
+    def code(self) -> str:
+        """Python that makes the events."""
+        return code_of(rows_of(self.raws()))
+
+    def __repr__(self) -> str:
+        return self.code()

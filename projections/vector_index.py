@@ -1,0 +1,135 @@
+"""Search among vectors: the protocol, and the exact search over one matrix. Needs numpy: `duramen[search]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .facets import Choice
+
+__all__ = ["ExactVectors", "Mask", "Matrix", "Vector", "VectorIndex", "mask_of", "nearest"]
+
+Matrix: TypeAlias = NDArray[np.float32]
+Vector: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+
+_FIRST_ROWS: Final = 64
+_FEW: Final = 8
+"""Where fewer than one row in so many may be taken, only these are looked at."""
+_AT_ONCE: Final = 16_384
+
+
+class VectorIndex(Protocol):
+    """Vectors of length 1 in numbered rows, 0, 1, 2 … Used by one thread at a time."""
+
+    def put(self, rows: Sequence[int], vectors: Matrix) -> None:
+        """Keep a vector in each of these rows, in the place of one that may be there."""
+        ...
+
+    def remove(self, row: int) -> None:
+        """Empty a row, if it is not empty."""
+        ...
+
+    def search(self, vector: Vector, most: int, allowed: Mask | None) -> list[tuple[int, float]]:
+        """The rows most like `vector` among those allowed, and their cosines, in any order.
+
+        At least `most` of them if there are so many: the others are as like as the last of these. `allowed` has an
+        entry for each row, empty ones too; None allows all.
+        """
+        ...
+
+
+class ExactVectors:
+    """Every vector in one matrix; a search looks at all of them, and is exact.
+
+    A row takes four bytes a dimension; the matrix doubles when it is full, and what is not filled yet takes
+    address space but no memory. A search reads the matrix once.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self._matrix: Matrix = np.empty((_FIRST_ROWS, dimensions), np.float32)
+        self._filled: Mask = np.zeros(_FIRST_ROWS, np.bool_)
+        self._end = 0
+
+    def put(self, rows: Sequence[int], vectors: Matrix) -> None:
+        end = max(rows, default=-1) + 1
+        if end > len(self._matrix):
+            self._grow(end)
+        if end > self._end:
+            self._matrix[self._end : end] = 0.0  # rows between that are still empty: no number in them may be NaN
+            self._end = end
+        self._matrix[rows] = vectors
+        self._filled[rows] = True
+
+    def remove(self, row: int) -> None:
+        if row < self._end:
+            self._filled[row] = False
+
+    def search(self, vector: Vector, most: int, allowed: Mask | None) -> list[tuple[int, float]]:
+        taken = self._filled[: self._end]
+        if allowed is not None:
+            taken = taken & _fitted(allowed, self._end)
+        count = int(np.count_nonzero(taken))
+        if count * _FEW < self._end:
+            rows = np.flatnonzero(taken)
+            cosines = np.concatenate([self._matrix[part] @ vector for part in _parts(rows)] or [_NONE])
+        else:
+            rows = np.arange(self._end)
+            cosines = self._matrix[: self._end] @ vector
+            cosines[~taken] = -np.inf
+        rows = nearest(rows, cosines, min(most, count), len(vector))
+        return list(zip(rows.tolist(), self._exactly(rows, vector), strict=True))
+
+    def _exactly(self, rows: NDArray[np.intp], vector: Vector) -> list[float]:
+        """The cosines again, in double precision and each by itself: alike for equal vectors, whatever their rows."""
+        precise = vector.astype(np.float64)
+        return [
+            float(cosine)
+            for part in _parts(rows)
+            for cosine in (self._matrix[part].astype(np.float64) * precise).sum(axis=1)
+        ]
+
+    def _grow(self, end: int) -> None:
+        size = max(end, 2 * len(self._matrix))
+        matrix: Matrix = np.empty((size, self._matrix.shape[1]), np.float32)
+        matrix[: self._end] = self._matrix[: self._end]
+        filled: Mask = np.zeros(size, np.bool_)
+        filled[: self._end] = self._filled[: self._end]
+        self._matrix, self._filled = matrix, filled
+
+
+_NONE: Final[Vector] = np.empty(0, np.float32)
+
+
+def nearest(rows: NDArray[np.intp], cosines: Vector, most: int, dimensions: int) -> NDArray[np.intp]:
+    """The rows of the highest cosines, `most` and those that rounding may have put behind them, in any order."""
+    if most <= 0:
+        return rows[:0]
+    last = cosines[np.argpartition(cosines, -most)[-most]]
+    margin = np.float32(2 * dimensions * np.finfo(np.float32).eps)  # twice what a sum of so many products may be off
+    near: NDArray[np.intp] = rows[cosines >= last - margin]
+    return near
+
+
+def mask_of(choice: Choice) -> Mask | None:
+    """Which rows a choice takes; None: all. No copy is made of its columns."""
+    if choice.everything:
+        return None
+    mask: Mask = np.ones(len(choice.created), np.bool_)
+    for column, code in choice.equal:
+        mask &= np.frombuffer(column, np.int32) == code
+    if choice.since is not None:
+        mask &= np.frombuffer(choice.created, np.int64) >= choice.since
+    return mask
+
+
+def _fitted(mask: Mask, length: int) -> Mask:
+    """The first entries of a mask, or more of them, that say no."""
+    return mask[:length] if len(mask) >= length else np.pad(mask, (0, length - len(mask)))
+
+
+def _parts(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    return [rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE)]

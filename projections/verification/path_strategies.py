@@ -1,0 +1,48 @@
+"""Names of agents and of values inside their state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from unicodedata import normalize
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from duramen.events import AgentPath, InvalidPath, PropertyPath
+
+__all__ = ["NAMES", "agent_paths", "paths", "property_paths"]
+
+NAMES: Final = ("a", "b", "c", "0", "1")
+"""Few names, some of them positions in a list: so that what is written is also read, changed and deleted."""
+
+_FIRST: Final = "abcxyzABC0129"
+_MORE: Final = f"{_FIRST}._-"
+
+
+def agent_paths(*, max_segments: int = 4) -> SearchStrategy[AgentPath]:
+    """Valid agent paths: root agents and, with three segments or more, their children."""
+    name = st.builds(str.__add__, st.sampled_from(_FIRST), st.text(st.sampled_from(_MORE), max_size=6))
+    segments = st.uuids().map(str) | name
+    return st.lists(segments, min_size=2, max_size=max(2, max_segments)).map(lambda found: AgentPath(tuple(found)))
+
+
+def property_paths(*, min_segments: int = 0, max_segments: int = 4) -> SearchStrategy[PropertyPath]:
+    """Valid property paths of any names, with escapes in their text; the empty path is the root."""
+    characters = st.characters(exclude_categories=["Cs", "Cc"])
+    written = st.text(characters, min_size=1, max_size=8).map(lambda text: normalize("NFC", text))
+    segment = (written | st.sampled_from((*NAMES, "a/b", "~", "~1", "-1", "00"))).filter(_is_name)
+    return st.lists(segment, min_size=min_segments, max_size=max_segments).map(lambda found: PropertyPath.of(*found))
+
+
+def _is_name(segment: str) -> bool:
+    try:
+        PropertyPath.of(segment)
+    except InvalidPath:
+        return False
+    return True
+
+
+def paths(names: Sequence[str] = NAMES, *, min_segments: int = 1, max_segments: int = 3) -> SearchStrategy[str]:
+    """Property paths as text, made of few names, so that they lead to one another."""
+    return st.lists(st.sampled_from(names), min_size=min_segments, max_size=max_segments).map("/".join)

@@ -1,0 +1,262 @@
+"""Whatever comes between reading, handing out, delivering and writing: each event is delivered once, in order.
+
+The hub's thread and the pool's are played by the test, one step at a time, in an order that hypothesis chooses.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.authors import Author
+from contracts.feeds import CODEC
+from duramen.events import Granularity, Limits, MemoryLog
+from duramen.events.codec import NO_DIGEST, chain
+from duramen.events.cursor import START, Mark
+from duramen.events.log import FeedPage, Notice
+from duramen.events.registry import DECLARED
+from duramen.projections import follower as follower_module
+from duramen.projections import intake as intake_module
+from duramen.projections.backlog import Backlog
+from duramen.projections.change import MISSING, Change
+from duramen.projections.follower import Follower
+from duramen.projections.intake import Intake
+from duramen.projections.interest import interest_in
+from duramen.projections.telling import Source
+
+AGENTS = ("acme/alice", "acme/bob", "globex/carol")
+NEVER = 1e9
+STATE = Granularity.STATE
+
+
+class TrappedLog(MemoryLog):
+    """Somebody writes in the very moment in which the feed is read: right before, or right after."""
+
+    def __init__(self) -> None:
+        super().__init__(partitions=2)
+        self.before: deque[Callable[[], None]] = deque()
+        self.after: deque[Callable[[], None]] = deque()
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        if self.before:
+            self.before.popleft()()
+        page = super().feed_page(partition, position, limit)
+        if self.after:
+            self.after.popleft()()
+        return page
+
+
+@define
+class Seen:
+    """What one subscription was given, by agent; `first` is what it has to begin with."""
+
+    intake: Intake
+    first: dict[str, int]
+    values: bool
+    changes: list[Change] = field(factory=list)
+    in_hand: deque[Any] = field(factory=deque)
+
+    def take(self, count: int) -> None:
+        if not self.in_hand:
+            with self.intake.changed:
+                self.in_hand.extend(self.intake.take())
+        for _ in range(min(count, len(self.in_hand))):
+            item = self.in_hand.popleft()
+            self.changes.append(item.change)
+            self.intake.done([item])
+
+
+class World:
+    def __init__(self) -> None:
+        self.log = TrappedLog()
+        self.authors = [Author(self.log, agent) for agent in AGENTS]
+        self.jobs: deque[Callable[[], None]] = deque()
+        self.source = Source(self.log, DECLARED, Limits())
+        self.follower = Follower(self.source, self.jobs.append, NEVER)
+        self.seen: list[Seen] = []
+        self.reading_alone = False
+        self.told: list[Notice] = []
+        self.log.listen(self.told.append)
+
+    def write(self, agent: int, count: int, *, levels: bytes = b"\2") -> None:
+        author = self.authors[agent]
+        levels = (levels * count)[:count]
+        rows = [
+            ["memory_set", 1, level, 0, {"path": "n", "value": author.seq + number}, *[None] * 5]
+            for number, level in enumerate(levels, 1)
+        ]
+        author.write(*map(CODEC.pack, rows), levels=levels)
+
+    def lie(self, kind: str, agent: int) -> None:
+        """Somebody publishes what the log does not say."""
+        author = self.authors[agent]
+        partition = self.log.partition_of(author.agent)
+        end = self.log.positions()[partition]
+        events = [(author.agent, author.seq + 1, [b"d" * 16 + CODEC.pack(["memory_set"] * 10)])]
+        match kind:
+            case "again":
+                self.log._tell(self.told[-3:])
+            case "chain":
+                self.log._tell([Notice(partition, STATE, end, end + 1, events, end, 4)])
+            case "birth":
+                events = [("acme/nobody", 1, [chain(NO_DIGEST, b"x") + b"x"])]
+                self.log._tell([Notice(partition, STATE, end, end + 1, events, end, 4)])
+            case _:
+                self.log._tell([Notice(partition, STATE, 1 << 60, 1 << 61, events, 1 << 60, 4)])
+
+    def lose(self, agent: int) -> None:
+        """Somebody writes, and what is told of it never arrives."""
+        stream: Any = self.follower._stream
+        kept = list(stream._told), dict(stream._hints)
+        self.write(agent, 1)
+        stream._told, stream._hints = kept
+
+    def calm(self, agents: list[int]) -> None:
+        """The hub has time for everything that is written."""
+        for agent in [None, *agents]:
+            if agent is not None:
+                self.write(agent, 1)
+            for _ in range(6):
+                self.follower.turn(wait=False)
+                while self.jobs:
+                    self.jobs.popleft()()
+
+    def meanwhile(self, agent: int) -> None:
+        """Somebody writes, and the hub hears of it, if it is not the hub that reads just now."""
+        self.write(agent, 1)
+        if self.reading_alone:
+            self.reading_alone = False
+            self.follower.turn(wait=False)
+            self.reading_alone = True
+
+    def subscribe(
+        self, pattern: str, *, from_start: bool, values: bool, buffer: int, marks: dict[int, Mark] | None = None
+    ) -> Seen:
+        interest = interest_in(pattern, Granularity.STATE, None, None)
+        at_end = not from_start and marks is None
+        if marks is None:
+            ends = self.log.positions()
+            marks = {p: START if from_start else Mark(ends[p]) for p in interest.partitions(self.log)}
+        first = {author.agent: 1 if from_start else author.seq + 1 for author in self.authors}
+        intake = Intake(self.source, interest, marks, Backlog(buffer), values=values, at_end=at_end)
+        self.follower.add(intake)
+        seen = Seen(intake, first, values)
+        self.seen.append(seen)
+        return seen
+
+    def resume(self, number: int) -> None:
+        """End one, and let another go on from its cursor."""
+        old = self.seen[number]
+        cursor = old.intake.cursor()
+        old.intake.end()
+        self.follower.remove(old.intake)
+        pattern = old.intake.interest.pattern.text
+        buffer = old.intake.backlog.most
+        new = self.subscribe(pattern, from_start=False, values=old.values, buffer=buffer, marks=dict(cursor.marks))
+        self.seen.pop()
+        new.first, new.changes = old.first, old.changes
+        self.seen[number] = new
+
+    def settle(self) -> None:
+        self.follower._look_at = 0.0  # a heartbeat, for what was lost
+        for _ in range(10_000):
+            before = sum(len(seen.changes) for seen in self.seen)
+            for _ in range(3):
+                self.follower.turn(wait=False)
+                while self.jobs:
+                    self.jobs.popleft()()
+            for seen in self.seen:
+                seen.take(100)
+            idle = sum(len(seen.changes) for seen in self.seen) == before
+            if idle and not self.jobs and not self.follower._requests and not self.follower._moved:
+                return
+        raise AssertionError("it never comes to rest")
+
+    def judge(self) -> None:
+        for seen in self.seen:
+            assert seen.intake.error is None
+            for author in self.authors:
+                wanted = seen.intake.interest.pattern.matches((*author.agent.split("/"), "n"))
+                seqs = [change.seq for change in seen.changes if change.agent == author.agent]
+                assert seqs == (list(range(seen.first[author.agent], author.seq + 1)) if wanted else [])
+            for change in seen.changes if seen.values else ():
+                assert change.values == {"n": (change.seq - 1 if change.seq > 1 else MISSING, change.seq)}
+            assert seen.intake.lag() == 0
+
+
+numbers = st.integers(0, 3)
+patterns = st.sampled_from(["acme/**", "**/n", "globex/carol/n"])
+wishes = st.tuples(st.just("subscribe"), patterns, st.booleans(), st.booleans(), st.sampled_from([3, 100]))
+steps = st.one_of(
+    st.tuples(st.just("write"), st.integers(0, 2), st.integers(1, 6)),
+    st.tuples(st.just("write both"), st.integers(0, 2), st.integers(2, 4)),
+    st.tuples(st.just("lie"), st.sampled_from(["again", "chain", "birth", "future"]), st.integers(0, 2)),
+    st.tuples(st.just("lose"), st.integers(0, 2)),
+    st.tuples(st.just("calm"), st.lists(st.integers(0, 2), min_size=1, max_size=6)),
+    st.tuples(st.just("turn")),
+    st.tuples(st.just("job")),
+    st.tuples(st.just("take"), numbers, st.integers(1, 5)),
+    st.tuples(st.just("trap"), st.booleans(), st.integers(0, 2), st.integers(1, 5)),
+    wishes,
+    st.tuples(st.just("resume"), numbers),
+    st.tuples(st.just("reconnect")),
+    st.tuples(st.just("fail")),
+)
+
+
+def carry_out(world: World, step: tuple[Any, ...]) -> None:
+    match step:
+        case ("write", agent, count):
+            world.write(agent, count)
+        case ("write both", agent, count):
+            world.write(agent, count, levels=b"\2\1")
+        case ("lie", kind, agent):
+            world.lie(kind, agent)
+        case ("lose", agent):
+            world.lose(agent)
+        case ("calm", agents):
+            world.calm(agents)
+        case ("turn",):
+            world.follower.turn(wait=False)
+        case ("job",) if world.jobs:
+            world.reading_alone = True
+            world.jobs.popleft()()
+            world.reading_alone = False
+        case ("take", number, count) if number < len(world.seen):
+            world.seen[number].take(count)
+        case ("trap", before, agent, times):
+            traps = world.log.before if before else world.log.after
+            traps.extend([lambda: world.meanwhile(agent)] * times)
+        case ("subscribe", pattern, from_start, values, buffer) if len(world.seen) < 4:
+            world.subscribe(pattern, from_start=from_start, values=values, buffer=buffer)
+        case ("resume", number) if number < len(world.seen):
+            world.resume(number)
+        case ("reconnect",):
+            world.follower._note(dict.fromkeys(range(2), 0))
+        case ("fail",):
+            for partition, part in list(world.follower._parts.items()):
+                world.follower._moved.setdefault(partition, 0)
+                world.follower._give_up(partition, part, ValueError())  # type: ignore[arg-type]
+
+
+@settings(max_examples=300)
+@given(st.lists(wishes, min_size=1, max_size=3), st.lists(steps, min_size=15, max_size=80))
+def test_each_subscription_gets_its_exact_suffix_whatever_happens_in_between(
+    first: list[tuple[Any, ...]], then: list[tuple[Any, ...]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (follower_module, intake_module):
+            patch.setattr(module, "PAGE", 2)  # so that readers read ahead
+        world = World()
+        for agent in range(len(AGENTS)):
+            world.write(agent, 2)
+        for step in [*first, *then]:
+            carry_out(world, step)
+        world.settle()
+        world.judge()
