@@ -29,7 +29,7 @@ def _check_days(_instance: object, _attribute: object, value: Any) -> None:
 class Retention:
     """The least that is kept of an agent's log. With both rules, what either wants is kept; with none, everything.
 
-    What a rule lets go may stay all the same: while a checkpoint, a consumer or a fork needs it, and until the agent
+    What a rule lets go may stay all the same: while a checkpoint or a consumer needs it, and until the agent
     takes its next snapshot.
     """
 

@@ -46,31 +46,17 @@ def open_store(
 ) -> Store:
     """Open the log, or take an open one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
     if log is not None:
-        if not callable(getattr(log, "writer", None)):
-            raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
-        if integrity_key is not None:
-            raise InvalidMessage("an open log has its integrity key: give it to that, as MemoryLog(integrity_key=…)")
-        return Store(log, lambda: None)
+        return _taken(log, integrity_key)
     asked = None if durability is None else Durability.parse(durability)
     if integrity_key is None and os.environ.get(_KEY):
         integrity_key = os.fsencode(os.environ[_KEY])
-    if client is not None:
-        if url is not None or data_dir is not None:
-            raise InvalidMessage("give one of url, client and data_dir")
-        return _redis(
-            pool_of_client(client),
-            namespace=namespace,
-            partitions=partitions,
-            durability=asked,
-            limits=limits,
-            allow_eviction=allow_eviction,
-            integrity_key=integrity_key,
-        )
-    if url is None and data_dir is None:
+    if client is not None and (url is not None or data_dir is not None):
+        raise InvalidMessage("give one of url, client and data_dir")
+    if client is None and url is None and data_dir is None:
         url = os.environ.get("DURAMEN_URL") or None
     if data_dir is not None and not isinstance(cast("object", data_dir), (str, os.PathLike)):
         raise InvalidMessage("data_dir is the path of a folder")
-    if url is None:
+    if url is None and client is None:
         return _embedded(
             data_dir or DATA_DIR,
             namespace=namespace,
@@ -82,12 +68,9 @@ def open_store(
     if data_dir is not None:
         raise InvalidMessage("data_dir is for the embedded server; give it or a url, not both")
     if url == "memory://":
-        if asked is not None and asked.level != "memory":
-            raise InvalidMessage("memory:// has no durability but memory")
-        log = MemoryLog(partitions=partitions, limits=limits, integrity_key=integrity_key)
-        return Store(log, log.close)
+        return _in_memory(asked, partitions, limits, integrity_key)
     return _redis(
-        pool_of_url(url, insecure=insecure),
+        pool_of_url(url or "", insecure=insecure) if client is None else pool_of_client(client),
         namespace=namespace,
         partitions=partitions,
         durability=asked,
@@ -95,6 +78,22 @@ def open_store(
         allow_eviction=allow_eviction,
         integrity_key=integrity_key,
     )
+
+
+def _taken(log: EventLog, integrity_key: bytes | None) -> Store:
+    """An open log, which stays open when the system is closed."""
+    if not callable(getattr(log, "writer", None)):
+        raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
+    if integrity_key is not None:
+        raise InvalidMessage("an open log has its integrity key: give it to that, as MemoryLog(integrity_key=…)")
+    return Store(log, lambda: None)
+
+
+def _in_memory(durability: Durability | None, partitions: int, limits: Limits, integrity_key: bytes | None) -> Store:
+    if durability is not None and durability.level != "memory":
+        raise InvalidMessage("memory:// has no durability but memory")
+    log = MemoryLog(partitions=partitions, limits=limits, integrity_key=integrity_key)
+    return Store(log, log.close)
 
 
 def _redis(

@@ -94,14 +94,7 @@ class AgentSystem(History, Sharing):
             timers=timers,
             hooks=LifecycleHooks(),
             supervisor=Supervisor(),
-            trimmer=Trimmer(
-                store.log,
-                registry=registry,
-                limits=self._limits,
-                agents=self._agents,
-                retention=settings.retention,
-                snapshot_every=settings.snapshot_every,
-            ),
+            trimmer=self._trimmer(settings),
             registry=registry,
             agents=self._agents,
             limits=self._limits,
@@ -256,7 +249,7 @@ class AgentSystem(History, Sharing):
         """Remove an agent's oldest events, and keep its state there in their place; seqs stay what they are.
 
         At least the last `keep_events` stay (0: none has to), and all of the last `keep_days` days; without either,
-        what the agent's retention says. What a checkpoint, a durable consumer or a fork needs always stays, and
+        what the agent's retention says. What a checkpoint or a durable consumer needs always stays, and
         `held_by` names it. `dry_run` only tells. The agent need not run, and goes on if it does. Blocks; events of
         types that are not registered here cannot be folded, and so not be trimmed.
 
@@ -364,6 +357,16 @@ class AgentSystem(History, Sharing):
         import asyncio
 
         await asyncio.to_thread(self.close)
+
+    def _trimmer(self, settings: Settings) -> Trimmer:
+        return Trimmer(
+            self._log,
+            registry=self._registry,
+            limits=self._limits,
+            agents=self._agents,
+            retention=settings.retention,
+            snapshot_every=settings.snapshot_every,
+        )
 
     def _activation(self, mailbox: Mailbox) -> Runner:
         return Activation(self._services, mailbox)

@@ -174,11 +174,8 @@ class MemoryLog:
         part.heads[agent] = Head(adoption.seq, adoption.base, adoption.digest, adoption.fence, at, at, adoption.largest)
         self._put(adoption.puts)
         bits = adoption.levels if items else 0
-        told = [
-            self._notice(partition, part, level, [], entries=1, levels=bits)
-            for level in Granularity
-            if bits & 1 << level
-        ]
+        touched = [level for level in Granularity if bits & 1 << level]
+        told = [self._notice(partition, part, level, [], entries=1, levels=bits) for level in touched]
         return [evolve(notice, events=None) for notice in told]
 
     def _answer(self, part: _Partition, append: Append) -> Answer:

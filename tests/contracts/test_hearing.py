@@ -19,7 +19,7 @@ from duramen.events.feed_reader import Fact, FeedReader
 from duramen.events.hearsay import Hearsay, compared
 from duramen.events.last_digests import LastDigests
 from duramen.events.limits import Limits
-from duramen.events.log import EventLog, Notice
+from duramen.events.log import EventLog, Notice, NoticeStream
 from duramen.events.memory_log import MemoryLog
 from duramen.events.model import Granularity
 from duramen.events.redis_notices import notice_of
@@ -35,15 +35,19 @@ def log(place: Place) -> EventLog:
     return place.open(partitions=1, limits=Limits(notice_bytes=2_000))
 
 
+def settled(stream: NoticeStream) -> None:
+    """Follow, and hear that each of the four subscriptions has been confirmed."""
+    stream.follow({0}, 4)
+    assert stream.receive(LONG) == {0: 0}
+    while stream.receive(0.1):
+        pass
+
+
 @pytest.fixture
 def told(log: EventLog) -> Iterator[Told]:
     """Returns the notices heard since the last call, once so many have come."""
     stream = log.notices(events=True)
-    stream.follow({0}, 4)
-    while stream.receive(LONG) != {0: 0}:
-        pass
-    while stream.receive(0.05):  # one subscription a level is confirmed
-        pass
+    settled(stream)
 
     def take(count: int) -> list[Notice]:
         found: list[Notice] = []
@@ -333,9 +337,7 @@ def test_a_log_that_cannot_be_reached_is_asked_again() -> None:
 def test_only_who_asks_for_events_is_told_them(log: EventLog, told: Told) -> None:
     stream = log.notices()
     try:
-        stream.follow({0}, 4)
-        while stream.receive(LONG) != {0: 0}:
-            pass
+        settled(stream)
         [one] = agents_of(log, 1)
         one.write(body(1))
         assert len(told(1)) == 1
@@ -371,9 +373,7 @@ def test_broken_old_and_repeated_messages_are_counted(place: Place, log: EventLo
         return  # nobody can publish in memory
     stream = log.notices(events=True)
     try:
-        stream.follow({0}, 4)
-        while stream.receive(LONG) != {0: 0}:
-            pass
+        settled(stream)
         [one] = agents_of(log, 1)
         channel = place.keys.channel(0, STATE)
         one.write(body(1))

@@ -110,7 +110,7 @@ def test_an_operator_asks_for_a_rebuild_from_elsewhere(open_any: OpenSystem) -> 
     runner.wait_for(saved=True)
     open_any().consumers.rebuild("seqs")
     eventually(lambda: token_of(system, "seqs").startswith("2:"))
-    assert runner.status == "live"
+    eventually(lambda: runner.status == "live")
     assert system.log.views().look("seqs").wish is None
 
 

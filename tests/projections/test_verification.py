@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -121,8 +121,16 @@ def test_values_can_be_stored(value: Any) -> None:
     check_value(value, Limits())
 
 
+def inside(value: Any) -> Iterator[Any]:
+    """A value, and all that is in it."""
+    yield value
+    held = value.values() if type(value) is dict else value if type(value) is list else ()
+    for each in held:
+        yield from inside(each)
+
+
 def test_values_have_odd_shapes() -> None:
-    found = drawn(values(), 1_500)
+    found = [each for value in drawn(values(), 1_500) for each in inside(value)]
     assert any(type(value) is float and value != value for value in found)
     assert any(portrait(value) == "-0.0" for value in found)
     assert any(type(value) is int and value > 2**63 for value in found)
