@@ -28,6 +28,11 @@ settings.register_profile(
 settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that: the programs whose
+# answer to Ctrl-C is tested could then not hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # What was told to stop at the end of the last test gets this long.
 _GRACE_SECONDS = 5.0
 

@@ -122,6 +122,7 @@ def _catch_up(url: str, agents: int, events: int) -> dict[str, float]:
     rest = threading.Event()
     with AgentSystem.open(url, namespace="behind") as system, Watch() as watch:
         runner_name = f"counted-{time.monotonic_ns()}"
+        before = 0
 
         def catch_up() -> int:
             nonlocal before
@@ -135,7 +136,6 @@ def _catch_up(url: str, agents: int, events: int) -> dict[str, float]:
                     raise Wrong(f"the consumer stopped: {runner.error}")
             return sum(runner.state.values())
 
-        before = 0
         sample = timed(catch_up)
         grown = max(0, watch.most - before) / 2**20
     return {"events": sample.operations, "wall": sample.wall, "cpu": sample.cpu, "grown": grown}

@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -73,7 +74,7 @@ def _answer(connection: Connection, heard: Heard, complete: threading.Condition)
             continue
         wanted = range(asked[0], asked[1])
         with complete:
-            complete.wait_for(lambda wanted=wanted: all(number in heard for number in wanted), _SECONDS)
+            complete.wait_for(partial(heard.keys().__ge__, set(wanted)), _SECONDS)
             connection.send([heard.get(number) for number in wanted])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
@@ -236,26 +237,28 @@ def test_when_everything_was_trimmed_numbers_go_on(open_any: Callable[..., Agent
         assert [event.data["path"] for event in system.events(PATH, from_seq=33)] == ["more"]
 
 
+def set_back(system: AgentSystem, days: int) -> None:
+    """Let the system's clock stand so many days ago."""
+    back = timedelta(days=days) // timedelta(microseconds=1)
+    system._services.now = lambda: time.time_ns() // 1000 - back
+
+
 def test_events_of_the_last_days_stay(system: AgentSystem) -> None:
-    day = timedelta(days=1) // timedelta(microseconds=1)
-    real = system._services.now
     agent = system.spawn(PATH)
     for age in (10, 5, 2, 6, 0):
-        system._services.now = lambda age=age: real() - age * day
+        set_back(system, age)
         agent.set("age", age)
     # All of the prefix is older: not the one of six days that stands behind a younger one.
-    system._services.now = lambda: real() - 20 * day
+    set_back(system, 20)
     assert system.trim(PATH, keep_days=20).removed == 0
     assert system.trim(PATH, keep_days=4).removed == 0, "the first event is young"
 
 
 def test_events_that_are_older_go_up_to_the_first_that_is_not(system: AgentSystem) -> None:
-    day = timedelta(days=1) // timedelta(microseconds=1)
-    real = system._services.now
-    system._services.now = lambda: real() - 11 * day
+    set_back(system, 11)
     agent = system.spawn(PATH)
     for age in (10, 5, 2, 6, 0):
-        system._services.now = lambda age=age: real() - age * day
+        set_back(system, age)
         agent.set("age", age)
     assert system.trim(PATH, keep_days=20).removed == 0
     assert system.trim(PATH, keep_days=4, keep_events=4, dry_run=True).base == 2

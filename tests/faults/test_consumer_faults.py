@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -64,6 +65,10 @@ class Writers:
         for thread in self._threads:
             thread.join(30)
 
+    def wait_for_more(self, batches: int) -> None:
+        enough = self.written + batches
+        eventually(lambda: self.written >= enough)
+
     def _write(self, path: str) -> None:
         agent = self._system.agent(path)
         number = 0
@@ -74,6 +79,10 @@ class Writers:
                     batch.set("n", item)
             self.written += 1
             self._stop.wait(0.002)
+
+
+def has_decided(runner: Runner[Any]) -> bool:
+    return runner.status in ("live", "fenced")
 
 
 class Consumers:
@@ -220,14 +229,13 @@ def test_processes_that_take_the_name_from_each_other_lose_and_double_nothing(
         try:
             runners = [found.attach(LastSeqs(), "view") for found in systems]
             for number in range(30):
-                before = writers.written
-                eventually(lambda before=before: writers.written > before)
+                writers.wait_for_more(1)
                 found = systems[number % 3]
                 runner = runners[number % 3]
                 if runner.ended:
                     runners[number % 3] = found.attach(LastSeqs(), "view")
                 else:
-                    eventually(lambda runner=runner: runner.status in ("live", "fenced"))
+                    eventually(partial(has_decided, runner))
             statuses = {runner.status for runner in runners}
             eventually(lambda: [runner.status for runner in runners].count("fenced") >= 2)
             assert statuses <= {"live", "fenced", "catching_up"}
@@ -248,8 +256,7 @@ def test_connections_that_are_killed_cost_time_and_nothing_else(server: Server, 
     client = server.client()
     with Writers(system) as writers:
         for _ in range(15):
-            before = writers.written
-            eventually(lambda before=before: writers.written > before + 2)
+            writers.wait_for_more(3)
             client.execute_command("CLIENT", "KILL", "TYPE", kind)
     client.close()
     eventually(lambda: seqs_of(runner.state) == expected_seqs(system), timeout=5)
@@ -261,8 +268,7 @@ def test_a_server_that_restarts_loses_no_view(server: Server, system: AgentSyste
     runners: list[Runner[Any]] = [system.attach(LastSeqs(), "whole"), system.attach(PerAgent(), "keyed")]
     with Writers(system) as writers:
         for _ in range(3):
-            before = writers.written
-            eventually(lambda before=before: writers.written > before + 10)
+            writers.wait_for_more(11)
             server.kill9()
             server.start()
     for runner in runners:
@@ -301,8 +307,7 @@ def test_saves_whose_question_or_answer_is_lost_are_made_once(
     runner: Runner[Any] = distant.attach(LastSeqs() if kind == "whole" else PerAgent(), "view")
     with Writers(near) as writers:
         for _ in range(5):
-            before = writers.written
-            eventually(lambda before=before: writers.written > before + 5)
+            writers.wait_for_more(6)
             getattr(proxy, fault)(2, containing=b"live:view", times=2)
     runner.wait_for(timeout=60, saved=True)
     assert seqs_of(runner.state) == expected_seqs(near)
@@ -319,9 +324,8 @@ def test_a_network_that_is_cut_or_goes_silent_delays_the_view_and_changes_nothin
     runner = distant.attach(LastSeqs(), "view")
     with Writers(near) as writers:
         for _ in range(3):
-            before = writers.written
             getattr(proxy, fault)()
-            eventually(lambda before=before: writers.written > before + 20)
+            writers.wait_for_more(21)
             proxy.release()
     runner.wait_for(timeout=60, saved=True)
     assert seqs_of(runner.state) == expected_seqs(near)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,15 @@ class Stage:
         self.writer.finish()
         judge, found = Judge.of(self.evidence, AGENTS), list(self.child.problems)
         for told in self.child.followers:
-            eventually(lambda told=told: self._has_come_to(judge.last(told), told), 30, what="come to the end")
+            eventually(partial(self._has_come_to, judge.last(told), told), 30, what="come to the end")
             found += judge.problems(told, self.child.report()[told["name"]])
             if told["kind"] in CONSUMERS:
-                eventually(
-                    lambda told=told: not judge.differences(told, kept_of(self.evidence, told), {}), what="stored"
-                )
+                eventually(partial(self._is_kept, judge, told), what="stored")
         self.child.end()
         return found
+
+    def _is_kept(self, judge: Judge, told: Mapping[str, Any]) -> bool:
+        return not judge.differences(told, kept_of(self.evidence, told), {})
 
     def _has_come_to(self, last: Mapping[str, int], told: Mapping[str, Any]) -> bool:
         seen = self.child.report()[told["name"]]["seen"]

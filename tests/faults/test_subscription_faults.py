@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -207,6 +208,14 @@ def forged(log: EventLog, agent: str, previous: bytes, *, seq: int, number: int)
     return message
 
 
+def is_published(client: Any, channel: str, message: bytes) -> bool:
+    return client.publish(channel, message) == 1
+
+
+def has_met(system: AgentSystem, strange: int) -> bool:
+    return system.sharing_status().strange_messages >= strange
+
+
 def test_messages_that_claim_to_be_the_next_and_are_not_change_nothing_and_are_counted(
     server: Server, namespace: str, writer: AgentHandle, reader: AgentSystem
 ) -> None:
@@ -228,8 +237,8 @@ def test_messages_that_claim_to_be_the_next_and_are_not_change_nothing_and_are_c
         for round_, (agent, previous, seq) in enumerate(lies, 1):
             eventually(lambda: subscription.lag == 0)
             lie = forged(log, agent, previous, seq=seq, number=666)
-            eventually(lambda message=lie: client.publish(channel, message) == 1)  # as soon as it listens
-            eventually(lambda least=round_: reader.sharing_status().strange_messages >= least)
+            eventually(partial(is_published, client, channel, lie))  # as soon as it listens
+            eventually(partial(has_met, reader, round_))
         last = writer.set("n", 2).seq
         seen.wait_until(last)
         assert seen.is_exactly(2, last)

@@ -42,7 +42,7 @@ class Researcher(Agent):
         self.append("claims", message.text)
 
 
-VALUES = {
+VALUES: dict[str, Any] = {
     "nothing": None,
     "flags": [True, False],
     "numbers": [0, -1, 2**63 - 1, -(2**63), 2**64 - 1],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,6 +48,10 @@ def prepared(system: AgentSystem) -> None:
         for number in range(4):
             agent.set("n", number)
     assert system.log.partition_of("acme/alice") != system.log.partition_of("other/bob")
+
+
+def is_live(runner: Runner[Any]) -> bool:
+    return runner.status == "live"
 
 
 def stored_parked(system: AgentSystem) -> ConsumerInfo:
@@ -196,7 +201,7 @@ def test_half_of_an_event_is_never_kept_even_of_careless_code(open_any: OpenSyst
     whole.broken = keyed.whole.broken = False
     for runner in (one, two):
         runner.retry()
-        eventually(lambda runner=runner: runner.status == "live")
+        eventually(partial(is_live, runner))
         runner.wait_for()
     assert one.state == two.state["all"] == {"events": 6, "bad": 0}
 

@@ -370,7 +370,7 @@ def test_the_environment_says_how_many_examples(monkeypatch: pytest.MonkeyPatch)
 
 # -- upcasters ---------------------------------------------------------------------------------------------------------
 
-OLD = {
+OLD: dict[str, Any] = {
     "text": st.text(max_size=3),
     "kind": st.just("fact"),
     "score": st.none(),
@@ -411,7 +411,7 @@ COUNTER = map(str, itertools.count())
         (lambda data: {**data, "source": data["source"] + next(COUNTER)}, "second time"),
         (lambda data: {**data, "new": 1}, "UnknownEventType"),
         (lambda data: None, "UnknownEventType"),
-        (lambda data: {}["gone"], "UnknownEventType"),
+        (lambda data: data["gone"], "UnknownEventType"),
     ],
 )
 def test_an_upcaster_with_a_fault_is_found(upcasts: Any, told: str) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
@@ -285,7 +286,7 @@ PLANTED = [
     *[
         Planted(
             f"{what} event in a stored log",
-            lambda log=log: check_log(log, seed=1),
+            partial(check_log, log, seed=1),
             "a log is read as it was written",
             lambda: check_log(MemoryLog, seed=1, examples=20),
         )
