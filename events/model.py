@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from attrs import frozen
+from attrs import fields, frozen
 
 __all__ = ["Event", "Granularity", "NewEvent", "Receipt", "quick_event"]
 
@@ -33,7 +33,7 @@ class NewEvent(NamedTuple):
     metadata: dict[str, Any] | None = None
 
 
-@frozen
+@frozen(weakref_slot=False)  # see `quick_event`
 class Event:
     """An event as the log has it: a fact.
 
@@ -57,37 +57,35 @@ class Event:
     digest: bytes
 
 
-class _Draft(Event):
-    """An `Event` in the making: its attributes can be set."""
+class _Draft:
+    """An `Event` in the making: the same slots, which can be set."""
 
-    __slots__ = ()
-    __setattr__ = object.__setattr__
-
-    def __init__(self: Any, fields: tuple[Any, ...]) -> None:
-        (
-            self.agent,
-            self.seq,
-            self.time,
-            self.type,
-            self.version,
-            self.data,
-            self.session_id,
-            self.command_id,
-            self.causation_id,
-            self.correlation_id,
-            self.granularity,
-            self.metadata,
-            self.digest,
-        ) = fields
+    __slots__ = tuple(field.name for field in fields(Event))
 
 
-def quick_event(fields: tuple[Any, ...]) -> Event:
-    """An `Event` of all its fields in their order, in a quarter of the time: who reads a million makes as many.
+def quick_event(values: tuple[Any, ...]) -> Event:
+    """An `Event` of all its fields in their order, in a third of the time: who reads a million makes as many.
 
-    A frozen class sets each attribute by a call, a draft by an instruction.
+    A frozen class sets each attribute by a call, a draft by one instruction. That a draft may become an event takes
+    two classes of the same slots, and none for weak references, which would stand elsewhere in each of them.
     """
-    made: Any = _Draft(fields)
-    made.__class__ = Event  # allowed, since a draft has no slot of its own
+    made: Any = _Draft()
+    (
+        made.agent,
+        made.seq,
+        made.time,
+        made.type,
+        made.version,
+        made.data,
+        made.session_id,
+        made.command_id,
+        made.causation_id,
+        made.correlation_id,
+        made.granularity,
+        made.metadata,
+        made.digest,
+    ) = values
+    made.__class__ = Event
     event: Event = made
     return event
 

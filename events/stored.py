@@ -23,6 +23,7 @@ __all__ = [
     "event_of",
     "misshapen",
     "raw_events",
+    "raw_items",
     "read_events",
 ]
 
@@ -152,18 +153,32 @@ def raw_events(
     """
     seq = after
     for page in log.pages(agent, after + 1, to_seq):
-        for at in range(0, len(page.items), _TOGETHER):
-            items = page.items[at : at + _TOGETHER]
-            plain = _plain(items, digest, codec, log.chain)
-            if plain is None:
-                yield from _one_by_one(agent, seq, items, digest, codec, chain=log.chain)
-            else:
-                yield from zip(range(seq + 1, seq + 1 + len(items)), *plain, strict=True)
-            seq += len(items)
-            digest = items[-1][:DIGEST_SIZE]
+        yield from raw_items(agent, page.items, codec, log.chain, after=seq, digest=digest)
+        seq += len(page.items)
+        digest = page.items[-1][:DIGEST_SIZE]
 
 
-def _plain(items: list[bytes], digest: bytes, codec: Codec, chain: Chain) -> tuple[list[RawEvent], list[bytes]] | None:
+def raw_items(
+    agent: str, items: Sequence[bytes], codec: Codec, chain: Chain, *, after: int, digest: bytes
+) -> Iterator[tuple[int, RawEvent, bytes]]:
+    """Seq, raw fields and digest of each stored item behind seq `after`, whose digest is given.
+
+    Some are decoded at a time. Raises CorruptEvent at the first that is wrong, as `raw_events` does.
+    """
+    for at in range(0, len(items), _TOGETHER):
+        part = items[at : at + _TOGETHER]
+        seq = after + at
+        plain = _plain(part, digest, codec, chain)
+        if plain is None:
+            yield from _one_by_one(agent, seq, part, digest, codec, chain=chain)
+        else:
+            yield from zip(range(seq + 1, seq + 1 + len(part)), *plain, strict=True)
+        digest = part[-1][:DIGEST_SIZE]
+
+
+def _plain(
+    items: Sequence[bytes], digest: bytes, codec: Codec, chain: Chain
+) -> tuple[list[RawEvent], list[bytes]] | None:
     """Events and digests, if nothing is wrong with any of them: many at once are cheaper than each by itself."""
     followed = chain.follow(digest, items)
     if followed is None:
@@ -174,7 +189,7 @@ def _plain(items: list[bytes], digest: bytes, codec: Codec, chain: Chain) -> tup
 
 
 def _one_by_one(
-    agent: str, seq: int, items: list[bytes], digest: bytes, codec: Codec, *, chain: Chain
+    agent: str, seq: int, items: Sequence[bytes], digest: bytes, codec: Codec, *, chain: Chain
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
     """The events up to the first with which something is wrong, and what that is."""
     for item in items:

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from duramen.events import AgentNotFound, DuramenError, EventRegistry, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, chain
+from duramen.events import AgentNotFound, CorruptEvent, DuramenError, EventRegistry, Limits
+from duramen.events.chain import PLAIN
+from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent
 from duramen.events.log import EventLog
 from duramen.events.registry import DECLARED
 from duramen.events.snapshots import unpack_snapshot
-from duramen.events.stored import broken_chain, decoded
+from duramen.events.stored import raw_items
 from duramen.events.values import same_value
 from duramen.events.vocabulary import OWN_TYPES
 from duramen.projections.base import load_base
@@ -93,15 +94,21 @@ def check_replay(
     not looked into. Damaged bytes, missing upcasters and what else is wrong with the log are differences: nothing is
     raised for them.
     """
+    agent, base = recorded.agent, recorded.base
     run = _Fold(recorded, registry)
-    before = 0 if recorded.base is None else recorded.base.seq
-    for done, item in enumerate(recorded.items, 1):
-        found = run.step(before + done, item)
-        if found is not None:
-            return ReplayReport(recorded.agent, done, (found,))
-        if progress is not None and done % _OFTEN == 0:
-            progress(done)
-    return ReplayReport(recorded.agent, len(recorded.items), tuple(_views(recorded, registry, projections or {})))
+    before, digest = (0, NO_DIGEST) if base is None else (base.seq, base.digest)
+    done = 0
+    try:
+        for seq, raw, own in raw_items(agent, recorded.items, Codec(Limits()), PLAIN, after=before, digest=digest):
+            found = run.step(seq, raw, own)
+            done = seq - before
+            if found is not None:
+                return ReplayReport(agent, done, (found,))
+            if progress is not None and done % _OFTEN == 0:
+                progress(done)
+    except CorruptEvent as error:
+        return ReplayReport(agent, done + 1, (Difference(ERROR, before + done + 1, "an event", _told(error)),))
+    return ReplayReport(agent, done, tuple(_views(recorded, registry, projections or {})))
 
 
 def recorded_in(log: EventLog, agent: str, limits: Limits | None = None) -> RecordedLog:
@@ -132,39 +139,26 @@ class _Fold:
     def __init__(self, recorded: RecordedLog, registry: EventRegistry) -> None:
         self._recorded = recorded
         self._registry = registry
-        self._codec = Codec(Limits())
         base = recorded.base
-        self._state = AgentState() if base is None else AgentState.load(self._codec.copy(base.dump()))
-        self._digest = self._state.digest
+        self._state = AgentState() if base is None else AgentState.load(Codec(Limits()).copy(base.dump()))
         self._expected = view_of(self._state)
+        self._changes = recorded.changes if base is None else None
 
-    def step(self, seq: int, item: bytes) -> Difference | None:
-        body = item[DIGEST_SIZE:]
-        recorded, agent = self._recorded, self._recorded.agent
+    def step(self, seq: int, raw: RawEvent, digest: bytes) -> Difference | None:
         try:
-            expected = chain(self._digest, body)
-            if item[:DIGEST_SIZE] != expected:
-                raise broken_chain(agent, seq, expected, item[:DIGEST_SIZE])
-            self._digest = expected
-            raw = decoded(agent, seq, body, self._codec)
-        except DuramenError as error:
-            return Difference(ERROR, seq, "an event", _told(error))
-        try:
-            _take(self._state, raw, expected, self._registry)
+            _take(self._state, raw, digest, self._registry)
         except _REFUSALS as error:
             return Difference(ERROR, seq, "an event that fits", _told(error), log=self._until(seq))
-        return self._compare(seq, recorded)
+        if self._changes is not None:
+            return self._compare(seq, self._changed_by(self._changes[seq - 1]), self._changes[seq - 1])
+        expected = self._recorded.states.get(seq)
+        return None if expected is None else self._compare(seq, expected, None)
 
-    def _compare(self, seq: int, recorded: RecordedLog) -> Difference | None:
-        change: list[Op] | None = None
-        if recorded.changes is not None and recorded.base is None:
-            change = recorded.changes[seq - 1]
-            apply_ops(self._expected, change)
-            expected = self._expected
-        elif seq in recorded.states:
-            expected = recorded.states[seq]
-        else:
-            return None
+    def _changed_by(self, change: list[Op]) -> dict[str, Any]:
+        apply_ops(self._expected, change)
+        return self._expected
+
+    def _compare(self, seq: int, expected: dict[str, Any], change: list[Op] | None) -> Difference | None:
         actual = view_of(self._state)
         if same_value(expected, actual):
             return None

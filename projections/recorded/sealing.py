@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from duramen.events import CorruptEvent, Event, EventRegistry, Limits, MemoryLog
 from duramen.events.chain import PLAIN, Chain
 from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain
-from duramen.events.log import Append, EventLog, Page
+from duramen.events.log import Append, EventLog
 from duramen.events.registry import DECLARED
 from duramen.events.stored import event_of, raw_events
 from duramen.events.trimming import digest_at
@@ -68,14 +68,8 @@ def read_items(log: EventLog, agent: str, *, after: int = 0) -> Iterator[bytes]:
 
 
 def _stored_items(log: EventLog, agent: str, after: int) -> Iterator[bytes]:
-    seq, end = after, None
-    while end is None or seq < end:
-        page: Page | None = log.read(agent, seq + 1, _AT_ONCE)
-        if page is None or not page.items:
-            return
-        end = page.head.seq if end is None else end
-        yield from page.items[: end - seq]
-        seq += len(page.items)
+    for page in log.pages(agent, after + 1, None):
+        yield from page.items
 
 
 def _rechained(items: Iterable[bytes], source: Chain, target: Chain, digest: bytes) -> Iterator[bytes]:
