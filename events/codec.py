@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, Final, cast
 
 import msgpack
@@ -32,6 +33,9 @@ _DATETIME_LAYOUT: Final = struct.Struct(">qi")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 1 << 52  # µs in a float, with half a µs to spare: until the year 2112
 _MICROSECOND: Final = timedelta(microseconds=1)
+# The byte before the code (-1) of a timestamp of msgpack's: of 4, 8, or 12 bytes.
+_TIMESTAMP_KINDS: Final = b"\xd6\xd7\x0c"
+_FEW: Final = 64
 # All that msgpack 1.2 was seen to raise on bytes that are not what we wrote.
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, KeyError, RecursionError, struct.error)
 
@@ -155,19 +159,16 @@ class Codec:
         Takes no more bytes together than one event may have, so that what they decode to is bounded as well.
         """
         joined = b"".join(bodies)
-        if len(joined) > self._limits.event_bytes or _may_hold_timestamp(joined):
+        size = len(joined) or 1
+        if size > self._limits.event_bytes or _may_hold_timestamp(joined):
             return None
-        unpacker = msgpack.Unpacker(
-            raw=False, strict_map_key=True, ext_hook=_from_extension, max_buffer_size=len(joined) or 1
-        )
+        unpacker = msgpack.Unpacker(raw=False, strict_map_key=True, ext_hook=_from_extension, max_buffer_size=size)
         unpacker.feed(joined)
         unpack, tell = unpacker.unpack, unpacker.tell
         events: list[RawEvent] = []
-        end = 0
         try:
-            for body in bodies:
+            for end in accumulate(map(len, bodies)):
                 events.append(unpack())
-                end += len(body)
                 if tell() != end:
                     return None
         except (*_DECODE_ERRORS, msgpack.OutOfData):
@@ -199,8 +200,15 @@ def _unpack(data: bytes) -> Any:
 
 def _may_hold_timestamp(data: bytes) -> bool:
     """Whether bytes of one of msgpack's own are there, which never come to `ext_hook`. Ours seldom have such bytes."""
-    # One byte is searched for many times as fast as two, and few events have it.
-    return b"\xff" in data and (b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data)
+    # To look at the few places of one byte takes a fifth of the time of searching for three sequences.
+    at = 0
+    for _ in range(_FEW):
+        at = data.find(b"\xff", at + 1)
+        if at < 0:
+            return False
+        if data[at - 1] in _TIMESTAMP_KINDS:
+            break
+    return b"\xd6\xff" in data or b"\xd7\xff" in data or b"\xc7\x0c\xff" in data
 
 
 def _holds_timestamp(value: Any) -> bool:

@@ -143,16 +143,19 @@ class _Fold:
         self._state = AgentState() if base is None else AgentState.load(Codec(Limits()).copy(base.dump()))
         self._expected = view_of(self._state)
         self._changes = recorded.changes if base is None else None
+        self._states = recorded.states
 
     def step(self, seq: int, raw: RawEvent, digest: bytes) -> Difference | None:
         try:
-            _take(self._state, raw, digest, self._registry)
+            if raw[0] not in OWN_TYPES:
+                _read_as_its_type(raw, self._registry)
+            advance(self._state, raw, digest, _REMEMBERED)
         except _REFUSALS as error:
             return Difference(ERROR, seq, "an event that fits", _told(error), log=self._until(seq))
-        if self._changes is not None:
-            return self._compare(seq, self._changed_by(self._changes[seq - 1]), self._changes[seq - 1])
-        expected = self._recorded.states.get(seq)
-        return None if expected is None else self._compare(seq, expected, None)
+        changes, states = self._changes, self._states
+        if changes is None:
+            return self._compare(seq, states[seq], None) if seq in states else None
+        return self._compare(seq, self._changed_by(changes[seq - 1]), changes[seq - 1])
 
     def _changed_by(self, change: list[Op]) -> dict[str, Any]:
         apply_ops(self._expected, change)
@@ -186,9 +189,14 @@ class _Fold:
 
 def _take(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistry) -> None:
     """Let an event change a state, after its type has said that it can be read. Raises what either raises."""
-    if raw[0] not in OWN_TYPES and registry.knows(raw[0]):
-        registry.load(raw[0], raw[1], raw[4])
+    if raw[0] not in OWN_TYPES:
+        _read_as_its_type(raw, registry)
     advance(state, raw, digest, _REMEMBERED)
+
+
+def _read_as_its_type(raw: RawEvent, registry: EventRegistry) -> None:
+    if registry.knows(raw[0]):
+        registry.load(raw[0], raw[1], raw[4])
 
 
 def _views(
