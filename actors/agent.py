@@ -176,8 +176,9 @@ class Agent(pykka.Actor):
     def join(self, runtime: Runtime) -> None:
         """Take up work; called once."""
         self._runtime = runtime
-        for made in ("actor_inbox", "_actor_ref"):  # by who looked at them in `__init__`
-            vars(self).pop(made, None)
+        if type(self).__init__ is not Agent.__init__:  # which may have looked at them
+            for made in ("actor_inbox", "_actor_ref"):
+                vars(self).pop(made, None)
 
     def begin(self, turn: Turn) -> None:
         self._turn = turn

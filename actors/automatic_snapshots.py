@@ -13,7 +13,10 @@ __all__ = ["Snapshots"]
 
 
 class Snapshots(Rhythm):
-    """When one agent's state is written, as its latest snapshot and, in the rhythm of keyframes, to stay."""
+    """When one agent's state is written, as its latest snapshot and, in the rhythm of keyframes, to stay.
+
+    A `Runtime` is one: an object more for each agent would have to be looked at by the collector.
+    """
 
     __slots__ = ("_last",)
 
@@ -23,7 +26,7 @@ class Snapshots(Rhythm):
         super().__init__(last - last % EVERY)
         self._last = last  # seq of the latest one, written or tried
 
-    def add_to(self, turn: Turn) -> None:
+    def add_snapshot(self, turn: Turn) -> None:
         """Let a turn write a snapshot if it is time for one."""
         services, path, seq = turn.runtime.services, turn.agent, turn.state.seq
         self.weight += turn.size

@@ -35,7 +35,7 @@ class Envelope(Reply):
     message: Any
     """None once there is an outcome: who keeps the future does not keep what was asked."""
 
-    def __init__(self, message: Any = None, command_id: str | None = None, *, wanted: bool = True) -> None:
+    def __init__(self, message: Any = None, command_id: str | None = None, wanted: bool = True) -> None:
         self._done = False
         self._listeners = None
         self.kept = None

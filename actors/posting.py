@@ -25,6 +25,6 @@ def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) ->
         raise InvalidMessage(
             f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
         )
-    envelope = Envelope(message, command_id, wanted=wanted)
+    envelope = Envelope(message, command_id, wanted)
     envelope.cause = cause_of_sending()
     return envelope

@@ -58,7 +58,11 @@ class Reply(pykka.Future[Any]):
         """The reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error that came in its place."""
         if self._get_hook is not None:
             return self._get_hook(timeout)
-        return self.get_by(timeout, timeout)
+        if not self._done:
+            self._wait(timeout, timeout)
+        if self.refusal is not None:
+            raise self.refusal
+        return self.kept
 
     def get_by(self, left: float | None, asked: float | None) -> Any:
         """As `get` with a time-out of `left` seconds, what is left of the `asked` ones that an error names."""

@@ -45,7 +45,7 @@ _MOST_MESSAGES: Final = 256
 _READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints, Hold))
 
 
-class Runtime:
+class Runtime(Snapshots):
     """The runner of an active agent's mailbox. All but `_work` and what it calls happens in the core.
 
     One step: take the waiting messages, handle each, hand all their events to the journal as one append, and let the
@@ -60,7 +60,6 @@ class Runtime:
         "_mailbox",
         "_presumed",
         "_ready_for",
-        "_snapshots",
         "_stash",
         "_timers",
         "_workers",
@@ -87,6 +86,7 @@ class Runtime:
         presumed: bool = False,
         ready_for: str | None = NOT_READY,
     ) -> None:
+        super().__init__(rebuilt.snapshot_seq)
         self.services = services
         self.path = mailbox.path
         self.agent = agent
@@ -99,7 +99,6 @@ class Runtime:
         self._presumed = presumed  # that there is no such agent: nobody has looked yet
         self.log_key = services.log.log_key(mailbox.path)
         self.partition = services.log.partition_of(mailbox.path)
-        self._snapshots = Snapshots(rebuilt.snapshot_seq)
         self._stash: tuple[Envelope, ...] = ()
         self._timers: AgentTimers | None = None  # most agents never have one
         self._handling: Envelope | None = None  # by a worker thread
@@ -245,7 +244,7 @@ class Runtime:
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
         self._handling = None
-        self._snapshots.add_to(turn)
+        self.add_snapshot(turn)
         self._mailbox.phase = COMMITTING
         if not self._create:
             self.services.dispatcher.submit(turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
@@ -31,7 +32,8 @@ __all__ = ["Decide", "Transition", "Turn"]
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 
-_receipt: Final = Receipt._make
+_receipt: Final[Callable[[tuple[Any, ...]], Receipt]] = partial(tuple.__new__, Receipt)
+"""As `Receipt._make`, without its checks."""
 
 Decide = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
 
@@ -140,20 +142,18 @@ class Turn(Commit):
 
     def emit(self, event: NewEvent) -> RawEvent:
         """Let an event happen: encode it, check that it reads back equal, and let it change the state."""
-        state = self.state
+        state, cause = self.state, self.cause
         kind, data, version, level, metadata = event
-        session_id = data["session_id"] if kind == SPAWNED else state.session_id
-        cause, correlation = self.cause.causation_id, self.cause.correlation_id
         raw: RawEvent = [
             kind,
             version,
             level,
             self.updated_at,
             data,
-            session_id,
+            data["session_id"] if kind == SPAWNED else state.session_id,
             self.command,
-            cause,
-            correlation,
+            cause.causation_id,
+            cause.correlation_id,
             metadata,
         ]
         body, raw[4] = self.codec.encode(raw)

@@ -108,7 +108,8 @@ class Codec:
     def encode(self, event: RawEvent) -> tuple[bytes, dict[str, Any]]:
         """Body of an event whose data was checked, and the data as it will be read back: a copy nobody else holds.
 
-        Raises ValueRefused if reading back would give anything else, TooLarge over `Limits.event_bytes`.
+        Scalars are written as what they are, or refused by the packer; anything else is read back to see. Raises
+        ValueRefused if reading back would give anything else, TooLarge over `Limits.event_bytes`.
         """
         try:
             body = self._pack(event)
@@ -121,6 +122,13 @@ class Codec:
                 expected=self._limits.event_bytes,
                 actual=len(body),
             )
+        data: dict[str, Any] = event[4]
+        for key, value in data.items():
+            if type(key) is not str or type(value) not in _SCALARS:
+                break
+        else:
+            if event[9] is None:
+                return body, data.copy()
         try:
             decoded: Any = msgpack.unpackb(body, ext_hook=_from_extension)
         except _DECODE_ERRORS:
@@ -220,3 +228,4 @@ def _holds_timestamp(value: Any) -> bool:
 
 
 _CONTAINERS: Final = frozenset((dict, list))
+_SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))

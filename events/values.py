@@ -47,6 +47,10 @@ def check_value(value: object, limits: Limits, where: str = "value") -> int:
         return 1
     if kind is dict or kind is list:
         return _check_container(value, limits, where)
+    if kind is str:
+        text: Any = value
+        if len(text) <= limits.text_bytes and text.isascii():  # as most are: two calls less
+            return 1
     _check_scalar(value, limits, where, None)
     return 1
 

@@ -34,18 +34,18 @@ EVERY: Final = 1_000
 class Rhythm:
     """When a keyframe is due. For who writes a log, or reads all of it."""
 
-    seq: int = 0
+    keyframe_seq: int = 0
     """Of the latest keyframe."""
     weight: int = 0
     """Bytes of the events since."""
 
     def is_due(self, seq: int, size: int) -> bool:
         """Whether a snapshot of `size` bytes at `seq` is worth keeping."""
-        return seq - self.seq >= EVERY and self.weight >= size
+        return seq - self.keyframe_seq >= EVERY and self.weight >= size
 
     def kept(self, seq: int) -> None:
         """One was kept there."""
-        self.seq, self.weight = seq, 0
+        self.keyframe_seq, self.weight = seq, 0
 
 
 @frozen
@@ -123,11 +123,11 @@ def keep_keyframes(subject: Subject, fold_of: FoldOf | None) -> Iterator[int]:
     for seq, raw, digest in subject.after(start.state, head.seq):
         rhythm.weight += len(codec.pack(raw))
         folding.take(raw, digest)
-        if seq - rhythm.seq < EVERY:
+        if seq - rhythm.keyframe_seq < EVERY:
             continue
         stored = snapshot_of(agent, folding, codec, limits, log.chain)
         if stored is None or not rhythm.is_due(seq, len(stored)):
-            rhythm.seq = seq  # looked at again when as many events have come once more
+            rhythm.keyframe_seq = seq  # looked at again when as many events have come once more
             continue
         log.archive.keep_keyframe(agent, seq, stored)
         rhythm.kept(seq)

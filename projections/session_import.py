@@ -153,7 +153,7 @@ class _Import:
             raise _wrong(f"the base of {agent.origin} is not where its events begin")
         agent.base = self._packed(record, agent)
         agent.folding = Folding(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
-        agent.rhythm.seq = held.seq
+        agent.rhythm.keyframe_seq = held.seq
         agent.look_for_checkpoint()
 
     def _take(self, agent: _Incoming, fields: list[Any]) -> None:
@@ -191,7 +191,7 @@ class _Import:
     def _keep(self, agent: _Incoming) -> None:
         """A keyframe, where one is due."""
         state = agent.folding.state
-        if state.seq - agent.rhythm.seq < EVERY:
+        if state.seq - agent.rhythm.keyframe_seq < EVERY:
             return
         stored = self._snapshot(agent)
         if stored is not None and agent.rhythm.is_due(state.seq, len(stored)):
