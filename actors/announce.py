@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
@@ -13,30 +13,32 @@ from duramen.events.logs import get_logger
 from .hooks import run_hooks
 from .mailbox import Envelope
 from .results import LifecycleResult
-from .turn import Transition
+from .transition import Transition
 
 if TYPE_CHECKING:
     from .services import Services
 
 __all__ = ["announce", "timed"]
 
+_LOGGER: Final = logging.getLogger("duramen.agent")
+
 
 def announce(services: Services, envelope: Envelope, done: Transition) -> None:
     """Answer the caller when the hooks, if there are any, have run in a worker thread."""
-    event = done.event
-    if logging.getLogger("duramen.agent").isEnabledFor(logging.DEBUG):  # else a logger would be made for nothing
+    if _LOGGER.isEnabledFor(logging.DEBUG):  # else a logger would be made for nothing
         get_logger("agent").debug(
-            "transition", transition=event.event_type, agent=event.agent, seq=event.seq, session_id=event.session_id
+            "transition", transition=done.event_type, agent=done.agent, seq=done.seq, session_id=done.session_id
         )
-    hooks = services.hooks.of(event.event_type)
+    hooks = services.hooks.of(done.event_type)
     if not hooks:
-        envelope.answer(timed(done.result, envelope))
+        envelope.answer(done.result(envelope.sent_at))
         return
+    event = done.event()
 
     def tell() -> None:
         errors = run_hooks(hooks, event, services.settings.hook_timeout, services.workers, services.loop)
-        data = {**done.result.data, "hook_errors": errors} if errors else done.result.data
-        envelope.answer(timed(evolve(done.result, data=data), envelope))
+        told = evolve(done, data={**done.data, "hook_errors": errors}) if errors else done
+        envelope.answer(told.result(envelope.sent_at))
 
     services.workers.submit(tell)
 

@@ -39,9 +39,10 @@ from .decider import (
     require_alive,
 )
 from .messages import AdoptChild, Hold, ListCheckpoints, Pause, Restart, Resume, Spawn, Terminate
-from .results import Checkpoint, LifecycleEvent, LifecycleResult
+from .results import Checkpoint, LifecycleResult
+from .transition import Transition
 from .tree import held_tree, on_hold
-from .turn import Transition, Turn
+from .turn import Turn
 
 __all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
 
@@ -80,10 +81,10 @@ def _checkpoint_id(now: int) -> str:
 def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
     """A result with the number of agents it stands for, and what those said that refused."""
     refused = {path: result.message for path, result in others.items() if not result.success}
-    data = {**done.result.data, "agents": 1 + len(others) - len(refused)}
+    data = {**done.data, "agents": 1 + len(others) - len(refused)}
     if refused:
         data["refused"] = refused
-    return evolve(done, result=evolve(done.result, data=data), event=evolve(done.event, data=data))
+    return evolve(done, data=data)
 
 
 def _pause_one(turn: Turn, message: Pause) -> Transition:
@@ -186,31 +187,22 @@ def _on_adopt(turn: Turn, message: AdoptChild) -> Receipt:
 
 
 def _transition(turn: Turn, raw: RawEvent) -> Transition:
-    """The result of the lifecycle event that was just emitted, and what hooks are told of it."""
+    """What the lifecycle event that was just emitted means to its caller, and to hooks."""
     state = turn.state
     event_type, message, data = _describe(raw, state.seq)
-    event = LifecycleEvent(
-        event_type=event_type,
-        agent=turn.runtime.path,
-        session_id=state.session_id,
-        agent_type=state.agent_type,
-        seq=state.seq,
-        time=instant(raw[3]),
-        data=data,
-        metadata=turn.codec.copy(state.metadata),
-    )
-    return Transition(LifecycleResult(success=True, event_type=event_type, message=message, data=data), event)
+    agent, session_id, agent_type = turn.agent, state.session_id, state.agent_type
+    return Transition(event_type, message, data, agent, state.seq, raw[3], session_id, agent_type, state.metadata)
 
 
 def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
     """Type, message and data of a result: a function of the event alone, so that it can be told again."""
-    kind, data, time = raw[0], raw[4], instant(raw[3])
+    kind, data = raw[0], raw[4]
     if kind == SPAWNED:
         told = {"session_id": data["session_id"], "initial_items": len(data["memory"])}
         return "spawn", f"session {data['session_id']} started", {**told, "seq": seq}
     checkpoint_id = data.get("checkpoint_id")
     if kind == PAUSED:
-        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": time}
+        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": instant(raw[3])}
         return "pause", f"paused at checkpoint {checkpoint_id}", {**told, "seq": seq}
     if kind == RESUMED:
         told = {

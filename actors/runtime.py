@@ -29,7 +29,8 @@ from .messages import Get, GetStatus, Hold, Keys, ListCheckpoints, Spawn
 from .problems import fenced, for_agent, problem_of
 from .pykka_inbox import Inbox
 from .results import LifecycleResult
-from .turn import Transition, Turn
+from .transition import Transition
+from .turn import Turn
 from .workers import Workers
 
 if TYPE_CHECKING:

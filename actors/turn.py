@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
-
-from attrs import frozen
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from duramen.events import CommandConflict, DuramenError, Granularity, Limits, NewEvent, Receipt, TooLarge
 from duramen.events.causation import OUTSIDE, Handling
@@ -22,28 +20,19 @@ from .decider import plain_id
 from .fingerprint import fingerprint
 from .journal import Commit
 from .mailbox import Envelope
-from .results import LifecycleEvent, LifecycleResult
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-__all__ = ["Decide", "Transition", "Turn"]
+__all__ = ["Decide", "Turn"]
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 
-_receipt: Final[Callable[[tuple[Any, ...]], Receipt]] = partial(tuple.__new__, Receipt)
+_receipt: Final[Callable[[tuple[Any, ...]], Receipt]] = partial(cast("Any", tuple).__new__, Receipt)
 """As `Receipt._make`, without its checks."""
 
 Decide = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
-
-
-@frozen
-class Transition:
-    """A lifecycle result that hooks hear of before the caller does."""
-
-    result: LifecycleResult
-    event: LifecycleEvent
 
 
 class Turn(Commit):
