@@ -175,6 +175,8 @@ def _plain_dict(value: object, what: str, limits: Limits) -> tuple[dict[str, Any
 
 
 def _level(value: object, what: str) -> int:
+    if type(value) is Granularity:
+        return value.value
     try:
         return int(Granularity(cast("int", value)))  # type and range in one
     except ValueError:
