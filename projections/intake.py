@@ -157,6 +157,11 @@ class Intake:
         """Whether `offer` can take anything in."""
         return self._places[partition].state is _State.LIVE
 
+    def follows(self, partition: int) -> bool:
+        """Whether it relies on the hub to read a partition, or to say that there is more in it."""
+        place = self._places.get(partition)
+        return place is not None and place.state in (_State.LIVE, _State.WATCHING)
+
     def admit(self, partition: int, mark: Mark) -> None:
         """Go LIVE in a partition, where the hub has handed out what is before `mark`; else read on."""
         place = self._places[partition]
