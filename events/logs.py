@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import structlog
-from structlog.typing import EventDict
+if TYPE_CHECKING:
+    import structlog
+    from structlog.typing import EventDict
 
 __all__ = ["get_logger", "redact", "where"]
 
@@ -29,6 +30,8 @@ def get_logger(name: str, **bound: Any) -> structlog.stdlib.BoundLogger:
     Silent below WARNING unless the program sets a level. Fields are facts about events (agent, seq, session id,
     type, bytes, digest), never their payloads.
     """
+    import structlog  # takes a quarter of all our imports' time, and most programs log nothing
+
     wrapped = structlog.wrap_logger(
         logging.getLogger(f"duramen.{name}"),
         processors=[

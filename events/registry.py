@@ -113,6 +113,10 @@ class EventRegistry:
         """The class of each registered name."""
         return {name: declared.cls for name, declared in self._by_name.items()}
 
+    def upcasters(self) -> dict[tuple[str, int], Upcaster]:
+        """The upcaster of each name and version that it starts from."""
+        return dict(self._upcasters)
+
     def version_of(self, name: str) -> int:
         """Today's version of a type; 1 for our own types and unknown ones."""
         declared = self._by_name.get(name)

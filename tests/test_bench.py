@@ -84,6 +84,7 @@ ROWS = {
         "duramen: fork of a log of 1,100 events",
         "redis-py: LRANGE in pages + msgpack.unpackb",
         "duramen: a stored log folded again and compared",
+        "duramen: the same, on all processors",
     ],
 }
 

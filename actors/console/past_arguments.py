@@ -8,9 +8,19 @@ from typing import Final
 from .moments import EXPLAINED
 from .options import add_path, count
 
-__all__ = ["add_at", "add_blame", "add_diff", "add_export", "add_fork", "add_import", "add_replay", "add_verify"]
+__all__ = [
+    "WORKERS",
+    "add_at",
+    "add_blame",
+    "add_diff",
+    "add_export",
+    "add_fork",
+    "add_import",
+    "add_replay",
+    "add_verify",
+]
 
-_WORKERS: Final = 4
+WORKERS: Final = 4
 _MOST_WORKERS: Final = 64
 
 
@@ -60,9 +70,9 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=_workers,
-        default=_WORKERS,
         metavar="N",
-        help=f"look at so many agents at a time (default: {_WORKERS})",
+        help=f"look at so many agents at a time (default: {WORKERS}); with --replay, so many processes (default: as "
+        "many as there are processors for)",
     )
     replay = parser.add_argument_group("whether today's code makes of a log what was made of it then")
     replay.add_argument("--replay", action="store_true", help="check this instead; of each difference, make a test")

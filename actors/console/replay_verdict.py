@@ -15,7 +15,16 @@ from typing import Any, Final
 from attrs import define, field
 
 from duramen.events import AgentPath, CorruptEvent, Trimmed
-from duramen.projections.recorded import Difference, RecordedLog, as_test, check_replay, load_log, recorded_in, smaller
+from duramen.projections.recorded import (
+    Difference,
+    RecordedLog,
+    as_test,
+    check_replay,
+    load_log,
+    recorded_in,
+    smaller,
+    sound_logs,
+)
 
 from ..system import AgentSystem
 from .counting import Advance, counting
@@ -52,8 +61,20 @@ def verify_replay(arguments: argparse.Namespace, options: Options, output: Outpu
         nullcontext() if files and not agents else opened(options) as system,
         counting("events", bar=not output.as_json) as advance,
     ):
+        if system is not None and not arguments.paths:
+            agents = [entry.agent for entry in system.agents()]
+        sound = sound_logs(
+            None if system is None else system.log,
+            agents,
+            files,
+            workers=arguments.workers,
+            modules=arguments.imports or (),
+            progress=lambda events, name: advance(events, None, name),
+        )
+        verdict.events, verdict.agents = sum(sound.values()), len(sound)
         for name, load in _logs(system, files, agents):
-            _look(name, load, verdict, tests, advance)
+            if name not in sound:
+                _look(name, load, verdict, tests, advance)
     if output.as_json:
         output.data(
             {
@@ -82,10 +103,9 @@ def _import(name: str) -> None:
 def _logs(system: AgentSystem | None, files: list[str], agents: list[str]) -> Iterator[tuple[str, Load]]:
     for file in files:
         yield file, partial(load_log, file)
-    if system is None:
-        return
-    for path in agents or ([] if files else [entry.agent for entry in system.agents()]):
-        yield path, partial(recorded_in, system.log, path)
+    if system is not None:
+        for path in agents:
+            yield path, partial(recorded_in, system.log, path)
 
 
 def _look(name: str, load: Load, verdict: _Verdict, tests: Path, advance: Advance) -> None:

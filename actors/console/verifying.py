@@ -15,6 +15,7 @@ from .exit_codes import ExitCode
 from .opening import opened
 from .options import Options
 from .output import Output, text
+from .past_arguments import WORKERS
 from .replay_verdict import verify_replay
 
 __all__ = ["verify"]
@@ -52,7 +53,7 @@ def _verified(
 
     asked: Sequence[str | None] = paths or [None]
     for path in asked:
-        report = system.verify(path, tree=arguments.tree, workers=arguments.workers, progress=on_progress)
+        report = system.verify(path, tree=arguments.tree, workers=arguments.workers or WORKERS, progress=on_progress)
         agents += report.agents
         events += report.events
         problems += report.problems

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .as_test import as_test
+from .check_logs import check_logs
+from .crew import sound_logs
 from .portrait import portrait, same
 from .recording import RecordedLog, load_log, record_log, recorded, save_log
 from .replay_check import Difference, ReplayReport, check_replay, recorded_in, smaller
@@ -18,6 +20,7 @@ __all__ = [
     "ReplayReport",
     "StoredLog",
     "as_test",
+    "check_logs",
     "check_replay",
     "load_log",
     "log_of",
@@ -31,6 +34,7 @@ __all__ = [
     "save_log",
     "shrink_items",
     "smaller",
+    "sound_logs",
     "view_after",
     "view_of",
 ]

@@ -23,7 +23,7 @@ from duramen.projections.projection import fold
 from .portrait import portrait
 from .stored_log import StoredLog
 
-__all__ = ["locate", "main", "receive", "send"]
+__all__ = ["bring", "locate", "main", "receive", "send"]
 
 _SIZE: Final = 4
 _MAIN: Final = "__duramen_main__"
@@ -51,11 +51,12 @@ def receive(read: Callable[[int], bytes]) -> Any:
 def locate(place: Place) -> Any:
     """The thing at a place, its module imported by name, or from its file where that finds another one or none."""
     module, file, name = place
-    found = _import(module, file)
+    found = bring(module, file)
     return reduce(getattr, name.split("."), found) if name else found
 
 
-def _import(name: str, file: str) -> Any:
+def bring(name: str, file: str) -> Any:
+    """The module of a name, from its file where the name alone finds another one or none. Raises what it raises."""
     if name != "__main__":
         try:
             module = importlib.import_module(name)
@@ -97,7 +98,7 @@ def main() -> int:
 def _prepared(setup: Any) -> tuple[Callable[[], Any], EventRegistry]:
     modules, factory, adapter, registry = setup
     for module, file in modules:
-        _import(module, file)
+        bring(module, file)
     known = DECLARED if registry is None else locate(tuple(registry))
     made, adapt = locate(tuple(factory)), locate(tuple(adapter))
     return lambda: adapt(made, known), known

@@ -7,20 +7,19 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from duramen.events import AgentNotFound, CorruptEvent, DuramenError, EventRegistry, Limits
+from duramen.events import CorruptEvent, DuramenError, EventRegistry, Limits
 from duramen.events.chain import PLAIN
 from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent
 from duramen.events.log import EventLog
 from duramen.events.registry import DECLARED
-from duramen.events.snapshots import unpack_snapshot
 from duramen.events.stored import raw_items
 from duramen.events.values import same_value
 from duramen.events.vocabulary import OWN_TYPES
-from duramen.projections.base import load_base
 from duramen.projections.difference import Op, apply_ops
 from duramen.projections.projection import Projection, fold
-from duramen.projections.state import SCHEMA, AgentState, advance
+from duramen.projections.state import AgentState, advance
 
+from .pieces import KeptPast
 from .portrait import portrait
 from .recording import RecordedLog
 from .rows import began_with, items_of
@@ -30,7 +29,7 @@ from .slicing import items_about
 from .stored_log import StoredLog
 from .view import differing, part_of, view_of
 
-__all__ = ["Difference", "ReplayReport", "check_replay", "recorded_in", "smaller"]
+__all__ = ["Difference", "ReplayReport", "check_replay", "recorded_in", "smaller", "take"]
 
 _REMEMBERED: Final = 10_000
 _OFTEN: Final = 10_000
@@ -112,25 +111,16 @@ def check_replay(
 
 
 def recorded_in(log: EventLog, agent: str, limits: Limits | None = None) -> RecordedLog:
-    """An agent's log as a store has it, with the state of its latest snapshot if that is of today's form.
+    """An agent's log as a store has it, with states that were stored on the way, those that are of today's form.
 
-    Where it was trimmed, or is a fork, it begins with the state at its base. Raises AgentNotFound, Trimmed (the base is
-    of another form, or moved meanwhile) and what reading raises; a snapshot or base that is damaged, CorruptEvent.
+    These are the state of its latest snapshot, and of a long log some of its keyframes. Where it was trimmed, or is a
+    fork, it begins with the state at its base. Raises AgentNotFound, Trimmed (the base is of another form, or moved
+    meanwhile) and what reading raises; a snapshot or base that is damaged, CorruptEvent.
     """
-    bounds = limits or Limits()
-    codec = Codec(bounds)
-    if log.head(agent) is None:
-        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
-    base = load_base(log, agent, codec, bounds)
-    state = None if base is None else base.state
-    stored = log.load([log.snapshot_key(agent)])[0]
-    states: dict[int, dict[str, Any]] = {}
-    if stored is not None:
-        record = unpack_snapshot(stored, agent, codec, bounds, log.chain)
-        if record.schema == SCHEMA:
-            states[record.seq] = view_of(AgentState.load(record.state["agent"]))
-    items = list(read_items(log, agent, after=state.seq if state else 0))
-    return RecordedLog(agent, items, states=states, base=state)
+    past = KeptPast(log, agent, limits or Limits())
+    states = {state.seq: view_of(state) for state in past.states()}
+    items = list(read_items(log, agent, after=past.base.seq if past.base else 0))
+    return RecordedLog(agent, items, states=states, base=past.base)
 
 
 class _Fold:
@@ -187,7 +177,7 @@ class _Fold:
         return StoredLog(tuple(sealed_bodies(bodies)), recorded.agent, self._registry)
 
 
-def _take(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistry) -> None:
+def take(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistry) -> None:
     """Let an event change a state, after its type has said that it can be read. Raises what either raises."""
     if raw[0] not in OWN_TYPES:
         _read_as_its_type(raw, registry)
@@ -269,7 +259,7 @@ def _view_of(log: StoredLog) -> dict[str, Any] | None:
     state = AgentState()
     try:
         for raw, item in zip(log.raws(), log.items, strict=True):
-            _take(state, raw, item[:DIGEST_SIZE], log.registry)
+            take(state, raw, item[:DIGEST_SIZE], log.registry)
     except _REFUSALS:
         return None
     return view_of(state)
@@ -284,10 +274,10 @@ def _states_of(
     raws = shorter.raws()
     try:
         for raw, item in zip(raws[:-1], items, strict=False):
-            _take(state, raw, item[:DIGEST_SIZE], log.registry)
+            take(state, raw, item[:DIGEST_SIZE], log.registry)
         expected = view_of(state)
         apply_ops(expected, change)
-        _take(state, raws[-1], items[-1][:DIGEST_SIZE], log.registry)
+        take(state, raws[-1], items[-1][:DIGEST_SIZE], log.registry)
     except _REFUSALS:
         return None
     return expected, view_of(state)
@@ -299,7 +289,7 @@ def _error_of(log: StoredLog, items: Sequence[bytes]) -> tuple[type[Exception], 
     raws = _log(log, items).raws()
     for at, raw in enumerate(raws):
         try:
-            _take(state, raw, items[at][:DIGEST_SIZE], log.registry)
+            take(state, raw, items[at][:DIGEST_SIZE], log.registry)
         except _REFUSALS as error:
             return (type(error), raw[0]) if at == len(raws) - 1 else None
     return None

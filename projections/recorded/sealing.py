@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from duramen.events import CorruptEvent, Event, EventRegistry, Limits, MemoryLog
 from duramen.events.chain import PLAIN, Chain
@@ -12,7 +12,7 @@ from duramen.events.registry import DECLARED
 from duramen.events.stored import event_of, raw_events
 from duramen.events.trimming import digest_at
 
-__all__ = ["bodies_of", "events_of", "raw_of", "read_items", "sealed", "sealed_bodies", "store_items"]
+__all__ = ["bodies_of", "events_of", "raw_of", "read_items", "read_pages", "sealed", "sealed_bodies", "store_items"]
 
 _FENCE = "1:recorded"
 _AT_ONCE = 500
@@ -43,7 +43,7 @@ def store_items(log: EventLog, agent: str, items: Sequence[bytes], levels: Seque
 
     Raises CorruptEvent if the log does not take them.
     """
-    items = list(_rechained(items, PLAIN, log.chain, NO_DIGEST))
+    items = _Rechaining(PLAIN, log.chain, NO_DIGEST).take(list(items))
     partition, at, digest = log.partition_of(agent), 0, NO_DIGEST
     while at < len(items):
         part = list(items[at : at + _AT_ONCE])
@@ -63,27 +63,36 @@ def read_items(log: EventLog, agent: str, *, after: int = 0) -> Iterator[bytes]:
 
     Raises what reading raises; an event that is damaged is damaged here, too.
     """
-    digest = digest_at(log, agent, after) if log.chain.keyed else None
-    return _rechained(_stored_items(log, agent, after), log.chain, PLAIN, digest or NO_DIGEST)
-
-
-def _stored_items(log: EventLog, agent: str, after: int) -> Iterator[bytes]:
-    for page in log.pages(agent, after + 1, None):
-        yield from page.items
-
-
-def _rechained(items: Iterable[bytes], source: Chain, target: Chain, digest: bytes) -> Iterator[bytes]:
-    """Items with the digests of another chain; where one is wrong in the chain they come from, it stays wrong."""
-    if source.keyed == target.keyed:
+    for items in read_pages(log, agent, after=after):
         yield from items
-        return
-    here = there = digest
-    for item in items:
+
+
+def read_pages(log: EventLog, agent: str, *, after: int = 0, to_seq: int | None = None) -> Generator[list[bytes]]:
+    """As `read_items`, up to `to_seq` if that is given, as many at a time as a page of the log has."""
+    digest = digest_at(log, agent, after) if log.chain.keyed else None
+    rechain = _Rechaining(log.chain, PLAIN, digest or NO_DIGEST)
+    for page in log.pages(agent, after + 1, to_seq):
+        yield rechain.take(page.items)
+
+
+class _Rechaining:
+    """Gives items the digests of another chain; where one is wrong in the chain they come from, it stays wrong."""
+
+    def __init__(self, source: Chain, target: Chain, digest: bytes) -> None:
+        self._source, self._target = source, target
+        self._here = self._there = digest
+
+    def take(self, items: list[bytes]) -> list[bytes]:
+        """The next items."""
+        source, target = self._source, self._target
+        return items if source.keyed == target.keyed else [self._rechained(item) for item in items]
+
+    def _rechained(self, item: bytes) -> bytes:
         body = item[DIGEST_SIZE:]
-        sound = source.digest(here, body) == item[:DIGEST_SIZE]
-        here = item[:DIGEST_SIZE]
-        there = target.digest(there, body) if sound else here
-        yield there + body
+        sound = self._source.digest(self._here, body) == item[:DIGEST_SIZE]
+        self._here = item[:DIGEST_SIZE]
+        self._there = self._target.digest(self._there, body) if sound else self._here
+        return self._there + body
 
 
 def raw_of(agent: str, items: Sequence[bytes], codec: Codec) -> list[tuple[int, RawEvent, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
@@ -15,7 +16,8 @@ from duramen.actors import AgentSystem
 from duramen.events.codec import DIGEST_SIZE
 from duramen.projections import PastState, Replay
 from duramen.projections.keyframes import EVERY
-from duramen.projections.recorded import check_replay, recorded_in
+from duramen.projections.recorded import check_logs
+from duramen.projections.recorded.crew import helpers_for, usable_cores
 
 from .figures import Kind, Sample, Series, Verdict, ratio_of
 from .latency import middle
@@ -48,7 +50,7 @@ def measure(options: Options, folder: Path) -> Group:
         jumps = alternate([_Jumps(log, looks) for log in logs], options.rounds * 2)
         states = alternate([_Pages(logs[1], looks), _Reads(logs[1], looks), _States(logs[1], looks)], options.rounds)
         forks = alternate([_Forks(log, looks) for log in logs], options.rounds * 2)
-        again = alternate([_Decoded(logs[1]), _Folded(logs[1])], options.rounds)
+        again = alternate([_Decoded(logs[1]), _Folded(logs[1]), _FoldedTogether(logs[1])], options.rounds)
     return _group(options, walks, jumps, states, forks, again)
 
 
@@ -279,21 +281,54 @@ class _Decoded(_Pages):
 
 @define
 class _Folded(_Look):
-    note: str = "as duramen verify --replay does: chain, types, fold, the state of its snapshot; with progress"
+    workers: int = 1
+    note: str = (
+        "as duramen verify --replay --workers 1 does: chain, types, fold, the states that are kept; with progress"
+    )
 
     @property
     def name(self) -> str:
         return "duramen: a stored log folded again and compared"
 
     def run(self) -> Sample:
-        return timed(self._fold, self.log.server)
+        before = _children()
+        sample = timed(self._fold, self.log.server)
+        return evolve(sample, cpu=sample.cpu + _children() - before)
 
     def _fold(self) -> int:
         told: list[int] = []
-        report = check_replay(recorded_in(self._system.log, _AGENT), progress=told.append)
-        if not report.ok or report.events != self.log.events or len(told) != self.log.events // 10_000:
+        (report,) = check_logs(
+            self._system.log, [_AGENT], workers=self.workers, progress=lambda events, _: told.append(events)
+        )
+        if not report.ok or report.events != self.log.events or len(told) < self.log.events // 10_000:
             raise Wrong(f"{self.name}: {report.events} events, {len(report.differences)} differences")
         return report.events
+
+
+@define
+class _FoldedTogether(_Folded):
+    """With the workers that the command takes by itself; their CPU is in the sample."""
+
+    workers: int = field(factory=usable_cores)
+    note: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        many = helpers_for(self.log.events, self.workers)
+        self.note = (
+            f"as duramen verify --replay does by itself here: {many} processes, their start included"
+            if many
+            else "as duramen verify --replay does by itself here: too few processors or events for other processes"
+        )
+
+    @property
+    def name(self) -> str:
+        return "duramen: the same, on all processors"
+
+
+def _children() -> float:
+    """CPU seconds of the processes that this one has started, and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _after(look: Callable[[int], None], seq: int) -> Callable[[], object]:
@@ -310,7 +345,7 @@ def _group(
 ) -> Group:
     long = f"{options.grown_events:,} events"
     bare, read, states_at = states
-    anew = ratio_of(jumps[1], jumps[0], middle)
+    anew, alone = ratio_of(jumps[1], jumps[0], middle), ratio_of(again[1], again[0], rate)
     verdicts = (
         Verdict(
             f"one step forward or back in a log of {long}: time against one of {_SHORT:,}",
@@ -335,9 +370,9 @@ def _group(
         ),
         Verdict(
             f"verify --replay of {long}: events/s against LRANGE + unpackb",
-            ratio_of(again[1], again[0], rate),
+            ratio_of(again[2], again[0], rate),
             at_least=0.5,
-            remark=cpu_ratio(again[1], again[0]),
+            remark=f"{cpu_ratio(again[2], again[0])}; in one process {number(alone.middle)}×",
             short=f"verify --replay of {long}",
         ),
     )
