@@ -27,6 +27,8 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _LEAST_TRIES: Final = 2
 """Before a batch is given up for lost replies: a process that slept has not tried for long, but once."""
+_SENT_AHEAD: Final = 4 * 1024 * 1024
+"""Bytes that may be on their way: what comes next is made while the server works on these."""
 _WRITTEN: Final = frozenset((Status.COMMITTED, Status.DUPLICATE))
 
 Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
@@ -230,6 +232,7 @@ class RedisWriter:
             self._closing.wait(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._losses - 2, 8)))
         try:
             self._wire = self._connect()
+            self._wire.make_room(_SENT_AHEAD)
         except (redis.RedisError, OSError, DuramenError) as error:
             self._log.warning("server_unreachable", error=type(error).__name__, in_flight=len(self._flights))
             self._losses += 1

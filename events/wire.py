@@ -72,6 +72,13 @@ class Wire:
         self._hasty = False
         """Its socket does not wait, for `receive`."""
 
+    def make_room(self, size: int) -> None:
+        """Let `send` hand over so many bytes before it waits for the server, as far as the system allows."""
+        sock = self._connection._sock
+        if sock is not None and sock.family == socket.AF_UNIX:  # of TCP the kernel finds the size by itself
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
     def send(self, data: bytes) -> None:
         """Send bytes. Raises one of LOST."""
         if self._hasty and self._connection._sock is not None:
