@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from duramen.events import EventRegistry, Granularity, Limits, PathPattern
-from duramen.events.cursor import Cursor
+from duramen.events.cursor import Cursor, Mark
 from duramen.events.log import EventLog
 from duramen.projections.attachable import Attachable
 from duramen.projections.callbacks import OnError
@@ -110,7 +110,7 @@ class Sharing(Reading):
         `agents` is a pattern of agent paths. `granularity` is the highest level it is given, `categories` names the
         levels one by one instead, `types` the types of events. With other ones than before, or another `version` of
         the projection, the view is built anew, beside the one that is stored. A view that is begun starts with the
-        first event there is, or behind `after`.
+        first event there ever was, or behind `after`: a subscription's `cursor`, or `system.cursor()` for now.
 
         One runner keeps a name: attached again elsewhere, the one before is fenced. Views are stored in the log's
         server; a `Sink` keeps its own. Raises InvalidMessage, InvalidPath, Unavailable, SystemClosed; what the
@@ -125,6 +125,15 @@ class Sharing(Reading):
             types=types,
             after=after,
         )
+
+    def cursor(self) -> Cursor:
+        """A place behind all that is committed now: what is told to begin `after` it needs nothing from before.
+
+        So `attach(…, after=system.cursor())` makes a new consumer of a log whose beginning was trimmed. Raises
+        Unavailable.
+        """
+        ends = enumerate(self._log.positions())
+        return Cursor(self._log.identity, {partition: Mark(end) for partition, end in ends if end})
 
     def projections(self) -> list[ConsumerInfo]:
         """All durable consumers in the store, by name, wherever they run."""

@@ -37,6 +37,27 @@ def test_a_consumer_that_begins_behind_a_trimmed_log_is_told_so(open_any: OpenSy
     assert (info.error.error, info.applied) == ("Trimmed", 0)
 
 
+def test_a_consumer_that_is_to_begin_now_needs_nothing_of_what_was_trimmed(open_any: OpenSystem) -> None:
+    system = open_any()
+    alice, bob = system.spawn("acme/alice"), system.spawn("other/bob")
+    for number in range(20):
+        alice.set("n", number)
+    assert system.trim("acme/alice", keep_events=5).base > 0
+    here = system.cursor()
+    runner = system.attach(LastSeqs(), "seqs", after=here)
+    runner.wait_for()
+    assert runner.state == {}
+    runner.wait_for([alice.set("n", 20), bob.set("n", 1)], saved=True)
+    expected = {"acme/alice": [22], "other/bob": [2]}
+    assert runner.state == expected
+    runner.close()
+    again = open_any().attach(LastSeqs(), "seqs", after=system.cursor())
+    again.wait_for()
+    assert again.state == expected, "it goes on where it was stored, and not where it was told to begin"
+    with system.subscribe("**", after=here) as changes:
+        assert next(iter(changes)).event.seq in (22, 2)
+
+
 def test_what_a_consumer_has_not_read_is_not_trimmed(open_any: OpenSystem) -> None:
     system = open_any()
     alice = system.spawn("acme/alice")
