@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from attrs import evolve
 
-from duramen.events import EventRegistry, Fenced, Granularity, Limits, VersionConflict
+from duramen.events import EventRegistry, Fenced, Granularity, Limits, Trimmed, VersionConflict
 from duramen.events.codec import Codec
 from duramen.events.cursor import START, Cursor, Mark
 from duramen.events.feed_reader import FeedReader
@@ -70,8 +70,8 @@ class EpisodeKeeper:
         for _ in range(_TRIES - 1):
             try:
                 return self._keep(partition)
-            except (Fenced, VersionConflict):
-                continue
+            except (Fenced, VersionConflict, Trimmed):
+                continue  # trimmed: then another process has kept them since, and may trim
         return self._keep(partition)
 
     def _keep(self, partition: int) -> None:

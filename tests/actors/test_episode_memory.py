@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -439,15 +440,11 @@ def test_many_processes_may_trim_at_once(open_any: OpenSystem) -> None:
     systems = [open_any() for _ in range(3)]
     for number in range(12):
         ended(systems[0], f"acme/a{number}", f"number{number}")
-    trimmers = [
-        threading.Thread(target=system.trim, args=(f"acme/a{number}",), kwargs={"keep_events": 0})
-        for number in range(12)
-        for system in systems
-    ]
-    for trimmer in trimmers:
-        trimmer.start()
-    for trimmer in trimmers:
-        trimmer.join(60)
+    with ThreadPoolExecutor(36) as pool:
+        trimmed = [
+            pool.submit(system.trim, f"acme/a{number}", keep_events=0) for number in range(12) for system in systems
+        ]
+        assert {one.result(60).base for one in trimmed} == {3}
     for system in (*systems, open_any()):
         assert len(system.episodes.list()) == 12
 
