@@ -113,7 +113,8 @@ class Callbacks:
                 for part in self._parts(items):
                     try:
                         result = self._function(self._given(part))
-                        if inspect.isawaitable(result):  # of a function that did not look like a coroutine's
+                        # What does not look like a coroutine's function may be one.
+                        if result is not None and inspect.isawaitable(result):
                             self._runs.start(_awaited(result)).result()
                     except BaseException as error:  # a SystemExit too ends no thread of others
                         if not self._failed(error, part):
@@ -163,15 +164,14 @@ class Callbacks:
             if pause:
                 return
 
-    def _parts(self, items: list[Item]) -> Iterator[list[Item]]:
+    def _parts(self, items: list[Item]) -> Iterator[Sequence[Item]]:
         """What one call gets. Stops when the subscription is closed."""
-        parts = [items] if self._manner.batches else [[item] for item in items]
-        for part in parts:
+        for part in [items] if self._manner.batches else zip(items, strict=True):
             if self._intake.closed:
                 return
             yield part
 
-    def _given(self, part: list[Item]) -> Any:
+    def _given(self, part: Sequence[Item]) -> Any:
         return [item.change for item in part] if self._manner.batches else part[0].change
 
     def _rest(self) -> None:

@@ -11,7 +11,7 @@ is read here, from the mark on; so each event comes in once, whatever happened i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from time import monotonic
 from typing import Final, Protocol
@@ -90,7 +90,7 @@ class _Place:
 
 
 class Intake:
-    """Thread-safe; `changed` is the one lock of a subscription, and is notified of what its consumer waits for."""
+    """Thread-safe. `changed` has the one `lock` of a subscription, and is notified of what its consumer waits for."""
 
     def __init__(
         self,
@@ -103,7 +103,8 @@ class Intake:
         at_end: bool,
     ) -> None:
         self.interest = interest
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self.backlog = backlog
         self.closed = False
         """Nothing more is delivered, not even what waits."""
@@ -142,7 +143,7 @@ class Intake:
 
     def offer(self, partition: int, since: Mark, mark: Mark, change: Change) -> bool:
         """Take a change in; whether it was. Without room, the partition is BEHIND from here on."""
-        with self.changed:
+        with self.lock:  # a condition's own way to it takes five times as long, and this is done for each event
             place = self._places[partition]
             if place.state is not _State.LIVE or self.ended or not is_later(mark, place.mark):
                 return False
@@ -210,12 +211,14 @@ class Intake:
         """What waits, for who holds the lock."""
         return self.backlog.take(most)
 
-    def done(self, items: list[Item]) -> None:
+    def done(self, items: Sequence[Item]) -> None:
         """These were delivered."""
-        with self.changed:
+        with self.lock:
             for item in items:
                 self.backlog.done(item)
-        self._read_if_behind()
+            guide = self._begin_to_read()
+        if guide is not None:
+            guide.read(self._read_on)
 
     def cursor(self) -> Cursor:
         """Behind what was delivered, and before what was not."""
@@ -260,19 +263,18 @@ class Intake:
 
     def after_fork(self, error: BaseException) -> None:
         """In a forked child: whoever held the lock is not here."""
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self.error, self.wake = error, _nobody
         self.backlog.clear()
 
     # -- reading alone -----------------------------------------------------------------------------------------------
 
     def _read_if_behind(self) -> None:
-        with self.changed:
-            due = not (self._reading or self.ended) and len(self.backlog) <= self.backlog.most // 2
-            if self._guide is None or not due or self._next_behind() is None:
-                return
-            self._reading = True
-        self._guide.read(self._read_on)
+        with self.lock:
+            guide = self._begin_to_read()
+        if guide is not None:
+            guide.read(self._read_on)
 
     def _read_on(self) -> None:
         """In a pool's thread: page by page, until there is no room, or nothing is BEHIND."""
@@ -288,9 +290,8 @@ class Intake:
             try:
                 some = self._take_page(partition, place, min(PAGE, room))
             except DuramenError as error:
-                with self.changed:
-                    self._reading = False
-                    place.eyes = None
+                with self.lock:
+                    self._reading, place.eyes = False, None
                 self._cannot_read(error)
                 return
             if not some:
@@ -303,22 +304,30 @@ class Intake:
         """Whether there was anything in the feed."""
         eyes = place.eyes = place.eyes or self._open_eyes(partition, place.mark)
         facts = eyes.reader.read(most)
-        for fact in facts:
-            paths = eyes.audience.of(fact.agent, fact.seq, fact.raw).get(self)
-            change = eyes.teller.tell(fact, paths)
-            with self.changed:
-                if self.ended:
-                    return True
-                mark = fact.mark
+        told: list[tuple[Mark, Change | None]] = []
+        try:
+            for fact in facts:
+                paths = eyes.audience.of(fact.agent, fact.seq, fact.raw).get(self)
+                told.append((fact.mark, eyes.teller.tell(fact, paths)))
+        except DuramenError:
+            self._take_in(partition, place, told)
+            raise
+        told.append((eyes.reader.mark, None))
+        self._take_in(partition, place, told)
+        return bool(facts)
+
+    def _take_in(self, partition: int, place: _Place, told: list[tuple[Mark, Change | None]]) -> None:
+        """Places that were come to, with what is to be delivered of the event before each."""
+        with self.lock:
+            if self.ended:
+                return
+            for mark, change in told:
                 if change is not None:
                     self.backlog.add(partition, place.mark, mark, change)
                 place.mark = mark
-        with self.changed:
-            if not self.ended:
-                place.mark = eyes.reader.mark
-        if facts:
+            waiting = self.backlog.waiting
+        if waiting:
             self.wake()
-        return bool(facts)
 
     def _open_eyes(self, partition: int, mark: Mark) -> _Eyes:
         source = self._source
@@ -347,17 +356,22 @@ class Intake:
 
     # -- with the lock held ------------------------------------------------------------------------------------------
 
+    def _begin_to_read(self) -> Guide | None:
+        """Who is to run `_read_on`, if there is something to read alone; that is then under way."""
+        due = not (self._reading or self.ended) and len(self.backlog) <= self.backlog.most // 2
+        if not due or self._next_behind() is None:
+            return None
+        self._reading = self._guide is not None
+        return self._guide
+
     def _room(self) -> int:
         return self.backlog.most - len(self.backlog)
 
     def _next_behind(self) -> int | None:
         """The partition that is least far, so that all get on."""
-        behind = [
-            (place.mark.position, partition)
-            for partition, place in self._places.items()
-            if place.state is _State.BEHIND
-        ]
-        return min(behind)[1] if behind else None
+        places = self._places
+        behind = [partition for partition, place in places.items() if place.state is _State.BEHIND]
+        return min(behind, key=lambda partition: places[partition].mark.position) if behind else None
 
     def _mark(self, partition: int, place: _Place) -> Mark:
         if place.state is _State.LIVE and self._guide is not None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, cast
-
-from attrs import frozen
+from typing import Any, Final, NamedTuple, cast
 
 from duramen.events import CorruptEvent, DuramenError, PlainData, property_segments
 from duramen.events.codec import RawEvent
@@ -34,9 +32,8 @@ BELOW: Final = 2
 _MOST: Final = 256  # paths told of one event; one that changes more has changed the whole
 
 
-@frozen
-class Touch:
-    """One path that an event changes, and how far down."""
+class Touch(NamedTuple):
+    """One path that an event changes, and how far down. A tuple, since one is made for each event that is looked at."""
 
     path: str
     segments: tuple[str, ...]
