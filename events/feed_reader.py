@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
-from attrs import define
-
+from .ahead import Ahead
 from .codec import Codec, RawEvent
 from .cursor import START, Mark
 from .errors import CorruptEvent, DataLoss, Diverged, DuramenError
+from .facts import Fact, Facts, facts_of
+from .feed_plan import Plan
 from .feed_window import Window, Windows
 from .hearsay import Hearsay, Said, next_ones
 from .last_digests import LastDigests
-from .log import EventLog, FeedRow, Notice
+from .log import EventLog, FeedPage, Notice, Stretch
 from .stored import decoded, decoded_all, misshapen
 
-__all__ = ["EVERY_LEVEL", "Fact", "FeedReader"]
+__all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader"]
 
 EVERY_LEVEL: Final = 4
 
@@ -24,36 +25,23 @@ _TOGETHER: Final = 100
 """Events that are decoded at once."""
 _LEAST_WINDOW: Final = 64
 _MOST_WINDOW: Final = 8_192
+_WINDOW_EVENTS: Final = 14_000
+_GROWTH: Final = 8
+"""Times the window before: to work on that takes longer than to fetch so much more."""
+_RESTED_WINDOW: Final = 512
 _PAGE: Final = 2_000
+_FIELDS: Final = 4
+"""Of an entry."""
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
 """What a window should come to. It is told by the size of those before, so one can be larger, up to a limit."""
-
-
-@define(eq=False)
-class Fact:
-    """A stored event as it was read: decoded, its digest checked. Do not change it.
-
-    `position` and `offset` are the reader's place behind it. Equal to itself only: compare fields.
-    """
-
-    agent: str
-    seq: int
-    raw: RawEvent
-    digest: bytes
-    position: int
-    offset: int
-
-    @property
-    def mark(self) -> Mark:
-        """The reader's place behind this event."""
-        return Mark(self.position, self.offset, self.agent, self.seq, self.digest)
 
 
 class FeedReader:
     """Reads one partition. Used by one thread at a time.
 
     Only events of granularity `level` or less, of agents that `wants` says yes to, are read and returned; the mark
-    moves past the others all the same. Reads ahead when it is far behind, some MiB at most.
+    moves past the others all the same. Reads a window of some MiB at a time when it is far behind, and where it is told
+    to has the next one on its way meanwhile.
     """
 
     def __init__(
@@ -75,8 +63,15 @@ class FeedReader:
         self._known = LastDigests() if known is None else known
         self._windows = Windows(log, partition, (2 << level) - 2, wants, self._known)
         self._window: Window | None = None
-        self._next = 0
-        self._size = _LEAST_WINDOW
+        self._next: int = 0
+        self._size = self._most = _LEAST_WINDOW
+        self._ahead: Ahead | None = None
+        self._planned: Plan | None = None
+        """Of the window that was asked for ahead."""
+        self._entries: list[Any] = []
+        """That are read already, as in `FeedPage.fields`."""
+        self._entries_at = 0
+        """The position they are behind."""
         self._confirmed = False
         self.mark = mark
         """Behind everything that `read` has returned or passed over."""
@@ -88,6 +83,11 @@ class FeedReader:
         """Appends between the mark and the end of the feed, as it was last looked at."""
         return max(0, self.end - self.mark.position)
 
+    @property
+    def between(self) -> bool:
+        """Whether all that was fetched, or asked for ahead, was handed out."""
+        return self._window is None and self._planned is None
+
     def read(self, most: int) -> list[Fact]:
         """The next events in commit order, `most` of them at most; none at the end of the feed.
 
@@ -97,26 +97,47 @@ class FeedReader:
         Trimmed (what comes next was trimmed), CorruptEvent, and what reading raises. What comes before a bad event is
         returned first; after an error the mark stands before it, and the next call tries again.
         """
-        facts: list[Fact] = []
+        facts = self.take(most)
+        return [] if facts is None else facts.each()
+
+    def take(self, most: int, *, ahead: bool = False) -> Facts | None:
+        """As `read`, in columns; None at the end of the feed.
+
+        With `ahead` a connection is held, on which what comes next is under way, until `rest`.
+        """
         until: int | None = None
-        while not facts:
+        while True:
             if self._window is None:
                 if until is not None and self.mark.position >= until:
-                    break  # nobody wants what there was; what came meanwhile is for the next call
-                self._window = self._load()
+                    return None  # nobody wants what there was; what came meanwhile is for the next call
+                self._window = self._load(ahead=ahead)
                 self._next = 0
                 if self._window is None:
-                    break
+                    return None
                 until = self.end if until is None else until
+            elif self._ahead is not None:
+                self._ahead.go_on()
             try:
-                problem = self._take(self._window, max(1, most), facts)
+                facts, problem = self._take(self._window, max(1, most))
             except BaseException:
                 self._window = None  # who reads again reads anew
                 raise
-            if problem is not None and not facts:  # else it is the next call's
+            if len(facts):
+                return facts  # a problem is the next call's
+            if problem is not None:
                 self._window = None
                 raise problem
-        return facts
+
+    def rest(self) -> None:
+        """Let go of what was fetched or asked for and not handed out: nobody reads on for a while.
+
+        To be called after `take` with `ahead`. The entries behind a window that was handed out are kept.
+        """
+        if not self.between:
+            self._window, self._planned, self._entries = None, None, []
+        self._size = min(self._size, _RESTED_WINDOW)
+        if self._ahead is not None:
+            self._ahead.close()
 
     def hear(self, notice: Notice, hearsay: Hearsay) -> list[Fact] | None:
         """The events of a notice, noted in `hearsay`, if they are the next; None if that is not sure: then `read`.
@@ -158,70 +179,85 @@ class FeedReader:
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
-    def _take(self, window: Window, most: int, facts: list[Fact]) -> DuramenError | None:
-        """Move events of the window to `facts`; what is wrong with the one behind them."""
-        start, stop = self._next, min(self._next + most, window.ready)
+    def _take(self, window: Window, most: int) -> tuple[Facts, DuramenError | None]:
+        """Events of the window, and what is wrong with the one behind them."""
+        first, stop = self._next, min(self._next + most, window.ready)
+        raws: list[RawEvent] = []
         problem: DuramenError | None = None
+        start = first
         while start < stop and problem is None:
-            raws, problem = self._decoded(window, slice(start, min(start + _TOGETHER, stop)))
-            facts += _facts(window, slice(start, start + len(raws)), raws, self._level)
-            start += len(raws)
-        if start > self._next:
-            run, place = window.runs[start - 1], window.places[start - 1]
-            position, offset = window.positions[start - 1], window.offsets[start - 1]
-            self.mark = Mark(position, offset, run.agent, run.first_seq + place, run.digests[place])
+            part, problem = self._decoded(window, start, min(start + _TOGETHER, stop))
+            raws += part
+            start = first + len(raws)
+        if start > first:
+            self.mark = window.mark(start - 1)
         self._next = start
-        if start == len(window.runs):
+        if start == window.count:
             self.mark = Mark(window.end, 0, *(window.last or (self.mark.agent, self.mark.seq, self.mark.digest)))
             self._window = None
         elif start == window.ready:
             problem = window.problem
             if problem is None:  # it was cut short here
                 self._window = None
-        return problem
+        return facts_of(window, first, raws, self._level), problem
 
-    def _decoded(self, window: Window, part: slice) -> tuple[list[RawEvent], CorruptEvent | None]:
+    def _decoded(self, window: Window, start: int, stop: int) -> tuple[list[RawEvent], CorruptEvent | None]:
         """The raw fields of some events, or of those before one that is corrupt, and what is wrong with it."""
-        runs, places = window.runs[part], window.places[part]
-        bodies = [run.bodies[place] for run, place in zip(runs, places, strict=True)]
+        bodies = window.bodies[start:stop]
         together = decoded_all(bodies, self._codec)
         if together is not None:
             return together, None
         raws: list[RawEvent] = []
         try:
-            for run, place, body in zip(runs, places, bodies, strict=True):
-                raws.append(decoded(run.agent, run.first_seq + place, body, self._codec))
+            for at, body in enumerate(bodies, start):
+                raws.append(decoded(window.agents[at], window.seqs[at], body, self._codec))
         except CorruptEvent as error:
             return raws, error
         return raws, None
 
-    # -- reading ahead ---------------------------------------------------------------------------------------------
+    # -- fetching --------------------------------------------------------------------------------------------------
 
-    def _load(self) -> Window | None:
+    def _load(self, *, ahead: bool) -> Window | None:
         """The window behind the mark; None at the end of the feed."""
-        rows = self._rows()
-        if not rows:
-            if not self._confirmed:
-                self._windows.confirm(self.mark)
-                self._confirmed = True
-            return None
-        self._check_row(rows[0])
-        window = self._windows.load(rows, self.mark)
+        plan, given = self._arrived()
+        if plan is None:
+            entries = self._next_entries(self.mark)
+            if not entries:
+                if not self._confirmed:
+                    self._windows.confirm(self.mark)
+                    self._confirmed = True
+                return None
+            self._check_first(entries)
+            plan = self._plan(entries, self.mark)
+        window = self._windows.load(plan, given)
         self._confirmed = True
-        if len(rows) >= self._size:  # far behind: larger windows hold more events of each agent
-            fitting = _WINDOW_BYTES * len(rows) // max(1, window.size)
-            self._size = max(_LEAST_WINDOW, min(self._size * 2, _MOST_WINDOW, fitting))
+        count = plan.end - plan.mark.position
+        if count >= self._size:  # far behind: larger windows hold more events of each agent
+            fitting = min(_WINDOW_BYTES * count // (window.size + 1), _WINDOW_EVENTS * count // (window.count + 1))
+            self._most = max(_LEAST_WINDOW, min(_MOST_WINDOW, fitting))
+            self._size = min(self._size * _GROWTH, self._most)
+        if ahead:
+            self._ask_ahead(window)
         return window
 
-    def _rows(self) -> list[FeedRow]:
-        mark = self.mark
-        rows: list[FeedRow] = []
-        while len(rows) < self._size:
-            asked = min(_PAGE, self._size - len(rows))
-            page = self._log.feed_page(self._partition, mark.position + len(rows), asked)
+    def _plan(self, entries: list[Any], mark: Mark) -> Plan:
+        plan = self._windows.plan(FeedPage(entries[: _FIELDS * self._size], self.end), mark)
+        self._entries, self._entries_at = entries[_FIELDS * (plan.end - mark.position) :], plan.end
+        return plan
+
+    def _next_entries(self, mark: Mark) -> list[Any]:
+        """Entries behind a mark, for one window."""
+        known = self._entries_at == mark.position and not mark.offset
+        entries, self._entries = self._entries if known else [], []
+        count = len(entries) // _FIELDS
+        while count < self._size:
+            asked = min(_PAGE, self._size - count)
+            page = self._log.feed_page(self._partition, mark.position + count, asked)
             self.end = page.end
-            rows += page.rows
-            if len(page.rows) < asked:
+            entries += page.fields
+            found = len(page.fields) // _FIELDS
+            count += found
+            if found < asked:
                 break
         if self.end < mark.position + (mark.offset > 0):
             raise DataLoss(
@@ -230,12 +266,41 @@ class FeedReader:
                 expected=mark.position,
                 actual=self.end,
             )
-        return rows
+        return entries
 
-    def _check_row(self, row: FeedRow) -> None:
+    def _ask_ahead(self, window: Window) -> None:
+        """Ask for the window behind this one, and the entries behind that."""
+        left = self.end - window.end
+        if left <= 0 or window.ready < window.count or window.last is None:
+            return
+        mark = Mark(window.end, 0, *window.last)
+        if len(self._entries) < _FIELDS * min(left, self._size):
+            try:
+                self._entries = self._next_entries(mark)
+            except DuramenError:  # it is raised again in its turn, behind this window
+                return
+        if self._ahead is None:
+            self._ahead = self._log.ahead(self._partition)
+        plan = self._planned = self._plan(self._entries, mark)
+        there = len(self._entries) // _FIELDS
+        wanted = max(0, min(self._size * _GROWTH, self._most, self.end - plan.end) - there)
+        self._ahead.ask([job.span() for job in plan.jobs], plan.end + there, wanted, 2 * _WINDOW_BYTES)
+
+    def _arrived(self) -> tuple[Plan | None, Sequence[Stretch | None]]:
+        """The window that was asked for ahead, if it is the next, and what was found of it."""
+        plan, self._planned = self._planned, None
+        if plan is None or self._ahead is None:
+            return None, ()
+        given, page = self._ahead.take()
+        if page is not None:
+            self._entries += page.fields
+            self.end = max(self.end, page.end)
+        return (plan, given) if plan.mark == self.mark else (None, ())
+
+    def _check_first(self, entries: list[Any]) -> None:
         """Raise Diverged if a mark inside an entry does not fit it."""
         mark = self.mark
-        agent, first, count, _ = row
+        agent, first, count, _ = entries[:_FIELDS]
         if mark.offset and (mark.offset >= count or (agent, first + mark.offset - 1) != (mark.agent, mark.seq)):
             raise Diverged(
                 f"entry {mark.position + 1} of the feed of partition {self._partition} is another than the one read "
@@ -243,14 +308,3 @@ class FeedReader:
                 agent=mark.agent,
                 seq=mark.seq,
             )
-
-
-def _facts(window: Window, part: slice, raws: Sequence[RawEvent], level: int) -> list[Fact]:
-    places = zip(
-        window.runs[part], window.places[part], window.positions[part], window.offsets[part], raws, strict=True
-    )
-    return [
-        Fact(run.agent, run.first_seq + place, raw, run.digests[place], position, offset)
-        for run, place, position, offset, raw in places
-        if raw[2] <= level
-    ]

@@ -2,138 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from attrs import define, field
 
-from .chain import Chain
-from .codec import DIGEST_SIZE, NO_DIGEST
 from .cursor import Mark
-from .errors import CorruptEvent, DataLoss, Diverged, DuramenError, Trimmed
+from .errors import CorruptEvent, DataLoss, Diverged, DuramenError
+from .feed_plan import Places, Plan, Planner
+from .feed_run import MOST_IN_CALL, Job, Look, Run
 from .last_digests import LastDigests
-from .log import EventLog, FeedRow, Span, Stretch
-from .stored import broken_chain
+from .log import EventLog, FeedPage, Span, Stretch
 
-__all__ = ["Run", "Window", "Windows"]
+__all__ = ["Window", "Windows"]
 
 _WINDOW_BYTES: Final = 16 * 1024 * 1024
 """Of events in one window: beyond these it is cut short."""
-_WINDOW_EVENTS: Final = 16_384
-"""Wanted ones in one window, unless one entry has more."""
 _FETCHED: Final = 32_768
-# One call keeps the server from serving others; this many events take it less than a millisecond.
 _CALL_BYTES: Final = 1024 * 1024
-_CALL_EVENTS: Final = 2_000
 _CALL_SPANS: Final = 500
-_GAP: Final = 8
-"""So many events that nobody wants are read along: a part more would cost as much."""
-
-
-@define(eq=False)
-class _Look:
-    """The digest of one event, as the log has it now; None if it is not there, or was trimmed."""
-
-    agent: str
-    seq: int
-    digest: bytes | None = None
-    head: int = 0
-    done: bool = False
-
-    def span(self) -> Span:
-        return Span(self.agent, self.seq, 0)
-
-    def take(self, stretch: Stretch, *, cut: bool) -> None:
-        self.digest = stretch.items[0] if stretch.items else None
-        self.head = stretch.head
-        self.done = True
-
-
-@define(eq=False)
-class Run:
-    """Consecutive events of one agent. Those whose chain of digests holds are ready, from `first_seq` on."""
-
-    chain: Chain
-    agent: str
-    first_seq: int
-    stop: int
-    """Behind the last seq that is wanted."""
-    before: bytes | None
-    """The digest before the first event, as it was read earlier; None: it has to be looked at."""
-    look: _Look | None = None
-    digests: list[bytes] = field(factory=list[bytes])
-    bodies: list[bytes] = field(factory=list[bytes])
-    problem: DuramenError | None = None
-    """Why what follows is not ready. None though something is missing: the window was cut short."""
-
-    @property
-    def done(self) -> bool:
-        return self.problem is not None or self.first_seq + len(self.bodies) >= self.stop
-
-    def span(self) -> Span:
-        seq = self.first_seq + len(self.bodies)
-        return Span(self.agent, seq, min(self.stop - seq, _CALL_EVENTS))
-
-    def take(self, stretch: Stretch, *, cut: bool) -> None:
-        asked = self.span()
-        if stretch.base >= 0 and stretch.first_seq > asked.from_seq:
-            self.problem = _trimmed(asked, stretch)
-            return
-        looked = None if self.look is None else self.look.digest
-        previous = self.digests[-1] if self.digests else self.before or looked
-        self._add(previous, stretch.items)
-        if self.problem is None and not cut and len(stretch.items) < asked.count:
-            self.problem = _missing(self, stretch)
-
-    def _add(self, previous: bytes | None, items: Sequence[bytes]) -> None:
-        """Add what continues the chain.
-
-        Where the digest before the first one is gone it is believed, unless there is a key: then nothing is.
-        """
-        if previous is None and items and not self.chain.keyed:
-            previous, items = self._trust(items[0]), items[1:]
-        followed = self.chain.follow(previous or NO_DIGEST, items)
-        if followed is not None:
-            self.digests += followed[0]
-            self.bodies += followed[1]
-            return
-        for item in items:
-            expected = self.chain.digest(previous or NO_DIGEST, item[DIGEST_SIZE:])
-            if item[:DIGEST_SIZE] != expected:
-                seq = self.first_seq + len(self.bodies)
-                self.problem = broken_chain(self.agent, seq, expected, item[:DIGEST_SIZE])
-                return
-            previous = self._trust(item)
-
-    def _trust(self, item: bytes) -> bytes:
-        self.digests.append(item[:DIGEST_SIZE])
-        self.bodies.append(item[DIGEST_SIZE:])
-        return item[:DIGEST_SIZE]
 
 
 @define(eq=False)
 class Window:
-    """The wanted events of some entries behind a mark, in commit order: an element of each of the first four lists.
+    """The wanted events of some entries behind a mark, in commit order: an element of each of the four lists.
 
-    Lists, not a list of objects: a million small ones would keep the collector busy.
+    Their chains of digests hold. Where not all can be handed out the lists end before the first that cannot.
     """
 
-    runs: list[Run] = field(factory=list[Run])
-    places: list[int] = field(factory=list[int])
-    """Of the event in its run."""
-    positions: list[int] = field(factory=list[int])
-    offsets: list[int] = field(factory=list[int])
-    """With `positions`: the reader's place behind the event, as a mark has it."""
-    ready: int = 0
-    """How many of the events can be handed out."""
-    problem: DuramenError | None = None
-    """What is wrong with the one behind them. None though there are more: the window was cut short."""
-    end: int = 0
+    count: int
+    """How many events are wanted."""
+    end: int
     """Position behind all entries."""
+    places: Places
+    agents: list[str] = field(factory=list[str])
+    seqs: list[int] = field(factory=list[int])
+    bodies: list[bytes] = field(factory=list[bytes])
+    digests: list[bytes] = field(factory=list[bytes])
+    problem: DuramenError | None = None
+    """What is wrong with the event behind them. None though there are more: the window was cut short."""
     last: tuple[str, int, bytes] | None = None
-    """The last event before that position, whether it is wanted or not; None where it was trimmed."""
+    """The last event before `end`, whether it is wanted or not; None where it was trimmed."""
     size: int = 0
     """Bytes of the events."""
+
+    @property
+    def ready(self) -> int:
+        """How many of the events can be handed out."""
+        return len(self.bodies)
+
+    def mark(self, number: int) -> Mark:
+        """Behind that event."""
+        position, offset = self.places.behind(number)
+        return Mark(position, offset, self.agents[number], self.seqs[number], self.digests[number])
 
 
 class Windows:
@@ -147,80 +68,44 @@ class Windows:
     ) -> None:
         self._log = log
         self._partition = partition
-        self._bits = bits
-        self._wants = wants
+        self._planner = Planner(bits, wants, known, log.chain)
         self._known = known
 
     def confirm(self, mark: Mark) -> None:
         """Raise Diverged or DataLoss if the log does not have the mark's event any more."""
         if mark.digest:
-            look = _Look(mark.agent, mark.seq)
+            look = Look(mark.agent, mark.seq)
             self._fetch([look])
             _confirm(mark, look)
 
-    def load(self, rows: Sequence[FeedRow], mark: Mark) -> Window:
-        """A window of the entries behind `mark`, or the first of them. Raises as `confirm`.
+    def plan(self, page: FeedPage, mark: Mark) -> Plan:
+        """For a window of the entries behind `mark`, or the first of them. What is before them was loaded."""
+        return self._planner.plan(page, mark)
+
+    def load(self, plan: Plan, given: Sequence[Stretch | None] = ()) -> Window:
+        """The planned window. `given` is what was found already of the spans of its jobs. Raises as `confirm`.
 
         Where their events are too many, those at the end are not ready; one at least is.
         """
-        window = self._plan(rows, mark)
-        here = _Look(mark.agent, mark.seq)
-        agent, first, count, _ = rows[window.end - mark.position - 1]
-        there = _Look(agent, first + count - 1)
-        jobs: list[_Look | Run] = [here, there] if mark.digest else [there]
-        runs = list(dict.fromkeys(window.runs))
-        for run in runs:
-            if run.before is None:
-                run.look = _Look(run.agent, run.first_seq - 1)
-                jobs.append(run.look)
-            jobs.append(run)
-        window.size = self._fetch(jobs)
-        if mark.digest:
-            _confirm(mark, here)
-        for run in runs:
+        size = 0
+        for job, stretch in zip(plan.jobs, given, strict=False):
+            if stretch is not None and not _waits(job):
+                size += sum(map(len, stretch.items))
+                job.take(stretch, cut=False)
+        size += self._fetch([job for job in plan.jobs if not job.done])
+        if plan.here is not None:
+            _confirm(plan.mark, plan.here)
+        for run in plan.runs:
             self._conclude(run)
+        window = Window(len(plan.seqs), plan.end, plan.places, size=size)
+        there = plan.there
         if there.digest is not None:
             window.last = (there.agent, there.seq, there.digest)
             self._known.note(*window.last)
-        window.ready = len(window.runs)
-        if any(len(run.bodies) < run.stop - run.first_seq for run in runs):
-            _cut(window)
+        _assemble(window, plan)
         return window
 
-    def _plan(self, rows: Sequence[FeedRow], mark: Mark) -> Window:
-        """What to hand out, and the runs to fetch for it, as few as there can be."""
-        window = Window()
-        runs, places, positions, offsets = window.runs, window.places, window.positions, window.offsets
-        bits, wanted, chain = self._bits, _Asked(self._wants), self._log.chain
-        latest: dict[str, Run] = {}
-        position, done = mark.position, mark.offset
-        for agent, first, count, levels in rows:
-            if levels & bits and wanted[agent]:
-                if len(runs) + count > _WINDOW_EVENTS and position > mark.position:
-                    break
-                run = latest.get(agent)
-                if run is not None and run.stop <= first <= run.stop + _GAP:
-                    run.stop = first + count
-                else:
-                    seq = first + done
-                    run = latest[agent] = Run(chain, agent, seq, first + count, self._known.before(agent, seq))
-                place = first + done - run.first_seq
-                if count - done > 1:
-                    runs += [run] * (count - done - 1)
-                    places += range(place, place + count - done - 1)
-                    positions += [position] * (count - done - 1)
-                    offsets += range(done + 1, count)
-                    place += count - done - 1
-                runs.append(run)
-                places.append(place)
-                positions.append(position + 1)
-                offsets.append(0)
-            done = 0
-            position += 1
-        window.end = position
-        return window
-
-    def _fetch(self, jobs: Sequence[_Look | Run]) -> int:
+    def _fetch(self, jobs: Sequence[Job]) -> int:
         """Ask for what the jobs want, in their order, until they are done or a window is full; how many bytes came."""
         size = count = at = 0
         while at < len(jobs) and size < _WINDOW_BYTES and count < _FETCHED:
@@ -229,7 +114,7 @@ class Windows:
             for job in jobs[at : at + _CALL_SPANS]:
                 spans.append(job.span())
                 events += spans[-1].count
-                if events >= _CALL_EVENTS:
+                if events >= MOST_IN_CALL:
                     break
             found = self._log.gather(self._partition, spans, _CALL_BYTES)
             bytes_ = sum(len(item) for stretch in found for item in stretch.items)
@@ -248,29 +133,44 @@ class Windows:
             self.confirm(Mark(0, 0, run.agent, run.first_seq - 1, run.before or b""))
 
 
-class _Asked(dict[str, bool]):
-    """Who is wanted, asked once for each agent of a window."""
-
-    def __init__(self, wants: Callable[[str], bool] | None) -> None:
-        super().__init__()
-        self._wants = wants
-
-    def __missing__(self, agent: str) -> bool:
-        self[agent] = answer = self._wants is None or bool(self._wants(agent))
-        return answer
+def _waits(job: Job) -> bool:
+    """Whether a run has to know first which digest it continues."""
+    return isinstance(job, Run) and job.look is not None and not job.look.done
 
 
-def _cut(window: Window) -> None:
-    """Find the first event that is not ready, and why."""
-    for number, (run, place) in enumerate(zip(window.runs, window.places, strict=True)):
+def _assemble(window: Window, plan: Plan) -> None:
+    """Put what the runs have in the order in which it was committed, up to the first event that is not ready."""
+    window.agents, window.seqs = plan.agents, plan.seqs
+    whole = all(run.whole for run in plan.runs)
+    if whole and plan.straight:
+        window.bodies = _in_turns(window.agents, {run.agent: iter(run.bodies) for run in plan.runs})
+        window.digests = _in_turns(window.agents, {run.agent: iter(run.digests) for run in plan.runs})
+        return
+    order = plan.order
+    if not whole:
+        ready = _cut(window, order)
+        del order[ready:], window.agents[ready:], window.seqs[ready:]
+    places = [seq - run.first_seq for run, seq in zip(order, window.seqs, strict=True)]
+    window.bodies = [run.bodies[place] for run, place in zip(order, places, strict=True)]
+    window.digests = [run.digests[place] for run, place in zip(order, places, strict=True)]
+
+
+def _in_turns(agents: Sequence[str], parts: dict[str, Iterator[bytes]]) -> list[bytes]:
+    return list(map(next, map(parts.__getitem__, agents)))
+
+
+def _cut(window: Window, order: Sequence[Run]) -> int:
+    """How many events are ready; notes what is wrong with the one behind them."""
+    for number, (run, seq) in enumerate(zip(order, window.seqs, strict=True)):
+        place = seq - run.first_seq
         if place >= len(run.bodies):
-            window.ready = number
             # If it is one before this that is wrong, which nobody wants, a window that begins here is right.
             window.problem = run.problem if place == len(run.bodies) else None
-            return
+            return number
+    return len(order)
 
 
-def _confirm(mark: Mark, look: _Look) -> None:
+def _confirm(mark: Mark, look: Look) -> None:
     if look.head < mark.seq:
         raise DataLoss(
             f"event {mark.seq} of {mark.agent} was read here, but the log does not have it any more: the server lost "
@@ -289,25 +189,3 @@ def _confirm(mark: Mark, look: _Look) -> None:
             expected=mark.digest.hex(),
             actual=look.digest.hex(),
         )
-
-
-def _trimmed(asked: Span, stretch: Stretch) -> Trimmed:
-    return Trimmed(
-        f"events up to {stretch.base} of {asked.agent} were trimmed before they were read here: go on from "
-        f"{stretch.base + 1}, or take what came before from a snapshot",
-        agent=asked.agent,
-        seq=asked.from_seq,
-        expected=asked.from_seq,
-        actual=stretch.base + 1,
-    )
-
-
-def _missing(run: Run, stretch: Stretch) -> CorruptEvent:
-    seq = run.first_seq + len(run.bodies)
-    return CorruptEvent(
-        f"the feed names event {seq} of {run.agent}, which its log does not have; restore it from a backup",
-        agent=run.agent,
-        seq=seq,
-        expected=run.stop - 1,
-        actual=max(0, stretch.head),
-    )

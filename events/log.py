@@ -15,10 +15,12 @@ from attrs import define, field, frozen
 from .chain import Chain
 from .content_cache import ContentCache
 from .errors import DuramenError
+from .feed_page import FeedEntry, FeedPage, FeedRow
 from .notices import Notice, NoticeStream
 from .views import ViewStore
 
 if TYPE_CHECKING:
+    from .ahead import Ahead
     from .archive import Archive
 
 __all__ = [
@@ -158,32 +160,6 @@ class Entry:
     status: str
     agent_type: str | None
     session_id: str | None
-
-
-@frozen
-class FeedEntry:
-    """One append in the partition's commit order. `levels` has bit `1 << level` for each granularity in it."""
-
-    agent: str
-    first_seq: int
-    count: int
-    levels: int
-
-
-@frozen
-class FeedPage:
-    """Consecutive entries of a feed from the position asked for on, and where the feed ended at that moment."""
-
-    rows: list[FeedRow]
-    end: int
-
-    @property
-    def entries(self) -> list[FeedEntry]:
-        return [FeedEntry(*row) for row in self.rows]
-
-
-FeedRow = tuple[str, int, int, int]
-"""The fields of a `FeedEntry`, for who reads a million of them."""
 
 
 @define(eq=False)
@@ -375,6 +351,10 @@ class EventLog(Protocol):
 
     def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
         """As `gather` of each partition and its spans, asked together."""
+        ...
+
+    def ahead(self, partition: int) -> Ahead:
+        """A new one, for a reader of that partition; it holds a connection only where something is asked for."""
         ...
 
     def positions(self) -> list[int]:

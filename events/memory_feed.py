@@ -1,14 +1,34 @@
-"""What a log in memory has of a span, as a server's script would answer."""
+"""What a log in memory has of spans, as a server's script would answer."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 
 from .codec import DIGEST_SIZE
 from .log import Base, Head, Span, Stretch
 
-__all__ = ["stretch_of"]
+__all__ = ["gathered"]
 
 
-def stretch_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> Stretch:
+def gathered(
+    spans: Sequence[Span],
+    heads: Mapping[str, Head],
+    bases: Mapping[str, Base],
+    log_of: Callable[[str], list[bytes]],
+    most_bytes: int,
+) -> list[Stretch]:
+    """As `EventLog.gather`; `log_of` tells all that an agent's list has."""
+    found: list[Stretch] = []
+    for span in spans:
+        if most_bytes <= 0:
+            break
+        agent = span.agent
+        found.append(_stretch_of(span, heads.get(agent), bases.get(agent), log_of(agent), most_bytes))
+        most_bytes -= sum(map(len, found[-1].items))
+    return found
+
+
+def _stretch_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> Stretch:
     """Up to the event that reaches `most_bytes`; `stored` is all that the agent's list has."""
     if head is None:
         return Stretch(-1, -1, span.from_seq, [])

@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 
 import msgpack
 
+from .ahead import Ahead, NoAhead
 from .archive import Adoption, Archive
 from .chain import Chain
 from .codec import NO_DIGEST
@@ -40,7 +41,7 @@ from .log import (
     Stretch,
 )
 from .memory_archive import MemoryArchive, MemoryParts
-from .memory_feed import stretch_of
+from .memory_feed import gathered
 from .memory_notices import MemoryNotices
 from .memory_trimming import events_to_go
 from .memory_views import MemoryViews
@@ -361,8 +362,9 @@ class MemoryLog:
             start = position - part.base
             if start < 0:
                 raise feed_trimmed(partition, position, part.base)
-            rows = [(e.agent, e.first_seq, e.count, e.levels) for e in part.feed[start : start + max(1, limit)]]
-            return FeedPage(rows, part.base + len(part.feed))
+            entries = part.feed[start : start + max(1, limit)]
+            fields = [value for e in entries for value in (e.agent, e.first_seq, e.count, e.levels)]
+            return FeedPage(fields, part.base + len(part.feed))
 
     def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
         return [self.feed_page(*one) for one in asked]
@@ -371,17 +373,12 @@ class MemoryLog:
         return [self.gather(partition, spans, most_bytes) for partition, spans in asked]
 
     def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
-        found: list[Stretch] = []
         part = self._partitions[partition]
         with self._lock:
-            for span in spans:
-                if most_bytes <= 0:
-                    break
-                stored = self._logs.get(self.log_key(span.agent), [])
-                head, base = part.heads.get(span.agent), part.bases.get(span.agent)
-                found.append(stretch_of(span, head, base, stored, most_bytes))
-                most_bytes -= sum(map(len, found[-1].items))
-        return found
+            return gathered(spans, part.heads, part.bases, lambda a: self._logs.get(self.log_key(a), []), most_bytes)
+
+    def ahead(self, partition: int) -> Ahead:
+        return NoAhead()
 
     def positions(self) -> list[int]:
         with self._lock:

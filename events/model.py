@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from attrs import fields, frozen
 
-__all__ = ["Event", "Granularity", "NewEvent", "Receipt", "quick_event"]
+__all__ = ["Draft", "Event", "Granularity", "NewEvent", "Receipt", "quick_event"]
 
 
 class Granularity(IntEnum):
@@ -57,7 +57,7 @@ class Event:
     digest: bytes
 
 
-class _Draft:
+class Draft:
     """An `Event` in the making: the same slots, which can be set."""
 
     __slots__ = tuple(field.name for field in fields(Event))
@@ -69,7 +69,7 @@ def quick_event(values: tuple[Any, ...]) -> Event:
     A frozen class sets each attribute by a call, a draft by one instruction. That a draft may become an event takes
     two classes of the same slots, and none for weak references, which would stand elsewhere in each of them.
     """
-    made: Any = _Draft()
+    made: Any = Draft()
     (
         made.agent,
         made.seq,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgpack
 
 from .errors import CorruptEvent
 from .keys import Keys
-from .log import FeedPage, FeedRow, Span, Stretch
+from .log import FeedPage, Span, Stretch
+from .redis_ahead import RedisAhead
 from .redis_server import RedisServer
 from .script import Script
 from .trimming import feed_trimmed
 
 __all__ = ["RedisFeed"]
 
-_COLUMNS: Final[list[set[type]]] = [{str}, {int}, {int}, {int}]
+_TYPES: Final[list[type]] = [str, int, int, int]
+_ENTRY: Final = 0x90 | len(_TYPES)
+"""The byte an entry begins with: an array of so many."""
+_FIRST: Final[itemgetter[int]] = itemgetter(0)
 _TRIES: Final = 100
 
 
@@ -52,7 +57,7 @@ class RedisFeed:
                 if position < base:
                     raise feed_trimmed(partition, position, base)
             found = zip(replies[::3], replies[1::3], bases, strict=True)
-            return [FeedPage(_rows(rows), base + length) for rows, length, base in found]
+            return [FeedPage(_fields(rows), base + length) for rows, length, base in found]
         raise CorruptEvent("a feed has another base at each look")
 
     def positions(self) -> list[int]:
@@ -81,6 +86,10 @@ class RedisFeed:
         found: list[Any] = self._server.run_all(self._gather, calls, "read events")
         return [_stretches(spans, rows) for (_, spans), rows in zip(asked, found, strict=True)]
 
+    def ahead(self, partition: int) -> RedisAhead:
+        """For a reader of its own."""
+        return RedisAhead(self._server, self._keys, partition, _fields)
+
     def _base_command(self, partition: int) -> tuple[bytes, ...]:
         return (b"HMGET", self._keys.heads(partition).encode(), b"base")
 
@@ -96,16 +105,16 @@ def _stretches(spans: Sequence[Span], rows: Sequence[Any]) -> list[Stretch]:
     ]
 
 
-def _rows(stored: Sequence[bytes]) -> list[FeedRow]:
-    """Entries of a feed. Raises CorruptEvent."""
-    joined = b"".join(stored)
-    unpacker = msgpack.Unpacker(raw=False, use_list=False, max_buffer_size=len(joined) or 1)
+def _fields(stored: Sequence[bytes]) -> list[Any]:
+    """Of entries of a feed, as `FeedPage` has them. Raises CorruptEvent."""
+    joined = b"".join([entry[1:] for entry in stored])
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(joined) or 1)
     unpacker.feed(joined)
     try:
-        rows: list[FeedRow] = list(unpacker)
-        columns = [set(map(type, column)) for column in zip(*rows, strict=True)]
+        fields: list[Any] = list(unpacker)
     except (ValueError, TypeError):
-        rows, columns = [], []
-    if len(rows) != len(stored) or (rows and columns != _COLUMNS):
+        fields = []
+    sound = all(stored) and set(map(_FIRST, stored)) <= {_ENTRY} and list(map(type, fields)) == _TYPES * len(stored)
+    if not sound:
         raise CorruptEvent("an entry of the feed is damaged; restore it from a backup")
-    return rows
+    return fields

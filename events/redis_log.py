@@ -11,6 +11,7 @@ import redis
 
 import msgpack
 
+from .ahead import Ahead
 from .append_format import AppendFormat, claim_of, head_of, pack_wire
 from .archive import Archive
 from .chain import Chain
@@ -214,6 +215,9 @@ class RedisLog:
 
     def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
         return self._feed.gather(asked, most_bytes)
+
+    def ahead(self, partition: int) -> Ahead:
+        return self._feed.ahead(partition)
 
     def positions(self) -> list[int]:
         return self._feed.positions()

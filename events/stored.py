@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from .chain import Chain
 from .codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, instant, microseconds
-from .errors import CorruptEvent
+from .errors import CorruptEvent, DuramenError
 from .log import EventLog
-from .model import Event, Granularity, quick_event
+from .model import Draft, Event, Granularity, quick_event
 from .registry import EventRegistry
 from .trimming import digest_at
 from .vocabulary import OWN_TYPES
@@ -18,6 +18,7 @@ from .vocabulary import OWN_TYPES
 __all__ = [
     "broken_chain",
     "checked_event",
+    "checked_events",
     "decoded",
     "decoded_all",
     "event_of",
@@ -61,6 +62,55 @@ def checked_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: 
             digest,
         )
     )
+
+
+def checked_events(
+    agents: Sequence[str],
+    seqs: Sequence[int],
+    raws: Sequence[RawEvent],
+    digests: Sequence[bytes],
+    registry: EventRegistry,
+) -> tuple[list[Event], DuramenError | None]:
+    """As `checked_event` of each, in two thirds of the time: what it calls is written out here.
+
+    Up to the first of which it raises, and that error.
+    """
+    events: list[Event] = []
+    add = events.append
+    try:
+        _add_events(add, zip(agents, seqs, raws, digests, strict=True), registry)
+    except DuramenError as error:
+        return events, error
+    return events, None
+
+
+def _add_events(
+    add: Callable[[Event], None], columns: Iterable[tuple[str, int, RawEvent, bytes]], registry: EventRegistry
+) -> None:
+    made: Any
+    before = when = None
+    for agent, seq, raw, digest in columns:
+        kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
+        if kind not in OWN_TYPES and registry.knows(kind):
+            version, data = registry.version_of(kind), registry.upcast(kind, version, data)
+        if time != before:  # events of one command have one time
+            before, when = time, instant(time)
+        made = Draft()  # as in `quick_event`
+        made.agent = agent
+        made.seq = seq
+        made.time = when
+        made.type = kind
+        made.version = version
+        made.data = data
+        made.session_id = session_id
+        made.command_id = None if command is None else command[0]
+        made.causation_id = causation_id
+        made.correlation_id = correlation_id
+        made.granularity = _GRANULARITIES[level]
+        made.metadata = metadata
+        made.digest = digest
+        made.__class__ = Event
+        add(made)
 
 
 def broken_chain(agent: str, seq: int, expected: bytes, actual: bytes) -> CorruptEvent:

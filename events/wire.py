@@ -117,6 +117,12 @@ class Wire:
         reader = getattr(self._connection._parser, "_reader", None)  # hiredis'; asking the socket costs two calls
         return bool(reader.has_data()) if reader is not None else bool(self._connection.can_read(0))
 
+    def ready(self) -> bool:
+        """Whether a part of a reply is there. Never waits. Raises one of LOST."""
+        if self.closed:
+            raise redis.ConnectionError("closed")  # redis-py would open it anew
+        return bool(self._connection.can_read(0))
+
     @property
     def closed(self) -> bool:
         """Whether redis-py has closed it, which it does after some replies too, LOADING for one.

@@ -11,18 +11,24 @@ from attrs import evolve
 from duramen.events import DataLoss, DuramenError, Event, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.codec import Codec
 from duramen.events.cursor import START, Cursor, Mark
-from duramen.events.feed_reader import Fact, FeedReader
+from duramen.events.facts import Facts
+from duramen.events.feed_reader import FeedReader
 from duramen.events.log import EventLog
-from duramen.events.logs import where
-from duramen.events.stored import checked_event
+from duramen.events.stored import checked_events
 from duramen.events.views import LIVE, Failure, ViewRecord, ViewStore, Wish, fenced
 
+from .halted import Halted, halt
 from .kept import Kept, Refused
 from .scope import Scope
 
 __all__ = ["Build", "Halted"]
 
-_PAGE: Final = 500
+_TURN: Final = 0.2
+"""Seconds for the partitions that have their turn; then the consumer looks at what else there is to do."""
+
+_FAR: Final = 1_000
+"""Appends of a partition that is far behind."""
+
 _SHARE: Final = 19
 """Between saves pass at least so many times what the last one took: one part in twenty goes into saving."""
 
@@ -33,15 +39,6 @@ _QUIET: Final = 1.0
 """Seconds between saves where only events that are not wanted have passed by."""
 
 _SKIPS: Final = 100
-
-
-class Halted(Exception):
-    """The build stands still until somebody tells it to go on. `cause` is what was raised."""
-
-    def __init__(self, failure: Failure, cause: BaseException) -> None:
-        super().__init__(failure.error)
-        self.failure = failure
-        self.cause = cause
 
 
 class Build:
@@ -77,6 +74,8 @@ class Build:
         self._skipped = record.skipped
         self._skips = list(record.skips)
         self._readers: dict[int, FeedReader] = {}
+        self._turn = 0
+        """The partition that comes first at the next step, or the next one behind it that has something."""
         self._lost = True
         """Whether the fold has to be loaded before it can be used."""
         self._barrier: tuple[str, int] | None = None
@@ -110,17 +109,39 @@ class Build:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Take a page of each partition that has something; whether there is more. Raises Halted, Unavailable, Fenced.
+        """Take what the partitions have: by turns all of it, for a while, and then a page of those that have little.
 
-        After Unavailable the next call goes on where this one has come to.
+        Tells whether there is more. Raises Halted, Unavailable, Fenced. After Unavailable the next call goes on where
+        this one has come to.
         """
         if self._lost:
             self._load()
-        for partition in sorted(self.todo):
-            self._page(partition)
+        until = monotonic() + _TURN
+        for number, partition in enumerate(sorted(self.todo, key=lambda each: (each < self._turn, each))):
+            has_turn = not number or monotonic() < until
+            if not has_turn and self._readers[partition].lag > _FAR:
+                continue  # to take a little of much, time and again, costs more than it is worth
+            self._read(partition, until)
             if self._lost:
+                self._turn = partition  # again: two that are refused are not to take turns
                 break
+            if has_turn:
+                self._turn = partition + 1
         return bool(self.todo)
+
+    def _read(self, partition: int, until: float) -> None:
+        """Take what a partition has: a window after the other, until it is time; a page at least."""
+        reader = self._readers[partition]
+        try:
+            while True:
+                self._page(partition, ahead=monotonic() < until)
+                now = monotonic()
+                # What was fetched is used first, but not for ever: then it is fetched again.
+                late = now >= until and (reader.between or now >= until + _TURN)
+                if late or self._lost or partition not in self.todo:
+                    break
+        finally:
+            reader.rest()
 
     def look(self, ends: Sequence[int]) -> None:
         """Note where the feeds end, so that what was never heard of is read, too."""
@@ -148,10 +169,10 @@ class Build:
         except (Unavailable, Fenced):
             raise
         except Exception as error:  # load is the user's own code
-            raise _halt(error) from error
+            raise halt(error) from error
         identity = self._log.identity
         if cursor.log != identity:
-            raise _halt(
+            raise halt(
                 DataLoss(
                     "the consumer has read another log than this one: it was lost, or replaced; rebuild the view",
                     expected=cursor.log,
@@ -172,88 +193,84 @@ class Build:
         scope = self._scope
         return FeedReader(self._log, self._codec, partition, mark, level=scope.level, wants=scope.wants())
 
-    def _page(self, partition: int) -> None:
+    def _page(self, partition: int, *, ahead: bool) -> None:
         reader = self._readers[partition]
         before = reader.mark
         try:
-            facts = reader.read(_PAGE)
+            facts = reader.take(self._kept.page, ahead=ahead)
         except Unavailable:
             raise
         except DuramenError as error:
-            raise _halt(error, error.agent, error.seq) from error
-        chosen, events, halted = self._events(facts)
-        self._lost = True  # unless all goes well, the reader is ahead of the fold
-        try:
-            self._kept.take(events, lambda index: self._cursor(partition, chosen[index] if index >= 0 else None))
-        except Refused as refused:
-            # The fold may hold half of that event. It is made anew, and then read up to there.
-            self._stop_at(chosen[refused.index], refused.error)
+            raise halt(error, error.agent, error.seq) from error
+        halted = None if facts is None else self._take(partition, facts)
+        if self._lost:
             return
-        except Fenced:
-            self._check_owner()
-            return
-        self._lost = False
-        self._applied += len(events)
-        self._taken += len(events)
-        if halted is not None:
-            self._readers[partition] = self._reader(partition, self._mark_before_barrier(facts, before))
-        elif not facts or reader.lag == 0:
+        if facts is not None and halted is not None:
+            stop = self._before_barrier(facts)
+            self._readers[partition] = self._reader(partition, facts.mark(stop - 1) if stop else before)
+        elif facts is None or reader.lag == 0:
             self.todo.discard(partition)
         self._moved = self._moved or self._readers[partition].mark != before
         self._note_positions()
         if halted is not None:
             raise halted
 
-    def _events(self, facts: list[Fact]) -> tuple[list[Fact], list[Event], Halted | None]:
+    def _take(self, partition: int, facts: Facts) -> Halted | None:
+        """Fold what is wanted of these; what stops the build at the one behind. The fold may be lost then."""
+        chosen, events, halted = self._events(facts)
+        self._lost = True  # unless all goes well, the reader is ahead of the fold
+        try:
+            self._kept.take(events, lambda index: self._cursor(partition, chosen.mark(index) if index >= 0 else None))
+        except Refused as refused:
+            # The fold may hold half of that event. It is made anew, and then read up to there.
+            self._stop_at(*chosen.places[refused.index], refused.error)
+            return None
+        except Fenced:
+            self._check_owner()
+            return None
+        self._lost = False
+        self._applied += len(events)
+        self._taken += len(events)
+        return halted
+
+    def _events(self, facts: Facts) -> tuple[Facts, list[Event], Halted | None]:
         """Those facts that are wanted, as events, up to the first that stops the build."""
         levels, types, registry = self._scope.levels, self._scope.types, self._registry
         if not self._scope.every_level:
-            facts = [fact for fact in facts if fact.raw[2] in levels]
+            facts = facts.only([raw[2] in levels for raw in facts.raws])
         if types is not None:
-            facts = [fact for fact in facts if fact.raw[0] in types]
+            facts = facts.only([raw[0] in types for raw in facts.raws])
         halted = None
         if self._leave_out or self._barrier:
             facts, halted = self._sort_out(facts)
-        events: list[Event] = []
-        try:
-            for fact in facts:
-                events.append(checked_event(fact.agent, fact.seq, fact.raw, fact.digest, registry))
-        except DuramenError as error:
-            return facts[: len(events)], events, self._stop_at(facts[len(events)], error)
+        events, error = checked_events(facts.agents, facts.seqs, facts.raws, facts.digests, registry)
+        if error is not None:
+            halted = self._stop_at(*facts.places[len(events)], error)
         return facts, events, halted
 
-    def _sort_out(self, facts: list[Fact]) -> tuple[list[Fact], Halted | None]:
+    def _sort_out(self, facts: Facts) -> tuple[Facts, Halted | None]:
         """Without those that are to be skipped, up to the one that stops the build."""
-        wanted: list[Fact] = []
-        for fact in facts:
-            place = (fact.agent, fact.seq)
-            if place == self._barrier:
-                return wanted, self._stopped
-            if place in self._leave_out:
-                self._skipped += 1
-                self._skips = [*self._skips, place][-_SKIPS:]
-            else:
-                wanted.append(fact)
-        return wanted, None
+        stop = self._before_barrier(facts)
+        skips = [place for place in facts.places[:stop] if place in self._leave_out]
+        self._skipped += len(skips)
+        self._skips = [*self._skips, *skips][-_SKIPS:]
+        wanted = facts.only([at < stop and place not in skips for at, place in enumerate(facts.places)])
+        return wanted, self._stopped if stop < len(facts) else None
 
-    def _stop_at(self, fact: Fact, error: Exception) -> Halted:
-        self._barrier = (fact.agent, fact.seq)
-        self._stopped = _halt(error, fact.agent, fact.seq, can_skip=True)
+    def _before_barrier(self, facts: Facts) -> int:
+        """How many come before the one that stops the build."""
+        return facts.places.index(self._barrier) if self._barrier in facts.places else len(facts)
+
+    def _stop_at(self, agent: str, seq: int, error: Exception) -> Halted:
+        self._barrier = (agent, seq)
+        self._stopped = halt(error, agent, seq, can_skip=True)
         return self._stopped
 
-    def _mark_before_barrier(self, facts: list[Fact], before: Mark) -> Mark:
-        mark = before
-        for fact in facts:
-            if (fact.agent, fact.seq) == self._barrier:
-                break
-            mark = fact.mark
-        return mark
-
-    def _cursor(self, partition: int = -1, fact: Fact | None = None) -> Cursor:
-        """Where the readers are; of one partition, behind that fact."""
+    def _cursor(self, partition: int = -1, behind: Mark | None = None) -> Cursor:
+        """Where the readers are; of one partition, that mark."""
         marks = {number: reader.mark for number, reader in self._readers.items()}
-        if fact is not None:
-            marks[partition] = fact.mark
+        if behind is not None:
+            marks[partition] = behind
         return Cursor(self._log.identity, {number: mark for number, mark in sorted(marks.items()) if mark != START})
 
     def _note_positions(self) -> None:
@@ -310,7 +327,7 @@ class Build:
         except Unavailable:
             raise
         except Exception as error:  # dump and load are the user's own code
-            raise _halt(error) from error
+            raise halt(error) from error
         self._saved_at = monotonic()
         self._cost = self._saved_at - began
         return wish
@@ -371,13 +388,6 @@ class Build:
     def switch(self) -> None:
         """Become the live view, in one write. All must be saved. Raises Unavailable, Fenced."""
         self.record = self._views.switch(self.record)
-
-
-def _halt(error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False) -> Halted:
-    own = isinstance(error, DuramenError)
-    advice = str(error) if own else "correct the code and retry, or skip the event"
-    place = None if own else where(error)
-    return Halted(Failure(type(error).__name__, agent, seq, advice, place, can_skip, _now()), error)
 
 
 def _now() -> int:

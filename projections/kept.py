@@ -16,6 +16,7 @@ from .projection import Projection
 
 __all__ = ["Kept", "KeptByKey", "KeptWhole", "Refused"]
 
+_PAGE: Final = 200  # events; with more of them alive at once Python's collector has more to do
 _MOST_TOUCHED: Final = 2_000  # entries in one write: a server that takes them holds nobody up for long
 
 
@@ -33,6 +34,8 @@ class Kept(Protocol):
 
     kind: ClassVar[str]
     """As in `ViewRecord`."""
+    page: ClassVar[int]
+    """How many events it is best given at a time."""
 
     @property
     def version(self) -> int: ...
@@ -67,6 +70,7 @@ class KeptWhole:
     """One state, stored as one value."""
 
     kind: ClassVar[str] = "whole"
+    page: ClassVar[int] = _PAGE
 
     def __init__(self, projection: Projection[Any], limits: Limits) -> None:
         self._projection = projection
@@ -134,6 +138,7 @@ class KeptByKey:
     """An entry a key, each stored by itself. Entries are changed in place of each other, and only here."""
 
     kind: ClassVar[str] = "keyed"
+    page: ClassVar[int] = _PAGE
 
     def __init__(self, projection: KeyedProjection[Any], limits: Limits) -> None:
         self._projection = projection

@@ -23,6 +23,7 @@ class KeptElsewhere:
     """Hands events to a sink, a page in one transaction."""
 
     kind: ClassVar[str] = "sink"
+    page: ClassVar[int] = 500  # a transaction
 
     def __init__(self, sink: Sink, name: str, start: Cursor) -> None:
         self._sink = sink

@@ -14,7 +14,7 @@ from duramen.events.cursor import Cursor
 from duramen.events.log import EventLog
 from duramen.events.registry import DECLARED
 from duramen.events.views import LIVE, NEXT
-from duramen.projections import KeyedProjection, Projection
+from duramen.projections import KeyedProjection, Projection, build
 from duramen.projections.consumer import LIVE_STATUS, REBUILD, REBUILDING, Consumer, Plan
 from duramen.projections.kept import KeptByKey, KeptWhole
 from duramen.projections.scope import scope_of
@@ -44,6 +44,12 @@ class SumTwo(Sum):
 
     def apply(self, state: int, event: Event) -> int:
         return super().apply(state, event) + 1
+
+
+@pytest.fixture
+def page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of a consumer takes one page, so that a test can look in between."""
+    monkeypatch.setattr(build, "_TURN", 0.0)
 
 
 def token_of(system: AgentSystem, name: str) -> str:
@@ -217,6 +223,7 @@ def filled(system: AgentSystem, events: int, path: str = "acme/alice") -> AgentH
     return agent
 
 
+@pytest.mark.usefixtures("page_by_page")
 def test_the_view_that_is_read_stays_up_to_date_while_another_is_built(one_system: AgentSystem) -> None:
     log = one_system.log
     alice = filled(one_system, 3_000)
@@ -234,6 +241,7 @@ def test_the_view_that_is_read_stays_up_to_date_while_another_is_built(one_syste
     assert log.views().blob("seqs", NEXT) is None
 
 
+@pytest.mark.usefixtures("page_by_page")
 def test_a_reader_of_the_store_sees_the_old_view_or_the_new_one_whole(one_system: AgentSystem) -> None:
     log = one_system.log
     filled(one_system, 2_000)
@@ -250,6 +258,7 @@ def test_a_reader_of_the_store_sees_the_old_view_or_the_new_one_whole(one_system
 
 
 @pytest.mark.parametrize("finish", [False, True], ids=["killed", "closed"])
+@pytest.mark.usefixtures("page_by_page")
 def test_a_rebuild_that_was_cut_off_is_carried_on(one_system: AgentSystem, finish: bool) -> None:
     log = one_system.log
     filled(one_system, 3_000)
@@ -270,6 +279,7 @@ def test_a_rebuild_that_was_cut_off_is_carried_on(one_system: AgentSystem, finis
     assert log.views().look("seqs").next is None
 
 
+@pytest.mark.usefixtures("page_by_page")
 def test_a_view_that_was_begun_by_other_code_is_begun_anew(one_system: AgentSystem) -> None:
     log = one_system.log
     filled(one_system, 2_000)
