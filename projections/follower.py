@@ -203,10 +203,8 @@ class Follower:
 
     def _note_missed(self) -> None:
         """What no notice told of, though those of all that was there at the last look have been heard."""
-        for partition, part in self._parts.items():
-            end = self._ends[partition]
-            if end > part.mark.position:
-                self._moved.setdefault(partition, end)
+        ends = {partition: self._ends[partition] for partition in self._parts}
+        self._note({partition: end for partition, end in ends.items() if end > self._parts[partition].mark.position})
 
     def _compare(self, parts: dict[int, _Part]) -> bool:
         """Look whether the log has what was taken from notices; False: not now. Who was given other things ends."""
