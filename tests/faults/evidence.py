@@ -28,6 +28,22 @@ class StoredEvent:
     digest: bytes
 
 
+@frozen
+class StoredLog:
+    """An agent's keys as they stood at one moment."""
+
+    head: list[Any] | None
+    """[seq, base, digest, fence, claimed at, updated at]"""
+    items: list[bytes]
+    kept: list[Any] | None
+    """[seq, digest] of where it was trimmed."""
+    base_state: bytes | None
+
+
+def _row(stored: bytes | None) -> list[Any] | None:
+    return None if stored is None else list(msgpack.unpackb(stored, raw=True))
+
+
 @define
 class Evidence:
     """Reads one namespace of a server over a connection of its own."""
@@ -56,12 +72,22 @@ class Evidence:
 
     def head(self, agent: str) -> list[Any] | None:
         """[seq, base, digest, fence, claimed at, updated at]"""
-        stored = self.client.hget(self.key(agent, "heads"), agent)
-        return None if stored is None else list(msgpack.unpackb(stored, raw=True))
+        return _row(self.client.hget(self.key(agent, "heads"), agent))
+
+    def at_once(self, agent: str) -> StoredLog:
+        """All that is stored of an agent, at one moment: others may write and trim meanwhile."""
+        client, heads = self.client, self.key(agent, "heads")
+        log, base = self.key(agent), self.key(agent, "base")
+        while True:  # and not one transaction: a server that is full refuses it
+            head, items = client.hget(heads, agent), client.lrange(log, 0, -1)
+            kept, state = client.hget(heads.removesuffix("heads") + "bases", agent), client.get(base)
+            if client.hget(heads, agent) == head:
+                return StoredLog(_row(head), items, _row(kept), state)
 
     def events(self, agent: str) -> list[StoredEvent]:
         """All events, after a look at what always holds: head and list fit, and every digest continues the chain."""
-        items, head = self.items(agent), self.head(agent)
+        stored = self.at_once(agent)
+        items, head = stored.items, stored.head
         if head is None:
             assert items == [], f"a list without a head: {agent}"
             return []

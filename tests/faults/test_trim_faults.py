@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import msgpack
 from contracts.authors import Author, head_of
 from duramen.actors import AgentSystem, Retention, Settings
 from duramen.events.codec import DIGEST_SIZE, Codec
@@ -32,19 +31,19 @@ LIMITS = Limits()
 
 def check(evidence: Evidence, agent: str = AGENT) -> tuple[int, int]:
     """Head, base, list and the state at the base fit together; seq and base."""
-    head, items = evidence.head(agent), evidence.items(agent)
+    stored = evidence.at_once(agent)
+    head = stored.head
     assert head is not None
     seq, base = head[0], head[1]
-    assert base + len(items) == seq
+    assert base + len(stored.items) == seq
     digest = bytes(16)
     if base:
-        where = evidence.key(agent, "heads").removesuffix("heads") + "bases"
-        kept = msgpack.unpackb(evidence.client.hget(where, agent), raw=True)
-        record = unpack_snapshot(evidence.client.get(evidence.key(agent, "base")), agent, Codec(LIMITS), LIMITS)
-        assert [record.seq, record.digest] == kept
+        assert stored.base_state is not None
+        record = unpack_snapshot(stored.base_state, agent, Codec(LIMITS), LIMITS)
+        assert [record.seq, record.digest] == stored.kept
         assert record.seq == base
         digest = record.digest
-    for item in items:
+    for item in stored.items:
         digest = sha256(digest + item[DIGEST_SIZE:]).digest()[:DIGEST_SIZE]
         assert item[:DIGEST_SIZE] == digest
     assert digest == head[2]
