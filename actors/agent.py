@@ -64,6 +64,8 @@ class Agent(pykka.Actor):
 
     _runtime: Runtime | None = None
     _turn: Turn | None = None
+    _looked_at_early: bool = False
+    """Whether its inbox, and so its reference, was made before it had one: by its own `__init__`, or a factory."""
 
     # -- to override ---------------------------------------------------------------------------------------------
 
@@ -176,7 +178,7 @@ class Agent(pykka.Actor):
     def join(self, runtime: Runtime) -> None:
         """Take up work; called once."""
         self._runtime = runtime
-        if type(self).__init__ is not Agent.__init__:  # which may have looked at them
+        if self._looked_at_early:
             for made in ("actor_inbox", "_actor_ref"):
                 vars(self).pop(made, None)
 
@@ -232,7 +234,10 @@ class Agent(pykka.Actor):
 
     def make_inbox(self) -> Inbox:
         """What Pykka's references put messages into."""
-        return Inbox.unjoined() if self._runtime is None else self._runtime.inbox()
+        if self._runtime is None:
+            self._looked_at_early = True
+            return Inbox.unjoined()
+        return self._runtime.inbox()
 
     # -- Pykka's three, for implementors of actor types ----------------------------------------------------------------
 

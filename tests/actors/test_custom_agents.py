@@ -858,6 +858,27 @@ def test_a_plain_pykka_reference_works_on_an_agent(open_any: OpenSystem) -> None
     assert told(system, "p/a0")[-1] == "memory_set"
 
 
+class EarlyBird(Proxied):
+    def __init__(self) -> None:
+        self.early = self.actor_ref
+
+
+def looked_at() -> Proxied:
+    agent = Proxied()
+    assert agent.actor_ref is agent.actor_ref
+    return agent
+
+
+@pytest.mark.parametrize("factory", [EarlyBird, looked_at])
+def test_a_reference_that_was_looked_at_too_early_is_made_anew(
+    open_any: OpenSystem, factory: Callable[[], Agent]
+) -> None:
+    system = open_any(agents={"early": factory})
+    agent = system.spawn("p/early", agent_type="early")
+    assert agent.ask("ref").ask("asked", timeout=5) == "asked"
+    assert agent.get("told") == ["asked"]
+
+
 def test_a_pykka_proxy_calls_methods_inside_the_batch_of_a_message(open_system: OpenSystem) -> None:
     system, [agent] = run(open_system, Proxied)
     proxy = agent.ask("ref").proxy()
