@@ -237,7 +237,8 @@ class Follower:
             return
         for partition, target in list(self._moved.items()):
             part = self._parts.get(partition)
-            if part is None or not self._is_followed(partition, part):
+            # What was heard is still to be compared with the log, for who was given it.
+            if part is None or not (part.heard.count or self._is_followed(partition)):
                 self._parts.pop(partition, None)  # who is behind reads for itself, and brings it back
                 del self._moved[partition]
                 continue
@@ -256,14 +257,14 @@ class Follower:
                 self._false += target > part.mark.position  # it told of what is not there
                 del self._moved[partition]
 
-    def _is_followed(self, partition: int, part: _Part) -> bool:
-        """Whether anybody gets what is read there, or has got what is still to be compared with the log."""
-        return part.heard.count > 0 or any(intake.follows(partition) for intake in self._intakes)
+    def _is_followed(self, partition: int) -> bool:
+        """Whether anybody gets what is read or heard there."""
+        return any(intake.follows(partition) for intake in self._intakes)
 
     def _hear(self, notice: Notice) -> None:
         """Take the events of a notice, if they are the next. Where they are not, its hint leads to the log."""
         part = self._parts.get(notice.partition)
-        if part is None or notice.position <= part.mark.position:
+        if part is None or notice.position <= part.mark.position or not self._is_followed(notice.partition):
             return
         try:
             facts = part.reader.hear(notice, part.heard)

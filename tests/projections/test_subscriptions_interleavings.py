@@ -245,6 +245,23 @@ def carry_out(world: World, step: tuple[Any, ...]) -> None:
                 world.follower._give_up(partition, part, ValueError())  # type: ignore[arg-type]
 
 
+def test_a_partition_whose_subscribers_are_all_behind_is_not_read_for_them() -> None:
+    world = World()
+    seen = world.subscribe("acme/**", from_start=False, values=False, buffer=3)
+    partition = world.log.partition_of(AGENTS[0])
+    world.calm([0])
+    assert partition in world.follower._parts, "as long as one follows it is read"
+    world.calm([0] * 6)
+    assert not seen.intake.follows(partition), "its buffer is full"
+    world.follower._look_at = 0.0  # a heartbeat: what was heard is compared with the log, for who was given it
+    world.calm([0, 0])
+    assert partition not in world.follower._parts
+    world.settle()
+    world.judge()
+    world.calm([0])
+    assert partition in world.follower._parts, "who has caught up brings it back"
+
+
 LAST_ONE_IS_LOST: list[tuple[Any, ...]] = [("write", 0, 1)] * 12 + [("calm", [0]), ("write", 1, 2), ("lose", 0)]
 """Behind a place that is known of and not read yet: what one heartbeat finds has to be read, too."""
 
