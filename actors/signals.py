@@ -47,19 +47,30 @@ class Shield:
                 handler = _get(number)
                 if callable(handler):
                     self._kept.append((number, handler))
-            for number, _ in self._kept:
-                _put(number, self._note)
+            try:
+                for number, _ in self._kept:
+                    _put(number, self._note)
+            except BaseException:  # of a handler that had not been taken away yet
+                self._end()
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._kept:
-            _put(number, handler)
-        if self.caught:
-            handlers = dict(self._kept)
-            for number in self.caught:
-                handlers[number](number, None)
+        self._end()
+
+    def _end(self) -> None:
+        """Put all handlers back, and call those whose signals have come."""
+        try:
+            for number, handler in self._kept:
+                _put(number, handler)
+            while self.caught:
+                number = self.caught.pop(0)
+                dict(self._kept)[number](number, None)
+        except BaseException:  # of a handler that is back or was called: it has had its say, the others have theirs
+            self._end()
+            raise
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.caught.append(number)

@@ -106,3 +106,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         second_server = "[redis" in item.nodeid or "-redis" in item.nodeid
         if item.nodeid.startswith(_FULL_RUN_ONLY) or second_server:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _handlers_stay() -> Iterator[None]:
+    """Fail a test that leaves the handler of a signal behind: a later test's Ctrl-C would end nothing."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before
