@@ -35,8 +35,11 @@ for i = 1, #agents do
     if count == 0 then
       items[1] = digest_at(i, base, from) or nil
     else
-      -- In small steps: many of the largest events would take far more memory than may be returned.
-      local at, last, step, kept = first - base - 1, from + count - base - 2, 8, 0
+      -- In small steps: many of the largest events would take far more memory than may be returned. At once where
+      -- none of them is known to be so large.
+      local largest = tonumber(head[7]) or 0
+      local safe = largest > 0 and math.floor((most - size) / largest) or 0
+      local at, last, step, kept = first - base - 1, from + count - base - 2, math.max(8, safe), 0
       while at <= last and size < most do
         local part = call('LRANGE', KEYS[2 + i], at, math.min(at + step - 1, last))
         if #part == 0 then break end
@@ -50,7 +53,7 @@ for i = 1, #agents do
             items[j] = nil
           end
         end
-        at, step = at + step, 32
+        at, step = at + step, math.max(32, safe)
       end
     end
     found[i] = {base, head[1], first, items}
