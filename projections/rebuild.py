@@ -69,21 +69,29 @@ def rebuild(
 
     Raises AgentNotFound, CorruptEvent, UnknownEventType, and Trimmed if `to_seq` lies before the events that are left.
     """
-    start: tuple[AgentState, Any] | None = None
+    kept: list[tuple[AgentState, Any]] = []
     for stored in (snapshot, log.load([log.snapshot_key(agent)])[0]) if use_snapshot else ():
-        found = _believable(log, agent, codec, limits, stored, fold_of=fold_of, to_seq=to_seq)
-        if found is not None and (start is None or found[0].seq > start[0].seq):
-            start = found
+        found = _usable(log, agent, codec, limits, stored, fold_of=fold_of, to_seq=to_seq)
+        kept += [] if found is None else [found]
+    kept.sort(key=lambda each: each[0].seq)
+    base: tuple[AgentState, Any] | None = None
     for _ in range(_TRIES):
-        state, own = (AgentState(), None) if start is None else start
-        snapshot_seq = state.seq
-        events = raw_events(log, agent, codec, after=state.seq, digest=state.digest, to_seq=to_seq)
+        checked = base is not None or not kept
+        state, own = kept.pop() if not checked else base or (AgentState(), None)
+        before, digest = state.seq, state.digest
+        events = raw_events(log, agent, codec, after=before, digest=digest, to_seq=to_seq)
         try:
             own = _replay(agent, events, state, own, limits=limits, fold_of=fold_of)
         except Trimmed:  # the start, or while it was replayed what should have come next
-            start = _at_base(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq)
-        else:
-            return Rebuilt(state, own, snapshot_seq)
+            base = _at_base(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq)
+            continue
+        except CorruptEvent as error:
+            if checked or error.seq != before + 1 or _has(log, agent, before, digest):
+                raise
+            continue
+        # Where events followed, the first one's digest tells that the log has that of the snapshot.
+        if checked or state.seq > before or _has(log, agent, before, digest):
+            return Rebuilt(state, own, before)
     raise Trimmed(f"{agent} is trimmed faster than it can be read; try again", agent=agent)
 
 
@@ -160,7 +168,7 @@ def _replay(
 # -- where to start ----------------------------------------------------------------------------------------------------
 
 
-def _believable(
+def _usable(
     log: EventLog,
     agent: str,
     codec: Codec,
@@ -170,7 +178,10 @@ def _believable(
     fold_of: FoldOf | None,
     to_seq: int | None,
 ) -> tuple[AgentState, Any] | None:
-    """A snapshot's state, if its bytes are whole, its form is today's, and the log has its digest at its seq."""
+    """A snapshot's state, if its bytes are whole, its form is today's, and it is not too late.
+
+    Whether the log has its digest at its seq is still to be told.
+    """
     if stored is None:
         return None
     try:
@@ -188,14 +199,18 @@ def _believable(
     fold = None if fold_of is None else fold_of(state.agent_type)
     if (fold is not None and version != fold.version) or (to_seq is not None and state.seq > to_seq):
         return None
-    try:
-        digest = digest_at(log, agent, state.seq)
-    except Trimmed:
-        return None  # older than the state at the base
-    if digest != state.digest:
-        _ignored(agent, "the log has another event at its seq")
-        return None
     return state, own
+
+
+def _has(log: EventLog, agent: str, seq: int, digest: bytes) -> bool:
+    """Whether the log has this digest at a seq."""
+    try:
+        found = digest_at(log, agent, seq)
+    except Trimmed:
+        return False  # older than the state at the base
+    if found != digest:
+        _ignored(agent, "the log has another event at its seq")
+    return found == digest
 
 
 def _ignored(agent: str, reason: str) -> None:
