@@ -57,6 +57,13 @@ class Archive(Protocol):
         """The seqs at which states of an agent are kept, in order. Empty where this user may not ask."""
         ...
 
+    def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
+        """Seq and snapshot of the latest state that is kept no later than `seq`; None also where this user may not ask.
+
+        As quick however many there are.
+        """
+        ...
+
     def keyframe(self, agent: str, seq: int) -> bytes | None:
         """The snapshot that is kept at a seq."""
         ...

@@ -18,6 +18,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:base:ID` | STRING | the state at the base of a trimmed log | until it is trimmed again |
 | `duramen:{ns:NN}:checkpoint:ID:CID` | STRING | one named checkpoint | its TTL, 7 days unless told otherwise |
 | `duramen:{ns:NN}:keyframes:ID` | HASH | seq → a snapshot there, to begin a replay from | until the log is trimmed past it; may be deleted |
+| `duramen:{ns:NN}:keyframe-seqs:ID` | ZSET | the seqs of these, each scored by itself | as those; may be deleted with them |
 | `duramen:{ns:NN}:staged:ID:TID` | LIST | events of an agent that is being imported, beside its log | a day after the last portion |
 
 | channel | what is published |
@@ -107,6 +108,9 @@ class Keys:
 
     def keyframes(self, partition: int, agent: str) -> str:
         return f"{self._partition(partition)}keyframes:{_identifier(agent)}"
+
+    def keyframe_seqs(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}keyframe-seqs:{_identifier(agent)}"
 
     def staged(self, partition: int, agent: str, token: str) -> str:
         return f"{self._partition(partition)}staged:{_identifier(agent)}:{_identifier(token)}"

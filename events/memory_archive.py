@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from threading import Lock
 
@@ -35,13 +36,21 @@ class MemoryArchive:
     def __init__(self, parts: MemoryParts) -> None:
         self._parts = parts
         self._frames: dict[str, dict[int, bytes]] = {}
+        self._seqs: dict[str, list[int]] = {}
+        """Of each agent's keyframes, in order."""
         self._staged: dict[tuple[str, str], list[bytes]] = {}
 
     # -- keyframes -------------------------------------------------------------------------------------------------
 
     def keyframes(self, agent: str) -> list[int]:
         with self._parts.lock:
-            return sorted(self._frames.get(agent, ()))
+            return list(self._seqs.get(agent, ()))
+
+    def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
+        with self._parts.lock:
+            seqs = self._seqs.get(agent, [])
+            at = bisect_right(seqs, seq)
+            return (seqs[at - 1], self._frames[agent][seqs[at - 1]]) if at else None
 
     def keyframe(self, agent: str, seq: int) -> bytes | None:
         with self._parts.lock:
@@ -49,12 +58,17 @@ class MemoryArchive:
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
         with self._parts.lock:
-            self._frames.setdefault(agent, {})[seq] = stored
+            frames = self._frames.setdefault(agent, {})
+            if seq not in frames:
+                insort(self._seqs.setdefault(agent, []), seq)
+            frames[seq] = stored
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         with self._parts.lock:
+            frames = self._frames.get(agent, {})
             for seq in seqs:
-                self._frames.get(agent, {}).pop(seq, None)
+                frames.pop(seq, None)
+            self._seqs[agent] = sorted(frames)
 
     # -- as it is --------------------------------------------------------------------------------------------------
 

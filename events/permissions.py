@@ -84,13 +84,22 @@ def commands_of(keys: Keys) -> tuple[list[Command], list[Command]]:
         *_commands_of_views(keys),
         Command("HSCAN", (hash_, b"0"), "agents cannot be listed"),
         Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
-        Command("HKEYS", (keys.keyframes(0, agent).encode(),), "a look far back takes as long as reading up to there"),
+        *_commands_of_keyframes(keys.keyframe_seqs(0, agent).encode()),
         Command("PUBLISH", (channel, b"value"), "nobody is notified of new events; they are committed all the same"),
         Command("SUBSCRIBE", (channel,), "subscribers and projections look for new events only once in a while"),
         Command("UNSUBSCRIBE", (channel,), "what nobody follows any more is heard all the same"),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted
+
+
+def _commands_of_keyframes(seqs: bytes) -> list[Command]:
+    use = "a look far back takes as long as reading up to there"
+    return [
+        Command("ZADD", (seqs, b"1", b"1"), use),
+        Command("ZRANGE", (seqs, b"0", b"-1"), use),
+        Command("ZREM", (seqs, b"1"), "trimming a log of thousands of events ends with an error, though it is done"),
+    ]
 
 
 def _commands_of_views(keys: Keys) -> list[Command]:

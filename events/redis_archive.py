@@ -28,6 +28,7 @@ class RedisArchive:
         self._partitions = partitions
         self._keys = keys
         self._publish = publish
+        self._keyframe = Script("keyframe", read_only=True)
         self._stage = Script("stage")
         self._adopt = Script("adopt")
 
@@ -38,25 +39,45 @@ class RedisArchive:
 
     def keyframes(self, agent: str) -> list[int]:
         try:
-            found = self._server.ask("look for keyframes", b"HKEYS", self._keyframes(agent))
+            found = self._server.ask("look for keyframes", b"ZRANGE", self._keyframe_seqs(agent), b"0", b"-1")
         except NotPermitted:
             return []  # an optimisation: the past is there all the same
-        return sorted(int(seq) for seq in found if seq.isdigit())
+        return [int(seq) for seq in found]
+
+    def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
+        partition = self._partition_of(agent)
+        keys = [self._keys.keyframe_seqs(partition, agent), self._keys.keyframes(partition, agent)]
+        try:
+            found = self._server.run(self._keyframe, keys, [b"%d" % seq], "look for a keyframe")
+        except NotPermitted:
+            return None
+        return (int(found[0]), found[1]) if found and found[1] is not None else None
 
     def keyframe(self, agent: str, seq: int) -> bytes | None:
         stored: bytes | None = self._server.ask("load a keyframe", b"HMGET", self._keyframes(agent), b"%d" % seq)[0]
         return stored
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
+        # The seq first: what is lost between the two is a state, and not the way to one that then stays for ever.
+        self._server.ask("keep a keyframe", b"ZADD", self._keyframe_seqs(agent), b"%d" % seq, b"%d" % seq)
         self._server.ask("keep a keyframe", b"HSET", self._keyframes(agent), b"%d" % seq, stored)
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         if seqs:
             fields = [b"%d" % seq for seq in seqs]
-            self._server.ask("drop keyframes", b"HDEL", self._keyframes(agent), *fields)
+            self._server.ask_all(
+                "drop keyframes",
+                [
+                    (b"HDEL", self._keyframes(agent), *fields),
+                    (b"ZREM", self._keyframe_seqs(agent), *fields),
+                ],
+            )
 
     def _keyframes(self, agent: str) -> bytes:
         return self._keys.keyframes(self._partition_of(agent), agent).encode()
+
+    def _keyframe_seqs(self, agent: str) -> bytes:
+        return self._keys.keyframe_seqs(self._partition_of(agent), agent).encode()
 
     # -- as it is --------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,10 @@ get to any seq takes one keyframe and about as many bytes of events.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define
 
 from duramen.events import CorruptEvent, Limits, TooLarge, ValueRefused
 from duramen.events.chain import PLAIN, Chain
@@ -48,32 +47,22 @@ class Rhythm:
         self.keyframe_seq, self.weight = seq, 0
 
 
-@frozen
-class _Kept:
-    seq: int
-    stored: bytes
+def _nearest(log: EventLog, agent: str, codec: Codec, limits: Limits, seq: int) -> tuple[int, bytes] | None:
+    """Seq and bytes of the last keyframe, or the automatic snapshot, that is no later than `seq`.
 
-
-def _keyframe_before(log: EventLog, agent: str, seq: int) -> _Kept | None:
-    seqs = log.archive.keyframes(agent)
-    at = bisect_right(seqs, seq)
-    stored = log.archive.keyframe(agent, seqs[at - 1]) if at else None
-    return None if stored is None else _Kept(seqs[at - 1], stored)
-
-
-def _nearest(log: EventLog, agent: str, codec: Codec, limits: Limits, seq: int) -> _Kept | None:
-    """The last keyframe, or the automatic snapshot, that is no later than `seq`. Not checked: `rebuild` does."""
-    found = _keyframe_before(log, agent, seq)
-    if found is not None and seq - found.seq < 2 * EVERY:
+    Not checked: `rebuild` does.
+    """
+    found = log.archive.keyframe_before(agent, seq)
+    if found is not None and seq - found[0] < 2 * EVERY:
         return found
     latest = log.load([log.snapshot_key(agent)])[0]
     try:
         own = None if latest is None else unpack_snapshot(latest, agent, codec, limits, log.chain).seq
     except CorruptEvent:
         own = None
-    if latest is None or own is None or own > seq or (found is not None and found.seq >= own):
+    if latest is None or own is None or own > seq or (found is not None and found[0] >= own):
         return found
-    return _Kept(own, latest)
+    return own, latest
 
 
 def stored_before(
@@ -81,17 +70,17 @@ def stored_before(
 ) -> Rebuilt:
     """The last state that is kept no later than `seq`: a keyframe, the snapshot, or the base of a trimmed log."""
     kept = _nearest(log, agent, codec, limits, seq)
-    if kept is None or kept.seq <= base:
+    if kept is None or kept[0] <= base:
         return rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=base, use_snapshot=False)
-    return rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=kept.seq, snapshot=kept.stored)
+    return rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=kept[0], snapshot=kept[1])
 
 
 def state_before(
     log: EventLog, agent: str, codec: Codec, limits: Limits, *, seq: int, fold_of: FoldOf | None = None
 ) -> Rebuilt:
     """The state at `seq`, folded from the nearest that is kept. Raises what `rebuild` raises."""
-    kept = _keyframe_before(log, agent, seq)
-    stored = None if kept is None else kept.stored
+    kept = log.archive.keyframe_before(agent, seq)
+    stored = None if kept is None else kept[1]
     return rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=seq, snapshot=stored)
 
 
@@ -113,12 +102,12 @@ def keep_keyframes(subject: Subject, fold_of: FoldOf | None) -> Iterator[int]:
     """
     log, agent, codec, limits, head = subject.log, subject.agent, subject.codec, subject.limits, subject.head()
     start = stored_before(log, agent, codec, limits, seq=head.seq, base=head.base, fold_of=fold_of)
-    seqs = log.archive.keyframes(agent)
-    known = [seq for seq in seqs if head.base <= seq <= start.state.seq]
-    if not known:
+    kept = log.archive.keyframe_before(agent, start.state.seq)
+    known = 0 if kept is None else kept[0]
+    if kept is None or known < head.base:
         start = rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=head.base, use_snapshot=False)
-    elif known[-1] != start.state.seq:
-        start = state_before(log, agent, codec, limits, seq=known[-1], fold_of=fold_of)
+    elif known != start.state.seq:
+        start = state_before(log, agent, codec, limits, seq=known, fold_of=fold_of)
     folding, rhythm = Folding(agent, limits, fold_of, start), Rhythm(start.state.seq)
     for seq, raw, digest in subject.after(start.state, head.seq):
         rhythm.weight += len(codec.pack(raw))

@@ -246,6 +246,7 @@ def templates() -> set[str]:
         keys.base(7, agent),
         keys.checkpoint(7, agent, checkpoint),
         keys.keyframes(7, agent),
+        keys.keyframe_seqs(7, agent),
         keys.staged(7, agent, "token").rpartition(":")[0] + ":TID",
         keys.views,
         *[keys.view("costs", slot).replace(keys.view("costs", "").split(":")[-2], "VID") for slot in ("live", "next")],
@@ -275,6 +276,7 @@ def test_no_maker_of_keys_is_forgotten_here() -> None:
         "base",
         "checkpoint",
         "keyframes",
+        "keyframe_seqs",
         "staged",
         "channel",
         "embeddings",
@@ -380,6 +382,9 @@ def use_everything(url: str, namespace: str) -> None:
         assert system.agent("acme/alice").set("back", True).seq > 0
 
 
+NOT_MISSED = {"+publish", "+subscribe", "+unsubscribe", "+ping", "+zadd", "+zrange", "+zrem"}
+
+
 @pytest.mark.slow
 def test_the_rights_on_the_page_are_enough(locked: Server) -> None:
     use_everything(give(locked, acl_line()), "enough")
@@ -389,7 +394,7 @@ def test_the_rights_on_the_page_are_enough(locked: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("right", sorted(set(rights()) - {"+publish", "+subscribe", "+unsubscribe", "+ping", "+hkeys"}))
+@pytest.mark.parametrize("right", sorted(set(rights()) - NOT_MISSED))
 def test_without_one_of_the_rights_something_is_refused(locked: Server, right: str) -> None:
     url = give(locked, [word for word in acl_line() if word != right])
     with pytest.raises(errors.NotPermitted):

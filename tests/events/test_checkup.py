@@ -18,10 +18,10 @@ from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
 ALL = (
-    "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +hkeys +llen +rpush +lrange +ltrim +set +get "
-    "+exists +unlink +rename +publish +subscribe +unsubscribe +ping"
+    "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +llen +rpush +lrange +ltrim +set +get "
+    "+exists +unlink +rename +zadd +zrange +zrem +publish +subscribe +unsubscribe +ping"
 )
-WANTED = "+hscan +hkeys +ltrim +hdel +unlink +rename +publish +subscribe +unsubscribe +ping"
+WANTED = "+hscan +ltrim +hdel +unlink +rename +zadd +zrange +zrem +publish +subscribe +unsubscribe +ping"
 NEEDED = [word for word in ALL.split() if word not in WANTED.split()]
 LOOKING = "+info +time +config|get +acl|whoami"
 LETHAL = ["allkeys-lru", "allkeys-lfu", "allkeys-random"]

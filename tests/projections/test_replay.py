@@ -23,6 +23,7 @@ from duramen.events import (
     InvalidMessage,
     Limits,
     MemoryLog,
+    NotPermitted,
     PathNotFound,
     event_type,
 )
@@ -396,10 +397,11 @@ def test_a_system_keeps_them_for_a_log_that_has_none(long: tuple[MemoryLog, list
             system.keep_keyframes("acme/nobody")
 
 
-def test_who_may_not_look_for_keyframes_sees_the_same_past(valkey_url: str) -> None:
+@pytest.mark.parametrize("right", ["zrange", "zadd"])
+def test_who_may_not_keep_or_look_for_keyframes_sees_the_same_past(valkey_url: str, right: str) -> None:
     namespace, user = f"t{uuid4().hex}", uuid4().hex
     with redis.Redis.from_url(valkey_url) as client:
-        client.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", "-hkeys")
+        client.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", f"-{right}")
     try:
         with AgentSystem.open(valkey_url, namespace=namespace) as system:
             live(system, 40)
@@ -407,7 +409,13 @@ def test_who_may_not_look_for_keyframes_sees_the_same_past(valkey_url: str) -> N
             expected = system.state_at(PATH, 30)
         limited = valkey_url.replace("unix://", f"unix://{user}:secret@")
         with AgentSystem.open(limited, namespace=namespace) as system:
-            assert system.log.archive.keyframes(PATH) == []
+            archive = system.log.archive
+            kept = archive.keyframe_before(PATH, 40)
+            found = archive.keyframes(PATH), None if kept is None else kept[0]
+            assert found == (([], None) if right == "zrange" else ([20], 20))
+            if right == "zadd":
+                with pytest.raises(NotPermitted):
+                    archive.keep_keyframe(PATH, 30, b"")
             assert system.state_at(PATH, 30) == expected
     finally:
         with redis.Redis.from_url(valkey_url) as client:
@@ -532,6 +540,29 @@ def test_the_past_is_the_same_on_every_log(anywhere: AgentSystem) -> None:
     anywhere.log.archive.drop_keyframes(PATH, [100])
     assert anywhere.log.archive.keyframes(PATH) == []
     assert anywhere.log.archive.keyframe(PATH, 100) is None
+
+
+def test_the_latest_keyframe_no_later_than_a_seq(anywhere: AgentSystem) -> None:
+    archive = anywhere.log.archive
+    kept = [7, 12, 12, 30, 1 << 40, 9]
+
+    def before(seq: int, path: str = PATH) -> int | None:
+        found = archive.keyframe_before(path, seq)
+        assert found is None or found[1] in (b"%d" % found[0], b"another")
+        return None if found is None else found[0]
+
+    for seq in kept:
+        archive.keep_keyframe(PATH, seq, b"%d" % seq)
+    archive.keep_keyframe(PATH, 30, b"another")
+    assert archive.keyframes(PATH) == sorted(set(kept))
+    assert [before(seq) for seq in (1, 7, 8, 11, 12, 29, 30)] == [None, 7, 7, 9, 12, 12, 30]
+    assert before(1 << 50) == 1 << 40
+    assert archive.keyframe_before(PATH, 31) == (30, b"another")
+    assert (archive.keyframe(PATH, 30), archive.keyframe(PATH, 31)) == (b"another", None)
+    archive.drop_keyframes(PATH, [12, 13, 7])
+    assert [before(seq) for seq in (8, 9, 29)] == [None, 9, 9]
+    assert archive.keyframe(PATH, 12) is None
+    assert before(100, "acme/nobody") is None
 
 
 def test_a_copy_of_a_fold_shares_nothing_with_it() -> None:
