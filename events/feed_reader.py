@@ -139,39 +139,41 @@ class FeedReader:
         if self._ahead is not None:
             self._ahead.close()
 
-    def hear(self, notice: Notice, hearsay: Hearsay) -> list[Fact] | None:
-        """The events of a notice, noted in `hearsay`, if they are the next; None if that is not sure: then `read`.
+    def hear(self, messages: Sequence[Notice], hearsay: Hearsay) -> list[Fact] | None:
+        """The events of a batch, noted in `hearsay`, if they are the next; None if that is not sure: then `read`.
+
+        `messages` are those of all its levels.
 
         The mark moves behind them. They are the next where nothing lies between the mark and them, and each agent's
         chain of digests continues what was read here. Raises CorruptEvent, and moves nothing, for what claims to be
         the next and cannot be: whoever sent that does not know the log.
         """
-        mark = self.mark
-        here = notice.before == mark.position and not mark.offset and notice.level <= self._level
+        mark, told = self.mark, messages[0]
+        here = told.before == mark.position and not mark.offset and told.levels < 2 << self._level
         if not here or not self._confirmed or self._window is not None:
             return None
-        said = next_ones(notice, self._known, self._log.chain)
+        said = next_ones(messages, self._known, self._log.chain)
         if not said:
             return None
         facts: list[Fact] = []
         wants = self._wants
         for behind, one in enumerate(said, mark.position):
             if wants is None or wants(one.agent):
-                facts += self._facts_of(one, behind, notice.level)
+                facts += self._facts_of(one, behind)
         for one in said:
             self._known.note(one.agent, one.seq, one.digests[-1])
-        hearsay.add(notice, said)
+        hearsay.add(told.before, said)
         last = said[-1]
-        self.mark = Mark(notice.position, 0, last.agent, last.seq, last.digests[-1])
-        self.end = max(self.end, notice.position)
+        self.mark = Mark(told.position, 0, last.agent, last.seq, last.digests[-1])
+        self.end = max(self.end, told.position)
         return facts
 
-    def _facts_of(self, said: Said, behind: int, level: int) -> list[Fact]:
+    def _facts_of(self, said: Said, behind: int) -> list[Fact]:
         agent, first, bodies = said.agent, said.first_seq, said.bodies
         raws = decoded_all(bodies, self._codec) if len(bodies) > 1 else None
         if raws is None:
             raws = [decoded(agent, seq, body, self._codec) for seq, body in enumerate(bodies, first)]
-        if any(raw[2] != level for raw in raws):
+        if not all(said.bits >> raw[2] & 1 for raw in raws):  # on the channel of another level
             raise misshapen(agent, first)
         facts = [Fact(agent, first + at, raw, said.digests[at], behind, at + 1) for at, raw in enumerate(raws)]
         facts[-1].position, facts[-1].offset = behind + 1, 0

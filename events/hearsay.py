@@ -18,6 +18,7 @@ from .last_digests import LastDigests
 from .log import EventLog, FeedPage, FeedRow, Span, Stretch
 from .notices import Notice
 from .stored import broken_chain
+from .told_batches import rows_of
 
 __all__ = ["Hearsay", "Said", "compared", "next_ones"]
 
@@ -34,6 +35,8 @@ class Said:
     first_seq: int
     digests: list[bytes]
     bodies: list[bytes]
+    bits: int
+    """`1 << level` for each granularity among them."""
 
     @property
     def seq(self) -> int:
@@ -41,18 +44,17 @@ class Said:
         return self.first_seq + len(self.bodies) - 1
 
 
-def next_ones(notice: Notice, known: LastDigests, chain: Chain) -> list[Said] | None:
-    """What a notice says of each entry of the feed; None where it cannot be known whether it is the next of its agent.
+def next_ones(messages: Sequence[Notice], known: LastDigests, chain: Chain) -> list[Said] | None:
+    """What a batch's messages say of each entry of the feed; None where it cannot be known whether it is the next one.
 
-    Raises CorruptEvent for one that would be the next, and does not continue what was read.
+    Raises CorruptEvent for one that would be the next of its agent, and does not continue what was read.
     """
-    rows = notice.events
-    whole = notice.levels == 1 << notice.level and rows is not None and len(rows) == notice.position - notice.before
-    if rows is None or not whole:
+    rows = rows_of(messages)
+    if rows is None:
         return None
     found: list[Said] = []
     here: dict[str, tuple[int, bytes]] = {}
-    for agent, first, items in rows:
+    for agent, first, items, bits in rows:
         last = here.get(agent) or known.get(agent)
         # Of an agent's first event nothing is before it that only a reader can know: so it is not believed either.
         if last is None or last[0] + 1 != first or not items:
@@ -60,7 +62,7 @@ def next_ones(notice: Notice, known: LastDigests, chain: Chain) -> list[Said] | 
         followed = chain.follow(last[1], items)
         if followed is None:
             raise broken_chain(agent, first, last[1], items[0][:DIGEST_SIZE])
-        said = Said(agent, first, *followed)
+        said = Said(agent, first, *followed, bits)
         here[agent] = (said.seq, said.digests[-1])
         found.append(said)
     return found
@@ -77,13 +79,13 @@ class Hearsay:
     last: dict[str, tuple[int, bytes]] = field(factory=dict[str, tuple[int, bytes]])
     """Seq and digest of the last event of each agent, which vouches for all before it."""
 
-    def add(self, notice: Notice, said: Sequence[Said]) -> None:
-        """Remember what was taken of a notice."""
-        if not self.stretches or self.stretches[-1][0] + len(self.stretches[-1][1]) != notice.before:
-            self.stretches.append((notice.before, []))
+    def add(self, before: int, said: Sequence[Said]) -> None:
+        """Remember what was taken of a batch, which began behind a position."""
+        if not self.stretches or self.stretches[-1][0] + len(self.stretches[-1][1]) != before:
+            self.stretches.append((before, []))
         rows = self.stretches[-1][1]
         for one in said:
-            rows.append((one.agent, one.first_seq, len(one.bodies), notice.levels))
+            rows.append((one.agent, one.first_seq, len(one.bodies), one.bits))
             self.last[one.agent] = (one.seq, one.digests[-1])
         self.count += len(said)
 

@@ -26,6 +26,7 @@ from duramen.events.hearsay import Hearsay, compared
 from duramen.events.last_digests import LastDigests
 from duramen.events.log import Notice
 from duramen.events.logs import get_logger, where
+from duramen.events.told_batches import complete
 
 from .audience import Audience
 from .change import Change
@@ -154,8 +155,8 @@ class Follower:
         self._read_moved()
         looked = self._look_around()
         hints = self._stream.receive(self._pause() if wait and not looked else 0.0)
-        for notice in self._stream.told():
-            self._hear(notice)
+        for messages in complete(self._stream.told()):
+            self._hear(messages)
         self._wake()
         self._note(hints)
         if looked:
@@ -261,24 +262,25 @@ class Follower:
         """Whether anybody gets what is read or heard there."""
         return any(intake.follows(partition) for intake in self._intakes)
 
-    def _hear(self, notice: Notice) -> None:
-        """Take the events of a notice, if they are the next. Where they are not, its hint leads to the log."""
-        part = self._parts.get(notice.partition)
-        if part is None or notice.position <= part.mark.position or not self._is_followed(notice.partition):
+    def _hear(self, messages: Sequence[Notice]) -> None:
+        """Take the events of a batch, if they are the next. Where they are not, its hint leads to the log."""
+        partition, position = messages[0].partition, messages[0].position
+        part = self._parts.get(partition)
+        if part is None or position <= part.mark.position or not self._is_followed(partition):
             return
         try:
-            facts = part.reader.hear(notice, part.heard)
+            facts = part.reader.hear(messages, part.heard)
         except CorruptEvent:
             self._false += 1
             return
         if facts is None:
             return
         try:
-            self._hand_out(notice.partition, part, facts, part.hearers)
+            self._hand_out(partition, part, facts, part.hearers)
         except DuramenError as error:
-            self._cannot_read(notice.partition, part, error)
+            self._cannot_read(partition, part, error)
         if part.heard.count > _MOST_HEARD:
-            self._compare({notice.partition: part})
+            self._compare({partition: part})
 
     def _hand_out(self, partition: int, part: _Part, facts: Sequence[Fact], hearers: set[Intake] | None = None) -> None:
         before: Fact | None = None

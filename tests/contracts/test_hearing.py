@@ -19,10 +19,11 @@ from duramen.events.feed_reader import Fact, FeedReader
 from duramen.events.hearsay import Hearsay, compared
 from duramen.events.last_digests import LastDigests
 from duramen.events.limits import Limits
-from duramen.events.log import EventLog, Notice, NoticeStream
+from duramen.events.log import Append, EventLog, Notice, NoticeStream
 from duramen.events.memory_log import MemoryLog
 from duramen.events.model import Granularity
 from duramen.events.redis_notices import notice_of
+from duramen.events.told_batches import complete, rows_of
 
 LONG = 20.0
 STATE, ACTIVITY = Granularity.STATE, Granularity.ACTIVITY
@@ -101,7 +102,7 @@ def test_what_is_heard_is_what_would_have_been_read(log: EventLog, told: Told) -
     two.write(body(2), body(3), body(4))
     log.commit(0, [one.append(body(5), body(6)), two.append(body(7))])
     for notice in told(3):
-        facts = reader.hear(notice, hearsay)
+        facts = reader.hear([notice], hearsay)
         assert facts is not None
         count = len(facts)
         read: list[Fact] = []
@@ -129,8 +130,8 @@ def test_agents_that_nobody_wants_are_passed_over_and_checked_all_the_same(log: 
     [notice] = told(1)
     lie = evolve(notice, events=[(two.agent, 2, [b"x" * 40])])
     with pytest.raises(CorruptEvent):
-        reader.hear(lie, Hearsay())
-    assert reader.hear(notice, Hearsay()) == []
+        reader.hear([lie], Hearsay())
+    assert reader.hear([notice], Hearsay()) == []
     assert reader.mark.position == 3
 
 
@@ -174,7 +175,7 @@ def test_what_may_not_be_the_next_is_not_taken_and_found_by_reading(log: EventLo
             all_facts(reader)
     before, hearsay = reader.mark, Hearsay()
     expected = places_of(all_facts(reader_of(log, before)))
-    assert reader.hear(notice, hearsay) is None
+    assert reader.hear([notice], hearsay) is None
     assert (reader.mark, hearsay.count) == (before, 0)
     assert places_of(all_facts(reader)) == expected
 
@@ -194,7 +195,7 @@ def test_what_claims_to_be_the_next_and_does_not_continue_is_refused(log: EventL
     before = reader.mark
     row = LIES[lie](one, last_digest(log, two))
     with pytest.raises(CorruptEvent) as caught:
-        reader.hear(Notice(0, STATE, 2, 3, [tuple(row)], 2, 1 << STATE), hearsay)
+        reader.hear([Notice(0, STATE, 2, 3, [tuple(row)], 2, 1 << STATE)], hearsay)
     assert caught.value.agent == one.agent
     assert len(str(caught.value.actual)) <= 2 * DIGEST_SIZE
     assert (reader.mark, hearsay.count) == (before, 0)
@@ -209,7 +210,7 @@ def test_what_continues_and_is_no_event_is_refused(log: EventLog, raw: Any) -> N
     packed: Any = msgpack.packb(raw)
     row = forged(one, 2, last_digest(log, one), packed)
     with pytest.raises(CorruptEvent):
-        reader.hear(Notice(0, STATE, 1, 2, [tuple(row)], 1, 1 << STATE), hearsay)
+        reader.hear([Notice(0, STATE, 1, 2, [tuple(row)], 1, 1 << STATE)], hearsay)
     assert (reader.mark.position, hearsay.count) == (1, 0)
 
 
@@ -218,7 +219,7 @@ def test_what_continues_and_is_no_event_is_refused(log: EventLog, raw: Any) -> N
 
 def hear_forged(reader: FeedReader, hearsay: Hearsay, before: int, *rows: list[Any]) -> None:
     notice = Notice(0, STATE, before, before + len(rows), [tuple(row) for row in rows], before, 1 << STATE)
-    assert reader.hear(notice, hearsay) is not None
+    assert reader.hear([notice], hearsay) is not None
 
 
 def wrong(log: EventLog, hearsay: Hearsay) -> DuramenError:
@@ -274,7 +275,7 @@ def test_what_was_heard_before_and_after_a_stretch_that_was_read_is_compared(log
         if number == 2:
             assert len(reader.read(10)) == 1
         else:
-            assert reader.hear(notice, hearsay) is not None
+            assert reader.hear([notice], hearsay) is not None
     assert [start for start, _ in hearsay.stretches] == [1, 3]
     assert compared(log, {0: hearsay}) == {}
 
@@ -286,7 +287,7 @@ def test_what_was_trimmed_since_is_not_held_against_anybody(log: EventLog, told:
     one.write(body(1))
     one.write(body(2))
     for notice in told(2):
-        assert reader.hear(notice, hearsay) is not None
+        assert reader.hear([notice], hearsay) is not None
     log.trim_feed(0, 3)
     assert compared(log, {0: hearsay}) == {}
 
@@ -303,7 +304,7 @@ def test_one_partition_that_was_lied_about_does_not_hide_the_others() -> None:
         hearsays[partition] = Hearsay()
         row = forged(author, 2, last_digest(log, author), body(666))
         notice = Notice(partition, STATE, 1, 2, [tuple(row)], 1, 1 << STATE)
-        assert reader.hear(notice, hearsays[partition]) is not None
+        assert reader.hear([notice], hearsays[partition]) is not None
         if partition == 0:
             author.write(body(666))
     assert {partition: type(error) for partition, error in compared(log, hearsays).items()} == {1: DataLoss}
@@ -329,6 +330,112 @@ def test_a_log_that_cannot_be_reached_is_asked_again() -> None:
         compared(log, {0: hearsay})
     log.gone = False
     assert isinstance(wrong(log, hearsay), DataLoss)
+
+
+# -- several levels in one batch ---------------------------------------------------------------------------------------
+
+LIFECYCLE, TRACE = Granularity.LIFECYCLE, Granularity.TRACE
+
+
+def mixed(author: Author, first: int, *levels: Granularity) -> Append:
+    """An append of events with these levels, one each."""
+    return author.append(
+        *[body(number, level=level) for number, level in enumerate(levels, first)], levels=bytes(levels)
+    )
+
+
+def test_a_batch_of_several_levels_is_heard_when_all_its_messages_are_there(log: EventLog, told: Told) -> None:
+    one, two, three = agents_of(log, 3)
+    reader, hearsay = standing(log, one, two, three), Hearsay()
+    told(3)
+    behind = reader_of(log, reader.mark)
+    appends = [
+        mixed(one, 1, STATE, ACTIVITY, ACTIVITY, STATE, TRACE),
+        mixed(two, 6, ACTIVITY, STATE),
+        mixed(three, 8, STATE),
+    ]
+    log.commit(0, appends)
+    messages = told(3)
+    assert complete(messages[:2]) == complete(messages[1:]) == []
+    assert rows_of(messages[:2]) is None
+    [batch] = complete(messages)
+    assert reader.hear(batch[:2], hearsay) is None
+    facts = reader.hear(batch, hearsay)
+    assert facts is not None
+    assert fields(facts) == fields(behind.read(100))
+    assert [(fact.agent, fact.raw[2]) for fact in facts] == [
+        *[(one.agent, level) for level in (STATE, ACTIVITY, ACTIVITY, STATE, TRACE)],
+        *[(two.agent, level) for level in (ACTIVITY, STATE)],
+        (three.agent, STATE),
+    ]
+    assert reader.mark == behind.mark
+    assert compared(log, {0: hearsay}) == {}
+    assert reader.read(1) == []
+
+
+def test_a_reader_of_fewer_levels_does_not_take_what_it_cannot_check(log: EventLog, told: Told) -> None:
+    [one] = agents_of(log, 1)
+    one.write(body(0))
+    reader = reader_of(log, level=STATE)
+    all_facts(reader)
+    told(1)
+    log.commit(0, [mixed(one, 1, STATE, ACTIVITY, STATE)])
+    [batch] = complete(told(2))
+    assert reader.hear(batch, Hearsay()) is None
+    assert [fact.raw[4]["number"] for fact in all_facts(reader)] == [1, 3]
+
+
+def test_agents_whose_order_no_message_shows_are_read(log: EventLog, told: Told) -> None:
+    one, two = agents_of(log, 2)
+    reader, hearsay = standing(log, one, two), Hearsay()
+    told(2)
+    log.commit(0, [mixed(one, 1, STATE), mixed(two, 2, ACTIVITY)])
+    [batch] = complete(told(2))
+    assert reader.hear(batch, hearsay) is None
+    assert (reader.mark.position, hearsay.count) == (2, 0)
+    assert places_of(all_facts(reader)) == [(one.agent, 2), (two.agent, 2)]
+
+
+def test_messages_of_other_batches_do_not_complete_one(log: EventLog, told: Told) -> None:
+    one, two = agents_of(log, 2)
+    standing(log, one, two)
+    told(2)
+    for number in range(2):
+        one.write(body(number), body(number, level=ACTIVITY), levels=bytes([STATE, ACTIVITY]))
+    first, second = complete(messages := told(4))
+    assert [[notice.position for notice in batch] for batch in (first, second)] == [[3, 3], [4, 4]]
+    assert complete([messages[0], messages[3], messages[1], messages[2]]) == []
+    assert complete([messages[0], messages[0], messages[1]]) == [first]
+
+
+SPOILED: dict[str, Callable[[Notice], Notice]] = {
+    "a stretch is missing": lambda state: evolve(state, events=[]),
+    "an agent is missing": lambda state: evolve(state, position=state.position + 1),
+    "no events": lambda state: evolve(state, events=None),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_batch_of_which_something_is_missing_is_not_taken(log: EventLog, told: Told, how: str) -> None:
+    [one] = agents_of(log, 1)
+    reader, hearsay = standing(log, one), Hearsay()
+    told(1)
+    log.commit(0, [mixed(one, 1, ACTIVITY, STATE, ACTIVITY)])
+    state, activity = sorted(told(2), key=lambda notice: notice.level)
+    assert reader.hear([SPOILED[how](state), activity], hearsay) is None
+    assert (reader.mark.position, hearsay.count) == (1, 0)
+    assert reader.hear([state, activity], hearsay) is not None
+
+
+def test_events_on_the_channel_of_another_level_are_refused(log: EventLog, told: Told) -> None:
+    [one] = agents_of(log, 1)
+    reader, hearsay = standing(log, one), Hearsay()
+    told(1)
+    log.commit(0, [mixed(one, 1, STATE, ACTIVITY)])
+    messages = [evolve(notice, level=notice.level + 1, levels=notice.levels << 1) for notice in told(2)]
+    with pytest.raises(CorruptEvent):
+        reader.hear(messages, hearsay)
+    assert (reader.mark.position, hearsay.count) == (1, 0)
 
 
 # -- the stream ----------------------------------------------------------------------------------------------------

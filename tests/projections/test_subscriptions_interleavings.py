@@ -262,6 +262,25 @@ def test_a_partition_whose_subscribers_are_all_behind_is_not_read_for_them() -> 
     assert partition in world.follower._parts, "who has caught up brings it back"
 
 
+def test_a_batch_of_several_levels_is_taken_as_it_was_told() -> None:
+    world = World()
+    seen = world.subscribe("acme/**", from_start=False, values=False, buffer=100)
+    world.calm([0, 0])
+    reads: list[int] = []
+    world.log.before.extend([lambda: reads.append(1)] * 100)
+    for levels in (b"\2\1", b"\1\2\2\1", b"\1"):
+        world.write(0, len(levels), levels=levels)
+        world.follower.turn(wait=False)
+    seen.take(100)
+    assert [change.seq for change in seen.changes] == list(range(1, 10))
+    assert reads == []
+    world.write(0, 2, levels=b"\1\4")  # one of them on a channel that nobody follows
+    world.follower.turn(wait=False)
+    assert reads == []
+    world.follower.turn(wait=False)
+    assert reads != [], "control: what is not heard is read"
+
+
 LAST_ONE_IS_LOST: list[tuple[Any, ...]] = [("write", 0, 1)] * 12 + [("calm", [0]), ("write", 1, 2), ("lose", 0)]
 """Behind a place that is known of and not read yet: what one heartbeat finds has to be read, too."""
 
