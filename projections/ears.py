@@ -9,7 +9,16 @@ from time import monotonic
 from duramen.events.log import EventLog, NoticeStream
 from duramen.events.logs import get_logger, where
 
-__all__ = ["Ears", "SharedEar"]
+__all__ = ["Ears", "SharedEar", "together"]
+
+
+def together(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    """How far partitions may have moved by both; 0 stands for unknown, and outweighs any position."""
+    found = dict(one)
+    for number, position in other.items():
+        known = found.get(number, position)
+        found[number] = 0 if 0 in (known, position) else max(known, position)
+    return found
 
 
 class SharedEar:
@@ -20,7 +29,7 @@ class SharedEar:
         self._close = close
         self._changed = threading.Condition()
         self._hints: dict[int, int] = {}
-        self._woken = False
+        self._woken = self._resting = False
 
     def receive(self, timeout: float | None) -> dict[int, int]:
         """Partitions that may have moved, and how far; waits at most `timeout` seconds or until `wake`."""
@@ -29,19 +38,25 @@ class SharedEar:
             hints, self._hints, self._woken = self._hints, {}, False
             return hints
 
+    def rest(self, seconds: float) -> None:
+        """Wait so long, or until `wake`, whatever is heard; that is for the next `receive`."""
+        with self._changed:
+            self._resting = True
+            self._changed.wait_for(lambda: self._woken, seconds)
+            self._resting = False
+
     def tell(self, hints: Mapping[int, int]) -> None:
-        """Note what was heard. 0 stands for unknown, and outweighs any position."""
+        """Note what was heard."""
         concerning = {number: position for number, position in hints.items() if number in self._partitions}
         if not concerning:
             return
         with self._changed:
-            for number, position in concerning.items():
-                known = self._hints.get(number, position)
-                self._hints[number] = 0 if 0 in (known, position) else max(known, position)
-            self._changed.notify_all()
+            self._hints = together(self._hints, concerning)
+            if not self._resting:
+                self._changed.notify_all()
 
     def wake(self) -> None:
-        """End a `receive` that waits, or the next one."""
+        """End a `receive` or `rest` that waits, or the next one."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from copy import copy
-from time import monotonic, sleep
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
@@ -29,6 +29,7 @@ from duramen.events.logs import get_logger, where
 from .awaiting import Awaiting
 from .build import Halted
 from .consumer import CLOSED, FENCED, REBUILD, RETRY, SKIP, Consumer, Plan
+from .ears import together
 
 __all__ = ["AsyncRunner", "Ear", "Progress", "Runner"]
 
@@ -37,19 +38,27 @@ S = TypeVar("S")
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 _ORDER_SECONDS: Final = 10.0
-_BREATH: Final = 0.02
-"""Seconds at most between two rounds of a live consumer, so that it takes what has come meanwhile in one."""
+_SHARE: Final = 19
+"""Under a steady stream a live consumer that nobody waits for rests so many times as long as its last round took: a
+round costs about the same for one event and for a hundred. The first one after a while of quiet comes at once."""
+
+_BREATH: Final = 0.25
+"""Seconds that it rests at most."""
 
 
 class Ear(Protocol):
-    """What a runner hears of new events through; a `NoticeStream` is one."""
+    """What a runner hears of new events through."""
 
     def receive(self, timeout: float | None) -> dict[int, int]:
         """Partitions that may have moved, and how far; waits at most `timeout` seconds or until `wake`."""
         ...
 
+    def rest(self, seconds: float) -> None:
+        """Wait so long, or until `wake`, whatever is heard."""
+        ...
+
     def wake(self) -> None:
-        """End a `receive` that waits, or the next one."""
+        """End a `receive` or `rest` that waits, or the next one."""
         ...
 
     def close(self) -> None:
@@ -342,10 +351,12 @@ class Runner(Generic[S]):
             hints = {} if busy else self._listen(monotonic() - began)
 
     def _listen(self, took: float) -> Mapping[int, int]:
+        rested = monotonic() + min(_BREATH, _SHARE * took)
         hints = self._ear.receive(self._consumer.pause())
-        if hints and not self._awaiting.any and not self._closing:
-            sleep(min(_BREATH, took))  # what comes within the time that a round takes costs no round of its own
-        return hints
+        if not hints or self._awaiting.any or self._closing:
+            return hints
+        self._ear.rest(rested - monotonic())
+        return together(hints, self._ear.receive(0.0))
 
 
 class AsyncRunner:

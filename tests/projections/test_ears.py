@@ -44,6 +44,30 @@ def test_a_wake_ends_one_waiting_even_when_it_came_first() -> None:
     assert not thread.is_alive()
 
 
+def test_only_a_wake_ends_a_rest_and_what_was_heard_meanwhile_is_kept() -> None:
+    mine = ear(1, 2)
+    resting, rested = threading.Event(), threading.Event()
+
+    def rest() -> None:
+        resting.set()
+        mine.rest(60)
+        rested.set()
+
+    thread = threading.Thread(target=rest)
+    thread.start()
+    assert resting.wait(10)
+    mine.tell({1: 5})
+    mine.tell({1: 6, 2: 3})
+    assert not rested.wait(0.2)
+    mine.wake()
+    thread.join(10)
+    assert rested.is_set()
+    assert mine.receive(0) == {1: 6, 2: 3}
+    mine.rest(-1.0)
+    mine.tell({2: 4})
+    assert mine.receive(60) == {2: 4}, "who does not rest any more hears at once"
+
+
 def listening() -> list[str]:
     return [thread.name for thread in threading.enumerate() if "projections-ear" in thread.name]
 

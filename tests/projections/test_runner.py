@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -25,7 +25,9 @@ from duramen.events import (
 from duramen.events.cursor import Cursor
 from duramen.events.registry import DECLARED
 from duramen.projections import Episodes, KeyedProjection, Projection, Timeline, WorkingMemory, fold
+from duramen.projections import runner as runner_module
 from duramen.projections.attaching import attach
+from duramen.projections.ears import Ears, SharedEar
 from following import Count, LastSeqs, OpenSystem, PerAgent, expected_seqs, seqs_of
 from waiting import eventually
 
@@ -406,6 +408,9 @@ class Deaf:
         self._woken.clear()
         return {}
 
+    def rest(self, seconds: float) -> None:
+        self._woken.wait(seconds)
+
     def wake(self) -> None:
         self._woken.set()
 
@@ -432,6 +437,53 @@ def test_the_last_event_is_found_whatever_is_heard(ear: type[Deaf]) -> None:
         eventually(lambda: seqs_of(runner.state) == {"acme/alice": [1, 2]}, timeout=5)
         eventually(lambda: system.projections()[0].applied == 2, timeout=5)
         assert runner.close()
+
+
+class Awake(Ears):
+    """Tells while somebody rests."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log)
+        self.resting = threading.Event()
+
+    def open(self, partitions: Collection[int], level: int) -> SharedEar:
+        ear = super().open(partitions, level)
+        rest = ear.rest
+
+        def noted(seconds: float) -> None:
+            self.resting.set()
+            rest(seconds)
+            self.resting.clear()
+
+        ear.rest = noted  # type: ignore[method-assign]
+        return ear
+
+
+def test_who_is_waited_for_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live consumer takes what comes within a while in one round; here that while is longer than the test."""
+    monkeypatch.setattr(runner_module, "_BREATH", 1_000.0)
+    monkeypatch.setattr(runner_module, "_SHARE", 1e12)
+    log = MemoryLog()
+    ears = Awake(log)
+    with AgentSystem.open(log=log) as system:
+        alice = system.spawn("acme/alice")
+        runner = attach(log, Count(), "count", registry=DECLARED, limits=Limits(), ear=ears).start()
+
+        def until_it_rests() -> None:
+            for number in range(100):
+                alice.set("a", number)
+                if ears.resting.wait(0.2):
+                    return
+            raise AssertionError("it never rests")
+
+        until_it_rests()
+        last = alice.set("b", 1)
+        before = runner.applied
+        runner.wait_for(last, timeout=10)
+        assert before < last.seq == runner.applied
+        until_it_rests()
+        assert runner.close()
+    assert ears.close(10)
 
 
 # -- projections of the library ----------------------------------------------------------------------------------------
