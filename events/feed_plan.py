@@ -18,7 +18,7 @@ from .log import FeedPage, FeedRow
 
 __all__ = ["Places", "Plan", "Planner"]
 
-_MOST_PLANNED: Final = 16_384
+_MOST_PLANNED: Final = 20_000
 """Wanted events in one window, unless one entry has more."""
 _GAP: Final = 8
 """So many events that nobody wants are read along: a part more would cost as much."""

@@ -24,8 +24,9 @@ EVERY_LEVEL: Final = 4
 _TOGETHER: Final = 100
 """Events that are decoded at once."""
 _LEAST_WINDOW: Final = 64
-_MOST_WINDOW: Final = 8_192
-_WINDOW_EVENTS: Final = 14_000
+_MOST_WINDOW: Final = 16_384
+"""Entries. Of many agents: the longer a window, the more of its events follow another of the same agent."""
+_WINDOW_EVENTS: Final = 16_384
 _GROWTH: Final = 8
 """Times the window before: to work on that takes longer than to fetch so much more."""
 _RESTED_WINDOW: Final = 512

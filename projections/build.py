@@ -23,7 +23,7 @@ from .scope import Scope
 
 __all__ = ["Build", "Halted"]
 
-_TURN: Final = 0.2
+_TURN: Final = 0.4
 """Seconds for the partitions that have their turn; then the consumer looks at what else there is to do."""
 
 _FAR: Final = 1_000
