@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import define
 
@@ -27,42 +27,23 @@ from duramen.events.logs import get_logger
 from .audience import Audience
 from .backlog import Backlog, Item
 from .change import Change
+from .guide import Guide
 from .interest import Interest
+from .rest import Rest
 from .telling import Source, Teller
 
-__all__ = ["PAGE", "Guide", "Intake", "interest_of", "is_later"]
+__all__ = ["PAGE", "Intake", "interest_of", "is_later"]
 
 PAGE: Final = 500
 _RETRY: Final = 0.5
+
+_BREATH: Final = 0.1
+"""Seconds that who wants values rests at most: it reads each event in the log."""
 
 
 def is_later(one: Mark, other: Mark) -> bool:
     """Whether a reader at `one` is further than one at `other`."""
     return (one.position, one.offset) > (other.position, other.offset)
-
-
-class Guide(Protocol):
-    """What an intake needs of the hub. Every call is quick, and allowed in any thread."""
-
-    def mark_of(self, partition: int) -> Mark:
-        """How far the hub has handed out a partition."""
-        ...
-
-    def end_of(self, partition: int) -> int:
-        """Where the feed ended when it was last looked at."""
-        ...
-
-    def join(self, intake: Intake, partition: int) -> None:
-        """Let the hub's thread call `admit` soon."""
-        ...
-
-    def at(self, when: float, call: Callable[[], None]) -> None:
-        """Let the hub's thread call something at a time of `monotonic`."""
-        ...
-
-    def read(self, work: Callable[[], None]) -> None:
-        """Run work that reads, in a thread of a pool."""
-        ...
 
 
 class _State(Enum):
@@ -117,6 +98,8 @@ class Intake:
         state = _State.JOINING if at_end else _State.BEHIND
         self._places = {partition: _Place(mark, state) for partition, mark in marks.items()}
         self._reading = False
+        self._rest = Rest(_BREATH if values else 0.0)
+        self._alarmed = False
         self._guide: Guide | None = None
 
     @property
@@ -190,6 +173,11 @@ class Intake:
             place = self._places[partition]
             if place.state is _State.WATCHING:
                 place.state = _State.BEHIND
+        self._read_if_behind()
+
+    def _rested(self) -> None:
+        with self.lock:
+            self._alarmed = False
         self._read_if_behind()
 
     def fall_behind(self, partition: int, mark: Mark) -> None:
@@ -279,12 +267,15 @@ class Intake:
     def _read_on(self) -> None:
         """In a pool's thread: page by page, until there is no room, or nothing is BEHIND."""
         assert self._guide is not None
+        began = monotonic()
         while True:
             with self.changed:
                 room = self._room()
                 partition = None if self.ended or room <= 0 else self._next_behind()
                 if partition is None:
                     self._reading = False
+                    if room > 0:
+                        self._rest.begin(monotonic() - began)
                     return
                 place = self._places[partition]
             try:
@@ -360,6 +351,11 @@ class Intake:
         """Who is to run `_read_on`, if there is something to read alone; that is then under way."""
         due = not (self._reading or self.ended) and len(self.backlog) <= self.backlog.most // 2
         if not due or self._next_behind() is None:
+            return None
+        if self._rest.left > 0 and self._guide is not None:
+            if not self._alarmed:
+                self._guide.at(self._rest.until, self._rested)
+            self._alarmed = True
             return None
         self._reading = self._guide is not None
         return self._guide

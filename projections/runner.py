@@ -30,6 +30,7 @@ from .awaiting import Awaiting
 from .build import Halted
 from .consumer import CLOSED, FENCED, REBUILD, RETRY, SKIP, Consumer, Plan
 from .ears import together
+from .rest import Rest
 
 __all__ = ["AsyncRunner", "Ear", "Progress", "Runner"]
 
@@ -38,12 +39,8 @@ S = TypeVar("S")
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 _ORDER_SECONDS: Final = 10.0
-_SHARE: Final = 19
-"""Under a steady stream a live consumer that nobody waits for rests so many times as long as its last round took: a
-round costs about the same for one event and for a hundred. The first one after a while of quiet comes at once."""
-
 _BREATH: Final = 0.25
-"""Seconds that it rests at most."""
+"""Seconds that a live consumer rests at most that nobody waits for."""
 
 
 class Ear(Protocol):
@@ -92,6 +89,7 @@ class Runner(Generic[S]):
         self._consumer = Consumer(plan)
         self._closing = False
         self._abandoned = False
+        self._rest = Rest(_BREATH)
         self._ended: DuramenError | None = None
         self._trouble: DuramenError | None = None
         self._logger = get_logger("projection").bind(consumer=plan.name)
@@ -351,11 +349,11 @@ class Runner(Generic[S]):
             hints = {} if busy else self._listen(monotonic() - began)
 
     def _listen(self, took: float) -> Mapping[int, int]:
-        rested = monotonic() + min(_BREATH, _SHARE * took)
+        self._rest.begin(took)
         hints = self._ear.receive(self._consumer.pause())
         if not hints or self._awaiting.any or self._closing:
             return hints
-        self._ear.rest(rested - monotonic())
+        self._ear.rest(self._rest.left)
         return together(hints, self._ear.receive(0.0))
 
 

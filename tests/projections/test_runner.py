@@ -25,6 +25,7 @@ from duramen.events import (
 from duramen.events.cursor import Cursor
 from duramen.events.registry import DECLARED
 from duramen.projections import Episodes, KeyedProjection, Projection, Timeline, WorkingMemory, fold
+from duramen.projections import rest as rest_module
 from duramen.projections import runner as runner_module
 from duramen.projections.attaching import attach
 from duramen.projections.ears import Ears, SharedEar
@@ -462,7 +463,7 @@ class Awake(Ears):
 def test_who_is_waited_for_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A live consumer takes what comes within a while in one round; here that while is longer than the test."""
     monkeypatch.setattr(runner_module, "_BREATH", 1_000.0)
-    monkeypatch.setattr(runner_module, "_SHARE", 1e12)
+    monkeypatch.setattr(rest_module, "_SHARE", 1e12)
     log = MemoryLog()
     ears = Awake(log)
     with AgentSystem.open(log=log) as system:

@@ -28,6 +28,7 @@ from duramen.projections.change import MISSING, Change
 from duramen.projections.follower import Follower
 from duramen.projections.intake import Intake
 from duramen.projections.interest import interest_in
+from duramen.projections.rest import Rest
 from duramen.projections.telling import Source
 
 AGENTS = ("acme/alice", "acme/bob", "globex/carol")
@@ -145,6 +146,7 @@ class World:
             marks = {p: START if from_start else Mark(ends[p]) for p in interest.partitions(self.log)}
         first = {author.agent: 1 if from_start else author.seq + 1 for author in self.authors}
         intake = Intake(self.source, interest, marks, Backlog(buffer), values=values, at_end=at_end)
+        intake._rest = Rest(0.0)  # time stands still here
         self.follower.add(intake)
         seen = Seen(intake, first, values)
         self.seen.append(seen)
@@ -260,6 +262,27 @@ def test_a_partition_whose_subscribers_are_all_behind_is_not_read_for_them() -> 
     world.judge()
     world.calm([0])
     assert partition in world.follower._parts, "who has caught up brings it back"
+
+
+def test_who_wants_values_takes_what_comes_within_a_while_in_one_reading() -> None:
+    world = World()
+    seen = world.subscribe("acme/**", from_start=False, values=True, buffer=100)
+    world.calm([0, 0])
+    seen.take(10)
+    assert [change.seq for change in seen.changes] == [1, 2]
+    intake = seen.intake
+    intake._rest.most = 1e9
+    intake._rest.begin(1.0)
+    intake._rest.until += 1e6
+    world.calm([0, 0, 0])
+    seen.take(10)
+    assert len(seen.changes) == 2, "it rests"
+    assert [call for _, _, call in world.follower._alarms] == [intake._rested]
+    intake._rest.most = intake._rest.until = 0.0
+    intake._rested()
+    world.settle()
+    world.judge()
+    assert len(seen.changes) == 5
 
 
 def test_a_batch_of_several_levels_is_taken_as_it_was_told() -> None:
