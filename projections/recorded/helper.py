@@ -21,7 +21,7 @@ _PROGRAM: Final = """
 import sys
 sys.path += [entry for entry in sys.argv[1:] if entry not in sys.path]
 from duramen.projections.recorded.helper_process import main
-sys.exit(main())
+main()
 """
 
 

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, NoReturn, cast
 
 from duramen.events import EventRegistry, Limits
 from duramen.events.chain import PLAIN
@@ -90,14 +90,15 @@ class PieceFold:
             raise ValueError("another state")
 
 
-def main() -> int:
-    """Answer until nobody asks any more."""
+def main() -> NoReturn:
+    """Answer until nobody asks any more, and end this process."""
     connection = socket.socket(fileno=os.dup(0))
     threading.Thread(target=_end_with, args=(connection.fileno(),), name="duramen-replay-end", daemon=True).start()
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)  # what the user's code reads or prints is no part of the conversation
     os.dup2(nothing, 1)
     stream = cast("BinaryIO", connection.makefile("rwb"))
+    code = 0
     try:
         setup = receive(stream.read)
         ready = setup is not None and _knows(*setup)
@@ -105,8 +106,9 @@ def main() -> int:
         if ready:
             _serve(stream)
     except OSError:
-        return 1  # the process that asked has ended
-    return 0
+        code = 1  # the process that asked has ended
+    # At once: what `stream` may still hold has nobody to go to, and Python would complain when it lets go of it.
+    os._exit(code)
 
 
 def _end_with(descriptor: int) -> None:
