@@ -58,9 +58,9 @@ class Archive(Protocol):
         ...
 
     def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
-        """Seq and snapshot of the latest state that is kept no later than `seq`; None also where this user may not ask.
+        """Seq and snapshot of the latest state that is kept no later than `seq`.
 
-        As quick however many there are.
+        None also where this user may not ask, or somebody has deleted that state. As quick however many there are.
         """
         ...
 

@@ -176,6 +176,7 @@ class Intake:
         self._read_if_behind()
 
     def _rested(self) -> None:
+        """The rest is over: read what came meanwhile."""
         with self.lock:
             self._alarmed = False
         self._read_if_behind()

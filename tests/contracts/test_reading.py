@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from contracts.authors import Author, commit_one, head_of
-from contracts.places import Place
+from contracts.places import Place, ServerPlace
 from duramen.events.errors import CorruptEvent, DuramenError, InvalidMessage, InvalidPath, Trimmed
 from duramen.events.keys import Keys
 from duramen.events.limits import Limits
@@ -484,3 +484,20 @@ def test_no_text_of_a_user_stands_in_a_key(log: EventLog) -> None:
     ):
         assert secret not in key
         assert key.isascii()
+
+
+@pytest.mark.parametrize(("largest", "walks"), [(100, 1), (60_000, 7)])
+def test_a_list_is_walked_through_once_for_a_page_of_small_events(place: Place, largest: int, walks: int) -> None:
+    """In steps where large ones may be among them: the server is not to hold many of these at once."""
+    if not isinstance(place, ServerPlace):
+        return  # in memory nothing is walked through
+    log = place.open(partitions=1)
+    author = Author(log, "acme/alice")
+    author.write(b"x" * largest)
+    author.fill(199)
+    log.read("acme/alice", 1, 1)  # the script is loaded
+    place.client.config_resetstat()
+    page = log.read("acme/alice", 2, 199)
+    calls = place.client.info("commandstats")["cmdstat_lrange"]["calls"]
+    assert page is not None
+    assert (len(page.items), calls) == (199, walks)

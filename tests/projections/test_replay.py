@@ -28,6 +28,7 @@ from duramen.events import (
     event_type,
 )
 from duramen.events.codec import Codec
+from duramen.events.keys import Keys
 from duramen.events.log import EventLog
 from duramen.projections import MISSING, Replay
 from duramen.projections.folding import Folding
@@ -563,6 +564,22 @@ def test_the_latest_keyframe_no_later_than_a_seq(anywhere: AgentSystem) -> None:
     assert [before(seq) for seq in (8, 9, 29)] == [None, 9, 9]
     assert archive.keyframe(PATH, 12) is None
     assert before(100, "acme/nobody") is None
+
+
+def test_states_that_somebody_has_deleted_are_done_without_and_kept_anew(valkey_url: str) -> None:
+    namespace = f"t{uuid4().hex}"
+    with AgentSystem.open(valkey_url, namespace=namespace) as system:
+        live(system, 40)
+        archive = system.log.archive
+        archive.keep_keyframe(PATH, 20, packed(system.log, 20))
+        expected = system.state_at(PATH, 30)
+        with redis.Redis.from_url(valkey_url) as client:
+            assert client.delete(Keys(namespace).keyframes(system.log.partition_of(PATH), PATH)) == 1
+        assert (archive.keyframes(PATH), archive.keyframe_before(PATH, 30)) == ([20], None)
+        assert system.state_at(PATH, 30) == expected
+        assert system.verify(PATH).ok
+        archive.keep_keyframe(PATH, 20, packed(system.log, 20))
+        assert archive.keyframe_before(PATH, 30) == (20, archive.keyframe(PATH, 20))
 
 
 def test_a_copy_of_a_fold_shares_nothing_with_it() -> None:
