@@ -14,13 +14,13 @@ from duramen.events.views import check_name
 
 from .attachable import Attachable
 from .consumer import Plan
-from .ears import Ears
+from .ears import Ear, Ears
 from .interest import Category
 from .kept import Kept, KeptByKey, KeptWhole
 from .kept_elsewhere import KeptElsewhere
 from .keyed import KeyedProjection
 from .projection import Projection
-from .runner import Ear, Runner
+from .runner import Runner
 from .scope import scope_of
 from .sink import Sink
 

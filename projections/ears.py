@@ -5,11 +5,32 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
+from typing import Protocol
 
 from duramen.events.log import EventLog, NoticeStream
 from duramen.events.logs import get_logger, where
 
-__all__ = ["Ears", "SharedEar", "together"]
+__all__ = ["Ear", "Ears", "SharedEar", "together"]
+
+
+class Ear(Protocol):
+    """What a runner hears of new events through."""
+
+    def receive(self, timeout: float | None) -> dict[int, int]:
+        """Partitions that may have moved, and how far; waits at most `timeout` seconds or until `wake`."""
+        ...
+
+    def rest(self, seconds: float) -> None:
+        """Wait so long, or until `wake`, whatever is heard."""
+        ...
+
+    def wake(self) -> None:
+        """End a `receive` or `rest` that waits, or the next one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
 
 
 def together(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from copy import copy
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from attrs import frozen
 
@@ -29,10 +29,10 @@ from duramen.events.logs import get_logger, where
 from .awaiting import Awaiting
 from .build import Halted
 from .consumer import CLOSED, FENCED, REBUILD, RETRY, SKIP, Consumer, Plan
-from .ears import together
+from .ears import Ear, together
 from .rest import Rest
 
-__all__ = ["AsyncRunner", "Ear", "Progress", "Runner"]
+__all__ = ["AsyncRunner", "Progress", "Runner"]
 
 S = TypeVar("S")
 
@@ -41,26 +41,6 @@ _LONGEST_PAUSE: Final = 2.0
 _ORDER_SECONDS: Final = 10.0
 _BREATH: Final = 0.25
 """Seconds that a live consumer rests at most that nobody waits for."""
-
-
-class Ear(Protocol):
-    """What a runner hears of new events through."""
-
-    def receive(self, timeout: float | None) -> dict[int, int]:
-        """Partitions that may have moved, and how far; waits at most `timeout` seconds or until `wake`."""
-        ...
-
-    def rest(self, seconds: float) -> None:
-        """Wait so long, or until `wake`, whatever is heard."""
-        ...
-
-    def wake(self) -> None:
-        """End a `receive` or `rest` that waits, or the next one."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything."""
-        ...
 
 
 @frozen
