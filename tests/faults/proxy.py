@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import attrs
 from attrs import define, field, frozen
@@ -19,6 +20,7 @@ from attrs import define, field, frozen
 __all__ = ["Counts", "FaultProxy"]
 
 _JOIN_SECONDS = 10.0
+_PORTION = 64 * 1024
 _SUBSCRIBING = (b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"MONITOR")
 
 
@@ -30,7 +32,7 @@ class Counts:
     requests: int = 0
     """Requests that went on to the server."""
     replies: int = 0
-    """Replies that went back to the client; pushed messages count too."""
+    """Replies that went back to the client; of what is pushed to a subscriber each portion is one."""
     requests_dropped: int = 0
     replies_dropped: int = 0
     replies_held: int = 0
@@ -55,6 +57,8 @@ class _Connection:
     asked: int = 0
     answered: int = 0
     subscribed: bool = False
+    silent: bool = False
+    """Whether what comes to a subscriber is held."""
     drop: set[int] = field(factory=set)
     hold: set[int] = field(factory=set)
 
@@ -70,7 +74,7 @@ class FaultProxy:
     def __init__(self, target: str | tuple[str, int]) -> None:
         self._target = target
         self._changed = threading.Condition()
-        self._counts = Counts()
+        self._done: Counter[str] = Counter()
         self._faults: list[_Fault] = []
         self._holding: bytes | None = None
         self._dark = False
@@ -92,7 +96,7 @@ class FaultProxy:
 
     @property
     def counts(self) -> Counts:
-        return self._counts
+        return Counts(**self._done)
 
     def drop_request(self, n: int = 1, *, containing: bytes = b"", times: int = 1) -> None:
         """Close the connection instead of passing the n-th request on: the server never sees it."""
@@ -121,6 +125,7 @@ class FaultProxy:
             self._holding, self._dark = None, False
             for connection in self._connections:
                 connection.hold.clear()
+                connection.silent = False
             self._changed.notify_all()
 
     def sever(self) -> None:
@@ -132,9 +137,9 @@ class FaultProxy:
     def wait_until(self, reached: Callable[[Counts], bool], timeout: float = 10.0) -> Counts:
         """Wait until the counts are so; `AssertionError` if they are not within `timeout` seconds."""
         with self._changed:
-            if not self._changed.wait_for(lambda: reached(self._counts), timeout):
-                raise AssertionError(f"the proxy has done {self._counts} after {timeout} s")
-            return self._counts
+            if not self._changed.wait_for(lambda: reached(self.counts), timeout):
+                raise AssertionError(f"the proxy has done {self.counts} after {timeout} s")
+            return self.counts
 
     def close(self) -> None:
         """Close all connections and wait for all threads. Idempotent."""
@@ -177,6 +182,8 @@ class FaultProxy:
             if self._closed:
                 client.close()
                 return
+            # As a server does: of several small replies the later ones would wait until the first is acknowledged.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 connection = _Connection(client, self._connect())
             except OSError:  # no server: the client finds its connection closed
@@ -189,7 +196,9 @@ class FaultProxy:
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, tuple):
-            return socket.create_connection(self._target, _JOIN_SECONDS)
+            near = socket.create_connection(self._target, _JOIN_SECONDS)
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return near
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             server.connect(self._target)
@@ -210,8 +219,9 @@ class FaultProxy:
         connection.server.close()
 
     def _pass_requests(self, connection: _Connection) -> None:
-        with self._until_over(connection), connection.client.makefile("rb") as requests:
-            while request := _message(requests):
+        requests = _Messages(connection.client)
+        with self._until_over(connection):
+            while request := requests.next():
                 if not self._may_ask(connection, request):
                     return
                 connection.server.sendall(request)
@@ -231,10 +241,12 @@ class FaultProxy:
             connection.asked += 1
             if fault == "reply":
                 connection.drop.add(connection.asked)
-            if self._holding is not None and self._holding in text:
-                connection.hold.add(connection.asked)
+            held = self._holding is not None and self._holding in text
             if any(b"\r\n" + word + b"\r\n" in text for word in _SUBSCRIBING):
                 connection.subscribed = True
+                connection.silent = connection.silent or held
+            elif held:
+                connection.hold.add(connection.asked)
             self._count("requests")
         return True
 
@@ -256,8 +268,10 @@ class FaultProxy:
         return due.kind
 
     def _pass_replies(self, connection: _Connection) -> None:
-        with self._until_over(connection), connection.server.makefile("rb") as replies:
-            while reply := _message(replies):
+        replies = _Messages(connection.server)
+        with self._until_over(connection):
+            # What is pushed is not taken apart: of a stream that would take most of a processor.
+            while reply := replies.portion() if connection.subscribed else replies.next():
                 if not self._may_answer(connection, reply):
                     return
                 connection.client.sendall(reply)
@@ -265,6 +279,9 @@ class FaultProxy:
     def _may_answer(self, connection: _Connection, reply: bytes) -> bool:
         with self._changed:
             # What is pushed answers nothing. Once subscribed, RESP2 does not tell the two apart.
+            if connection.silent:
+                self._count("replies_held")
+                self._wait(connection, lambda: not connection.silent)
             if not reply.startswith(b">") and not connection.subscribed:
                 connection.answered += 1
                 number = connection.answered
@@ -284,7 +301,7 @@ class FaultProxy:
         self._changed.wait_for(lambda: connection.over or ready())
 
     def _count(self, name: str) -> None:
-        self._counts = attrs.evolve(self._counts, **{name: getattr(self._counts, name) + 1})
+        self._done[name] += 1
         self._changed.notify_all()
 
     @contextmanager
@@ -305,25 +322,57 @@ class FaultProxy:
         self._changed.notify_all()
 
 
-def _message(stream: BinaryIO) -> bytes:
-    """One whole request or reply of RESP2 or RESP3, byte for byte; empty at the end of the stream."""
-    line = stream.readline()
-    if not line.endswith(b"\r\n"):
-        return b""
-    kind, size = line[:1], line[1:-2]
-    if kind in b"$!=" and size != b"-1":
-        return _whole(line, stream.read(int(size) + 2), int(size) + 2)
-    if kind in b"*~>%|" and size != b"-1":
-        parts = [line]
-        count = int(size) * (2 if kind in b"%|" else 1) + (kind == b"|")
-        for _ in range(count):
-            part = _message(stream)
-            if not part:
+class _Messages:
+    """Takes what a socket brings apart into whole requests or replies of RESP2 or RESP3, byte for byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._data = bytearray()
+        self._at = 0
+        self._left = 1
+        """Of the message that is being looked through: parts that are not."""
+
+    def next(self) -> bytes:
+        """The next whole message; empty at the end of the stream."""
+        while True:
+            if self._scan():
+                message, self._at, self._left = bytes(self._data[: self._at]), 0, 1
+                del self._data[: len(message)]
+                return message
+            if not self._fill():
                 return b""
-            parts.append(part)
-        return b"".join(parts)
-    return line
 
+    def portion(self) -> bytes:
+        """What is there, whole messages or not; waits for some; empty at the end of the stream."""
+        if not self._data and not self._fill():
+            return b""
+        portion = bytes(self._data)
+        self._data.clear()
+        self._at, self._left = 0, 1
+        return portion
 
-def _whole(line: bytes, content: bytes, size: int) -> bytes:
-    return line + content if len(content) == size else b""
+    def _fill(self) -> bool:
+        data = self._sock.recv(_PORTION)
+        self._data += data
+        return bool(data)
+
+    def _scan(self) -> bool:
+        """Go on as far as there is something; whether that is the end of a message."""
+        data, at, left = self._data, self._at, self._left
+        while left:
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                break
+            kind, size = data[at], data[at + 1 : end]
+            if kind in b"$!=" and size != b"-1":
+                behind = end + 4 + int(size)
+                if behind > len(data):
+                    break
+                at = behind
+            else:
+                at = end + 2
+                if kind in b"*~>%|" and size != b"-1":
+                    left += int(size) * (2 if kind in b"%|" else 1) + (kind == ord("|"))
+            left -= 1
+        self._at, self._left = at, left
+        return not left

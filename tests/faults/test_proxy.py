@@ -194,6 +194,22 @@ def test_waiting_for_what_does_not_happen_ends_with_an_error(proxy: FaultProxy) 
         proxy.wait_until(lambda counts: counts.replies_dropped == 1, timeout=0.05)
 
 
+def test_what_is_published_to_a_subscriber_is_held_with_the_answer_to_its_subscription(
+    server: Server, proxy: FaultProxy
+) -> None:
+    proxy.hold_replies(containing=b"SUBSCRIBE")
+    with client_without_retries(proxy) as client, server.client() as publisher:
+        subscriber = client.pubsub()
+        subscriber.subscribe("news")
+        proxy.wait_until(lambda counts: counts.replies_held == 1)
+        assert client.ping(), "control: other connections are served"
+        publisher.publish("news", b"something")
+        assert subscriber.get_message(timeout=0.2) is None
+        proxy.release()
+        assert [subscriber.get_message(timeout=10)["type"] for _ in range(2)] == ["subscribe", "message"]
+        subscriber.close()
+
+
 def test_closing_leaves_no_thread_whatever_is_held(server: Server) -> None:
     before = set(threading.enumerate())
     with FaultProxy(server.socket_path) as proxy, ThreadPoolExecutor(2) as pool:

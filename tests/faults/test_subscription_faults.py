@@ -126,6 +126,7 @@ def test_a_subscription_that_has_gone_silent_is_noticed(server: Server, namespac
             seen.wait_until(writer.set("n", 1).seq)
             proxy.hold_replies(containing=b"SUBSCRIBE")
             proxy.sever()
+            proxy.wait_until(lambda counts: counts.replies_held == 1)
             last = writer.set("n", 2).seq
             seen.wait_until(last)
             assert seen.is_exactly(2, last)
