@@ -51,7 +51,7 @@ CONSUMERS = ("whole", "keyed", "sink")
 KINDS = ("callback", "whole", "iterator", "keyed", "values", "sink", "async", "batches")
 SECONDS_TO_SETTLE = 60.0
 QUIET_SECONDS = 1.5
-SLOWEST = 5
+SLOWEST = 3
 ALARMS = ("Traceback", "callback_failed", "consumer_failed", "consumer_parked", "hub_failed", "subscription_ended")
 """What the processes never say, whatever happens around them."""
 
@@ -551,7 +551,12 @@ class Demonstration:
         late = {name: max(0.0, report["at"] - written["at"]) for name, report in reports.items()}
         kinds = {told["name"]: f"{told['kind']} {told['pattern']}" for told in self._told()}
         order = sorted(late, key=lambda name: -late[name])
-        slowest = ", ".join(f"{late[name]:.2f} s {name} ({kinds[name]})" for name in order[:SLOWEST])
+        views = [name for name in order if "saved_at" in reports[name]]
+        others = [name for name in order if name not in views]
+
+        def slowest(names: Sequence[str]) -> str:
+            return ", ".join(f"{late[name]:.2f} s {name} ({kinds[name]})" for name in names[:SLOWEST])
+
         stored = max(report["saved_at"] - written["at"] for report in reports.values() if "saved_at" in report)
         seen = sum(entry[1] for report in reports.values() for entry in report["seen"].values())
         starts = sum(child.starts for child in self.children)
@@ -561,8 +566,8 @@ class Demonstration:
                 f"{written['events'] / written['seconds']:,.0f} a second; {seen:,} seen by {len(reports)} followers",
                 f"{starts} starts of {len(self.children)} processes, {nemesis.overrun} buffers overrun, "
                 f"faults {dict(sorted(nemesis.done.items()))}, refused writes {written['errors']}",
-                f"complete after the last acknowledgement: {slowest}; "
-                f"half of them in {late[order[len(order) // 2]]:.2f} s",
+                f"complete after the last acknowledgement: views {slowest(views)}; "
+                f"subscriptions {slowest(others)}; half of all in {late[order[len(order) // 2]]:.2f} s",
                 f"the last view stored in {max(0.0, stored):.2f} s; "
                 f"the load was {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
             )
