@@ -14,10 +14,10 @@ from .feed_plan import Plan
 from .feed_window import Window, Windows
 from .hearsay import Hearsay, Said, next_ones
 from .last_digests import LastDigests
-from .log import EventLog, FeedPage, Notice, Stretch
+from .log import EventLog, FeedPage, Notice, Span, Stretch
 from .stored import decoded, decoded_all, misshapen
 
-__all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader"]
+__all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader", "Wish"]
 
 EVERY_LEVEL: Final = 4
 
@@ -31,6 +31,9 @@ _GROWTH: Final = 8
 """Times the window before: to work on that takes longer than to fetch so much more."""
 _RESTED_WINDOW: Final = 512
 _PAGE: Final = 2_000
+Wish = tuple[int, int, int]
+"""Of a feed: its partition, a position, how many entries behind it."""
+
 _FIELDS: Final = 4
 """Of an entry."""
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
@@ -69,6 +72,9 @@ class FeedReader:
         self._ahead: Ahead | None = None
         self._planned: Plan | None = None
         """Of the window that was asked for ahead."""
+        self._provided: Sequence[Stretch | None] = ()
+        """What was found of it."""
+        self._foreseen: tuple[Wish, FeedPage] | None = None
         self._entries: list[Any] = []
         """That are read already, as in `FeedPage.fields`."""
         self._entries_at = 0
@@ -135,10 +141,40 @@ class FeedReader:
         To be called after `take` with `ahead`. The entries behind a window that was handed out are kept.
         """
         if not self.between:
-            self._window, self._planned, self._entries = None, None, []
+            self._window, self._planned, self._entries, self._provided = None, None, [], ()
+        self._foreseen = None
         self._size = min(self._size, _RESTED_WINDOW)
         if self._ahead is not None:
             self._ahead.close()
+
+    # -- with other partitions ---------------------------------------------------------------------------------------
+
+    def wish(self) -> Wish | None:
+        """What it would ask its feed for next, if that is little. What was foreseen before is forgotten."""
+        self._foreseen = None
+        if self.lag > _LEAST_WINDOW or self._size > _RESTED_WINDOW or not self.between or self._entries:
+            return None
+        return self._partition, self.mark.position, self._size
+
+    def foresee(self, wish: Wish, page: FeedPage) -> list[Span]:
+        """Take what was asked for, and tell which events to ask for; none where that has to be looked at in turn."""
+        self._foreseen = (wish, page)
+        try:
+            plan = self._next_plan()
+        except DuramenError:  # it is raised again when this is read
+            return []
+        if plan is None:
+            # Whoever reads next finds the end in the same page.
+            self._foreseen = (wish, page)
+            return []
+        self._planned = plan
+        return [job.span() for job in plan.jobs]
+
+    def provide(self, stretches: Sequence[Stretch | None]) -> None:
+        """What was found of the events of `foresee`, all that was asked for or None of each."""
+        self._provided = stretches
+
+    # -- what was told -------------------------------------------------------------------------------------------------
 
     def hear(self, messages: Sequence[Notice], hearsay: Hearsay) -> list[Fact] | None:
         """The events of a batch, noted in `hearsay`, if they are the next; None if that is not sure: then `read`.
@@ -224,14 +260,12 @@ class FeedReader:
         """The window behind the mark; None at the end of the feed."""
         plan, given = self._arrived()
         if plan is None:
-            entries = self._next_entries(self.mark)
-            if not entries:
-                if not self._confirmed:
-                    self._windows.confirm(self.mark)
-                    self._confirmed = True
-                return None
-            self._check_first(entries)
-            plan = self._plan(entries, self.mark)
+            plan = self._next_plan()
+        if plan is None:
+            if not self._confirmed:
+                self._windows.confirm(self.mark)
+                self._confirmed = True
+            return None
         window = self._windows.load(plan, given)
         self._confirmed = True
         count = plan.end - plan.mark.position
@@ -242,6 +276,13 @@ class FeedReader:
         if ahead:
             self._ask_ahead(window)
         return window
+
+    def _next_plan(self) -> Plan | None:
+        entries = self._next_entries(self.mark)
+        if not entries:
+            return None
+        self._check_first(entries)
+        return self._plan(entries, self.mark)
 
     def _plan(self, entries: list[Any], mark: Mark) -> Plan:
         plan = self._windows.plan(FeedPage(entries[: _FIELDS * self._size], self.end), mark)
@@ -255,7 +296,7 @@ class FeedReader:
         count = len(entries) // _FIELDS
         while count < self._size:
             asked = min(_PAGE, self._size - count)
-            page = self._log.feed_page(self._partition, mark.position + count, asked)
+            page = self._feed_page((self._partition, mark.position + count, asked))
             self.end = page.end
             entries += page.fields
             found = len(page.fields) // _FIELDS
@@ -270,6 +311,10 @@ class FeedReader:
                 actual=self.end,
             )
         return entries
+
+    def _feed_page(self, wish: Wish) -> FeedPage:
+        foreseen, self._foreseen = self._foreseen, None
+        return foreseen[1] if foreseen is not None and foreseen[0] == wish else self._log.feed_page(*wish)
 
     def _ask_ahead(self, window: Window) -> None:
         """Ask for the window behind this one, and the entries behind that."""
@@ -292,9 +337,12 @@ class FeedReader:
     def _arrived(self) -> tuple[Plan | None, Sequence[Stretch | None]]:
         """The window that was asked for ahead, if it is the next, and what was found of it."""
         plan, self._planned = self._planned, None
-        if plan is None or self._ahead is None:
+        given, self._provided = self._provided, ()
+        if plan is None:
             return None, ()
-        given, page = self._ahead.take()
+        page = None
+        if self._ahead is not None and not given:
+            given, page = self._ahead.take()
         if page is not None:
             self._entries += page.fields
             self.end = max(self.end, page.end)

@@ -43,6 +43,15 @@ class Awaiting:
         return bool(self._waiters)
 
     @property
+    def positions(self) -> dict[int, int]:
+        """The highest that somebody waits for."""
+        found: dict[int, int] = {}
+        for waiter in list(self._waiters):
+            for partition, position in waiter.target.items():
+                found[partition] = max(position, found.get(partition, 0))
+        return found
+
+    @property
     def for_saved(self) -> bool:
         """Whether somebody waits for what is to be saved."""
         return any(waiter.saved for waiter in list(self._waiters))

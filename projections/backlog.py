@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from attrs import define, evolve
 
 from duramen.events.cursor import START, Mark
+from duramen.events.facts import Facts
 
 from .change import Change
 
@@ -18,13 +20,22 @@ Key = tuple[str, str, bool]
 
 @define(eq=False)
 class Item:
-    """A change, and the reader's place behind its event."""
+    """A change, and where the reader's place behind its event is found."""
 
     partition: int
-    mark: Mark
     change: Change
+    place: Mark | Facts
+    """That place itself, or the page that the event was read in: few places are ever asked for."""
+    index: int = 0
+    """Of the event in the page."""
     newest_of: int = 0
     """Of how many keys this is the newest change."""
+
+    @property
+    def mark(self) -> Mark:
+        """The reader's place behind the event."""
+        place = self.place
+        return place if isinstance(place, Mark) else place.mark(self.index)
 
 
 class Backlog:
@@ -41,7 +52,7 @@ class Backlog:
         self._newest: dict[Key, Item] = {}
         self._taken = 0
         self._counts: dict[int, int] = {}
-        self._behind: dict[int, Mark] = {}
+        self._behind: dict[int, Mark | Item] = {}
 
     def __len__(self) -> int:
         return len(self._waiting) + self._taken
@@ -51,16 +62,17 @@ class Backlog:
         """How many have not been taken."""
         return len(self._waiting)
 
-    def add(self, partition: int, since: Mark, mark: Mark, change: Change) -> None:
-        """Put a change at the end; `since` is the place before its event."""
+    def add(self, since: Mark, items: Sequence[Item]) -> None:
+        """Put changes of one partition at the end, at least one; `since` is the place before their events."""
+        partition = items[0].partition
         count = self._counts.get(partition, 0)
         if count == 0:
             self._behind[partition] = since
-        self._counts[partition] = count + 1
-        item = Item(partition, mark, change)
-        if self._latest_only:
-            self._supersede(item)
-        self._waiting[id(item)] = item
+        self._counts[partition] = count + len(items)
+        for item in items:
+            if self._latest_only:
+                self._supersede(item)
+            self._waiting[id(item)] = item
 
     def take(self, most: int | None = None) -> list[Item]:
         """The oldest, all of them or at most so many. Each is to be `done` one day."""
@@ -79,7 +91,8 @@ class Backlog:
         """The change has been delivered. To be called in the order of taking."""
         self._taken -= 1
         self._counts[item.partition] -= 1
-        self._behind[item.partition] = item.mark
+        # An item holds on to a whole page: not for longer than others of it wait.
+        self._behind[item.partition] = item if self._counts[item.partition] else item.mark
 
     def clear(self) -> None:
         """Drop what waits; what was taken stays taken."""
@@ -88,7 +101,8 @@ class Backlog:
 
     def place(self, partition: int) -> tuple[Mark, bool]:
         """Behind what is done with of a partition, and whether that is all that was ever added."""
-        return self._behind.get(partition, START), not self._counts.get(partition)
+        behind = self._behind.get(partition, START)
+        return behind if isinstance(behind, Mark) else behind.mark, not self._counts.get(partition)
 
     def _supersede(self, item: Item) -> None:
         values = dict(item.change.values or {})

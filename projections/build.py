@@ -13,6 +13,7 @@ from duramen.events.codec import Codec
 from duramen.events.cursor import START, Cursor, Mark
 from duramen.events.facts import Facts
 from duramen.events.feed_reader import FeedReader
+from duramen.events.feed_round import fetch_round
 from duramen.events.log import EventLog
 from duramen.events.stored import checked_events
 from duramen.events.views import LIVE, Failure, ViewRecord, ViewStore, Wish, fenced
@@ -25,19 +26,14 @@ __all__ = ["Build", "Halted"]
 
 _TURN: Final = 0.4
 """Seconds for the partitions that have their turn; then the consumer looks at what else there is to do."""
-
 _FAR: Final = 1_000
 """Appends of a partition that is far behind."""
-
 _SHARE: Final = 19
 """Between saves pass at least so many times what the last one took: one part in twenty goes into saving."""
-
 _LONGEST: Final = 2.0
 """Seconds after which an idle view is stored, however long that takes."""
-
 _QUIET: Final = 1.0
 """Seconds between saves where only events that are not wanted have passed by."""
-
 _SKIPS: Final = 100
 
 
@@ -76,6 +72,8 @@ class Build:
         self._readers: dict[int, FeedReader] = {}
         self._turn = 0
         """The partition that comes first at the next step, or the next one behind it that has something."""
+        self._held = -1
+        """The partition of which something is in hand from the step before: where its feed ends may have changed."""
         self._lost = True
         """Whether the fold has to be loaded before it can be used."""
         self._barrier: tuple[str, int] | None = None
@@ -117,7 +115,25 @@ class Build:
         if self._lost:
             self._load()
         until = monotonic() + _TURN
-        for number, partition in enumerate(sorted(self.todo, key=lambda each: (each < self._turn, each))):
+        partitions = sorted(self.todo, key=lambda each: (each < self._turn, each))
+        fetch_round(self._log, [self._readers[partition] for partition in partitions])
+        try:
+            self._read_in_turns(partitions, until)
+        except BaseException:
+            self.rest()
+            raise
+        self._held = self._turn
+        self.rest(hold=self._held)
+        return bool(self.todo)
+
+    def rest(self, *, hold: int | None = None) -> None:
+        """Let go of what was fetched and not used, but of the partition that is to be read on."""
+        for partition, reader in self._readers.items():
+            if partition != hold:
+                reader.rest()
+
+    def _read_in_turns(self, partitions: Sequence[int], until: float) -> None:
+        for number, partition in enumerate(partitions):
             has_turn = not number or monotonic() < until
             if not has_turn and self._readers[partition].lag > _FAR:
                 continue  # to take a little of much, time and again, costs more than it is worth
@@ -125,23 +141,15 @@ class Build:
             if self._lost:
                 self._turn = partition  # again: two that are refused are not to take turns
                 break
-            if has_turn:
-                self._turn = partition + 1
-        return bool(self.todo)
+            if has_turn:  # what was fetched is used first: to fetch it again costs more than it is worth
+                self._turn = partition + self._readers[partition].between
 
     def _read(self, partition: int, until: float) -> None:
         """Take what a partition has: a window after the other, until it is time; a page at least."""
-        reader = self._readers[partition]
-        try:
-            while True:
-                self._page(partition, ahead=monotonic() < until)
-                now = monotonic()
-                # What was fetched is used first, but not for ever: then it is fetched again.
-                late = now >= until and (reader.between or now >= until + _TURN)
-                if late or self._lost or partition not in self.todo:
-                    break
-        finally:
-            reader.rest()
+        late = False
+        while not late and not self._lost and partition in self.todo:
+            self._page(partition, ahead=monotonic() < until)
+            late = monotonic() >= until
 
     def look(self, ends: Sequence[int]) -> None:
         """Note where the feeds end, so that what was never heard of is read, too."""
@@ -180,6 +188,7 @@ class Build:
                 )
             )
         marks = cursor.marks
+        self.rest()
         self._readers = {number: self._reader(number, marks.get(number, START)) for number in self._scope.partitions}
         self.todo = set(self._scope.partitions)
         self._applied, self._skipped = self.record.applied, self.record.skipped
@@ -208,7 +217,7 @@ class Build:
         if facts is not None and halted is not None:
             stop = self._before_barrier(facts)
             self._readers[partition] = self._reader(partition, facts.mark(stop - 1) if stop else before)
-        elif facts is None or reader.lag == 0:
+        elif facts is None or (reader.lag == 0 and partition != self._held):
             self.todo.discard(partition)
         self._moved = self._moved or self._readers[partition].mark != before
         self._note_positions()
@@ -342,7 +351,7 @@ class Build:
                 applied=self._applied,
                 skipped=self._skipped,
                 skips=tuple(self._skips),
-                updated_at=_now(),
+                updated_at=time_ns() // 1000,
             )
             saved = self._kept.save(self._views, record, done)
             if saved.current:
@@ -356,7 +365,7 @@ class Build:
     def note(self, status: str, failure: Failure | None, done: Wish | None = None) -> Wish | None:
         """Store a status beside the view that is stored. Raises Unavailable, Fenced."""
         while True:
-            record = evolve(self.record, status=status, failure=failure, updated_at=_now())
+            record = evolve(self.record, status=status, failure=failure, updated_at=time_ns() // 1000)
             saved = self._views.save(record, done=done)
             if saved.current:
                 self.record = evolve(record, revision=saved.revision)
@@ -388,7 +397,3 @@ class Build:
     def switch(self) -> None:
         """Become the live view, in one write. All must be saved. Raises Unavailable, Fenced."""
         self.record = self._views.switch(self.record)
-
-
-def _now() -> int:
-    return time_ns() // 1000

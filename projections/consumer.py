@@ -194,6 +194,8 @@ class Consumer:
         return Build(plan.log, self._views, plan.kept(), plan.scope, record, registry=plan.registry, limits=plan.limits)
 
     def _begin_next(self, *, anew: bool) -> None:
+        if self._next is not None:
+            self._next.build.rest()
         record = self._views.claim(self._plan.fresh(NEXT), self._plan.owner, anew=anew)
         assert record is not None, "a view that is being built is replaced, whatever it is"
         self._next = _Side(self._build(record), REBUILDING)
@@ -224,6 +226,11 @@ class Consumer:
         for side in self._sides():
             if side.halted is None:
                 self._save(side, CLOSED if side is self._live else REBUILDING)
+
+    def rest(self) -> None:
+        """Let go of what was fetched: nothing is read any more."""
+        for side in self._sides():
+            side.build.rest()
 
     def _sides(self) -> list[_Side]:
         return [side for side in (self._live, self._next) if side is not None]
@@ -266,6 +273,8 @@ class Consumer:
         if not self._save(beside, LIVE_STATUS):
             return
         beside.build.switch()
+        if live is not None:
+            live.build.rest()
         beside.status = LIVE_STATUS
         self._live, self._next = beside, None
         self._logger.info("view_switched", version=beside.build.record.version, events=beside.build.applied)
@@ -353,6 +362,7 @@ class Consumer:
             return
         except Exception as error:  # the user's own code, and whatever its driver raises
             raise Unavailable(f"the tables cannot be emptied now ({type(error).__name__})") from error
+        live.build.rest()
         fresh = self._plan.fresh(LIVE)
         record = evolve(fresh, token=live.build.record.token, revision=live.build.record.revision)
         self._live = _Side(self._build(record), CATCHING_UP)

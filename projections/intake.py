@@ -19,18 +19,17 @@ from typing import Final
 from attrs import define
 
 from duramen.events import DuramenError, Unavailable
-from duramen.events.codec import Codec
 from duramen.events.cursor import Cursor, Mark
-from duramen.events.feed_reader import FeedReader
+from duramen.events.feed_round import fetch_round
 from duramen.events.logs import get_logger
 
-from .audience import Audience
 from .backlog import Backlog, Item
 from .change import Change
+from .eyes import Eyes
 from .guide import Guide
 from .interest import Interest
 from .rest import Rest
-from .telling import Source, Teller
+from .telling import Source
 
 __all__ = ["PAGE", "Intake", "interest_of", "is_later"]
 
@@ -54,20 +53,11 @@ class _State(Enum):
 
 
 @define(eq=False)
-class _Eyes:
-    """What reads a partition for one subscription alone. Used by one thread at a time."""
-
-    reader: FeedReader
-    audience: Audience[Intake]
-    teller: Teller
-
-
-@define(eq=False)
 class _Place:
     mark: Mark
     """Behind everything that has come in; while LIVE, where that began."""
     state: _State
-    eyes: _Eyes | None = None
+    eyes: Eyes | None = None
 
 
 class Intake:
@@ -134,7 +124,7 @@ class Intake:
             if len(self.backlog) >= self.backlog.most:
                 place.state, place.mark = _State.BEHIND, since
                 return False
-            self.backlog.add(partition, since, mark, change)
+            self.backlog.add(since, (Item(partition, change, mark),))
             return True
 
     def takes(self, partition: int) -> bool:
@@ -268,7 +258,7 @@ class Intake:
     def _read_on(self) -> None:
         """In a pool's thread: page by page, until there is no room, or nothing is BEHIND."""
         assert self._guide is not None
-        began = monotonic()
+        began, fetched = monotonic(), False
         while True:
             with self.changed:
                 room = self._room()
@@ -280,56 +270,47 @@ class Intake:
                     return
                 place = self._places[partition]
             try:
-                some = self._take_page(partition, place, min(PAGE, room))
+                if not fetched:
+                    self._fetch_behind()
+                    fetched = True
+                more = self._take_page(partition, place, min(PAGE, room))
             except DuramenError as error:
                 with self.lock:
                     self._reading, place.eyes = False, None
                 self._cannot_read(error)
                 return
-            if not some:
+            if not more:
                 with self.changed:
                     if place.state is _State.BEHIND:
                         place.state = _State.JOINING
                 self._guide.join(self, partition)
 
-    def _take_page(self, partition: int, place: _Place, most: int) -> bool:
-        """Whether there was anything in the feed."""
-        eyes = place.eyes = place.eyes or self._open_eyes(partition, place.mark)
-        facts = eyes.reader.read(most)
-        told: list[tuple[Mark, Change | None]] = []
-        try:
-            for fact in facts:
-                paths = eyes.audience.of(fact.agent, fact.seq, fact.raw).get(self)
-                told.append((fact.mark, eyes.teller.tell(fact, paths)))
-        except DuramenError:
-            self._take_in(partition, place, told)
-            raise
-        told.append((eyes.reader.mark, None))
-        self._take_in(partition, place, told)
-        return bool(facts)
+    def _fetch_behind(self) -> None:
+        """Fetch together what all partitions begin with that are to be read."""
+        with self.lock:
+            behind = [(partition, self._places[partition]) for partition in self._behind()]
+        fetch_round(self._source.log, [self._eyes(*one).reader for one in behind])
 
-    def _take_in(self, partition: int, place: _Place, told: list[tuple[Mark, Change | None]]) -> None:
-        """Places that were come to, with what is to be delivered of the event before each."""
+    def _take_page(self, partition: int, place: _Place, most: int) -> bool:
+        """Whether there is more in the feed, as it was last looked at."""
+        seen = self._eyes(partition, place).page(most)
         with self.lock:
             if self.ended:
-                return
-            for mark, change in told:
-                if change is not None:
-                    self.backlog.add(partition, place.mark, mark, change)
-                place.mark = mark
+                return seen.more
+            if seen.items:
+                self.backlog.add(place.mark, seen.items)
+            place.mark = seen.mark
             waiting = self.backlog.waiting
         if waiting:
             self.wake()
+        if seen.error is not None:
+            raise seen.error
+        return seen.more
 
-    def _open_eyes(self, partition: int, mark: Mark) -> _Eyes:
-        source = self._source
-        audience = Audience(interest_of)
-        audience.add(self)
-        teller = Teller(source, values=self.values)
-        level = max(self.interest.level, teller.level)
-        codec = Codec(source.limits)
-        reader = FeedReader(source.log, codec, partition, mark, level=level, wants=audience.wants)
-        return _Eyes(reader, audience, teller)
+    def _eyes(self, partition: int, place: _Place) -> Eyes:
+        if place.eyes is None:
+            place.eyes = Eyes(self._source, self.interest, partition, place.mark, values=self.values)
+        return place.eyes
 
     def _cannot_read(self, error: DuramenError) -> None:
         if isinstance(error, Unavailable):
@@ -366,9 +347,11 @@ class Intake:
 
     def _next_behind(self) -> int | None:
         """The partition that is least far, so that all get on."""
-        places = self._places
-        behind = [partition for partition, place in places.items() if place.state is _State.BEHIND]
-        return min(behind, key=lambda partition: places[partition].mark.position) if behind else None
+        behind = self._behind()
+        return min(behind, key=lambda partition: self._places[partition].mark.position) if behind else None
+
+    def _behind(self) -> list[int]:
+        return [partition for partition, place in self._places.items() if place.state is _State.BEHIND]
 
     def _mark(self, partition: int, place: _Place) -> Mark:
         if place.state is _State.LIVE and self._guide is not None:

@@ -311,6 +311,8 @@ class Runner(Generic[S]):
         except BaseException as error:  # whatever it is, nobody must wait for this thread
             self._logger.warning("consumer_failed", error=type(error).__name__, at=where(error))
             self._end(SystemClosed(f"consumer {self.name} failed: {type(error).__name__}"))
+        finally:
+            self._consumer.rest()
 
     def _run(self) -> None:
         hints: Mapping[int, int] = {}
@@ -318,6 +320,8 @@ class Runner(Generic[S]):
         while not self._closing:
             began = monotonic()
             try:
+                # What somebody waits for is there, whether it was heard of or not.
+                hints = together(hints, self._awaiting.positions)
                 busy = self._consumer.turn(hints, urgent=self._awaiting.for_saved)
             except Unavailable as error:
                 self._trouble = error

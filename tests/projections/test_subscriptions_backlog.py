@@ -24,7 +24,7 @@ def change(seq: int, *paths: str, agent: str = "acme/alice", type: str = "memory
 def filled(*changes: Change, latest_only: bool = True) -> Backlog:
     backlog = Backlog(100, latest_only=latest_only)
     for number, one in enumerate(changes, 1):
-        backlog.add(0, Mark(number - 1), Mark(number), one)
+        backlog.add(Mark(number - 1), [Item(0, one, Mark(number))])
     return backlog
 
 
@@ -59,7 +59,7 @@ def test_what_changes_no_property_is_overtaken_by_its_own_type_only() -> None:
 def test_what_was_taken_is_overtaken_no_more() -> None:
     backlog = filled(change(1, "a"), change(2, "b"))
     assert seqs(backlog.take(1)) == [1]
-    backlog.add(0, Mark(2), Mark(3), change(3, "a"))
+    backlog.add(Mark(2), [Item(0, change(3, "a"), Mark(3))])
     assert seqs(backlog.take()) == [2, 3]
 
 
@@ -92,7 +92,8 @@ def test_what_stands_behind_the_cursor_is_all_delivered_or_overtaken(
         position[partition] += 1
         seq = position[partition]
         newest[partition, path] = seq
-        backlog.add(partition, Mark(seq - 1), Mark(seq), change(seq, path, agent=f"acme/{partition}"))
+        item = Item(partition, change(seq, path, agent=f"acme/{partition}"), Mark(seq))
+        backlog.add(Mark(seq - 1), [item])
         for _ in range(takes):
             in_hand = in_hand or backlog.take(2)
             if not in_hand:
