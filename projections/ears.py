@@ -1,4 +1,4 @@
-"""Hearing for all consumers of a system: one connection a level of detail, however many listen."""
+"""Hearing for all consumers of a system: one connection a level of detail, however many there are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from typing import Protocol
 
-from duramen.events.log import EventLog, NoticeStream
-from duramen.events.logs import get_logger, where
+from duramen.events.log import EventLog
+
+from .listening import Listener
 
 __all__ = ["Ear", "Ears", "SharedEar", "together"]
 
@@ -98,15 +99,15 @@ class Ears:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._listeners: dict[int, _Listener] = {}
-        self._ended: list[_Listener] = []
+        self._listeners: dict[int, Listener] = {}
+        self._ended: list[Listener] = []
 
     def open(self, partitions: Collection[int], level: int) -> SharedEar:
         """An ear for these partitions, and for events up to this level."""
         with self._lock:
             listener = self._listeners.get(level)
             if listener is None:
-                listener = self._listeners[level] = _Listener(self._log.notices(), level)
+                listener = self._listeners[level] = Listener(self._log, level)
                 listener.start()
             ear = SharedEar(partitions, lambda closed: self._leave(level, closed))
             listener.add(ear)
@@ -139,52 +140,3 @@ class Ears:
             self._ended = [ended for ended in self._ended if not ended.wait(0.0)]
             self._ended.append(listener)
             listener.stop()
-
-
-class _Listener:
-    """A stream of notices, and the thread that listens to it."""
-
-    def __init__(self, stream: NoticeStream, level: int) -> None:
-        self._stream = stream
-        self._level = level
-        self._ears: tuple[SharedEar, ...] = ()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._main, name=f"duramen-projections-ear-{level}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def add(self, ear: SharedEar) -> None:
-        self._ears = (*self._ears, ear)
-        self._stream.wake()
-
-    def remove(self, ear: SharedEar) -> bool:
-        """Whether others are left."""
-        self._ears = tuple(other for other in self._ears if other is not ear)
-        self._stream.wake()
-        return bool(self._ears)
-
-    def stop(self) -> None:
-        self._stopped = True
-        self._stream.wake()
-
-    def wait(self, timeout: float) -> bool:
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _main(self) -> None:
-        followed: frozenset[int] = frozenset()
-        try:
-            while not self._stopped:
-                ears = self._ears
-                wanted = frozenset[int]().union(*(ear.partitions for ear in ears))
-                if wanted != followed:
-                    self._stream.follow(wanted, self._level)
-                    followed = wanted
-                hints = self._stream.receive(None)
-                for ear in ears if hints else ():
-                    ear.tell(hints)
-        except Exception as error:  # consumers look at the log by themselves once in a while
-            get_logger("projection").warning("ear_failed", error=type(error).__name__, at=where(error))
-        finally:
-            self._stream.close()

@@ -11,46 +11,34 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
-from itertools import count
 from time import monotonic
 from typing import Final
-
-from attrs import define, field
 
 from duramen.events import CorruptEvent, DuramenError, Unavailable
 from duramen.events.codec import Codec
 from duramen.events.cursor import START, Mark
 from duramen.events.feed_reader import Fact, FeedReader
-from duramen.events.hearsay import Hearsay, compared
+from duramen.events.feed_round import fetch_round
+from duramen.events.hearsay import compared
 from duramen.events.last_digests import LastDigests
 from duramen.events.log import Notice
 from duramen.events.logs import get_logger, where
-from duramen.events.told_batches import complete
 
-from .audience import Audience
+from .alarms import Alarms
 from .change import Change
-from .intake import PAGE, Intake, interest_of
+from .channels import Channels
+from .followed_part import FollowedPart
+from .intake import PAGE, Intake
+from .served import Served
 from .telling import Source, Teller
 
 __all__ = ["Follower"]
 
 _RETRY: Final = 0.25
+_LOOK: Final = 0.2
+"""Seconds between two looks while there is too much to listen to."""
 _MOST_HEARD: Final = 4_000
 """Entries of a feed that are taken from notices before they are compared with it."""
-
-
-@define(eq=False)
-class _Part:
-    """A partition that is read."""
-
-    reader: FeedReader
-    mark: Mark
-    """Behind everything that was handed out."""
-    known: LastDigests
-    heard: Hearsay = field(factory=Hearsay)
-    hearers: set[Intake] = field(factory=set[Intake])
-    """Who was given something that is among `heard`."""
 
 
 class Follower:
@@ -62,18 +50,17 @@ class Follower:
         self._heartbeat = heartbeat
         self._codec = Codec(source.limits)
         self._teller = Teller(source, values=False)
-        self._stream = source.log.notices(events=True)
+        self._channels = Channels(source.log.notices(events=True))
         self._requests: deque[Callable[[], None]] = deque()
-        self._alarms: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = count()
+        self._alarms = Alarms()
         self._closing = False
         self._log = get_logger("subscriptions")
         # Of the thread alone, but that others look up places:
         self._intakes: set[Intake] = set()
         self._valued: set[Intake] = set()
         self._needed: Counter[int] = Counter()
-        self._audience: Audience[Intake] = Audience(interest_of)
-        self._parts: dict[int, _Part] = {}
+        self._served = Served()
+        self._parts: dict[int, FollowedPart] = {}
         self._level = 0
         self._followed: frozenset[int] = frozenset()
         self._moved: dict[int, int] = {}
@@ -88,7 +75,7 @@ class Follower:
     @property
     def strange(self) -> int:
         """Messages on the channels that nobody could have meant."""
-        return self._stream.strange + self._false
+        return self._channels.strange + self._false
 
     def start(self) -> None:
         self._thread.start()
@@ -104,7 +91,7 @@ class Follower:
     def stop(self) -> None:
         """Let the thread end."""
         self._closing = True
-        self._stream.wake()
+        self._channels.wake()
 
     def wait(self, timeout: float) -> bool:
         """Whether the thread has ended, at the latest after `timeout` seconds."""
@@ -125,7 +112,7 @@ class Follower:
         self._request(lambda: self._join(intake, partition))
 
     def at(self, when: float, call: Callable[[], None]) -> None:
-        self._request(lambda: heappush(self._alarms, (when, next(self._numbers), call)))
+        self._request(lambda: self._alarms.add(when, call))
 
     def read(self, work: Callable[[], None]) -> None:
         self._submit(work)
@@ -134,7 +121,7 @@ class Follower:
 
     def _request(self, work: Callable[[], None]) -> None:
         self._requests.append(work)
-        self._stream.wake()
+        self._channels.wake()
 
     def _main(self) -> None:
         try:
@@ -145,34 +132,32 @@ class Follower:
             for intake in self._intakes:
                 intake.fail(error)
         finally:
-            self._stream.close()
+            self._channels.close()
 
     def turn(self, *, wait: bool = True) -> None:
         """Do what is due, read a page of each partition that has moved, then hear where to look next."""
         while self._requests:
             self._requests.popleft()()
-        self._ring()
+        self._alarms.ring()
         self._read_moved()
         looked = self._look_around()
-        hints = self._stream.receive(self._pause() if wait and not looked else 0.0)
-        for messages in complete(self._stream.told()):
+        hints, told = self._channels.receive(self._pause() if wait and not looked else 0.0)
+        for messages in told:
             self._hear(messages)
         self._wake()
         self._note(hints)
+        if self._channels.deaf:
+            self._look_at = min(self._look_at, monotonic() + _LOOK)
         if looked:
             self._note_missed()
 
     def _pause(self) -> float:
         if self._requests:
             return 0.0
-        until = min(self._look_at, self._alarms[0][0] if self._alarms else self._look_at)
+        until = min(self._look_at, self._alarms.next)
         if self._moved:
             until = min(until, self._retry_at)
         return max(0.0, until - monotonic())
-
-    def _ring(self) -> None:
-        while self._alarms and self._alarms[0][0] <= monotonic():
-            heappop(self._alarms)[2]()
 
     def _note(self, hints: dict[int, int]) -> None:
         for partition, position in hints.items():
@@ -196,6 +181,7 @@ class Follower:
         except DuramenError as error:
             self._log.debug("heartbeat_failed", error=type(error).__name__)
             return False
+        self._served.remove_idle()
         for partition, part in self._parts.items():
             if self._ends[partition] < part.mark.position:
                 self._look_again(partition, part)
@@ -207,7 +193,7 @@ class Follower:
         ends = {partition: self._ends[partition] for partition in self._parts}
         self._note({partition: end for partition, end in ends.items() if end > self._parts[partition].mark.position})
 
-    def _compare(self, parts: dict[int, _Part]) -> bool:
+    def _compare(self, parts: dict[int, FollowedPart]) -> bool:
         """Look whether the log has what was taken from notices; False: not now. Who was given other things ends."""
         try:
             wrong = compared(self._source.log, {partition: part.heard for partition, part in parts.items()})
@@ -225,7 +211,7 @@ class Follower:
             part.hearers.clear()
         return True
 
-    def _look_again(self, partition: int, part: _Part) -> None:
+    def _look_again(self, partition: int, part: FollowedPart) -> None:
         """Read on with a new reader, which first looks whether the log is still the one that was read."""
         part.reader = self._reader(partition, part)
         self._moved[partition] = 0
@@ -235,6 +221,11 @@ class Follower:
     def _read_moved(self) -> None:
         """One page of each partition that has moved."""
         if monotonic() < self._retry_at:
+            return
+        try:
+            fetch_round(self._source.log, [self._parts[each].reader for each in self._moved if each in self._parts])
+        except Unavailable:
+            self._retry_at = monotonic() + _RETRY
             return
         for partition, target in list(self._moved.items()):
             part = self._parts.get(partition)
@@ -282,12 +273,14 @@ class Follower:
         if part.heard.count > _MOST_HEARD:
             self._compare({partition: part})
 
-    def _hand_out(self, partition: int, part: _Part, facts: Sequence[Fact], hearers: set[Intake] | None = None) -> None:
+    def _hand_out(
+        self, partition: int, part: FollowedPart, facts: Sequence[Fact], hearers: set[Intake] | None = None
+    ) -> None:
         before: Fact | None = None
         behind = part.reader.mark
         try:
             for fact in facts:
-                found = self._audience.of(fact.agent, fact.seq, fact.raw)
+                found = self._served.of(fact.agent, fact.seq, fact.raw)
                 if found:
                     since = part.mark if before is None else before.mark
                     self._offer(partition, since, fact, found, hearers)
@@ -331,7 +324,7 @@ class Follower:
             if intake.offer(partition, since, mark, change):
                 self._woken.add(intake)
 
-    def _cannot_read(self, partition: int, part: _Part, error: DuramenError) -> None:
+    def _cannot_read(self, partition: int, part: FollowedPart, error: DuramenError) -> None:
         """If notices have led astray, it is not the log that is at fault."""
         if part.heard.count and not self._compare({partition: part}):
             part.reader = self._reader(partition, part)
@@ -340,7 +333,7 @@ class Follower:
         elif self._parts.get(partition) is part:
             self._give_up(partition, part, error)
 
-    def _give_up(self, partition: int, part: _Part, error: DuramenError) -> None:
+    def _give_up(self, partition: int, part: FollowedPart, error: DuramenError) -> None:
         """Let each read by itself: who is concerned finds the same error, and the others come back."""
         self._log.warning("partition_not_readable", partition=partition, error=type(error).__name__)
         del self._parts[partition]
@@ -349,11 +342,11 @@ class Follower:
             if partition in intake.partitions:
                 intake.fall_behind(partition, part.mark)
 
-    def _reader(self, partition: int, part: _Part) -> FeedReader:
+    def _reader(self, partition: int, part: FollowedPart) -> FeedReader:
         return self._reader_at(partition, part.mark, part.known)
 
     def _reader_at(self, partition: int, mark: Mark, known: LastDigests) -> FeedReader:
-        log, wants = self._source.log, self._audience.wants
+        log, wants = self._source.log, self._served.wants
         return FeedReader(log, self._codec, partition, mark, level=self._level, wants=wants, known=known)
 
     # -- who is followed for -------------------------------------------------------------------------------------------
@@ -362,21 +355,23 @@ class Follower:
         self._intakes.add(intake)
         if intake.values:
             self._valued.add(intake)
-        self._audience.add(intake)
         self._needed.update(intake.partitions)
         self._follow(max(self._level, intake.interest.level))
+        self._read_anew()
+        intake.begin(self)
+
+    def _read_anew(self) -> None:
+        """Go on with new readers: the others have read ahead, without the events that only a new one wants."""
         for partition, part in self._parts.items():
-            # A reader has read ahead, without the events that only the new one wants.
             part.reader = self._reader(partition, part)
             self._moved.setdefault(partition, part.mark.position)
-        intake.begin(self)
 
     def _remove(self, intake: Intake) -> None:
         if intake not in self._intakes:
             return
         self._intakes.discard(intake)
         self._valued.discard(intake)
-        self._audience.remove(intake)
+        self._served.remove(intake)
         self._needed.subtract(intake.partitions)
         self._follow(max((known.interest.level for known in self._intakes), default=0))
 
@@ -384,17 +379,18 @@ class Follower:
         needed = frozenset((+self._needed).keys())
         for partition in self._followed - needed:
             self._parts.pop(partition, None)
-        if (needed, level) != (self._followed, self._level):
-            self._followed, self._level = needed, level
-            self._stream.follow(needed, level)
+        self._followed, self._level = needed, level
+        self._channels.follow(needed, level)
 
     def _join(self, intake: Intake, partition: int) -> None:
         if intake not in self._intakes:
             return
+        if self._served.add(intake):
+            self._read_anew()
         part = self._parts.get(partition)
         if part is None:
             mark = intake.mark_of(partition)
             known = LastDigests()
-            part = self._parts[partition] = _Part(self._reader_at(partition, mark, known), mark, known)
+            part = self._parts[partition] = FollowedPart(self._reader_at(partition, mark, known), mark, known)
             self._moved[partition] = 0
         intake.admit(partition, part.mark)

@@ -113,7 +113,7 @@ class World:
 
     def lose(self, agent: int) -> None:
         """Somebody writes, and what is told of it never arrives."""
-        stream: Any = self.follower._stream
+        stream: Any = self.follower._channels._stream
         kept = list(stream._told), dict(stream._hints)
         self.write(agent, 1)
         stream._told, stream._hints = kept
@@ -277,7 +277,7 @@ def test_who_wants_values_takes_what_comes_within_a_while_in_one_reading() -> No
     world.calm([0, 0, 0])
     seen.take(10)
     assert len(seen.changes) == 2, "it rests"
-    assert [call for _, _, call in world.follower._alarms] == [intake._rested]
+    assert [call for _, _, call in world.follower._alarms._set] == [intake._rested]
     intake._rest.most = intake._rest.until = 0.0
     intake._rested()
     world.settle()
