@@ -11,10 +11,11 @@ from .cursor import START, Mark
 from .errors import CorruptEvent, DataLoss, Diverged, DuramenError
 from .facts import Fact, Facts, facts_of
 from .feed_plan import Plan
+from .feed_source import FeedSource
 from .feed_window import Window, Windows
 from .hearsay import Hearsay, Said, next_ones
 from .last_digests import LastDigests
-from .log import EventLog, FeedPage, Notice, Stretch
+from .log import FeedPage, Notice, Stretch
 from .stored import decoded, decoded_all, misshapen
 
 __all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader"]
@@ -47,7 +48,7 @@ class FeedReader:
 
     def __init__(
         self,
-        log: EventLog,
+        log: FeedSource,
         codec: Codec,
         partition: int,
         mark: Mark = START,
@@ -65,6 +66,8 @@ class FeedReader:
         self._windows = Windows(log, partition, (2 << level) - 2, wants, self._known)
         self._window: Window | None = None
         self._next: int = 0
+        self._given = False
+        """Whether another reader has read the window."""
         self._size = self._most = _LEAST_WINDOW
         self._ahead: Ahead | None = None
         self._planned: Plan | None = None
@@ -102,7 +105,7 @@ class FeedReader:
         return [] if facts is None else facts.each()
 
     def take(self, most: int, *, ahead: bool = False) -> Facts | None:
-        """As `read`, in columns; None at the end of the feed.
+        """As `read`, in columns; None at the end of the feed. May be none of a window that was given.
 
         With `ahead` a connection is held, on which what comes next is under way, until `rest`.
         """
@@ -111,7 +114,7 @@ class FeedReader:
             if self._window is None:
                 if until is not None and self.mark.position >= until:
                     return None  # nobody wants what there was; what came meanwhile is for the next call
-                self._window = self._load(ahead=ahead)
+                self._window, self._given = self._load(ahead=ahead), False
                 self._next = 0
                 if self._window is None:
                     return None
@@ -123,7 +126,7 @@ class FeedReader:
             except BaseException:
                 self._window = None  # who reads again reads anew
                 raise
-            if len(facts):
+            if len(facts) or (self._given and problem is None):
                 return facts  # a problem is the next call's
             if problem is not None:
                 self._window = None
@@ -132,13 +135,43 @@ class FeedReader:
     def rest(self) -> None:
         """Let go of what was fetched or asked for and not handed out: nobody reads on for a while.
 
-        To be called after `take` with `ahead`. The entries behind a window that was handed out are kept.
+        To be called after `take` with `ahead`. The entries behind a window that was handed out are kept, and a window
+        that was given.
         """
-        if not self.between:
+        if not self.between and not self._given:
             self._window, self._planned, self._entries = None, None, []
         self._size = min(self._size, _RESTED_WINDOW)
         if self._ahead is not None:
             self._ahead.close()
+
+    def window(self) -> Window | None:
+        """The next window, whole, for who hands it on, and ask for the one behind it; None at the end of the feed.
+
+        The mark moves behind what is ready of it. Not to be mixed with `take`. Raises as `read`, but for what is wrong
+        with an event: that is the window's `problem`.
+        """
+        window = self._load(ahead=True)
+        if window is not None and window.ready == window.count:
+            self.mark = self._behind(window)
+        elif window is not None and window.ready:
+            self.mark = window.mark(window.ready - 1)
+        if self._ahead is not None:
+            self._ahead.hurry()
+        return window
+
+    def settle(self) -> None:
+        """As `rest`, after `window`, but wait for what was asked for: the connection is needed."""
+        self._arrived()
+        self.rest()
+
+    def give(self, window: Window, end: int) -> None:
+        """Hand out this window next, which another reader has read, from this one's mark on, to `end` of the feed.
+
+        To be called where `between`; nothing may be wrong with the window.
+        """
+        self._window, self._next, self._given = window, 0, True
+        self._entries, self._confirmed = [], True
+        self.end = max(self.end, end)
 
     def hear(self, messages: Sequence[Notice], hearsay: Hearsay) -> list[Fact] | None:
         """The events of a batch, noted in `hearsay`, if they are the next; None if that is not sure: then `read`.
@@ -196,13 +229,17 @@ class FeedReader:
             self.mark = window.mark(start - 1)
         self._next = start
         if start == window.count:
-            self.mark = Mark(window.end, 0, *(window.last or (self.mark.agent, self.mark.seq, self.mark.digest)))
+            self.mark = self._behind(window)
             self._window = None
         elif start == window.ready:
             problem = window.problem
             if problem is None:  # it was cut short here
                 self._window = None
         return facts_of(window, first, raws, self._level), problem
+
+    def _behind(self, window: Window) -> Mark:
+        """The mark behind all of it."""
+        return Mark(window.end, 0, *(window.last or (self.mark.agent, self.mark.seq, self.mark.digest)))
 
     def _decoded(self, window: Window, start: int, stop: int) -> tuple[list[RawEvent], CorruptEvent | None]:
         """The raw fields of some events, or of those before one that is corrupt, and what is wrong with it."""

@@ -20,6 +20,7 @@ from .content_cache import ContentCache, RedisCache
 from .durability import Durability
 from .errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from .keys import Keys, partition_of
+from .lending import Loan, lend
 from .limits import Limits
 from .log import (
     Answer,
@@ -81,6 +82,7 @@ class RedisLog:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
         self.chain = Chain(integrity_key)
         self._server = RedisServer(pool, give_up=give_up, revive=revive)
+        self._namespace = namespace
         self._keys = Keys(namespace)
         self._limits = limits or Limits()
         self._claim = Script("claim")
@@ -218,6 +220,9 @@ class RedisLog:
 
     def ahead(self, partition: int) -> Ahead:
         return self._feed.ahead(partition)
+
+    def lend(self, count: int) -> Loan | None:
+        return None if self.chain.keyed else lend(self._server, self._namespace, self._partitions, count)
 
     def positions(self) -> list[int]:
         return self._feed.positions()

@@ -68,6 +68,8 @@ class Plan:
     registry: EventRegistry
     limits: Limits
     owner: str
+    least_lag: int | None = None
+    """As `Prefetching` has it, unless told otherwise."""
 
     @property
     def views(self) -> ViewStore:
@@ -167,8 +169,20 @@ class Consumer:
         return order.done
 
     def leave(self) -> None:
-        """Store nothing any more. Callable from any thread."""
+        """Store nothing any more, and have nothing read. Callable from any thread."""
         self._left = True
+        for side in self._sides():
+            side.build.kill()
+
+    def close(self) -> None:
+        """Have nothing read any more. By the thread that used it, at its end."""
+        for side in self._sides():
+            side.build.close()
+
+    def after_fork(self) -> None:
+        """In a forked child, where that thread does not live."""
+        for side in self._sides():
+            side.build.after_fork()
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -191,7 +205,16 @@ class Consumer:
 
     def _build(self, record: ViewRecord) -> Build:
         plan = self._plan
-        return Build(plan.log, self._views, plan.kept(), plan.scope, record, registry=plan.registry, limits=plan.limits)
+        return Build(
+            plan.log,
+            self._views,
+            plan.kept(),
+            plan.scope,
+            record,
+            registry=plan.registry,
+            limits=plan.limits,
+            least_lag=plan.least_lag,
+        )
 
     def _begin_next(self, *, anew: bool) -> None:
         record = self._views.claim(self._plan.fresh(NEXT), self._plan.owner, anew=anew)
@@ -267,6 +290,8 @@ class Consumer:
             return
         beside.build.switch()
         beside.status = LIVE_STATUS
+        if live is not None:
+            live.build.close()
         self._live, self._next = beside, None
         self._logger.info("view_switched", version=beside.build.record.version, events=beside.build.applied)
 
@@ -355,4 +380,5 @@ class Consumer:
             raise Unavailable(f"the tables cannot be emptied now ({type(error).__name__})") from error
         fresh = self._plan.fresh(LIVE)
         record = evolve(fresh, token=live.build.record.token, revision=live.build.record.revision)
+        live.build.close()
         self._live = _Side(self._build(record), CATCHING_UP)
