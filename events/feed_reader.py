@@ -159,6 +159,10 @@ class FeedReader:
             self._ahead.hurry()
         return window
 
+    def size_as(self, other: FeedReader) -> None:
+        """Begin with windows of the size that another reader has come to: their events will be alike."""
+        self._size = self._most = other._most
+
     def settle(self) -> None:
         """As `rest`, after `window`, but wait for what was asked for: the connection is needed."""
         self._arrived()

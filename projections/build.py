@@ -60,14 +60,13 @@ class Build:
         *,
         registry: EventRegistry,
         limits: Limits,
-        least_lag: int | None = None,
     ) -> None:
         self._log = log
         self._views = views
         self._kept = kept
         self._scope = scope
         self._sieve = Sieve(scope, registry, record)
-        self._prefetching = Prefetching(log, scope, least_lag)
+        self._prefetching = Prefetching(log, scope)
         self._codec = Codec(limits)
         self.record = record
         """As it is in the store, as far as is known here."""
@@ -150,7 +149,7 @@ class Build:
                 now = monotonic()
                 # What was fetched is used first, but not for ever: then it is fetched again.
                 late = now >= until and (reader.between or now >= until + _TURN)
-                if late or self._lost or partition not in self.todo:
+                if late or self._lost or partition not in self.todo or self._prefetching.wants(partition):
                     break
         finally:
             reader.rest()

@@ -68,8 +68,6 @@ class Plan:
     registry: EventRegistry
     limits: Limits
     owner: str
-    least_lag: int | None = None
-    """As `Prefetching` has it, unless told otherwise."""
 
     @property
     def views(self) -> ViewStore:
@@ -205,16 +203,7 @@ class Consumer:
 
     def _build(self, record: ViewRecord) -> Build:
         plan = self._plan
-        return Build(
-            plan.log,
-            self._views,
-            plan.kept(),
-            plan.scope,
-            record,
-            registry=plan.registry,
-            limits=plan.limits,
-            least_lag=plan.least_lag,
-        )
+        return Build(plan.log, self._views, plan.kept(), plan.scope, record, registry=plan.registry, limits=plan.limits)
 
     def _begin_next(self, *, anew: bool) -> None:
         record = self._views.claim(self._plan.fresh(NEXT), self._plan.owner, anew=anew)

@@ -35,24 +35,30 @@ class Prefetching:
     come of the process the build reads other partitions. Where a process was of no use there is no other.
     """
 
-    def __init__(self, log: EventLog, scope: Scope, least_lag: int | None = None) -> None:
+    def __init__(self, log: EventLog, scope: Scope) -> None:
         self._log = log
         self._scope = scope
-        self._least = LEAST_LAG if least_lag is None else least_lag
         self._ends: Sequence[int] = ()
         self._near: NearEnd | None = None
         self._useless = False
+        """Whether no other process is to be started."""
         self._told: set[int] = set()
         """Partitions that the process reads."""
         self._left: set[int] = set()
         """Those that it has read, or found something odd in."""
         self._current: int | None = None
         """The one whose window is being handed out."""
+        self._asks_for: int | None = None
+        """The one that the build is at, and that the process could read: there is nothing else for it."""
         self._waited = 0.0
 
     def holds(self, partition: int) -> bool:
         """Whether this partition is read by the process, so that nobody else should."""
         return partition in self._told or partition == self._current
+
+    def wants(self, partition: int) -> bool:
+        """Whether the process has nothing to do, but could read this partition, if the build lets go of it."""
+        return partition == self._asks_for
 
     def look(self, ends: Sequence[int], readers: Readers) -> None:
         """Start a process where that is worth it. `ends` is where the feeds end, as far as is known."""
@@ -60,7 +66,7 @@ class Prefetching:
         if not ends or self._near is not None or self._useless or usable_cores() < 2:
             return
         behind = sum(self._behind(number, reader) for number, reader in readers.items())
-        if behind < self._least:
+        if behind < LEAST_LAG:
             return
         scope = self._scope
         self._near = NearEnd.start(self._log, None if scope.all_agents else scope.pattern.text, scope.level)
@@ -80,7 +86,7 @@ class Prefetching:
         while self._near is not None:
             try:
                 self._tell(self._near, readers, apart)
-                if not self._told:
+                if not self._told and self._asks_for is None:
                     self.close()
                 elif not self._take(self._near, readers, until):
                     return None
@@ -95,7 +101,8 @@ class Prefetching:
     def close(self) -> None:
         """End the process, if there is one. Another one may be started."""
         near, self._near = self._near, None
-        self._told, self._left, self._current, self._waited = set(), set(), None, 0.0
+        self._told, self._left, self._waited = set(), set(), 0.0
+        self._current = self._asks_for = None
         if near is not None:
             near.close()
 
@@ -116,14 +123,17 @@ class Prefetching:
 
     def _tell(self, near: NearEnd, readers: Readers, apart: int | None) -> None:
         """Tell the process what else to read, if it has time for that. Raises HelperGone."""
+        self._asks_for = None
         if len(self._told) >= AT_A_TIME:
             return
-        least = max(1, self._least // _PARTS)
-        for number, reader in readers.items():
-            free = number != apart and number not in self._told and number not in self._left
-            if len(self._told) < AT_A_TIME and free and self._behind(number, reader) >= least:
-                near.read(number, reader.mark, self._ends[number])
-                self._told.add(number)
+        least = max(1, LEAST_LAG // _PARTS)
+        far = [number for number, reader in readers.items() if self._behind(number, reader) >= least]
+        free = [number for number in far if number not in self._told and number not in self._left]
+        for number in [number for number in free if number != apart][: AT_A_TIME - len(self._told)]:
+            near.read(number, readers[number].mark, self._ends[number])
+            self._told.add(number)
+        if not self._told and free:
+            self._asks_for = apart
 
     def _take(self, near: NearEnd, readers: Readers, until: float) -> bool:
         """Take what comes next; whether something did. Raises HelperGone."""
@@ -138,6 +148,7 @@ class Prefetching:
         if isinstance(news, Done):
             self._told.discard(news.partition)
             self._left.add(news.partition)
+            self._useless = self._useless or news.odd
             return True
         reader, fetched = readers[news.partition], news.fetched
         if fetched.before != reader.mark or not reader.between:

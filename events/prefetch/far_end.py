@@ -76,6 +76,8 @@ class _FarEnd:
         self._level = level
         self._free = deque(slots)
         self._asked: deque[_Part] = deque()
+        self._before: FeedReader | None = None
+        """That has read some windows, so that it knows how large they should be."""
 
     def serve(self) -> None:
         """Raises OSError when the other process has ended."""
@@ -108,6 +110,8 @@ class _FarEnd:
                 reader = FeedReader(
                     self._source, self._codec, partition, Mark(*mark), level=self._level, wants=self._wants()
                 )
+                if self._before is not None:
+                    reader.size_as(self._before)
                 self._asked.append(_Part(partition, reader, until))
 
     def _wants(self) -> Callable[[str], bool] | None:
@@ -136,6 +140,7 @@ class _FarEnd:
         return True
 
     def _end(self, part: _Part, how: str) -> bool:
+        self._before = part.reader
         part.reader.rest()
         say(self._connection, how, part.partition)
         return False

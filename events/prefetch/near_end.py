@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Done", "HelperGone", "NearEnd", "Ready"]
 
-_SLOTS: Final = 2
-"""Windows that wait to be taken, at most."""
+_SLOTS: Final = 4
+"""Windows that wait to be taken, at most: about as many as are read while this process reads one."""
 _SECONDS: Final = 5.0
 """For a message of a few bytes to be sent: more than a socket holds are never under way."""
 _STANDARD: Final = 2
@@ -111,11 +111,6 @@ class NearEnd:
     def read(self, partition: int, mark: Mark, until: int) -> None:
         """Let it read a partition from a mark up to a position, behind those it was told before."""
         self._say(READ, partition, until, astuple(mark))
-
-    @property
-    def has_news(self) -> bool:
-        """Whether `next` would not wait."""
-        return bool(self._poll.poll(0))
 
     def next(self, timeout: float) -> Ready | Done | None:
         """What comes next, in the order in which it was read; None if nothing comes within so many seconds."""
