@@ -362,7 +362,8 @@ class EventLog(Protocol):
         """So many connections for another process, which then reads feeds as a `BorrowedFeed`; None where it cannot.
 
         That is a log in memory, one with an integrity key, which is nobody else's business, and one whose connections
-        are encrypted, or can be only few. To be closed when it is not used any more. Never raises for a lost server.
+        are encrypted, or can be only few; and as long as some are lent already. To be closed when it is not used any
+        more. Never raises for a lost server.
         """
         ...
 

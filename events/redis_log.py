@@ -20,7 +20,7 @@ from .content_cache import ContentCache, RedisCache
 from .durability import Durability
 from .errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from .keys import Keys, partition_of
-from .lending import Loan, lend
+from .lending import Lending, Loan
 from .limits import Limits
 from .log import (
     Answer,
@@ -82,7 +82,6 @@ class RedisLog:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
         self.chain = Chain(integrity_key)
         self._server = RedisServer(pool, give_up=give_up, revive=revive)
-        self._namespace = namespace
         self._keys = Keys(namespace)
         self._limits = limits or Limits()
         self._claim = Script("claim")
@@ -93,6 +92,7 @@ class RedisLog:
         self._identity, self._partitions = self._open(partitions)
         self._trimming = RedisTrimming(self._server, self._keys)
         self._feed = RedisFeed(self._server, self._keys, self._partitions)
+        self._lending = Lending(self._server, namespace, self._partitions)
         self._views = RedisViews(self._server, self._keys)
         self._archive = RedisArchive(self._server, self._keys, self._partitions)
         self._durability, self._confirm = self._settle(durability)
@@ -222,7 +222,7 @@ class RedisLog:
         return self._feed.ahead(partition)
 
     def lend(self, count: int) -> Loan | None:
-        return None if self.chain.keyed else lend(self._server, self._namespace, self._partitions, count)
+        return None if self.chain.keyed else self._lending.lend(count)
 
     def positions(self) -> list[int]:
         return self._feed.positions()

@@ -24,6 +24,8 @@ _PARTS: Final = 100
 """A partition that is behind by less than one of so many parts of these is not worth handing over."""
 _PATIENCE: Final = 5.0
 """Seconds that nothing comes while it is waited for, after which the process is given up. A window takes 0.1 s."""
+_PAUSE: Final = 5.0
+"""Seconds until it is asked again for a process that could not be had: another consumer may have one."""
 
 Readers = Mapping[int, FeedReader]
 
@@ -42,6 +44,7 @@ class Prefetching:
         self._near: NearEnd | None = None
         self._useless = False
         """Whether no other process is to be started."""
+        self._again_at = 0.0
         self._told: set[int] = set()
         """Partitions that the process reads."""
         self._left: set[int] = set()
@@ -63,7 +66,8 @@ class Prefetching:
     def look(self, ends: Sequence[int], readers: Readers) -> None:
         """Start a process where that is worth it. `ends` is where the feeds end, as far as is known."""
         self._ends = ends
-        if not ends or self._near is not None or self._useless or usable_cores() < 2:
+        here = not ends or self._near is not None or self._useless
+        if here or monotonic() < self._again_at or usable_cores() < 2:
             return
         behind = sum(self._behind(number, reader) for number, reader in readers.items())
         if behind < LEAST_LAG:
@@ -71,7 +75,7 @@ class Prefetching:
         scope = self._scope
         self._near = NearEnd.start(self._log, None if scope.all_agents else scope.pattern.text, scope.level)
         if self._near is None:
-            self._useless = True
+            self._again_at = monotonic() + _PAUSE
             return
         get_logger("projection").info("prefetch_started", process=self._near.pid, behind=behind)
 

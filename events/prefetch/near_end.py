@@ -78,7 +78,7 @@ class NearEnd:
     def start(cls, log: EventLog, pattern: str | None, level: int) -> NearEnd | None:
         """For agents that match a pattern (None: all), and events up to a level.
 
-        None where it cannot be: no connections can be lent, or this system or program knows no such processes.
+        None where it cannot be, or not now: no connections are lent, or this system or program knows no such processes.
         """
         if not _can_start():
             return None
@@ -127,7 +127,7 @@ class NearEnd:
                 raise HelperGone("it says what nobody understands")
             slot, size = details
             fetched = unpack_window(read_slot(slot, size))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise HelperGone(type(error).__name__) from None
         self._say(FREE, slot)
         return Ready(partition, fetched)

@@ -400,13 +400,17 @@ def test_a_log_with_a_key_and_one_in_memory_start_no_process(valkey_url: str, sp
     assert not spy.started
 
 
-def test_a_pool_of_few_connections_lends_none(valkey_url: str) -> None:
+def test_a_log_lends_to_one_process_at_a_time_and_none_of_few_connections(valkey_url: str) -> None:
     few = RedisLog(pool_of_url(f"{valkey_url}?max_connections=10"), namespace=f"f{uuid4().hex}")
     assert few.lend(1) is None
     many = RedisLog(pool_of_url(valkey_url), namespace=f"f{uuid4().hex}")
     loan = many.lend(1)
     assert loan is not None
+    assert many.lend(1) is None
     loan.close()
+    again = many.lend(1)
+    assert again is not None
+    again.close()
 
 
 def test_nobody_else_is_given_a_connection_that_is_lent(logs: Logs) -> None:
