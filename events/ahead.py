@@ -24,6 +24,10 @@ class Ahead(Protocol):
         """Ask for some more of it: a server is not to be busy with all at once. Never waits for answers."""
         ...
 
+    def hurry(self) -> None:
+        """Ask for all that is left of it: who asked has other things to do than to call `go_on`."""
+        ...
+
     def take(self) -> tuple[list[Stretch | None], FeedPage | None]:
         """What was found of each span, all of it or None, and of the feed; waits for the answers."""
         ...
@@ -39,6 +43,8 @@ class NoAhead:
     def ask(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None: ...
 
     def go_on(self) -> None: ...
+
+    def hurry(self) -> None: ...
 
     def take(self) -> tuple[list[Stretch | None], FeedPage | None]:
         return [], None

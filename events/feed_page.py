@@ -6,7 +6,10 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["FeedEntry", "FeedPage", "FeedRow"]
+__all__ = ["FeedEntry", "FeedPage", "FeedRow", "Wish"]
+
+Wish = tuple[int, int, int]
+"""What is asked of a feed: its partition, a position, and how many entries behind it at most."""
 
 FeedRow = tuple[str, int, int, int]
 """The fields of a `FeedEntry`."""

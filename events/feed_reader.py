@@ -10,14 +10,16 @@ from .codec import Codec, RawEvent
 from .cursor import START, Mark
 from .errors import CorruptEvent, DataLoss, Diverged, DuramenError
 from .facts import Fact, Facts, facts_of
+from .feed_page import Wish
 from .feed_plan import Plan
+from .feed_source import FeedSource
 from .feed_window import Window, Windows
 from .hearsay import Hearsay, Said, next_ones
 from .last_digests import LastDigests
-from .log import EventLog, FeedPage, Notice, Span, Stretch
+from .log import FeedPage, Notice, Span, Stretch
 from .stored import decoded, decoded_all, misshapen
 
-__all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader", "Wish"]
+__all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader"]
 
 EVERY_LEVEL: Final = 4
 
@@ -31,9 +33,6 @@ _GROWTH: Final = 8
 """Times the window before: to work on that takes longer than to fetch so much more."""
 _RESTED_WINDOW: Final = 512
 _PAGE: Final = 2_000
-Wish = tuple[int, int, int]
-"""Of a feed: its partition, a position, how many entries behind it."""
-
 _FIELDS: Final = 4
 """Of an entry."""
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
@@ -50,7 +49,7 @@ class FeedReader:
 
     def __init__(
         self,
-        log: EventLog,
+        log: FeedSource,
         codec: Codec,
         partition: int,
         mark: Mark = START,
@@ -68,12 +67,13 @@ class FeedReader:
         self._windows = Windows(log, partition, (2 << level) - 2, wants, self._known)
         self._window: Window | None = None
         self._next: int = 0
+        self._given = False
+        """Whether another reader has read the window."""
         self._size = self._most = _LEAST_WINDOW
         self._ahead: Ahead | None = None
         self._planned: Plan | None = None
         """Of the window that was asked for ahead."""
         self._provided: Sequence[Stretch | None] = ()
-        """What was found of it."""
         self._foreseen: tuple[Wish, FeedPage] | None = None
         self._entries: list[Any] = []
         """That are read already, as in `FeedPage.fields`."""
@@ -108,7 +108,7 @@ class FeedReader:
         return [] if facts is None else facts.each()
 
     def take(self, most: int, *, ahead: bool = False) -> Facts | None:
-        """As `read`, in columns; None at the end of the feed.
+        """As `read`, in columns; None at the end of the feed. May be none of a window that was given.
 
         With `ahead` a connection is held, on which what comes next is under way, until `rest`.
         """
@@ -117,7 +117,7 @@ class FeedReader:
             if self._window is None:
                 if until is not None and self.mark.position >= until:
                     return None  # nobody wants what there was; what came meanwhile is for the next call
-                self._window = self._load(ahead=ahead)
+                self._window, self._given = self._load(ahead=ahead), False
                 self._next = 0
                 if self._window is None:
                     return None
@@ -129,7 +129,7 @@ class FeedReader:
             except BaseException:
                 self._window = None  # who reads again reads anew
                 raise
-            if len(facts):
+            if len(facts) or (self._given and problem is None):
                 return facts  # a problem is the next call's
             if problem is not None:
                 self._window = None
@@ -138,9 +138,10 @@ class FeedReader:
     def rest(self) -> None:
         """Let go of what was fetched or asked for and not handed out: nobody reads on for a while.
 
-        To be called after `take` with `ahead`. The entries behind a window that was handed out are kept.
+        To be called after `take` with `ahead`. The entries behind a window that was handed out are kept, and a window
+        that was given.
         """
-        if not self.between:
+        if not self.between and not self._given:
             self._window, self._planned, self._entries, self._provided = None, None, [], ()
         self._foreseen = None
         self._size = min(self._size, _RESTED_WINDOW)
@@ -164,8 +165,7 @@ class FeedReader:
         except DuramenError:  # it is raised again when this is read
             return []
         if plan is None:
-            # Whoever reads next finds the end in the same page.
-            self._foreseen = (wish, page)
+            self._foreseen = (wish, page)  # whoever reads next finds the end in it
             return []
         self._planned = plan
         return [job.span() for job in plan.jobs]
@@ -173,6 +173,41 @@ class FeedReader:
     def provide(self, stretches: Sequence[Stretch | None]) -> None:
         """What was found of the events of `foresee`, all that was asked for or None of each."""
         self._provided = stretches
+
+    # -- between processes -------------------------------------------------------------------------------------------
+
+    def window(self) -> Window | None:
+        """The next window, whole, for who hands it on, and ask for the one behind it; None at the end of the feed.
+
+        The mark moves behind what is ready of it. Not to be mixed with `take`. Raises as `read`, but for what is wrong
+        with an event: that is the window's `problem`.
+        """
+        window = self._load(ahead=True)
+        if window is not None and window.ready == window.count:
+            self.mark = self._behind(window)
+        elif window is not None and window.ready:
+            self.mark = window.mark(window.ready - 1)
+        if self._ahead is not None:
+            self._ahead.hurry()
+        return window
+
+    def size_as(self, other: FeedReader) -> None:
+        """Begin with windows of the size that another reader has come to: their events will be alike."""
+        self._size = self._most = other._most
+
+    def settle(self) -> None:
+        """As `rest`, after `window`, but wait for what was asked for: the connection is needed."""
+        self._arrived()
+        self.rest()
+
+    def give(self, window: Window, end: int) -> None:
+        """Hand out this window next, which another reader has read, from this one's mark on, to `end` of the feed.
+
+        To be called where `between`; nothing may be wrong with the window.
+        """
+        self._window, self._next, self._given = window, 0, True
+        self._entries, self._confirmed = [], True
+        self.end = max(self.end, end)
 
     # -- what was told -------------------------------------------------------------------------------------------------
 
@@ -232,13 +267,17 @@ class FeedReader:
             self.mark = window.mark(start - 1)
         self._next = start
         if start == window.count:
-            self.mark = Mark(window.end, 0, *(window.last or (self.mark.agent, self.mark.seq, self.mark.digest)))
+            self.mark = self._behind(window)
             self._window = None
         elif start == window.ready:
             problem = window.problem
             if problem is None:  # it was cut short here
                 self._window = None
         return facts_of(window, first, raws, self._level), problem
+
+    def _behind(self, window: Window) -> Mark:
+        """The mark behind all of it."""
+        return Mark(window.end, 0, *(window.last or (self.mark.agent, self.mark.seq, self.mark.digest)))
 
     def _decoded(self, window: Window, start: int, stop: int) -> tuple[list[RawEvent], CorruptEvent | None]:
         """The raw fields of some events, or of those before one that is corrupt, and what is wrong with it."""

@@ -11,8 +11,9 @@ from .cursor import Mark
 from .errors import CorruptEvent, DataLoss, Diverged, DuramenError
 from .feed_plan import Places, Plan, Planner
 from .feed_run import MOST_IN_CALL, Job, Look, Run
+from .feed_source import FeedSource
 from .last_digests import LastDigests
-from .log import EventLog, FeedPage, Span, Stretch
+from .log import FeedPage, Span, Stretch
 
 __all__ = ["Window", "Windows"]
 
@@ -64,7 +65,7 @@ class Windows:
     """
 
     def __init__(
-        self, log: EventLog, partition: int, bits: int, wants: Callable[[str], bool] | None, known: LastDigests
+        self, log: FeedSource, partition: int, bits: int, wants: Callable[[str], bool] | None, known: LastDigests
     ) -> None:
         self._log = log
         self._partition = partition

@@ -22,6 +22,7 @@ from .views import ViewStore
 if TYPE_CHECKING:
     from .ahead import Ahead
     from .archive import Archive
+    from .lending import Loan
 
 __all__ = [
     "Answer",
@@ -355,6 +356,15 @@ class EventLog(Protocol):
 
     def ahead(self, partition: int) -> Ahead:
         """A new one, for a reader of that partition; it holds a connection only where something is asked for."""
+        ...
+
+    def lend(self, count: int) -> Loan | None:
+        """So many connections for another process, which then reads feeds as a `BorrowedFeed`; None where it cannot.
+
+        That is a log in memory, one with an integrity key, which is nobody else's business, and one whose connections
+        are encrypted, or can be only few; and as long as some are lent already. To be closed when it is not used any
+        more. Never raises for a lost server.
+        """
         ...
 
     def positions(self) -> list[int]:

@@ -380,6 +380,9 @@ class MemoryLog:
     def ahead(self, partition: int) -> Ahead:
         return NoAhead()
 
+    def lend(self, count: int) -> None:
+        return None
+
     def positions(self) -> list[int]:
         with self._lock:
             return [part.base + len(part.feed) for part in self._partitions]

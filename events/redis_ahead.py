@@ -141,6 +141,16 @@ class RedisAhead:
         except (redis.RedisError, OSError):  # a refusal, too: who asks in turn is told of it
             self._drop()
 
+    def hurry(self) -> None:
+        """As `Ahead.hurry`."""
+        if self._wire is None or not self._under_way:
+            return
+        try:
+            while self._portions:
+                self._send(self._wire)
+        except (redis.RedisError, OSError):
+            self._drop()
+
     def _send(self, wire: Wire) -> None:
         if self._portions:
             portion = self._portions.pop()

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from .errors import InvalidMessage, UnsafeServer
 
-__all__ = ["SOCKET_TIMEOUT", "pool_of_client", "pool_of_url", "without_secrets"]
+__all__ = ["SOCKET_TIMEOUT", "our_settings", "pool_of_client", "pool_of_url", "without_secrets"]
 
 SOCKET_TIMEOUT: Final = 5.0
 """Seconds without an answer after which a connection is given up and opened anew."""
@@ -50,7 +50,8 @@ _NOT_OURS: Final = re.compile(
 )
 
 
-def _our_settings() -> dict[str, Any]:
+def our_settings() -> dict[str, Any]:
+    """Of every connection, whatever users ask for."""
     return {
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
@@ -85,12 +86,12 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     payloads in the clear to another machine, or that switches TLS checks off.
     """
     options = _options(url)
-    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **_our_settings()}
+    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **our_settings()}
     try:
         # redis-py leaves the types of its settings open.
         pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
         kwargs = pool.connection_kwargs
-        kwargs.update(_our_settings())
+        kwargs.update(our_settings())
         pool.connection_class(**kwargs)  # does not connect, only looks at what it is given
     except (ValueError, TypeError, redis.RedisError):
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
@@ -156,7 +157,7 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     for name in ("socket_timeout", "socket_connect_timeout"):
         if settings.get(name) is None:
             settings[name] = SOCKET_TIMEOUT
-    settings.update(_our_settings())
+    settings.update(our_settings())
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
 
 

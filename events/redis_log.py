@@ -20,6 +20,7 @@ from .content_cache import ContentCache, RedisCache
 from .durability import Durability
 from .errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from .keys import Keys, partition_of
+from .lending import Lending, Loan
 from .limits import Limits
 from .log import (
     Answer,
@@ -91,6 +92,7 @@ class RedisLog:
         self._identity, self._partitions = self._open(partitions)
         self._trimming = RedisTrimming(self._server, self._keys)
         self._feed = RedisFeed(self._server, self._keys, self._partitions)
+        self._lending = Lending(self._server, namespace, self._partitions)
         self._views = RedisViews(self._server, self._keys)
         self._archive = RedisArchive(self._server, self._keys, self._partitions)
         self._durability, self._confirm = self._settle(durability)
@@ -218,6 +220,9 @@ class RedisLog:
 
     def ahead(self, partition: int) -> Ahead:
         return self._feed.ahead(partition)
+
+    def lend(self, count: int) -> Loan | None:
+        return None if self.chain.keyed else self._lending.lend(count)
 
     def positions(self) -> list[int]:
         return self._feed.positions()

@@ -131,6 +131,12 @@ class Wire:
         """
         return self._connection._sock is None
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of its socket, for a process that goes on with it; None where it is encrypted, or closed."""
+        sock = self._connection._sock
+        return None if sock is None or isinstance(sock, ssl.SSLSocket) else int(sock.fileno())
+
     def wait(self, timeout: float | None, waker: Waker) -> bool:
         """Wait for bytes of a reply, at most `timeout` seconds or until the waker; whether some came."""
         sock = self._connection._sock

@@ -8,19 +8,20 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from duramen.events import DataLoss, DuramenError, Event, EventRegistry, Fenced, Limits, Unavailable
+from duramen.events import DataLoss, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.codec import Codec
 from duramen.events.cursor import START, Cursor, Mark
 from duramen.events.facts import Facts
 from duramen.events.feed_reader import FeedReader
 from duramen.events.feed_round import fetch_round
 from duramen.events.log import EventLog
-from duramen.events.stored import checked_events
 from duramen.events.views import LIVE, Failure, ViewRecord, ViewStore, Wish, fenced
 
 from .halted import Halted, halt
 from .kept import Kept, Refused
+from .prefetching import Prefetching
 from .scope import Scope
+from .sieve import Sieve
 
 __all__ = ["Build", "Halted"]
 
@@ -34,7 +35,6 @@ _LONGEST: Final = 2.0
 """Seconds after which an idle view is stored, however long that takes."""
 _QUIET: Final = 1.0
 """Seconds between saves where only events that are not wanted have passed by."""
-_SKIPS: Final = 100
 
 
 class Build:
@@ -62,13 +62,14 @@ class Build:
         self._views = views
         self._kept = kept
         self._scope = scope
-        self._registry = registry
+        self._sieve = Sieve(scope, registry, record)
+        self.prefetching = Prefetching(log, scope)
         self._codec = Codec(limits)
         self.record = record
         """As it is in the store, as far as is known here."""
         self._applied = record.applied
-        self._skipped = record.skipped
-        self._skips = list(record.skips)
+        self._ends: Sequence[int] = ()
+        """Of the feeds, as they were last looked at."""
         self._readers: dict[int, FeedReader] = {}
         self._turn = 0
         """The partition that comes first at the next step, or the next one behind it that has something."""
@@ -76,9 +77,6 @@ class Build:
         """The partition of which something is in hand from the step before: where its feed ends may have changed."""
         self._lost = True
         """Whether the fold has to be loaded before it can be used."""
-        self._barrier: tuple[str, int] | None = None
-        self._stopped: Halted | None = None
-        self._leave_out: set[tuple[str, int]] = set()
         self._taken = 0
         self._moved = False
         self._saved_at = 0.0
@@ -102,7 +100,7 @@ class Build:
     @property
     def skipped(self) -> tuple[int, tuple[tuple[str, int], ...]]:
         """How many events were left out, and the latest of them."""
-        return self._skipped, tuple(self._skips)
+        return self._sieve.skipped
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -112,19 +110,40 @@ class Build:
         Tells whether there is more. Raises Halted, Unavailable, Fenced. After Unavailable the next call goes on where
         this one has come to.
         """
+        try:
+            self._step()
+        except BaseException as error:
+            self.rest()
+            if isinstance(error, Halted):
+                self.prefetching.close()
+            raise
+        return bool(self.todo)
+
+    def _step(self) -> None:
         if self._lost:
             self._load()
         until = monotonic() + _TURN
+        if self.barrier is None:
+            self.prefetching.look(self._ends, self._readers)
+        moved = self._hand_out(until)
         partitions = sorted(self.todo, key=lambda each: (each < self._turn, each))
-        fetch_round(self._log, [self._readers[partition] for partition in partitions])
-        try:
-            self._read_in_turns(partitions, until)
-        except BaseException:
-            self.rest()
-            raise
+        if not self.prefetching.running:
+            fetch_round(self._log, [self._readers[partition] for partition in partitions])
+        for partition in partitions:
+            has_turn = not moved or monotonic() < until
+            moved = True
+            if self._lost or self.prefetching.holds(partition):
+                continue
+            if not has_turn and self._readers[partition].lag > _FAR:
+                continue  # to take a little of much, time and again, costs more than it is worth
+            self._read(partition, until)
+            if self._lost:
+                self._turn = partition  # again: two that are refused are not to take turns
+            elif has_turn:  # what was fetched is used first: to fetch it again costs more than it is worth
+                self._turn = partition + self._readers[partition].between
+        self._hand_out(until, wait=True)
         self._held = self._turn
         self.rest(hold=self._held)
-        return bool(self.todo)
 
     def rest(self, *, hold: int | None = None) -> None:
         """Let go of what was fetched and not used, but of the partition that is to be read on."""
@@ -132,27 +151,33 @@ class Build:
             if partition != hold:
                 reader.rest()
 
-    def _read_in_turns(self, partitions: Sequence[int], until: float) -> None:
-        for number, partition in enumerate(partitions):
-            has_turn = not number or monotonic() < until
-            if not has_turn and self._readers[partition].lag > _FAR:
-                continue  # to take a little of much, time and again, costs more than it is worth
-            self._read(partition, until)
-            if self._lost:
-                self._turn = partition  # again: two that are refused are not to take turns
-                break
-            if has_turn:  # what was fetched is used first: to fetch it again costs more than it is worth
-                self._turn = partition + self._readers[partition].between
-
     def _read(self, partition: int, until: float) -> None:
         """Take what a partition has: a window after the other, until it is time; a page at least."""
-        late = False
-        while not late and not self._lost and partition in self.todo:
+        late = wanted = False
+        while not (late or wanted or self._lost) and partition in self.todo:
             self._page(partition, ahead=monotonic() < until)
-            late = monotonic() >= until
+            self._hand_out(until, apart=partition)
+            late, wanted = monotonic() >= until, self.prefetching.wants(partition)
+        if wanted:
+            self._readers[partition].rest()
+
+    def _hand_out(self, until: float, *, apart: int | None = None, wait: bool = False) -> bool:
+        """Take what another process has read, if there is one; with `wait` until then. Whether there was something.
+
+        Partition `apart` is read here, and not by it.
+        """
+        some = False
+        while not self._lost and monotonic() < until:
+            partition = self.prefetching.next(self._readers, apart, until if wait else 0.0)
+            if partition is None:
+                break
+            self._page(partition, ahead=False)
+            some = True
+        return some
 
     def look(self, ends: Sequence[int]) -> None:
         """Note where the feeds end, so that what was never heard of is read, too."""
+        self._ends = ends
         for partition in self._scope.partitions:
             if ends[partition] != self.positions.get(partition, 0):
                 self.todo.add(partition)
@@ -171,7 +196,13 @@ class Build:
         """Whether another view has come further anywhere."""
         return any(position > self.positions.get(partition, 0) for partition, position in positions.items())
 
+    def close(self) -> None:
+        """Let go of all that was fetched, and end the process that reads ahead, if there is one."""
+        self.rest()
+        self.prefetching.close()
+
     def _load(self) -> None:
+        self.prefetching.close()
         try:
             cursor = self._kept.load(self._views, self.record)
         except (Unavailable, Fenced):
@@ -191,8 +222,8 @@ class Build:
         self.rest()
         self._readers = {number: self._reader(number, marks.get(number, START)) for number in self._scope.partitions}
         self.todo = set(self._scope.partitions)
-        self._applied, self._skipped = self.record.applied, self.record.skipped
-        self._skips = list(self.record.skips)
+        self._applied = self.record.applied
+        self._sieve.reload(self.record)
         self._taken, self._moved = 0, False
         self._note_positions()
         self.saved_positions = self.positions
@@ -215,9 +246,9 @@ class Build:
         if self._lost:
             return
         if facts is not None and halted is not None:
-            stop = self._before_barrier(facts)
+            stop = self._sieve.before_barrier(facts)
             self._readers[partition] = self._reader(partition, facts.mark(stop - 1) if stop else before)
-        elif facts is None or (reader.lag == 0 and partition != self._held):
+        elif (facts is None or (reader.lag == 0 and partition != self._held)) and not self.prefetching.holds(partition):
             self.todo.discard(partition)
         self._moved = self._moved or self._readers[partition].mark != before
         self._note_positions()
@@ -226,13 +257,13 @@ class Build:
 
     def _take(self, partition: int, facts: Facts) -> Halted | None:
         """Fold what is wanted of these; what stops the build at the one behind. The fold may be lost then."""
-        chosen, events, halted = self._events(facts)
+        chosen, events, halted = self._sieve.events(facts)
         self._lost = True  # unless all goes well, the reader is ahead of the fold
         try:
             self._kept.take(events, lambda index: self._cursor(partition, chosen.mark(index) if index >= 0 else None))
         except Refused as refused:
             # The fold may hold half of that event. It is made anew, and then read up to there.
-            self._stop_at(*chosen.places[refused.index], refused.error)
+            self._sieve.stop_at(*chosen.places[refused.index], refused.error)
             return None
         except Fenced:
             self._check_owner()
@@ -241,39 +272,6 @@ class Build:
         self._applied += len(events)
         self._taken += len(events)
         return halted
-
-    def _events(self, facts: Facts) -> tuple[Facts, list[Event], Halted | None]:
-        """Those facts that are wanted, as events, up to the first that stops the build."""
-        levels, types, registry = self._scope.levels, self._scope.types, self._registry
-        if not self._scope.every_level:
-            facts = facts.only([raw[2] in levels for raw in facts.raws])
-        if types is not None:
-            facts = facts.only([raw[0] in types for raw in facts.raws])
-        halted = None
-        if self._leave_out or self._barrier:
-            facts, halted = self._sort_out(facts)
-        events, error = checked_events(facts.agents, facts.seqs, facts.raws, facts.digests, registry)
-        if error is not None:
-            halted = self._stop_at(*facts.places[len(events)], error)
-        return facts, events, halted
-
-    def _sort_out(self, facts: Facts) -> tuple[Facts, Halted | None]:
-        """Without those that are to be skipped, up to the one that stops the build."""
-        stop = self._before_barrier(facts)
-        skips = [place for place in facts.places[:stop] if place in self._leave_out]
-        self._skipped += len(skips)
-        self._skips = [*self._skips, *skips][-_SKIPS:]
-        wanted = facts.only([at < stop and place not in skips for at, place in enumerate(facts.places)])
-        return wanted, self._stopped if stop < len(facts) else None
-
-    def _before_barrier(self, facts: Facts) -> int:
-        """How many come before the one that stops the build."""
-        return facts.places.index(self._barrier) if self._barrier in facts.places else len(facts)
-
-    def _stop_at(self, agent: str, seq: int, error: Exception) -> Halted:
-        self._barrier = (agent, seq)
-        self._stopped = halt(error, agent, seq, can_skip=True)
-        return self._stopped
 
     def _cursor(self, partition: int = -1, behind: Mark | None = None) -> Cursor:
         """Where the readers are; of one partition, that mark."""
@@ -291,17 +289,16 @@ class Build:
     @property
     def barrier(self) -> tuple[str, int] | None:
         """Agent and seq of the event that the user's code refused."""
-        return self._barrier
+        return self._sieve.barrier
 
     def retry(self) -> None:
         """Try again what stopped the build."""
-        self._barrier = self._stopped = None
+        self._sieve.go_on()
         self.todo = set(self._scope.partitions)
 
     def skip(self, agent: str, seq: int) -> bool:
         """Leave out this event; whether it is the one that stopped the build. Otherwise it may still come."""
-        self._leave_out.add((agent, seq))
-        if self._barrier != (agent, seq):
+        if not self._sieve.leave_out(agent, seq):
             return False
         self.retry()
         return True
@@ -343,14 +340,15 @@ class Build:
 
     def _save(self, status: str, failure: Failure | None, done: Wish | None) -> Wish | None:
         while True:
+            skipped, skips = self._sieve.skipped
             record = evolve(
                 self.record,
                 cursor=self._cursor(),
                 status=status,
                 failure=failure,
                 applied=self._applied,
-                skipped=self._skipped,
-                skips=tuple(self._skips),
+                skipped=skipped,
+                skips=skips,
                 updated_at=time_ns() // 1000,
             )
             saved = self._kept.save(self._views, record, done)

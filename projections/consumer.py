@@ -167,8 +167,20 @@ class Consumer:
         return order.done
 
     def leave(self) -> None:
-        """Store nothing any more. Callable from any thread."""
+        """Store nothing any more, and have nothing read. Callable from any thread."""
         self._left = True
+        for side in self._sides():
+            side.build.prefetching.kill()
+
+    def close(self) -> None:
+        """Have nothing read any more. By the thread that used it, at its end."""
+        for side in self._sides():
+            side.build.close()
+
+    def after_fork(self) -> None:
+        """In a forked child, where that thread does not live."""
+        for side in self._sides():
+            side.build.prefetching.after_fork()
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -195,7 +207,7 @@ class Consumer:
 
     def _begin_next(self, *, anew: bool) -> None:
         if self._next is not None:
-            self._next.build.rest()
+            self._next.build.close()
         record = self._views.claim(self._plan.fresh(NEXT), self._plan.owner, anew=anew)
         assert record is not None, "a view that is being built is replaced, whatever it is"
         self._next = _Side(self._build(record), REBUILDING)
@@ -226,11 +238,6 @@ class Consumer:
         for side in self._sides():
             if side.halted is None:
                 self._save(side, CLOSED if side is self._live else REBUILDING)
-
-    def rest(self) -> None:
-        """Let go of what was fetched: nothing is read any more."""
-        for side in self._sides():
-            side.build.rest()
 
     def _sides(self) -> list[_Side]:
         return [side for side in (self._live, self._next) if side is not None]
@@ -273,9 +280,9 @@ class Consumer:
         if not self._save(beside, LIVE_STATUS):
             return
         beside.build.switch()
-        if live is not None:
-            live.build.rest()
         beside.status = LIVE_STATUS
+        if live is not None:
+            live.build.close()
         self._live, self._next = beside, None
         self._logger.info("view_switched", version=beside.build.record.version, events=beside.build.applied)
 
@@ -362,7 +369,7 @@ class Consumer:
             return
         except Exception as error:  # the user's own code, and whatever its driver raises
             raise Unavailable(f"the tables cannot be emptied now ({type(error).__name__})") from error
-        live.build.rest()
         fresh = self._plan.fresh(LIVE)
         record = evolve(fresh, token=live.build.record.token, revision=live.build.record.revision)
+        live.build.close()
         self._live = _Side(self._build(record), CATCHING_UP)

@@ -265,6 +265,7 @@ class Runner(Generic[S]):
     def after_fork(self, message: str) -> None:
         """In a forked child: its thread does not live here, and its connection is the parent's."""
         self._closing = True
+        self._consumer.after_fork()
         self._awaiting = Awaiting()
         self._ended = SystemClosed(message)
 
@@ -312,7 +313,7 @@ class Runner(Generic[S]):
             self._logger.warning("consumer_failed", error=type(error).__name__, at=where(error))
             self._end(SystemClosed(f"consumer {self.name} failed: {type(error).__name__}"))
         finally:
-            self._consumer.rest()
+            self._consumer.close()
 
     def _run(self) -> None:
         hints: Mapping[int, int] = {}

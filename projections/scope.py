@@ -36,9 +36,13 @@ class Scope:
         """Whether all levels up to `level` are wanted."""
         return len(self.levels) == self.level
 
+    @property
+    def all_agents(self) -> bool:
+        return self.pattern.segments == ("**",)
+
     def wants(self) -> Callable[[str], bool] | None:
         """A new function that tells of an agent; None if all are wanted. For one thread."""
-        if self.pattern.segments == ("**",):
+        if self.all_agents:
             return None
         matches = self.pattern.matches
         known: dict[str, bool] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,12 +18,13 @@ from duramen.events.log import EventLog, Head
 from duramen.events.logs import get_logger
 from duramen.events.registry import DECLARED
 
+from ..processors import usable_cores
 from .helper import Helper, HelperGone
 from .helper_process import declarations
 from .pieces import Piece, comparable, pieces_of
 from .sealing import read_pages
 
-__all__ = ["EVENTS_EACH", "helpers_for", "sound_logs", "usable_cores"]
+__all__ = ["EVENTS_EACH", "helpers_for", "sound_logs"]
 
 EVENTS_EACH: Final = 150_000
 """For so many events a process is worth starting: about what it could have folded meanwhile."""
@@ -36,11 +36,6 @@ _MANY: Final = 100
 _JOIN_SECONDS: Final = 60.0
 
 Progress = Callable[[int, str], object]
-
-
-def usable_cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def helpers_for(events: int, most: int) -> int:

@@ -16,8 +16,9 @@ from duramen.actors import AgentSystem
 from duramen.events.codec import DIGEST_SIZE
 from duramen.projections import PastState, Replay
 from duramen.projections.keyframes import EVERY
+from duramen.projections.processors import usable_cores
 from duramen.projections.recorded import check_logs
-from duramen.projections.recorded.crew import helpers_for, usable_cores
+from duramen.projections.recorded.crew import helpers_for
 
 from .figures import Kind, Sample, Series, Verdict, ratio_of
 from .latency import middle

@@ -20,7 +20,7 @@ import pytest
 from duramen.actors import AgentSystem
 from duramen.events import Fenced
 from duramen.projections import Runner
-from faults.proxy import FaultProxy
+from faults.proxy import Counts, FaultProxy
 from following import LastSeqs, PerAgent, expected_seqs, seqs_of
 from postgres import postgres_server
 from servers import Server, redis_server, valkey_server
@@ -298,6 +298,10 @@ def far(server: Server) -> Iterator[tuple[AgentSystem, AgentSystem, FaultProxy]]
         yield near, distant, proxy
 
 
+def has_struck(times: int, counts: Counts) -> bool:
+    return counts.requests_dropped + counts.replies_dropped >= times
+
+
 @pytest.mark.parametrize("kind", ["whole", "keyed"])
 @pytest.mark.parametrize("fault", ["drop_request", "drop_reply"])
 def test_saves_whose_question_or_answer_is_lost_are_made_once(
@@ -306,12 +310,11 @@ def test_saves_whose_question_or_answer_is_lost_are_made_once(
     near, distant, proxy = far
     runner: Runner[Any] = distant.attach(LastSeqs() if kind == "whole" else PerAgent(), "view")
     with Writers(near) as writers:
-        for _ in range(5):
-            writers.wait_for_more(6)
+        for already in range(0, 10, 2):
             getattr(proxy, fault)(2, containing=b"live:view", times=2)
+            proxy.wait_until(partial(has_struck, already + 2), 60)
     runner.wait_for(timeout=60, saved=True)
     assert seqs_of(runner.state) == expected_seqs(near)
-    assert proxy.counts.requests_dropped + proxy.counts.replies_dropped > 0
     runner.close()
     assert stored_seqs(near, kind) == expected_seqs(near)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from contracts.authors import Author
+from contracts.feeds import body
 from duramen.actors import AgentSystem
 from duramen.events import (
     AskTimeout,
@@ -23,8 +25,10 @@ from duramen.events import (
     SystemClosed,
 )
 from duramen.events.cursor import Cursor
+from duramen.events.log import Span, Stretch
 from duramen.events.registry import DECLARED
 from duramen.projections import Episodes, KeyedProjection, Projection, Timeline, WorkingMemory, fold
+from duramen.projections import build as build_module
 from duramen.projections import rest as rest_module
 from duramen.projections import runner as runner_module
 from duramen.projections.attaching import attach
@@ -538,3 +542,30 @@ def test_a_consumer_of_another_log_is_told(open_system: OpenSystem) -> None:
     runner = system.attach(Count(), "count", after=Cursor("another log"))
     eventually(lambda: runner.status == "parked")
     assert type(runner.error).__name__ == "DataLoss"
+
+
+class Weighing(MemoryLog):
+    """Counts the events that are fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(partitions=2)
+        self.fetched = 0
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+        found = super().gather(partition, spans, most_bytes)
+        self.fetched += sum(len(stretch.items) for stretch in found)
+        return found
+
+
+def test_who_is_slow_uses_what_was_fetched_before_anything_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_module, "_TURN", 0.0)  # time is up behind each page
+    log = Weighing()
+    authors = [Author(log, f"acme/agent-{number}") for number in range(8)]
+    for _ in range(500):
+        for author in authors:
+            author.write(body(1))
+    with AgentSystem.open(log=log) as system, system.attach(LastSeqs(), "seqs") as runner:
+        runner.wait_for()
+        expected = {author.agent: list(range(1, 501)) for author in authors}
+        assert {agent: seqs for agent, seqs in seqs_of(runner.state).items() if agent in expected} == expected
+    assert 4_000 <= log.fetched < 6_000

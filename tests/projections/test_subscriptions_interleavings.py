@@ -304,6 +304,41 @@ def test_a_batch_of_several_levels_is_taken_as_it_was_told() -> None:
     assert reads != [], "control: what is not heard is read"
 
 
+def test_a_hub_that_cannot_listen_looks_and_misses_nothing() -> None:
+    world = World()
+    seen = world.subscribe("acme/**", from_start=False, values=False, buffer=100)
+    world.calm([0])
+    world.follower._channels._overload.until = NEVER * NEVER
+    world.follower.turn(wait=False)
+    world.calm([0, 1, 0])
+    seen.take(100)
+    assert len(seen.changes) == 1, "control: it hears nothing"
+    world.settle()
+    assert len(seen.changes) == 4
+    world.follower._channels._overload.until = 0.0
+    world.calm([0, 1])
+    seen.take(100)
+    assert len(seen.changes) == 6, "it listens again"
+    world.judge()
+
+
+def test_nothing_is_read_twice_for_who_is_behind_everywhere() -> None:
+    world = World()
+    slow = world.subscribe("acme/alice/**", from_start=False, values=False, buffer=2)
+    world.subscribe("globex/**", from_start=False, values=False, buffer=100)
+    world.calm([0, 2])
+    assert world.follower._served.wants("acme/alice"), "control: it is live"
+    world.calm([0] * 5)
+    assert not any(slow.intake.takes(partition) for partition in slow.intake.partitions), "control: it is behind"
+    world.follower._look_at = 0.0
+    world.follower.turn(wait=False)
+    assert not world.follower._served.wants("acme/alice")
+    assert world.follower._served.wants("globex/carol")
+    world.settle()
+    assert world.follower._served.wants("acme/alice"), "it is served again"
+    world.judge()
+
+
 LAST_ONE_IS_LOST: list[tuple[Any, ...]] = [("write", 0, 1)] * 12 + [("calm", [0]), ("write", 1, 2), ("lose", 0)]
 """Behind a place that is known of and not read yet: what one heartbeat finds has to be read, too."""
 

@@ -1,0 +1,45 @@
+"""What a process that reads ahead does, as seen from the one it reads for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from duramen.events.feed_reader import FeedReader
+from duramen.events.prefetch.near_end import NearEnd
+
+__all__ = ["Spy", "spy_on"]
+
+
+@define(eq=False)
+class Spy:
+    """`at` are to be called when so many windows have been handed over, with the process that read them."""
+
+    started: list[NearEnd] = field(factory=list)
+    windows: int = 0
+    events: int = 0
+    at: dict[int, Callable[[NearEnd], object]] = field(factory=dict)
+
+
+def spy_on(put: Callable[[Any, str, Any], None]) -> Spy:
+    """Look from now on; `put` sets an attribute."""
+    spy = Spy()
+    start, give = NearEnd.start.__func__, FeedReader.give  # type: ignore[attr-defined]
+
+    def started(cls: Any, *about: Any) -> NearEnd | None:
+        near: NearEnd | None = start(cls, *about)
+        if near is not None:
+            spy.started.append(near)
+        return near
+
+    def given(reader: FeedReader, window: Any, end: int) -> None:
+        give(reader, window, end)
+        spy.windows += 1
+        spy.events += window.count
+        spy.at.pop(spy.windows, lambda near: None)(spy.started[-1])
+
+    put(NearEnd, "start", classmethod(started))
+    put(FeedReader, "give", given)
+    return spy
