@@ -192,8 +192,12 @@ class FeedReader:
         return window
 
     def size_as(self, other: FeedReader) -> None:
-        """Begin with windows of the size that another reader has come to: their events will be alike."""
-        self._size = self._most = other._most
+        """Begin with windows of nearly the size that another reader has come to: their events will be alike.
+
+        Not quite, since the first one cannot be asked for ahead, and takes more of the server's time.
+        """
+        self._most = other._most
+        self._size = max(_LEAST_WINDOW, self._most // _GROWTH)
 
     def settle(self) -> None:
         """As `rest`, after `window`, but wait for what was asked for: the connection is needed."""
