@@ -192,10 +192,7 @@ class FeedReader:
         return window
 
     def size_as(self, other: FeedReader) -> None:
-        """Begin with windows of nearly the size that another reader has come to: their events will be alike.
-
-        Not quite, since the first one cannot be asked for ahead, and takes more of the server's time.
-        """
+        """Begin with windows nearly as large as another reader's; not quite: the first cannot be asked for ahead."""
         self._most = other._most
         self._size = max(_LEAST_WINDOW, self._most // _GROWTH)
 
@@ -302,8 +299,7 @@ class FeedReader:
     def _load(self, *, ahead: bool) -> Window | None:
         """The window behind the mark; None at the end of the feed."""
         plan, given = self._arrived()
-        if plan is None:
-            plan = self._next_plan()
+        plan = plan or self._next_plan()
         if plan is None:
             if not self._confirmed:
                 self._windows.confirm(self.mark)

@@ -309,7 +309,7 @@ def test_saves_whose_question_or_answer_is_lost_are_made_once(
 ) -> None:
     near, distant, proxy = far
     runner: Runner[Any] = distant.attach(LastSeqs() if kind == "whole" else PerAgent(), "view")
-    with Writers(near) as writers:
+    with Writers(near):
         for already in range(0, 10, 2):
             getattr(proxy, fault)(2, containing=b"live:view", times=2)
             proxy.wait_until(partial(has_struck, already + 2), 60)
