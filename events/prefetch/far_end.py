@@ -10,7 +10,6 @@ import gc
 import os
 import select
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -25,6 +24,7 @@ from ..feed_reader import FeedReader
 from ..feed_source import FeedSource
 from ..lending import Terms
 from ..limits import Limits
+from ..parent_process import end_with
 from ..patterns import PathPattern
 from .channel import AT_A_TIME, DONE, FREE, READ, TROUBLE, WINDOW, hear, say, write_slot
 from .window_form import pack_window
@@ -35,7 +35,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Read as long as somebody asks, and end this process."""
     connection = socket.socket(fileno=os.dup(0))
-    threading.Thread(target=_end_with, args=(connection.fileno(),), name="duramen-prefetch-end", daemon=True).start()
+    end_with(connection.fileno(), "duramen-prefetch-end")
     code = 0
     try:
         setup = hear(connection)
@@ -46,14 +46,6 @@ def main() -> NoReturn:
     except OSError:
         code = 1  # the process that asked has ended
     os._exit(code)
-
-
-def _end_with(descriptor: int) -> None:
-    """End this process at once when the other one has ended, whatever it waits for."""
-    poll = select.poll()
-    poll.register(descriptor, getattr(select, "POLLRDHUP", select.POLLHUP))
-    poll.poll()
-    os._exit(1)
 
 
 @define(eq=False)

@@ -8,9 +8,7 @@ was recorded is looked at once more, and told, by the process that asked.
 from __future__ import annotations
 
 import os
-import select
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, BinaryIO, Final, NoReturn, cast
@@ -18,6 +16,7 @@ from typing import Any, BinaryIO, Final, NoReturn, cast
 from duramen.events import EventRegistry, Limits
 from duramen.events.chain import PLAIN
 from duramen.events.codec import Codec
+from duramen.events.parent_process import end_with
 from duramen.events.registry import DECLARED
 from duramen.events.stored import raw_items
 from duramen.events.values import same_value
@@ -93,7 +92,7 @@ class PieceFold:
 def main() -> NoReturn:
     """Answer until nobody asks any more, and end this process."""
     connection = socket.socket(fileno=os.dup(0))
-    threading.Thread(target=_end_with, args=(connection.fileno(),), name="duramen-replay-end", daemon=True).start()
+    end_with(connection.fileno(), "duramen-replay-end")  # the user's code may take for ever
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)  # what the user's code reads or prints is no part of the conversation
     os.dup2(nothing, 1)
@@ -109,14 +108,6 @@ def main() -> NoReturn:
         code = 1  # the process that asked has ended
     # At once: what `stream` may still hold has nobody to go to, and Python would complain when it lets go of it.
     os._exit(code)
-
-
-def _end_with(descriptor: int) -> None:
-    """End this process, whatever it does, when the other end is closed: the user's code may take for ever."""
-    poll = select.poll()
-    poll.register(descriptor, getattr(select, "POLLRDHUP", select.POLLHUP))
-    poll.poll()
-    os._exit(1)
 
 
 def _knows(modules: list[list[str]], expected: list[list[Any]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -426,24 +427,29 @@ def test_scripts_flushed_all_the_time_cost_no_append_under_way(
 ) -> None:
     system, client = open_system(), evidence.client
     agents = [system.spawn(f"acme/agent-{number}") for number in range(16)]
-    replies: list[Any] = []
+    done, flushed = threading.Event(), 0
 
-    def flush() -> int:
-        count = 0
-        while not replies or not all(reply.done for reply in replies):
+    def flush() -> None:
+        nonlocal flushed
+        while not done.is_set():
             client.script_flush()
-            count += 1
-        return count
+            flushed += 1
 
     flushing = workers.submit(flush)
-    for number in range(20):
-        for agent in agents:
-            replies.append(agent.ask(Set(f"k{number}", number), block=False))
-    for reply in replies:
-        reply.get(timeout=30)
-    assert flushing.result(20) > 1
+    replies: list[Any] = []
+    rounds = 0
+    try:
+        while rounds < 20 or (flushed < 3 and rounds < 2_000):
+            replies += [agent.ask(Set(f"k{rounds}", rounds), block=False) for agent in agents]
+            rounds += 1
+        for reply in replies:
+            reply.get(timeout=30)
+    finally:
+        done.set()
+    flushing.result(20)
+    assert flushed >= 3
     for agent in agents:
-        assert evidence.sets(agent.path.text) == [(f"k{number}", number) for number in range(20)]
+        assert evidence.sets(agent.path.text) == [(f"k{number}", number) for number in range(rounds)]
 
 
 def test_scripts_are_loaded_again_after_a_restart() -> None:
