@@ -29,18 +29,27 @@ class Workers:
         self._waiting_threads = 0
         self._threads: set[threading.Thread] = set()
         self._started = 0
+        self._closing = False
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run `work` in a thread that has nothing else to do. What it raises is logged."""
+        last = False
         with self._lock:
             self._waiting_work += 1
             if self._waiting_work > self._waiting_threads and len(self._threads) < self._most:
                 self._start()
+                last = self._closing
         self._work.put(work)
+        if last:
+            self._work.put(None)  # `close` knew nothing of the thread that was just started
 
     def close(self, timeout: float) -> bool:
-        """Let running and waiting work end, at most `timeout` seconds; whether all threads are gone."""
+        """Let running and waiting work end, at most `timeout` seconds; whether all threads are gone.
+
+        What running work submits meanwhile is done, too: the work may be waiting for it.
+        """
         with self._lock:
+            self._closing = True
             threads = list(self._threads)
         for _ in threads:
             self._work.put(None)
@@ -64,11 +73,13 @@ class Workers:
                 if self._leave():
                     return
                 continue
+            if work is None:
+                if self._leave():
+                    return
+                self._work.put(None)  # behind the work that is on its way
+                continue
             with self._lock:
                 self._waiting_threads -= 1
-                if work is None:
-                    self._threads.discard(threading.current_thread())
-                    return
                 self._waiting_work -= 1
             try:
                 work()
@@ -79,7 +90,7 @@ class Workers:
                 self._waiting_threads += 1
 
     def _leave(self) -> bool:
-        """Whether an idle thread may end: not if work is on its way to it."""
+        """Whether a thread without work may end: not if some is on its way to it."""
         with self._lock:
             if self._waiting_work > 0:
                 return False

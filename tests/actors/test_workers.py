@@ -65,6 +65,29 @@ def test_work_that_raises_costs_no_thread() -> None:
     assert workers.close(10)
 
 
+def test_work_that_running_work_waits_for_is_done_though_the_pool_is_being_closed() -> None:
+    assert all(_needs_another_thread_at_the_end() for _ in range(50))
+
+
+def _needs_another_thread_at_the_end() -> bool:
+    """Whether work was done that was submitted, and waited for, by other work while the pool was being closed."""
+    workers = Workers("t", most=4)
+    ready, done, warm = threading.Barrier(2), threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def work() -> None:
+        ready.wait(10)
+        workers.submit(done.set)
+        waited.append(done.wait(2))
+
+    workers.submit(work)
+    workers.submit(warm.set)
+    assert warm.wait(10)
+    ready.wait(10)
+    assert workers.close(10)
+    return waited == [True]
+
+
 def test_an_agent_with_a_thread_of_its_own_is_always_run_by_it(open_system) -> None:
     class Bound(Agent):
         own_thread = True
