@@ -9,7 +9,7 @@ with the log, which finds one that somebody has made up though he knew what come
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
@@ -57,12 +57,11 @@ class Follower:
         self._log = get_logger("subscriptions")
         # Of the thread alone, but that others look up places:
         self._intakes: set[Intake] = set()
-        self._valued: set[Intake] = set()
-        self._needed: Counter[int] = Counter()
         self._served = Served()
         self._parts: dict[int, FollowedPart] = {}
         self._level = 0
         self._followed: frozenset[int] = frozenset()
+        """Partitions whose channels are listened to: where somebody gets what is heard, or did when it was looked."""
         self._moved: dict[int, int] = {}
         self._ends: list[int] = [0] * source.log.partitions
         self._look_at = 0.0
@@ -141,6 +140,7 @@ class Follower:
         self._alarms.ring()
         self._read_moved()
         looked = self._look_around()
+        self._channels.follow(self._followed, self._level)
         hints, told = self._channels.receive(self._pause() if wait and not looked else 0.0)
         for messages in told:
             self._hear(messages)
@@ -181,11 +181,12 @@ class Follower:
         except DuramenError as error:
             self._log.debug("heartbeat_failed", error=type(error).__name__)
             return False
-        self._served.remove_idle()
         for partition, part in self._parts.items():
             if self._ends[partition] < part.mark.position:
                 self._look_again(partition, part)
         self._compare({partition: part for partition, part in self._parts.items() if part.heard.count})
+        self._served.remove_idle()
+        self._leave()
         return True
 
     def _note_missed(self) -> None:
@@ -222,18 +223,15 @@ class Follower:
         """One page of each partition that has moved."""
         if monotonic() < self._retry_at:
             return
+        for partition in [moved for moved in self._moved if not self._served.is_followed(moved)]:
+            self._forget(partition)
         try:
-            fetch_round(self._source.log, [self._parts[each].reader for each in self._moved if each in self._parts])
+            fetch_round(self._source.log, [self._parts[partition].reader for partition in self._moved])
         except Unavailable:
             self._retry_at = monotonic() + _RETRY
             return
         for partition, target in list(self._moved.items()):
-            part = self._parts.get(partition)
-            # What was heard is still to be compared with the log, for who was given it.
-            if part is None or not (part.heard.count or self._is_followed(partition)):
-                self._parts.pop(partition, None)  # who is behind reads for itself, and brings it back
-                del self._moved[partition]
-                continue
+            part = self._parts[partition]
             try:
                 facts = part.reader.read(PAGE)
                 self._hand_out(partition, part, facts)
@@ -249,15 +247,11 @@ class Follower:
                 self._false += target > part.mark.position  # it told of what is not there
                 del self._moved[partition]
 
-    def _is_followed(self, partition: int) -> bool:
-        """Whether anybody gets what is read or heard there."""
-        return any(intake.follows(partition) for intake in self._intakes)
-
     def _hear(self, messages: Sequence[Notice]) -> None:
         """Take the events of a batch, if they are the next. Where they are not, its hint leads to the log."""
         partition, position = messages[0].partition, messages[0].position
         part = self._parts.get(partition)
-        if part is None or position <= part.mark.position or not self._is_followed(partition):
+        if part is None or position <= part.mark.position or not self._served.is_followed(partition):
             return
         try:
             facts = part.reader.hear(messages, part.heard)
@@ -289,14 +283,15 @@ class Follower:
             behind = part.mark if before is None else before.mark
             raise
         finally:
-            part.mark = behind
-            self._stirred.add(partition)
+            if part.mark != behind:
+                part.mark = behind
+                self._stirred.add(partition)
 
     def _wake(self) -> None:
         """Tell those who have got something, once for a burst: who is woken needs the time of this thread."""
         while self._woken:
             self._woken.pop().wake()
-        for intake in self._valued if self._stirred else ():
+        for intake in self._served.watching if self._stirred else ():
             for partition in intake.partitions & self._stirred:
                 intake.moved(partition)
         self._stirred.clear()
@@ -353,10 +348,7 @@ class Follower:
 
     def _add(self, intake: Intake) -> None:
         self._intakes.add(intake)
-        if intake.values:
-            self._valued.add(intake)
-        self._needed.update(intake.partitions)
-        self._follow(max(self._level, intake.interest.level))
+        self._level = max(self._level, intake.interest.level)
         self._read_anew()
         intake.begin(self)
 
@@ -370,17 +362,24 @@ class Follower:
         if intake not in self._intakes:
             return
         self._intakes.discard(intake)
-        self._valued.discard(intake)
         self._served.remove(intake)
-        self._needed.subtract(intake.partitions)
-        self._follow(max((known.interest.level for known in self._intakes), default=0))
+        self._level = max((known.interest.level for known in self._intakes), default=0)
+        self._leave()
 
-    def _follow(self, level: int) -> None:
-        needed = frozenset((+self._needed).keys())
-        for partition in self._followed - needed:
-            self._parts.pop(partition, None)
-        self._followed, self._level = needed, level
-        self._channels.follow(needed, level)
+    def _leave(self) -> None:
+        """Leave the partitions where all are behind: who sleeps there would hear all that is written, for nothing.
+
+        They read by themselves, if at all. The first that joins brings the partition back, and is told to look there.
+        """
+        self._followed = self._served.followed(self._followed)
+        for partition in self._parts.keys() - self._followed:
+            self._forget(partition)
+
+    def _forget(self, partition: int) -> None:
+        """Read it no more: who is behind reads for itself, and brings it back."""
+        self._moved.pop(partition, None)
+        if partition in self._parts and not self._parts[partition].heard.count:
+            del self._parts[partition]  # else what was heard is still to be compared with the log, for who was given it
 
     def _join(self, intake: Intake, partition: int) -> None:
         if intake not in self._intakes:
@@ -393,4 +392,8 @@ class Follower:
             known = LastDigests()
             part = self._parts[partition] = FollowedPart(self._reader_at(partition, mark, known), mark, known)
             self._moved[partition] = 0
+        elif not self._served.is_followed(partition):
+            self._moved.setdefault(partition, 0)  # it was not read meanwhile
         intake.admit(partition, part.mark)
+        if partition not in self._followed and intake.follows(partition):
+            self._followed |= {partition}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from duramen.events.codec import RawEvent
 
 from .audience import Audience
@@ -14,11 +16,15 @@ class Served:
     """Used by one thread. Who is behind everywhere reads by itself: what concerns it alone is not read for it, too."""
 
     def __init__(self) -> None:
+        self.watching: set[Intake] = set()
+        """Those that want values: they are only told that there is more."""
         self._intakes: set[Intake] = set()
         self._audience: Audience[Intake] = Audience(interest_of)
 
     def add(self, intake: Intake) -> bool:
-        """Read for this one; whether that is new. Who wants values is only told that there is more."""
+        """Serve this one; whether there is more to read for it."""
+        if intake.values:
+            self.watching.add(intake)
         if intake.values or intake in self._intakes:
             return False
         self._intakes.add(intake)
@@ -26,7 +32,8 @@ class Served:
         return True
 
     def remove(self, intake: Intake) -> None:
-        """Read for one less, if it was one of them."""
+        """Serve one less, if it was one of them."""
+        self.watching.discard(intake)
         if intake in self._intakes:
             self._intakes.remove(intake)
             self._audience.remove(intake)
@@ -35,6 +42,21 @@ class Served:
         """Read no more for those that are behind everywhere; they come back when they join."""
         for intake in [one for one in self._intakes if not any(map(one.takes, one.partitions))]:
             self.remove(intake)
+
+    def is_followed(self, partition: int) -> bool:
+        """Whether anybody gets what is read or heard there."""
+        return any(one.follows(partition) for one in self._intakes) or any(
+            one.follows(partition) for one in self.watching
+        )
+
+    def followed(self, among: Collection[int]) -> frozenset[int]:
+        """The partitions in which anybody gets what is read or heard."""
+        left = set(among)
+        for intake in (*self._intakes, *self.watching):
+            left.difference_update([partition for partition in left & intake.partitions if intake.follows(partition)])
+            if not left:
+                break
+        return frozenset(among) - left
 
     def wants(self, agent: str) -> bool:
         """As `Audience.wants`."""

@@ -15,6 +15,7 @@ from contracts.authors import Author
 from contracts.feeds import body
 from duramen.actors import AgentSystem, Set
 from duramen.events import MemoryLog, Unavailable
+from duramen.projections.change import Change
 from duramen.projections.channels import Channels
 from duramen.projections.listening import Listener
 from duramen.projections.overload import Overload
@@ -138,6 +139,36 @@ def test_a_consumer_leaves_the_channels_under_a_stream_and_has_seen_everything()
             eventually(lambda: bool(client.pubsub_channels()), what="back on the channels")
             runner.wait_for(alice.set("n", -1))
             assert runner.state == written + 2
+        client.close()
+
+
+def test_a_subscription_that_sleeps_leaves_the_channels_and_misses_nothing() -> None:
+    with valkey_server() as server, AgentSystem.open(server.url, namespace=f"n{uuid4().hex}") as system:
+        alice = system.spawn("acme/alice", initial_state={"n": 0})
+        client: Any = server.client()
+        morning, seen = threading.Event(), list[int]()
+
+        def sleep(change: Change) -> None:
+            morning.wait(60)
+            seen.append(change.seq)
+
+        with system.subscribe("acme/alice/**", sleep, buffer=10) as subscription:
+            eventually(lambda: bool(client.pubsub_channels()))
+            for number in range(8):
+                alice.set("n", number)
+            eventually(lambda: subscription.lag == 8)
+            assert client.pubsub_channels(), "control: as long as there is room, it listens"
+            for number in range(20):
+                alice.set("n", number)
+            eventually(lambda: not client.pubsub_channels())
+            for number in range(20):
+                alice.set("n", number)
+            morning.set()
+            eventually(lambda: len(seen) == 48)
+            eventually(lambda: bool(client.pubsub_channels()), what="back on the channels")
+            alice.set("n", -1)
+            eventually(lambda: len(seen) == 49)
+            assert seen == list(range(seen[0], seen[0] + 49))
         client.close()
 
 

@@ -31,7 +31,8 @@ from duramen.projections.interest import interest_in
 from duramen.projections.rest import Rest
 from duramen.projections.telling import Source
 
-AGENTS = ("acme/alice", "acme/bob", "globex/carol")
+AGENTS = ("acme/alice", "acme/bob", "globex/grace")
+"""The last one's partition is another."""
 NEVER = 1e9
 STATE = Granularity.STATE
 
@@ -193,7 +194,7 @@ class World:
 
 
 numbers = st.integers(0, 3)
-patterns = st.sampled_from(["acme/**", "**/n", "globex/carol/n"])
+patterns = st.sampled_from(["acme/**", "**/n", "globex/grace/n"])
 wishes = st.tuples(st.just("subscribe"), patterns, st.booleans(), st.booleans(), st.sampled_from([3, 100]))
 steps = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 2), st.integers(1, 6)),
@@ -202,6 +203,7 @@ steps = st.one_of(
     st.tuples(st.just("lose"), st.integers(0, 2)),
     st.tuples(st.just("calm"), st.lists(st.integers(0, 2), min_size=1, max_size=6)),
     st.tuples(st.just("turn")),
+    st.tuples(st.just("heartbeat")),
     st.tuples(st.just("job")),
     st.tuples(st.just("take"), numbers, st.integers(1, 5)),
     st.tuples(st.just("trap"), st.booleans(), st.integers(0, 2), st.integers(1, 5)),
@@ -226,6 +228,8 @@ def carry_out(world: World, step: tuple[Any, ...]) -> None:
             world.calm(agents)
         case ("turn",):
             world.follower.turn(wait=False)
+        case ("heartbeat",):
+            world.follower._look_at = 0.0
         case ("job",) if world.jobs:
             world.reading_alone = True
             world.jobs.popleft()()
@@ -262,6 +266,48 @@ def test_a_partition_whose_subscribers_are_all_behind_is_not_read_for_them() -> 
     world.judge()
     world.calm([0])
     assert partition in world.follower._parts, "who has caught up brings it back"
+
+
+def test_nobody_listens_where_all_are_behind_and_nothing_is_missed_by_that() -> None:
+    world = World()
+    seen = world.subscribe("**", from_start=False, values=False, buffer=3)
+    asleep, awake = (world.log.partition_of(AGENTS[number]) for number in (0, 2))
+    assert asleep != awake
+    stream: Any = world.follower._channels._stream
+    world.calm([0, 2])
+    assert stream._partitions == {asleep, awake}, "control: who keeps up listens"
+    world.calm([0] * 6)
+    assert not seen.intake.follows(asleep), "control: it is behind"
+    world.follower._look_at = 0.0
+    world.calm([0])
+    assert stream._partitions == {awake}
+    heard = len(world.told)
+    world.write(0, 1)
+    assert len(world.told) > heard, "control: somebody else would have heard of it"
+    assert stream._told == [] and stream._hints == {}
+    world.settle()
+    assert stream._partitions == {asleep, awake}, "it has caught up"
+    world.calm([0, 2])
+    seen.take(100)
+    world.judge()
+
+
+def test_nothing_is_read_for_nobody_though_what_was_heard_is_not_compared_yet() -> None:
+    world = World()
+    seen = world.subscribe("acme/**", from_start=False, values=False, buffer=3)
+    partition = world.log.partition_of(AGENTS[0])
+    world.calm([0] * 6)
+    assert not seen.intake.follows(partition), "control: it is behind"
+    assert world.follower._parts[partition].heard.count > 0, "control: no heartbeat since"
+    reads: list[int] = []
+    world.log.before.extend([lambda: reads.append(1)] * 100)
+    world.calm([0, 0])
+    assert reads == []
+    world.settle()
+    assert reads != [], "control: it reads by itself"
+    world.calm([0])
+    seen.take(10)
+    world.judge()
 
 
 def test_who_wants_values_takes_what_comes_within_a_while_in_one_reading() -> None:
@@ -333,7 +379,7 @@ def test_nothing_is_read_twice_for_who_is_behind_everywhere() -> None:
     world.follower._look_at = 0.0
     world.follower.turn(wait=False)
     assert not world.follower._served.wants("acme/alice")
-    assert world.follower._served.wants("globex/carol")
+    assert world.follower._served.wants("globex/grace")
     world.settle()
     assert world.follower._served.wants("acme/alice"), "it is served again"
     world.judge()
