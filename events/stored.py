@@ -88,13 +88,19 @@ def _add_events(
     add: Callable[[Event], None], columns: Iterable[tuple[str, int, RawEvent, bytes]], registry: EventRegistry
 ) -> None:
     made: Any
-    before = when = None
+    before = second = when = None
+    year = month = day = hour = minute = seconds = 0
     for agent, seq, raw, digest in columns:
         kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
         if kind not in OWN_TYPES and registry.knows(kind):
             version, data = registry.version_of(kind), registry.upcast(kind, version, data)
         if time != before:  # events of one command have one time
-            before, when = time, instant(time)
+            before = time
+            now, fraction = divmod(time, 1_000_000)
+            if now != second:  # a calendar is dear: those of one second have one
+                second = now
+                year, month, day, hour, minute, seconds = instant(time).timetuple()[:6]
+            when = datetime(year, month, day, hour, minute, seconds, fraction, UTC)
         made = Draft()  # as in `quick_event`
         made.agent = agent
         made.seq = seq

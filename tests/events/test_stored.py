@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain
@@ -17,7 +17,7 @@ from duramen.events.log import Append, Status
 from duramen.events.memory_log import MemoryLog
 from duramen.events.model import Event, Granularity
 from duramen.events.registry import EventRegistry
-from duramen.events.stored import event_of, raw_events, read_events
+from duramen.events.stored import checked_event, checked_events, event_of, raw_events, read_events
 
 AGENT = "acme/alice"
 CODEC = Codec(Limits())
@@ -84,6 +84,24 @@ def test_an_event_has_every_field_of_what_was_stored() -> None:
         {"by": "test"},
         b"d" * 16,
     )
+
+
+times = st.lists(
+    st.builds(
+        lambda near, apart: near + apart,
+        st.sampled_from([0, TIME, -2_000_000, 1 << 52, 253_402_300_000_000_000, -62_135_596_700_000_000]),
+        st.integers(-3_000_000, 3_000_000),
+    )
+)
+
+
+@given(times)
+@example([TIME, TIME, TIME + 1, 1_700_000_000_000_000, 1_699_999_999_999_999, -1, 0, 999_999, 1_000_000])
+def test_many_events_are_made_like_each_of_them(times: list[int]) -> None:
+    raws, registry = [raw_event(time=time) for time in times], EventRegistry()
+    columns = [AGENT] * len(times), list(range(len(times))), raws, [b"d" * 16] * len(times)
+    one_by_one = [checked_event(*row, registry) for row in zip(*columns, strict=True)]
+    assert checked_events(*columns, registry) == (one_by_one, None)
 
 
 def test_what_an_event_does_not_have_is_none() -> None:
