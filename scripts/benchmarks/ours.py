@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
@@ -98,10 +99,17 @@ class CallsInFlight(_Ours):
     mutations: int
     """In a round."""
     in_flight: int
+    collect_after: int | None = None
+    """New objects after which Python's garbage collector looks at them; None: as many as it would by itself."""
 
     def run(self) -> Sample:
         steps = self._work.steps(self.mutations)
-        return timed(lambda: change(self._handles, steps, self.in_flight), self.server)
+        usual = gc.get_threshold()
+        gc.set_threshold(self.collect_after or usual[0], *usual[1:])
+        try:
+            return timed(lambda: change(self._handles, steps, self.in_flight), self.server)
+        finally:
+            gc.set_threshold(*usual)
 
 
 @define(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from .figures import NotMeasured, Ratio, Sample, Series, Verdict, ratio_of
 from .floors import PipelinedPushes
@@ -15,7 +16,8 @@ from .tables import Group, number, rate_table
 
 __all__ = ["cpu_ratio", "measure", "rate"]
 
-_KEPT = {"memory": "no AOF", "fsync": "AOF always"}
+_RARELY: Final = 10_000
+_KEPT: Final = {"memory": "no AOF", "fsync": "AOF always"}
 
 
 def rate(sample: Sample) -> float:
@@ -71,7 +73,18 @@ def _contenders(options: Options, server: Server, kept: str) -> list[Contender]:
         name=f"duramen: {options.many_agents:,} agents, one in flight each, {how}",
         note="one caller, one process",
     )
-    return [floor, ours, many]
+    rarely = CallsInFlight(
+        server=server,
+        namespace="rarely",
+        agents=options.many_agents,
+        mutations=max(mutations, 2 * options.many_agents),
+        in_flight=options.many_agents,
+        payload=options.payload,
+        name=f"duramen: {options.many_agents:,} agents, garbage collected rarely, {how}",
+        note=f"as the row above, with gc.set_threshold({_RARELY:_}, ...)",
+        collect_after=_RARELY,
+    )
+    return [floor, ours, many, rarely]
 
 
 def _group(options: Options, series: list[Series], more: tuple[Series | NotMeasured, ...]) -> Group:
@@ -89,7 +102,7 @@ def _group(options: Options, series: list[Series], more: tuple[Series | NotMeasu
         found = ratio_of(many, floor, rate)
         verdicts.append(Verdict(what, found, at_least=0.5, aim=1.0, remark=cpu_ratio(many, floor), short=many_short))
     if both:
-        few, synced = series[1], series[4]
+        few, synced = series[1], series[-1]
         what = "AOF always, many callers, against no AOF"
         found = ratio_of(synced, few, rate)
         verdicts.append(
