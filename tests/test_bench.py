@@ -20,7 +20,7 @@ ROWS = {
         "redis-py: pipelined RPUSH + PUBLISH, no AOF",
         "duramen: 4 agents, 8 in flight, no AOF",
         "duramen: 10 agents, one in flight each, no AOF",
-        "duramen: 10 agents, garbage collected rarely, no AOF",
+        "duramen: 10 agents, collected rarely, no AOF",
         "redis-py: pipelined RPUSH + PUBLISH, AOF always",
         "duramen: 4 agents, 8 in flight, AOF always",
         "duramen: 2 processes, 4 agents each",

@@ -11,7 +11,7 @@ from .tables import number, ratio
 
 __all__ = ["rates_picture", "targets_picture"]
 
-_WIDTH = 980
+_WIDTH = 1060
 _LEFT = 390
 _RIGHT = 800
 _TOP = 92

@@ -80,7 +80,7 @@ def _contenders(options: Options, server: Server, kept: str) -> list[Contender]:
         mutations=max(mutations, 2 * options.many_agents),
         in_flight=options.many_agents,
         payload=options.payload,
-        name=f"duramen: {options.many_agents:,} agents, garbage collected rarely, {how}",
+        name=f"duramen: {options.many_agents:,} agents, collected rarely, {how}",
         note=f"as the row above, with gc.set_threshold({_RARELY:_}, ...)",
         collect_after=_RARELY,
     )
