@@ -96,9 +96,9 @@ def _add_events(
             version, data = registry.version_of(kind), registry.upcast(kind, version, data)
         if time != before:  # events of one command have one time
             before = time
-            now, fraction = divmod(time, 1_000_000)
-            if now != second:  # a calendar is dear: those of one second have one
-                second = now
+            its_second, fraction = divmod(time, 1_000_000)
+            if its_second != second:  # the calendar is dear: those of one second ask it once
+                second = its_second
                 year, month, day, hour, minute, seconds = instant(time).timetuple()[:6]
             when = datetime(year, month, day, hour, minute, seconds, fraction, UTC)
         made = Draft()  # as in `quick_event`

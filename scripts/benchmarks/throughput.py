@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from attrs import evolve
+
 from .figures import NotMeasured, Ratio, Sample, Series, Verdict, ratio_of
 from .floors import PipelinedPushes
 from .options import Options
@@ -73,13 +75,9 @@ def _contenders(options: Options, server: Server, kept: str) -> list[Contender]:
         name=f"duramen: {options.many_agents:,} agents, one in flight each, {how}",
         note="one caller, one process",
     )
-    rarely = CallsInFlight(
-        server=server,
+    rarely = evolve(
+        many,
         namespace="rarely",
-        agents=options.many_agents,
-        mutations=max(mutations, 2 * options.many_agents),
-        in_flight=options.many_agents,
-        payload=options.payload,
         name=f"duramen: {options.many_agents:,} agents, collected rarely, {how}",
         note=f"as the row above, with gc.set_threshold({_RARELY:_}, ...)",
         collect_after=_RARELY,
