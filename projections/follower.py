@@ -42,7 +42,7 @@ _MOST_HEARD: Final = 4_000
 
 
 class Follower:
-    """Follows the partitions that its intakes need. `add`, `remove` and what `Guide` has may come from any thread."""
+    """Follows partitions where intakes rely on it. `add`, `remove` and what `Guide` has may come from any thread."""
 
     def __init__(self, source: Source, read: Callable[[Callable[[], None]], None], heartbeat: float) -> None:
         self._source = source
