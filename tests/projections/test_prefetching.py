@@ -37,6 +37,8 @@ from prefetch_spy import Spy, spy_on
 from servers import valkey_server
 from waiting import eventually, process_ends
 
+pytestmark = pytest.mark.slow  # each test starts a process that reads ahead
+
 KEY = bytes(range(32))
 PROCESS = Path(__file__).with_name("prefetch_process.py")
 EVENTS = 2_000

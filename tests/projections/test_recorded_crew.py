@@ -29,6 +29,8 @@ from servers import redis_server
 from waiting import process_ends
 
 LONG, SHORT = "p/long", ("p/a", "p/b", "p/c")
+pytestmark = pytest.mark.slow  # each test starts helper processes
+
 MANY = 5 * EVERY
 LIMITS = Limits()
 
