@@ -5,33 +5,37 @@ from __future__ import annotations
 from duramen.events import Receipt
 
 from .agent import Agent
-from .handle import AgentHandle
-from .hooks import LifecycleHooks
-from .messages import (
+from .api import AgentHandle, AgentSystem
+from .commands import (
+    AgentStatus,
     Append,
     Batch,
+    Checkpoint,
     Delete,
     Get,
     GetStatus,
     Keys,
+    LifecycleEvent,
+    LifecycleResult,
     ListCheckpoints,
     Merge,
+    Outcome,
     Pause,
     Record,
     Restart,
     Resume,
+    Retention,
     Set,
     SetGranularity,
     SetRetention,
     Spawn,
+    Strategy,
+    Supervision,
     Terminate,
+    TrimResult,
 )
-from .reply import Reply
-from .results import AgentStatus, Checkpoint, LifecycleEvent, LifecycleResult, Outcome
-from .retention import Retention, TrimResult
-from .services import Settings
-from .supervision import Strategy, Supervision
-from .system import AgentSystem
+from .dispatch import Reply
+from .handlers import LifecycleHooks, Settings
 
 __all__ = [
     "Agent",

@@ -4,40 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Event
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, cast
 from uuid import uuid4
 
 import pykka
 
-from duramen.events import (
-    EventRegistry,
-    Granularity,
-    InvalidMessage,
-    NewEvent,
-    PathNotFound,
-    UnknownEventType,
-)
+from duramen.events import EventRegistry, Granularity, InvalidMessage, NewEvent, PathNotFound, UnknownEventType
 from duramen.events import property_segments as segments_of
 from duramen.events.codec import RawEvent
-from duramen.events.values import check_value
-from duramen.projections.rebuild import CustomFold
-from duramen.projections.tree import copy_tree, lookup
+from duramen.events.model import check_value
+from duramen.projections.recovery import CustomFold
+from duramen.projections.state import copy_tree, lookup
 
-from .decider import require_running
-from .lazily import lazily
-from .mailbox import Envelope
-from .memory_handlers import apply_operation
-from .messages import MISSING, Append, ChildFailed, Delete, Merge, Record, Set
-from .pykka_inbox import Inbox
-from .sender import caused
-from .supervision import Supervision
-from .timers import Timer
+from .commands import MISSING, Append, ChildFailed, Delete, Merge, Record, Set, Supervision, require_running
+from .dispatch import Envelope, Inbox, Timer, caused
+from .handlers import apply_operation
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
-    from .turn import Turn
+    from .handlers import ActiveAgent, Turn
 
 __all__ = ["Agent"]
+
+T = TypeVar("T")
+
+
+def _lazily(make: Callable[[Any], T]) -> T:
+    """A class attribute that becomes the instance's own at the first look, as `make(instance)`; then it costs nothing.
+
+    Two threads that look at once get the same object. To type checkers it is what `make` returns.
+    """
+    return cast("T", _Lazily(make))
+
+
+class _Lazily:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make: Final = make
+        self._name = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is None:
+            return self
+        own = cast("dict[str, Any]", instance.__dict__)
+        return own.setdefault(self._name, self._make(instance))
 
 
 class Agent(pykka.Actor):
@@ -62,7 +73,7 @@ class Agent(pykka.Actor):
     state_version: ClassVar[int] = 1
     """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
 
-    _runtime: Runtime | None = None
+    _runtime: ActiveAgent | None = None
     _turn: Turn | None = None
     _looked_at_early: bool = False
     """Whether its inbox, and so its reference, was made before it had one: by its own `__init__`, or a factory."""
@@ -175,7 +186,7 @@ class Agent(pykka.Actor):
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 
-    def join(self, runtime: Runtime) -> None:
+    def join(self, runtime: ActiveAgent) -> None:
         """Take up work; called once."""
         self._runtime = runtime
         if self._looked_at_early:
@@ -211,7 +222,7 @@ class Agent(pykka.Actor):
 
         return CustomFold(self.custom_version(), self.initial, apply)
 
-    def _joined(self) -> Runtime:
+    def _joined(self) -> ActiveAgent:
         if self._runtime is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
         return self._runtime
@@ -224,10 +235,10 @@ class Agent(pykka.Actor):
 
     # -- what every Pykka actor has, made for those that anybody looks at: it is 1.5 kB each --------------------------
 
-    actor_urn = lazily(lambda _: uuid4().urn)
-    actor_stopped = lazily(lambda _: Event())
-    actor_inbox = lazily(lambda agent: agent.make_inbox())
-    _actor_ref = lazily(pykka.ActorRef)
+    actor_urn = _lazily(lambda _: uuid4().urn)
+    actor_stopped = _lazily(lambda _: Event())
+    actor_inbox = _lazily(lambda agent: agent.make_inbox())
+    _actor_ref = _lazily(pykka.ActorRef)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         """Make an agent that does not run yet; a subclass may have an `__init__` of its own."""

@@ -6,7 +6,7 @@ back from that log as after a restart, and handles the message in the real runti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import ndiff
 from typing import Any, Final, cast
 
@@ -14,10 +14,10 @@ from attrs import Factory, evolve, frozen
 
 from duramen.events import AskTimeout, Event, EventRegistry, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
-from duramen.events.registry import DECLARED
-from duramen.events.stored import read_events
-from duramen.events.vocabulary import (
+from duramen.events.log import read_events
+from duramen.events.model import (
     ACTIVITY_RECORDED,
+    DECLARED,
     FAILED,
     MEMORY_APPENDED,
     MEMORY_DELETED,
@@ -25,14 +25,12 @@ from duramen.events.vocabulary import (
     MEMORY_SET,
     OWN_TYPES,
 )
-from duramen.projections.rebuild import rebuild
-from duramen.projections.recorded.portrait import portrait
+from duramen.projections.recorded import portrait
+from duramen.projections.recovery import rebuild
 
 from .agent import Agent
-from .messages import Append, Batch, Delete, Merge, Message, Record, Set, Spawn
-from .results import LifecycleResult
-from .services import AgentFactory
-from .system import AgentSystem
+from .api import AgentSystem
+from .commands import Append, Batch, Delete, LifecycleResult, Merge, Message, Record, Set, Spawn
 
 __all__ = ["NotAsSpecified", "Specification", "Then", "spec"]
 
@@ -133,7 +131,7 @@ class Then:
 class Specification:
     """An agent and what has happened to it. Immutable: each call returns another one."""
 
-    factory: AgentFactory
+    factory: Callable[[], Agent]
     registry: EventRegistry = DECLARED
     path: str = "project/agent"
     timeout: float = _SECONDS
@@ -205,7 +203,7 @@ class Specification:
 
 
 def spec(
-    agent: AgentFactory,
+    agent: Callable[[], Agent],
     *,
     registry: EventRegistry = DECLARED,
     path: str = "project/agent",

@@ -7,9 +7,9 @@ it, and none that runs is disturbed: the state of a prefix is the same whoever f
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import time_ns
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from duramen.events import (
     AgentFailed,
@@ -24,17 +24,14 @@ from duramen.events import (
 )
 from duramen.events.codec import Codec
 from duramen.events.log import Base, EventLog, Head
-from duramen.events.logs import get_logger, where
-from duramen.projections.base import UNFOLDED, BaseState, pack_base
-from duramen.projections.consumer_needs import ConsumerNeeds
-from duramen.projections.rebuild import CustomFold, rebuild, state_for_base
-from duramen.projections.state import AgentState
+from duramen.events.logging import get_logger, where
+from duramen.projections import AgentState
+from duramen.projections.consumers import ConsumerNeeds
+from duramen.projections.recovery import UNFOLDED, BaseState, FoldOf, pack_base, rebuild, state_for_base
 
-from .retention import KEEP_ALL, Need, Needs, Retention, TrimResult, plain_retention, retention_of
-from .workers import Workers
-
-if TYPE_CHECKING:
-    from .services import AgentFactory
+from .agent_types import AgentFactory, folds_of
+from .commands import KEEP_ALL, Need, Needs, Retention, TrimResult, plain_retention, retention_of
+from .dispatch import Workers
 
 __all__ = ["Trimmer"]
 
@@ -251,19 +248,8 @@ class Trimmer:
             needs.append(Need(unread[1], f"consumer {unread[0]!r}"))
         return [*needs, *[need for need in others if need is not None]]
 
-    def _fold_of(self) -> Callable[[str | None], CustomFold | None]:
-        """Objects of the agents' own classes, made as an activation makes them; each once."""
-        made: dict[str, CustomFold | None] = {}
-
-        def fold_of(agent_type: str | None) -> CustomFold | None:
-            factory = None if agent_type is None else self._agents.get(agent_type)
-            if agent_type is None or factory is None:
-                return None
-            if agent_type not in made:
-                made[agent_type] = factory().custom_fold(self._registry)
-            return made[agent_type]
-
-        return fold_of
+    def _fold_of(self) -> FoldOf:
+        return folds_of(self._agents, self._registry)
 
     # -- feeds ---------------------------------------------------------------------------------------------------------
 

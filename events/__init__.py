@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .cursor import Cursor
 from .errors import (
     AgentAlreadyRunning,
     AgentExists,
@@ -40,13 +39,24 @@ from .errors import (
     VersionConflict,
     WrongKey,
 )
-from .limits import Limits
-from .memory_log import MemoryLog
-from .model import Event, Granularity, NewEvent, Receipt
-from .paths import AgentPath, PropertyPath, agent_path, property_segments
-from .patterns import PathPattern
-from .registry import EventRegistry, event_type, upcaster
-from .values import PlainData
+from .memory import MemoryLog
+from .model import (
+    AgentPath,
+    Cursor,
+    Event,
+    EventRegistry,
+    Granularity,
+    Limits,
+    NewEvent,
+    PathPattern,
+    PlainData,
+    PropertyPath,
+    Receipt,
+    agent_path,
+    event_type,
+    property_segments,
+    upcaster,
+)
 
 __all__ = [
     "AgentAlreadyRunning",

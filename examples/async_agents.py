@@ -18,8 +18,7 @@ STEPS = 5
 
 async def work(system: AgentSystem, number: int) -> int:
     """One agent's whole life. Every call is awaited and none blocks the loop."""
-    handle = await system.aio.spawn(f"crowd/agent-{number:03d}", initial_state={"number": number, "done": 0})
-    agent = handle.aio
+    agent = await system.aio.spawn(f"crowd/agent-{number:03d}", initial_state={"number": number, "done": 0})
     for step in range(STEPS):
         async with agent.batch() as batch:  # one atomic event batch
             batch.set("done", step + 1)

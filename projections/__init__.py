@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from .blame import Blame
-from .change import MISSING, Change
-from .compare import Changes, Comparison
-from .consumers import ConsumerInfo, Consumers
-from .episode_index import Found
-from .episodes import Episode, Episodes
-from .fork import Origin
+from .consumers import ConsumerInfo, Consumers, Progress, Runner
+from .episodes import Episode, Episodes, Found
+from .history import Blame, Changes, Comparison, Moment, Origin, PastState, PropertyChange, Replay, Timeline
 from .integrity import VerificationProgress, VerificationReport
-from .keyed import KeyedProjection, KeyedView
-from .past import PastState
-from .projection import Projection, fold
-from .property_history import PropertyChange
-from .replay import Replay
-from .runner import Progress, Runner
-from .session_export import Session
-from .sink import Sink
-from .state import AgentState
-from .subscriptions import Subscription
-from .timeline import Moment, Timeline
-from .working_memory import WorkingMemory
+from .projection import KeyedProjection, KeyedView, Projection, Sink, fold
+from .sessions import Session
+from .state import MISSING, AgentState, WorkingMemory
+from .subscriptions import Change, Subscription
 
 __all__ = [
     "MISSING",

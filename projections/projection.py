@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable
-from typing import Any, Final, TypeVar, cast
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
-from duramen.events import Event
+from duramen.events import Event, Fenced, InvalidMessage
 
-from .attachable import Attachable
-
-__all__ = ["Projection", "fold"]
+__all__ = ["Attachable", "KeyedProjection", "KeyedView", "Projection", "Sink", "fold"]
 
 S = TypeVar("S")
+V = TypeVar("V")
+
+
+class Attachable(ABC, Generic[V]):
+    """A `Projection`, a `KeyedProjection` or a `Sink`; V is what `runner.state` shows of it."""
+
+    version: ClassVar[int] = 1
+    """Raise it when what older code has stored no longer fits; it is then built anew."""
+
+    types: ClassVar[frozenset[str] | None] = None
+    """The types of events that matter; others are not handed to it once it is attached. None: all types."""
 
 
 class Projection(Attachable[S]):
@@ -49,3 +58,97 @@ def fold(projection: Projection[S], events: Iterable[Event], state: S = _START) 
     for event in events:
         current = projection.apply(current, event)
     return current
+
+
+class Sink(Attachable["Sink"]):
+    """Takes events into a database, and keeps how far it has come in the same transactions.
+
+    Because both are in one transaction, no event is ever taken twice or left out, whatever dies when. The methods are
+    called by one thread, never at the same time. What they raise is taken for a database that cannot be reached
+    as long as `cursor` raises, too: then they are called again later. Otherwise the event that cannot be
+    written is looked for, and the consumer is parked there. Attached with a new `version`, it is `reset`.
+    """
+
+    @abstractmethod
+    def cursor(self, name: str) -> bytes | None:
+        """The cursor that was written last under this name; None if there is none."""
+
+    @abstractmethod
+    def write(self, name: str, events: Sequence[Event], *, after: bytes | None, cursor: bytes) -> None:
+        """In one transaction: what the events do to the tables, and `cursor` in the place of `after`.
+
+        `after` is the cursor that these events continue. Where another one is stored, another process has written
+        meanwhile: leave everything as it is, and raise `self.fenced(name)`. `events` may be empty.
+        """
+
+    def reset(self, name: str) -> None:
+        """In one transaction: empty the tables and forget the cursor. For `rebuild`, and a new version."""
+        raise InvalidMessage(
+            f"{type(self).__name__} cannot be emptied: define reset(), or attach another under another name"
+        )
+
+    @staticmethod
+    def fenced(name: str) -> Fenced:
+        """The error to raise in `write` when another cursor than `after` is stored."""
+        return Fenced(f"another process writes the tables of consumer {name}; nothing of this one was written")
+
+
+E = TypeVar("E")
+
+
+class KeyedView(Mapping[str, E]):
+    """The entries of a view that goes on changing, without being able to change them.
+
+    Looking up a key is always right. Iterating goes over the keys there were when it began: an entry that has gone
+    since is left out. `copy()` gives all entries as they are at one moment.
+    """
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: dict[str, E]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, key: str) -> E:
+        return self._entries[key]
+
+    def __iter__(self) -> Iterator[str]:
+        # list() of a dict is one step of the interpreter: nobody changes it meanwhile.
+        return (key for key in list(self._entries) if key in self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __repr__(self) -> str:
+        return f"<KeyedView of {len(self._entries)} entries>"
+
+    def copy(self) -> dict[str, E]:
+        """A dict of all entries."""
+        return self._entries.copy()
+
+
+class KeyedProjection(Attachable[KeyedView[E]], Generic[E]):
+    """A fold an entry: `key` says which entry an event belongs to, `apply` what becomes of it.
+
+    What `Projection` is for one state, for as many as there are keys, a million if need be: attached, only the
+    entries that were touched are written. Both methods are pure, and neither argument is changed. Events with the same
+    key may come from different agents; those of one agent come in order.
+    """
+
+    @abstractmethod
+    def key(self, event: Event) -> str | None:
+        """The key of the entry that the event changes; None if it changes none."""
+
+    @abstractmethod
+    def apply(self, entry: E | None, event: Event) -> E | None:
+        """The entry after `event`. None stands for no entry: before the first event, and to take it away."""
+
+    def dump(self, entry: E) -> Any:
+        """The entry as plain data, to be stored. As it stands, it is for entries that are plain data."""
+        return entry
+
+    def load(self, data: Any) -> E:
+        """The entry from what `dump` gave, which is the entry's own from now on."""
+        return cast("E", data)

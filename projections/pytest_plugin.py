@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from .recorded import RecordedLog
+    from duramen.projections.recorded import RecordedLog
 
 __all__ = [
     "pytest_addoption",
@@ -94,8 +94,7 @@ def recorded_log(request: pytest.FixtureRequest) -> RecordedLog:
 
 def _load(item: pytest.Item, marker: pytest.Mark) -> RecordedLog:
     from duramen.events import InvalidMessage
-
-    from .recorded import load_log
+    from duramen.projections.recorded import load_log
 
     if len(marker.args) != 1 or set(marker.kwargs) - {"projections"}:
         pytest.fail("@pytest.mark.replay takes one file, and projections={name: projection}", pytrace=False)
@@ -108,7 +107,7 @@ def _load(item: pytest.Item, marker: pytest.Mark) -> RecordedLog:
 
 def _fold(item: pytest.Item, marker: pytest.Mark) -> None:
     recorded = _load(item, marker)
-    from .recorded import check_replay, smaller
+    from duramen.projections.recorded import check_replay, smaller
 
     report = check_replay(recorded, projections=marker.kwargs.get("projections"))
     if report.ok:

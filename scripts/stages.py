@@ -67,7 +67,7 @@ def all_stages(
         Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),
         Stage("mypy", "the rooms are strictly typed, the rest is sound", _mypy(root, tool)),
         Stage("pyright", "a second checker agrees", (tool("pyright", "--pythonpath", str(python)),)),
-        Stage("layers", "imports between the rooms go one way", (_layers(python),)),
+        Stage("layers", "imports go one way, and by the doors", (_layers(python), script("layout.py"))),
         Stage("security", "the rooms execute no data and silence no checker", (script("forbidden.py"),)),
         pytest("doctests", "the examples in docstrings are true", "tests/test_doctests.py"),
         pytest("tests", "what is promised holds", *elsewhere, *picked),

@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import define, field
 
-from duramen.events.feed_reader import FeedReader
-from duramen.events.prefetch.near_end import NearEnd
+from duramen.events.feed.reader import FeedReader
+from duramen.events.prefetch.client import NearEnd
 
 __all__ = ["Spy", "spy_on"]
 

@@ -17,7 +17,7 @@ from attrs import define, field
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from duramen.events.server_process import ServerProcess, can_die_with_parent, ready_pid, server_binary
+from duramen.events.embedded.process import ServerProcess, can_die_with_parent, ready_pid, server_binary
 from waiting import eventually
 
 __all__ = ["Server", "redis_server", "redis_server_binary", "valkey_server"]

@@ -44,8 +44,8 @@ from duramen.actors import (
     Spawn,
     Terminate,
 )
-from duramen.actors.history import History
-from duramen.actors.reading import Reading
+from duramen.actors.api.history import History
+from duramen.actors.api.reading import Reading
 from duramen.events import (
     AgentAlreadyRunning,
     AgentExists,

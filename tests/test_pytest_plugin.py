@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from duramen.projections.recorded import StoredLog, recorded, save_log
-from duramen.projections.recorded.rows import items_of
+from duramen.projections.recorded.as_code import items_of
 
 pytest_plugins = ["pytester"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..messages import Record
-from .shapes import as_dict, as_list
+from ..commands import Record
+from .plain_data import as_dict, as_list
 
 __all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "records_of"]
 

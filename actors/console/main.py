@@ -13,24 +13,32 @@ from typing import Final
 
 from duramen.events import DuramenError
 
-from .arguments import make_parser
-from .carrying import export, import_
-from .doctor import doctor
-from .episodes import episodes
+from .arguments import Options
+from .commands import (
+    agents,
+    blame,
+    checkpoints,
+    diff,
+    doctor,
+    episodes,
+    export,
+    fork,
+    import_,
+    log,
+    pause,
+    projections,
+    replay,
+    resume,
+    run,
+    show,
+    spawn,
+    terminate,
+    verify,
+    watch,
+)
 from .exit_codes import ExitCode, exit_code_of
-from .forking import fork
-from .lifecycle import pause, resume, spawn, terminate
-from .look import agents, checkpoints, show
-from .options import Options
-from .output import Output
-from .past import blame, diff
-from .printable import clean
-from .projections import projections
-from .reading_log import log
-from .replaying import replay
-from .run import run
-from .verifying import verify
-from .watch import watch
+from .output import Output, clean
+from .parser import make_parser
 
 __all__ = ["COMMANDS", "main"]
 

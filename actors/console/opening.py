@@ -6,11 +6,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from duramen.events.data_directory import DataDirectory
+from duramen.events.embedded import DataDirectory
 
-from ..system import AgentSystem
+from ..api import AgentSystem
+from .arguments import Options
 from .errors import NoStore
-from .options import Options
 
 __all__ = ["opened", "require_store"]
 

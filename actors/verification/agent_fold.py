@@ -7,9 +7,9 @@ from typing import Any
 
 from duramen.events import Event, EventRegistry, InvalidMessage
 from duramen.events.codec import RawEvent, microseconds
-from duramen.events.vocabulary import OWN_TYPES, SPAWNED
-from duramen.projections.projection import Projection
-from duramen.projections.verification.subject import Subject
+from duramen.events.model import OWN_TYPES, SPAWNED
+from duramen.projections import Projection
+from duramen.projections.verification import Subject
 
 from ..agent import Agent
 

@@ -12,14 +12,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from hypothesis.strategies import SearchStrategy
 
 from duramen.events import EventRegistry
-from duramen.events.registry import DECLARED
-from duramen.projections.verification import Report, check_subject, projection_laws, stored_logs
+from duramen.events.model import DECLARED
+from duramen.projections.verification import Report, check_subject, examples_wanted, projection_laws, stored_logs
 from duramen.projections.verification import check as check_projection
-from duramen.projections.verification.event_strategies import OwnFields, Types
-from duramen.projections.verification.search import examples_wanted
+from duramen.projections.verification.strategies import OwnFields, Types
 
 from ..agent import Agent
-from ..services import AgentFactory
 from .agent_fold import agent_subject
 from .machine import AgentMachine, agent_machine
 
@@ -38,11 +36,15 @@ def check(subject: Any, **arguments: Any) -> Report:
         agent = issubclass(subject, Agent)
     else:
         agent = callable(subject) and isinstance(subject(), Agent)
-    return check_agent(cast("AgentFactory", subject), **arguments) if agent else check_projection(subject, **arguments)
+    return (
+        check_agent(cast("Callable[[], Agent]", subject), **arguments)
+        if agent
+        else check_projection(subject, **arguments)
+    )
 
 
 def check_agent(
-    factory: AgentFactory,
+    factory: Callable[[], Agent],
     *,
     messages: SearchStrategy[Any] | None = None,
     registry: EventRegistry = DECLARED,

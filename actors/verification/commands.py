@@ -8,11 +8,22 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from duramen.events import Granularity
-from duramen.projections.verification.path_strategies import NAMES, paths
-from duramen.projections.verification.value_strategies import values
+from duramen.projections.verification.strategies import NAMES, paths, values
 
-from ..messages import Append, Batch, Delete, Merge, Pause, Record, Resume, Set, SetGranularity, Spawn, Terminate
-from ..results import Outcome
+from ..commands import (
+    Append,
+    Batch,
+    Delete,
+    Merge,
+    Outcome,
+    Pause,
+    Record,
+    Resume,
+    Set,
+    SetGranularity,
+    Spawn,
+    Terminate,
+)
 
 __all__ = ["commands", "lifecycle_messages", "operations"]
 

@@ -15,21 +15,17 @@ from hypothesis.strategies import DataObject, SearchStrategy
 
 from duramen.events import DuramenError, EventRegistry, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
-from duramen.events.registry import DECLARED
-from duramen.projections.projection import fold
-from duramen.projections.rebuild import Rebuilt, rebuild
-from duramen.projections.recorded.portrait import portrait
-from duramen.projections.recorded.sealing import read_items
-from duramen.projections.recorded.stored_log import StoredLog
+from duramen.events.model import DECLARED
+from duramen.projections import WorkingMemory, fold
+from duramen.projections.recorded import StoredLog, portrait, read_items
+from duramen.projections.recovery import Rebuilt, rebuild
 from duramen.projections.state import PAUSED_STATUS, RUNNING
 from duramen.projections.verification import LawBroken
-from duramen.projections.working_memory import WorkingMemory
 
 from ..agent import Agent
-from ..messages import Pause, Resume, Set, Spawn
-from ..results import LifecycleResult
-from ..services import AgentFactory, Settings
-from ..system import AgentSystem
+from ..api import AgentSystem
+from ..commands import LifecycleResult, Pause, Resume, Set, Spawn
+from ..handlers import Settings
 from .agent_fold import agent_fold
 from .commands import commands, operations
 
@@ -232,7 +228,7 @@ def _all_of(rebuilt: Rebuilt) -> Any:
 
 
 def agent_machine(
-    factory: AgentFactory,
+    factory: Callable[[], Agent],
     *,
     messages: SearchStrategy[Any] | None = None,
     registry: EventRegistry = DECLARED,

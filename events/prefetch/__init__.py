@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .client import Done, HelperGone, NearEnd
+from .protocol import AT_A_TIME
+
+__all__ = ["AT_A_TIME", "Done", "HelperGone", "NearEnd"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from duramen.events import Limits
 from duramen.events.log import EventLog
 
-from .crew import sound_logs
 from .replay_check import ReplayReport, check_replay, recorded_in
+from .workers import sound_logs
 
 __all__ = ["check_logs"]
 

@@ -12,18 +12,16 @@ from typing import Any, Final, cast
 from attrs import field, frozen
 
 from duramen.events import AgentNotFound, CorruptEvent, EventRegistry, InvalidMessage, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec
+from duramen.events.codec import DIGEST_SIZE, Codec, decoded
 from duramen.events.log import EventLog
-from duramen.events.registry import DECLARED
-from duramen.events.stored import decoded
-from duramen.projections.difference import Op, difference
-from duramen.projections.projection import Projection, fold
-from duramen.projections.state import AgentState, advance
+from duramen.events.model import DECLARED
 
+from ..projection import Projection, fold
+from ..state import AgentState, Op, advance, difference
 from .portrait import portrait
+from .recorded_state import view_of
 from .sealing import read_items
 from .stored_log import StoredLog
-from .view import view_of
 
 __all__ = ["RecordedLog", "load_log", "record_log", "recorded", "save_log"]
 

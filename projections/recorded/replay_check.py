@@ -8,26 +8,20 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from duramen.events import CorruptEvent, DuramenError, EventRegistry, Limits
-from duramen.events.chain import PLAIN
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent
+from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, RawEvent, raw_items
 from duramen.events.log import EventLog
-from duramen.events.registry import DECLARED
-from duramen.events.stored import raw_items
-from duramen.events.values import same_value
-from duramen.events.vocabulary import OWN_TYPES
-from duramen.projections.difference import Op, apply_ops
-from duramen.projections.projection import Projection, fold
-from duramen.projections.state import AgentState, advance
+from duramen.events.model import DECLARED, OWN_TYPES, same_value
 
-from .pieces import KeptPast
+from ..projection import Projection, fold
+from ..state import AgentState, Op, advance, apply_ops
+from .as_code import began_with, items_of
 from .portrait import portrait
+from .recorded_state import differing, part_of, view_of
 from .recording import RecordedLog
-from .rows import began_with, items_of
 from .sealing import bodies_of, read_items, sealed_bodies
-from .shrink import shrink_items
-from .slicing import items_about
+from .segments import KeptPast
+from .shrinking import items_about, shrink_items
 from .stored_log import StoredLog
-from .view import differing, part_of, view_of
 
 __all__ = ["Difference", "ReplayReport", "check_replay", "recorded_in", "smaller", "take"]
 

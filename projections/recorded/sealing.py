@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from duramen.events import CorruptEvent, Event, EventRegistry, Limits, MemoryLog
-from duramen.events.chain import PLAIN, Chain
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain
-from duramen.events.log import Append, EventLog
-from duramen.events.registry import DECLARED
-from duramen.events.stored import event_of, raw_events
-from duramen.events.trimming import digest_at
+from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Chain, Codec, RawEvent, chain, event_of
+from duramen.events.log import Append, EventLog, digest_at, raw_events
+from duramen.events.model import DECLARED
 
 __all__ = ["bodies_of", "events_of", "raw_of", "read_items", "read_pages", "sealed", "sealed_bodies", "store_items"]
 

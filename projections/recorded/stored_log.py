@@ -5,11 +5,10 @@ from __future__ import annotations
 from attrs import frozen
 
 from duramen.events import Event, EventRegistry, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent
-from duramen.events.registry import DECLARED
-from duramen.events.stored import decoded, event_of
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, decoded, event_of
+from duramen.events.model import DECLARED
 
-from .rows import code_of, rows_of
+from .as_code import code_of, rows_of
 
 __all__ = ["StoredLog"]
 

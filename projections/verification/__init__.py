@@ -9,39 +9,34 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from duramen.events.errors import NotInstalled
+from duramen.events import NotInstalled
 
 if find_spec("hypothesis") is None:
     raise NotInstalled("the verification kit needs hypothesis; install it with: pip install 'duramen[verify]'")
 
-from duramen.projections.recorded.rows import log_of
-from duramen.projections.recorded.stored_log import StoredLog
-
-from .broken import LawBroken
+from ..recorded import StoredLog, log_of
 from .checking import Report, check, check_subject, projection_laws, verified
-from .event_laws import EventsComeBackEqual
-from .event_strategies import events, instances
-from .law import Law, NotChecked
+from .checks import ReadAsWritten, UpcastedEqualsNative, check_log, check_upcaster, check_values
+from .law_broken import LawBroken
 from .laws import (
     ActsOnNothing,
     AgreesWith,
     BatchesDoNotMatter,
     ChangesNothingItIsGiven,
     DeliveredAgainIsTheSame,
+    EventsComeBackEqual,
+    Law,
     NeedsNoClock,
+    NotChecked,
     OnlyItsTypes,
     ReplaysTheSame,
+    SameInAnotherProcess,
     SnapshotPlusRest,
     TakesEveryEvent,
 )
-from .log_checks import ReadAsWritten, check_log
-from .log_strategies import logs, stored_logs
-from .other_process import SameInAnotherProcess
-from .path_strategies import agent_paths, paths, property_paths
+from .search import examples_wanted
+from .strategies import agent_paths, events, instances, logs, near_values, paths, property_paths, stored_logs, values
 from .subject import Subject, subject_of
-from .upcast_checks import UpcastedEqualsNative, check_upcaster
-from .value_checks import check_values
-from .value_strategies import near_values, values
 
 __all__ = [
     "ActsOnNothing",
@@ -71,6 +66,7 @@ __all__ = [
     "check_upcaster",
     "check_values",
     "events",
+    "examples_wanted",
     "instances",
     "log_of",
     "logs",

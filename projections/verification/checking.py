@@ -10,30 +10,27 @@ from attrs import evolve, field, frozen
 from hypothesis.strategies import SearchStrategy
 
 from duramen.events import EventRegistry
-from duramen.events.registry import DECLARED
-from duramen.projections.recorded.rows import Row, items_of, rows_of
-from duramen.projections.recorded.shrink import shrink_items
-from duramen.projections.recorded.stored_log import StoredLog
+from duramen.events.model import DECLARED
 
-from .author import is_whole
-from .broken import LawBroken
-from .event_laws import EventsComeBackEqual
-from .event_strategies import OwnFields, Types
-from .law import Law, NotChecked
+from ..recorded import Row, StoredLog, items_of, rows_of, shrink_items
+from .law_broken import LawBroken
 from .laws import (
     ActsOnNothing,
     BatchesDoNotMatter,
     ChangesNothingItIsGiven,
     DeliveredAgainIsTheSame,
+    EventsComeBackEqual,
+    Law,
     NeedsNoClock,
+    NotChecked,
     OnlyItsTypes,
     ReplaysTheSame,
+    SameInAnotherProcess,
     SnapshotPlusRest,
     TakesEveryEvent,
 )
-from .log_strategies import stored_logs
-from .other_process import SameInAnotherProcess
 from .search import examples_wanted, smallest
+from .strategies import OwnFields, Types, is_whole, stored_logs
 from .subject import Subject, subject_of
 
 __all__ = ["Report", "check", "check_subject", "projection_laws", "verified"]

@@ -8,9 +8,9 @@ from typing import Any, cast
 from attrs import field, frozen
 
 from duramen.events import Event, EventRegistry, InvalidMessage
-from duramen.events.registry import DECLARED
-from duramen.projections.keyed import KeyedProjection
-from duramen.projections.projection import Projection
+from duramen.events.model import DECLARED
+
+from ..projection import KeyedProjection, Projection
 
 __all__ = ["Adapter", "Subject", "as_projection", "dumps", "subject_of"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from duramen.actors import Agent, AgentHandle, AgentSystem
-from duramen.actors.messages import Spawn
+from duramen.actors.commands.messages import Spawn
 
 from .figures import Spread, Verdict, spread_of
 from .options import Options

@@ -13,7 +13,7 @@ from attrs import define
 import msgpack
 from duramen.actors import AgentSystem
 from duramen.events import Event
-from duramen.events.codec import DIGEST_SIZE
+from duramen.events.codec.event_codec import DIGEST_SIZE
 from duramen.projections import Projection
 
 from .children import ask_child

@@ -9,7 +9,7 @@ from attrs import define, field
 
 import msgpack
 from duramen.actors import AgentSystem
-from duramen.events.codec import DIGEST_SIZE
+from duramen.events.codec.event_codec import DIGEST_SIZE
 
 from .figures import Kind, Sample
 from .rounds import Wrong, timed, timed_calls

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from duramen.actors import AgentHandle, AgentSystem
 from duramen.events import PathPattern
-from duramen.events.pattern_index import PatternIndex
+from duramen.events.model.pattern_index import PatternIndex
 
 from .children import ask_child
 from .figures import Kind, Sample, Series, Spread, Verdict, ratio_of, spread_of

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, field
 
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.actors.services import Settings
+from duramen.actors.handlers.services import Settings
 
 from .figures import Kind, Ratio, Sample, Series, Verdict, ratio_of
 from .latency import middle

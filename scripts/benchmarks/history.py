@@ -13,12 +13,12 @@ from attrs import define, evolve, field
 
 import msgpack
 from duramen.actors import AgentSystem
-from duramen.events.codec import DIGEST_SIZE
+from duramen.events.codec.event_codec import DIGEST_SIZE
+from duramen.events.helper_process import usable_cores
 from duramen.projections import PastState, Replay
-from duramen.projections.keyframes import EVERY
-from duramen.projections.processors import usable_cores
 from duramen.projections.recorded import check_logs
-from duramen.projections.recorded.crew import helpers_for
+from duramen.projections.recorded.workers.pool import helpers_for
+from duramen.projections.recovery.keyframes import EVERY
 
 from .figures import Kind, Sample, Series, Verdict, ratio_of
 from .latency import middle

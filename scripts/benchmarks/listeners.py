@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from duramen.actors import AgentSystem
-from duramen.actors.messages import Set
-from duramen.projections.change import Change
+from duramen.actors.commands.messages import Set
+from duramen.projections.subscriptions.change import Change
 
 from .ours import spawn_many
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.actors.messages import Set, Spawn
+from duramen.actors.commands.messages import Set, Spawn
 
 from .figures import Kind, Sample
 from .rounds import Wrong, timed, timed_calls

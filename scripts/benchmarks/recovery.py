@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from duramen.actors import AgentSystem
-from duramen.actors.services import Settings
+from duramen.actors.handlers.services import Settings
 
 from .children import ask_child
 from .figures import Kind, Sample, Series, Spread, Verdict, ratio_of, spread_of

@@ -13,7 +13,7 @@ from typing import Self, cast
 
 import redis
 
-from duramen.events.server_process import ServerProcess, can_die_with_parent, ready_pid, server_binary
+from duramen.events.embedded.process import ServerProcess, can_die_with_parent, ready_pid, server_binary
 
 __all__ = ["Server"]
 

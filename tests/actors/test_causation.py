@@ -9,7 +9,7 @@ import pytest
 from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
-from duramen.actors.messages import Set, Spawn
+from duramen.actors.commands.messages import Set, Spawn
 from duramen.events import Event, EventRegistry, MemoryLog, event_type
 from waiting import eventually
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from attrs import define, evolve
 
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, chain
-from duramen.events.log import Answer, Append, EventLog, Head, Put, Status
-from duramen.events.model import Granularity
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, chain
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Answer, Append, Head, Put, Status
+from duramen.events.model.event import Granularity
 
 __all__ = ["FENCE", "Author", "commit_one", "head_of", "linked"]
 

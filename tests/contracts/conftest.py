@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from contracts.places import MemoryPlace, Place, ServerPlace
-from duramen.events.log import EventLog
+from duramen.events.log.event_log import EventLog
 
 
 @pytest.fixture(params=["memory", "valkey", "redis"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contracts.authors import Author
-from duramen.events.codec import Codec
-from duramen.events.cursor import START, Mark
-from duramen.events.feed_reader import EVERY_LEVEL, Fact, FeedReader
-from duramen.events.limits import Limits
-from duramen.events.log import EventLog
+from duramen.events.codec.event_codec import Codec
+from duramen.events.feed.event_batch import Fact
+from duramen.events.feed.reader import EVERY_LEVEL, FeedReader
+from duramen.events.log.event_log import EventLog
+from duramen.events.model.cursor import START, Mark
+from duramen.events.model.limits import Limits
 
 __all__ = ["CODEC", "agents_of", "all_facts", "body", "places_of", "reader_of"]
 

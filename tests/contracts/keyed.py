@@ -7,11 +7,11 @@ from attrs import evolve
 from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.actors import AgentSystem, Settings
 from duramen.events import Limits, MemoryLog
-from duramen.events.chain import PLAIN
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec
-from duramen.events.log import EventLog
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
+from duramen.events.codec.digest_chain import PLAIN
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, Codec
+from duramen.events.log.event_log import EventLog
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 
 __all__ = ["ALICE", "CODEC", "EVERY_SECOND", "KEY", "LIMITS", "OTHER", "forged", "lie", "lived", "log_of", "rewritten"]
 

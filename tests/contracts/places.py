@@ -11,13 +11,15 @@ import redis
 from attrs import evolve
 
 import msgpack
-from duramen.events.keys import Keys
-from duramen.events.limits import Limits
-from duramen.events.log import EventLog, Head, Notice
-from duramen.events.memory_log import MemoryLog
-from duramen.events.model import Granularity
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.keys import Keys
+from duramen.events.log.notices import Notice
+from duramen.events.log.records import Head
+from duramen.events.memory.log import MemoryLog
+from duramen.events.model.event import Granularity
+from duramen.events.model.limits import Limits
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 from waiting import eventually
 
 __all__ = ["LEVELS", "MemoryPlace", "Place", "ServerPlace"]

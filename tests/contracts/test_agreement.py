@@ -15,11 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from contracts.authors import FENCE, linked
 from contracts.places import MemoryPlace, Place, ServerPlace
-from duramen.events.codec import NO_DIGEST
+from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.events.errors import DuramenError
-from duramen.events.limits import Limits
-from duramen.events.log import Answer, Append, EventLog, Notice, Put, Status
-from duramen.events.model import Granularity
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.notices import Notice
+from duramen.events.log.records import Answer, Append, Put, Status
+from duramen.events.model.event import Granularity
+from duramen.events.model.limits import Limits
 
 AGENTS = [f"acme/root/{name}" for name in ("a", "b", "c")]
 NAMES = ["one", "two"]

@@ -9,8 +9,9 @@ from attrs import evolve
 
 from contracts.authors import FENCE, Author, commit_one, head_of, linked
 from contracts.places import Place
-from duramen.events.codec import NO_DIGEST
-from duramen.events.log import Answer, Append, Entry, EventLog, Head, Put, Status
+from duramen.events.codec.event_codec import NO_DIGEST
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Answer, Append, Entry, Head, Put, Status
 
 AGENT = "acme/alice"
 # All of one root agent, so of one partition.

@@ -18,8 +18,8 @@ import pytest
 
 import msgpack
 from duramen.actors import AgentSystem
-from duramen.events.keys import Keys
-from duramen.events.model import Granularity
+from duramen.events.log.keys import Keys
+from duramen.events.model.event import Granularity
 from servers import Server, redis_server, valkey_server
 from waiting import eventually
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.places import Place, ServerPlace
-from duramen.events.log import EventLog
+from duramen.events.log.event_log import EventLog
 
 
 def test_what_is_stored_is_loaded_in_order_and_what_is_not_is_none(log: EventLog) -> None:

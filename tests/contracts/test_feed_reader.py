@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from contracts.authors import Author, linked
 from contracts.feeds import agents_of, all_facts, body, places_of, reader_of
 from contracts.places import MemoryPlace, Place, ServerPlace
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST
-from duramen.events.cursor import Mark
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST
 from duramen.events.errors import CorruptEvent, DataLoss, Diverged, Trimmed
-from duramen.events.log import Base, EventLog, Span
-from duramen.events.model import Granularity
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Base, Span
+from duramen.events.model.cursor import Mark
+from duramen.events.model.event import Granularity
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from contracts.authors import Author
 from contracts.feeds import CODEC, body, places_of
 from contracts.places import MemoryPlace, Place
 from duramen.events.errors import Trimmed, Unavailable
-from duramen.events.feed_reader import Fact, FeedReader
-from duramen.events.feed_round import fetch_round
-from duramen.events.log import EventLog
-from duramen.events.memory_log import MemoryLog
+from duramen.events.feed.batched_fetch import fetch_round
+from duramen.events.feed.event_batch import Fact
+from duramen.events.feed.reader import FeedReader
+from duramen.events.log.event_log import EventLog
+from duramen.events.memory.log import MemoryLog
 
 PARTITIONS = 4
 

@@ -13,17 +13,20 @@ import msgpack
 from contracts.authors import Author
 from contracts.feeds import agents_of, all_facts, body, places_of, reader_of
 from contracts.places import Place, ServerPlace
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, chain
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, chain
 from duramen.events.errors import CorruptEvent, DataLoss, Diverged, DuramenError, Unavailable
-from duramen.events.feed_reader import Fact, FeedReader
-from duramen.events.hearsay import Hearsay, compared
-from duramen.events.last_digests import LastDigests
-from duramen.events.limits import Limits
-from duramen.events.log import Append, EventLog, Notice, NoticeStream
-from duramen.events.memory_log import MemoryLog
-from duramen.events.model import Granularity
-from duramen.events.redis_notices import notice_of
-from duramen.events.told_batches import complete, rows_of
+from duramen.events.feed.event_batch import Fact
+from duramen.events.feed.last_digests import LastDigests
+from duramen.events.feed.notice_batches import complete, rows_of
+from duramen.events.feed.reader import FeedReader
+from duramen.events.feed.unconfirmed import Hearsay, compared
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.notices import Notice, NoticeStream
+from duramen.events.log.records import Append
+from duramen.events.memory.log import MemoryLog
+from duramen.events.model.event import Granularity
+from duramen.events.model.limits import Limits
+from duramen.events.redis.notices import notice_of
 
 LONG = 20.0
 STATE, ACTIVITY = Granularity.STATE, Granularity.ACTIVITY

@@ -12,13 +12,14 @@ from contracts.keyed import ALICE, CODEC, EVERY_SECOND, KEY, LIMITS, forged, lie
 from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.actors import AgentSystem
 from duramen.events import CorruptEvent
-from duramen.events.chain import PLAIN, Chain
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST
-from duramen.events.cursor import Mark
-from duramen.events.feed_reader import FeedReader
-from duramen.events.log import Base, EventLog, Put
-from duramen.events.snapshots import pack_snapshot, unpack_snapshot
-from duramen.projections.damage import Kind
+from duramen.events.codec.digest_chain import PLAIN, Chain
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST
+from duramen.events.codec.snapshot import pack_snapshot, unpack_snapshot
+from duramen.events.feed.reader import FeedReader
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Base, Put
+from duramen.events.model.cursor import Mark
+from duramen.projections.integrity.damage import Kind
 
 # -- events ------------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from contracts.keyed import ALICE, EVERY_SECOND, KEY, OTHER, lie, lived, log_of
 from contracts.places import Place, ServerPlace
 from duramen.actors import AgentSystem
 from duramen.events import AgentNotFound, InvalidMessage, MemoryLog, WrongKey
-from duramen.events.chain import LEAST_KEY, MOST_KEY, PLAIN, Chain
-from duramen.events.codec import NO_DIGEST
+from duramen.events.codec.digest_chain import LEAST_KEY, MOST_KEY, PLAIN, Chain
+from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.projections.recorded import check_replay, load_log, record_log, recorded_in, save_log
 
 # -- opening -----------------------------------------------------------------------------------------------------------

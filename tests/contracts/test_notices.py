@@ -11,9 +11,9 @@ import pytest
 
 from contracts.feeds import agents_of, body
 from contracts.places import Place
-from duramen.events.log import EventLog
-from duramen.events.model import Granularity
-from duramen.events.notices import NoticeStream
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.notices import NoticeStream
+from duramen.events.model.event import Granularity
 
 LONG = 20.0
 """More than anything here takes; nothing waits for it to pass."""

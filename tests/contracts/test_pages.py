@@ -10,10 +10,11 @@ from attrs import evolve
 
 from contracts.authors import Author, head_of
 from contracts.places import Place, ServerPlace
-from duramen.events.codec import DIGEST_SIZE
+from duramen.events.codec.event_codec import DIGEST_SIZE
 from duramen.events.errors import AgentNotFound, Trimmed
-from duramen.events.limits import Limits
-from duramen.events.log import Base, EventLog, Page
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Base, Page
+from duramen.events.model.limits import Limits
 
 AGENT = "acme/alice"
 SMALL = Limits(page_events=40, page_bytes=10_000)

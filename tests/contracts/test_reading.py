@@ -8,10 +8,12 @@ from attrs import evolve
 from contracts.authors import Author, commit_one, head_of
 from contracts.places import Place, ServerPlace
 from duramen.events.errors import CorruptEvent, DuramenError, InvalidMessage, InvalidPath, Trimmed
-from duramen.events.keys import Keys
-from duramen.events.limits import Limits
-from duramen.events.log import EventLog, FeedEntry, Head, Notice, Page, Put, Status
-from duramen.events.model import Granularity
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.keys import Keys
+from duramen.events.log.notices import Notice
+from duramen.events.log.records import FeedEntry, Head, Page, Put, Status
+from duramen.events.model.event import Granularity
+from duramen.events.model.limits import Limits
 
 AGENT = "acme/alice"
 LIFECYCLE, STATE, ACTIVITY, TRACE = Granularity

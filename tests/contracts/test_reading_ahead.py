@@ -10,13 +10,14 @@ import pytest
 from contracts.authors import Author
 from contracts.feeds import agents_of, body, reader_of
 from contracts.places import Place, ServerPlace
-from duramen.events.codec import DIGEST_SIZE
-from duramen.events.cursor import Mark
+from duramen.events.codec.event_codec import DIGEST_SIZE
 from duramen.events.errors import CorruptEvent, DuramenError, Trimmed, Unavailable
-from duramen.events.feed_reader import FeedReader
-from duramen.events.log import Answer, Base, EventLog, Span, Status
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
+from duramen.events.feed.reader import FeedReader
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Answer, Base, Span, Status
+from duramen.events.model.cursor import Mark
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 
 _ROUNDS = 400
 _AGENTS = 5

@@ -29,10 +29,10 @@ from duramen.events import (
     Unavailable,
     event_type,
 )
-from duramen.events.log import Base
-from duramen.events.session_file import SessionReader
-from duramen.projections.base import pack_base
-from duramen.projections.rebuild import state_for_base
+from duramen.events.codec.session_file import SessionReader
+from duramen.events.log.records import Base
+from duramen.projections.recovery.rebuild import state_for_base
+from duramen.projections.recovery.trim_base import pack_base
 
 ALICE = "acme/alice"
 CHILD = "acme/alice/child"
@@ -237,7 +237,7 @@ def test_checkpoints_that_have_expired_stay_behind(source: AgentSystem) -> None:
     file = exported(source)
     late = MemoryLog()
     with opened(late) as system:
-        import duramen.actors.history as history
+        import duramen.actors.api.history as history
 
         far = (datetime.now(UTC) + timedelta(days=365)).timestamp()
         with pytest.MonkeyPatch.context() as patch:
@@ -349,8 +349,8 @@ def test_what_is_no_session_file_is_refused(text: bytes) -> None:
 
 def rewritten(file: bytes, change: Any) -> bytes:
     """The file with other records, its sum made right again."""
-    from duramen.events.limits import Limits
-    from duramen.events.session_file import SessionWriter
+    from duramen.events.codec.session_file import SessionWriter
+    from duramen.events.model.limits import Limits
 
     out = BytesIO()
     writer = SessionWriter(out, Limits())

@@ -11,12 +11,13 @@ import redis
 import msgpack
 from contracts.authors import FENCE, Author, commit_one
 from contracts.places import ServerPlace
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, Codec, chain
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, Codec, chain
+from duramen.events.codec.snapshot import SnapshotRecord, pack_snapshot, unpack_snapshot
 from duramen.events.errors import DuramenError, InvalidMessage, UnsafeServer
-from duramen.events.limits import Limits
-from duramen.events.log import Append, EventLog, Put, Status
-from duramen.events.model import Granularity
-from duramen.events.snapshots import SnapshotRecord, pack_snapshot, unpack_snapshot
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Append, Put, Status
+from duramen.events.model.event import Granularity
+from duramen.events.model.limits import Limits
 
 AGENT = "acme/alice"
 TIME = 1_700_000_000_123_456

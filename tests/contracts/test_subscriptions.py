@@ -20,7 +20,7 @@ from duramen.events import (
     SystemClosed,
     UnknownEventType,
 )
-from duramen.events.log import EventLog
+from duramen.events.log.event_log import EventLog
 from duramen.projections import MISSING, Change, Subscription
 from waiting import eventually
 

@@ -9,10 +9,11 @@ from attrs import evolve
 
 from contracts.authors import Author, commit_one, head_of
 from contracts.places import Place
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST
+from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST
 from duramen.events.errors import AgentNotFound, CorruptEvent, Diverged, Trimmed
-from duramen.events.log import Base, EventLog, Status
-from duramen.events.trimming import digest_at
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.reading import digest_at
+from duramen.events.log.records import Base, Status
 
 AGENT = "acme/alice"
 STATE = b"the state there"

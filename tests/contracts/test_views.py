@@ -13,11 +13,7 @@ from hypothesis import strategies as st
 
 from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.events import CorruptEvent, Fenced, InvalidMessage, NotPermitted
-from duramen.events.cursor import Cursor, Mark
-from duramen.events.log import EventLog
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
-from duramen.events.views import (
+from duramen.events.log.consumer_store import (
     LIVE,
     NEXT,
     Failure,
@@ -31,6 +27,10 @@ from duramen.events.views import (
     unpack_record,
     unpack_wish,
 )
+from duramen.events.log.event_log import EventLog
+from duramen.events.model.cursor import Cursor, Mark
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 
 START = Cursor("log-1")
 THERE = Cursor("log-1", {3: Mark(7, 2, "acme/alice", 12, b"d" * 16)})

@@ -11,25 +11,15 @@ import attrs
 import pytest
 
 from docs.pages import ROOT
-from duramen.actors import (
-    Agent,
-    AgentSystem,
-    Record,
-    Retention,
-    Settings,
-    Spawn,
-    Strategy,
-    Supervision,
-    messages,
-    results,
-)
-from duramen.actors.console.arguments import make_parser
+from duramen.actors import Agent, AgentSystem, Record, Retention, Settings, Spawn, Strategy, Supervision
+from duramen.actors.commands import messages, results
+from duramen.actors.console.parser.parser import make_parser
 from duramen.events import Event, Granularity, Limits, Receipt, errors, event_type
-from duramen.events.keys import Keys, partition_of
-from duramen.events.registry import EventRegistry
-from duramen.events.vocabulary import OWN_TYPES
+from duramen.events.log.keys import Keys, partition_of
+from duramen.events.model.registry import EventRegistry
+from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections import Episode
-from duramen.projections.points import head_of
+from duramen.projections.recovery.points import head_of
 from following import Count
 from servers import Server, redis_server, valkey_server
 
@@ -286,7 +276,7 @@ def test_no_maker_of_keys_is_forgotten_here() -> None:
 
 
 def test_the_page_of_keys_and_the_module_tell_the_same_table() -> None:
-    module = (ROOT / "events" / "keys.py").read_text(encoding="utf-8")
+    module = (ROOT / "events" / "log" / "keys.py").read_text(encoding="utf-8")
     for key in templates():
         tail = key.rpartition("}")[2]
         assert key in module or f"`{tail}`" in module, key

@@ -18,7 +18,7 @@ from attrs import evolve
 
 from duramen.actors import AgentSystem
 from duramen.events import Event
-from duramen.events.views import Saved, ViewRecord, ViewStore, Wish
+from duramen.events.log.consumer_store import Saved, ViewRecord, ViewStore, Wish
 from duramen.projections import Runner
 from following import LastSeqs, PerAgent
 from sinks import sink_of

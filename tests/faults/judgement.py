@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 
 import msgpack
-from duramen.events.keys import Keys
+from duramen.events.log.keys import Keys
 from faults.evidence import Evidence, StoredEvent
 from faults.followers import Seen, noted, rows_of
 

@@ -22,7 +22,7 @@ import redis
 from attrs import define, field
 
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.actors.messages import Batch, Record, Set, Spawn
+from duramen.actors.commands.messages import Batch, Record, Set, Spawn
 from duramen.events import DuramenError, Receipt
 
 TICK = 0.01

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from contracts.authors import Author, commit_one
 from duramen.actors import AgentHandle, AgentSystem, Set
-from duramen.events.durability import Durability
 from duramen.events.errors import CommandConflict, DuramenError, OutcomeUnknown, Unavailable, Unconfirmed
-from duramen.events.log import Answer, Status
-from duramen.events.redis_connection import pool_of_client
-from duramen.events.redis_log import RedisLog
+from duramen.events.log.durability import Durability
+from duramen.events.log.records import Answer, Status
+from duramen.events.redis.client.connection import pool_of_client
+from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from faults.proxy import FaultProxy
 from servers import Server, valkey_server

@@ -15,11 +15,11 @@ from attrs import evolve
 import msgpack
 from contracts.authors import Author
 from duramen.actors import AgentSystem
-from duramen.actors.services import Settings
-from duramen.events.codec import Codec
+from duramen.actors.handlers.services import Settings
+from duramen.events.codec.event_codec import Codec
+from duramen.events.codec.snapshot import SnapshotRecord, pack_snapshot, unpack_snapshot
 from duramen.events.errors import CorruptEvent
-from duramen.events.limits import Limits
-from duramen.events.snapshots import SnapshotRecord, pack_snapshot, unpack_snapshot
+from duramen.events.model.limits import Limits
 from faults.evidence import Evidence
 from servers import Server, redis_server, valkey_server
 

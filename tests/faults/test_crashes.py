@@ -16,8 +16,8 @@ import pytest
 from contracts.authors import Author
 from duramen.actors import AgentHandle, AgentSystem
 from duramen.events.errors import OutcomeUnknown, Unavailable
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from servers import Server, redis_server, valkey_server
 

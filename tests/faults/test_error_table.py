@@ -18,10 +18,10 @@ from redis._parsers.base import BaseParser
 from contracts.authors import Author, commit_one, head_of
 from duramen.actors import AgentHandle, AgentSystem
 from duramen.events.errors import DuramenError, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
-from duramen.events.log import Status
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_errors import Retry, classify, translate
-from duramen.events.redis_log import RedisLog
+from duramen.events.log.records import Status
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.client.errors import Retry, classify, translate
+from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from naming import shown
 from servers import Server

@@ -17,15 +17,15 @@ import msgpack
 from contracts.authors import Author
 from contracts.feeds import CODEC, all_facts, body, places_of
 from duramen.events.errors import Unavailable
-from duramen.events.feed_reader import FeedReader
-from duramen.events.keys import Keys
-from duramen.events.log import EventLog
-from duramen.events.model import Granularity
-from duramen.events.notices import NoticeStream
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
-from duramen.events.redis_notices import RedisNotices
-from duramen.events.redis_server import RedisServer
+from duramen.events.feed.reader import FeedReader
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.keys import Keys
+from duramen.events.log.notices import NoticeStream
+from duramen.events.model.event import Granularity
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.client.requests import RedisServer
+from duramen.events.redis.log import RedisLog
+from duramen.events.redis.notices import RedisNotices
 from faults.proxy import FaultProxy
 from servers import Server, redis_server, valkey_server
 from waiting import eventually

@@ -17,9 +17,9 @@ import pytest
 import msgpack
 from duramen.actors import AgentHandle, AgentSystem
 from duramen.events import Cursor, DataLoss, Diverged, Granularity, Limits, SystemClosed
-from duramen.events.codec import Codec, chain
-from duramen.events.keys import Keys
-from duramen.events.log import EventLog
+from duramen.events.codec.event_codec import Codec, chain
+from duramen.events.log.event_log import EventLog
+from duramen.events.log.keys import Keys
 from duramen.projections import Change, Subscription
 from faults.proxy import FaultProxy
 from following import LastSeqs

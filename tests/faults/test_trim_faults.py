@@ -14,13 +14,13 @@ import pytest
 
 from contracts.authors import Author, head_of
 from duramen.actors import AgentSystem, Retention, Settings
-from duramen.events.codec import DIGEST_SIZE, Codec
+from duramen.events.codec.event_codec import DIGEST_SIZE, Codec
+from duramen.events.codec.snapshot import unpack_snapshot
 from duramen.events.errors import CorruptEvent, DuramenError, Unavailable
-from duramen.events.limits import Limits
-from duramen.events.log import Base
-from duramen.events.redis_connection import pool_of_url
-from duramen.events.redis_log import RedisLog
-from duramen.events.snapshots import unpack_snapshot
+from duramen.events.log.records import Base
+from duramen.events.model.limits import Limits
+from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from faults.proxy import FaultProxy
 from servers import Server, redis_server, valkey_server

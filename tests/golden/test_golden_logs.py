@@ -9,7 +9,7 @@ import pytest
 
 from duramen.actors import AgentSystem
 from duramen.events import MemoryLog
-from duramen.events.vocabulary import OWN_TYPES
+from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections.recorded import as_test, check_replay, load_log, record_log, same, view_after, view_of
 from duramen.projections.recorded.sealing import store_items
 from golden.claims import REGISTRY, Claims

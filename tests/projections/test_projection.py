@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from duramen.events import Event, Granularity
 from duramen.projections import Episodes, Projection, Timeline, WorkingMemory, fold
-from duramen.projections.episodes import SessionActivity
+from duramen.projections.recovery.session_totals import SessionActivity
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

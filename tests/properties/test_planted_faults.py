@@ -22,8 +22,8 @@ from attrs import evolve, field, frozen
 from hypothesis import strategies as st
 
 from duramen.events import Event, EventRegistry, Limits, MemoryLog, event_type, upcaster
-from duramen.events.codec import Codec
-from duramen.events.log import Page
+from duramen.events.codec.event_codec import Codec
+from duramen.events.log.records import Page
 from duramen.projections import Projection
 from duramen.projections.verification import (
     BatchesDoNotMatter,

@@ -43,10 +43,10 @@ from duramen.events import (
     MemoryLog,
     TooLarge,
 )
-from duramen.events.codec import Codec
-from duramen.events.values import same_value
+from duramen.events.codec.event_codec import Codec
+from duramen.events.model.values import same_value
 from duramen.projections import AgentState, WorkingMemory, fold
-from duramen.projections.rebuild import rebuild
+from duramen.projections.recovery.rebuild import rebuild
 
 PATH = "p/a"
 

@@ -18,7 +18,7 @@ from command_line import Duramen
 from duramen.actors import AgentSystem
 from duramen.actors.console import main
 from duramen.events import Event, Granularity
-from duramen.events.embedded import EmbeddedServer
+from duramen.events.embedded.server import EmbeddedServer
 from duramen.projections import Episode
 
 AGENT_KEYS = ["path", "status", "agent_type", "session_id", "seq", "updated_at"]

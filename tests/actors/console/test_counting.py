@@ -7,7 +7,7 @@ from io import StringIO
 
 import pytest
 
-from duramen.actors.console.counting import counting
+from duramen.actors.console.output.progress import counting
 
 
 class Clock:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from command_line import Duramen
-from duramen.events.embedded import EmbeddedServer
+from duramen.events.embedded.server import EmbeddedServer
 from servers import redis_server
 
 

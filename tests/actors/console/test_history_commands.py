@@ -16,13 +16,13 @@ import redis
 
 from command_line import Duramen
 from duramen.actors import AgentSystem
-from duramen.actors.console.changed_values import changed_by
-from duramen.actors.console.moments import moment
+from duramen.actors.console.arguments.moments import moment
+from duramen.actors.console.output.changed_values import changed_by
 from duramen.events import Event
-from duramen.events.embedded import EmbeddedServer
-from duramen.events.keys import Keys, partition_of
-from duramen.projections.change import MISSING
+from duramen.events.embedded.server import EmbeddedServer
+from duramen.events.log.keys import Keys, partition_of
 from duramen.projections.recorded import RecordedLog, record_log, save_log
+from duramen.projections.state.missing import MISSING
 from servers import redis_server
 
 ALICE = "acme/alice"

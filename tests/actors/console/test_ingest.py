@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from duramen.actors import AgentSystem
-from duramen.actors.console.ingest import Ingestion, Totals
-from duramen.actors.console.recordings import RecordedSession
-from duramen.actors.console.steps import steps_of
+from duramen.actors.console.ingest.ingestion import Ingestion, Totals
+from duramen.actors.console.ingest.recordings import RecordedSession
+from duramen.actors.console.ingest.steps import steps_of
 from duramen.events import AgentAlreadyRunning, MemoryLog, SystemClosed
 
 MESSAGES = [{"role": "user", "content": f"message {number}"} for number in range(6)]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from duramen.actors import Outcome
-from duramen.actors.console.as_json import to_json
 from duramen.actors.console.exit_codes import ExitCode, exit_code_of
-from duramen.actors.console.output import text
-from duramen.actors.console.printable import clean, shorten
+from duramen.actors.console.output.as_json import to_json
+from duramen.actors.console.output.output import text
+from duramen.actors.console.output.printable import clean, shorten
 from duramen.events import DuramenError, errors
 
 

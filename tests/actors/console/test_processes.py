@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from command_line import command, environment, start
-from duramen.events.data_directory import DataDirectory
+from duramen.events.embedded.data_directory import DataDirectory
 from waiting import eventually
 
 pytestmark = pytest.mark.slow  # each command is a process, and starts a server

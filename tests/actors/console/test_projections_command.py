@@ -11,9 +11,9 @@ from attrs import evolve
 from command_line import Duramen
 from duramen.actors import AgentSystem
 from duramen.events import Event
-from duramen.events.embedded import EmbeddedServer
+from duramen.events.embedded.server import EmbeddedServer
 from duramen.projections import ConsumerInfo, Projection
-from duramen.projections.consumers import Consumers
+from duramen.projections.consumers.registry import Consumers
 from waiting import eventually
 
 

@@ -18,13 +18,13 @@ from attrs import evolve, frozen
 from command_line import start
 from duramen.actors import AgentSystem
 from duramen.actors.console import main
-from duramen.actors.console.json_items import sample_source
-from duramen.actors.console.recordings import read_sessions
-from duramen.actors.console.steps import steps_of
+from duramen.actors.console.ingest.json_items import sample_source
+from duramen.actors.console.ingest.recordings import read_sessions
+from duramen.actors.console.ingest.steps import steps_of
 from duramen.events import Limits
-from duramen.events.data_directory import DataDirectory
-from duramen.events.server_process import ready_pid
-from duramen.events.vocabulary import (
+from duramen.events.embedded.data_directory import DataDirectory
+from duramen.events.embedded.process import ready_pid
+from duramen.events.model.vocabulary import (
     ACTIVITY_RECORDED,
     EPISODE_RECORDED,
     MEMORY_APPENDED,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duramen.actors.console.errors import InvalidRecording
-from duramen.actors.console.json_items import file_source, sample_source
-from duramen.actors.console.recordings import RecordedSession, read_sessions, slug
+from duramen.actors.console.ingest.json_items import file_source, sample_source
+from duramen.actors.console.ingest.recordings import RecordedSession, read_sessions, slug
 from duramen.events import AgentPath, Limits
 
 HELLO = {"role": "user", "content": "hello"}
@@ -275,7 +275,7 @@ def test_a_document_that_is_too_large_is_refused(tmp_path: Path) -> None:
 def test_no_bytes_are_refused_with_anything_but_a_typed_error(data: bytes) -> None:
     from io import BytesIO
 
-    from duramen.actors.console.json_items import Source
+    from duramen.actors.console.ingest.json_items import Source
 
     for in_lines in (False, True):
         source = Source("x", "x", in_lines, lambda: BytesIO(data))
@@ -297,7 +297,7 @@ JSON = st.recursive(
 def test_json_of_any_shape_is_taken_or_refused_with_a_typed_error(value: Any) -> None:
     from io import BytesIO
 
-    from duramen.actors.console.json_items import Source
+    from duramen.actors.console.ingest.json_items import Source
 
     data = json.dumps(value).encode()
     for in_lines in (False, True):

@@ -12,7 +12,7 @@ import pytest
 
 from command_line import command, environment, start
 from duramen.actors import AgentSystem
-from duramen.projections.recorded.rows import items_of
+from duramen.projections.recorded.as_code import items_of
 from duramen.projections.recorded.sealing import store_items
 from waiting import eventually, process_ends
 
@@ -29,9 +29,9 @@ from pathlib import Path
 from attrs import frozen
 
 from duramen.events import event_type, upcaster
-from duramen.projections.recorded import crew
+from duramen.projections.recorded.workers import pool
 
-crew.EVENTS_EACH = 1  # processes for small logs, too
+pool.EVENTS_EACH = 1  # processes for small logs, too
 HELPS = sys.argv[0] == "-c"
 if HELPS:
     Path(f"helper-{os.getpid()}").touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import pytest
 
 from command_line import Duramen
 from duramen.actors import AgentSystem
-from duramen.actors.console import run as run_module
-from duramen.actors.console.ingest import Ingestion, Totals
-from duramen.actors.console.progress import progress
+from duramen.actors.console.ingest.ingestion import Ingestion, Totals
+from duramen.actors.console.ingest.progress import progress
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
 SUMMARY = {
@@ -177,7 +177,7 @@ def test_a_run_that_is_interrupted_says_how_far_it_came_and_is_carried_on(
                 signal.raise_signal(signal.SIGINT)
 
     file = recording(tmp_path, value=[HELLO] * 4)
-    monkeypatch.setattr(run_module, "Ingestion", Interrupted)
+    monkeypatch.setattr(import_module("duramen.actors.console.commands.run"), "Ingestion", Interrupted)
     ran = duramen("run", file, "--parallel", "1")
     assert ran.code == 130
     assert "duramen: interrupted\n" in ran.err

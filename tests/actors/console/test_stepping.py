@@ -19,9 +19,9 @@ import redis
 
 from command_line import command, environment
 from duramen.actors import AgentSystem
-from duramen.actors.console.step_view import StepView
-from duramen.events.embedded import EmbeddedServer
-from duramen.events.keys import Keys, partition_of
+from duramen.actors.console.output.step_view import StepView
+from duramen.events.embedded.server import EmbeddedServer
+from duramen.events.log.keys import Keys, partition_of
 from streaming import Stream
 
 RIGHT, LEFT, DOWN, HOME, END, PAGE_DOWN = "\x1b[C", "\x1b[D", "\x1b[B", "\x1b[H", "\x1bOF", "\x1b[6~"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from duramen.actors import AgentSystem, Append, Batch, Outcome, Pause, Record, Resume, Spawn, Terminate
-from duramen.actors.console.recordings import RecordedSession
-from duramen.actors.console.steps import done_steps, steps_of
+from duramen.actors.console.ingest.recordings import RecordedSession
+from duramen.actors.console.ingest.steps import done_steps, steps_of
 
 USER = {"role": "user", "content": "what is the weather?"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"in": "Oslo"}'}}

@@ -17,8 +17,8 @@ import pytest
 from command_line import Duramen, start
 from duramen.actors import AgentSystem
 from duramen.actors.console.interruption import interruption
-from duramen.events.cursor import Cursor
-from duramen.events.embedded import EmbeddedServer
+from duramen.events.embedded.server import EmbeddedServer
+from duramen.events.model.cursor import Cursor
 from servers import redis_server
 from streaming import Stream
 

@@ -1,0 +1,105 @@
+"""Looking at what a system is opened with, before anything is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from io import TextIOBase
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from duramen.events import InvalidMessage
+from duramen.projections.recovery import Point
+from duramen.projections.sessions import whole_file
+
+from ..agent_types import AgentFactory
+from ..commands import plain_id
+
+__all__ = ["check_callable", "check_count", "check_kinds", "factories_of", "for_reading", "for_writing", "one_moment"]
+
+
+def check_kinds(**arguments: tuple[object, type[Any]]) -> None:
+    """Raise InvalidMessage for an argument that is neither None nor of its kind."""
+    for name, (value, kind) in arguments.items():
+        if value is not None and not isinstance(value, kind):
+            raise InvalidMessage(f"{name} takes a {kind.__name__}", actual=type(value).__name__)
+
+
+def factories_of(agents: object) -> dict[str, AgentFactory]:
+    """Agent types as text, with what makes agents of them. Raises InvalidMessage."""
+    if agents is None:
+        return {}
+    if not isinstance(agents, Mapping):
+        raise InvalidMessage("agents maps agent types to Agent subclasses or functions", actual=type(agents).__name__)
+    found: dict[str, AgentFactory] = {}
+    for name, factory in cast("Mapping[object, object]", agents).items():
+        text = plain_id(name, "an agent type")
+        if text is None or not callable(factory):
+            raise InvalidMessage(f"agent type {text!r} takes an Agent subclass, or a function that returns an agent")
+        found[text] = cast("AgentFactory", factory)
+    return found
+
+
+def one_moment(agent: str, seq: object, time: object, checkpoint: object) -> Point | None:
+    """The moment that is named by one of these; None if by none. Raises InvalidMessage.
+
+    In the place of a seq, a checkpoint and a time are understood, too.
+    """
+    given = [point for point in (seq, time, checkpoint) if point is not None]
+    if len(given) > 1:
+        raise InvalidMessage("name the moment by one of seq, time and checkpoint", agent=agent)
+    if time is not None and not isinstance(time, datetime):
+        raise InvalidMessage("time takes an aware datetime", agent=agent, actual=type(time).__name__)
+    if checkpoint is not None and not isinstance(checkpoint, str):
+        raise InvalidMessage("checkpoint takes the id of one (str)", agent=agent, actual=type(checkpoint).__name__)
+    for point in given:
+        if type(point) is int or isinstance(point, datetime | str):
+            return point
+        raise InvalidMessage("seq takes a whole number", agent=agent, actual=type(point).__name__)
+    return None
+
+
+def check_count(name: str, value: object, most: int | None = None) -> None:
+    """Raise InvalidMessage for what is no whole number from 1 on."""
+    if type(value) is not int or value < 1 or (most is not None and value > most):
+        bound = "on" if most is None else f"to {most}"
+        raise InvalidMessage(f"{name} takes a whole number, from 1 {bound}", actual=value)
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise InvalidMessage for what is neither a function nor None."""
+    if value is not None and not callable(value):
+        raise InvalidMessage(f"{name} takes a function", actual=type(value).__name__)
+
+
+def for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
+    """A file to write to. Raises InvalidMessage for what is none, and what opening one does."""
+    if isinstance(file, str | os.PathLike):
+        return whole_file(_path(file))
+    _check_open(file, "write")
+    return nullcontext(file)
+
+
+def for_reading(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
+    """A file to read from. Raises InvalidMessage for what is none, and what opening one does."""
+    if isinstance(file, str | os.PathLike):
+        return _path(file).open("rb")
+    _check_open(file, "read")
+    return nullcontext(file)
+
+
+def _path(file: str | os.PathLike[str]) -> Path:
+    text = os.fsdecode(file)
+    found = Path(text)
+    if "\0" in text or not found.name:
+        raise InvalidMessage("this is not the path of a file")
+    return found
+
+
+def _check_open(file: object, call: str) -> None:
+    if isinstance(file, TextIOBase) or not callable(getattr(file, call, None)):
+        raise InvalidMessage(
+            f"a file is a path, or something open for bytes that one can {call}", actual=type(file).__name__
+        )

@@ -1,0 +1,214 @@
+"""Long-term memory as callers see it: the episodes of all agents, to list and to search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from threading import TIMEOUT_MAX
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from duramen.events import (
+    AgentPath,
+    EpisodeNotFound,
+    Event,
+    EventRegistry,
+    InvalidMessage,
+    Limits,
+    NotInstalled,
+    SystemClosed,
+)
+from duramen.events.codec import Codec
+from duramen.events.log import EventLog, read_events
+from duramen.projections import Episode, Found
+from duramen.projections.episodes import EpisodeFeed, EpisodeIndex, EpisodeKeeper, Selection
+
+from ..commands import outcome_of
+from ..dispatch import EventLoop, Workers
+from .embedding_queue import EmbeddingWork, waiting_on
+
+if TYPE_CHECKING:
+    from duramen.projections.episodes.embeddings import Embed
+    from duramen.projections.episodes.vector_index import VectorIndex
+
+__all__ = ["By", "EpisodeStore", "Match"]
+
+By = Literal["meaning", "words"]
+Match = Literal["any", "all"]
+
+_MOST_FOUND: Final = 10_000
+_MOST_BATCH: Final = 4_096
+_MOST_NAME: Final = 200
+
+
+class EpisodeStore:
+    """Episodes of the namespace. Thread-safe.
+
+    They are held in this process's memory, read from the feeds at the first call. Each call first reads what the feeds
+    have since the last one: it sees every session that had ended before it.
+
+    Where a call takes them, `project` is the first segment of an agent path, `agent` a whole path, `outcome` one of
+    success, failure, partial, and `since` an aware datetime: only episodes made then or later are looked at.
+    """
+
+    def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
+        self._log = log
+        self._registry = registry
+        self._limits = limits
+        self._loop = loop
+        self._index = EpisodeIndex()
+        self._feed = EpisodeFeed(log, registry, limits, self._index)
+        self._keeper = EpisodeKeeper(log, registry, limits)
+        self._workers = Workers("embedding", 1)
+        self._work: EmbeddingWork | None = None
+        self._closed = False
+
+    def get(self, episode_id: str) -> Episode | None:
+        """One episode by id; None if there is none."""
+        self._feed.catch_up()
+        return self._index.get(episode_id)
+
+    def events(self, episode_id: str) -> Iterator[Event]:
+        """The events of the session that became this episode, oldest first, read in pages.
+
+        Raises EpisodeNotFound, and while iterating what reading events raises: Trimmed, if some are no longer there.
+        """
+        episode = self.get(episode_id)
+        if episode is None:
+            raise EpisodeNotFound("no episode of this id is kept; list() has those there are")
+        first, last = episode.first_seq, episode.last_seq
+        return read_events(self._log, episode.agent, Codec(self._limits), self._registry, from_seq=first, to_seq=last)
+
+    def search(
+        self,
+        text: str,
+        *,
+        project: str | None = None,
+        agent: str | AgentPath | None = None,
+        outcome: str | None = None,
+        since: datetime | None = None,
+        limit: int = 10,
+        by: By | None = None,
+        match: Match = "any",
+        prefix: bool = False,
+        timeout: float = 30.0,
+    ) -> list[Found]:
+        """The episodes that fit a text best, each with its score; of those that fit equally the newest first.
+
+        `by` is `meaning` once there is an embedding, and `words` until then. Searched are description, lessons,
+        summary and outcome. By words, `match` says whether an episode needs `any` of them or `all`, and with `prefix`
+        a word stands for all that begin with it; nothing in `text` is syntax, and case and accents do not count.
+
+        By meaning, episodes without a vector are embedded first, for at most `timeout` seconds. Raises EmbeddingFailed,
+        AskTimeout, NotInstalled, InvalidMessage, and what reading the log raises.
+        """
+        selection = _selection(project, agent, outcome, since)
+        _check_search(text, limit, by, match)
+        _check_timeout(timeout)
+        work = self._work
+        if by == "meaning" and work is None:
+            raise InvalidMessage("search by meaning needs an embedding: give one with episodes.use_embedding(…)")
+        self._feed.catch_up()
+        if by == "words" or work is None:
+            return self._index.by_words(text, selection, limit, match=match, prefix=prefix)
+        if self._closed:
+            raise SystemClosed("the system is closed; open a new one")
+        return self._index.by_vector(work.question(text, timeout), selection, limit)
+
+    def use_embedding(
+        self,
+        embed: Embed,
+        *,
+        name: str,
+        batch: int = 64,
+        timeout: float = 60.0,
+        index: Callable[[int], VectorIndex] | None = None,
+    ) -> None:
+        """Search by meaning from now on, with `embed`: a list of texts in, as many vectors out; sync or async.
+
+        It is called with at most `batch` texts, by one thread at a time, which is none of the callers'; what a
+        coroutine function does runs on the system's event loop, for at most `timeout` seconds a call. `name` stands for
+        the model: vectors are kept in the log's database under it, and a text is embedded once a name. Another
+        model, or other settings of it, need another name. At most 8,000 characters of a text are embedded.
+
+        `index` makes the vector index, given the number of dimensions: `ExactVectors` unless told otherwise. Raises
+        NotInstalled without numpy, InvalidMessage.
+        """
+        _check_embedding(embed, name, batch, timeout, index)
+        try:
+            from duramen.projections.episodes.embeddings import Embedding
+            from duramen.projections.episodes.vector_index import ExactVectors
+        except ImportError:
+            raise NotInstalled("search by meaning needs numpy: pip install 'duramen[search]'") from None
+        embedding = Embedding(
+            embed, name=name, batch=batch, cache=self._log.embeddings(name), wait=waiting_on(self._loop, timeout)
+        )
+        self._index.use_vectors(index or ExactVectors)
+        self._work = EmbeddingWork(self._index, embedding, self._workers)
+
+    def list(
+        self,
+        *,
+        project: str | None = None,
+        agent: str | AgentPath | None = None,
+        outcome: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Episode]:
+        """Episodes, newest first."""
+        selection = _selection(project, agent, outcome, since)
+        if limit is not None and (type(cast("object", limit)) is not int or limit < 0):
+            raise InvalidMessage("limit is a whole number from 0 on, or None")
+        self._feed.catch_up()
+        return self._index.newest(selection, limit)
+
+    def keep_before_trimming(self, agent: str) -> None:
+        """Called before events of an agent are removed: brings its episodes to where they stay. Needs nothing else."""
+        if self._feed.begun:
+            self._feed.catch_up()  # or else it would have to read all that is kept to get over the gap
+        self._keeper.keep(self._log.partition_of(agent))
+
+    def close(self, timeout: float) -> None:
+        """Let go of the thread that embeds, in at most `timeout` seconds. Listing and looking up go on."""
+        self._closed = True
+        self._workers.close(timeout)
+
+
+def _selection(
+    project: str | None, agent: str | AgentPath | None, outcome: str | None, since: datetime | None
+) -> Selection:
+    if since is not None and (not isinstance(cast("object", since), datetime) or since.utcoffset() is None):
+        raise InvalidMessage("since is a datetime with a time zone")
+    return Selection(
+        project=project,
+        agent=None if agent is None else str(agent),
+        outcome=None if outcome is None else outcome_of(outcome).value,
+        since=since,
+    )
+
+
+def _check_search(text: object, limit: object, by: object, match: object) -> None:
+    if type(text) is not str or not text.strip():
+        raise InvalidMessage("search takes a text to look for; list() lists all episodes")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidMessage("the text to look for holds half of a surrogate pair, which is no character")
+    if type(limit) is not int or not 1 <= limit <= _MOST_FOUND:
+        raise InvalidMessage(f"limit is a whole number from 1 to {_MOST_FOUND}")
+    if by not in (None, "meaning", "words"):
+        raise InvalidMessage("by is 'meaning' or 'words'")
+    if match not in ("any", "all"):
+        raise InvalidMessage("match is 'any' or 'all'")
+
+
+def _check_embedding(embed: object, name: object, batch: object, timeout: object, index: object) -> None:
+    if not callable(embed) or (index is not None and not callable(index)):
+        raise InvalidMessage("an embedding is a function of a list of texts, an index a function of a number")
+    if type(name) is not str or not name.strip() or len(name) > _MOST_NAME or not name.isprintable():
+        raise InvalidMessage(f"name says which model it is, in 1 to {_MOST_NAME} printable characters")
+    if type(batch) is not int or not 1 <= batch <= _MOST_BATCH:
+        raise InvalidMessage(f"batch is a whole number from 1 to {_MOST_BATCH}")
+    _check_timeout(timeout)
+
+
+def _check_timeout(timeout: object) -> None:
+    if type(timeout) not in (int, float) or not 0 < cast("float", timeout) <= TIMEOUT_MAX:
+        raise InvalidMessage("timeout is a number of seconds above 0")

@@ -1,0 +1,9 @@
+"""Handles of one agent: the synchronous calls and their asyncio twins."""
+
+from __future__ import annotations
+
+from .aio import AsyncAgentHandle
+from .calls import Calls
+from .handle import AgentHandle
+
+__all__ = ["AgentHandle", "AsyncAgentHandle", "Calls"]

@@ -1,0 +1,288 @@
+"""The calls of one agent, whoever waits for their replies, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, Protocol, TypeVar, overload
+
+from duramen.events import AgentPath, Granularity, PropertyPath, Receipt
+
+from ...commands import (
+    DEFAULT_TTL,
+    MISSING,
+    AgentStatus,
+    Append,
+    Batch,
+    Checkpoint,
+    Delete,
+    Get,
+    GetStatus,
+    Keys,
+    LifecycleResult,
+    ListCheckpoints,
+    Merge,
+    Message,
+    Outcome,
+    Pause,
+    Record,
+    Restart,
+    Resume,
+    Retention,
+    Set,
+    SetGranularity,
+    SetRetention,
+    Terminate,
+)
+from ...dispatch import Reply
+from .batch import BatchBuilder
+
+__all__ = ["TIMEOUT", "AgentCalls", "Calls"]
+
+TIMEOUT: Final = 30.0
+"""Seconds a call waits for its reply unless told otherwise."""
+
+Path = str | PropertyPath
+R = TypeVar("R")
+
+
+class Calls(Protocol):
+    """What the calls of an agent ask of its system."""
+
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: bool,
+        timeout: float | None,
+        command_id: str | None,
+        room: float = ...,
+    ) -> Any: ...
+
+    def tell(self, path: str, message: object, *, command_id: str | None = ..., room: float = ...) -> None: ...
+
+    def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None: ...
+
+
+class AgentCalls:
+    """Sends messages to one agent; the agent itself may be in memory or not, here or in another process.
+
+    Cheap, immutable, usable from any thread. Every call blocks until the reply is there, at most `TIMEOUT` seconds,
+    and raises typed errors: AskTimeout, AgentNotFound, AgentNotRunning, AgentPaused, Fenced, Unavailable,
+    OutcomeUnknown and what each call names. A mutation that has returned its receipt is as durable as
+    `receipt.durability` says.
+    """
+
+    __slots__ = ("_path", "_system")
+
+    def __init__(self, system: Calls, path: str) -> None:
+        self._system = system
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path}>"
+
+    @property
+    def path(self) -> AgentPath:
+        """The agent path."""
+        return AgentPath.parse(self._path)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    @overload
+    def ask(
+        self,
+        message: object,
+        *,
+        block: Literal[False],
+        timeout: float | None = ...,
+        command_id: str | None = ...,
+        room: float = ...,
+    ) -> Reply: ...
+
+    @overload
+    def ask(
+        self,
+        message: Message[R],
+        *,
+        block: Literal[True] = ...,
+        timeout: float | None = ...,
+        command_id: str | None = ...,
+        room: float = ...,
+    ) -> R: ...
+
+    @overload
+    def ask(
+        self,
+        message: object,
+        *,
+        block: bool = ...,
+        timeout: float | None = ...,
+        command_id: str | None = ...,
+        room: float = ...,
+    ) -> Any: ...
+
+    def ask(
+        self,
+        message: object,
+        *,
+        block: bool = True,
+        timeout: float | None = TIMEOUT,
+        command_id: str | None = None,
+        room: float = 0.0,
+    ) -> Any:
+        """Send a message and wait for its reply, or with `block=False` get a future for it (`.get`, awaitable).
+
+        `command_id` is for messages of your own agents; duramen's own carry theirs. A full mailbox raises
+        MailboxFull, after waiting `room` seconds for room in it.
+        """
+        return self._send(message, block, timeout, command_id, room)
+
+    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None, room: float) -> Any:
+        return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id, room=room)
+
+    def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+        """Send a message and do not wait for a reply. Raises MailboxFull (after waiting `room` seconds), SystemClosed.
+
+        Failures later on are only logged.
+        """
+        self._system.tell(self._path, message, command_id=command_id, room=room)
+
+    # -- working memory and activity ---------------------------------------------------------------------------------
+
+    def get(self, path: Path = "", default: Any = MISSING) -> Any:
+        """The value at a property path, as a copy. Raises PathNotFound unless a default is given."""
+        return self.ask(Get(path, default))
+
+    def keys(self, path: Path = "") -> list[str]:
+        """The keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
+        return self.ask(Keys(path))
+
+    def set(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
+        """Set a value; subtrees on the way are made. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict."""
+        return self.ask(Set(path, value, command_id))
+
+    def delete(self, path: Path, *, command_id: str | None = None) -> Receipt:
+        """Remove what is at a path. Raises PathNotFound."""
+        return self.ask(Delete(path, command_id))
+
+    def append(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
+        """Add one value to the end of a list. Raises InvalidPath if something else than a list is there."""
+        return self.ask(Append(path, value, command_id))
+
+    def merge(self, path: Path, patch: Any, *, command_id: str | None = None) -> Receipt:
+        """Apply a JSON merge patch (RFC 7386)."""
+        return self.ask(Merge(path, patch, command_id))
+
+    def record(
+        self,
+        kind: str,
+        data: Any = None,
+        *,
+        level: Granularity = Granularity.ACTIVITY,
+        command_id: str | None = None,
+    ) -> Receipt:
+        """Log an activity that is no state. Under the agent's granularity nothing is logged: `first_seq > seq`."""
+        return self.ask(Record(kind, data, level, command_id))
+
+    def batch(self, *, command_id: str | None = None) -> BatchBuilder:
+        """Gather mutations in a `with` block and send them as one at its end; an exception sends nothing."""
+        return BatchBuilder(lambda operations: self.ask(Batch(operations, command_id)))
+
+    def set_granularity(
+        self,
+        level: Granularity | None = None,
+        *,
+        levels: Mapping[str, Granularity | None] | None = None,
+        command_id: str | None = None,
+    ) -> Receipt:
+        """Change how much activity is logged from now on: in all, or by kind (None takes a kind's own level away)."""
+        return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id))
+
+    def set_retention(self, retention: Retention | None, *, command_id: str | None = None) -> Receipt:
+        """Change how much of the agent's log is kept from now on; None: as the system keeps it."""
+        return self.ask(SetRetention(retention, command_id))
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def pause(
+        self,
+        checkpoint_id: str | None = None,
+        *,
+        ttl: timedelta | None = DEFAULT_TTL,
+        metadata: Mapping[str, Any] | None = None,
+        when_paused: str = "refuse",
+        reason: str | None = None,
+        cascade: bool = False,
+        command_id: str | None = None,
+    ) -> LifecycleResult:
+        """Keep working memory as a named checkpoint and take no more mutations until `resume`."""
+        return self.ask(
+            Pause(
+                checkpoint_id=checkpoint_id,
+                ttl=ttl,
+                metadata=metadata or {},
+                when_paused=when_paused,
+                reason=reason,
+                cascade=cascade,
+                command_id=command_id,
+            )
+        )
+
+    def resume(
+        self,
+        checkpoint_id: str | None = None,
+        *,
+        clear_current: bool = True,
+        cascade: bool = False,
+        command_id: str | None = None,
+    ) -> LifecycleResult:
+        """Restore working memory from a checkpoint, or from the latest; the agent need not be paused."""
+        return self.ask(
+            Resume(checkpoint_id=checkpoint_id, clear_current=clear_current, cascade=cascade, command_id=command_id)
+        )
+
+    def terminate(
+        self,
+        outcome: Outcome | str = Outcome.SUCCESS,
+        *,
+        task_description: str | None = None,
+        outcome_details: Any = None,
+        lessons_learned: Sequence[str] = (),
+        context_summary: str | None = None,
+        importance_score: float = 0.6,
+        reason: str | None = None,
+        consolidate_to_episodic: bool = True,
+        cleanup_working: bool = True,
+        cascade: bool = True,
+        command_id: str | None = None,
+    ) -> LifecycleResult:
+        """End the session: keep it as an episode, then clear working memory; each can be switched off."""
+        return self.ask(
+            Terminate(
+                outcome=outcome,
+                task_description=task_description,
+                outcome_details=outcome_details,
+                lessons_learned=lessons_learned,
+                context_summary=context_summary,
+                importance_score=importance_score,
+                reason=reason,
+                consolidate_to_episodic=consolidate_to_episodic,
+                cleanup_working=cleanup_working,
+                cascade=cascade,
+                command_id=command_id,
+            )
+        )
+
+    def restart(self, *, command_id: str | None = None) -> Receipt:
+        """Let an agent that has failed (see `Supervision`) take messages again; nothing happens to one that runs."""
+        return self.ask(Restart(command_id))
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints that can be resumed from, newest first."""
+        return self.ask(ListCheckpoints())
+
+    def status(self) -> AgentStatus:
+        """Where the agent stands."""
+        return self.ask(GetStatus())

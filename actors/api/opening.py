@@ -1,0 +1,157 @@
+"""Which log a system is opened on: what the url, the client or the data directory say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, cast
+
+import redis
+from attrs import frozen
+
+from duramen.events import InvalidMessage, Limits, MemoryLog
+from duramen.events.embedded import EmbeddedServer
+from duramen.events.log import Durability, EventLog
+from duramen.events.redis import RedisLog
+from duramen.events.redis.client import pool_of_client, pool_of_url
+
+__all__ = ["DATA_DIR", "Store", "open_store"]
+
+DATA_DIR: Final = ".duramen"
+_KEY: Final = "DURAMEN_INTEGRITY_KEY"
+
+
+@frozen
+class Store:
+    """An open log, and how to let go of it."""
+
+    log: EventLog
+    close: Callable[[], None]
+
+
+def open_store(
+    url: str | None,
+    *,
+    client: redis.Redis | None,
+    log: EventLog | None = None,
+    data_dir: str | os.PathLike[str] | None,
+    namespace: str,
+    partitions: int,
+    durability: str | None,
+    limits: Limits,
+    insecure: bool,
+    allow_eviction: bool = False,
+    integrity_key: bytes | None = None,
+) -> Store:
+    """Open the log, or take an open one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
+    if log is not None:
+        return _taken(log, integrity_key)
+    asked = None if durability is None else Durability.parse(durability)
+    if integrity_key is None and os.environ.get(_KEY):
+        integrity_key = os.fsencode(os.environ[_KEY])
+    if client is not None and (url is not None or data_dir is not None):
+        raise InvalidMessage("give one of url, client and data_dir")
+    if client is None and url is None and data_dir is None:
+        url = os.environ.get("DURAMEN_URL") or None
+    if data_dir is not None and not isinstance(cast("object", data_dir), (str, os.PathLike)):
+        raise InvalidMessage("data_dir is the path of a folder")
+    if url is None and client is None:
+        return _embedded(
+            data_dir or DATA_DIR,
+            namespace=namespace,
+            partitions=partitions,
+            durability=asked,
+            limits=limits,
+            integrity_key=integrity_key,
+        )
+    if data_dir is not None:
+        raise InvalidMessage("data_dir is for the embedded server; give it or a url, not both")
+    if url == "memory://":
+        return _in_memory(asked, partitions, limits, integrity_key)
+    return _redis(
+        pool_of_url(url or "", insecure=insecure) if client is None else pool_of_client(client),
+        namespace=namespace,
+        partitions=partitions,
+        durability=asked,
+        limits=limits,
+        allow_eviction=allow_eviction,
+        integrity_key=integrity_key,
+    )
+
+
+def _taken(log: EventLog, integrity_key: bytes | None) -> Store:
+    """An open log, which stays open when the system is closed."""
+    if not callable(getattr(log, "writer", None)):
+        raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
+    if integrity_key is not None:
+        raise InvalidMessage("an open log has its integrity key: give it to that, as MemoryLog(integrity_key=…)")
+    return Store(log, lambda: None)
+
+
+def _in_memory(durability: Durability | None, partitions: int, limits: Limits, integrity_key: bytes | None) -> Store:
+    if durability is not None and durability.level != "memory":
+        raise InvalidMessage("memory:// has no durability but memory")
+    log = MemoryLog(partitions=partitions, limits=limits, integrity_key=integrity_key)
+    return Store(log, log.close)
+
+
+def _redis(
+    pool: redis.ConnectionPool,
+    *,
+    namespace: str,
+    partitions: int,
+    durability: Durability | None,
+    limits: Limits,
+    allow_eviction: bool,
+    integrity_key: bytes | None,
+) -> Store:
+    try:
+        log = RedisLog(
+            pool,
+            namespace=namespace,
+            partitions=partitions,
+            durability=durability,
+            limits=limits,
+            allow_eviction=allow_eviction,
+            integrity_key=integrity_key,
+        )
+    except BaseException:
+        pool.disconnect()
+        raise
+    return Store(log, log.close)
+
+
+def _embedded(
+    data_dir: str | os.PathLike[str],
+    *,
+    namespace: str,
+    partitions: int,
+    durability: Durability | None,
+    limits: Limits,
+    integrity_key: bytes | None,
+) -> Store:
+    server = EmbeddedServer.open(data_dir)
+    try:
+        pool = pool_of_url(f"unix://{server.socket_path}")
+
+        def revive() -> None:
+            pool.connection_kwargs["path"] = str(server.ensure())
+
+        log = RedisLog(
+            pool,
+            namespace=namespace,
+            partitions=partitions,
+            durability=durability,
+            limits=limits,
+            revive=revive,
+            integrity_key=integrity_key,
+        )
+    except BaseException:
+        server.close()
+        raise
+
+    def close() -> None:
+        log.close()
+        server.close()
+
+    return Store(log, close)

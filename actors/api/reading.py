@@ -1,0 +1,54 @@
+"""What can be asked of a log without running an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from duramen.events import AgentPath, Event, EventRegistry, InvalidMessage, Limits, agent_path
+from duramen.events.codec import Codec
+from duramen.events.log import Entry, EventLog, read_events
+from duramen.projections import AgentState
+from duramen.projections.recovery import rebuild
+
+from ..dispatch import EventLoop
+from .episode_store import EpisodeStore
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """The part of a system that only reads. Thread-safe: every call has a codec of its own."""
+
+    def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
+        self._log = log
+        self._registry = registry
+        self._limits = limits
+        self._episodes = EpisodeStore(log, registry, limits, loop)
+
+    @property
+    def log(self) -> EventLog:
+        """The log this system runs on."""
+        return self._log
+
+    @property
+    def episodes(self) -> EpisodeStore:
+        """Long-term memory: the episodes of finished sessions."""
+        return self._episodes
+
+    def agents(self) -> list[Entry]:
+        """All agents of the namespace, by path. Reads only: takes no agent over."""
+        return sorted(self._log.directory(), key=lambda entry: entry.agent)
+
+    def events(self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
+        """An agent's events, oldest first, read in pages. Reads only.
+
+        Raises AgentNotFound, Trimmed, CorruptEvent, UnknownEventType while iterating.
+        """
+        name = agent_path(path).text
+        if type(from_seq) is not int or from_seq < 1 or (to_seq is not None and type(to_seq) is not int):
+            raise InvalidMessage("from_seq is a whole number from 1 on, to_seq one or None", agent=name)
+        return read_events(self._log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
+
+    def peek(self, path: str | AgentPath) -> AgentState:
+        """An agent's state as the log has it. Reads only: another process that runs the agent is not disturbed."""
+        return rebuild(self._log, agent_path(path).text, Codec(self._limits), self._limits).state

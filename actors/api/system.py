@@ -1,0 +1,374 @@
+"""The system: opens a log, runs agents on it, hands out handles."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Literal, Self, overload
+from uuid import UUID, uuid4
+
+import redis
+
+from duramen.events import AgentPath, EventRegistry, Granularity, Limits, SystemClosed, agent_path
+from duramen.events.codec import Codec
+from duramen.events.log import EventLog
+from duramen.events.logging import get_logger
+from duramen.events.model import DECLARED
+from duramen.projections import AgentState
+
+from ..agent_types import AgentFactory
+from ..commands import LifecycleResult, Supervisor, TrimResult, decide_spawn, keeping, plain_id, spawn_message
+from ..dispatch import Directory, Dispatcher, EventLoop, Journal, Mailbox, Reply, Runner, Timers, Workers
+from ..handlers import LifecycleHooks, Services, Settings
+from ..runtime import INLINE, Activation, Passivation, envelope_of
+from ..trimmer import Trimmer
+from .aio import AsyncSystem
+from .arguments import check_kinds, factories_of
+from .following import Sharing
+from .handles import AgentHandle
+from .history import History
+from .opening import Store, open_store
+
+__all__ = ["AgentSystem"]
+
+_MOST_WORKERS: Final = 2_048
+_MOST_ACTIVATIONS: Final = 16
+_CALLBACK_SECONDS: Final = 5.0
+
+
+class AgentSystem(History, Sharing):
+    """Runs agents on one log. Make it with `open`, in a `with` or `async with` block. Thread-safe.
+
+    Not usable in a forked child: there every call raises SystemClosed at once, and the parent is unharmed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        agents: dict[str, AgentFactory] | None = None,
+        registry: EventRegistry = DECLARED,
+        limits: Limits | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        loop = EventLoop()
+        super().__init__(store.log, registry, limits or Limits(), loop)
+        self._store = store
+        self._agents = {} if agents is None else agents
+        dispatcher = Dispatcher(Journal(store.log, self._limits))
+        self._directory = Directory(dispatcher, self._limits.mailbox_messages, self._activation)
+        settings = settings or Settings()
+        passivation = Passivation(self._directory, dispatcher, settings.passivate_after, settings.most_active)
+        timers = Timers()
+        self._services = Services(
+            log=store.log,
+            owner=uuid4().hex,
+            dispatcher=dispatcher,
+            directory=self._directory,
+            workers=Workers("worker", _MOST_WORKERS),
+            activations=Workers("activation", _MOST_ACTIVATIONS),
+            loop=loop,
+            timers=timers,
+            hooks=LifecycleHooks(),
+            supervisor=Supervisor(),
+            trimmer=self._trimmer(settings),
+            registry=registry,
+            agents=self._agents,
+            limits=self._limits,
+            settings=settings,
+            codec=Codec(self._limits),
+            durability=store.log.durability,
+            digest_of=store.log.chain.digest,
+            activated=passivation.make_room,
+        )
+        self._services.trimmer.hold(self._episodes.keep_before_trimming)
+        self._passivation = passivation
+        if passivation.rhythm is not None:
+            timers.every(passivation.rhythm, passivation.sweep)
+        self._closed = False
+        _forget_in_children(self)
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        client: redis.Redis | None = None,
+        log: EventLog | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        namespace: str = "default",
+        partitions: int = 16,
+        durability: str | None = None,
+        agents: Mapping[str, AgentFactory] | Mapping[UUID, AgentFactory] | None = None,
+        registry: EventRegistry = DECLARED,
+        limits: Limits | None = None,
+        settings: Settings | None = None,
+        insecure: bool = False,
+        allow_eviction: bool = False,
+        integrity_key: bytes | None = None,
+    ) -> Self:
+        """Open a system.
+
+        Without `url`, `client` and `log`: on `DURAMEN_URL` if that is set, else on an embedded Valkey of its own in
+        `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` is the
+        in-memory twin, gone at the end; `redis://`, `rediss://`, `unix://` the user's server. `client` gives a
+        server by a `redis.Redis` of yours, of which only the connection settings are used; `log` an open log.
+
+        `durability` (`memory`, `fsync`, `replicas:n`) is what a receipt stands for; by default what the server does
+        anyway: `fsync` on the embedded one. `partitions` counts only when the namespace is new. `agents` maps
+        agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine;
+        `allow_eviction` takes a server that may remove the logs of agents when its memory runs short.
+
+        With an `integrity_key` (16 to 1024 bytes; by default the text of `DURAMEN_INTEGRITY_KEY`, if that is set) who
+        holds the database, but not the key, cannot change a log unnoticed. A namespace is made with its key, or
+        without one, and opens with nothing else.
+
+        Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer, WrongKey.
+        """
+        check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
+        kinds = factories_of(agents)
+        store = open_store(
+            url,
+            client=client,
+            log=log,
+            data_dir=data_dir,
+            namespace=namespace,
+            partitions=partitions,
+            durability=durability,
+            limits=limits or Limits(),
+            insecure=insecure,
+            allow_eviction=allow_eviction,
+            integrity_key=integrity_key,
+        )
+        try:
+            return cls(store, agents=kinds, registry=registry, limits=limits, settings=settings)
+        except BaseException:
+            store.close()
+            raise
+
+    # -- agents ----------------------------------------------------------------------------------------------------
+
+    def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
+        """Let agents of this type run as `factory` makes them: an `Agent` subclass, or a function that returns one."""
+        self._agents.update(factories_of({plain_id(agent_type, "an agent type"): factory}))
+
+    def spawn(
+        self,
+        path: str | AgentPath | None = None,
+        *,
+        project_id: str | UUID | None = None,
+        agent_instance_id: str | UUID | None = None,
+        session_id: str | UUID | None = None,
+        agent_type: str | UUID | None = None,
+        initial_state: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        granularity: Granularity = Granularity.ACTIVITY,
+        levels: Mapping[str, Granularity] | None = None,
+        parent: str | None = None,
+        command_id: str | None = None,
+    ) -> AgentHandle:
+        """Start a session and return the agent's handle.
+
+        The agent is named by `path`, or by `project_id` and `agent_instance_id`. Raises AgentAlreadyRunning, and
+        what bad arguments raise. For the `LifecycleResult`, ask the agent with a `Spawn` message instead.
+        """
+        handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
+        message = spawn_message(
+            session_id=session_id,
+            agent_type=agent_type,
+            initial_state=initial_state,
+            metadata=metadata,
+            granularity=granularity,
+            levels=levels,
+            parent=parent,
+            command_id=command_id,
+        )
+        result: LifecycleResult = handle.ask(message)
+        result.raise_for_failure()
+        return handle
+
+    def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None:
+        """Raise what spawning a new agent with these arguments would raise; nothing is sent."""
+        decide_spawn(AgentState(), spawn_message(**arguments), self._limits, path, session_id="-")
+
+    @property
+    def aio(self) -> AsyncSystem:
+        """The calls that wait, for asyncio."""
+        return AsyncSystem(self, self)
+
+    def agent(
+        self,
+        path: str | AgentPath | None = None,
+        *,
+        project_id: str | UUID | None = None,
+        agent_instance_id: str | UUID | None = None,
+    ) -> AgentHandle:
+        """The handle of an agent, which need not exist yet. Raises InvalidPath."""
+        if path is None:
+            path = AgentPath.of(project_id or "", agent_instance_id or "")
+        return AgentHandle(self, agent_path(path).text)
+
+    @property
+    def hooks(self) -> LifecycleHooks:
+        """Where functions are registered that are called after lifecycle transitions."""
+        return self._services.hooks
+
+    # -- trimming --------------------------------------------------------------------------------------------------
+
+    def trim(
+        self,
+        path: str | AgentPath,
+        *,
+        keep_events: int | None = None,
+        keep_days: float | None = None,
+        dry_run: bool = False,
+    ) -> TrimResult:
+        """Remove an agent's oldest events, and keep its state there in their place; seqs stay what they are.
+
+        At least the last `keep_events` stay (0: none has to), and all of the last `keep_days` days; without either,
+        what the agent's retention says. What a checkpoint or a durable consumer needs always stays, and
+        `held_by` names it. `dry_run` only tells. The agent need not run, and goes on if it does. Blocks; events of
+        types that are not registered here cannot be folded, and so not be trimmed.
+
+        Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
+        """
+        keep, nothing = keeping(keep_events, keep_days)
+        return self._services.trimmer.by_hand(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    @overload
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: Literal[False],
+        timeout: float | None,
+        command_id: str | None,
+    ) -> Reply: ...
+
+    @overload
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: bool,
+        timeout: float | None,
+        command_id: str | None,
+        room: float = ...,
+    ) -> Any: ...
+
+    def ask(
+        self,
+        path: str,
+        message: object,
+        *,
+        block: bool,
+        timeout: float | None,
+        command_id: str | None,
+        room: float = 0.0,
+    ) -> Any:
+        """Behind `AgentHandle.ask`."""
+        envelope = envelope_of(message, command_id)
+        if not block:
+            self._directory.tell(path, envelope, room)
+            return envelope
+        deadline = None if timeout is None else monotonic() + timeout
+        if type(message) in INLINE and room == 0.0:
+            dispatcher = self._services.dispatcher
+            with dispatcher.shield() as shield:
+                dispatcher.run_for(self._directory.post(path, envelope), envelope, timeout, shield)
+        else:
+            self._directory.tell(path, envelope, room)
+        return envelope.get_by(None if deadline is None else _left(deadline), timeout)
+
+    def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+        """Behind `AgentHandle.tell`."""
+        self._directory.tell(path, envelope_of(message, command_id, wanted=False), room)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Take no more messages, let those that wait be handled, and let go of everything, within `timeout` seconds.
+
+        Every call under way ends with its reply or a typed error.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        services = self._services
+        deadline = monotonic() + timeout
+        self._directory.close("the system is closed; open a new one")
+        self._directory.drain(deadline)
+        services.timers.close(_left(deadline))
+        self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
+        services.dispatcher.post(self._passivation.send_all_to_rest)
+        services.activations.close(_left(deadline))
+        services.workers.close(_left(deadline))
+        services.trimmer.close(_left(deadline))
+        self._episodes.close(_left(deadline))
+        services.loop.close(_left(deadline))
+        if not services.dispatcher.close(_left(deadline)):
+            get_logger("system").warning("close_timed_out", seconds=timeout)
+        self._directory.fail_waiting(
+            lambda path: SystemClosed("the system was closed before this was handled", agent=path)
+        )
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def _trimmer(self, settings: Settings) -> Trimmer:
+        return Trimmer(
+            self._log,
+            registry=self._registry,
+            limits=self._limits,
+            agents=self._agents,
+            retention=settings.retention,
+            snapshot_every=settings.snapshot_every,
+        )
+
+    def _activation(self, mailbox: Mailbox) -> Runner:
+        return Activation(self._services, mailbox)
+
+    def in_child(self) -> None:
+        """In a forked child: no thread of ours lives here, and the sockets are the parent's."""
+        self._closed = True
+        message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
+        self._directory.after_fork(message)
+        self._forget_sharing(message)
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - monotonic())
+
+
+def _forget_in_children(system: AgentSystem) -> None:
+    known = weakref.ref(system)
+
+    def in_child() -> None:
+        found = known()
+        if found is not None:
+            found.in_child()
+
+    os.register_at_fork(after_in_child=in_child)

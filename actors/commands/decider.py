@@ -1,0 +1,395 @@
+"""What a message means for an agent in a given state: events, or a refusal. Pure: no clock, no ids, no server.
+
+Whatever is not in the state or the message comes in as an argument. A refusal is raised as a typed error; nothing
+to log is an empty list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, cast
+from uuid import UUID
+
+from attrs import frozen
+
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentFailed,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPaused,
+    Granularity,
+    InvalidMessage,
+    InvalidPath,
+    Limits,
+    NewEvent,
+    PlainData,
+    PropertyPath,
+    TooLarge,
+    agent_path,
+    property_segments,
+)
+from duramen.events.codec import instant
+from duramen.events.model import (
+    ACTIVITY_RECORDED,
+    CHILD_SPAWNED,
+    EPISODE_RECORDED,
+    GRANULARITY_SET,
+    MEMORY_APPENDED,
+    MEMORY_DELETED,
+    MEMORY_MERGED,
+    MEMORY_RESTORED,
+    MEMORY_SET,
+    PAUSED,
+    RESTARTED,
+    RESUMED,
+    RETENTION_SET,
+    SPAWNED,
+    TERMINATED,
+    check_value,
+)
+from duramen.projections import AgentState
+from duramen.projections.state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, Op
+
+from .messages import (
+    AdoptChild,
+    Append,
+    Delete,
+    Merge,
+    Pause,
+    Record,
+    Restart,
+    Resume,
+    Set,
+    SetGranularity,
+    SetRetention,
+    Spawn,
+    Terminate,
+)
+from .results import Outcome
+from .retention import plain_retention
+
+__all__ = [
+    "Resumed",
+    "decide_adopt",
+    "decide_append",
+    "decide_delete",
+    "decide_merge",
+    "decide_pause",
+    "decide_record",
+    "decide_restart",
+    "decide_resume",
+    "decide_set",
+    "decide_set_granularity",
+    "decide_set_retention",
+    "decide_spawn",
+    "decide_terminate",
+    "outcome_of",
+    "plain_id",
+    "require_alive",
+    "require_known",
+    "require_not_failed",
+    "require_running",
+]
+
+_LIFECYCLE: Final = int(Granularity.LIFECYCLE)
+_KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
+_TEXT: Final = 200
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+# -- may it? -----------------------------------------------------------------------------------------------------------
+
+
+def require_running(state: AgentState, agent: str) -> None:
+    """Raise unless the agent takes mutations."""
+    if state.status == RUNNING:
+        return
+    if state.status == PAUSED_STATUS:
+        raise AgentPaused(f"{agent} is paused; resume it first", agent=agent, seq=state.seq)
+    require_not_failed(state, agent)
+    require_alive(state, agent)
+
+
+def require_known(state: AgentState, agent: str) -> None:
+    """Raise if there never was such an agent."""
+    if state.status == ABSENT:
+        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
+
+
+def require_not_failed(state: AgentState, agent: str) -> None:
+    """Raise if supervision has stopped the agent."""
+    if state.status == FAILED_STATUS:
+        raise AgentFailed(
+            f"{agent} was stopped after a failure; see its log, then restart it", agent=agent, seq=state.seq
+        )
+
+
+def require_alive(state: AgentState, agent: str) -> None:
+    """Raise unless the agent has a session that has not ended."""
+    require_known(state, agent)
+    if state.status == TERMINATED_STATUS:
+        raise AgentNotRunning(f"{agent} is terminated; spawn it again for a new session", agent=agent, seq=state.seq)
+
+
+def _require_room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
+    # Without what a replaced value frees: a little early rather than a walk over it.
+    if state.nodes + nodes > limits.state_nodes:
+        raise TooLarge(
+            f"the working memory of {agent} would have more than {limits.state_nodes} values; delete some, or raise "
+            "Limits.state_nodes",
+            agent=agent,
+            expected=limits.state_nodes,
+            actual=state.nodes + nodes,
+        )
+
+
+_new_event: Final[Callable[[tuple[Any, ...]], NewEvent]] = partial(cast("Any", tuple).__new__, NewEvent)
+"""A `NewEvent` of all its fields, in a third of the time."""
+
+
+def _text_of(path: str | PropertyPath) -> str:
+    """The text of a property path. Raises InvalidPath."""
+    property_segments(path)
+    return path if type(path) is str else str(path)
+
+
+def plain_id(value: object, what: str) -> str | None:
+    """An id of an agent platform: text or UUID."""
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, (str, UUID)) else ""
+    if not text or len(text) > _TEXT or _UNPRINTABLE.search(text):
+        raise InvalidMessage(f"{what} must be a UUID or 1 to {_TEXT} printable characters", actual=len(text))
+    return text
+
+
+def _plain_dict(value: object, what: str, limits: Limits) -> tuple[dict[str, Any], int]:
+    if not isinstance(value, Mapping):
+        raise InvalidMessage(f"{what} must be a mapping with text keys", actual=type(value).__name__)
+    plain = dict(cast("Mapping[str, Any]", value))
+    return plain, check_value(plain, limits, what)
+
+
+def _level(value: object, what: str) -> int:
+    if type(value) is Granularity:
+        return value.value
+    try:
+        return int(Granularity(cast("int", value)))  # type and range in one
+    except ValueError:
+        raise InvalidMessage(f"{what} must be a Granularity") from None
+
+
+def _levels(levels: Mapping[str, Any], *, removable: bool) -> dict[str, Any]:
+    given = cast("object", levels)
+    if not isinstance(given, Mapping):
+        raise InvalidMessage("levels map kinds of activity to a Granularity")
+    for kind in levels:
+        _require_kind(kind)
+    return {
+        kind: None if removable and level is None else _level(level, f"the level of {kind}")
+        for kind, level in levels.items()
+    }
+
+
+def _require_kind(kind: object) -> None:
+    if type(kind) is not str or not _KIND.match(kind):
+        raise InvalidMessage("a kind of activity is named by [a-z][a-z0-9_.-]*, at most 64 characters")
+
+
+# -- working memory and activity ---------------------------------------------------------------------------------------
+
+
+def decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> list[NewEvent]:
+    if state.status != RUNNING:
+        require_running(state, agent)
+    path, value = _text_of(message.path), message.value
+    nodes = check_value(value, limits)
+    if state.nodes + nodes > limits.state_nodes:
+        _require_room(state, nodes, limits, agent)
+    return [_new_event((MEMORY_SET, {"path": path, "value": value}, 1, 2, None))]
+
+
+def decide_delete(state: AgentState, message: Delete, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    return [NewEvent(MEMORY_DELETED, {"path": _text_of(message.path)})]
+
+
+def decide_append(state: AgentState, message: Append, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    path = _text_of(message.path)
+    nodes = check_value(message.value, limits)
+    _require_room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_APPENDED, {"path": path, "values": [message.value]})]
+
+
+def decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    segments, patch = property_segments(message.path), cast("PlainData", message.patch)
+    nodes = check_value(patch, limits, "patch")
+    if not segments and type(patch) is not dict:
+        raise InvalidPath("only a dict can be merged into the whole working memory; name a path", agent=agent)
+    _require_room(state, nodes, limits, agent)
+    return [NewEvent(MEMORY_MERGED, {"path": _text_of(message.path), "patch": patch})]
+
+
+def decide_record(state: AgentState, message: Record, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    _require_kind(message.kind)
+    level = _level(message.level, "level")
+    if level < Granularity.ACTIVITY:
+        raise InvalidMessage("a record's level is Granularity.ACTIVITY or TRACE", actual=level)
+    check_value(message.data, limits, "data")
+    if not state.logs(message.kind, level):
+        return []
+    return [NewEvent(ACTIVITY_RECORDED, {"kind": message.kind, "data": message.data}, granularity=level)]
+
+
+def decide_set_granularity(state: AgentState, message: SetGranularity, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    level = None if message.level is None else _level(message.level, "level")
+    levels = _levels(message.levels, removable=True)
+    if level is None and not levels:
+        raise InvalidMessage("SetGranularity needs a level, or levels by kind", agent=agent)
+    return [NewEvent(GRANULARITY_SET, {"level": level, "levels": levels})]
+
+
+def decide_set_retention(state: AgentState, message: SetRetention, limits: Limits, agent: str) -> list[NewEvent]:
+    require_alive(state, agent)
+    return [NewEvent(RETENTION_SET, {"retention": plain_retention(message.retention)})]
+
+
+# -- lifecycle ---------------------------------------------------------------------------------------------------------
+
+
+def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, *, session_id: str) -> list[NewEvent]:
+    """`session_id` is used where the message gives none."""
+    if state.status in (RUNNING, PAUSED_STATUS, FAILED_STATUS):
+        raise AgentAlreadyRunning(
+            f"{agent} has a session ({state.status}); use its handle, or terminate it first",
+            agent=agent,
+            seq=state.seq,
+            actual=state.status,
+        )
+    memory, nodes = _plain_dict(message.initial_state, "initial_state", limits)
+    metadata, _ = _plain_dict(message.metadata, "metadata", limits)
+    _require_room(state, nodes, limits, agent)
+    return [
+        NewEvent(
+            SPAWNED,
+            {
+                "session_id": plain_id(message.session_id, "session_id") or session_id,
+                "agent_type": plain_id(message.agent_type, "agent_type"),
+                "metadata": metadata,
+                "memory": memory,
+                "parent": None if message.parent is None else agent_path(message.parent).text,
+                "granularity": _level(message.granularity, "granularity"),
+                "levels": _levels(message.levels, removable=False),
+            },
+            granularity=_LIFECYCLE,
+        )
+    ]
+
+
+def decide_restart(state: AgentState, message: Restart, limits: Limits, agent: str) -> list[NewEvent]:
+    require_alive(state, agent)
+    if state.status != FAILED_STATUS:
+        return []
+    return [NewEvent(RESTARTED, {}, granularity=_LIFECYCLE)]
+
+
+def decide_adopt(state: AgentState, message: AdoptChild, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    path = agent_path(message.path)
+    if not path.is_under(agent):
+        raise InvalidPath(f"{path.text} is not under {agent}", agent=agent)
+    data = {"path": path.text, "outlives": bool(message.outlives)}
+    if state.children.get(path.text) == data["outlives"]:
+        return []
+    return [NewEvent(CHILD_SPAWNED, data, granularity=_LIFECYCLE)]
+
+
+def decide_pause(
+    state: AgentState, message: Pause, limits: Limits, agent: str, *, now: int, checkpoint_id: str
+) -> list[NewEvent]:
+    """`now` is in µs; `checkpoint_id` is used where the message gives none."""
+    require_alive(state, agent)
+    if state.status == PAUSED_STATUS:
+        raise AgentPaused(f"{agent} is already paused, at checkpoint {state.paused_at!r}", agent=agent, seq=state.seq)
+    require_not_failed(state, agent)
+    if message.when_paused not in ("refuse", "stash"):
+        raise InvalidMessage("when_paused is 'refuse' or 'stash'")
+    ttl = cast("object", message.ttl)
+    if ttl is not None and not isinstance(ttl, timedelta):
+        raise InvalidMessage("a checkpoint's ttl is a timedelta, or None for ever")
+    if message.ttl is not None and not timedelta(seconds=1) <= message.ttl <= timedelta(days=36_500):
+        raise InvalidMessage("a checkpoint's ttl is at least a second and at most 100 years, or None for ever")
+    metadata, _ = _plain_dict(message.metadata, "metadata", limits)
+    return [
+        NewEvent(
+            PAUSED,
+            {
+                "checkpoint_id": plain_id(message.checkpoint_id, "checkpoint_id") or checkpoint_id,
+                "keys_count": len(state.memory),
+                "expires_at": None if message.ttl is None else instant(now) + message.ttl,
+                "metadata": metadata,
+                "when_paused": message.when_paused,
+                "reason": plain_id(message.reason, "reason"),
+            },
+            granularity=_LIFECYCLE,
+        )
+    ]
+
+
+@frozen
+class Resumed:
+    """What a resume restores: the checkpoint, and what it changes, in groups that fit an event each."""
+
+    checkpoint_id: str | None
+    seq: int | None
+    time: int | None
+    items: int
+    changes: list[list[Op]]
+
+
+def decide_resume(state: AgentState, message: Resume, found: Resumed, agent: str) -> list[NewEvent]:
+    require_alive(state, agent)
+    restored = [NewEvent(MEMORY_RESTORED, {"ops": ops}) for ops in found.changes]
+    data = {
+        "checkpoint_id": found.checkpoint_id,
+        "checkpoint_seq": found.seq,
+        "checkpoint_timestamp": None if found.time is None else instant(found.time),
+        "clear_current": message.clear_current,
+        "items_restored": found.items,
+    }
+    return [*restored, NewEvent(RESUMED, data, granularity=_LIFECYCLE)]
+
+
+def decide_terminate(
+    state: AgentState, message: Terminate, agent: str, *, episode: dict[str, Any] | None
+) -> list[NewEvent]:
+    """`episode` as `EpisodeBuilder` makes it; None when the session is not kept."""
+    require_alive(state, agent)
+    events: list[NewEvent] = []
+    if episode is not None:
+        events.append(NewEvent(EPISODE_RECORDED, {"episode": episode}, granularity=_LIFECYCLE))
+    data = {
+        "outcome": outcome_of(message.outcome).value,
+        "episode_id": None if episode is None else episode["id"],
+        "items_consolidated": 0 if episode is None else len(state.memory),
+        "items_cleared": len(state.memory) if message.cleanup_working else 0,
+        "cleared": bool(message.cleanup_working),
+        "reason": plain_id(message.reason, "reason"),
+    }
+    events.append(NewEvent(TERMINATED, data, granularity=_LIFECYCLE))
+    return events
+
+
+def outcome_of(value: object) -> Outcome:
+    try:
+        return Outcome(cast("str", value))  # accepts the plain text too
+    except ValueError:
+        raise InvalidMessage("outcome is one of success, failure, partial") from None

@@ -1,0 +1,105 @@
+"""`duramen doctor`: whether the server is one that agents can be trusted to."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import asdict
+
+from duramen.events import DuramenError
+from duramen.events.embedded import EmbeddedServer
+from duramen.events.log import Keys
+from duramen.events.redis.client import Ask, Finding, check_server, pool_of_url, server_ask, without_secrets
+
+from ..arguments import Options
+from ..exit_codes import ExitCode
+from ..opening import require_store
+from ..output import Output, columns, text
+
+__all__ = ["doctor"]
+
+_STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+_LITTLE_DISK: Final = 256 * 1024 * 1024
+
+
+def doctor(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Look at the server and say what is wrong and what to do. Opens no namespace, writes nothing."""
+    findings = _findings(options)
+    problems = sum(finding.level == "problem" for finding in findings)
+    if output.as_json:
+        output.data({"ok": problems == 0, "findings": [asdict(finding) for finding in findings]})
+    else:
+        _show(findings, output)
+    return ExitCode.SERVER if problems else ExitCode.OK
+
+
+def _findings(options: Options) -> list[Finding]:
+    if options.url == "memory://":
+        return [Finding("ok", "memory:// keeps everything in this process, and nothing when it ends")]
+    if options.url is not None:
+        return [Finding("ok", f"server {_shown(options.url)}"), *_ask_server(options.url, options)]
+    require_store(options)
+    with EmbeddedServer.open(options.data_dir) as server:
+        return [*_embedded(server, options.data_dir), *_ask_server(f"unix://{server.socket_path}", options)]
+
+
+def _shown(url: str) -> str:
+    try:
+        return without_secrets(url)
+    except ValueError:
+        return "(not a url)"
+
+
+def _embedded(server: EmbeddedServer, data_dir: str) -> list[Finding]:
+    folder = Path(data_dir).resolve()
+    whose = "started for this look" if server.owner else "of another process, which is left alone"
+    findings = [Finding("ok", f"embedded server in {folder}, process {server.pid}, {whose}")]
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE_DISK:
+        what = f"only {free // (1024 * 1024)} MiB are free on the disk of {folder}"
+        findings.append(Finding("warning", what, "free some: on a full disk every write is refused"))
+    return findings
+
+
+def _ask_server(url: str, options: Options) -> list[Finding]:
+    pool = pool_of_url(url, insecure=options.insecure)
+    try:
+        ask = server_ask(pool)
+        return [*check_server(ask, namespace=options.namespace), *_namespace(ask, options.namespace)]
+    finally:
+        pool.disconnect()
+
+
+def _namespace(ask: Ask, name: str) -> list[Finding]:
+    key = Keys(name).namespace.encode()
+    try:
+        reply: Any = ask("read the namespace", b"HMGET", key, b"format", b"partitions")
+    except DuramenError:
+        return []  # what this user may not do has been said
+    if reply[0] is None:
+        return [Finding("ok", f"namespace {name!r} is not in use yet")]
+    form, partitions = (part.decode(errors="replace") for part in reply)
+    return [Finding("ok", f"namespace {name!r} has format {form} and {partitions} partitions")]
+
+
+def _show(findings: list[Finding], output: Output) -> None:
+    table = columns("", "what", "what to do")
+    for finding in findings:
+        table.add_row(text(finding.level, _STYLES[finding.level]), text(finding.what), text(finding.advice))
+    problems = sum(finding.level == "problem" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    output.show(table, text(""), text(_verdict(problems, warnings)))
+
+
+def _verdict(problems: int, warnings: int) -> str:
+    if not problems and not warnings:
+        return "all is well"
+    told = [_counted(problems, "problem"), _counted(warnings, "warning")]
+    return ", ".join(part for part in told if part)
+
+
+def _counted(count: int, what: str) -> str:
+    return "" if count == 0 else f"{count} {what}{'s' * (count != 1)}"

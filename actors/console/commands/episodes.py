@@ -1,0 +1,128 @@
+"""`duramen episodes`: what is kept of finished sessions, listed or searched."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from duramen.events import InvalidMessage
+from duramen.projections import Episode
+
+from ...api import EpisodeStore
+from ..arguments import Options
+from ..errors import NoEpisode
+from ..exit_codes import ExitCode
+from ..opening import opened
+from ..output import Output, joined, local_time, shorten, text, to_json
+
+__all__ = ["episodes"]
+
+_STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
+_LEAST_PREFIX: Final = 4
+_SHORT_ID: Final = 8
+_DESCRIPTION: Final = 120
+_SEARCH: Final = "search"
+_FOUND: Final = 10
+
+
+def episodes(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """All episodes, newest first, or one, or those that fit a text."""
+    if arguments.id == _SEARCH:
+        return _search(arguments, options, output)
+    if arguments.text:
+        raise InvalidMessage("episodes takes one id, or `search` and a text")
+    with opened(options) as system:
+        if arguments.id is not None:
+            _show_one(_one(system.episodes, arguments.id), output)
+            return ExitCode.OK
+        chosen = system.episodes.list(
+            project=arguments.project, agent=arguments.agent, outcome=arguments.outcome, limit=arguments.limit
+        )
+    if output.as_json:
+        output.data([episode.as_data() for episode in chosen])
+    elif chosen:
+        _show_all(chosen, output)
+    else:
+        output.show(text("no episodes here: a session leaves one when it is terminated"))
+    return ExitCode.OK
+
+
+def _search(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Those that fit best, by words: an embedding is code, and not known here."""
+    wanted = " ".join(arguments.text)
+    if not wanted.strip():
+        raise InvalidMessage("episodes search takes words to look for")
+    with opened(options) as system:
+        found = system.episodes.search(
+            wanted,
+            project=arguments.project,
+            agent=arguments.agent,
+            outcome=arguments.outcome,
+            limit=arguments.limit or _FOUND,
+            by="words",
+        )
+    if output.as_json:
+        output.data([{**hit.episode.as_data(), "score": hit.score} for hit in found])
+    elif found:
+        _show_all([hit.episode for hit in found], output)
+    else:
+        output.show(text("no episode has any of these words"))
+    return ExitCode.OK
+
+
+def _one(store: EpisodeStore, wanted: str) -> Episode:
+    """By id, or by the beginning of one if that names one only."""
+    found = store.get(wanted)
+    if found is not None:
+        return found
+    matching = [episode for episode in store.list() if episode.id.startswith(wanted)]
+    if len(wanted) < _LEAST_PREFIX or not matching:
+        raise NoEpisode(f"there is no episode {shorten(wanted, 80)}; `duramen episodes` lists those there are")
+    if len(matching) > 1:
+        raise NoEpisode(f"{len(matching)} episodes begin with {wanted}; give more of the id")
+    return matching[0]
+
+
+def _show_all(chosen: list[Episode], output: Output) -> None:
+    """Lines and not a table: what a session was about takes what is left of a line, and no second one."""
+    width = max(len(_agent(episode)) for episode in chosen)
+    output.line(text(f"{'kept':19}  {'id':{_SHORT_ID}}  {'outcome':7}  {'agent':{width}}  description", "bold"))
+    for episode in chosen:
+        output.line(
+            joined(
+                text(f"{local_time(episode.created_at)}  {episode.id[:_SHORT_ID]}  ", "dim"),
+                text(f"{episode.outcome:7}", _STYLES.get(episode.outcome, "")),
+                text(f"  {_agent(episode):{width}}  "),
+                text(shorten(" ".join(episode.task_description.split()), _DESCRIPTION)),
+            )
+        )
+
+
+def _show_one(episode: Episode, output: Output) -> None:
+    if output.as_json:
+        output.data(episode.as_data())
+        return
+    rows = {
+        "id": episode.id,
+        "agent": _agent(episode),
+        "session": episode.session_id,
+        "outcome": episode.outcome,
+        "kept": local_time(episode.created_at),
+        "lasted": f"{episode.duration_seconds:.1f} s",
+        "events": f"{episode.first_seq} to {episode.last_seq}",
+        "tokens used": episode.tokens_used or None,
+        "importance": episode.importance_score,
+        "details": None if episode.outcome_details is None else to_json(episode.outcome_details, for_people=True),
+        "task": episode.task_description,
+        "context": episode.context_summary,
+        "actions": ", ".join(f"{action['tool']} ({action['seq']})" for action in episode.actions) or None,
+    }
+    for name, value in rows.items():
+        if value is not None:
+            output.show(joined(text(f"{name:<13} ", "dim"), text(value, _STYLES.get(str(value), ""))))
+    for lesson in episode.lessons_learned:
+        output.show(joined(text(f"{'lesson':<13} ", "dim"), text(lesson)))
+
+
+def _agent(episode: Episode) -> str:
+    return f"{episode.project_id}/{episode.agent_instance_id}"

@@ -1,0 +1,102 @@
+"""`duramen log`: what happened to an agent, a line an event."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from duramen.events import AgentPath, Event, Granularity
+
+from ...api import AgentSystem
+from ..arguments import Options
+from ..exit_codes import ExitCode
+from ..interruption import interruption
+from ..opening import opened
+from ..output import Output, event_data, event_line
+
+__all__ = ["first_seq", "log"]
+
+_LOOK: Final = 0.2
+"""Seconds until an interruption is seen while nothing happens."""
+_PAGE: Final = 500
+
+
+def log(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """The latest events up to a granularity, or from a seq on; oldest first; with `follow` those that come, too."""
+    path = AgentPath.parse(arguments.path).text
+    level = Granularity[arguments.granularity.upper()]
+    with opened(options) as system:
+        if arguments.follow:
+            return _follow(system, path, level, arguments, output)
+        for event in _chosen(system, path, level, arguments.start, arguments.limit):
+            _show(event, output)
+    return ExitCode.OK
+
+
+def _show(event: Event, output: Output) -> None:
+    if output.as_json:
+        output.data_line(event_data(event))
+    else:
+        output.line(event_line(event))
+
+
+def _follow(
+    system: AgentSystem, path: str, level: Granularity, arguments: argparse.Namespace, output: Output
+) -> ExitCode:
+    """What is there, then what comes. With both `from` and `limit` it ends when so many were shown."""
+    start: int | None = arguments.start
+    left: int | None = arguments.limit if start is not None else None
+    last = (start or 1) - 1
+    # Subscribed before the log is read: what comes in between comes twice, and is shown once.
+    with interruption() as stop, system.subscribe(f"{path}/**", granularity=level) as changes:
+        events: Iterable[Event] = _chosen(system, path, level, start, arguments.limit)
+        while not stop.asked:
+            for event in events:
+                if event.agent != path or event.seq <= last:
+                    continue
+                _show(event, output)
+                last = event.seq
+                left = None if left is None else left - 1
+                if stop.asked or left == 0:
+                    break
+            sys.stdout.flush()
+            if left == 0:
+                return ExitCode.OK
+            events = [change.event for change in changes.take(_PAGE, _LOOK)]
+    sys.stderr.write(f"duramen: go on from here with --from {last + 1}\n")
+    return ExitCode.INTERRUPTED
+
+
+def _chosen(
+    system: AgentSystem, path: str, level: Granularity, start: int | None, limit: int | None
+) -> Iterable[Event]:
+    if start is not None or limit is None:
+        first = start or first_seq(system, path)
+        events = (e for e in system.events(path, from_seq=first) if e.granularity <= level)
+        return islice(events, limit)
+    return _latest(system, path, level, limit)
+
+
+def first_seq(system: AgentSystem, path: str) -> int:
+    """The first event that was not trimmed; 1 for an agent that is not there."""
+    head = system.log.head(path)
+    return 1 if head is None else head.base + 1
+
+
+def _latest(system: AgentSystem, path: str, level: Granularity, limit: int) -> Iterator[Event]:
+    """The last `limit` events up to the level, looked for from the end, so that a long log is not read as a whole."""
+    head = system.log.head(path)
+    if head is None:
+        yield from system.events(path)  # raises what is to be said
+        return
+    window = limit
+    while True:
+        first = max(head.base, head.seq - window) + 1
+        found = [event for event in system.events(path, from_seq=first, to_seq=head.seq) if event.granularity <= level]
+        if len(found) >= limit or first == head.base + 1:
+            yield from found[-limit:]
+            return
+        window *= 4

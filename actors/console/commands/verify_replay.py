@@ -1,0 +1,151 @@
+"""`duramen verify --replay`: whether today's code makes of recorded logs what was made of them then."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field
+
+from duramen.events import AgentPath, CorruptEvent, Trimmed
+from duramen.projections.recorded import (
+    Difference,
+    RecordedLog,
+    as_test,
+    check_replay,
+    load_log,
+    recorded_in,
+    smaller,
+    sound_logs,
+)
+
+from ...api import AgentSystem
+from ..arguments import Options
+from ..errors import UnusableFile
+from ..exit_codes import ExitCode
+from ..opening import opened
+from ..output import Advance, Output, clean, counting, text
+
+__all__ = ["verify_replay"]
+
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9]+")
+
+Load = Callable[[], RecordedLog]
+
+
+@define
+class _Verdict:
+    events: int = 0
+    agents: int = 0
+    differences: list[dict[str, Any]] = field(factory=list[dict[str, Any]])
+    skipped: list[dict[str, str]] = field(factory=list[dict[str, str]])
+
+
+def verify_replay(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Fold files of recorded logs and agents' logs; a test file for each difference; exit code 4 if there is one."""
+    for name in arguments.imports or ():
+        _import(name)
+    files = [path for path in arguments.paths if Path(path).is_file()]
+    agents = [AgentPath.parse(path).text for path in arguments.paths if path not in files]
+    verdict, tests = _Verdict(), Path(arguments.tests)
+    with (
+        nullcontext() if files and not agents else opened(options) as system,
+        counting("events", bar=not output.as_json) as advance,
+    ):
+        if system is not None and not arguments.paths:
+            agents = [entry.agent for entry in system.agents()]
+        sound = sound_logs(
+            None if system is None else system.log,
+            agents,
+            files,
+            workers=arguments.workers,
+            modules=arguments.imports or (),
+            progress=lambda events, name: advance(events, None, name),
+        )
+        verdict.events, verdict.agents = sum(sound.values()), len(sound)
+        for name, load in _logs(system, files, agents):
+            if name not in sound:
+                _look(name, load, verdict, tests, advance)
+    if output.as_json:
+        output.data(
+            {
+                "ok": not verdict.differences,
+                "events": verdict.events,
+                "agents": verdict.agents,
+                "differences": verdict.differences,
+                "skipped": verdict.skipped,
+            }
+        )
+    else:
+        _show(verdict, output)
+    return ExitCode.CORRUPT if verdict.differences else ExitCode.OK
+
+
+def _import(name: str) -> None:
+    """Load the user's code, so that its event types and upcasters are known; from the working directory, too."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever the user's module does
+        raise UnusableFile(f"{clean(name)} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _logs(system: AgentSystem | None, files: list[str], agents: list[str]) -> Iterator[tuple[str, Load]]:
+    for file in files:
+        yield file, partial(load_log, file)
+    if system is not None:
+        for path in agents:
+            yield path, partial(recorded_in, system.log, path)
+
+
+def _look(name: str, load: Load, verdict: _Verdict, tests: Path, advance: Advance) -> None:
+    try:
+        log = load()
+    except Trimmed as error:
+        verdict.skipped.append({"log": name, "why": str(error)})
+        return
+    except CorruptEvent as error:
+        verdict.differences.append({"log": name, "agent": error.agent, "kind": "error", "seq": error.seq, "what": []})
+        return
+    except OSError as error:
+        raise UnusableFile(f"{clean(name)}: {error.strerror or type(error).__name__}") from None
+    report = check_replay(log, progress=lambda events: advance(verdict.events + events, None, name))
+    verdict.events += report.events
+    verdict.agents += 1
+    advance(verdict.events, None, name)
+    for found in report.differences:
+        verdict.differences.append(_told(name, log, found, tests))
+
+
+def _told(name: str, log: RecordedLog, found: Difference, tests: Path) -> dict[str, Any]:
+    """What a difference is, without the values; and a file that shows it, with as few events as show it."""
+    told: dict[str, Any] = {"log": name, "agent": log.agent, "kind": found.kind, "seq": found.seq}
+    told["what"] = [found.name] if found.name else list(found.names)
+    if found.log is None:
+        return told
+    shortest = smaller(found)
+    file = tests / f"test_replay_{_NOT_IN_NAMES.sub('_', log.agent)}_{found.seq}.py"
+    try:
+        file.write_text(as_test(shortest), encoding="utf-8")
+    except OSError as error:
+        raise UnusableFile(f"{clean(str(file))}: {error.strerror or type(error).__name__}") from None
+    return {**told, "test": str(file), "test_events": shortest.seq}
+
+
+def _show(verdict: _Verdict, output: Output) -> None:
+    for skipped in verdict.skipped:
+        output.line(text(f"{skipped['log']}: skipped: {skipped['why']}", "yellow"))
+    for found in verdict.differences:
+        what = f" ({', '.join(found['what'])})" if found["what"] else ""
+        test = f"; {found['test']} shows it in {found['test_events']} events" if "test" in found else ""
+        output.line(text(f"{found['log']}: {found['kind']} differs at {found['seq']}{what}{test}", "red"))
+    if not verdict.differences:
+        output.line(text(f"ok: {verdict.events} events of {verdict.agents} logs fold as they were recorded", "green"))

@@ -1,0 +1,10 @@
+"""Recorded sessions become agents."""
+
+from __future__ import annotations
+
+from .ingestion import Ingestion, Totals
+from .plan import Plan, make_plan
+from .progress import progress
+from .steps import CHECKPOINT
+
+__all__ = ["CHECKPOINT", "Ingestion", "Plan", "Totals", "make_plan", "progress"]

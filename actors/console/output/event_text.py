@@ -1,0 +1,85 @@
+"""An event as people and programs read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import asdict
+
+from duramen.events import Event, Granularity
+from duramen.events.model import vocabulary as v
+from duramen.projections.history import headline
+
+from ..activity import COMPLETION, TOOL_CALL, TOOL_OUTPUT
+from ..plain_data import as_dict, as_text
+from .as_json import to_json
+from .output import joined, local_time, text
+from .printable import shorten
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["event_data", "event_line"]
+
+_PREVIEW: Final = 200
+_STYLES: Final = {Granularity.LIFECYCLE: "bold cyan", Granularity.ACTIVITY: "dim", Granularity.TRACE: "dim"}
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """All its fields, for `to_json`."""
+    return {**asdict(event, recurse=False), "granularity": event.granularity.name.lower()}
+
+
+def event_line(event: Event, *, agent: bool = False) -> Text:
+    """When, what, and the beginning of what was written; `agent` says whose event it is, too."""
+    told = _preview(event)
+    style = _STYLES.get(event.granularity, "")
+    when = local_time(event.time)
+    return joined(
+        text(f"{when}  {event.agent}@{event.seq}  " if agent else f"{event.seq:>6}  {when}  ", "dim"),
+        text(headline(event), style),
+        text(f": {told}" if told else "", "" if event.granularity <= Granularity.STATE else "dim"),
+    )
+
+
+def _preview(event: Event) -> str:
+    """The beginning of what was written."""
+    data = event.data
+    found = ""
+    if event.type == v.MEMORY_SET:
+        found = _brief(data["value"])
+    elif event.type == v.MEMORY_APPENDED:
+        found = ", ".join(_brief(value) for value in data["values"][:3])
+    elif event.type == v.MEMORY_MERGED:
+        found = _brief(data["patch"])
+    elif event.type == v.ACTIVITY_RECORDED:
+        found = _activity(data["kind"], data["data"])
+    elif event.type == v.EPISODE_RECORDED:
+        found = str(data["episode"].get("task_description", ""))
+    elif event.type not in v.OWN_TYPES:
+        found = _brief(data)
+    return shorten(found, _PREVIEW)
+
+
+def _activity(kind: str, data: Any) -> str:
+    known = as_dict(data)
+    if known is None:
+        return "" if data is None else _brief(data)
+    if kind == TOOL_CALL and "tool" in known:
+        return f"{known['tool']}({_brief(known.get('arguments'))})"
+    if kind == TOOL_OUTPUT and "tool" in known:
+        return f"{known['tool']} → {_brief(known.get('result'))}"
+    if kind == COMPLETION and "content" in known:
+        return _brief(known["content"])
+    return _brief(known)
+
+
+def _brief(value: Any) -> str:
+    """A value in a line: a chat message as who says what, a text as it is, anything else as JSON."""
+    if type(value) is str:
+        return shorten(" ".join(value[: 2 * _PREVIEW].split()), _PREVIEW)
+    message = as_dict(value) or {}
+    if as_text(message.get("role")):
+        said = message.get("content") or ("calls tools" if message.get("tool_calls") else "")
+        return f"{message['role']}: {_brief(said)}"
+    return shorten("" if value is None else to_json(value, for_people=True), _PREVIEW)

@@ -1,0 +1,42 @@
+"""Who sends a message: code of an agent's handler leaves its mark on what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from duramen.events.model import OUTSIDE, Cause
+
+__all__ = ["cause_of_sending", "caused", "sending"]
+
+_SENDER: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_sender", default=None)
+"""What a message carries that is sent now. Coroutines, and tasks they start, have it from who started them."""
+
+
+def cause_of_sending() -> Cause:
+    """What a message carries that is sent from here."""
+    cause = _SENDER.get()
+    return OUTSIDE if cause is None else cause()
+
+
+@contextmanager
+def sending(cause: Callable[[], Cause]) -> Generator[None]:
+    """Let all messages that are sent in this block carry what `cause` says at that moment."""
+    token = _SENDER.set(cause)
+    try:
+        yield
+    finally:
+        _SENDER.reset(token)
+
+
+def caused(effect: Callable[[], object]) -> Callable[[], object]:
+    """`effect`, to be called later, whose messages carry what they would carry now."""
+    cause = cause_of_sending()
+
+    def run() -> object:
+        with sending(lambda: cause):
+            return effect()
+
+    return run

@@ -1,0 +1,49 @@
+"""An agent's mailbox as Pykka sees it, so that a plain `pykka.ActorRef` works on agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duramen.events import InvalidMessage
+
+from .mailbox import Envelope, Mailbox
+
+if TYPE_CHECKING:
+    from .registry import Directory
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Pykka's inbox protocol: `put` posts to the agent, wherever it is; `get` and `empty` look at what waits."""
+
+    __slots__ = ("_directory", "_mailbox")
+
+    def __init__(self, mailbox: Mailbox | None, directory: Directory | None) -> None:
+        self._mailbox = mailbox
+        self._directory = directory
+
+    @classmethod
+    def unjoined(cls) -> Inbox:
+        """Of an agent that does not run yet."""
+        return cls(None, None)
+
+    def put(self, envelope: Any, /) -> None:
+        """Post a message. Raises MailboxFull, SystemClosed, InvalidMessage if the agent does not run."""
+        if self._mailbox is None or self._directory is None:
+            raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
+        own = envelope.reply_to  # made by `Agent._create_future`
+        if isinstance(own, Envelope):
+            own.message = envelope.message
+        else:
+            own = Envelope(envelope.message, wanted=False)
+        self._directory.tell(self._mailbox.path, own)
+
+    def get(self) -> Any:
+        """The next message; only the dispatcher takes messages out."""
+        if self._mailbox is None or not self._mailbox.waiting:
+            raise InvalidMessage("agents take their messages from the dispatcher")
+        return self._mailbox.waiting.pop(0)
+
+    def empty(self) -> bool:
+        return self._mailbox is None or not self._mailbox.waiting

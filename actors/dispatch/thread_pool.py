@@ -1,0 +1,99 @@
+"""Threads for what may block: started as needed, up to a bound, gone when idle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from duramen.events.logging import get_logger, where
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """A pool of daemon threads. Work beyond `most` threads waits in order.
+
+    A thread without work ends after `idle` seconds, or never.
+
+    Daemon, so that a handler that never returns cannot keep the program from ending.
+    """
+
+    def __init__(self, name: str, most: int, idle: float | None = 10.0) -> None:
+        self._name = name
+        self._most = most
+        self._idle_for = idle
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting_work = 0  # submitted, taken by no thread yet
+        self._waiting_threads = 0
+        self._threads: set[threading.Thread] = set()
+        self._started = 0
+        self._closing = False
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work` in a thread that has nothing else to do. What it raises is logged."""
+        last = False
+        with self._lock:
+            self._waiting_work += 1
+            if self._waiting_work > self._waiting_threads and len(self._threads) < self._most:
+                self._start()
+                last = self._closing
+        self._work.put(work)
+        if last:
+            self._work.put(None)  # `close` knew nothing of the thread that was just started
+
+    def close(self, timeout: float) -> bool:
+        """Let running and waiting work end, at most `timeout` seconds; whether all threads are gone.
+
+        What running work submits meanwhile is done, too: the work may be waiting for it.
+        """
+        with self._lock:
+            self._closing = True
+            threads = list(self._threads)
+        for _ in threads:
+            self._work.put(None)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout)
+        return not any(thread.is_alive() for thread in threads)
+
+    def _start(self) -> None:
+        self._started += 1
+        self._waiting_threads += 1  # from now on, so that two submits do not count on one thread
+        thread = threading.Thread(target=self._main, name=f"duramen-{self._name}-{self._started}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _main(self) -> None:
+        while True:
+            try:
+                work = self._work.get(timeout=self._idle_for)
+            except Empty:
+                if self._leave():
+                    return
+                continue
+            if work is None:
+                if self._leave():
+                    return
+                self._work.put(None)  # behind the work that is on its way
+                continue
+            with self._lock:
+                self._waiting_threads -= 1
+                self._waiting_work -= 1
+            try:
+                work()
+            except BaseException as error:  # a SystemExit ends the work, not the pool
+                get_logger("workers").error("work_failed", error=type(error).__name__, at=where(error))
+            del work  # a waiting thread must not keep the last agent alive
+            with self._lock:
+                self._waiting_threads += 1
+
+    def _leave(self) -> bool:
+        """Whether a thread without work may end: not if some is on its way to it."""
+        with self._lock:
+            if self._waiting_work > 0:
+                return False
+            self._waiting_threads -= 1
+            self._threads.discard(threading.current_thread())
+            return True

@@ -1,0 +1,49 @@
+"""The timers of one agent: gone with its session or its activation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..dispatch import Envelope, Timer, cause_of_sending
+
+if TYPE_CHECKING:
+    from .services import Services
+
+__all__ = ["AgentTimers"]
+
+
+class AgentTimers:
+    """Tells an agent something later. They live in memory only."""
+
+    __slots__ = ("_path", "_services", "_timers")
+
+    def __init__(self, services: Services, path: str) -> None:
+        self._services = services
+        self._path = path
+        self._timers: list[Timer] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is still to come."""
+        self._timers = [timer for timer in self._timers if not timer.done]
+        return bool(self._timers)
+
+    def add(self, seconds: float, message: object, *, repeat: bool) -> Timer:
+        """Tell the agent `message` once, or every so many seconds. Callable from any thread."""
+        directory, path, timers = self._services.directory, self._path, self._services.timers
+
+        cause = cause_of_sending()
+
+        def tell() -> None:
+            envelope = Envelope(message, wanted=False)
+            envelope.cause = cause
+            directory.tell(path, envelope)
+
+        timer = timers.every(seconds, tell) if repeat else timers.after(seconds, tell)
+        self._timers.append(timer)
+        return timer
+
+    def cancel(self) -> None:
+        """Keep everything from happening that was to come."""
+        for timer in self._timers:
+            timer.cancel()

@@ -1,0 +1,138 @@
+"""Doing something to an agent and all its sub-agents at one point in time.
+
+The agents of a tree are held, parents first: each finishes its turn and takes no other. When all are held, nothing
+in the tree can change: what is then done to each of them is done to one consistent cut. Messages between them that
+are on their way stay in the mailboxes and are handled afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Final
+
+from duramen.events import AgentNotFound, AskTimeout
+from duramen.events.codec import Codec
+from duramen.projections.state import ABSENT, TERMINATED_STATUS
+
+from ..commands import Hold, LifecycleResult
+from ..dispatch import Envelope
+from .turn import ActiveAgent, Turn
+
+__all__ = ["Tree", "held_tree", "on_hold"]
+
+_PATIENCE: Final = 25.0
+"""Seconds for the whole tree to come to rest; a caller waits 30 for its reply by default."""
+
+
+def on_hold(turn: Turn, message: Hold) -> ActiveAgent:
+    """Let the agent rest after this turn, until it is released."""
+    if turn.state.status == ABSENT:
+        raise AgentNotFound(f"there is no agent {turn.runtime.path}", agent=turn.runtime.path)
+    turn.hold = True
+    return turn.runtime
+
+
+class Tree:
+    """The held sub-agents of one agent, parents before children."""
+
+    def __init__(self, members: list[ActiveAgent]) -> None:
+        self._members = members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def do(
+        self, message: object, handler: Callable[[Turn, Any], Any], *, children_first: bool = False
+    ) -> dict[str, LifecycleResult]:
+        """Handle a lifecycle message in every member, commit them together, let them go on; the results by path.
+
+        Blocks until all are committed. Raises the first error that is not an expected failure.
+        """
+        members, self._members = self._members, []
+        turns: list[Turn] = []
+        for runtime in reversed(members) if children_first else members:
+            turn = Turn(runtime, Codec(runtime.services.limits))
+            turn.handle(Envelope(message), handler)
+            turns.append(turn)
+        if members:
+            members[0].services.dispatcher.post(lambda: _finish(turns))
+        results: dict[str, LifecycleResult] = {}
+        for turn in turns:
+            results[turn.runtime.path] = turn.answers[0].get(timeout=_PATIENCE)
+        return results
+
+    def release(self) -> None:
+        """Let all go on that nothing was done to."""
+        members, self._members = self._members, []
+        for runtime in members:
+            runtime.services.dispatcher.post(runtime.release)
+
+
+@contextmanager
+def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[Tree]:
+    """Hold the sub-agents of an agent that is itself at rest (it is handling a message in a worker thread).
+
+    `all_children=False` leaves out those that may outlive their parent. Raises AskTimeout if the tree does not come
+    to rest in time; everything is then released.
+    """
+    deadline = monotonic() + _PATIENCE
+    members: list[ActiveAgent] = []
+    level = [runtime]
+    try:
+        while level:
+            paths = [path for parent in level for path in _children(parent, all_children=all_children)]
+            level = _hold(runtime, paths, deadline)
+            members += level
+        living = [member for member in members if member.state.status != TERMINATED_STATUS]
+        Tree([member for member in members if member.state.status == TERMINATED_STATUS]).release()
+        members = []
+        tree = Tree(living)
+    except BaseException:
+        Tree(members).release()
+        raise
+    try:
+        yield tree
+    finally:
+        tree.release()
+
+
+def _children(parent: ActiveAgent, *, all_children: bool) -> list[str]:
+    return [path for path, outlives in parent.state.children.items() if all_children or not outlives]
+
+
+def _hold(root: ActiveAgent, paths: list[str], deadline: float) -> list[ActiveAgent]:
+    asked: list[Envelope] = []
+    held: list[ActiveAgent] = []
+    for path in paths:
+        envelope = Envelope(Hold())
+        root.services.directory.tell(path, envelope)
+        asked.append(envelope)
+    try:
+        for envelope in asked:
+            try:
+                held.append(envelope.get(timeout=max(0.0, deadline - monotonic())))
+            except AgentNotFound:
+                continue  # the parent remembers a child whose spawn never came through
+    except BaseException as error:
+        for envelope in asked:
+            _release_when_held(envelope)
+        if isinstance(error, AskTimeout):
+            raise AskTimeout(f"the tree of {root.path} did not come to rest in time", agent=root.path) from None
+        raise
+    return held
+
+
+def _release_when_held(envelope: Envelope) -> None:
+    def release() -> None:
+        held = envelope.value
+        if held is not None:
+            held.services.dispatcher.post(held.release)
+
+    envelope.on_done(release)
+
+
+def _finish(turns: list[Turn]) -> None:
+    for turn in turns:
+        turn.runtime.finish(turn)

@@ -1,0 +1,281 @@
+"""How an agent handles lifecycle messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+from uuid import uuid4
+
+from attrs import evolve
+
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentFailed,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPaused,
+    CheckpointNotFound,
+    DuramenError,
+    InvalidMessage,
+    NewEvent,
+    Receipt,
+)
+from duramen.events.codec import NO_DIGEST, RawEvent, instant
+from duramen.events.log import Put, digest_at, raw_events
+from duramen.events.model import PAUSED, RESUMED, SPAWNED, TERMINATED, check_value
+
+from ..commands import (
+    AdoptChild,
+    Checkpoint,
+    Hold,
+    LifecycleResult,
+    ListCheckpoints,
+    Pause,
+    Restart,
+    Resume,
+    Spawn,
+    Terminate,
+    decide_adopt,
+    decide_pause,
+    decide_restart,
+    decide_resume,
+    decide_spawn,
+    decide_terminate,
+    require_alive,
+)
+from .cascade import held_tree, on_hold
+from .checkpoints import find_checkpoint, list_checkpoints
+from .episode import consolidate
+from .transition import Transition
+from .turn import Turn
+
+__all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
+
+_REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
+"""Expected failures: they come back as results. Everything else is misuse, or a lost server, and is raised."""
+
+
+def _spawn(turn: Turn, message: Spawn) -> Transition:
+    runtime = turn.runtime
+    events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
+    runtime.begin_session()
+    return _transition(turn, turn.emit(events[0]))
+
+
+def _pause(turn: Turn, message: Pause) -> Transition:
+    if not message.cascade:
+        return _pause_one(turn, message)
+    named = evolve(message, cascade=False, checkpoint_id=message.checkpoint_id or _checkpoint_id(turn.now))
+    _decide_pause(turn, named)
+    with held_tree(turn.runtime) as tree:
+        turn.snapshot()  # what is refused or too large here must not pause the others
+        others = tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
+        turn.look_at_the_clock()
+        return _of_tree(_pause_one(turn, named), others)
+
+
+def _decide_pause(turn: Turn, message: Pause) -> list[NewEvent]:
+    runtime, made_up = turn.runtime, _checkpoint_id(turn.now)
+    return decide_pause(turn.state, message, runtime.services.limits, runtime.path, now=turn.now, checkpoint_id=made_up)
+
+
+def _checkpoint_id(now: int) -> str:
+    return f"{instant(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+
+
+def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
+    """A result with the number of agents it stands for, and what those said that refused."""
+    refused = {path: result.message for path, result in others.items() if not result.success}
+    data = {**done.data, "agents": 1 + len(others) - len(refused)}
+    if refused:
+        data["refused"] = refused
+    return evolve(done, data=data)
+
+
+def _pause_one(turn: Turn, message: Pause) -> Transition:
+    services, path = turn.runtime.services, turn.runtime.path
+    events = _decide_pause(turn, message)
+    memory = turn.snapshot()  # before the event: what the state refuses must not have begun
+    raw = turn.emit(events[0])
+    key = services.log.checkpoint_key(path, raw[4]["checkpoint_id"])
+    ttl_ms = 0 if message.ttl is None else int(message.ttl.total_seconds() * 1000)
+    turn.puts += (Put(key, memory, ttl_ms),)
+    turn.size += len(memory)
+    return _transition(turn, raw)
+
+
+def _resume(turn: Turn, message: Resume) -> Transition:
+    if type(message.clear_current) is not bool:
+        raise InvalidMessage("clear_current is True or False")
+    if not message.cascade:
+        return _resume_one(turn, message)
+    require_alive(turn.state, turn.runtime.path)
+    named = evolve(message, cascade=False, checkpoint_id=find_checkpoint(turn, message).checkpoint_id)
+    with held_tree(turn.runtime) as tree:
+        others = tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
+        turn.look_at_the_clock()
+        return _of_tree(_resume_one(turn, named), others)
+
+
+def _resume_one(turn: Turn, message: Resume) -> Transition:
+    require_alive(turn.state, turn.runtime.path)
+    found = find_checkpoint(turn, message)
+    raw: RawEvent = []
+    with turn.all_or_nothing(limited=False):
+        for event in decide_resume(turn.state, message, found, turn.runtime.path):
+            raw = turn.emit(event)
+    return _transition(turn, raw)
+
+
+def _terminate(turn: Turn, message: Terminate) -> Transition:
+    path = turn.runtime.path
+    require_alive(turn.state, path)
+    _check_terminate(turn, message)
+    if message.cascade and turn.state.children:
+        with held_tree(turn.runtime, all_children=False) as tree:
+            others = tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
+            turn.look_at_the_clock()
+            return _of_tree(_terminate_one(turn, message), others)
+    return _terminate_one(turn, message)
+
+
+def _for_child(message: Terminate) -> Terminate:
+    """A sub-agent ends as its parent does; what is said of the parent's session is not said of its own."""
+    return Terminate(
+        outcome=message.outcome,
+        importance_score=message.importance_score,
+        reason="ended with its parent",
+        consolidate_to_episodic=message.consolidate_to_episodic,
+        cleanup_working=message.cleanup_working,
+        cascade=False,
+    )
+
+
+def _terminate_one(turn: Turn, message: Terminate) -> Transition:
+    path = turn.runtime.path
+    episode = consolidate(turn, message) if message.consolidate_to_episodic else None
+    raw: RawEvent = []
+    for event in decide_terminate(turn.state, message, path, episode=episode):
+        raw = turn.emit(event)
+    return _transition(turn, raw)
+
+
+def _check_terminate(turn: Turn, message: Terminate) -> None:
+    score = message.importance_score
+    if type(score) not in (int, float) or not 0 <= score <= 1:
+        raise InvalidMessage("importance_score is a number from 0 to 1")
+    texts = [message.task_description, message.context_summary]
+    if any(text is not None and type(text) is not str for text in texts):
+        raise InvalidMessage("task_description and context_summary are text")
+    lessons = cast("object", message.lessons_learned)
+    if not isinstance(lessons, (list, tuple)) or any(type(lesson) is not str for lesson in message.lessons_learned):
+        raise InvalidMessage("lessons_learned is a list of texts")
+    check_value(message.outcome_details, turn.runtime.services.limits, "outcome_details")
+
+
+def _on_list_checkpoints(turn: Turn, message: ListCheckpoints) -> list[Checkpoint]:
+    if turn.state.seq == 0:
+        path = turn.runtime.path
+        raise AgentNotFound(f"there is no agent {path}; spawn it first", agent=path)
+    return list_checkpoints(turn)
+
+
+def _on_restart(turn: Turn, message: Restart) -> Receipt:
+    return turn.mutate(message, decide_restart)
+
+
+def _on_adopt(turn: Turn, message: AdoptChild) -> Receipt:
+    return turn.mutate(message, decide_adopt)
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
+def _transition(turn: Turn, raw: RawEvent) -> Transition:
+    """What the lifecycle event that was just emitted means to its caller, and to hooks."""
+    state = turn.state
+    event_type, message, data = _describe(raw, state.seq)
+    agent, session_id, agent_type = turn.agent, state.session_id, state.agent_type
+    return Transition(event_type, message, data, agent, state.seq, raw[3], session_id, agent_type, state.metadata)
+
+
+def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
+    """Type, message and data of a result: a function of the event alone, so that it can be told again."""
+    kind, data = raw[0], raw[4]
+    if kind == SPAWNED:
+        told = {"session_id": data["session_id"], "initial_items": len(data["memory"])}
+        return "spawn", f"session {data['session_id']} started", {**told, "seq": seq}
+    checkpoint_id = data.get("checkpoint_id")
+    if kind == PAUSED:
+        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": instant(raw[3])}
+        return "pause", f"paused at checkpoint {checkpoint_id}", {**told, "seq": seq}
+    if kind == RESUMED:
+        told = {
+            "checkpoint_id": checkpoint_id,
+            "items_restored": data["items_restored"],
+            "checkpoint_timestamp": data["checkpoint_timestamp"],
+        }
+        return "resume", f"resumed from checkpoint {checkpoint_id}", {**told, "seq": seq}
+    told = {
+        "episode_id": data["episode_id"],
+        "state_items_consolidated": data["items_consolidated"],
+        "items_cleared": data["items_cleared"],
+        "outcome": data["outcome"],
+    }
+    return "terminate", f"session ended in {data['outcome']}", {**told, "seq": seq}
+
+
+def _again(turn: Turn, receipt: Receipt) -> LifecycleResult:
+    """The result of a command that was carried out before, from its events in the log."""
+    services = turn.runtime.services
+    digest = digest_at(services.log, receipt.agent, receipt.first_seq - 1) or NO_DIGEST
+    for seq, raw, _ in raw_events(
+        services.log,
+        receipt.agent,
+        turn.codec,
+        after=receipt.first_seq - 1,
+        digest=digest,
+        to_seq=receipt.seq,
+    ):
+        if raw[0] in (SPAWNED, PAUSED, RESUMED, TERMINATED):
+            event_type, text, data = _describe(raw, seq)
+            return LifecycleResult(success=True, event_type=event_type, message=text, data=data)
+    raise CheckpointNotFound(f"the events of this command are no longer in the log of {receipt.agent}")
+
+
+def _refusable(name: str, handler: Callable[[Turn, Any], Transition]) -> Callable[[Turn, Any], Any]:
+    """A handler whose expected failures are results, and whose command ids are recognised."""
+
+    def handle(turn: Turn, message: Any) -> Transition | LifecycleResult:
+        try:
+            if message.command_id is not None:
+                known = turn.recognise(message.command_id, message)
+                if known is not None:
+                    return _again(turn, known)
+            return handler(turn, message)
+        except DuramenError as error:
+            if isinstance(error, _REFUSALS):
+                return LifecycleResult(success=False, event_type=name, message=str(error), error=error)
+            raise
+
+    return handle
+
+
+LIFECYCLE: Final = frozenset((Spawn, Pause, Resume, Terminate))
+
+QUICK_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
+    Spawn: _refusable("spawn", _spawn),
+    Pause: _refusable("pause", _pause),
+    AdoptChild: _on_adopt,
+    Hold: on_hold,
+    Restart: _on_restart,
+}
+"""Need nothing but the state; unless they carry a command id, whose first result may have to be read."""
+
+BLOCKING_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
+    **QUICK_HANDLERS,
+    Resume: _refusable("resume", _resume),
+    Terminate: _refusable("terminate", _terminate),
+    ListCheckpoints: _on_list_checkpoints,
+}
+"""Read from the server, so a worker thread runs them."""

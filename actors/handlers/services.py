@@ -1,0 +1,75 @@
+"""What the agents of one system share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+from duramen.events import EventRegistry, Limits
+from duramen.events.codec import Codec
+from duramen.events.log import EventLog
+
+from ..agent_types import AgentFactory
+from ..commands import Retention, Supervisor
+from ..dispatch import Dispatcher, EventLoop, Timers, Workers
+from ..trimmer import Trimmer
+from .hooks import LifecycleHooks
+
+if TYPE_CHECKING:
+    from ..dispatch import Directory
+
+__all__ = ["Services", "Settings"]
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How a system treats its agents. Times are in seconds."""
+
+    snapshot_every: int = 1_000
+    """Events between automatic snapshots of one agent."""
+    hook_timeout: float = 10.0
+    passivate_after: float | None = 600.0
+    """Seconds without a message after which an agent leaves memory; None: never."""
+    most_active: int | None = None
+    """Agents in memory beyond which those idle longest leave; None: no limit."""
+    fenced_tries: int = 8
+    """How often one message may lose its agent to another process before its caller is told."""
+    retention: Retention | None = None
+    """How much of a log is kept, where its agent has no retention of its own; None: everything."""
+
+
+def _now() -> int:
+    return time_ns() // 1000
+
+
+@define(eq=False)
+class Services:
+    """Handed to whoever runs for an agent. `codec` belongs to the core's thread; workers make their own."""
+
+    log: EventLog
+    owner: str
+    """Identifies this process's claims: the second half of every fence it holds."""
+    dispatcher: Dispatcher
+    directory: Directory
+    workers: Workers
+    activations: Workers
+    loop: EventLoop
+    timers: Timers
+    hooks: LifecycleHooks
+    supervisor: Supervisor
+    trimmer: Trimmer
+    registry: EventRegistry
+    agents: Mapping[str, AgentFactory]
+    limits: Limits
+    settings: Settings
+    codec: Codec
+    durability: str
+    digest_of: Callable[[bytes, bytes], bytes]
+    """How the log makes the digest of an event."""
+    activated: Callable[[], None]
+    """Called in the core after each activation."""
+    now: Callable[[], int] = field(default=_now)
+    """The clock: µs since the epoch."""

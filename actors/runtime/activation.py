@@ -1,0 +1,166 @@
+"""Bringing an agent into memory: claim it, rebuild its state from the log, put it to work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from duramen.events import AgentFailed, CorruptEvent, DuramenError
+from duramen.events.codec import Codec
+from duramen.events.log import Claim
+from duramen.events.logging import get_logger
+from duramen.projections import AgentState
+from duramen.projections.recovery import CustomFold, Rebuilt, rebuild
+from duramen.projections.state import TERMINATED_STATUS
+
+from ..agent import Agent
+from ..commands import Spawn
+from ..dispatch import IDLE, WORKING, Envelope, Mailbox
+from .append_errors import for_agent
+from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+__all__ = ["Activation", "type_of"]
+
+
+class Activation:
+    """The runner of a mailbox whose agent is not in memory.
+
+    A spawn is tried at once on an empty state, without a look at the log: if the agent exists after all, the log says
+    so, and the spawn is handled again after a proper activation. Anything else has the agent rebuilt first, in a
+    worker thread, of which there are few: thousands of activations wait in line rather than storm the server.
+    """
+
+    __slots__ = ("_mailbox", "_services", "_tried")
+
+    def __init__(self, services: Services, mailbox: Mailbox) -> None:
+        self._services = services
+        self._mailbox = mailbox
+
+    def run(self) -> None:
+        envelope = self._mailbox.waiting[0]
+        if type(envelope.message) is Spawn and envelope.tries == 0 and self._is_plain(envelope.message):
+            envelope.tries = 1
+            self._put_to_work(self._absent(Agent(), type_of(envelope.message), presumed=True))
+            return
+        self._mailbox.phase = WORKING
+        self._services.activations.submit(self._activate)
+
+    def abandon(self) -> list[Envelope]:
+        return []  # messages stay in the mailbox until the agent is there
+
+    def _is_plain(self, message: Spawn) -> bool:
+        """Whether no code of the user runs to make this agent, and no earlier result may have to be told again."""
+        return message.command_id is None and type_of(message) not in self._services.agents
+
+    def _activate(self) -> None:
+        """In a worker thread: it reads from the server and runs the user's code."""
+        services, path = self._services, self._mailbox.path
+        try:
+            claim = services.log.claim([path], services.owner, services.now())[0]
+            runtime = self._of_nothing() if claim is None else self._of_log(claim)
+        except DuramenError as error:
+            failure = error
+        except BaseException as error:  # the user's own code: a factory, an `initial` or an `apply`
+            failure = AgentFailed(
+                f"{path} cannot be brought into memory: {type(error).__name__} in the code of its agent type",
+                agent=path,
+            )
+            failure.__cause__ = error
+        else:
+            services.dispatcher.post(lambda: self._put_to_work(runtime))
+            return
+        services.dispatcher.post(lambda: self._fail(failure))
+
+    def _of_nothing(self) -> Runtime:
+        """The log does not know the agent: only a spawn can change that."""
+        wanted = self._wanted_type()
+        return self._absent(self._make(wanted), wanted, presumed=False)
+
+    def _absent(self, agent: Agent, agent_type: str | None, *, presumed: bool) -> Runtime:
+        start = Rebuilt(AgentState(), agent.initial(), 0)
+        fence = f"1:{self._services.owner}"
+        return Runtime(
+            self._services, self._mailbox, agent, fence, start, create=True, presumed=presumed, ready_for=agent_type
+        )
+
+    def _of_log(self, claim: Claim) -> Runtime:
+        services, path, head = self._services, self._mailbox.path, claim.head
+        if head.base + claim.length != head.seq:
+            raise CorruptEvent(
+                f"head and list of {path} do not fit together; restore them from a backup",
+                agent=path,
+                expected=head.seq,
+                actual=head.base + claim.length,
+            )
+        made: dict[str | None, Agent] = {}
+
+        def fold_of(agent_type: str | None) -> CustomFold | None:
+            if agent_type not in made:
+                made[agent_type] = self._make(agent_type)
+            return made[agent_type].custom_fold(services.registry)
+
+        rebuilt = rebuild(services.log, path, Codec(services.limits), services.limits, fold_of=fold_of, to_seq=head.seq)
+        state = rebuilt.state
+        if (state.seq, state.digest) != (head.seq, head.digest):
+            raise CorruptEvent(
+                f"the log of {path} does not end where its head says; restore it from a backup",
+                agent=path,
+                seq=state.seq,
+                expected=head.digest.hex(),
+                actual=state.digest.hex(),
+            )
+        if state.status != TERMINATED_STATUS:
+            return Runtime(services, self._mailbox, made[state.agent_type], head.fence, rebuilt)
+        # A new session may be of another type, and its own events start to fold anew.
+        wanted = self._wanted_type()
+        agent = self._make(wanted)
+        anew = Rebuilt(state, agent.initial(), rebuilt.snapshot_seq)
+        return Runtime(services, self._mailbox, agent, head.fence, anew, ready_for=wanted)
+
+    def _wanted_type(self) -> str | None:
+        """The agent type of a spawn that waits first in line."""
+        waiting = self._mailbox.waiting
+        message = waiting[0].message if waiting else None
+        return type_of(message) if type(message) is Spawn else None
+
+    def _make(self, agent_type: str | None) -> Agent:
+        factory = self._services.agents.get(agent_type) if agent_type is not None else None
+        agent = Agent() if factory is None else factory()
+        if not isinstance(agent, Agent):
+            raise AgentFailed(
+                f"agent type {agent_type!r} does not make agents: its factory must return an Agent",
+                agent=self._mailbox.path,
+            )
+        return agent
+
+    def _put_to_work(self, runtime: Runtime) -> None:
+        mailbox = self._mailbox
+        runtime.agent.join(runtime)
+        mailbox.runner = runtime
+        mailbox.phase = IDLE
+        self._services.activated()
+        if mailbox.waiting:
+            runtime.run()
+
+    def _fail(self, error: DuramenError) -> None:
+        """Answer all that waits with the error; whoever comes next tries again."""
+        mailbox = self._mailbox
+        get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
+        failed = list(mailbox.waiting)
+        del mailbox.waiting[: len(failed)]  # what comes meanwhile stays: it is tried again
+        for envelope in failed:
+            own = for_agent(error, mailbox.path, error.seq or 0)
+            own.__cause__ = error.__cause__
+            envelope.refuse(own)
+        mailbox.phase = IDLE
+        if mailbox.waiting:
+            self._services.dispatcher.schedule(mailbox)
+        else:
+            self._services.directory.remove_if_idle(mailbox)
+
+
+def type_of(message: Spawn) -> str | None:
+    """The agent type a spawn asks for, as text."""
+    return None if message.agent_type is None else str(message.agent_type)

@@ -1,0 +1,28 @@
+"""Putting a message into its envelope, as every caller does."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from duramen.events import InvalidMessage
+
+from ..dispatch import Envelope, cause_of_sending
+from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
+
+__all__ = ["INLINE", "envelope_of"]
+
+INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
+"""Messages that never block the core, so that a waiting caller may be the core for them."""
+
+_OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
+
+
+def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) -> Envelope:
+    """A message with its command id and with what caused it. Raises InvalidMessage for an id in the wrong place."""
+    if command_id is not None and type(message) in _OWN:
+        raise InvalidMessage(
+            f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
+        )
+    envelope = Envelope(message, command_id, wanted)
+    envelope.cause = cause_of_sending()
+    return envelope

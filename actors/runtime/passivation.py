@@ -1,0 +1,89 @@
+"""Letting idle agents leave memory: they come back by themselves with the next message."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from time import monotonic
+from typing import Final
+
+from ..dispatch import IDLE, Directory, Dispatcher, Mailbox
+from .runtime import Runtime
+
+__all__ = ["Passivation"]
+
+_RHYTHM: Final = 0.25
+_STEP: Final = 2_000
+"""Agents looked at before others get the core again."""
+
+
+class Passivation:
+    """Sends agents to rest that were idle for `after` seconds, and the longest idle when there are more than `most`.
+
+    An agent that has a timer, a stash or a message waiting is not idle. What leaves memory leaves nothing behind
+    but its log. All of it happens in the core.
+    """
+
+    def __init__(self, directory: Directory, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._after = after
+        self._most = most
+
+    @property
+    def rhythm(self) -> float | None:
+        """Seconds between sweeps; None if nothing ever leaves."""
+        if self._most is not None:
+            return _RHYTHM if self._after is None else min(_RHYTHM, max(0.01, self._after / 4))
+        return None if self._after is None else max(0.01, self._after / 4)
+
+    def sweep(self) -> None:
+        """Look at all agents, a step at a time. Callable from any thread."""
+        self._dispatcher.post(self.make_room)
+        if self._after is not None:
+            self._step(self._directory.mailboxes())
+
+    def make_room(self) -> None:
+        """Called after an activation: a tenth leaves at once, so that not every activation has to look for one.
+
+        When all are busy nobody leaves; the next sweep tries again.
+        """
+        if self._most is None or len(self._directory) <= self._most:
+            return
+        idle = [mailbox for mailbox in self._directory.mailboxes() if _rests(mailbox)]
+        leaving = len(self._directory) - self._most + self._most // 10
+        for mailbox in nsmallest(leaving, idle, key=_last_used):
+            self._send_to_rest(mailbox)
+
+    def _step(self, mailboxes: list[Mailbox]) -> None:
+        now, rest = mailboxes[:_STEP], mailboxes[_STEP:]
+
+        def look() -> None:
+            limit = monotonic() - (self._after or 0.0)
+            for mailbox in now:
+                if _rests(mailbox) and _last_used(mailbox) <= limit:
+                    self._send_to_rest(mailbox)
+            if rest:
+                self._step(rest)
+
+        self._dispatcher.post(look)
+
+    def send_all_to_rest(self) -> None:
+        """At the end of the system: let every agent let go of what it has."""
+        for mailbox in self._directory.mailboxes():
+            if isinstance(mailbox.runner, Runtime):
+                mailbox.runner.leave()
+
+    def _send_to_rest(self, mailbox: Mailbox) -> None:
+        runtime = mailbox.runner
+        if self._directory.remove_if_idle(mailbox) and isinstance(runtime, Runtime):
+            runtime.leave()
+
+
+def _rests(mailbox: Mailbox) -> bool:
+    runtime = mailbox.runner
+    return mailbox.phase == IDLE and not mailbox.waiting and isinstance(runtime, Runtime) and runtime.may_rest
+
+
+def _last_used(mailbox: Mailbox) -> float:
+    runtime = mailbox.runner
+    return runtime.last_used if isinstance(runtime, Runtime) else 0.0

@@ -1,0 +1,231 @@
+"""Stored items as events: what every reader of the log goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from ..errors import CorruptEvent, DuramenError
+from ..model import OWN_TYPES, Draft, Event, EventRegistry, Granularity, quick_event
+from .digest_chain import Chain
+from .event_codec import DIGEST_SIZE, Codec, RawEvent, instant, microseconds
+
+__all__ = [
+    "broken_chain",
+    "checked_event",
+    "checked_events",
+    "decoded",
+    "decoded_all",
+    "event_of",
+    "misshapen",
+    "raw_items",
+]
+
+
+def event_of(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
+    """An `Event` from raw fields, its data brought to today's version.
+
+    Raises UnknownEventType when an upcaster is missing or fails, CorruptEvent when a field is not what it should be.
+    """
+    if not _well_formed(raw):
+        raise misshapen(agent, seq)
+    return checked_event(agent, seq, raw, digest, registry)
+
+
+def checked_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
+    """As `event_of`, of fields that were looked at when they were read: those of a `Fact`, and of `raw_events`."""
+    level: int
+    kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
+    if kind not in OWN_TYPES and registry.knows(kind):
+        version, data = registry.version_of(kind), registry.upcast(kind, version, data)
+    return quick_event(
+        (
+            agent,
+            seq,
+            instant(time),
+            kind,
+            version,
+            data,
+            session_id,
+            None if command is None else command[0],
+            causation_id,
+            correlation_id,
+            _GRANULARITIES[level],
+            metadata,
+            digest,
+        )
+    )
+
+
+def checked_events(
+    agents: Sequence[str],
+    seqs: Sequence[int],
+    raws: Sequence[RawEvent],
+    digests: Sequence[bytes],
+    registry: EventRegistry,
+) -> tuple[list[Event], DuramenError | None]:
+    """As `checked_event` of each, in two thirds of the time: what it calls is written out here.
+
+    Up to the first of which it raises, and that error.
+    """
+    events: list[Event] = []
+    add = events.append
+    try:
+        _add_events(add, zip(agents, seqs, raws, digests, strict=True), registry)
+    except DuramenError as error:
+        return events, error
+    return events, None
+
+
+def _add_events(
+    add: Callable[[Event], None], columns: Iterable[tuple[str, int, RawEvent, bytes]], registry: EventRegistry
+) -> None:
+    made: Any
+    before = second = when = None
+    year = month = day = hour = minute = seconds = 0
+    for agent, seq, raw, digest in columns:
+        kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
+        if kind not in OWN_TYPES and registry.knows(kind):
+            version, data = registry.version_of(kind), registry.upcast(kind, version, data)
+        if time != before:  # events of one command have one time
+            before = time
+            its_second, fraction = divmod(time, 1_000_000)
+            if its_second != second:  # the calendar is dear: those of one second ask it once
+                second = its_second
+                year, month, day, hour, minute, seconds = instant(time).timetuple()[:6]
+            when = datetime(year, month, day, hour, minute, seconds, fraction, UTC)
+        made = Draft()  # as in `quick_event`
+        made.agent = agent
+        made.seq = seq
+        made.time = when
+        made.type = kind
+        made.version = version
+        made.data = data
+        made.session_id = session_id
+        made.command_id = None if command is None else command[0]
+        made.causation_id = causation_id
+        made.correlation_id = correlation_id
+        made.granularity = _GRANULARITIES[level]
+        made.metadata = metadata
+        made.digest = digest
+        made.__class__ = Event
+        add(made)
+
+
+def broken_chain(agent: str, seq: int, expected: bytes, actual: bytes) -> CorruptEvent:
+    """For an event whose digest is not the one that its bytes and its predecessor make."""
+    return CorruptEvent(
+        f"event {seq} of {agent} does not continue the chain of digests: it, or one before it, was changed",
+        agent=agent,
+        seq=seq,
+        expected=expected.hex(),
+        actual=actual.hex(),
+    )
+
+
+def decoded(agent: str, seq: int, body: bytes, codec: Codec) -> RawEvent:
+    """The raw fields of a stored body. Raises CorruptEvent, which names the event."""
+    try:
+        event = codec.decode(body)
+    except CorruptEvent as error:
+        raise CorruptEvent(
+            f"event {seq} of {agent}: {error}",
+            agent=agent,
+            seq=seq,
+            expected=error.expected,
+            actual=error.actual,
+        ) from None
+    if not _well_formed(event):
+        raise misshapen(agent, seq)
+    return event
+
+
+def decoded_all(bodies: Sequence[bytes], codec: Codec) -> list[RawEvent] | None:
+    """As `decoded` of each, and cheaper; None where one of them has to be looked at by itself."""
+    events = codec.decode_all(bodies)
+    return events if events is not None and _well_formed(*events) else None
+
+
+def misshapen(agent: str, seq: int) -> CorruptEvent:
+    """For an event that decodes, to something else than one has."""
+    return CorruptEvent(f"event {seq} of {agent} has fields of another form", agent=agent, seq=seq)
+
+
+def _well_formed(*events: RawEvent) -> bool:
+    """Whether each field of each event has its own type. Written out, in one loop: it is asked of all that is read."""
+    for kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata in events:
+        if not (
+            type(kind) is str
+            and type(version) is int
+            and type(level) is int
+            and _LEAST_LEVEL <= level <= _MOST_LEVEL
+            and type(time) is int
+            and _FIRST_TIME <= time <= _LAST_TIME
+            and type(data) is dict
+            and (session_id is None or type(session_id) is str)
+            and (command is None or _is_command(command))
+            and (causation_id is None or type(causation_id) is str)
+            and (correlation_id is None or type(correlation_id) is str)
+            and (metadata is None or type(metadata) is dict)
+        ):
+            return False
+    return True
+
+
+def _is_command(value: Any) -> bool:
+    return type(value) is list and [type(part) for part in cast("list[Any]", value)] == [str, bytes]
+
+
+_TOGETHER: Final = 64
+"""Events decoded at once. A page has more, but is not to be in memory decoded, nor its first event to wait so long."""
+_GRANULARITIES: Final[Sequence[Granularity]] = (Granularity.LIFECYCLE, *Granularity)
+"""By level; the enum's own look-up takes three times as long. There is no level 0."""
+_LEAST_LEVEL: Final = int(min(Granularity))
+_MOST_LEVEL: Final = int(max(Granularity))
+_FIRST_TIME: Final = microseconds(datetime.min.replace(tzinfo=UTC))
+_LAST_TIME: Final = microseconds(datetime.max.replace(tzinfo=UTC))
+
+
+def raw_items(
+    agent: str, items: Sequence[bytes], codec: Codec, chain: Chain, *, after: int, digest: bytes
+) -> Iterator[tuple[int, RawEvent, bytes]]:
+    """Seq, raw fields and digest of each stored item behind seq `after`, whose digest is given.
+
+    Some are decoded at a time. Raises CorruptEvent at the first that is wrong, as `raw_events` does.
+    """
+    for at in range(0, len(items), _TOGETHER):
+        part = items[at : at + _TOGETHER]
+        seq = after + at
+        plain = _plain(part, digest, codec, chain)
+        if plain is None:
+            yield from _one_by_one(agent, seq, part, digest, codec, chain=chain)
+        else:
+            yield from zip(range(seq + 1, seq + 1 + len(part)), *plain, strict=True)
+        digest = part[-1][:DIGEST_SIZE]
+
+
+def _plain(
+    items: Sequence[bytes], digest: bytes, codec: Codec, chain: Chain
+) -> tuple[list[RawEvent], list[bytes]] | None:
+    """Events and digests, if nothing is wrong with any of them: many at once are cheaper than each by itself."""
+    followed = chain.follow(digest, items)
+    if followed is None:
+        return None
+    digests, bodies = followed
+    events = decoded_all(bodies, codec)
+    return None if events is None else (events, digests)
+
+
+def _one_by_one(
+    agent: str, seq: int, items: Sequence[bytes], digest: bytes, codec: Codec, *, chain: Chain
+) -> Iterator[tuple[int, RawEvent, bytes]]:
+    """The events up to the first with which something is wrong, and what that is."""
+    for item in items:
+        seq += 1
+        body = item[DIGEST_SIZE:]
+        expected = chain.digest(digest, body)
+        digest = item[:DIGEST_SIZE]
+        if digest != expected:
+            raise broken_chain(agent, seq, expected, digest)
+        yield seq, decoded(agent, seq, body, codec), digest

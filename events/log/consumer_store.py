@@ -1,0 +1,297 @@
+"""Where durable consumers are kept: what they have made of the events, and how far they have come, in one write.
+
+A consumer is known by its name. It has one view that others read (`LIVE`), and another one beside it while a new one
+is being built (`NEXT`). Whoever claims a view writes it from then on; whoever wrote it before is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final, Literal, Protocol, cast
+
+from attrs import astuple, frozen
+
+import msgpack
+
+from ..errors import CorruptEvent, Fenced, InvalidMessage
+from ..model import Cursor
+
+__all__ = [
+    "LIVE",
+    "NEXT",
+    "Failure",
+    "Saved",
+    "Slot",
+    "Stored",
+    "ViewRecord",
+    "ViewStore",
+    "Wish",
+    "check_name",
+    "fenced",
+    "pack_record",
+    "pack_rest",
+    "pack_wish",
+    "seal",
+    "unpack_record",
+    "unpack_wish",
+    "unseal",
+]
+
+Slot = Literal["live", "next"]
+LIVE: Final[Slot] = "live"
+NEXT: Final[Slot] = "next"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_SUM: Final = 16
+
+
+@frozen
+class Failure:
+    """Why a consumer stands still. `error` is the type's name, `place` the line of code that raised it.
+
+    No text of the user's own exceptions is kept: it may quote what it was given.
+    """
+
+    error: str
+    agent: str | None
+    seq: int | None
+    advice: str
+    place: str | None
+    can_skip: bool
+    """Whether it stands at one event that can be left out."""
+    at: int
+    """µs since the epoch."""
+
+
+@frozen(kw_only=True)
+class ViewRecord:
+    """What is stored of one view, apart from the view itself."""
+
+    name: str
+    slot: Slot
+    kind: str
+    """`whole`: one value; `keyed`: a value a key; `sink`: in a database of the user's, only the cursor is here."""
+    version: int
+    """Of the projection's code."""
+    scope: str
+    """Which events it takes, as text."""
+    cursor: Cursor
+    token: str = ""
+    """Who may write it: `epoch:owner`."""
+    revision: int = 0
+    """How often it was written."""
+    status: str = ""
+    applied: int = 0
+    """Events that it was given."""
+    skipped: int = 0
+    """Events that were left out by hand."""
+    skips: tuple[tuple[str, int], ...] = ()
+    """The latest of these: agent and seq."""
+    failure: Failure | None = None
+    updated_at: int = 0
+    """µs since the epoch, by the writer's clock."""
+
+    @property
+    def form(self) -> str:
+        """What code must be alike in to carry this view on."""
+        return f"{self.kind} {self.version} {self.scope}"
+
+
+@frozen
+class Wish:
+    """What an operator asks of a consumer, wherever it runs: `retry`, `skip` of one event, or `rebuild`."""
+
+    id: str
+    what: str
+    agent: str | None = None
+    seq: int | None = None
+
+
+@frozen
+class Stored:
+    """All that is stored of one consumer, apart from its views."""
+
+    live: ViewRecord | None
+    next: ViewRecord | None
+    wish: Wish | None
+
+
+@frozen
+class Saved:
+    """What a save found. `current`: it is in the store. Otherwise the view there is at another `revision`."""
+
+    current: bool
+    revision: int
+    wish: Wish | None
+
+
+class ViewStore(Protocol):
+    """Views of one namespace. Every method blocks, is thread-safe, and raises typed errors."""
+
+    def look(self, name: str) -> Stored:
+        """What is stored of a consumer."""
+        ...
+
+    def claim(self, fresh: ViewRecord, owner: str, *, anew: bool = False) -> ViewRecord | None:
+        """Take a view over, under a new token `epoch:owner`; the record as it then is.
+
+        Where there is none, it is made as `fresh`. Where there is one of another form (kind, version, scope), a view
+        that is being built is thrown away and begun anew; of a live one nothing is changed, and None returned.
+        With `anew`, whatever there is is thrown away.
+        """
+        ...
+
+    def blob(self, name: str, slot: Slot) -> bytes | None:
+        """The view, if it is kept whole and was ever saved."""
+        ...
+
+    def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
+        """The entries of a keyed view. Each comes once; those that are saved meanwhile as before or after."""
+        ...
+
+    def save(
+        self,
+        record: ViewRecord,
+        *,
+        blob: bytes | None = None,
+        changes: Mapping[str, bytes | None] | None = None,
+        done: Wish | None = None,
+    ) -> Saved:
+        """Write a record, and with it the whole view, or entries of it (None: it goes), in one.
+
+        `record.revision` is that of the view which this one continues; it is stored one higher. `done` is a wish that
+        was obeyed, and goes. Raises Fenced if another has claimed the view, or it was removed.
+        """
+        ...
+
+    def switch(self, record: ViewRecord) -> ViewRecord:
+        """Make the view that was being built the live one, in one write; the old one is gone, its writer fenced.
+
+        `record` is that of the `NEXT` view as it was saved last. Raises Fenced.
+        """
+        ...
+
+    def wish(self, name: str, wish: Wish) -> bool:
+        """Leave a wish in the place of one that may be there; False if there is no such consumer."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Forget a consumer with its views. Who runs it is fenced. False if there is none."""
+        ...
+
+    def records(self) -> list[ViewRecord]:
+        """All views of all consumers, without the views themselves, by name."""
+        ...
+
+    def cursors(self) -> list[tuple[str, Cursor]]:
+        """How far all views have come: what lies behind all of them, no consumer will read again."""
+        ...
+
+
+def check_name(name: str) -> str:
+    """The name of a consumer. Raises InvalidMessage."""
+    if type(cast("object", name)) is not str or not _NAME.match(name):
+        raise InvalidMessage(
+            "the name of a consumer is 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit",
+            actual=type(name).__name__,
+        )
+    return name
+
+
+def fenced(name: str, found: ViewRecord | None) -> Fenced:
+    """The error of a writer whose view belongs to another."""
+    if found is None:
+        return Fenced(f"consumer {name} was removed; attach it again to build its view anew", actual=None)
+    return Fenced(
+        f"another process has taken consumer {name} over; nothing of this one was written. Attach it again to take it "
+        "back",
+        actual=found.token,
+    )
+
+
+def seal(body: bytes) -> bytes:
+    """Bytes of a view with a checksum before them."""
+    return sha256(body).digest()[:_SUM] + body
+
+
+def unseal(stored: bytes, name: str) -> bytes:
+    """The bytes behind the checksum. Raises CorruptEvent."""
+    body = stored[_SUM:]
+    if sha256(body).digest()[:_SUM] != stored[:_SUM]:
+        raise CorruptEvent(f"the stored view of {name} does not match its checksum; rebuild it")
+    return body
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+def pack_record(record: ViewRecord) -> bytes:
+    """As msgpack [token, revision, form, rest]: the scripts read the first three."""
+    # Old-style strings at the top: the server's msgpack knows no other kind.
+    packed = [record.token.encode(), record.revision, record.form.encode(), pack_rest(record)]
+    return msgpack.packb(packed, use_bin_type=False)
+
+
+def pack_rest(record: ViewRecord) -> bytes:
+    """What of a record only its readers look into."""
+    failure = record.failure
+    fields = [
+        record.kind,
+        record.version,
+        record.scope,
+        record.cursor.to_bytes(),
+        record.status,
+        record.applied,
+        record.skipped,
+        [list(skip) for skip in record.skips],
+        None if failure is None else list(astuple(failure)),
+        record.updated_at,
+    ]
+    return msgpack.packb(fields)
+
+
+def unpack_record(name: str, slot: Slot, stored: bytes) -> ViewRecord:
+    """Raises CorruptEvent for what `pack_record` has not made."""
+    try:
+        token, revision, _, body = cast("list[Any]", msgpack.unpackb(stored, raw=True))
+        kind, version, scope, cursor, status, applied, skipped, skips, failure, updated_at = cast(
+            "list[Any]", msgpack.unpackb(body)
+        )
+        return ViewRecord(
+            name=name,
+            slot=slot,
+            kind=kind,
+            version=version,
+            scope=scope,
+            cursor=Cursor.from_bytes(cursor),
+            token=token.decode(),
+            revision=int(revision),
+            status=status,
+            applied=applied,
+            skipped=skipped,
+            skips=tuple((agent, seq) for agent, seq in skips),
+            failure=None if failure is None else Failure(*failure),
+            updated_at=updated_at,
+        )
+    except (ValueError, TypeError, AttributeError, InvalidMessage) as error:
+        raise CorruptEvent(
+            f"the record of consumer {name} does not decode ({type(error).__name__}); remove it and attach it again"
+        ) from None
+
+
+def pack_wish(wish: Wish) -> bytes:
+    """As msgpack [id, what, agent, seq]."""
+    return msgpack.packb([wish.id, wish.what, wish.agent, wish.seq])
+
+
+def unpack_wish(stored: bytes | None) -> Wish | None:
+    """None, too, for what is no wish: it binds nobody."""
+    if stored is None:
+        return None
+    try:
+        wish = Wish(*cast("list[Any]", msgpack.unpackb(stored)))
+    except (ValueError, TypeError):
+        return None
+    return wish if type(wish.id) is str and type(wish.what) is str else None

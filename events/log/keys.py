@@ -1,0 +1,119 @@
+"""Every key and channel that duramen uses, on one page.
+
+All keys of a partition share the hash tag `{namespace:NN}` and so one cluster slot. No text of a user stands in a
+key or channel: agent paths and checkpoint ids go in as hashes. NN is the partition, 00, 01 …
+
+| key | type | what it holds | life time |
+|---|---|---|---|
+| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; fingerprint of its integrity key, where it has one | for ever |
+| `duramen:{ns}:embeddings:MID` | HASH | 16 bytes hash of a text → its vector, float32 little-endian; `dimensions` → how many numbers | for ever; may be deleted |
+| `duramen:{ns}:views` | HASH | `live:NAME`, `next:NAME` → msgpack [token, revision, form, rest] of a consumer's view, `wish:NAME` → what it is asked to do | until removed |
+| `duramen:{ns}:view:VID:live` `duramen:{ns}:view:VID:next` | STRING or HASH | a view that is kept whole (16 bytes of checksum, then msgpack), or msgpack an entry | until removed |
+| `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed | for ever |
+| `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id] as of the last lifecycle event | for ever |
+| `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |
+| `duramen:{ns:NN}:log:ID` | LIST | the events of one agent: 16 bytes digest, then the body | for ever |
+| `duramen:{ns:NN}:snapshot:ID` | STRING | the latest automatic snapshot | until the next |
+| `duramen:{ns:NN}:bases` | HASH | agent → msgpack [base, digest of the event at base], where its log was trimmed | for ever |
+| `duramen:{ns:NN}:base:ID` | STRING | the state at the base of a trimmed log | until it is trimmed again |
+| `duramen:{ns:NN}:checkpoint:ID:CID` | STRING | one named checkpoint | its TTL, 7 days unless told otherwise |
+| `duramen:{ns:NN}:keyframes:ID` | HASH | seq → a snapshot there, to begin a replay from | until the log is trimmed past it; may be deleted |
+| `duramen:{ns:NN}:keyframe-seqs:ID` | ZSET | the seqs of these, each scored by itself | as those; may be deleted with them |
+| `duramen:{ns:NN}:staged:ID:TID` | LIST | events of an agent that is being imported, beside its log | a day after the last portion |
+
+| channel | what is published |
+|---|---|
+| `duramen:{ns:NN}:lifecycle` `:state` `:activity` `:trace` | msgpack [previous position, position, [[agent, first seq, [item …]] …], before, levels] a batch |
+
+ID is `blake2b(agent path, 16 bytes)` in hex, CID `blake2b(checkpoint id, 16 bytes)` in hex, MID the same of the name
+of an embedding model, TID of the id of an import, VID of the name of a
+consumer.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final, cast
+
+from ..errors import InvalidPath
+from ..model import Granularity
+
+__all__ = ["Keys", "partition_of"]
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def _identifier(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(agent: str, partitions: int) -> int:
+    """The partition of an agent: a stable hash of its root agent, so that a tree is always in one."""
+    first, second = agent.split("/", 2)[:2]
+    root = blake2b(f"{first}/{second}".encode(), digest_size=8).digest()
+    return int.from_bytes(root) % partitions
+
+
+class Keys:
+    """The keys of one namespace. Raises InvalidPath for a namespace that is not `[A-Za-z0-9][A-Za-z0-9._-]*`."""
+
+    def __init__(self, namespace: str) -> None:
+        if type(cast("object", namespace)) is not str or not _NAMESPACE.match(namespace):
+            raise InvalidPath(
+                f"namespace {str(namespace)[:80]!r} is not allowed: use 1 to 64 of A-Z a-z 0-9 . _ -, "
+                "the first a letter or digit"
+            )
+        self.namespace = f"duramen:{{{namespace}}}"
+        self._open = f"duramen:{{{namespace}:"
+
+    def _partition(self, partition: int) -> str:
+        return f"{self._open}{partition:02d}}}:"
+
+    @property
+    def views(self) -> str:
+        return f"{self.namespace}:views"
+
+    def view(self, name: str, slot: str) -> str:
+        return f"{self.namespace}:view:{_identifier(name)}:{slot}"
+
+    def embeddings(self, model: str) -> str:
+        return f"{self.namespace}:embeddings:{_identifier(model)}"
+
+    def heads(self, partition: int) -> str:
+        return f"{self._partition(partition)}heads"
+
+    def directory(self, partition: int) -> str:
+        return f"{self._partition(partition)}directory"
+
+    def feed(self, partition: int) -> str:
+        return f"{self._partition(partition)}feed"
+
+    def log(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}log:{_identifier(agent)}"
+
+    def snapshot(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}snapshot:{_identifier(agent)}"
+
+    def bases(self, partition: int) -> str:
+        return f"{self._partition(partition)}bases"
+
+    def base(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}base:{_identifier(agent)}"
+
+    def checkpoint(self, partition: int, agent: str, checkpoint_id: str) -> str:
+        return f"{self._partition(partition)}checkpoint:{_identifier(agent)}:{_identifier(checkpoint_id)}"
+
+    def keyframes(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}keyframes:{_identifier(agent)}"
+
+    def keyframe_seqs(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}keyframe-seqs:{_identifier(agent)}"
+
+    def staged(self, partition: int, agent: str, token: str) -> str:
+        return f"{self._partition(partition)}staged:{_identifier(agent)}:{_identifier(token)}"
+
+    def channel(self, partition: int, level: Granularity) -> str:
+        return f"{self._partition(partition)}{level.name.lower()}"

@@ -1,0 +1,108 @@
+"""Reading a log page after page: the loop that both logs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, checked_event, raw_items
+from ..errors import AgentNotFound, CorruptEvent, Trimmed
+from ..model import Event, EventRegistry
+from .event_log import EventLog
+from .records import Page
+from .trimming import trimmed_further
+
+__all__ = ["digest_at", "pages_of", "raw_events", "read_events", "unknown_agent"]
+
+_MOST: Final = 1 << 52
+"""More events than a log can have: a page's own limit is less."""
+
+
+def pages_of(
+    agent: str,
+    from_seq: int,
+    to_seq: int | None,
+    read: Callable[[int, int], Page | None],
+    ask: Callable[[Page, int], None] | None = None,
+) -> Iterator[Page]:
+    """As `EventLog.pages`. `ask` is told of each page that is not the last, and how many events are wanted after it."""
+    while to_seq is None or from_seq <= to_seq:
+        page = read(from_seq, _MOST if to_seq is None else to_seq - from_seq + 1)
+        if page is None:
+            raise unknown_agent(agent)
+        if not page.items:
+            return
+        if to_seq is None:
+            to_seq = page.head.seq  # what is appended while reading belongs to the next reading
+        from_seq += len(page.items)
+        if ask is not None and from_seq <= to_seq:
+            ask(page, to_seq - from_seq + 1)
+        yield page
+
+
+def raw_events(
+    log: EventLog,
+    agent: str,
+    codec: Codec,
+    *,
+    after: int = 0,
+    digest: bytes = NO_DIGEST,
+    to_seq: int | None = None,
+) -> Iterator[tuple[int, RawEvent, bytes]]:
+    """Seq, raw fields and digest of each event after seq `after`, whose digest is given, up to the head or `to_seq`.
+
+    Reads in pages, so memory stays bounded. Raises AgentNotFound, Trimmed, and CorruptEvent at the first event
+    whose bytes do not continue the chain of digests, do not decode, or have fields of another form.
+    """
+    seq = after
+    for page in log.pages(agent, after + 1, to_seq):
+        yield from raw_items(agent, page.items, codec, log.chain, after=seq, digest=digest)
+        seq += len(page.items)
+        digest = page.items[-1][:DIGEST_SIZE]
+
+
+def read_events(
+    log: EventLog,
+    agent: str,
+    codec: Codec,
+    registry: EventRegistry,
+    *,
+    from_seq: int = 1,
+    to_seq: int | None = None,
+) -> Iterator[Event]:
+    """Events of one agent's log, oldest first, in pages. Raises what `raw_events` and `event_of` raise."""
+    after, digest = from_seq - 1, NO_DIGEST
+    if after > 0:
+        found = digest_at(log, agent, after)
+        if found is None:
+            return
+        digest = found
+    for seq, raw, own in raw_events(log, agent, codec, after=after, digest=digest, to_seq=to_seq):
+        yield checked_event(agent, seq, raw, own, registry)
+
+
+def digest_at(log: EventLog, agent: str, seq: int) -> bytes | None:
+    """The digest of the event at `seq`, which the event after it continues; None if the log ends before it.
+
+    The event itself may be trimmed, but none behind it. Raises Trimmed, AgentNotFound, CorruptEvent.
+    """
+    if seq == 0:
+        return NO_DIGEST
+    try:
+        page = log.read(agent, seq, 1)
+    except Trimmed:
+        base = log.base(agent)
+        if base is None:
+            raise CorruptEvent(
+                f"{agent} was trimmed, but what its log continues is gone; restore it from a backup", agent=agent
+            ) from None
+        if base.seq != seq:
+            raise trimmed_further(agent, seq, base.seq) from None
+        return base.digest
+    if page is None:
+        raise unknown_agent(agent)
+    return page.items[0][:DIGEST_SIZE] if page.items else None
+
+
+def unknown_agent(agent: str) -> AgentNotFound:
+    return AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)

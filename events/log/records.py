@@ -1,0 +1,254 @@
+"""What goes into a log and what comes out of it: appends, answers, heads, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+from attrs import define, field, frozen
+
+__all__ = [
+    "Adoption",
+    "Answer",
+    "Append",
+    "Base",
+    "Claim",
+    "Entry",
+    "FeedEntry",
+    "FeedPage",
+    "FeedRequest",
+    "FeedRow",
+    "Head",
+    "Page",
+    "Put",
+    "Raw",
+    "Span",
+    "Status",
+    "Stretch",
+    "Terms",
+]
+
+
+class Status(IntEnum):
+    """What the log says to one append of a batch. The numbers are those of `append.lua`."""
+
+    COMMITTED = 0
+    DUPLICATE = 1
+    """The same bytes were committed before, by this same append: its reply was lost."""
+    FENCED = 2
+    """Another process has claimed the agent."""
+    CONFLICT = 3
+    """The log has events that the writer did not know of, though the fence is the writer's."""
+    BEHIND = 4
+    """The log lacks events that were acknowledged. Never append them again from memory."""
+    GONE = 5
+    """The log does not know the agent, and the append was not one that creates it."""
+    CORRUPT = 6
+    """Head and list do not fit together, or the last digest is another."""
+    EXISTS = 7
+    """The append would create the agent, but it exists."""
+
+
+@frozen
+class Put:
+    """A snapshot or checkpoint to be written together with an append; `ttl_ms` 0 means for ever."""
+
+    key: str
+    value: bytes
+    ttl_ms: int = 0
+
+
+@define(eq=False)
+class Append:
+    """One agent's part of a batch. With no items it only asks whether fence and position still hold."""
+
+    agent: str
+    log_key: str
+    expected: int
+    """The seq the log must be at."""
+    previous: bytes
+    """The digest the log must be at."""
+    fence: str
+    items: list[bytes]
+    """Digest and body of each event, as stored."""
+    levels: bytes
+    """The granularity of each item, a byte each."""
+    updated_at: int = 0
+    """Time of the last event in µs."""
+    create: bool = False
+    """The agent must not exist: this is its first append."""
+    entry: bytes | None = None
+    """The agent's new line in the directory, where its lifecycle changed."""
+    puts: tuple[Put, ...] = ()
+    size: int = 0
+    """Bytes of all items and puts."""
+
+
+@frozen
+class Answer:
+    """What the log says to one append. `head` and `fence` are the log's; `claimed_at` is the claimer's clock, in µs."""
+
+    status: Status
+    head: int = 0
+    fence: str = ""
+    claimed_at: int = 0
+
+
+@frozen
+class Head:
+    """Where an agent's log stands. `base` is how many events were trimmed: the first that is left is `base + 1`.
+
+    No item has more bytes than `largest`, if that is known (not 0): for readers, and no part of where the log stands.
+    """
+
+    seq: int
+    base: int
+    digest: bytes
+    fence: str
+    claimed_at: int
+    updated_at: int
+    largest: int = field(default=0, eq=False)
+
+
+@frozen
+class Base:
+    """Where an agent's log was trimmed: the last event that is gone, and its digest, which the next one continues."""
+
+    seq: int
+    digest: bytes
+
+
+@frozen
+class Claim:
+    """The head after a claim, now under the claimer's fence, and how many events the list really holds."""
+
+    head: Head
+    length: int
+
+
+@frozen
+class Page:
+    """Consecutive events of one agent's log as stored, from `first_seq` on, with the head at that moment."""
+
+    head: Head
+    first_seq: int
+    items: list[bytes]
+
+
+@frozen
+class Entry:
+    """An agent's line in the directory: its head, and status, type and session as of its last lifecycle event."""
+
+    agent: str
+    head: Head
+    status: str
+    agent_type: str | None
+    session_id: str | None
+
+
+@define(eq=False)
+class Span:
+    """Events wanted of one agent: `count` of them from `from_seq` on. With 0 only the digest of that one."""
+
+    agent: str
+    from_seq: int
+    count: int
+
+
+@define(eq=False)
+class Stretch:
+    """What the log has of a span: `items` as stored, from `first_seq` on, which is later where the log was trimmed.
+
+    `base` is how many events were trimmed, `head` the last seq; both are -1 where there is no such agent. Where only a
+    digest was asked for, it is the one item, or there is none.
+    """
+
+    base: int
+    head: int
+    first_seq: int
+    items: list[bytes]
+
+
+@frozen
+class Terms:
+    """What the other process has to know besides. No address, user or password is among it."""
+
+    namespace: str
+    partitions: int
+    reply_timeout: float
+    descriptors: Sequence[int]
+    """Of sockets, each logged in and with its database chosen."""
+
+
+FeedRequest = tuple[int, int, int]
+"""What is asked of a feed: its partition, a position, and how many entries behind it at most."""
+
+FeedRow = tuple[str, int, int, int]
+"""The fields of a `FeedEntry`."""
+
+
+@frozen
+class FeedEntry:
+    """One append in the partition's commit order. `levels` has bit `1 << level` for each granularity in it."""
+
+    agent: str
+    first_seq: int
+    count: int
+    levels: int
+
+
+@frozen
+class FeedPage:
+    """Consecutive entries of a feed from the position asked for on, and where the feed ended at that moment."""
+
+    fields: list[Any]
+    """Agent, first seq, count and levels of an entry, then of the next: a million tuples would take their time."""
+    end: int
+
+    @property
+    def rows(self) -> list[FeedRow]:
+        each = iter(self.fields)
+        return list(zip(each, each, each, each, strict=True))
+
+    @property
+    def entries(self) -> list[FeedEntry]:
+        return [FeedEntry(*row) for row in self.rows]
+
+
+@frozen
+class Raw:
+    """A part of an agent's list as it is, sound or not.
+
+    `head` is None where there is none, or where it does not decode: then `head_is_damaged`. `length` is how many items
+    the list has, -1 where the key holds something else.
+    """
+
+    head: Head | None
+    head_is_damaged: bool
+    length: int
+    items: list[bytes]
+
+
+@frozen
+class Adoption:
+    """A log that was staged and is to become an agent, or one that only has a base: head and what belongs to it.
+
+    `fence` is `1:` and an id of this adoption: an adoption that comes twice is known by it.
+    """
+
+    agent: str
+    seq: int
+    base: int
+    before: bytes
+    """The digest that the first event continues."""
+    digest: bytes
+    fence: str
+    updated_at: int
+    entry: bytes
+    """The agent's line in the directory."""
+    largest: int
+    """Bytes of the largest item."""
+    levels: int
+    """Bit `1 << level` for each granularity among the events."""
+    puts: tuple[Put, ...] = ()

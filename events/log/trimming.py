@@ -1,0 +1,46 @@
+"""Reading a log whose oldest events are gone.
+
+A log is trimmed up to its base, an absolute seq. What stays continues the chain of digests: the digest of the event at
+the base is kept, and so is the agent's state there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import Diverged, Trimmed
+from .records import Base
+
+__all__ = ["NOT_FITTING", "feed_trimmed", "not_there", "trimmed_further"]
+
+NOT_FITTING: Final = "head and list of {} do not fit together; restore them from a backup"
+
+
+def trimmed_further(agent: str, seq: int, base: int) -> Trimmed:
+    """What comes after `seq` was asked for, and a part of it is gone."""
+    return Trimmed(
+        f"events up to {base} of {agent} were trimmed; read from {base + 1} on",
+        agent=agent,
+        expected=seq + 1,
+        actual=base + 1,
+    )
+
+
+def not_there(agent: str, base: Base) -> Diverged:
+    """The log is not to be trimmed by a state of another history."""
+    return Diverged(
+        f"the log of {agent} has another event at {base.seq}, or none; nothing was trimmed",
+        agent=agent,
+        seq=base.seq,
+        expected=base.digest.hex(),
+    )
+
+
+def feed_trimmed(partition: int, position: int, base: int) -> Trimmed:
+    """What both logs say to who asks for entries of a feed that are no longer there."""
+    return Trimmed(
+        f"the feed of partition {partition} was trimmed up to {base}: start again from position {base}, "
+        "and take what came before from snapshots or from the agents' own logs",
+        expected=position,
+        actual=base,
+    )

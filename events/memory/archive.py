@@ -1,0 +1,131 @@
+"""The archive of a log in this process's memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from attrs import frozen
+
+from ..codec import DIGEST_SIZE
+from ..errors import CorruptEvent
+from ..log import Adoption, Head, Notice, Put, Raw
+
+__all__ = ["MemoryArchive", "MemoryParts"]
+
+
+@frozen
+class MemoryParts:
+    """What `MemoryLog` lends its archive. All but `tell` are called under `lock`."""
+
+    lock: Lock
+    agents: Callable[[], list[str]]
+    head: Callable[[str], Head | None]
+    items: Callable[[str], list[bytes]]
+    begin: Callable[[Adoption, list[bytes]], list[Notice]]
+    """Let an agent come to be with these items; what listeners are to be told."""
+    put: Callable[[Sequence[Put]], None]
+    tell: Callable[[list[Notice]], None]
+
+
+class MemoryArchive:
+    """Thread-safe, under the log's own lock."""
+
+    def __init__(self, parts: MemoryParts) -> None:
+        self._parts = parts
+        self._frames: dict[str, dict[int, bytes]] = {}
+        self._seqs: dict[str, list[int]] = {}
+        """Of each agent's keyframes, in order."""
+        self._staged: dict[tuple[str, str], list[bytes]] = {}
+
+    # -- keyframes -------------------------------------------------------------------------------------------------
+
+    def keyframes(self, agent: str) -> list[int]:
+        with self._parts.lock:
+            return list(self._seqs.get(agent, ()))
+
+    def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
+        with self._parts.lock:
+            seqs = self._seqs.get(agent, [])
+            at = bisect_right(seqs, seq)
+            return (seqs[at - 1], self._frames[agent][seqs[at - 1]]) if at else None
+
+    def keyframe(self, agent: str, seq: int) -> bytes | None:
+        with self._parts.lock:
+            return self._frames.get(agent, {}).get(seq)
+
+    def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
+        with self._parts.lock:
+            frames = self._frames.setdefault(agent, {})
+            if seq not in frames:
+                insort(self._seqs.setdefault(agent, []), seq)
+            frames[seq] = stored
+
+    def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
+        with self._parts.lock:
+            frames = self._frames.get(agent, {})
+            for seq in seqs:
+                frames.pop(seq, None)
+            self._seqs[agent] = sorted(frames)
+
+    # -- as it is --------------------------------------------------------------------------------------------------
+
+    def agents(self) -> list[str]:
+        with self._parts.lock:
+            return self._parts.agents()
+
+    def heads(self, agents: Sequence[str]) -> list[Head | None]:
+        with self._parts.lock:
+            return [self._parts.head(agent) for agent in agents]
+
+    def raw(self, agent: str, at: int, count: int) -> Raw:
+        with self._parts.lock:
+            items = self._parts.items(agent)
+            return Raw(self._parts.head(agent), False, len(items), items[at : at + max(1, count)])
+
+    # -- moving ----------------------------------------------------------------------------------------------------
+
+    def put(self, puts: Sequence[Put]) -> None:
+        with self._parts.lock:
+            self._parts.put(puts)
+
+    def stage(self, agent: str, token: str, at: int, previous: bytes, items: Sequence[bytes]) -> int:
+        with self._parts.lock:
+            staged = self._staged.setdefault((agent, token), [])
+            end = at + len(items)
+            if len(staged) >= end and staged[end - 1][:DIGEST_SIZE] == items[-1][:DIGEST_SIZE]:
+                return len(staged)
+            if len(staged) == at and (at == 0 or staged[-1][:DIGEST_SIZE] == previous):
+                staged.extend(items)
+            else:
+                staged.clear()
+            return len(staged)
+
+    def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
+        with self._parts.lock:
+            known = 0
+            for adoption in adoptions:
+                head = self._parts.head(adoption.agent)
+                if head is not None:
+                    if head.fence != adoption.fence:
+                        return adoption.agent
+                    known += 1
+                elif not _fits(self._staged.get((adoption.agent, token), []), adoption):
+                    self._staged.pop((adoption.agent, token), None)
+                    raise CorruptEvent(
+                        f"what was staged for {adoption.agent} is not what its head says; try again",
+                        agent=adoption.agent,
+                    )
+            if known == len(adoptions):
+                return None
+            notices: list[Notice] = []
+            for adoption in adoptions:
+                notices += self._parts.begin(adoption, self._staged.pop((adoption.agent, token), []))
+        self._parts.tell(notices)
+        return None
+
+
+def _fits(staged: list[bytes], adoption: Adoption) -> bool:
+    whole = len(staged) == adoption.seq - adoption.base
+    return whole and (not staged or staged[-1][:DIGEST_SIZE] == adoption.digest)

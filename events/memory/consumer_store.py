@@ -1,0 +1,150 @@
+"""Durable consumers in this process's memory: the twin of `RedisViews`, for unit tests and trials."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar
+
+from attrs import evolve
+
+from ..log import LIVE, NEXT, Saved, Slot, Stored, ViewRecord, Wish, fenced, pack_record, unpack_record
+from ..model import Cursor
+
+__all__ = ["MemoryViews"]
+
+V = TypeVar("V")
+
+_SLOTS: Final[tuple[Slot, ...]] = (LIVE, NEXT)
+
+
+class MemoryViews:
+    """A `ViewStore` of this process, under the same contract suite as `RedisViews`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[tuple[str, Slot], bytes] = {}
+        self._blobs: dict[tuple[str, Slot], bytes] = {}
+        self._entries: dict[tuple[str, Slot], dict[str, bytes]] = {}
+        self._wishes: dict[str, Wish] = {}
+
+    def look(self, name: str) -> Stored:
+        with self._lock:
+            return Stored(self._record(name, LIVE), self._record(name, NEXT), self._wishes.get(name))
+
+    def claim(self, fresh: ViewRecord, owner: str, *, anew: bool = False) -> ViewRecord | None:
+        with self._lock:
+            name, slot = fresh.name, fresh.slot
+            found = self._record(name, slot)
+            epoch = 0 if found is None else _epoch(found)
+            same = found is not None and found.form == fresh.form
+            if found is not None and same and _owner(found) == owner and not (anew and found.revision):
+                return found
+            if found is not None and not same and slot != NEXT and not anew:
+                return None
+            if not same or anew:
+                found = None
+            if found is None:
+                self._forget(name, slot)
+                found = evolve(fresh, revision=0)
+            return self._keep(evolve(found, token=f"{epoch + 1}:{owner}"))
+
+    def blob(self, name: str, slot: Slot) -> bytes | None:
+        with self._lock:
+            return self._blobs.get((name, slot))
+
+    def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
+        with self._lock:
+            found = list(self._entries.get((name, slot), {}).items())
+        yield from found
+
+    def save(
+        self,
+        record: ViewRecord,
+        *,
+        blob: bytes | None = None,
+        changes: Mapping[str, bytes | None] | None = None,
+        done: Wish | None = None,
+    ) -> Saved:
+        with self._lock:
+            name = record.name
+            place: tuple[str, Slot] = (name, record.slot)
+            found = self._record(name, record.slot)
+            if found is None or found.token != record.token:
+                raise fenced(name, found)
+            if found.revision != record.revision:
+                return Saved(False, found.revision, self._wishes.get(name))
+            if blob is not None:
+                self._blobs[place] = blob
+            kept = self._entries.setdefault(place, {})
+            for key, value in (changes or {}).items():
+                if value is None:
+                    kept.pop(key, None)
+                else:
+                    kept[key] = value
+            self._keep(evolve(record, revision=record.revision + 1))
+            if done is not None and self._wishes.get(name) == done:
+                del self._wishes[name]
+            return Saved(True, record.revision + 1, self._wishes.get(name))
+
+    def switch(self, record: ViewRecord) -> ViewRecord:
+        with self._lock:
+            name = record.name
+            found, live = self._record(name, NEXT), self._record(name, LIVE)
+            if found is None or found.token != record.token:
+                raise fenced(name, found)
+            epoch = max(_epoch(found), 0 if live is None else _epoch(live))
+            _move(self._blobs, name)
+            _move(self._entries, name)
+            self._forget(name, NEXT)
+            return self._keep(evolve(found, slot=LIVE, token=f"{epoch + 1}:{_owner(found)}"))
+
+    def wish(self, name: str, wish: Wish) -> bool:
+        with self._lock:
+            known = (name, LIVE) in self._records or (name, NEXT) in self._records
+            if known:
+                self._wishes[name] = wish
+            return known
+
+    def remove(self, name: str) -> bool:
+        with self._lock:
+            known = (name, LIVE) in self._records or (name, NEXT) in self._records
+            for slot in _SLOTS:
+                self._forget(name, slot)
+            self._wishes.pop(name, None)
+            return known
+
+    def records(self) -> list[ViewRecord]:
+        with self._lock:
+            return [unpack_record(name, slot, stored) for (name, slot), stored in sorted(self._records.items())]
+
+    def cursors(self) -> list[tuple[str, Cursor]]:
+        return [(record.name, record.cursor) for record in self.records()]
+
+    def _record(self, name: str, slot: Slot) -> ViewRecord | None:
+        stored = self._records.get((name, slot))
+        return None if stored is None else unpack_record(name, slot, stored)
+
+    def _keep(self, record: ViewRecord) -> ViewRecord:
+        self._records[(record.name, record.slot)] = pack_record(record)
+        return record
+
+    def _forget(self, name: str, slot: Slot) -> None:
+        self._records.pop((name, slot), None)
+        self._blobs.pop((name, slot), None)
+        self._entries.pop((name, slot), None)
+
+
+def _epoch(record: ViewRecord) -> int:
+    return int(record.token.partition(":")[0])
+
+
+def _owner(record: ViewRecord) -> str:
+    return record.token.partition(":")[2]
+
+
+def _move(kept: dict[tuple[str, Slot], V], name: str) -> None:
+    moved = kept.pop((name, NEXT), None)
+    kept.pop((name, LIVE), None)
+    if moved is not None:
+        kept[(name, LIVE)] = moved

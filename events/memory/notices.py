@@ -1,0 +1,83 @@
+"""Notices of the log in memory, boiled down as those of a server's channels are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from threading import Condition
+from typing import Final
+
+from ..log import Notice
+
+__all__ = ["MemoryNotices"]
+
+_MOST: Final = 1_000
+"""Messages that wait with their events. Who does not come for them finds all in the log."""
+
+Listen = Callable[[Callable[[Notice], None]], Callable[[], None]]
+
+
+class MemoryNotices:
+    """A `NoticeStream` over `MemoryLog.listen`. All calls may come from any thread."""
+
+    def __init__(self, listen: Listen, *, events: bool = False) -> None:
+        self._events = events
+        self._changed = Condition()
+        self._partitions: frozenset[int] = frozenset()
+        self._level = 0
+        self._hints: dict[int, int] = {}
+        self._woken = False
+        self._closed = False
+        self._told: list[Notice] = []
+        self._taken: list[Notice] = []
+        self._stop = listen(self._hear)
+
+    @property
+    def strange(self) -> int:
+        return 0
+
+    def follow(self, partitions: Collection[int], level: int) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            more = level > self._level
+            fresh = [partition for partition in partitions if more or partition not in self._partitions]
+            self._partitions, self._level = frozenset(partitions), level
+            kept = {partition: hint for partition, hint in self._hints.items() if partition in self._partitions}
+            self._hints = kept | dict.fromkeys(fresh, 0)
+            self._told = []
+            self._changed.notify_all()
+
+    def receive(self, timeout: float | None) -> dict[int, int]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._hints or self._woken or self._closed, timeout)
+            self._woken = False
+            hints, self._hints = self._hints, {}
+            self._taken, self._told = self._told, []
+            return hints
+
+    def told(self) -> list[Notice]:
+        taken, self._taken = self._taken, []
+        return taken
+
+    def wake(self) -> None:
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._hints = {}
+            self._changed.notify_all()
+        self._stop()
+
+    def _hear(self, notice: Notice) -> None:
+        with self._changed:
+            if notice.partition in self._partitions and notice.level <= self._level and not self._closed:
+                known = self._hints.get(notice.partition, notice.position)
+                self._hints[notice.partition] = max(known, notice.position) if known else 0
+                if self._events and notice.events is not None and len(self._told) < _MOST:
+                    self._told.append(notice)
+                self._changed.notify_all()

@@ -1,0 +1,72 @@
+"""What a log in memory has of spans, as a server's script would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..codec import DIGEST_SIZE
+from ..errors import CorruptEvent
+from ..log import NOT_FITTING, Base, Head, Span, Stretch, not_there, trimmed_further, unknown_agent
+
+__all__ = ["events_to_go", "gathered"]
+
+
+def gathered(
+    spans: Sequence[Span],
+    heads: Mapping[str, Head],
+    bases: Mapping[str, Base],
+    log_of: Callable[[str], list[bytes]],
+    most_bytes: int,
+) -> list[Stretch]:
+    """As `EventLog.gather`; `log_of` tells all that an agent's list has."""
+    found: list[Stretch] = []
+    for span in spans:
+        if most_bytes <= 0:
+            break
+        agent = span.agent
+        found.append(_stretch_of(span, heads.get(agent), bases.get(agent), log_of(agent), most_bytes))
+        most_bytes -= sum(map(len, found[-1].items))
+    return found
+
+
+def _stretch_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> Stretch:
+    """Up to the event that reaches `most_bytes`; `stored` is all that the agent's list has."""
+    if head is None:
+        return Stretch(-1, -1, span.from_seq, [])
+    first = max(span.from_seq, head.base + 1)
+    if not span.count:
+        return Stretch(head.base, head.seq, first, _digest(span, head, base, stored))
+    items: list[bytes] = []
+    for item in stored[first - head.base - 1 : max(0, span.from_seq + span.count - head.base - 1)]:
+        items.append(item)
+        most_bytes -= len(item)
+        if most_bytes <= 0:
+            break
+    return Stretch(head.base, head.seq, first, items)
+
+
+def _digest(span: Span, head: Head, base: Base | None, stored: list[bytes]) -> list[bytes]:
+    if span.from_seq <= head.base:
+        return [base.digest] if base is not None and base.seq == span.from_seq else []
+    at = span.from_seq - head.base - 1
+    return [item[:DIGEST_SIZE] for item in stored[at : at + 1]]
+
+
+def events_to_go(agent: str, head: Head | None, known: Base | None, items: Sequence[bytes], base: Base) -> int:
+    """How many events a trimming up to `base` removes; 0: it was done before. `known` is the base there is.
+
+    The same questions, in the same order, as `trim.lua`. Raises what `EventLog.trim` raises.
+    """
+    if head is None:
+        raise unknown_agent(agent)
+    count = base.seq - head.base
+    if count < 0:
+        raise trimmed_further(agent, base.seq, head.base)
+    if count == 0:
+        if known != base:
+            raise not_there(agent, base)
+    elif head.base + len(items) != head.seq:
+        raise CorruptEvent(NOT_FITTING.format(agent), agent=agent)
+    elif count > len(items) or items[count - 1][:DIGEST_SIZE] != base.digest:
+        raise not_there(agent, base)
+    return count

@@ -1,0 +1,114 @@
+"""Path patterns: which agents and which properties a reader wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from attrs import Factory, field, frozen
+
+from ..errors import InvalidPath
+from .paths import AgentPath, PropertyPath, check_segments, split_text, unsplit_text
+from .values import describe_type, shown
+
+__all__ = ["PathPattern"]
+
+_WHAT = "path pattern"
+_ONE = "*"
+_ANY = "**"
+_WILDCARDS = frozenset({_ONE, _ANY})
+
+
+def _pattern_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
+    checked = check_segments(segments, _WHAT, _WILDCARDS)
+    for position, segment in enumerate(checked, 1):
+        if "*" in segment and segment not in _WILDCARDS:
+            raise InvalidPath(
+                f"{_WHAT}: segment {position} '{shown(segment)}' has a '*' next to other characters; "
+                "use '*' for one whole segment, '**' for any number"
+            )
+    return checked
+
+
+def _pattern_text(pattern: PathPattern) -> str:
+    return unsplit_text(pattern.segments)
+
+
+def _pattern_steps(pattern: PathPattern) -> tuple[str, ...]:
+    """Drop each "**" right after another: it adds nothing but work."""
+    before = (None, *pattern.segments)
+    return tuple(step for last, step in zip(before, pattern.segments, strict=False) if (last, step) != (_ANY, _ANY))
+
+
+def _has_no_wildcard(pattern: PathPattern) -> bool:
+    return _WILDCARDS.isdisjoint(pattern.segments)
+
+
+@final
+@frozen(repr=False)
+class PathPattern:
+    """A path in which a segment may be "*" (exactly one segment) or "**" (any number of segments, also none).
+
+    All other segments are those of a property path, with the same escapes and bounds in the text form; names
+    of agents are among them, so "acme/*/plan/**" can stand for agents and their properties. The empty pattern
+    matches the empty path alone. What is not a pattern raises `InvalidPath`.
+    """
+
+    segments: tuple[str, ...] = field(converter=_pattern_segments)
+    text: str = field(init=False, eq=False, default=Factory(_pattern_text, takes_self=True))
+    _steps: tuple[str, ...] = field(init=False, eq=False, default=Factory(_pattern_steps, takes_self=True))
+    is_literal: bool = field(init=False, eq=False, default=Factory(_has_no_wildcard, takes_self=True))
+    """Whether there is no wildcard, so that one path matches and no other."""
+
+    @classmethod
+    def parse(cls, pattern: str | PathPattern) -> PathPattern:
+        """Read the text form; a pattern is returned as it is."""
+        if isinstance(pattern, PathPattern):
+            return pattern
+        return cls(split_text(pattern, _WHAT))
+
+    def matches(self, path: Sequence[str] | AgentPath | PropertyPath) -> bool:
+        """Whether the whole path matches; the time grows with pattern times path at most.
+
+        Takes a path, or a tuple or list of unescaped segments, which are not checked. Anything else raises
+        `InvalidPath`, a str too: it is not a sequence of segments, so parse it first.
+        """
+        if isinstance(path, tuple | list):
+            segments: Sequence[str] = path
+        elif isinstance(path, AgentPath | PropertyPath):
+            segments = path.segments
+        else:
+            raise InvalidPath(f"{_WHAT} matches a path or a tuple of segments, not {describe_type(path)}")
+        if self.is_literal:
+            return self.segments == tuple(segments)
+        return _match(self._steps, segments)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"PathPattern.parse({self.text!r})"
+
+
+def _match(steps: tuple[str, ...], segments: Sequence[str]) -> bool:
+    """Match greedily; on a mismatch only the latest "**" takes one segment more.
+
+    That is enough: what an earlier "**" could take instead, the latest can take too. A position of the latest
+    "**" is tried once, and costs at most the steps up to the next one: steps times segments in all.
+    """
+    step = at = 0
+    resume_step = resume_at = -1
+    while at < len(segments):
+        wanted = steps[step] if step < len(steps) else None
+        if wanted == _ANY:
+            step += 1
+            resume_step, resume_at = step, at
+        elif wanted == _ONE or (wanted is not None and wanted == segments[at]):
+            step += 1
+            at += 1
+        elif resume_step >= 0:
+            resume_at += 1
+            step, at = resume_step, resume_at
+        else:
+            return False
+    return step == len(steps) or (step == len(steps) - 1 and steps[step] == _ANY)

@@ -1,0 +1,205 @@
+"""Event types by short registered names, and upcasters from old versions of their data to the next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+import attrs
+
+from ..errors import InvalidMessage, UnknownEventType
+from .vocabulary import OWN_TYPES
+
+__all__ = ["DECLARED", "EventRegistry", "Upcaster", "event_type", "upcaster"]
+
+C = TypeVar("C", bound=type[Any])
+Data = dict[str, Any]
+Upcaster = Callable[[Data], Data]
+"""Takes the data of one version (plain, its own copy) and returns that of the next. Pure."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
+
+
+@attrs.frozen
+class _Declared:
+    cls: type[Any]
+    version: int
+    fields: tuple[tuple[str, str], ...]
+    """Name of the attribute and of the constructor's argument, for each that the constructor takes."""
+
+
+class EventRegistry:
+    """Which class stands behind a stored type name, and how older data becomes today's.
+
+    Filled while modules are imported, only read afterwards. Stored events name the type and its version, never
+    a class or module path: a class can be renamed or moved, its registered name cannot.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, _Declared] = {}
+        self._by_class: dict[type[Any], str] = {}
+        self._upcasters: dict[tuple[str, int], Upcaster] = {}
+
+    def register(self, cls: type[Any], name: str, version: int = 1) -> None:
+        """Make `cls` the type of stored events called `name`.
+
+        Raises InvalidMessage for a name that is not `[a-z][a-z0-9_.-]*` of at most 64 characters, is one of our own
+        or another class's, for a version below 1, and for a class that is not an attrs class.
+        """
+        _check_name(name)
+        if type(version) is not int or version < 1:
+            raise InvalidMessage(f"event type {name!r}: versions start at 1", actual=version)
+        if not attrs.has(cls):
+            raise InvalidMessage(f"event type {name!r}: put @event_type above @attrs.frozen")
+        known = self._by_name.get(name)
+        if known is not None and _origin(known.cls) != _origin(cls):
+            raise InvalidMessage(f"event type {name!r} is already {known.cls.__qualname__}; names are for ever")
+        fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
+        self._by_name[name] = _Declared(cls, version, fields)
+        self._by_class[cls] = name
+
+    def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
+        """Let `function` turn data of `from_version` into data of the next version.
+
+        Raises InvalidMessage for a name that no event type can have, for a version below 1, for what cannot be
+        called, and where another function makes this step already.
+        """
+        _check_name(name)
+        if type(from_version) is not int or from_version < 1:
+            raise InvalidMessage(f"upcaster of {name!r}: versions start at 1", actual=from_version)
+        if not callable(function):
+            raise InvalidMessage(f"upcaster of {name!r}: takes a function", actual=type(function).__name__)
+        known = self._upcasters.get((name, from_version))
+        if known is not None and _origin(known) != _origin(function):
+            raise InvalidMessage(f"event type {name!r} already has an upcaster from version {from_version}")
+        self._upcasters[(name, from_version)] = function
+
+    def dump(self, event: object) -> tuple[str, int, Data]:
+        """Name, version and data of an instance. Raises UnknownEventType for a class that is not registered."""
+        name = self._by_class.get(type(event))
+        if name is None:
+            raise UnknownEventType(
+                f"{type(event).__qualname__} is not an event type; put @event_type(name) above its @frozen"
+            )
+        declared = self._by_name[name]
+        return name, declared.version, {argument: getattr(event, field) for field, argument in declared.fields}
+
+    def load(self, name: str, version: int, data: Data) -> Any:
+        """An instance from stored data, brought up to date first.
+
+        Raises UnknownEventType, also where the class does not take the data: then its fields were changed without
+        a new version and an upcaster.
+        """
+        declared = self._by_name.get(name)
+        if declared is None:
+            raise UnknownEventType(f"event type {name!r} is not registered here; import the module that declares it")
+        current = self.upcast(name, version, data)
+        try:
+            return declared.cls(**current)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UnknownEventType(
+                f"event type {name!r}: its class does not take what is stored as version {version}; give changed "
+                "fields a new version and an upcaster",
+                expected=declared.version,
+                actual=version,
+            ) from error
+
+    def knows(self, name: str) -> bool:
+        """Whether a class is registered under this name."""
+        return name in self._by_name
+
+    def types(self) -> dict[str, type[Any]]:
+        """The class of each registered name."""
+        return {name: declared.cls for name, declared in self._by_name.items()}
+
+    def upcasters(self) -> dict[tuple[str, int], Upcaster]:
+        """The upcaster of each name and version that it starts from."""
+        return dict(self._upcasters)
+
+    def version_of(self, name: str) -> int:
+        """Today's version of a type; 1 for our own types and unknown ones."""
+        declared = self._by_name.get(name)
+        return declared.version if declared else 1
+
+    def upcast(self, name: str, version: int, data: Data) -> Data:
+        """Data of a registered type in today's version; data of other types as they are.
+
+        Raises UnknownEventType when a step is missing or fails, or the stored version is newer than the code.
+        """
+        declared = self._by_name.get(name)
+        if declared is None or version == declared.version:
+            return data
+        if version > declared.version:
+            raise UnknownEventType(
+                f"event type {name!r}: stored version {version} is newer than this code's; update the code",
+                expected=declared.version,
+                actual=version,
+            )
+        for step in range(version, declared.version):
+            function = self._upcasters.get((name, step))
+            if function is None:
+                raise UnknownEventType(
+                    f"event type {name!r}: no upcaster from version {step}; declare one with "
+                    f"@upcaster({name!r}, from_version={step})",
+                    expected=declared.version,
+                    actual=version,
+                )
+            data = _step(function, name, step, data)
+        return data
+
+
+def _step(function: Upcaster, name: str, step: int, data: Data) -> Data:
+    try:
+        changed = function(dict(data))
+    except Exception as error:  # the user's own code
+        raise UnknownEventType(
+            f"event type {name!r}: the upcaster from version {step} raised {type(error).__name__}; it must take what "
+            "was stored",
+            actual=step,
+        ) from error
+    if type(cast("object", changed)) is not dict:
+        raise UnknownEventType(
+            f"event type {name!r}: the upcaster from version {step} returned no dict of the next version's data",
+            actual=type(changed).__name__,
+        )
+    return changed
+
+
+def _check_name(name: str) -> None:
+    if type(name) is not str or not _NAME.match(name) or name in OWN_TYPES:
+        raise InvalidMessage(
+            f"{str(name)[:80]!r} cannot name an event type: use [a-z][a-z0-9_.-]*, not one of duramen's own"
+        )
+
+
+def _origin(thing: Any) -> tuple[object, object]:
+    return getattr(thing, "__module__", None), getattr(thing, "__qualname__", thing)
+
+
+DECLARED: Final = EventRegistry()
+"""Where the decorators declare types unless told otherwise; see docs/decisions/0002."""
+
+
+def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARED) -> Callable[[C], C]:
+    """Declare an attrs class as an event type; goes above `@frozen` (attrs makes slotted classes twice).
+
+    The fields must be plain data. `name` is stored with each event and can never change; `version` grows when the
+    fields change, with an `upcaster` from each version to the next.
+    """
+
+    def declare(cls: C) -> C:
+        registry.register(cls, name, version)
+        return cls
+
+    return declare
+
+
+def upcaster(name: str, *, from_version: int, registry: EventRegistry = DECLARED) -> Callable[[Upcaster], Upcaster]:
+    """Declare a function that turns a type's data of one version into data of the next."""
+
+    def declare(function: Upcaster) -> Upcaster:
+        registry.add_upcaster(name, from_version, function)
+        return function
+
+    return declare

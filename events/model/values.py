@@ -1,0 +1,271 @@
+"""Plain data: the values that can be written, and the check that a value is one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time
+from typing import Any, TypeAlias
+
+from ..errors import TooLarge, ValueRefused
+from .limits import Limits
+
+__all__ = ["PlainData", "check_value", "describe_type", "same_value", "shown"]
+
+PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
+"""What reads back equal in value and type. Exact types only: no subclass, no tuple, no set is plain data."""
+
+_Trail: TypeAlias = tuple["_Trail", object] | None
+"""Where a container is: the way to its own container, and its key there. Only a refusal spells it out."""
+
+_INT_MIN = -(2**63)
+_INT_MAX = 2**64 - 1
+
+_SHORT_TEXT = 1024
+"""Texts up to this length are not added up; they are bounded by the number of nodes."""
+
+_SHOWN = 60
+
+# The built-ins themselves, with types that do not become unknown to a checker for an argument that is `Any`.
+_type_of: Callable[[object], type[object]] = type
+_numbered: Callable[[Any], Iterable[tuple[object, Any]]] = enumerate
+
+
+def check_value(value: object, limits: Limits, where: str = "value") -> int:
+    """Refuse what could not be read back equal in value and type; return the number of nodes.
+
+    A scalar is one node, a container one more than its children; the keys of a dict do not count. A scalar
+    has depth 0, a flat container depth 1. What is referred to twice counts twice, and a cycle is too deep.
+
+    Raises `ValueRefused` for a type that is not plain data, an int that does not fit 64 bits, text with a
+    lone surrogate and a datetime without a usable offset; `TooLarge` for what is over `limits`. Either names
+    the location, which starts with `where`. The value must not change meanwhile; it is neither copied nor
+    kept. The encoded size is not checked, except that long texts together may not exceed `snapshot_bytes`.
+    """
+    # Identity, not membership of a set: the metaclass of a foreign type need not be hashable.
+    kind = type(value)
+    if kind is bool or kind is float or value is None:
+        return 1
+    if kind is dict or kind is list:
+        return _check_container(value, limits, where)
+    if kind is str:
+        text: Any = value
+        if len(text) <= limits.text_bytes and text.isascii():  # as most are: two calls less
+            return 1
+    _check_scalar(value, limits, where, None)
+    return 1
+
+
+def same_value(a: object, b: object) -> bool:
+    """Tell whether two values of plain data are the same, in value and type at every level.
+
+    Stricter than `==`: True is not 1, 1 is not 1.0, -0.0 is not 0.0. NaN is NaN, the order of a dict's keys
+    does not matter, and datetimes are the same if instant and offset are. Nothing is promised for types that
+    are not plain data. What is nested deeper than Python's recursion limit raises `RecursionError`.
+    """
+    if a is b:
+        return True
+    kind = type(a)
+    if kind is not type(b):
+        return False
+    if kind is str or kind is int or kind is bytes or kind is bool:
+        return a == b
+    return _same_structure(a, b)
+
+
+def describe_type(value: object) -> str:
+    """Name the type of a value for a message; bounded, and ASCII."""
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return shown(name)
+
+
+def shown(text: str) -> str:
+    """Make a text fit for a message: what is not printable ASCII is escaped, what is long is cut."""
+    escaped = ascii(text[:_SHOWN])[1:-1]
+    if len(text) <= _SHOWN and len(escaped) <= _SHOWN:
+        return escaped
+    return escaped[:_SHOWN] + "..."
+
+
+def _check_container(root: object, limits: Limits, where: str) -> int:
+    nodes = 1
+    text = 0
+    short = min(_SHORT_TEXT, limits.text_bytes)
+    waiting: list[tuple[Any, int, _Trail]] = [(root, 1, None)]
+    # A stack and not recursion: a raised `depth` must not run into the interpreter's limit. Last in, first
+    # out, so that a cycle reaches the depth limit before it fans out.
+    while waiting:
+        container, depth, trail = waiting.pop()
+        size = len(container)
+        nodes += size
+        if depth > limits.depth or size > limits.container_items or nodes > limits.event_nodes:
+            raise _container_too_large(depth, size, nodes, limits, _location(where, trail))
+        kind = _type_of(container)
+        if kind is dict:
+            for key in container:
+                if type(key) is not str or len(key) > short or not key.isascii():
+                    text = _add(text, _check_key(key, limits, where, trail), limits, where)
+        pairs: Iterable[tuple[object, Any]] = container.items() if kind is dict else _numbered(container)
+        for key, item in pairs:
+            kind = _type_of(item)
+            if kind is str:
+                if len(item) <= short and item.isascii():
+                    continue
+            elif kind is int:
+                if _INT_MIN <= item <= _INT_MAX:
+                    continue
+            elif kind is dict or kind is list:
+                waiting.append((item, depth + 1, (trail, key)))
+                continue
+            elif kind is bool or kind is float or item is None:
+                continue
+            text = _add(text, _check_scalar(item, limits, where, (trail, key)), limits, where)
+    return nodes
+
+
+def _add(total: int, size: int, limits: Limits, where: str) -> int:
+    # A list that names one long text 65,536 times would otherwise be refused only after it was encoded.
+    total += size
+    if total > limits.snapshot_bytes:
+        raise TooLarge(
+            f"the texts in {shown(where)} take more than {limits.snapshot_bytes} bytes together; split it",
+            expected=limits.snapshot_bytes,
+            actual=total,
+        )
+    return total
+
+
+def _check_scalar(value: Any, limits: Limits, where: str, trail: _Trail) -> int:
+    """Return the bytes of a text, 0 for what has a fixed size; None, bool and float need no check."""
+    kind = _type_of(value)
+    if kind is str:
+        return _check_text(value, limits, where, trail)
+    if kind is int:
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise _int_refused(where, trail)
+    elif kind is bytes:
+        if len(value) > limits.text_bytes:
+            raise _text_too_large(len(value), limits, _location(where, trail))
+        return len(value)
+    elif kind is datetime:
+        _check_datetime(value, where, trail)
+    else:
+        raise _type_refused(value, _location(where, trail))
+    return 0
+
+
+def _check_key(key: Any, limits: Limits, where: str, trail: _Trail) -> int:
+    if type(key) is not str:
+        raise ValueRefused(
+            f"{_location(where, trail)} has a key of type {describe_type(key)}; keys must be exactly str",
+            expected="str",
+            actual=describe_type(key),
+        )
+    return _check_text(key, limits, where, (trail, key))
+
+
+def _check_text(text: str, limits: Limits, where: str, trail: _Trail) -> int:
+    size = len(text)
+    if size > limits.text_bytes:  # a character takes at least one byte, so no need to encode
+        raise _text_too_large(size, limits, _location(where, trail))
+    if text.isascii():
+        return size
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueRefused(
+            f"{_location(where, trail)} has a lone surrogate, which has no encoding; "
+            "replace it, or give the text as bytes"
+        ) from None
+    if size > limits.text_bytes:
+        raise _text_too_large(size, limits, _location(where, trail))
+    return size
+
+
+def _check_datetime(value: datetime, where: str, trail: _Trail) -> None:
+    try:
+        offset = value.utcoffset()
+        if offset is None:
+            problem = "is a datetime without a time zone; give it one, for example datetime.now(UTC)"
+        elif offset.microseconds:
+            problem = "is a datetime whose UTC offset is not in whole seconds; convert it to UTC"
+        else:
+            _ = value.replace(tzinfo=None) - offset
+            return
+    except OverflowError:
+        problem = "is a datetime outside the years 1 to 9999 in UTC"
+    except (NotImplementedError, TypeError, ValueError):  # what a time zone of the user's own may do
+        problem = "is a datetime whose time zone gives no UTC offset below 24 hours; convert it to UTC"
+    raise ValueRefused(f"{_location(where, trail)} {problem}")
+
+
+def _same_structure(a: Any, b: Any) -> bool:
+    """Compare two values of one type that `==` would get wrong."""
+    kind = _type_of(a)
+    same = False
+    if kind is dict:
+        return len(a) == len(b) and all(key in b and same_value(item, b[key]) for key, item in a.items())
+    if kind is list:
+        return len(a) == len(b) and all(map(same_value, a, b))
+    if kind is float:
+        same = a.hex() == b.hex()  # tells 0.0 from -0.0, and every NaN is "nan"
+    elif kind is datetime:
+        # Not a == b: between zones that is always false where the offset depends on the fold.
+        same = a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None) == b.replace(tzinfo=None)
+    return same
+
+
+def _location(where: str, trail: _Trail) -> str:
+    """Spell out where something is: "value/plan/3/title", cut in the middle when it is long."""
+    names: list[str] = []
+    while trail is not None:
+        trail, key = trail
+        names.append(shown(str(key)))
+    names.append(shown(where))
+    text = "/".join(reversed(names))
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-97:]}"
+
+
+def _container_too_large(depth: int, size: int, nodes: int, limits: Limits, location: str) -> TooLarge:
+    if depth > limits.depth:
+        what, expected, actual = "levels of nesting (or holds itself)", limits.depth, depth
+    elif size > limits.container_items:
+        what, expected, actual = "items in one list or dict", limits.container_items, size
+    else:
+        what, expected, actual = "nodes in all", limits.event_nodes, nodes
+    message = f"{location} goes beyond {expected} {what}; split it into smaller values"
+    return TooLarge(message, expected=expected, actual=actual)
+
+
+def _text_too_large(size: int, limits: Limits, location: str) -> TooLarge:
+    message = f"{location} is a text, bytes or key of more than {limits.text_bytes} bytes; split it"
+    return TooLarge(message, expected=limits.text_bytes, actual=size)
+
+
+def _int_refused(where: str, trail: _Trail) -> ValueRefused:
+    return ValueRefused(
+        f"{_location(where, trail)} is an int outside -2**63 to 2**64 - 1; give it as a str",
+        expected="-2**63 to 2**64 - 1",
+    )
+
+
+def _type_refused(value: object, location: str) -> ValueRefused:
+    name = describe_type(value)
+    return ValueRefused(
+        f"{location} is of type {name}, which is not plain data; {_advice(type(value))}",
+        expected="plain data",
+        actual=name,
+    )
+
+
+def _advice(kind: type[object]) -> str:
+    if issubclass(kind, tuple | set | frozenset):
+        return "use a list"
+    if issubclass(kind, bytearray | memoryview):
+        return "use bytes"
+    for plain in (str, int, float, bytes, datetime, list, dict):
+        if issubclass(kind, plain):
+            return f"it is a subclass: convert it to exactly {plain.__name__}"
+    if issubclass(kind, date | time):
+        return "use an aware datetime or a str"
+    return "convert it to None, bool, int, float, str, bytes, an aware datetime, a list or a dict with str keys"

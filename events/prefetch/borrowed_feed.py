@@ -1,0 +1,66 @@
+"""The feeds of a log, read over connections that another process has opened and lent."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from ..codec import PLAIN, Chain
+from ..log import Ahead, FeedPage, Keys, Span, Stretch, Terms
+from ..redis import RedisFeed
+from ..redis.client import RedisServer, our_settings
+
+__all__ = ["BorrowedFeed"]
+
+
+class BorrowedFeed:
+    """As a `RedisLog`, for who reads feeds only. Used by one thread.
+
+    Raises Unavailable as soon as a connection is lost: it cannot be opened anew here.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        pool = redis.ConnectionPool(
+            connection_class=_connections(terms.descriptors),
+            redis_connect_func=_begin,
+            socket_timeout=terms.reply_timeout,
+            **our_settings(),
+        )
+        self._feed = RedisFeed(RedisServer(pool, give_up=0.0), Keys(terms.namespace), terms.partitions)
+
+    @property
+    def chain(self) -> Chain:
+        return PLAIN
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        return self._feed.pages([(partition, position, limit)])[0]
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+        return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
+
+    def ahead(self, partition: int) -> Ahead:
+        return self._feed.ahead(partition)
+
+
+def _connections(descriptors: Sequence[int]) -> Any:
+    """redis-py's connections, but that each has a socket to begin with; of which kind is the same behind connecting."""
+    left = deque(descriptors)
+
+    class Borrowed(redis.UnixDomainSocketConnection):
+        def _connect(self) -> socket.socket:
+            if not left:
+                raise OSError("no connection is left of those that were lent")
+            sock = socket.socket(fileno=left.popleft())
+            sock.settimeout(self.socket_timeout)
+            return sock
+
+    return Borrowed
+
+
+def _begin(connection: Any) -> None:
+    """In place of logging in, and of choosing a database."""
+    connection._parser.on_connect(connection)

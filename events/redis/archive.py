@@ -1,0 +1,152 @@
+"""The archive of a log on a Redis or Valkey server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..errors import CorruptEvent, NotPermitted, UnsafeServer
+from ..log import Adoption, Head, Keys, Put, Raw, partition_of
+from ..logging import get_logger
+from ..model import Granularity
+from .append_format import head_of
+from .client import RedisServer, Script, pack_wire
+
+__all__ = ["RedisArchive"]
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+
+
+class RedisArchive:
+    """Thread-safe: it keeps nothing of its own."""
+
+    def __init__(self, server: RedisServer, keys: Keys, partitions: int, publish: bytes = b"PUBLISH") -> None:
+        self._server = server
+        self._partitions = partitions
+        self._keys = keys
+        self._publish = publish
+        self._keyframe = Script("keyframe", read_only=True)
+        self._stage = Script("stage")
+        self._adopt = Script("adopt")
+
+    def _partition_of(self, agent: str) -> int:
+        return partition_of(agent, self._partitions)
+
+    # -- keyframes -------------------------------------------------------------------------------------------------
+
+    def keyframes(self, agent: str) -> list[int]:
+        try:
+            found = self._server.ask("look for keyframes", b"ZRANGE", self._keyframe_seqs(agent), b"0", b"-1")
+        except NotPermitted:
+            return []  # an optimisation: the past is there all the same
+        return [int(seq) for seq in found]
+
+    def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
+        partition = self._partition_of(agent)
+        keys = [self._keys.keyframe_seqs(partition, agent), self._keys.keyframes(partition, agent)]
+        try:
+            found = self._server.run(self._keyframe, keys, [b"%d" % seq], "look for a keyframe")
+        except NotPermitted:
+            return None
+        return (int(found[0]), found[1]) if found and found[1] is not None else None
+
+    def keyframe(self, agent: str, seq: int) -> bytes | None:
+        stored: bytes | None = self._server.ask("load a keyframe", b"HMGET", self._keyframes(agent), b"%d" % seq)[0]
+        return stored
+
+    def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
+        # The seq first: what is lost between the two is a state, and not the way to one that then stays for ever.
+        self._server.ask("keep a keyframe", b"ZADD", self._keyframe_seqs(agent), b"%d" % seq, b"%d" % seq)
+        self._server.ask("keep a keyframe", b"HSET", self._keyframes(agent), b"%d" % seq, stored)
+
+    def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
+        if seqs:
+            fields = [b"%d" % seq for seq in seqs]
+            self._server.ask_all(
+                "drop keyframes",
+                [
+                    (b"HDEL", self._keyframes(agent), *fields),
+                    (b"ZREM", self._keyframe_seqs(agent), *fields),
+                ],
+            )
+
+    def _keyframes(self, agent: str) -> bytes:
+        return self._keys.keyframes(self._partition_of(agent), agent).encode()
+
+    def _keyframe_seqs(self, agent: str) -> bytes:
+        return self._keys.keyframe_seqs(self._partition_of(agent), agent).encode()
+
+    # -- as it is --------------------------------------------------------------------------------------------------
+
+    def agents(self) -> list[str]:
+        found: list[str] = []
+        for partition in range(self._partitions):
+            heads = self._server.hash(self._keys.heads(partition), "list agents")
+            # Beside the agents, whose paths have a slash, stands how far the feed has come.
+            found += [agent.decode(errors="replace") for agent in heads if b"/" in agent]
+        return found
+
+    def heads(self, agents: Sequence[str]) -> list[Head | None]:
+        key = self._keys.heads(self._partition_of(agents[0])).encode()
+        found = self._server.ask("read heads", b"HMGET", key, *[agent.encode() for agent in agents])
+        return [None if stored is None else head_of(stored) for stored in found]
+
+    def raw(self, agent: str, at: int, count: int) -> Raw:
+        partition = self._partition_of(agent)
+        log, heads = self._keys.log(partition, agent).encode(), self._keys.heads(partition).encode()
+        stored = self._server.ask("read a head", b"HMGET", heads, agent.encode())[0]
+        head, damaged = _head(stored)
+        items: list[bytes]
+        try:
+            length, items = self._server.ask_all(
+                "read a log as it is",
+                [(b"LLEN", log), (b"LRANGE", log, b"%d" % at, b"%d" % (at + max(1, count) - 1))],
+            )
+        except UnsafeServer:  # the key holds something else
+            length, items = -1, []
+        return Raw(head, damaged, int(length), items)
+
+    # -- moving ----------------------------------------------------------------------------------------------------
+
+    def put(self, puts: Sequence[Put]) -> None:
+        for put in puts:
+            life = (b"PX", b"%d" % put.ttl_ms) if put.ttl_ms else ()
+            self._server.ask("write a checkpoint", b"SET", put.key.encode(), put.value, *life)
+
+    def stage(self, agent: str, token: str, at: int, previous: bytes, items: Sequence[bytes]) -> int:
+        key = self._keys.staged(self._partition_of(agent), agent, token)
+        arguments = [b"%d" % at, previous, b"%d" % _DAY_MS, *items]
+        return int(self._server.run(self._stage, [key], arguments, "stage events"))
+
+    def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
+        partition = self._partition_of(adoptions[0].agent)
+        k = self._keys
+        keys = [k.heads(partition), k.directory(partition), k.feed(partition), k.bases(partition)]
+        rows: list[list[Any]] = []
+        for a in adoptions:
+            keys += [k.staged(partition, a.agent, token), k.log(partition, a.agent)]
+            keys += [put.key for put in a.puts]
+            puts = [(put.value, put.ttl_ms) for put in a.puts]
+            rows.append(
+                [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before, a.largest]
+            )
+        channels = [k.channel(partition, level).encode() for level in Granularity]
+        reply = self._server.run(self._adopt, keys, [pack_wire(rows), self._publish, *channels], "adopt agents")
+        if reply is None:
+            return None
+        problem, agent = reply[0], reply[1].decode()
+        if problem == b"exists":
+            return str(agent)
+        get_logger("log").warning("adoption_refused", agent=agent, problem=problem.decode())
+        raise CorruptEvent(
+            f"what stands on the server for {agent} is not what was staged for it; try again", agent=agent
+        )
+
+
+def _head(stored: bytes | None) -> tuple[Head | None, bool]:
+    if stored is None:
+        return None, False
+    try:
+        return head_of(stored), False
+    except CorruptEvent:
+        return None, True

@@ -1,0 +1,44 @@
+"""How a server is spoken to."""
+
+from __future__ import annotations
+
+from .connection import our_settings, pool_of_client, pool_of_url, without_secrets
+from .errors import Retry, classify, translate
+from .health import Ask, Finding, check_server, eviction_policy, refuse_eviction, server_ask
+from .lending import Lending, Loan
+from .permissions import require_for_views, require_permissions
+from .requests import RedisServer
+from .resp import Pushes, Strange
+from .script import Script, argument, bulk, pack_wire
+from .wire import LOST, PORTION, Waker, Wire
+
+__all__ = [
+    "LOST",
+    "PORTION",
+    "Ask",
+    "Finding",
+    "Lending",
+    "Loan",
+    "Pushes",
+    "RedisServer",
+    "Retry",
+    "Script",
+    "Strange",
+    "Waker",
+    "Wire",
+    "argument",
+    "bulk",
+    "check_server",
+    "classify",
+    "eviction_policy",
+    "our_settings",
+    "pack_wire",
+    "pool_of_client",
+    "pool_of_url",
+    "refuse_eviction",
+    "require_for_views",
+    "require_permissions",
+    "server_ask",
+    "translate",
+    "without_secrets",
+]

@@ -1,0 +1,132 @@
+"""The one place where errors of the server and of redis-py become ours."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import redis
+from redis import exceptions as theirs
+
+from ...errors import DuramenError, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
+
+__all__ = ["Retry", "classify", "translate"]
+
+
+class Retry(Enum):
+    """What may be done after an error."""
+
+    SAFE = "safe"
+    """The command did not run and the cause passes by itself: send the same bytes again."""
+    AMBIGUOUS = "ambiguous"
+    """The command may have run: send the same bytes again, never new ones."""
+    FATAL = "fatal"
+    """The command did not run and will not until somebody changes something."""
+
+
+_ADVICE: Final = {
+    "LOADING": "the server is loading its data; it passes by itself",
+    "BUSY": "the server is busy with a script; it passes by itself",
+    "TRYAGAIN": "the slot is being moved; it passes by itself",
+    "CLUSTERDOWN": "the cluster has no owner for the slot; it passes when the failover ends",
+    "MASTERDOWN": "the replica has lost its primary; it passes when the link is back",
+    "NOSCRIPT": "the server has forgotten the script; it is loaded again",
+    "MOVED": "the slot has moved to another node; the client follows",
+    "ASK": "the slot is being moved; the client follows",
+    "OOM": "the server is out of memory: raise maxmemory or remove data; nothing was written",
+    "MISCONF": "the server cannot write to its disk: free space or repair it; nothing was written",
+    "NOREPLICAS": "too few replicas are connected; bring them back or lower min-replicas-to-write",
+    "READONLY": "this server is a replica: connect to the primary",
+    "NOAUTH": "the server wants a password: put it into the url",
+    "WRONGPASS": "user name or password is wrong",
+    "NOPERM": "this user lacks a permission: `duramen doctor` lists those that are needed",
+    "WRONGTYPE": "a key of this namespace holds something else: use another namespace",
+}
+# Refusals that come under the code ERR.
+_TEXTS: Final = {
+    "ACL failure in script": "NOPERM",  # Valkey
+    "The user executing the script can't": "NOPERM",  # Redis 7.0
+    "Protocol error: unauthenticated": "NOAUTH",  # to a command of more than 10 arguments or 16 KiB
+}
+_PASSING: Final = frozenset(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOSCRIPT", "MOVED", "ASK"))
+_FORBIDDEN: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
+
+
+def _code(error: Exception) -> str:
+    """The server's error code. redis-py strips it from the text of those it has classes for."""
+    told = getattr(error, "status_code", None)  # since redis-py 7; NOAUTH and WRONGPASS share a class
+    if told in _ADVICE:
+        return str(told)
+    known: dict[type[Any], str] = {
+        theirs.BusyLoadingError: "LOADING",
+        theirs.NoScriptError: "NOSCRIPT",
+        theirs.ReadOnlyError: "READONLY",
+        theirs.OutOfMemoryError: "OOM",
+        theirs.NoPermissionError: "NOPERM",
+        theirs.AuthenticationError: "WRONGPASS",
+        theirs.AuthenticationWrongNumberOfArgsError: "WRONGPASS",
+        theirs.TryAgainError: "TRYAGAIN",
+        theirs.ClusterDownError: "CLUSTERDOWN",
+        theirs.MasterDownError: "MASTERDOWN",
+        theirs.MovedError: "MOVED",
+        theirs.AskError: "ASK",
+    }
+    for cls in type(error).__mro__:
+        if cls in known:
+            return known[cls]
+    text = str(error)
+    for beginning, meant in _TEXTS.items():
+        if text.removeprefix("ERR ").startswith(beginning):
+            return meant
+    first = text.split(" ", 1)[0]
+    if first in _ADVICE:
+        return first
+    # Inside a script the code can stand after "ERR Error running script …: ".
+    return next((code for code in _ADVICE if f" {code} " in text or f"-{code} " in text), "ERR")
+
+
+def classify(error: Exception) -> Retry:
+    """What may be done after this error of redis-py."""
+    # LOADING is a ConnectionError to redis-py, but the server has answered: nothing ran.
+    code = _code(error)
+    if code in _PASSING:
+        return Retry.SAFE
+    if code in _ADVICE:
+        return Retry.FATAL
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+        return Retry.AMBIGUOUS
+    # redis-py's cluster client gives up on a slot that moves with this text; the command may have run before.
+    return Retry.AMBIGUOUS if "TTL exhausted" in str(error) else Retry.FATAL
+
+
+def translate(error: Exception, doing: str, *, wrote: bool = False) -> DuramenError:
+    """Our error for one of redis-py's, without its text: redis-py puts command arguments, so payloads, into it.
+
+    `wrote` says that the command may have changed something, so that a lost reply is an unknown outcome.
+    """
+    code = _code(error)
+    if wrote and code in _ADVICE:
+        # An earlier try of the same bytes may have come through before the server began to refuse them.
+        return OutcomeUnknown(
+            f"{doing}: no answer at first, then {code}: {_ADVICE[code]}; ask again with the same command id",
+            actual=code,
+        )
+    if code in _FORBIDDEN:
+        return NotPermitted(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
+    if code == "WRONGTYPE":
+        return UnsafeServer(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
+    if code in _ADVICE:
+        return Unavailable(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
+    if classify(error) is Retry.AMBIGUOUS:
+        what = (
+            "no answer in time"
+            if isinstance(error, (redis.TimeoutError, TimeoutError))
+            else "connection lost or refused"
+        )
+        if wrote:
+            return OutcomeUnknown(f"{doing}: {what}; ask again with the same command id", actual=type(error).__name__)
+        return Unavailable(f"{doing}: {what}; check that the server runs and try again", actual=type(error).__name__)
+    problem = f"{doing}: the server answered with an error ({type(error).__name__})"
+    if wrote:
+        return OutcomeUnknown(f"{problem}; ask again with the same command id", actual=code)
+    return Unavailable(problem, actual=code)

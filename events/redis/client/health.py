@@ -1,0 +1,310 @@
+"""What is wrong with a server, and what to do about it: asked by `duramen doctor`, and in part at every open."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, cast
+
+import redis
+from attrs import frozen
+
+from ...errors import DuramenError, UnsafeServer
+from ...log import Keys
+from .errors import translate
+from .permissions import commands_of, grant_of, names_of, refused_of
+from .script import bulk, script_text
+from .wire import Wire
+
+__all__ = ["Ask", "Finding", "check_server", "eviction_policy", "refuse_eviction", "server_ask"]
+
+Ask = Callable[..., Any]
+"""`ask(doing, *command)`: the server's reply to one command, all in bytes. Raises typed errors."""
+
+_REFUSED: Final = frozenset(("NOPERM", "ERR"))
+"""What servers answer to a command that this user may not run, or that they do not have."""
+
+_NEARLY_FULL: Final = 0.9
+_SKEW: Final = 1.0
+_LEAST_REDIS: Final = (7, 0)
+
+
+@frozen
+class Finding:
+    """One thing that was looked at. `advice` says what to do; it is empty where there is nothing to do."""
+
+    level: Literal["ok", "warning", "problem"]
+    what: str
+    advice: str = ""
+
+
+def check_server(ask: Ask, *, namespace: str = "default") -> list[Finding]:
+    """Look at everything that has a say in whether acknowledged events stay. Changes nothing on the server.
+
+    A command that this user may not run is reported, and what it would have told is left out. Raises Unavailable
+    when the server does not answer, NotPermitted when it refuses the login, InvalidPath for a bad namespace.
+    """
+    facts = _facts(ask)
+    settings = _settings(ask)
+    findings = [] if facts else [_unknown("INFO", "version, memory and replication")]
+    if facts:
+        findings.append(_version(facts))
+    findings.append(_persistence(facts, settings))
+    findings.extend(_writes_fail(facts))
+    findings.extend(_eviction(facts, settings))
+    findings.extend(_memory(facts))
+    findings.extend(_permissions(ask, namespace))
+    findings.extend(_replication(facts, settings))
+    findings.append(_clock(ask))
+    return findings
+
+
+def eviction_policy(ask: Ask) -> str:
+    """The server's `maxmemory-policy`; empty where it does not tell this user."""
+    reply = _try(ask, "look at the server", b"CONFIG", b"GET", b"maxmemory-policy")
+    if reply:
+        return cast("list[bytes]", reply)[1].decode(errors="replace")
+    info: Any = _try(ask, "look at the server", b"INFO", b"memory")
+    return _lines(info or b"").get("maxmemory_policy", "")
+
+
+def refuse_eviction(policy: str) -> None:
+    """Raise UnsafeServer for a policy that lets the server remove agents' logs."""
+    if policy.startswith("allkeys-"):
+        raise UnsafeServer(
+            f"maxmemory-policy {policy} lets this server remove the logs of agents when memory runs short: set "
+            "maxmemory-policy noeviction, or accept the loss with allow_eviction=True",
+            expected="noeviction",
+            actual=policy,
+        )
+
+
+def server_ask(pool: redis.ConnectionPool) -> Ask:
+    """Questions over a connection of their own each, none asked twice: for a server that may not be usable at all."""
+
+    def ask(doing: str, *command: bytes) -> Any:
+        try:
+            wire = Wire(pool)
+            try:
+                wire.send(bulk(command))
+                return wire.read()
+            finally:
+                wire.discard()
+        except (redis.RedisError, OSError) as error:
+            raise translate(error, doing) from None
+
+    return ask
+
+
+# -- what the server says ---------------------------------------------------------------------------------------------
+
+
+def _try(ask: Ask, doing: str, *command: bytes) -> Any:
+    """The reply; None if this user may not ask."""
+    try:
+        return ask(doing, *command)
+    except DuramenError as error:
+        if error.actual in _REFUSED:
+            return None
+        raise
+
+
+def _lines(info: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in pairs if colon}
+
+
+def _facts(ask: Ask) -> dict[str, str]:
+    info: Any = _try(ask, "read the server's state", b"INFO")
+    return _lines(info or b"")
+
+
+def _settings(ask: Ask) -> dict[str, str]:
+    """The settings that matter; those that the server does not tell are missing."""
+    found: dict[str, str] = {}
+    for pattern in (b"append*", b"save", b"maxmemory-policy", b"min-replicas-to-write"):
+        reply: Any = _try(ask, "read the server's settings", b"CONFIG", b"GET", pattern)
+        if reply is None:
+            break
+        texts = [text.decode(errors="replace") for text in cast("list[bytes]", reply)]
+        found.update(zip(texts[::2], texts[1::2], strict=True))
+    return found
+
+
+def _number(facts: Mapping[str, str], name: str) -> int:
+    text = facts.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _unknown(command: str, what: str) -> Finding:
+    return Finding(
+        "warning",
+        f"this user may not run {command}, so {what} could not be looked at",
+        f"allow it for the check (+{command.lower().replace(' ', '|')}), or ask whoever runs the server",
+    )
+
+
+# -- findings ---------------------------------------------------------------------------------------------------------
+
+
+def _version(facts: Mapping[str, str]) -> Finding:
+    if "valkey_version" in facts:
+        return Finding("ok", f"Valkey {facts['valkey_version']}")
+    text = facts.get("redis_version", "")
+    found = re.match(r"(\d+)\.(\d+)", text)
+    if found is None:
+        return Finding("warning", "the server does not tell its version", "use Redis 7.0 or newer, or Valkey")
+    if (int(found[1]), int(found[2])) < _LEAST_REDIS:
+        return Finding("problem", f"Redis {text} is too old", "use Redis 7.0 or newer, or Valkey")
+    return Finding("ok", f"Redis {text}")
+
+
+def _persistence(facts: Mapping[str, str], settings: Mapping[str, str]) -> Finding:
+    appends = settings.get("appendonly") == "yes" or facts.get("aof_enabled") == "1"
+    sync = settings.get("appendfsync", "")
+    if appends and sync == "always":
+        return Finding("ok", "append-only file, appendfsync always: what is acknowledged is on disk")
+    if appends:
+        return Finding(
+            "warning",
+            f"append-only file, appendfsync {sync or 'unknown'}: a killed server may lose acknowledged seconds",
+            "set appendfsync always, or open with durability='fsync' (Redis 7.2 or newer, or Valkey)",
+        )
+    if not settings and not facts:
+        return _unknown("CONFIG GET", "persistence")
+    if settings and not settings.get("save"):
+        return Finding(
+            "problem",
+            "nothing is written to disk: all agents are gone when this server stops",
+            "set appendonly yes and appendfsync always",
+        )
+    return Finding(
+        "warning",
+        "no append-only file: what was acknowledged since the last snapshot (RDB) is lost when this server is killed",
+        "set appendonly yes and appendfsync always",
+    )
+
+
+def _writes_fail(facts: Mapping[str, str]) -> list[Finding]:
+    failing = [name for name in ("aof_last_write_status", "rdb_last_bgsave_status") if facts.get(name, "ok") != "ok"]
+    if not failing:
+        return []
+    return [
+        Finding("problem", f"the server fails to write to its disk ({', '.join(failing)})", "free or repair the disk")
+    ]
+
+
+def _eviction(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[Finding]:
+    policy = settings.get("maxmemory-policy") or facts.get("maxmemory_policy", "")
+    if not policy:
+        return [_unknown("CONFIG GET", "the eviction policy")]
+    if policy.startswith("allkeys-"):
+        return [
+            Finding(
+                "problem",
+                f"maxmemory-policy {policy} lets the server remove the logs of agents when memory runs short",
+                "set maxmemory-policy noeviction; until then only allow_eviction opens this server",
+            )
+        ]
+    if policy.startswith("volatile-"):
+        return [
+            Finding(
+                "warning",
+                f"maxmemory-policy {policy}: checkpoints may be removed before they expire; logs stay",
+                "set maxmemory-policy noeviction",
+            )
+        ]
+    return [Finding("ok", f"maxmemory-policy {policy}: the server removes nothing by itself")]
+
+
+def _memory(facts: Mapping[str, str]) -> list[Finding]:
+    used, most = _number(facts, "used_memory"), _number(facts, "maxmemory")
+    if not used:
+        return []
+    if not most:
+        return [Finding("ok", f"{_size(used)} of memory in use, without a limit of the server's own")]
+    share = f"{_size(used)} of {_size(most)} of memory in use ({used * 100 // most} %)"
+    if used < most * _NEARLY_FULL:
+        return [Finding("ok", share)]
+    return [Finding("warning", share, "raise maxmemory or remove data: over the limit every write is refused")]
+
+
+def _size(count: int) -> str:
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+def _permissions(ask: Ask, namespace: str) -> list[Finding]:
+    name: Any = _try(ask, "ask for the user's name", b"ACL", b"WHOAMI")
+    user = "this user" if name is None else f"user {name.decode(errors='replace')!r}"
+    text = script_text("permissions")
+
+    def probe(arguments: list[bytes]) -> Any:
+        digest = ask("load a script", b"SCRIPT", b"LOAD", text)
+        return ask("run a script", b"EVALSHA", digest, b"0", *arguments)
+
+    needed, wanted = commands_of(Keys(namespace))
+    try:
+        refused = refused_of(probe, needed)
+        missed = refused_of(probe, wanted)
+    except DuramenError as error:
+        if error.actual not in _REFUSED:
+            raise
+        what = f"{user} may not load and run scripts (SCRIPT LOAD, EVALSHA), without which nothing works"
+        return [Finding("problem", what, "grant +script|load +evalsha")]
+    if refused is None or missed is None:
+        return [Finding("warning", f"the server does not tell what {user} may do", "use Redis 7.0 or newer, or Valkey")]
+    findings = [
+        Finding("warning", f"{user} may not run {command.name}: {command.use}", grant_of([command]))
+        for command in missed
+    ]
+    if refused:
+        what = f"{user} may not run {names_of(refused)}, without which agents cannot run"
+        return [Finding("problem", what, grant_of(refused)), *findings]
+    return findings or [Finding("ok", f"{user} has every permission that is needed")]
+
+
+def _replication(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[Finding]:
+    if facts.get("cluster_enabled") == "1":
+        return [
+            Finding("problem", "the server is part of a cluster, which is not supported yet", "use a single server")
+        ]
+    if facts.get("role") == "slave":
+        return [Finding("problem", "this server is a replica and takes no writes", "connect to its primary")]
+    replicas, least = _number(facts, "connected_slaves"), _number(settings, "min-replicas-to-write")
+    if least and replicas < least:
+        what = f"{replicas} replicas are connected, and the server refuses writes below {least}"
+        return [Finding("problem", what, "bring the replicas back, or lower min-replicas-to-write")]
+    if replicas and not least:
+        return [
+            Finding(
+                "warning",
+                f"{replicas} replicas, but the server does not wait for them: a failover can lose acknowledged events",
+                "set min-replicas-to-write 1, and open with durability='replicas:1' or more",
+            )
+        ]
+    if replicas:
+        return [Finding("ok", f"{replicas} replicas; writes are refused with fewer than {least}")]
+    return []
+
+
+def _clock(ask: Ask) -> Finding:
+    began = time.time()
+    reply: Any = _try(ask, "read the server's clock", b"TIME")
+    ended = time.time()
+    if reply is None:
+        return _unknown("TIME", "its clock")
+    theirs = int(reply[0]) + int(reply[1]) / 1_000_000
+    # Whatever lies between question and answer may be the way there and back.
+    ahead = theirs - ended if theirs > ended else min(0.0, theirs - began)
+    if abs(ahead) <= _SKEW:
+        return Finding("ok", "the server's clock agrees with this machine's")
+    what = f"the server's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    return Finding(
+        "warning", what, "let both keep time with NTP: events bear our time, checkpoints expire by the server's"
+    )

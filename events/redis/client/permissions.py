@@ -1,0 +1,129 @@
+"""What a user of the server has to be allowed: asked of the server itself, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from attrs import frozen
+
+from ...errors import NotPermitted
+from ...log import Keys
+from ...model import Granularity
+from .script import pack_wire
+
+__all__ = [
+    "Command",
+    "Probe",
+    "commands_of",
+    "grant_of",
+    "names_of",
+    "refused_of",
+    "require_for_views",
+    "require_permissions",
+]
+
+_OF_CHANNELS: Final = frozenset(("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"))
+
+Probe = Callable[[list[bytes]], Any]
+"""Runs the script `permissions` with these arguments."""
+
+
+@frozen
+class Command:
+    """A command that duramen runs; `use` says what does not work without it."""
+
+    name: str
+    arguments: tuple[bytes, ...]
+    use: str = ""
+
+
+def require_permissions(probe: Probe, keys: Keys) -> None:
+    """Raise NotPermitted if this user lacks a command without which agents cannot run.
+
+    To be asked before the first write: a script that is refused a command half-way has no roll-back.
+    """
+    _require(probe, commands_of(keys)[0])
+
+
+def require_for_views(probe: Probe, keys: Keys) -> None:
+    """Raise NotPermitted if this user lacks a command without which views cannot be kept."""
+    _require(probe, _commands_of_views(keys))
+
+
+def _require(probe: Probe, needed: Sequence[Command]) -> None:
+    refused = refused_of(probe, needed)
+    if refused:
+        raise NotPermitted(
+            f"this user may not run {names_of(refused)} on the keys duramen:*; {grant_of(refused)}",
+            actual=names_of(refused),
+        )
+
+
+def commands_of(keys: Keys) -> tuple[list[Command], list[Command]]:
+    """What agents cannot run without, and what only a part of the library misses."""
+    agent = "project/agent"
+    hash_, log = keys.heads(0).encode(), keys.log(0, agent).encode()
+    text = keys.checkpoint(0, agent, "checkpoint").encode()
+    channel = keys.channel(0, Granularity.STATE).encode()
+    digest = b"0" * 40
+    needed = [
+        Command("EVALSHA", (digest, b"1", hash_)),
+        Command("EVALSHA_RO", (digest, b"1", hash_)),
+        Command("SCRIPT LOAD", (b"",)),
+        Command("HMGET", (hash_, b"field")),
+        Command("HSET", (hash_, b"field", b"value")),
+        Command("LLEN", (log,)),
+        Command("RPUSH", (log, b"value")),
+        Command("LRANGE", (log, b"0", b"0")),
+        Command("SET", (text, b"value")),
+        Command("GET", (text,)),
+        Command("EXISTS", (text,)),
+    ]
+    wanted = [
+        *_commands_of_views(keys),
+        Command("HSCAN", (hash_, b"0"), "agents cannot be listed"),
+        Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
+        *_commands_of_keyframes(keys.keyframe_seqs(0, agent).encode()),
+        Command("PUBLISH", (channel, b"value"), "nobody is notified of new events; they are committed all the same"),
+        Command("SUBSCRIBE", (channel,), "subscribers and projections look for new events only once in a while"),
+        Command("UNSUBSCRIBE", (channel,), "what nobody follows any more is heard all the same"),
+        Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
+    ]
+    return needed, wanted
+
+
+def _commands_of_keyframes(seqs: bytes) -> list[Command]:
+    use = "a look far back takes as long as reading up to there"
+    return [
+        Command("ZADD", (seqs, b"1", b"1"), use),
+        Command("ZRANGE", (seqs, b"0", b"-1"), use),
+        Command("ZREM", (seqs, b"1"), "trimming a log of thousands of events ends with an error, though it is done"),
+    ]
+
+
+def _commands_of_views(keys: Keys) -> list[Command]:
+    views, live = keys.views.encode(), keys.view("name", "live").encode()
+    use = "projections cannot be attached"
+    return [
+        Command("HDEL", (views, b"field"), use),
+        Command("UNLINK", (live,), use),
+        Command("RENAME", (live, live), use),
+    ]
+
+
+def refused_of(probe: Probe, commands: Sequence[Command]) -> list[Command] | None:
+    """Those of the commands that this user may not run; None where the server cannot tell."""
+    lines = [[*command.name.encode().split(), *command.arguments] for command in commands]
+    reply: Any = probe([pack_wire(lines)])
+    return None if reply is None else [commands[number - 1] for number in cast("list[int]", reply)]
+
+
+def names_of(commands: Sequence[Command]) -> str:
+    return ", ".join(command.name for command in commands)
+
+
+def grant_of(commands: Sequence[Command]) -> str:
+    rules = [f"+{command.name.lower().replace(' ', '|')}" for command in commands]
+    rules.append("&duramen:*" if commands[0].name in _OF_CHANNELS else "~duramen:*")
+    return f"grant {' '.join(rules)}"

@@ -1,0 +1,138 @@
+"""One server, asked politely: commands that may be sent twice, until they are answered or time is up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Event
+from time import monotonic
+from typing import Any, Final
+
+import redis
+from redis.exceptions import NoScriptError
+
+from ...errors import Unavailable
+from .errors import Retry, classify, translate
+from .script import Script, bulk
+from .wire import LOST, Wire
+
+__all__ = ["RedisServer"]
+
+_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+_SCAN: Final = b"512"
+
+
+class RedisServer:
+    """Sends commands and scripts that do the same when they come twice. Thread-safe; connections are opened as needed.
+
+    `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or
+    found anew by it. Every call raises typed errors only: `Unavailable` after `give_up` seconds of trying,
+    `NotPermitted`, and what else `translate` makes of the server's answers.
+    """
+
+    def __init__(
+        self, pool: redis.ConnectionPool, *, give_up: float = 10.0, revive: Callable[[], None] | None = None
+    ) -> None:
+        self.pool = pool
+        self._revive = revive
+        self._closing = Event()
+        self.give_up = give_up
+        """Seconds a command is tried for."""
+
+    @property
+    def reply_timeout(self) -> float:
+        """Seconds a reply may take before its connection counts as lost."""
+        settings: dict[str, Any] = self.pool.connection_kwargs
+        return float(settings.get("socket_timeout") or 5.0)
+
+    def connect(self) -> Wire:
+        """A connection, driven by hand by who asks for it. Raises one of LOST, or what `revive` raises."""
+        try:
+            return Wire(self.pool)
+        except LOST as error:
+            if self._revive is None or classify(error) is not Retry.AMBIGUOUS:
+                raise
+            self._revive()
+            return Wire(self.pool)
+
+    def ask(self, doing: str, *command: bytes) -> Any:
+        """The reply to one command; `doing` says in errors what it was for."""
+        return self._exchange(doing, bulk(command), None, 1)[0]
+
+    def ask_all(self, doing: str, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+        """The replies to commands that are sent together, on one connection and in their order, not as one unit."""
+        if not commands:
+            return []
+        return self._exchange(doing, b"".join(map(bulk, commands)), None, len(commands))
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], doing: str) -> Any:
+        """The reply of a script, which is loaded first if need be."""
+        return self._exchange(doing, script.call(keys, arguments), script, 1)[0]
+
+    def run_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes]]], doing: str) -> list[Any]:
+        """The replies to calls of one script, each with keys and arguments, that are sent together."""
+        if not calls:
+            return []
+        return self._exchange(doing, b"".join([script.call(*call) for call in calls]), script, len(calls))
+
+    def hash(self, key: str, doing: str) -> dict[bytes, bytes]:
+        """All fields of a hash, read in steps: what changes meanwhile comes as it was or as it is."""
+        found: dict[bytes, bytes] = {}
+        cursor = b"0"
+        while True:
+            cursor, fields = self.ask(doing, b"HSCAN", key.encode(), cursor, b"COUNT", _SCAN)
+            found.update(zip(fields[::2], fields[1::2], strict=True))
+            if cursor == b"0":
+                return found
+
+    def close(self) -> None:
+        """End what is being tried, and let go of all connections."""
+        self._closing.set()
+        self.pool.disconnect()
+
+    def _exchange(self, doing: str, call: bytes, script: Script | None, replies: int) -> list[Any]:
+        give_up_at = monotonic() + self.give_up
+        pause = _PAUSE
+        while True:
+            try:
+                return self._once(call, script, replies)
+            except Unavailable:  # the embedded server could not be started just now
+                if monotonic() >= give_up_at or self._closing.wait(pause):
+                    raise
+            except (redis.RedisError, OSError) as error:
+                if classify(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
+                    raise translate(error, doing) from None
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def _once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:
+        wire = self.connect()
+        try:
+            wire.send(call)
+            try:
+                found = _read(wire, replies)
+            except NoScriptError:
+                assert script is not None
+                wire.send(script.load + call)
+                found = _read(wire, 1 + replies)[1:]
+        except redis.ResponseError:
+            wire.release()
+            raise
+        except BaseException:
+            wire.discard()  # a reply may still come: the connection is of no more use to anybody
+            raise
+        wire.release()
+        return found
+
+
+def _read(wire: Wire, count: int) -> list[Any]:
+    """So many replies. All are read before the first refusal is raised: the connection goes to others."""
+    found: list[Any] = []
+    refused: redis.ResponseError | None = None
+    for _ in range(count):
+        try:
+            found.append(wire.read())
+        except redis.ResponseError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    return found

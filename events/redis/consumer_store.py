@@ -1,0 +1,179 @@
+"""Durable consumers on a server: see `views`, and the scripts `view_*.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+from attrs import evolve
+
+from ..errors import CorruptEvent
+from ..log import (
+    LIVE,
+    NEXT,
+    Keys,
+    Saved,
+    Slot,
+    Stored,
+    ViewRecord,
+    Wish,
+    fenced,
+    pack_record,
+    pack_rest,
+    pack_wish,
+    unpack_record,
+    unpack_wish,
+)
+from ..model import Cursor
+from .client import RedisServer, Script, require_for_views
+
+__all__ = ["RedisViews"]
+
+_STEP: Final = b"1000"
+_SLOTS: Final[Mapping[str, Slot]] = {LIVE: LIVE, NEXT: NEXT}
+
+
+class RedisViews:
+    """The views of one namespace of one server."""
+
+    def __init__(self, server: RedisServer, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+        self._probe = Script("permissions")
+        self._permitted = False
+        self._claim = Script("view_claim")
+        self._save = Script("view_save")
+        self._switch = Script("view_switch")
+        self._wish = Script("view_wish")
+        self._remove = Script("view_remove")
+
+    def look(self, name: str) -> Stored:
+        key = self._keys.views.encode()
+        live, beside, wish = self._server.ask("look at a consumer", b"HMGET", key, *_fields(name))
+        return Stored(
+            None if live is None else unpack_record(name, LIVE, live),
+            None if beside is None else unpack_record(name, NEXT, beside),
+            unpack_wish(wish),
+        )
+
+    def claim(self, fresh: ViewRecord, owner: str, *, anew: bool = False) -> ViewRecord | None:
+        self._require_permissions()
+        name, slot = fresh.name, fresh.slot
+        replace = b"any" if anew else b"other" if slot == NEXT else b"none"
+        arguments = [_field(name, slot), owner.encode(), fresh.form.encode(), pack_rest(fresh), replace]
+        keys = [self._keys.views, self._keys.view(name, slot)]
+        stored = self._server.run(self._claim, keys, arguments, "claim a view")
+        return None if stored is None else unpack_record(name, slot, stored)
+
+    def blob(self, name: str, slot: Slot) -> bytes | None:
+        stored: bytes | None = self._server.ask("load a view", b"GET", self._keys.view(name, slot).encode())
+        return stored
+
+    def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
+        key, cursor = self._keys.view(name, slot).encode(), b"0"
+        seen: set[bytes] = set()  # a hash that is being resized gives some of its fields twice
+        while True:
+            cursor, found = self._server.ask("load a view", b"HSCAN", key, cursor, b"COUNT", _STEP)
+            for field, value in zip(found[::2], found[1::2], strict=True):
+                if field not in seen:
+                    seen.add(field)
+                    yield _text(field, name), value
+            if cursor == b"0":
+                return
+
+    def save(
+        self,
+        record: ViewRecord,
+        *,
+        blob: bytes | None = None,
+        changes: Mapping[str, bytes | None] | None = None,
+        done: Wish | None = None,
+    ) -> Saved:
+        name, slot = record.name, record.slot
+        written = pack_record(evolve(record, revision=record.revision + 1))
+        arguments = [
+            _field(name, slot),
+            record.token.encode(),
+            b"%d" % record.revision,
+            written,
+            _field(name, "wish"),
+            b"" if done is None else pack_wish(done),
+        ]
+        if blob is not None:
+            arguments += (b"whole", blob)
+        elif changes:
+            arguments += (b"keyed", *_entries(changes))
+        else:
+            arguments.append(b"")
+        keys = [self._keys.views, self._keys.view(name, slot)]
+        found = cast("list[Any]", self._server.run(self._save, keys, arguments, "save a view"))
+        if found[0] == 3:
+            raise fenced(name, None)
+        if found[0] == 1:
+            raise fenced(name, unpack_record(name, slot, found[1]))
+        return Saved(found[0] == 0, int(found[1]), unpack_wish(found[2] if len(found) > 2 else None))
+
+    def switch(self, record: ViewRecord) -> ViewRecord:
+        name = record.name
+        keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
+        owner = record.token.partition(":")[2]
+        arguments = [_field(name, LIVE), _field(name, NEXT), record.token.encode(), owner.encode()]
+        found = cast("list[Any]", self._server.run(self._switch, keys, arguments, "switch to a new view"))
+        if found[0] == 3:
+            raise fenced(name, None)
+        if found[0] == 1:
+            raise fenced(name, unpack_record(name, NEXT, found[1]))
+        return unpack_record(name, LIVE, found[1])
+
+    def wish(self, name: str, wish: Wish) -> bool:
+        arguments = [*_fields(name), pack_wish(wish)]
+        return bool(self._server.run(self._wish, [self._keys.views], arguments, "ask a consumer"))
+
+    def remove(self, name: str) -> bool:
+        keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
+        return bool(self._server.run(self._remove, keys, _fields(name), "remove a consumer"))
+
+    def records(self) -> list[ViewRecord]:
+        found: list[ViewRecord] = []
+        for field, stored in self._server.hash(self._keys.views, "list consumers").items():
+            slot, _, name = field.decode(errors="replace").partition(":")
+            if slot in _SLOTS:
+                found.append(unpack_record(name, _SLOTS[slot], stored))
+        return sorted(found, key=lambda record: (record.name, record.slot))
+
+    def cursors(self) -> list[tuple[str, Cursor]]:
+        return [(record.name, record.cursor) for record in self.records()]
+
+    def _require_permissions(self) -> None:
+        """Before the first write: a script that is refused a command half-way has no roll-back. Raises NotPermitted."""
+        if not self._permitted:
+            doing = "ask for this user's permissions"
+            require_for_views(lambda arguments: self._server.run(self._probe, [], arguments, doing), self._keys)
+            self._permitted = True
+
+
+def _field(name: str, what: str) -> bytes:
+    return f"{what}:{name}".encode()
+
+
+def _fields(name: str) -> tuple[bytes, bytes, bytes]:
+    return _field(name, LIVE), _field(name, NEXT), _field(name, "wish")
+
+
+def _entries(changes: Mapping[str, bytes | None]) -> list[bytes]:
+    """How many are written, key and value of each, and the keys that go."""
+    arguments: list[bytes] = []
+    gone: list[bytes] = []
+    for key, value in changes.items():
+        if value is None:
+            gone.append(key.encode())
+        else:
+            arguments += (key.encode(), value)
+    return [b"%d" % (len(arguments) // 2), *arguments, *gone]
+
+
+def _text(field: bytes, name: str) -> str:
+    try:
+        return field.decode()
+    except UnicodeDecodeError:
+        raise CorruptEvent(f"the stored view of {name} has a key that is no text; rebuild it") from None

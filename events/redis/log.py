@@ -1,0 +1,335 @@
+"""The log on a Redis or Valkey server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, cast
+from uuid import uuid4
+
+import redis
+
+import msgpack
+
+from ..codec import Chain
+from ..errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
+from ..log import (
+    Ahead,
+    Answer,
+    Append,
+    Archive,
+    Base,
+    Claim,
+    ContentCache,
+    Durability,
+    Entry,
+    FeedEntry,
+    FeedPage,
+    Head,
+    Keys,
+    LogWriter,
+    NoticeStream,
+    Page,
+    Span,
+    Stretch,
+    ViewStore,
+    partition_of,
+)
+from ..logging import get_logger
+from ..model import Limits
+from .append_format import AppendFormat, claim_of, head_of
+from .archive import RedisArchive
+from .client import Lending, Loan, RedisServer, Script, eviction_policy, pack_wire, refuse_eviction, require_permissions
+from .consumer_store import RedisViews
+from .feed import RedisFeed
+from .notices import RedisNotices
+from .pages import RedisPages
+from .trimming import RedisTrimming
+from .writer import RedisWriter
+
+__all__ = ["FORMAT", "RedisCache", "RedisLog"]
+
+FORMAT: Final = b"1"
+"""Of keys and stored bytes. A namespace of another format is not opened."""
+
+
+_AT_ONCE: Final = 256
+"""Fields a command: a megabyte or so of vectors, so that no other command waits long behind it."""
+
+
+class RedisLog:
+    """Agents' logs in one namespace of one server. Thread-safe; connections are opened as needed.
+
+    `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or
+    found anew by it. Raises typed errors only: `Unavailable` after `give_up` seconds of trying, `NotPermitted`, and
+    at the start `UnsafeServer` for a server that may evict logs, unless `allow_eviction`, and `WrongKey` unless the
+    namespace was made with this `integrity_key`, or without one.
+    """
+
+    def __init__(
+        self,
+        pool: redis.ConnectionPool,
+        *,
+        namespace: str = "default",
+        partitions: int = 16,
+        durability: Durability | None = None,
+        limits: Limits | None = None,
+        give_up: float = 10.0,
+        revive: Callable[[], None] | None = None,
+        allow_eviction: bool = False,
+        integrity_key: bytes | None = None,
+    ) -> None:
+        if type(partitions) is not int or not 1 <= partitions <= 99:
+            raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
+        self.chain = Chain(integrity_key)
+        self._server = RedisServer(pool, give_up=give_up, revive=revive)
+        self._keys = Keys(namespace)
+        self._limits = limits or Limits()
+        self._claim = Script("claim")
+        self._pages = RedisPages(self._server, self._keys, self._limits)
+        self._append = Script("append")
+        self._log = get_logger("log").bind(namespace=namespace)
+        self._look(allow_eviction)
+        self._identity, self._partitions = self._open(partitions)
+        self._trimming = RedisTrimming(self._server, self._keys)
+        self._feed = RedisFeed(self._server, self._keys, self._partitions)
+        self._lending = Lending(self._server, namespace, self._partitions)
+        self._views = RedisViews(self._server, self._keys)
+        self._archive = RedisArchive(self._server, self._keys, self._partitions)
+        self._durability, self._confirm = self._settle(durability)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def partitions(self) -> int:
+        return self._partitions
+
+    @property
+    def archive(self) -> Archive:
+        return self._archive
+
+    @property
+    def durability(self) -> str:
+        return str(self._durability)
+
+    def partition_of(self, agent: str) -> int:
+        return partition_of(agent, self._partitions)
+
+    def log_key(self, agent: str) -> str:
+        return self._keys.log(self.partition_of(agent), agent)
+
+    def snapshot_key(self, agent: str) -> str:
+        return self._keys.snapshot(self.partition_of(agent), agent)
+
+    def base_key(self, agent: str) -> str:
+        return self._keys.base(self.partition_of(agent), agent)
+
+    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
+        return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def writer(self) -> LogWriter:
+        return RedisWriter(
+            self._server.connect,
+            AppendFormat(self._keys, self._limits, self._append),
+            self._confirm,
+            reply_timeout=self._server.reply_timeout,
+            give_up=self._server.give_up,
+            on_lost_notices=self._lost_notices,
+        )
+
+    def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
+        writer = self.writer()
+        try:
+            writer.send([(partition, batch)])
+            while True:
+                for _, result in writer.receive(None):
+                    if isinstance(result, DuramenError):
+                        raise result
+                    return result
+        finally:
+            writer.close()
+
+    def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
+        found: dict[str, Claim | None] = {}
+        for partition, members in self._by_partition(agents).items():
+            keys = [self._keys.heads(partition), *[self._keys.log(partition, agent) for agent in members]]
+            # Claimed once or twice is the same: only the epoch grows. So a lost reply may be asked for again.
+            reply = self._server.run(self._claim, keys, [pack_wire(members), owner.encode(), b"%d" % now], "claim")
+            rows = cast("list[Any]", msgpack.unpackb(reply, raw=True))
+            found.update((agent, claim_of(row) if row else None) for agent, row in zip(members, rows, strict=True))
+        return [found[agent] for agent in agents]
+
+    def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
+        self._trimming.trim(self.partition_of(agent), agent, base, snapshot)
+
+    def trim_feed(self, partition: int, position: int) -> int:
+        return self._trimming.trim_feed(partition, position)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def head(self, agent: str) -> Head | None:
+        heads = self._keys.heads(self.partition_of(agent))
+        stored = self._server.ask("read a head", b"HMGET", heads.encode(), agent.encode())[0]
+        return None if stored is None else head_of(stored)
+
+    def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
+        return self._pages.page(self.partition_of(agent), agent, from_seq, limit)
+
+    def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
+        return self._pages.pages(self.partition_of(agent), agent, from_seq, to_seq)
+
+    def base(self, agent: str) -> Base | None:
+        return self._trimming.base(self.partition_of(agent), agent)
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        return self._server.ask_all("load snapshots", [(b"GET", key.encode()) for key in keys])
+
+    def exists(self, keys: Sequence[str]) -> list[bool]:
+        found = self._server.ask_all("look for checkpoints", [(b"EXISTS", key.encode()) for key in keys])
+        return [bool(count) for count in found]
+
+    def directory(self) -> Iterator[Entry]:
+        for partition in range(self._partitions):
+            lines = self._server.hash(self._keys.directory(partition), "list agents")
+            heads = self._server.hash(self._keys.heads(partition), "list agents")
+            for agent, stored in heads.items():
+                if b"/" not in agent:
+                    continue  # where the feed stands, not an agent
+                line: list[Any] = (
+                    msgpack.unpackb(lines[agent], raw=False) if agent in lines else ["running", None, None]
+                )
+                yield Entry(agent.decode(), head_of(stored), *line)
+
+    def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
+        return self._feed.pages([(partition, position, limit)])[0].entries
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        return self._feed.pages([(partition, position, limit)])[0]
+
+    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
+        return self._feed.pages(asked)
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+        return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
+
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+        return self._feed.gather(asked, most_bytes)
+
+    def ahead(self, partition: int) -> Ahead:
+        return self._feed.ahead(partition)
+
+    def lend(self, count: int) -> Loan | None:
+        return None if self.chain.keyed else self._lending.lend(count)
+
+    def positions(self) -> list[int]:
+        return self._feed.positions()
+
+    def notices(self, *, events: bool = False) -> NoticeStream:
+        # A message has positions, paths and lengths beside the events.
+        return RedisNotices(self._server, self._keys, keep=2 * self._limits.notice_bytes if events else 0)
+
+    def embeddings(self, model: str) -> ContentCache:
+        return RedisCache(self._server, self._keys.embeddings(model))
+
+    def views(self) -> ViewStore:
+        return self._views
+
+    def close(self) -> None:
+        self._server.close()
+
+    # -- the server ------------------------------------------------------------------------------------------------
+
+    def _look(self, allow_eviction: bool) -> None:
+        """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
+        policy = eviction_policy(self._server.ask)
+        if not allow_eviction:
+            refuse_eviction(policy)
+        elif policy.startswith("allkeys-"):
+            self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
+        probe = Script("permissions")
+        require_permissions(
+            lambda arguments: self._server.run(probe, [], arguments, "ask for this user's permissions"),
+            self._keys,
+        )
+
+    def _open(self, partitions: int) -> tuple[str, int]:
+        identity = uuid4().hex
+        arguments = [FORMAT, b"%d" % partitions, identity.encode(), self.chain.fingerprint(identity).encode()]
+        stored = self._server.run(Script("open"), [self._keys.namespace], arguments, "open the namespace")
+        if stored[0] != FORMAT:
+            raise InvalidMessage(
+                f"this namespace has format {stored[0].decode(errors='replace')[:20]}; "
+                "update duramen or use another namespace"
+            )
+        known = stored[1] or b""
+        if stored[2] is None or not known.isdigit() or not 1 <= int(known) <= 99:
+            raise UnsafeServer("this namespace is not whole: restore its key from a backup, or use another namespace")
+        identity = stored[2].decode()
+        self.chain.require(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")
+        return identity, int(known)
+
+    def _settle(self, asked: Durability | None) -> tuple[Durability, Durability]:
+        """The durability to report, and what each append has to wait for to reach it."""
+        always = self._syncs_always()
+        if asked is None:
+            return Durability("fsync" if always else "memory"), Durability("memory")
+        if asked.level != "fsync" or always:
+            return asked, asked if asked.level == "replicas" else Durability("memory")
+        if not self._has_waitaof():
+            raise Unavailable(
+                "durability fsync: set `appendonly yes` and `appendfsync always` on this server, or use Redis 7.2, "
+                "or Valkey, with `appendonly yes`"
+            )
+        return asked, Durability("waitaof")
+
+    def _syncs_always(self) -> bool:
+        try:
+            settings = self._server.ask("read the settings", b"CONFIG", b"GET", b"append*")
+        except DuramenError:
+            return False  # users without CONFIG are usual; then no more is promised than is known
+        found = dict(zip(settings[::2], settings[1::2], strict=True))
+        return found.get(b"appendonly") == b"yes" and found.get(b"appendfsync") == b"always"
+
+    def _has_waitaof(self) -> bool:
+        info = self._server.ask("read the server's version", b"INFO")
+        valkey = b"valkey_version:" in info
+        version = re.search(rb"redis_version:(\d+)\.(\d+)", info)
+        appends = b"aof_enabled:1" in info
+        return appends and (valkey or (version is not None and (int(version[1]), int(version[2])) >= (7, 2)))
+
+    def _lost_notices(self, count: int) -> None:
+        self._log.warning(
+            "notices_not_published", count=count, advice="this user may not PUBLISH: see `duramen doctor`"
+        )
+
+    def _by_partition(self, agents: Sequence[str]) -> dict[int, list[str]]:
+        members: dict[int, list[str]] = {}
+        for agent in agents:
+            members.setdefault(self.partition_of(agent), []).append(agent)
+        return members
+
+
+class RedisCache:
+    """A cache in one hash of a server. Raises what `RedisServer.ask_all` raises."""
+
+    def __init__(self, server: RedisServer, key: str) -> None:
+        self._server = server
+        self._key = key.encode()
+
+    def load(self, fields: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for at in range(0, len(fields), _AT_ONCE):
+            part = fields[at : at + _AT_ONCE]
+            found += self._server.ask("read the cache of vectors", b"HMGET", self._key, *part)
+        return found
+
+    def store(self, values: Mapping[bytes, bytes]) -> None:
+        rest = iter(values.items())
+        while part := list(islice(rest, _AT_ONCE)):
+            pairs = [side for pair in part for side in pair]
+            self._server.ask("write the cache of vectors", b"HSET", self._key, *pairs)

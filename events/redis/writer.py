@@ -1,0 +1,314 @@
+"""Batches on their way to the server: several under way on one connection, sent again until their outcome is known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event
+from time import monotonic
+from typing import Any, Final, Protocol, cast
+
+import redis
+from attrs import define
+from redis.exceptions import NoScriptError
+
+from ..errors import DuramenError, OutcomeUnknown, Unconfirmed
+from ..log import Answer, Append, Durability, Status
+from ..logging import get_logger
+from .append_format import AppendFormat, answers_of
+from .client import LOST, Retry, Waker, Wire, bulk, classify, translate
+
+__all__ = ["Reconnect", "RedisWriter"]
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+_LEAST_TRIES: Final = 2
+"""Before a batch is given up for lost replies: a process that slept has not tried for long, but once."""
+_SENT_AHEAD: Final = 4 * 1024 * 1024
+"""Bytes that may be on their way: what comes next is made while the server works on these."""
+_WRITTEN: Final = frozenset((Status.COMMITTED, Status.DUPLICATE))
+
+Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
+
+
+class Reconnect(Protocol):
+    """Opens connections. Raises one of `LOST` when the server does not answer."""
+
+    def __call__(self) -> Wire: ...
+
+
+@define(eq=False)
+class _Flight:
+    """A batch under way. `extra` replies (of SCRIPT LOAD) come before its own."""
+
+    batch: Sequence[Append]
+    call: bytes
+    give_up_at: float
+    extra: int = 0
+    sent: int = 0
+    """How often it was handed to a connection."""
+    unsure: bool = False
+    """A connection was lost that had it."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether events of it may be in the log though nobody was told so."""
+        return self.unsure and any(append.items for append in self.batch)
+
+
+class RedisWriter:
+    """The writing side of `RedisLog`.
+
+    The same bytes may reach the server any number of times: the digest of an append's last event is its identity,
+    and the script answers `duplicate` to all but the first. So a batch whose reply was lost or late is sent again
+    until it is answered, or until `give_up` seconds have passed: then its outcome is unknown.
+    """
+
+    def __init__(
+        self,
+        connect: Reconnect,
+        form: AppendFormat,
+        durability: Durability,
+        *,
+        reply_timeout: float,
+        give_up: float,
+        on_lost_notices: Callable[[int], None],
+    ) -> None:
+        self._connect = connect
+        self._form = form
+        self._wait = _wait_command(durability, int(reply_timeout * 500))
+        self._wanted = durability.replicas or 1
+        self._reply_timeout = reply_timeout
+        self._give_up = give_up
+        self._on_lost_notices = on_lost_notices
+        self._flights: deque[_Flight] = deque()
+        self._wire: Wire | None = None
+        self._waker = Waker()
+        self._closing = Event()
+        self._log = get_logger("log")
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    @property
+    def connected(self) -> bool:
+        return self._wire is not None or not self._flights
+
+    def give_up(self) -> None:
+        self._closing.set()
+        self._waker.set()
+
+    def wake(self) -> None:
+        self._waker.set()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._waker.set()
+        self._drop_wire()
+        self._waker.close()
+
+    def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
+        give_up_at = monotonic() + self._give_up
+        flights = [_Flight(batch, self._form.call(partition, batch), give_up_at) for partition, batch in batches]
+        self._flights.extend(flights)
+        self._transmit(flights)  # without a connection nothing: `receive` connects, and sends what is under way
+
+    def receive(self, timeout: float | None) -> list[Outcome]:
+        if not self._flights:
+            return []
+        if self._closing.is_set():
+            self._lost(TimeoutError())
+        if self._wire is None:
+            given_up = self._given_up(_LEAST_TRIES)
+            if given_up:
+                return given_up
+            if not self._reconnect():
+                return self._given_up(0)
+        wire = self._wire
+        assert wire is not None
+        done: list[Outcome] = []
+        try:
+            if not wire.buffered():
+                patience = self._reply_timeout if timeout is None else min(timeout, self._reply_timeout)
+                if not wire.wait(patience, self._waker):
+                    self._waker.clear()
+                    self._check_patience()
+                    return done
+                self._waker.clear()
+            while True:
+                done += self._read_one(wire)
+                if not self._flights or not wire.buffered():
+                    return done
+        except LOST as error:
+            self._lost(error)
+            return done
+
+    # -- one reply ---------------------------------------------------------------------------------------------
+
+    def _read_one(self, wire: Wire) -> list[Outcome]:
+        """Read all that belongs to the oldest flight. Raises one of LOST; nothing if it was sent again."""
+        flight = self._flights[0]
+        self._answered_at = monotonic()
+        loaded: Any = None
+        for _ in range(flight.extra):
+            loaded = self._reply(wire)
+        flight.extra = 0
+        reply = self._reply(wire)
+        if isinstance(reply, NoScriptError) and isinstance(loaded, Exception):
+            reply = loaded  # why it could not be loaded
+        confirmed = self._reply(wire) if self._wait else None
+        self._flights.popleft()
+        self._losses, self._trouble = 0, None
+        if isinstance(reply, Exception):
+            return self._refused(flight, reply)
+        answers, lost = answers_of(reply, len(flight.batch))
+        if lost:
+            self._on_lost_notices(lost)
+        problem = self._unconfirmed(confirmed)
+        return [(flight.batch, answers)] if problem is None else _told_apart(flight.batch, answers, problem)
+
+    def _reply(self, wire: Wire) -> Any:
+        """A reply, or the error that the server answered. Raises one of LOST when the connection is gone."""
+        try:
+            return wire.read()
+        except Exception as error:
+            if isinstance(error, LOST) and (wire.closed or classify(error) is Retry.AMBIGUOUS):
+                raise
+            if wire.closed:  # bytes that are no reply: what comes behind them belongs to nobody
+                raise redis.ConnectionError(type(error).__name__) from None
+            return error
+
+    def _refused(self, flight: _Flight, error: Exception) -> list[Outcome]:
+        if classify(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
+            return [(flight.batch, translate(error, "append", wrote=flight.in_doubt))]
+        if not isinstance(error, NoScriptError):
+            self._closing.wait(_FIRST_PAUSE)
+        flight.extra = 1
+        self._flights.append(flight)
+        self._transmit([flight])
+        return []
+
+    def _unconfirmed(self, reached: Any) -> DuramenError | None:
+        if reached is None:
+            return None
+        count: Any = reached
+        if type(reached) is list:  # WAITAOF answers for the server itself, then for its replicas
+            count = cast("list[Any]", reached)[0]
+        if isinstance(count, int) and count >= self._wanted:
+            return None
+        return Unconfirmed(
+            "the append is committed, but was not confirmed to the durability asked for; "
+            "do not send it as a new command",
+            expected=self._wanted,
+            actual=count if isinstance(count, int) else None,
+        )
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def _transmit(self, flights: Sequence[_Flight]) -> None:
+        if self._wire is None:
+            return
+        parts: list[bytes] = []
+        for flight in flights:
+            flight.sent += 1
+            if flight.extra:
+                parts.append(self._form.script.load)
+            parts.append(flight.call)
+            if self._wait:
+                parts.append(self._wait)
+        self._sent_at = monotonic()
+        try:
+            self._wire.send(b"".join(parts))
+        except LOST as error:
+            self._lost(error)
+
+    def _reconnect(self) -> bool:
+        """Connect and send everything under way again; whether that worked. Takes a pause from the second loss on."""
+        if self._losses > 1:
+            self._closing.wait(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._losses - 2, 8)))
+        try:
+            self._wire = self._connect()
+            self._wire.make_room(_SENT_AHEAD)
+        except (redis.RedisError, OSError, DuramenError) as error:
+            self._log.warning("server_unreachable", error=type(error).__name__, in_flight=len(self._flights))
+            self._losses += 1
+            self._trouble = error
+            return False
+        for flight in self._flights:
+            flight.extra = 0
+        self._transmit(list(self._flights))
+        return self._is_open()
+
+    def _is_open(self) -> bool:
+        return self._wire is not None
+
+    def _check_patience(self) -> None:
+        """Give the connection up when the oldest flight has waited too long: a server can hang without closing."""
+        now = monotonic()
+        if now - max(self._sent_at, self._answered_at) >= self._reply_timeout:
+            self._lost(TimeoutError())
+
+    def _lost(self, error: Exception) -> None:
+        """Let go of the connection. What it had under way may be in the log, but for what the server has refused."""
+        if self._wire is None:
+            return
+        self._log.warning("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
+        self._losses += 1
+        self._trouble = error
+        refused = classify(error) is not Retry.AMBIGUOUS
+        for number, flight in enumerate(self._flights):
+            flight.unsure = flight.unsure or (flight.sent > 0 and not (refused and number == 0))
+        self._drop_wire()
+
+    def _drop_wire(self) -> None:
+        if self._wire is not None:
+            self._wire.discard()
+            self._wire = None
+
+    def _given_up(self, tries: int) -> list[Outcome]:
+        """What has been under way for too long and was sent so often, or all if more tries cannot help."""
+        trouble: Exception = self._trouble or TimeoutError()
+        hopeless = self._closing.is_set() or (
+            not isinstance(trouble, DuramenError) and classify(trouble) is Retry.FATAL
+        )
+        now = monotonic()
+        over = [flight for flight in self._flights if hopeless or (flight.sent >= tries and flight.give_up_at <= now)]
+        if not over:
+            return []
+        self._flights = deque(flight for flight in self._flights if flight not in over)
+        if not self._flights:
+            self._trouble = None  # what comes next may fare better
+        return [(flight.batch, _failure(trouble, unsure=flight.in_doubt)) for flight in over]
+
+    _losses: int = 0
+    """Of connections, since the last reply."""
+    _trouble: Exception | None = None
+    _sent_at: float = 0.0
+    _answered_at: float = 0.0
+
+
+def _failure(trouble: Exception, *, unsure: bool) -> DuramenError:
+    if not isinstance(trouble, DuramenError):
+        return translate(trouble, "append", wrote=unsure)
+    return OutcomeUnknown(f"append: {trouble}; ask again with the same command id") if unsure else trouble
+
+
+def _told_apart(batch: Sequence[Append], answers: list[Answer], problem: DuramenError) -> list[Outcome]:
+    """Only what is in the log can be unconfirmed there; what was refused keeps its own answer."""
+    pairs = list(zip(batch, answers, strict=True))
+    written = [append for append, answer in pairs if answer.status in _WRITTEN]
+    others = [(append, answer) for append, answer in pairs if answer.status not in _WRITTEN]
+    done: list[Outcome] = [(written, problem)] if written else []
+    if others:
+        done.append(([append for append, _ in others], [answer for _, answer in others]))
+    return done
+
+
+def _wait_command(durability: Durability, timeout_ms: int) -> bytes:
+    # On the connection of the append itself: both commands speak of what this connection wrote.
+    if durability.level == "replicas":
+        return bulk((b"WAIT", b"%d" % durability.replicas, b"%d" % timeout_ms))
+    if durability.level == "waitaof":
+        return bulk((b"WAITAOF", b"1", b"0", b"%d" % timeout_ms))
+    return b""

@@ -1,0 +1,109 @@
+"""What a consumer makes of events in a database of the user's own: only its cursor is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import sleep
+from typing import Any, ClassVar, Final
+
+from duramen.events import CorruptEvent, Cursor, DuramenError, Event, Fenced, InvalidMessage, Unavailable
+from duramen.events.log import Saved, ViewRecord, ViewStore, Wish
+
+from ..projection import Sink
+from .view_storage import Refused
+
+__all__ = ["KeptElsewhere"]
+
+_TRIES: Final = 3  # of one event that is refused while the database can be reached: a deadlock is not its fault
+_PAUSE: Final = 0.05
+
+
+class KeptElsewhere:
+    """Hands events to a sink, a page in one transaction."""
+
+    kind: ClassVar[str] = "sink"
+    page: ClassVar[int] = 500  # a transaction
+
+    def __init__(self, sink: Sink, name: str, start: Cursor) -> None:
+        self._sink = sink
+        self._name = name
+        self._start = start
+        self._after: bytes | None = None
+
+    @property
+    def version(self) -> int:
+        return self._sink.version
+
+    @property
+    def types(self) -> frozenset[str] | None:
+        return self._sink.types
+
+    @property
+    def view(self) -> Any:
+        return self._sink
+
+    @property
+    def full(self) -> bool:
+        return False
+
+    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+        self._after = self._stored()
+        if self._after is None:
+            return self._start
+        try:
+            return Cursor.from_bytes(self._after)
+        except InvalidMessage as error:
+            raise CorruptEvent(f"what the sink of {self._name} gives as its cursor is none; reset it") from error
+
+    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        if not events:
+            return
+        if self._write(events, place(-1)) is None:
+            return
+        # One of them cannot be written. One by one, those before it are; the transaction tells which it is.
+        for index, event in enumerate(events):
+            error = self._write([event], place(index))
+            for _ in range(_TRIES - 1):
+                if error is None:
+                    break
+                sleep(_PAUSE)
+                error = self._write([event], place(index))
+            if error is not None:
+                raise Refused(index, error) from error
+
+    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+        # After the commit there: the cursor here is only ever behind.
+        if record.cursor.to_bytes() != self._after:
+            error = self._write([], record.cursor)
+            if error is not None:
+                raise _unreachable(self._name, error) from error
+        return views.save(record, done=done)
+
+    def _write(self, events: Sequence[Event], cursor: Cursor) -> Exception | None:
+        """What the sink raised, if nothing was written. Raises Unavailable, Fenced."""
+        packed = cursor.to_bytes()
+        try:
+            self._sink.write(self._name, events, after=self._after, cursor=packed)
+        except Fenced:
+            raise
+        except Exception as error:
+            # A commit whose answer was lost is a commit.
+            found = self._stored()
+            if found != packed:
+                if found != self._after:
+                    raise self._sink.fenced(self._name) from error
+                return error
+        self._after = packed
+        return None
+
+    def _stored(self) -> bytes | None:
+        try:
+            return self._sink.cursor(self._name)
+        except DuramenError:
+            raise
+        except Exception as error:  # the user's own code, and whatever its driver raises
+            raise _unreachable(self._name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> Unavailable:
+    return Unavailable(f"the database of consumer {name} cannot be used now ({type(error).__name__})")

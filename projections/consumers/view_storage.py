@@ -1,0 +1,254 @@
+"""What a consumer makes of events, and how that is stored: a view kept whole, or an entry a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, Protocol, cast
+
+from duramen.events import CorruptEvent, Cursor, Event, Limits, PlainData, TooLarge, ValueRefused
+from duramen.events.codec import Codec
+from duramen.events.log import Saved, ViewRecord, ViewStore, Wish, seal, unseal
+from duramen.events.model import describe_type, same_value
+
+from ..projection import KeyedProjection, KeyedView, Projection
+
+__all__ = ["Kept", "KeptByKey", "KeptWhole", "Refused"]
+
+_PAGE: Final = 200  # events; with more of them alive at once Python's collector has more to do
+_MOST_TOUCHED: Final = 2_000  # entries in one write: a server that takes them holds nobody up for long
+
+
+class Refused(Exception):
+    """The user's code raised `error` at the event of this index. What the fold holds now is not to be used."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(index)
+        self.index = index
+        self.error = error
+
+
+class Kept(Protocol):
+    """Used by one thread, but for `view`."""
+
+    kind: ClassVar[str]
+    """As in `ViewRecord`."""
+    page: ClassVar[int]
+    """How many events it is best given at a time."""
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def types(self) -> frozenset[str] | None: ...
+
+    @property
+    def view(self) -> Any:
+        """What users see."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether so much has gathered that it has to be saved."""
+        ...
+
+    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+        """Go back to what is stored; where that stands."""
+        ...
+
+    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        """Fold events; `place` tells the cursor behind one of them, -1 for behind all. Raises Refused."""
+        ...
+
+    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+        """Store the record, whose cursor stands behind what was taken, together with the view."""
+        ...
+
+
+class KeptWhole:
+    """One state, stored as one value."""
+
+    kind: ClassVar[str] = "whole"
+    page: ClassVar[int] = _PAGE
+
+    def __init__(self, projection: Projection[Any], limits: Limits) -> None:
+        self._projection = projection
+        self._codec = Codec(limits)
+        self._limits = limits
+        self._state: Any = projection.initial()
+        self._changed = False
+        self._rounds = 0
+
+    @property
+    def version(self) -> int:
+        return self._projection.version
+
+    @property
+    def types(self) -> frozenset[str] | None:
+        return self._projection.types
+
+    @property
+    def view(self) -> Any:
+        return self._state
+
+    @property
+    def full(self) -> bool:
+        return False
+
+    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+        stored = views.blob(record.name, record.slot) if record.applied else None
+        if stored is None and record.applied:
+            raise CorruptEvent(f"the stored view of {record.name} is gone; rebuild it")
+        if stored is None:
+            self._state = self._projection.initial()
+        else:
+            self._state = self._projection.load(self._codec.unpack(unseal(stored, record.name)))
+        self._changed = False
+        return record.cursor
+
+    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        state, apply, taken = self._state, self._projection.apply, 0
+        try:
+            for event in events:
+                state = apply(state, event)
+                taken += 1
+        except Exception as error:
+            raise Refused(taken, error) from error
+        self._changed = self._changed or bool(events)
+        self._state = state
+
+    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+        blob = self._pack(record.name) if self._changed else None
+        saved = views.save(record, blob=blob, done=done)
+        self._changed = self._changed and not saved.current
+        return saved
+
+    def _pack(self, name: str) -> bytes:
+        projection = self._projection
+        packed = _pack(projection.dump(self._state), self._codec, self._limits, name)
+        self._rounds += 1
+        if _is_power_of_two(self._rounds):
+            again = projection.dump(projection.load(self._codec.unpack(packed)))
+            _compare(again, packed, self._codec, name)
+        return seal(packed)
+
+
+class KeptByKey:
+    """An entry a key, each stored by itself. Entries are changed in place of each other, and only here."""
+
+    kind: ClassVar[str] = "keyed"
+    page: ClassVar[int] = _PAGE
+
+    def __init__(self, projection: KeyedProjection[Any], limits: Limits) -> None:
+        self._projection = projection
+        self._codec = Codec(limits)
+        self._limits = limits
+        self._entries: dict[str, Any] = {}
+        self._touched: set[str] = set()
+        self._rounds = 0
+
+    @property
+    def version(self) -> int:
+        return self._projection.version
+
+    @property
+    def types(self) -> frozenset[str] | None:
+        return self._projection.types
+
+    @property
+    def view(self) -> KeyedView[Any]:
+        return KeyedView(self._entries)
+
+    @property
+    def full(self) -> bool:
+        return len(self._touched) >= _MOST_TOUCHED
+
+    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+        unpack, load = self._codec.unpack, self._projection.load
+        found = views.entries(record.name, record.slot) if record.revision else ()
+        # A dict of its own: whoever looks at the view meanwhile goes on seeing the last one.
+        self._entries = {key: load(unpack(stored)) for key, stored in found}
+        self._touched.clear()
+        return record.cursor
+
+    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        entries, touched, taken = self._entries, self._touched, 0
+        key_of, apply = self._projection.key, self._projection.apply
+        try:
+            for event in events:
+                key = key_of(event)
+                if key is not None:
+                    after = apply(entries.get(key), event)
+                    touched.add(key)
+                    if after is None:
+                        entries.pop(key, None)
+                    else:
+                        entries[key] = after
+                taken += 1
+        except Exception as error:
+            raise Refused(taken, error) from error
+
+    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+        changes = {_storable(key): self._packed(key, record.name) for key in self._touched}
+        saved = views.save(record, changes=changes, done=done)
+        if saved.current:
+            self._touched.clear()
+        return saved
+
+    def _packed(self, key: str, name: str) -> bytes | None:
+        if key not in self._entries:
+            return None
+        projection = self._projection
+        packed = _pack(projection.dump(self._entries[key]), self._codec, self._limits, name)
+        self._rounds += 1
+        if _is_power_of_two(self._rounds):
+            again = projection.dump(projection.load(self._codec.unpack(packed)))
+            _compare(again, packed, self._codec, name)
+        return packed
+
+
+def _pack(data: Any, codec: Codec, limits: Limits, name: str) -> bytes:
+    """Bytes from which the same data can be read back. Raises ValueRefused, TooLarge."""
+    try:
+        packed = codec.pack(data)
+    except ValueRefused as error:
+        raise _not_plain(name, str(error)) from None
+    if len(packed) > limits.snapshot_bytes:
+        raise TooLarge(
+            f"the view of {name} takes {len(packed)} bytes, over the limit of {limits.snapshot_bytes}: use a "
+            "KeyedProjection, which is stored in parts, or a database of your own",
+            expected=limits.snapshot_bytes,
+            actual=len(packed),
+        )
+    _compare(data, packed, codec, name)
+    return packed
+
+
+def _compare(data: Any, packed: bytes, codec: Codec, name: str) -> None:
+    """Raise ValueRefused unless these bytes read back as this data."""
+    try:
+        found = codec.unpack(packed)
+    except CorruptEvent:
+        raise _not_plain(name, "it has keys that are no text") from None
+    if found != data and not same_value(found, cast("PlainData", data)):
+        raise _not_plain(name, "it is read back as something else")
+
+
+def _not_plain(name: str, why: str) -> ValueRefused:
+    return ValueRefused(
+        f"the view of {name} is not plain data ({why}): define dump() and load() on its projection, which turn it "
+        "into plain data and back"
+    )
+
+
+def _storable(key: str) -> str:
+    if type(cast("object", key)) is not str:
+        raise ValueRefused(f"the key of an entry is a str, or None; not {describe_type(key)}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise ValueRefused("the key of an entry has a lone surrogate, which has no encoding") from None
+    return key
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0

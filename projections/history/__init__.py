@@ -1,0 +1,34 @@
+"""Any past: to be walked, compared, explained, forked."""
+
+from __future__ import annotations
+
+from .blame import Blame, blame
+from .comparison import Changes, Comparison, compare
+from .fork import Origin, fork_agents, is_there, origin_of
+from .past_state import PastState
+from .property_history import PropertyChange, property_history
+from .replay import Replay
+from .timeline import Moment, Timeline, headline
+from .tree_cut import cut_at_seq, cut_at_time, cut_now
+
+__all__ = [
+    "Blame",
+    "Changes",
+    "Comparison",
+    "Moment",
+    "Origin",
+    "PastState",
+    "PropertyChange",
+    "Replay",
+    "Timeline",
+    "blame",
+    "compare",
+    "cut_at_seq",
+    "cut_at_time",
+    "cut_now",
+    "fork_agents",
+    "headline",
+    "is_there",
+    "origin_of",
+    "property_history",
+]

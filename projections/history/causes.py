@@ -1,0 +1,103 @@
+"""Following causes through the logs of agents."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from duramen.events import AgentNotFound, Event, EventRegistry, Limits, Trimmed
+from duramen.events.codec import Codec
+from duramen.events.log import EventLog, read_events
+from duramen.events.model import ACTIVITY_RECORDED, parse_event_id
+
+__all__ = ["Causes"]
+
+_PAGE: Final = 64
+_PAGES: Final = 256
+_MOST: Final = 1_000
+_TOOL: Final = "tool_output"
+
+
+class Causes:
+    """Looks up events and what they came from. Holds a bounded number of pages; for one thread and one question."""
+
+    def __init__(self, log: EventLog, codec: Codec, limits: Limits, registry: EventRegistry) -> None:
+        self._log = log
+        self._codec = codec
+        self._limits = limits
+        self._registry = registry
+        self._pages: dict[tuple[str, int], dict[int, Event]] = {}
+
+    def event(self, agent: str, seq: int) -> Event | None:
+        """One event; None where there is none, or none any more. Raises CorruptEvent, UnknownEventType."""
+        number = (seq - 1) // _PAGE
+        page = self._pages.get((agent, number))
+        if page is None:
+            page = self._read(agent, number * _PAGE + 1)
+            if len(self._pages) >= _PAGES:
+                del self._pages[next(iter(self._pages))]
+            self._pages[agent, number] = page
+        return page.get(seq)
+
+    def _read(self, agent: str, first: int) -> dict[int, Event]:
+        last = first + _PAGE - 1
+        try:
+            head = self._log.head(agent)
+            if head is None:
+                return {}
+            events = read_events(
+                self._log, agent, self._codec, self._registry, from_seq=max(first, head.base + 1), to_seq=last
+            )
+            return {event.seq: event for event in events}
+        except (Trimmed, AgentNotFound):
+            return {}
+
+    def causes(self, event: Event) -> tuple[Event, ...]:
+        """What caused an event, what caused that, and so on to the first that can be read, nearest first."""
+        found: list[Event] = []
+        seen = {(event.agent, event.seq)}
+        place = parse_event_id(event.causation_id)
+        while place is not None and place not in seen and len(found) < _MOST:
+            seen.add(place)
+            cause = self.event(*place)
+            if cause is None:
+                break
+            found.append(cause)
+            place = parse_event_id(cause.causation_id)
+        return tuple(found)
+
+    def tool(self, event: Event, causes: tuple[Event, ...]) -> Event | None:
+        """The nearest record of a tool's output: of the same handling, else of the handling of a cause."""
+        for link in (event, *causes):
+            if _is_tool(link):
+                return link
+            near = [found for found in self._handling(link) if _is_tool(found)]
+            if near:
+                return min(near, key=lambda found: (found.seq > link.seq, abs(found.seq - link.seq)))
+        return None
+
+    def _handling(self, event: Event) -> list[Event]:
+        """The events of one handling: they stand together, with the same command or the same cause."""
+        key = _key(event)
+        if key is None:
+            return [event]
+        found: list[Event] = []
+        for direction in (-1, 1):
+            seq = event.seq + direction
+            most = self._limits.batch_events
+            while (near := self.event(event.agent, seq) if seq > 0 else None) is not None and most > 0:
+                if _key(near) != key:
+                    break
+                found.append(near)
+                seq += direction
+                most -= 1
+        return found
+
+
+def _key(event: Event) -> tuple[str | None, ...] | None:
+    key = (event.session_id, event.command_id, event.causation_id, event.correlation_id)
+    return None if key[1:] == (None, None, None) else key
+
+
+def _is_tool(event: Event) -> bool:
+    data: dict[str, Any] = event.data
+    return event.type == ACTIVITY_RECORDED and data.get("kind") == _TOOL

@@ -1,0 +1,145 @@
+"""Agents that continue from any moment of another one's past.
+
+A fork has no copy of the past: its log begins behind the moment, with the state at it for a base, as a log that was
+trimmed. Its first event says where it comes from, and the chain of digests goes on from there. So it costs the same
+however long the past is, and needs its origin no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from attrs import frozen
+
+from duramen.events import AgentExists, AgentNotFound, Granularity, Trimmed, agent_path
+from duramen.events.log import Adoption, EventLog, Put, digest_at, raw_events
+from duramen.events.model import FORKED
+
+from ..recovery import UNFOLDED, BaseState, FoldOf, Subject, pack_base, state_before
+from ..state import ABSENT, advance
+
+__all__ = ["Origin", "fork_agents", "is_there", "origin_of"]
+
+
+@frozen
+class Origin:
+    """Where a fork comes from: the last event that it shares with its origin, and that event's digest."""
+
+    agent: str
+    seq: int
+    digest: bytes
+
+
+def fork_agents(
+    subject: Subject, seqs: Mapping[str, int], to: str, *, fold_of: FoldOf, session_id: str | None, now: int
+) -> None:
+    """Let the agents of a tree, the subject first, go on from these seqs under new paths: all of them, or none.
+
+    Raises AgentExists, AgentNotFound for one that was not there yet, Trimmed, and what reading raises.
+    """
+    root, token = subject.agent, uuid4().hex
+    paths = {agent: agent_path(to + agent[len(root) :]).text for agent in seqs}
+    for path, head in zip(paths.values(), subject.log.archive.heads(list(paths.values())), strict=True):
+        if head is not None:
+            raise _exists(path)
+    adoptions = [
+        _adoption(
+            subject,
+            agent,
+            seq,
+            paths,
+            token,
+            fold_of=fold_of,
+            session_id=session_id if agent == root else None,
+            now=now,
+        )
+        for agent, seq in seqs.items()
+    ]
+    known = subject.log.archive.adopt(adoptions, token)
+    if known is not None:
+        raise _exists(known)
+
+
+def _adoption(
+    subject: Subject,
+    agent: str,
+    seq: int,
+    paths: Mapping[str, str],
+    token: str,
+    *,
+    fold_of: FoldOf,
+    session_id: str | None,
+    now: int,
+) -> Adoption:
+    log, codec, limits, path = subject.log, subject.codec, subject.limits, paths[agent]
+    rebuilt = state_before(log, agent, codec, limits, seq=seq, fold_of=fold_of)
+    state = rebuilt.state
+    if state.status == ABSENT:
+        raise AgentNotFound(f"{agent} was not there yet at {seq}; fork it from a later moment", agent=agent, seq=seq)
+    fold = fold_of(state.agent_type)
+    base = BaseState(state, rebuilt.custom, UNFOLDED if fold is None else fold.version)
+    packed = pack_base(path, base, codec, limits, log.chain)
+    data: dict[str, Any] = {
+        "origin": agent,
+        "origin_seq": seq,
+        "origin_digest": state.digest,
+        "session_id": session_id or uuid4().hex,
+        "parent": paths.get(state.parent or ""),
+        "children": {paths[child]: outlives for child, outlives in state.children.items() if child in paths},
+    }
+    raw = [FORKED, 1, int(Granularity.LIFECYCLE), now, data, data["session_id"], None, None, None, None]
+    body, before = codec.pack(raw), state.digest
+    digest = log.chain.digest(before, body)
+    advance(state, raw, digest, limits.commands_remembered)
+    log.archive.stage(path, token, 0, before, [digest + body])
+    return Adoption(
+        agent=path,
+        seq=seq + 1,
+        base=seq,
+        before=before,
+        digest=digest,
+        fence=f"1:{token}",
+        updated_at=now,
+        entry=codec.pack([state.status, state.agent_type, state.session_id]),
+        largest=len(digest) + len(body),
+        levels=1 << Granularity.LIFECYCLE,
+        puts=(Put(log.base_key(path), packed),),
+    )
+
+
+def origin_of(subject: Subject) -> Origin | None:
+    """Where an agent was forked from; None if it was not, or was trimmed since. Raises AgentNotFound, CorruptEvent."""
+    head = subject.head()
+    if head.base in (0, head.seq):
+        return None
+    try:
+        before = digest_at(subject.log, subject.agent, head.base)
+        _, raw, _ = next(
+            raw_events(
+                subject.log,
+                subject.agent,
+                subject.codec,
+                after=head.base,
+                digest=before or b"",
+                to_seq=head.base + 1,
+            )
+        )
+    except Trimmed:
+        return None
+    if raw[0] != FORKED:
+        return None
+    return Origin(raw[4]["origin"], raw[4]["origin_seq"], raw[4]["origin_digest"])
+
+
+def is_there(log: EventLog, origin: Origin) -> bool:
+    """Whether the origin still has the event that the fork goes on from."""
+    try:
+        return digest_at(log, origin.agent, origin.seq) == origin.digest
+    except (AgentNotFound, Trimmed):
+        return False
+
+
+def _exists(path: str) -> AgentExists:
+    return AgentExists(f"{path} exists already: fork to another path", agent=path)

@@ -1,0 +1,72 @@
+"""One property through time: every event that changed what stands at a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import frozen
+
+from duramen.events import Event, PathNotFound
+from duramen.events.codec import event_of
+from duramen.events.model import same_value
+
+from ..recovery import Folding, Rebuilt, Subject
+from ..state import HERE, MISSING, Touch, copy_tree, lookup, read_only, touches
+
+__all__ = ["PropertyChange", "property_history"]
+
+
+@frozen
+class PropertyChange:
+    """An event, and what was at a path before and after it: read-only values, or MISSING. Unpacks into the three."""
+
+    event: Event
+    old: Any
+    new: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.event, self.old, self.new))
+
+
+def property_history(
+    subject: Subject, segments: tuple[str, ...], start: Rebuilt, to_seq: int
+) -> Iterator[PropertyChange]:
+    """Every change of what is at a path after `start`, which becomes ours, up to `to_seq`; oldest first.
+
+    A path into a list names a position: what is there changes, too, when an element before it goes.
+    """
+    folding = Folding(subject.agent, subject.limits, None, start)
+    old = _at(folding, segments)
+    for seq, raw, digest in subject.after(folding.state, to_seq):
+        if not any(_concerns(touch, segments) for touch in touches(subject.agent, seq, raw)):
+            folding.take(raw, digest)
+            continue
+        kept = copy_tree(raw[4])
+        folding.take(raw, digest)
+        new = _at(folding, segments)
+        if not _same(old, new):
+            event = event_of(subject.agent, seq, [*raw[:4], kept, *raw[5:]], digest, subject.registry)
+            yield PropertyChange(event, read_only(old), read_only(new))
+        old = new
+
+
+def _at(folding: Folding, segments: tuple[str, ...]) -> Any:
+    try:
+        return copy_tree(lookup(folding.state.memory, segments))
+    except PathNotFound:
+        return MISSING
+
+
+def _concerns(touch: Touch, segments: tuple[str, ...]) -> bool:
+    """Whether what is at the path may be another after this; says yes rather too often."""
+    length = len(touch.segments)
+    if length <= len(segments):
+        return touch.segments == segments[:length] and (touch.depth != HERE or length == len(segments))
+    return touch.segments[: len(segments)] == segments
+
+
+def _same(old: Any, new: Any) -> bool:
+    if old is MISSING or new is MISSING:
+        return old is new
+    return same_value(old, new)

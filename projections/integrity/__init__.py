@@ -1,0 +1,8 @@
+"""Whether what is stored is what was written."""
+
+from __future__ import annotations
+
+from .audit import Problem
+from .verify import VerificationProgress, VerificationReport, verify
+
+__all__ = ["Problem", "VerificationProgress", "VerificationReport", "verify"]

@@ -1,0 +1,135 @@
+"""Whether what is stored is what was written: for one agent or for all, several at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from duramen.events import Limits
+from duramen.events.log import EventLog
+
+from ..recovery import FoldOf
+from .audit import Audit, Problem, Stopped
+
+__all__ = ["VerificationProgress", "VerificationReport", "verify"]
+
+_JOIN_SECONDS: Final = 60.0
+
+
+@frozen
+class VerificationProgress:
+    """How far a verification has come."""
+
+    agents: int
+    """Agents that are done."""
+    of_agents: int
+    events: int
+    """Events that were looked at."""
+    problems: int
+
+
+@frozen
+class VerificationReport:
+    """What a verification has found. `events` is how many events were as they were written, of `agents` agents."""
+
+    ok: bool
+    events: int
+    agents: int
+    problems: tuple[Problem, ...]
+    """By agent; of the events of one agent the first that is wrong, and all of its snapshots that are."""
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"ok: {self.events} events of {self.agents} agents are as they were written"
+        return "\n".join([f"{len(self.problems)} problems:", *map(str, self.problems)])
+
+    def as_data(self) -> dict[str, Any]:
+        """As plain data, for other programs."""
+        return {
+            "ok": self.ok,
+            "events": self.events,
+            "agents": self.agents,
+            "problems": [problem.as_data() for problem in self.problems],
+        }
+
+
+_Done: TypeAlias = "tuple[str, list[Problem], int] | int | BaseException"
+
+
+def verify(
+    log: EventLog,
+    agents: Sequence[str],
+    limits: Limits,
+    make_fold: Callable[[], FoldOf],
+    *,
+    workers: int,
+    progress: Callable[[VerificationProgress], object] | None,
+) -> VerificationReport:
+    """Audit agents in `workers` threads. `progress` is called in the caller's thread; what it raises ends all.
+
+    `make_fold` is called once a thread. Raises what a lost server raises; never for what is stored.
+    """
+    waiting: SimpleQueue[str] = SimpleQueue()
+    for agent in agents:
+        waiting.put(agent)
+    done: SimpleQueue[_Done] = SimpleQueue()
+    stop = threading.Event()
+
+    def report(events: int) -> None:
+        if stop.is_set():
+            raise Stopped
+        done.put(events)
+
+    def audit(agent: str, fold_of: FoldOf) -> None:
+        looking = Audit(log, agent, limits, fold_of, report)
+        problems = looking.run()
+        done.put((agent, problems, looking.events))
+
+    def work() -> None:
+        try:
+            fold_of = make_fold()
+            while not stop.is_set():
+                audit(waiting.get_nowait(), fold_of)
+        except (Empty, Stopped):
+            return
+        except BaseException as error:
+            done.put(error)
+
+    threads = [
+        threading.Thread(target=work, name=f"duramen-verify-{number}", daemon=True)
+        for number in range(min(workers, len(agents)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        return _collect(len(agents), done, progress)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(_JOIN_SECONDS)
+
+
+def _collect(
+    count: int, done: SimpleQueue[_Done], progress: Callable[[VerificationProgress], object] | None
+) -> VerificationReport:
+    problems: dict[str, list[Problem]] = {}
+    sound = looked_at = 0
+    while len(problems) < count:
+        news = done.get()
+        if isinstance(news, BaseException):
+            raise news
+        if isinstance(news, int):
+            looked_at += news
+        else:
+            agent, found, events = news
+            problems[agent] = found
+            sound += events
+        if progress is not None:
+            wrong = sum(map(len, problems.values()))
+            progress(VerificationProgress(len(problems), count, looked_at, wrong))
+    every = tuple(problem for agent in sorted(problems) for problem in problems[agent])
+    return VerificationReport(not every, sound, count, every)

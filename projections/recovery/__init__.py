@@ -1,0 +1,41 @@
+"""State from a log: a snapshot, then replay."""
+
+from __future__ import annotations
+
+from .agent_log import Subject
+from .keyframes import EVERY, Rhythm, keep_keyframes, snapshot_of, state_before, stored_before
+from .points import Point, head_of, last_before, seq_of, seq_of_time, within
+from .rebuild import CustomFold, FoldOf, Rebuilt, rebuild, state_for_base
+from .session_count import count_session
+from .session_totals import SessionTotals, is_plain_dict
+from .state_fold import Folding
+from .trim_base import UNFOLDED, BaseState, load_base, pack_base
+
+__all__ = [
+    "EVERY",
+    "UNFOLDED",
+    "BaseState",
+    "CustomFold",
+    "FoldOf",
+    "Folding",
+    "Point",
+    "Rebuilt",
+    "Rhythm",
+    "SessionTotals",
+    "Subject",
+    "count_session",
+    "head_of",
+    "is_plain_dict",
+    "keep_keyframes",
+    "last_before",
+    "load_base",
+    "pack_base",
+    "rebuild",
+    "seq_of",
+    "seq_of_time",
+    "snapshot_of",
+    "state_before",
+    "state_for_base",
+    "stored_before",
+    "within",
+]

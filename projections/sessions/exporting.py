@@ -1,0 +1,179 @@
+"""Writing an agent, or a tree of them, to a file that another system can take in."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import IO, Any, Final, cast
+from uuid import uuid4
+
+from attrs import frozen
+
+from duramen.events import AgentNotFound, CorruptEvent, Event, Limits
+from duramen.events.codec import DIGEST_SIZE, FORMAT, Codec, SessionWriter, decoded
+from duramen.events.log import EventLog, Head, digest_at
+from duramen.events.model import DECLARED
+
+from ..recovery import Subject, rebuild
+
+__all__ = ["Carried", "Session", "export_session", "json_line"]
+
+_PAGE: Final = 500
+
+
+@frozen
+class Carried:
+    """An agent as a file has it: the seq and digest it ends with, and how many of its events were trimmed."""
+
+    agent: str
+    seq: int
+    digest: bytes
+    base: int
+
+
+@frozen
+class Session:
+    """What an export has written, or an import has taken in. The first agent is the one that was asked for."""
+
+    agents: tuple[Carried, ...]
+
+    @property
+    def agent(self) -> str:
+        """The path of the one that was asked for."""
+        return self.agents[0].agent
+
+    @property
+    def events(self) -> int:
+        """How many events."""
+        return sum(carried.seq - carried.base for carried in self.agents)
+
+
+def export_session(
+    log: EventLog, agents: Sequence[str], file: IO[bytes], limits: Limits, *, written_at: int
+) -> Session:
+    """Write agents of one partition as they stand at one moment. Every event is checked on the way.
+
+    Raises AgentNotFound, CorruptEvent, and what writing to the file raises.
+    """
+    heads = log.archive.heads(agents)
+    found = [(agent, head) for agent, head in zip(agents, heads, strict=True) if head is not None]
+    if not found or found[0][0] != agents[0]:
+        raise AgentNotFound(f"there is no agent {agents[0]}; spawn it first", agent=agents[0])
+    writer, codec = SessionWriter(file, limits), Codec(limits)
+    id_ = uuid4().hex
+    writer.write(
+        "session",
+        {
+            "format": FORMAT,
+            "id": id_,
+            "integrity": log.chain.fingerprint(id_),
+            "agents": [agent for agent, _ in found],
+            "log": log.identity,
+            "written_at": written_at,
+        },
+    )
+    for agent, head in found:
+        subject = Subject(log, agent, codec, limits, DECLARED)
+        _write_agent(subject, head, writer)
+    writer.finish()
+    return Session(tuple(Carried(agent, head.seq, head.digest, head.base) for agent, head in found))
+
+
+def _write_agent(subject: Subject, head: Head, writer: SessionWriter) -> None:
+    log, agent = subject.log, subject.agent
+    state = rebuild(log, agent, subject.codec, subject.limits, to_seq=head.seq).state
+    checkpoints = {name: [entry[0] - 1, entry[3]] for name, entry in state.checkpoints.items()}
+    before = digest_at(log, agent, head.base)
+    writer.write(
+        "agent",
+        {
+            "path": agent,
+            "seq": head.seq,
+            "base": head.base,
+            "digest": head.digest,
+            "before": before,
+            "updated_at": head.updated_at,
+            "checkpoints": checkpoints,
+        },
+    )
+    if head.base:
+        writer.write("base", log.load([log.base_key(agent)])[0])
+    writer.write("types", _write_events(subject, head, before or b"", writer))
+    for name in checkpoints:
+        stored = log.load([log.checkpoint_key(agent, name)])[0]
+        if stored is not None:  # else it has expired
+            writer.write("checkpoint", name, stored)
+
+
+def _write_events(subject: Subject, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
+    """Page by page; which versions of which types they are of."""
+    log, agent = subject.log, subject.agent
+    types: dict[str, list[int]] = {}
+    seq = head.base
+    while seq < head.seq:
+        page = log.read(agent, seq + 1, min(_PAGE, head.seq - seq))
+        if page is None or not page.items:
+            raise CorruptEvent(f"the log of {agent} ends at {seq}, before its head", agent=agent, seq=seq + 1)
+        first = seq + 1
+        for item in page.items:
+            seq += 1
+            body = item[DIGEST_SIZE:]
+            expected = log.chain.digest(digest, body)
+            digest = item[:DIGEST_SIZE]
+            if digest != expected:
+                raise CorruptEvent(
+                    f"event {seq} of {agent} does not continue the chain of digests; `verify` tells more",
+                    agent=agent,
+                    seq=seq,
+                    expected=expected.hex(),
+                    actual=digest.hex(),
+                )
+            event = decoded(agent, seq, body, subject.codec)
+            versions = types.setdefault(event[0], [])
+            if event[1] not in versions:
+                versions.append(event[1])
+        writer.write("events", first, page.items)
+    return types
+
+
+# -- for other tools ---------------------------------------------------------------------------------------------------
+
+
+def json_line(event: Event) -> str:
+    """An event as one line of JSON, in ASCII; docs/reference/session-file.md has its form."""
+    fields = {
+        "agent": event.agent,
+        "seq": event.seq,
+        "time": event.time.isoformat(),
+        "type": event.type,
+        "version": event.version,
+        "data": _jsonable(event.data),
+        "session_id": event.session_id,
+        "command_id": event.command_id,
+        "causation_id": event.causation_id,
+        "correlation_id": event.correlation_id,
+        "granularity": event.granularity.name.lower(),
+        "metadata": _jsonable(event.metadata),
+        "digest": event.digest.hex(),
+    }
+    return json.dumps(fields, allow_nan=False)
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain data with what JSON has no form for in dicts of one key, so that it can be told from text."""
+    if isinstance(value, datetime):
+        return {"$time": value.isoformat()}
+    if isinstance(value, bytes):
+        return {"$bytes": b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if isinstance(value, Mapping):
+        held = cast("Mapping[str, Any]", value)
+        plain = {key: _jsonable(inside) for key, inside in held.items()}
+        return {"$dict": plain} if len(held) == 1 and next(iter(held)).startswith("$") else plain
+    if isinstance(value, list):
+        return [_jsonable(inside) for inside in cast("list[Any]", value)]
+    return value

@@ -1,0 +1,330 @@
+"""Taking in a file that `session_export` has written: checked while it is read, and there all at once or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from typing import IO, Any, Final, cast
+
+from attrs import define, evolve, field
+
+from duramen.events import AgentExists, CorruptEvent, DuramenError, InvalidMessage, Limits, Unavailable, agent_path
+from duramen.events.codec import (
+    DIGEST_SIZE,
+    FORMAT,
+    Codec,
+    SessionReader,
+    SnapshotRecord,
+    decoded,
+    pack_snapshot,
+    unpack_snapshot,
+)
+from duramen.events.log import Adoption, EventLog, Put
+
+from ..recovery import EVERY, Folding, FoldOf, Rebuilt, Rhythm, snapshot_of
+from ..state import AgentState
+from .exporting import Carried, Session
+
+__all__ = ["import_session"]
+
+_NOTHING: Final[tuple[str, list[Any]]] = ("", [])
+
+
+@define(eq=False)
+class _Incoming:
+    """An agent of the file on its way in: what the file says of it, under the path it will have here."""
+
+    path: str
+    origin: str
+    meta: dict[str, Any]
+    folding: Folding
+    base: bytes | None
+    staged: int = 0
+    levels: int = 0
+    largest: int = 0
+    keyframes: list[int] = field(factory=list[int])
+    rhythm: Rhythm = field(factory=Rhythm)
+    sums: dict[int, bytes] = field(factory=dict[int, bytes])
+    """Of the working memory at each seq where a checkpoint was taken."""
+
+    def look_for_checkpoint(self) -> None:
+        seq = self.folding.state.seq
+        if any(taken[0] == seq for taken in self.meta["checkpoints"].values()):
+            self.sums[seq] = _sum_of(self.folding.state.memory)
+
+
+class _Import:
+    """One import. What it writes before the end is where nobody looks, and is gone after a day at the latest."""
+
+    def __init__(
+        self, log: EventLog, limits: Limits, fold_of: FoldOf, now: int, progress: Callable[[int], object] | None
+    ) -> None:
+        self._log = log
+        self._limits = limits
+        self._fold_of = fold_of
+        self._now = now
+        self._codec = Codec(limits)
+        self._progress = progress
+        self._done: list[_Incoming] = []
+        self._adoptions: list[Adoption] = []
+        self._events = 0
+        self._token = ""
+
+    def run(self, file: IO[bytes], to: str | None) -> Session:
+        records = SessionReader(file, self._limits).records()
+        kind, fields = next(records, _NOTHING)
+        header = self._header(kind, fields)
+        renamed = _renamed(header["agents"], to)
+        self._token = header["id"]
+        self._refuse_known(list(renamed.values()))
+        try:
+            self._read(records, renamed)
+            known = self._log.archive.adopt(self._adoptions, self._token)
+        except BaseException:
+            self._clean_up()
+            raise
+        if known is not None:
+            self._clean_up()
+            raise _exists(known)
+        return Session(tuple(Carried(one.agent, one.seq, one.digest, one.base) for one in self._adoptions))
+
+    def _header(self, kind: str, fields: list[Any]) -> dict[str, Any]:
+        header = cast("dict[str, Any]", fields[0]) if kind == "session" and len(fields) == 1 else None
+        if type(header) is not dict or type(header.get("id")) is not str or not _is_paths(header.get("agents")):
+            raise _wrong("it does not begin as one")
+        if header.get("format") != FORMAT:
+            raise InvalidMessage(
+                "this session file has another format; update duramen", expected=FORMAT, actual=header.get("format")
+            )
+        integrity = header.get("integrity", "")
+        if type(integrity) is not str:
+            raise _wrong("what it says of its key has another form")
+        self._log.chain.require(header["id"], integrity, "this session file")
+        return header
+
+    def _refuse_known(self, paths: list[str]) -> None:
+        for path, head in zip(paths, self._log.archive.heads(paths), strict=True):
+            if head is not None:
+                raise _exists(path)
+
+    def _read(self, records: Iterator[tuple[str, list[Any]]], renamed: dict[str, str]) -> None:
+        agent: _Incoming | None = None
+        for kind, fields in records:
+            if kind == "agent":
+                if agent is not None:
+                    self._finish(agent)
+                agent = self._begin(fields, renamed)
+            elif agent is None:
+                raise _wrong("a record belongs to no agent")
+            elif kind == "base":
+                self._base(agent, fields)
+            elif kind == "events":
+                self._take(agent, fields)
+            elif kind == "checkpoint":
+                self._checkpoint(agent, fields)
+            # Others, `types` among them, are for who looks into the file.
+        if agent is not None:
+            self._finish(agent)
+        if [adoption.agent for adoption in self._adoptions] != list(renamed.values()):
+            raise _wrong("it has not the agents that it names")
+
+    def _begin(self, fields: list[Any], renamed: dict[str, str]) -> _Incoming:
+        meta = cast("dict[str, Any]", fields[0]) if len(fields) == 1 and type(fields[0]) is dict else {}
+        origin = meta.get("path")
+        if type(origin) is not str or origin not in renamed or not _has_form(meta):
+            raise _wrong("what it says of an agent has another form")
+        return _Incoming(renamed[origin], origin, meta, Folding(origin, self._limits, self._fold_of), None)
+
+    def _base(self, agent: _Incoming, fields: list[Any]) -> None:
+        """The state that the events go on from, written anew for the path it will have here."""
+        try:
+            record = unpack_snapshot(fields[0], agent.origin, self._codec, self._limits, self._log.chain)
+            held = AgentState.load(self._codec.copy(record.state["agent"]))
+            custom = self._codec.copy(record.state["custom"])
+        except (CorruptEvent, KeyError, TypeError, IndexError):
+            raise _wrong(f"the base of {agent.origin} is damaged") from None
+        if (record.seq, record.digest) != (agent.meta["base"], agent.meta["before"]) or held.seq != record.seq:
+            raise _wrong(f"the base of {agent.origin} is not where its events begin")
+        agent.base = self._packed(record, agent)
+        agent.folding = Folding(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
+        agent.rhythm.keyframe_seq = held.seq
+        agent.look_for_checkpoint()
+
+    def _take(self, agent: _Incoming, fields: list[Any]) -> None:
+        """Events: checked, folded, and put beside the log."""
+        state, archive = agent.folding.state, self._log.archive
+        if len(fields) != 2 or fields[0] != state.seq + 1 or not fields[1] or not _is_items(fields[1]):
+            raise _wrong(f"events of {agent.origin} are not in order")
+        items, previous = cast("list[bytes]", fields[1]), state.digest
+        for item in items:
+            seq, body = state.seq + 1, item[DIGEST_SIZE:]
+            expected = self._log.chain.digest(state.digest, body)
+            if item[:DIGEST_SIZE] != expected:
+                raise CorruptEvent(
+                    f"event {seq} of {agent.origin} in this session file does not continue the chain of digests",
+                    agent=agent.origin,
+                    seq=seq,
+                    expected=expected.hex(),
+                    actual=item[:DIGEST_SIZE].hex(),
+                )
+            event = decoded(agent.origin, seq, body, self._codec)
+            agent.levels |= 1 << event[2]
+            agent.folding.take_leniently(event, expected)
+            agent.look_for_checkpoint()
+            agent.rhythm.weight += len(item)
+            agent.largest = max(agent.largest, len(item))
+        self._keep(agent)
+        staged = archive.stage(agent.path, self._token, agent.staged, previous, items)
+        agent.staged += len(items)
+        if staged < agent.staged:
+            raise Unavailable(f"what was staged for {agent.path} is gone; import it again", agent=agent.path)
+        self._events += len(items)
+        if self._progress is not None:
+            self._progress(self._events)
+
+    def _keep(self, agent: _Incoming) -> None:
+        """A keyframe, where one is due."""
+        state = agent.folding.state
+        if state.seq - agent.rhythm.keyframe_seq < EVERY:
+            return
+        stored = self._snapshot(agent)
+        if stored is not None and agent.rhythm.is_due(state.seq, len(stored)):
+            self._log.archive.keep_keyframe(agent.path, state.seq, stored)
+            agent.rhythm.kept(state.seq)
+            agent.keyframes.append(state.seq)
+
+    def _snapshot(self, agent: _Incoming) -> bytes | None:
+        return snapshot_of(agent.path, agent.folding, self._codec, self._limits, self._log.chain)
+
+    def _packed(self, record: SnapshotRecord, agent: _Incoming) -> bytes:
+        """A snapshot of the file's under the path it will have here."""
+        return pack_snapshot(evolve(record, agent=agent.path), self._codec, self._limits, self._log.chain)
+
+    def _checkpoint(self, agent: _Incoming, fields: list[Any]) -> None:
+        name, stored = fields if len(fields) == 2 else ("", b"")
+        entry = agent.folding.state.checkpoints.get(name)
+        taken = agent.meta["checkpoints"].get(name)
+        if entry is None or taken is None:
+            raise _wrong(f"a checkpoint of {agent.origin} is not one that its log knows")
+        try:
+            record = unpack_snapshot(stored, agent.origin, self._codec, self._limits, self._log.chain)
+            memory = record.state["agent"]["memory"]
+        except (CorruptEvent, KeyError, TypeError):
+            raise _wrong(f"a checkpoint of {agent.origin} is damaged") from None
+        sound = (record.seq, record.digest) == (entry[0] - 1, entry[5])
+        if not sound or agent.sums.get(record.seq, _sum_of(memory)) != _sum_of(memory):
+            raise _wrong(f"a checkpoint of {agent.origin} is not the fold of its events")
+        left = 0 if entry[3] is None else (entry[3] - self._now) // 1000
+        if entry[3] is None or left > 0:
+            key = self._log.checkpoint_key(agent.path, name)
+            self._log.archive.put([Put(key, self._packed(record, agent), left)])
+
+    def _finish(self, agent: _Incoming) -> None:
+        state, meta = agent.folding.state, agent.meta
+        if (state.seq, state.digest) != (meta["seq"], meta["digest"]) or (agent.base is None) != (meta["base"] == 0):
+            raise _wrong(f"the events of {agent.origin} do not end as it says")
+        puts: list[Put] = []
+        if agent.base is not None:
+            puts.append(Put(self._log.base_key(agent.path), agent.base))
+        snapshot = self._snapshot(agent) if agent.staged >= EVERY else None
+        if snapshot is not None:
+            puts.append(Put(self._log.snapshot_key(agent.path), snapshot))
+        entry = self._codec.pack([state.status, state.agent_type, state.session_id])
+        self._adoptions.append(
+            Adoption(
+                agent=agent.path,
+                seq=state.seq,
+                base=meta["base"],
+                before=meta["before"],
+                digest=state.digest,
+                fence=f"1:{self._token}",
+                updated_at=state.updated_at,
+                entry=entry,
+                largest=agent.largest,
+                levels=agent.levels,
+                puts=tuple(puts),
+            )
+        )
+        self._done.append(agent)
+
+    def _clean_up(self) -> None:
+        for agent in self._done:
+            with suppress(DuramenError):  # it does no harm where it is
+                self._log.archive.drop_keyframes(agent.path, agent.keyframes)
+
+
+def import_session(
+    log: EventLog,
+    file: IO[bytes],
+    to: str | None,
+    *,
+    limits: Limits,
+    fold_of: FoldOf,
+    now: int,
+    progress: Callable[[int], object] | None = None,
+) -> Session:
+    """Take in a session file, its first agent under the path `to`, those below it below that. `now` is in µs.
+
+    Raises AgentExists, CorruptEvent, InvalidMessage, InvalidPath, WrongKey; then no agent has come to be.
+    """
+    return _Import(log, limits, fold_of, now, progress).run(file, to)
+
+
+def _renamed(agents: list[str], to: str | None) -> dict[str, str]:
+    root = agents[0]
+    target = agent_path(root if to is None else to).text
+    for agent in agents:
+        if agent_path(agent).text != agent or (agent != root and not agent.startswith(f"{root}/")):
+            raise _wrong("its agents are not of one tree")
+    return {agent: agent_path(target + agent[len(root) :]).text for agent in agents}
+
+
+def _is_paths(value: Any) -> bool:
+    return type(value) is list and value != [] and all(type(path) is str for path in cast("list[Any]", value))
+
+
+def _is_items(value: Any) -> bool:
+    return type(value) is list and all(type(item) is bytes for item in cast("list[Any]", value))
+
+
+_FORM: Final = {"seq": int, "base": int, "digest": bytes, "before": bytes, "checkpoints": dict}
+
+
+def _has_form(meta: dict[str, Any]) -> bool:
+    sound = all(type(meta.get(name)) is kind for name, kind in _FORM.items())
+    return (
+        sound
+        and 0 <= meta["base"] <= meta["seq"]
+        and all(type(taken) is list and len(cast("list[Any]", taken)) == 2 for taken in meta["checkpoints"].values())
+    )
+
+
+def _sum_of(memory: Any) -> bytes:
+    """Of plain data, whatever the order of its keys."""
+    total = sha256()
+    _add_to(total, memory)
+    return total.digest()
+
+
+def _add_to(total: Any, value: Any) -> None:
+    if type(value) is dict:
+        held = cast("dict[str, Any]", value)
+        total.update(b"{%d" % len(held))
+        for key in sorted(held):
+            total.update(repr(key).encode())
+            _add_to(total, held[key])
+    elif type(value) is list:
+        total.update(b"[%d" % len(cast("list[Any]", value)))
+        for inside in cast("list[Any]", value):
+            _add_to(total, inside)
+    else:
+        total.update(repr(value).encode())
+
+
+def _wrong(why: str) -> CorruptEvent:
+    return CorruptEvent(f"this session file is damaged: {why}; get another copy, or export it again")
+
+
+def _exists(path: str) -> AgentExists:
+    return AgentExists(f"{path} exists already: name another path with `to`", agent=path)

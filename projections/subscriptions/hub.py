@@ -1,0 +1,230 @@
+"""All subscriptions of one system: they share one thread that reads, and pools that call back and catch up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from time import monotonic
+from typing import Any, Final, cast
+
+from attrs import field, frozen
+
+from duramen.events import (
+    Cursor,
+    Diverged,
+    EventRegistry,
+    Granularity,
+    InvalidMessage,
+    Limits,
+    PathPattern,
+    SystemClosed,
+)
+from duramen.events.log import EventLog
+from duramen.events.model import START, Mark
+
+from ..notifications import Category, Interest, interest_in
+from .buffer import Backlog
+from .callbacks import Callbacks, Manner, OnError
+from .change import Change
+from .change_builder import Source
+from .follower import Follower
+from .intake import Intake
+from .subscription import Subscription
+
+__all__ = ["Callback", "Hub", "HubStatus", "Pools"]
+
+Callback = Callable[[Change], Any] | Callable[[list[Change]], Any]
+"""Takes a change, or with `batches=True` a list of them; a plain function or an `async def`."""
+
+_HEARTBEAT: Final = 1.0
+_BUFFER: Final = 1_000
+_MOST_ERRORS: Final = 100
+
+
+@frozen(kw_only=True)
+class Pools:
+    """Where a hub's work runs. What is given to `call` may block for long, to `read` as long as a server may."""
+
+    call: Callable[[Callable[[], None]], None]
+    read: Callable[[Callable[[], None]], None]
+    start: Callable[[Coroutine[Any, Any, Any]], Future[Any]]
+    """Starts a coroutine on an event loop that runs in a thread of its own."""
+
+
+@frozen(kw_only=True)
+class HubStatus:
+    """How live sharing is doing in this process."""
+
+    subscriptions: int = 0
+    lag: int = 0
+    """The greatest of all subscriptions."""
+    strange_messages: int = 0
+    """Messages on the channels that were not understood, or proved false; somebody else publishes there."""
+    errors: dict[str, str] = field(factory=dict[str, str])
+    """By pattern: the type of the error that a subscription of that pattern has ended with, the last hundred."""
+
+
+@frozen(kw_only=True)
+class _Runs:
+    """A hub's pools and the clock of its thread, for callbacks."""
+
+    submit: Callable[[Callable[[], None]], None]
+    start: Callable[[Coroutine[Any, Any, Any]], Future[Any]]
+    at: Callable[[float, Callable[[], None]], None]
+
+
+class Hub:
+    """Makes subscriptions. Thread-safe. Its thread starts with the first of them and ends with the last."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        registry: EventRegistry,
+        limits: Limits,
+        pools: Pools,
+        *,
+        heartbeat: float = _HEARTBEAT,
+    ) -> None:
+        self._source = Source(log, registry, limits)
+        self._pools = pools
+        self._heartbeat = heartbeat
+        self._lock = threading.Lock()
+        self._subscriptions: dict[Subscription, Intake] = {}
+        self._follower: Follower | None = None
+        self._stopped: list[Follower] = []
+        self._strange = 0
+        self._errors: dict[str, str] = {}
+        self._closed: str | None = None
+
+    def subscribe(
+        self,
+        pattern: str | PathPattern,
+        callback: Callback | None = None,
+        *,
+        granularity: Granularity = Granularity.STATE,
+        categories: Iterable[Category] | None = None,
+        types: Iterable[str] | None = None,
+        after: Cursor | None = None,
+        from_start: bool = False,
+        values: bool = False,
+        latest_only: bool = False,
+        every: float | None = None,
+        batches: bool = False,
+        buffer: int = _BUFFER,
+        on_error: OnError | None = None,
+        stop_on_failure: bool = False,
+    ) -> Subscription:
+        """As `AgentSystem.subscribe`, which says what each argument means."""
+        interest = interest_in(pattern, granularity, categories, types)
+        pause = _checked(callback, after, from_start, every, buffer)
+        marks, at_end = self._begin_at(interest, after, from_start)
+        backlog = Backlog(buffer, latest_only=latest_only)
+        intake = Intake(self._source, interest, marks, backlog, values=values, at_end=at_end)
+        manner = Manner(batches=batches, every=pause, on_error=on_error, stop_on_failure=stop_on_failure)
+        with self._lock:
+            if self._closed is not None:
+                raise SystemClosed(self._closed)
+            follower = self._follower or self._new_follower()
+            runs = _Runs(submit=self._pools.call, start=self._pools.start, at=follower.at)
+            function = cast("Callable[[Any], Any] | None", callback)
+            calls = None if function is None else Callbacks(intake, function, manner, runs)
+            subscription = Subscription(intake, calls, self._leave, every=pause)
+            self._subscriptions[subscription] = intake
+            follower.add(intake)
+        return subscription
+
+    def status(self) -> HubStatus:
+        """Counts, and what has gone wrong."""
+        with self._lock:
+            follower, subscriptions = self._follower, list(self._subscriptions)
+            strange = self._strange + (follower.strange if follower else 0)
+            errors = dict(self._errors)
+        ended = {known.pattern.text: type(known.error).__name__ for known in subscriptions if known.error is not None}
+        return HubStatus(
+            subscriptions=len(subscriptions),
+            lag=max((subscription.lag for subscription in subscriptions), default=0),
+            strange_messages=strange,
+            errors=errors | ended,
+        )
+
+    def close(self, timeout: float) -> bool:
+        """End all subscriptions; whether everything has ended within `timeout` seconds. No callback starts any more."""
+        deadline = monotonic() + timeout
+        with self._lock:
+            self._closed = "the system is closed; open a new one"
+            known = list(self._subscriptions)
+        for subscription in known:
+            subscription.close(0.0)
+        ended = [subscription.close(max(0.0, deadline - monotonic())) for subscription in known]
+        with self._lock:
+            followers = [*self._stopped, *filter(None, (self._follower,))]
+        return all([*ended, *(follower.wait(max(0.0, deadline - monotonic())) for follower in followers)])
+
+    def after_fork(self, message: str) -> None:
+        """In a forked child: no thread of ours lives here. Iterators raise SystemClosed."""
+        self._lock = threading.Lock()
+        self._closed = message
+        self._follower = None
+        for subscription in self._subscriptions:
+            subscription.after_fork(SystemClosed(message))
+        self._subscriptions = {}
+
+    def _begin_at(self, interest: Interest, after: Cursor | None, from_start: bool) -> tuple[dict[int, Mark], bool]:
+        """Where each partition is read from, and whether that is its end."""
+        log = self._source.log
+        partitions = interest.partitions(log)
+        if after is not None and after.log != log.identity:
+            raise Diverged(
+                "this cursor is of another log: the namespace was made anew, or it is another one; start anew",
+                expected=after.log,
+                actual=log.identity,
+            )
+        if after is not None or from_start:
+            return {partition: after.marks.get(partition, START) if after else START for partition in partitions}, False
+        # What is committed from here on lies behind these positions, so it does not matter when the hub begins to look.
+        ends = log.positions()
+        return {partition: Mark(ends[partition]) for partition in partitions}, True
+
+    def _new_follower(self) -> Follower:
+        self._stopped = [follower for follower in self._stopped if not follower.wait(0.0)]
+        self._follower = Follower(self._source, self._pools.read, self._heartbeat)
+        self._follower.start()
+        return self._follower
+
+    def _leave(self, subscription: Subscription) -> None:
+        with self._lock:
+            intake, follower = self._subscriptions.pop(subscription, None), self._follower
+            if intake is None or follower is None:
+                return
+            if subscription.error is not None:
+                self._note(subscription.pattern.text, subscription.error)
+            follower.remove(intake)
+            if not self._subscriptions:
+                self._strange += follower.strange
+                self._follower = None
+                self._stopped.append(follower)
+                follower.stop()
+
+    def _note(self, pattern: str, error: BaseException) -> None:
+        self._errors.pop(pattern, None)
+        self._errors[pattern] = type(error).__name__
+        if len(self._errors) > _MOST_ERRORS:
+            del self._errors[next(iter(self._errors))]
+
+
+def _checked(callback: object, after: object, from_start: bool, every: float | None, buffer: int) -> float:
+    """The pause between bursts. Raises InvalidMessage for arguments that do not go together, or are none."""
+    if callback is not None and not callable(callback):
+        raise InvalidMessage("callback takes a function of one argument", actual=type(callback).__name__)
+    if after is not None and not isinstance(after, Cursor):
+        raise InvalidMessage("after takes a Cursor; see Cursor.from_text", actual=type(after).__name__)
+    if after is not None and from_start:
+        raise InvalidMessage("give either after or from_start")
+    if type(buffer) is not int or buffer < 1:
+        raise InvalidMessage("buffer is how many changes may wait, at least 1", actual=buffer)
+    if every is None:
+        return 0.0
+    if type(every) not in (int, float) or not 0 < every < 86_400:
+        raise InvalidMessage("every takes seconds, more than none and less than a day")
+    return float(every)

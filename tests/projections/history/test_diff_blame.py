@@ -1,0 +1,321 @@
+"""What differs between two moments, and who set what is there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.authors import Author
+from duramen.actors import AgentSystem
+from duramen.events import Event, InvalidMessage, InvalidPath, PathNotFound
+from duramen.events.codec.event_codec import Codec
+from duramen.events.model.causation import OUTSIDE, Cause, Handling, correlation_of, event_id, parse_event_id
+from duramen.events.model.event import Granularity
+from duramen.events.model.limits import Limits
+from duramen.projections.history.causes import Causes
+from duramen.projections.history.comparison import compare
+from duramen.projections.history.past_state import PastState
+from duramen.projections.state.agent_state import AgentState
+
+PATH = "acme/alice"
+
+
+@pytest.fixture
+def system() -> Iterator[AgentSystem]:
+    with AgentSystem.open("memory://") as found:
+        yield found
+
+
+def past(memory: dict[str, Any], agent: str = PATH) -> PastState:
+    return PastState(agent, AgentState(memory=memory), None)
+
+
+# -- diff --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_diff_names_what_was_added_removed_and_changed_by_path(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x", "old": {"a": 1}, "l": [1, 2, 3], "a/b": 1})
+    agent.set("goal", "y")
+    agent.delete("old")
+    agent.set("new", {"deep": [1]})
+    agent.set("l/1", 20)
+    agent.delete("l/2")
+    agent.set("a~1b", 2)
+    found = system.diff(PATH, 1)
+    assert found.added == {"new": {"deep": [1]}}
+    assert found.removed == {"old": {"a": 1}, "l/2": 3}
+    assert found.changed == {"goal": ("x", "y"), "l/1": (2, 20), "a~1b": (1, 2)}
+    assert found and not found.lifecycle and (found.a.seq, found.b.seq) == (1, 7)
+    back = system.diff(PATH, None, 1)
+    assert (back.added, back.removed) == (found.removed, found.added)
+    assert back.changed == {path: (new, old) for path, (old, new) in found.changed.items()}
+
+
+def test_a_moment_does_not_differ_from_itself(system: AgentSystem) -> None:
+    system.spawn(PATH, initial_state={"nan": float("nan"), "l": [{}]})
+    found = system.diff(PATH, 1, 1)
+    assert not found and len(found.memory) == 0
+    assert str(found).splitlines()[-1].strip() == "no difference"
+
+
+def test_values_of_another_type_differ() -> None:
+    for old, new in ((1, True), (1, 1.0), (0.0, -0.0), ("a", b"a"), ({}, []), (None, 0)):
+        assert list(compare(past({"v": old}), past({"v": new})).changed) == ["v"]
+
+
+def test_checkpoints_times_and_other_agents_are_moments_too(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x"})
+    agent.pause("lunch")
+    agent.resume("lunch")
+    agent.set("goal", "y")
+    system.spawn("acme/bob", initial_state={"goal": "z"})
+    assert system.diff(PATH, "lunch").changed == {"goal": ("x", "y")}
+    assert system.diff(PATH, "lunch").lifecycle["status"] == ("paused", "running")
+    assert system.diff(PATH, next(iter(system.events(PATH))).time, 4).changed == {"goal": ("x", "y")}
+    assert system.diff(PATH, 4, other="acme/bob").changed == {"goal": ("y", "z")}
+    assert system.diff(PATH, "lunch", 1, other="acme/bob").changed == {"goal": ("x", "z")}
+
+
+def test_a_diff_can_be_read_by_people_and_by_programs(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x", "l": list(range(12))})
+    agent.set("goal", "y" * 500)
+    agent.set("l/10", "ten")
+    agent.set("l/2", "two")
+    agent.delete("l/11")
+    agent.pause("lunch")
+    found = system.diff(PATH, 1)
+    lines = str(found).splitlines()
+    assert lines[:2] == ["--- acme/alice at 1", "+++ acme/alice at 6"]
+    assert lines[2:4] == ["  status: 'running' → 'paused'", "  paused_at: None → 'lunch'"]
+    assert [line.split(":")[0] for line in lines[4:]] == ["~ goal", "~ l/2", "~ l/10", "- l/11"]
+    assert max(map(len, lines)) < 150
+    assert json.loads(json.dumps(found.as_data()))["changed"]["l/2"] == [2, "two"]
+
+
+TREES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(
+        st.sampled_from([None, 1, True, "x"]),
+        lambda below: st.lists(below, max_size=3) | st.dictionaries(st.sampled_from("abc"), below, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=3,
+)
+
+
+def patched(tree: Any, found: Any) -> Any:
+    """Carry a comparison out, by hand."""
+    tree = copy.deepcopy(tree)
+
+    def place(path: str) -> tuple[Any, Any]:
+        *above, last = path.split("/")
+        node = tree
+        for segment in above:
+            node = node[int(segment)] if isinstance(node, list) else node[segment]
+        return node, int(last) if isinstance(node, list) else last
+
+    for path in sorted(found.removed, key=lambda path: (path.count("/"), path), reverse=True):
+        node, last = place(path)
+        del node[last]
+    for path, value in found.added.items():
+        node, last = place(path)
+        node.append(value) if isinstance(node, list) else node.update({last: value})
+    for path, (_, new) in found.changed.items():
+        node, last = place(path)
+        node[last] = new
+    return tree
+
+
+@given(TREES, TREES)
+def test_what_a_diff_says_turns_one_into_the_other(old: dict[str, Any], new: dict[str, Any]) -> None:
+    found = compare(past(copy.deepcopy(old)), past(copy.deepcopy(new)))
+    assert past(patched(old, found)).memory == new
+    assert bool(found) == (not PastState.__eq__(past(old), past(new)))
+
+
+# -- blame -------------------------------------------------------------------------------------------------------------
+
+
+def test_blame_names_the_event_that_set_a_value(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, session_id="s-1", initial_state={"goal": "x", "plan": {"steps": ["read"]}})
+    agent.append("plan/steps", "think", command_id="c-1")
+    agent.merge("plan", {"tone": "dry"})
+    agent.set("plan/steps/0", "READ")
+    expected = {"plan/steps/0": 4, "plan/steps/1": 2, "plan/tone": 3, "goal": 1}
+    for path, seq in expected.items():
+        found = system.blame(PATH, path)
+        assert (found.path, found.seq, found.event.seq if found.event else 0, found.leaves) == (path, seq, seq, {})
+        assert found.session_id == "s-1" and found.value == agent.get(path)
+    assert system.blame(PATH, "plan/steps/1").command_id == "c-1"
+    whole = system.blame(PATH)
+    assert {path: leaf.seq for path, leaf in whole.leaves.items()} == expected
+    assert whole.seq == 4
+    assert system.blame(PATH, "plan/steps").seq == 4
+    assert system.blame(PATH, "plan/steps/0", 3).seq == 1, "as it was at a moment"
+    assert "set by acme/alice@2" in str(system.blame(PATH, "plan/steps/1"))
+    assert json.loads(json.dumps(whole.as_data(), default=str))["leaves"] == expected
+
+
+def test_blame_follows_elements_that_move(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"l": ["a"]})
+    for number in range(5):
+        agent.append("l", number)
+    agent.delete("l/0")
+    agent.delete("l/1")
+    assert [system.blame(PATH, f"l/{at}").seq for at in range(4)] == [2, 4, 5, 6]
+
+
+def test_blame_of_what_holds_nothing_is_who_emptied_it(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"a": {}, "l": [1], "d": {"x": {"y": 1}}})
+    agent.set("n", 1)
+    agent.delete("l/0")
+    agent.merge("d", {"x": {"y": None}})
+    agent.set("e", [[], {}])
+    found = {path: system.blame(PATH, path).seq for path in ("a", "l", "d/x", "e/0", "e/1")}
+    assert found == {"a": 1, "l": 3, "d/x": 4, "e/0": 5, "e/1": 5}
+    assert {path: leaf.seq for path, leaf in system.blame(PATH).leaves.items()} == {**found, "n": 2}
+
+
+def test_a_resume_is_to_blame_for_what_it_restored_only(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x", "l": ["a" * 50, 2]})
+    agent.pause("lunch")
+    agent.resume("lunch")
+    agent.set("goal", "y")
+    agent.append("l", 3)
+    agent.resume("lunch")
+    assert system.blame(PATH, "l/0").seq == 1
+    restored = system.blame(PATH, "goal")
+    assert restored.event is not None and restored.event.type == "memory_restored"
+
+
+def test_there_is_nobody_to_blame_for_what_is_not_there(system: AgentSystem) -> None:
+    system.spawn(PATH, initial_state={"l": list(range(20))})
+    with pytest.raises(PathNotFound):
+        system.blame(PATH, "no")
+    with pytest.raises(InvalidPath):
+        system.blame(PATH, "a//b")
+    with pytest.raises(InvalidMessage):
+        system.blame(PATH, "l", most=19)
+    assert len(system.blame(PATH, "l", most=20).leaves) == 20
+
+
+def naive_blame(memory: Any, setter: dict[str, int]) -> dict[str, int]:
+    return {path: setter[path] for path in memory}
+
+
+def test_blame_agrees_with_a_count_kept_beside(system: AgentSystem) -> None:
+    chance = random.Random(3)
+    agent = system.spawn(PATH)
+    setters: dict[str, int] = {}
+    seq = 1
+    for _ in range(200):
+        key = f"k{chance.randrange(12)}"
+        seq += 1
+        if key in setters and chance.random() < 0.3:
+            agent.delete(key)
+            del setters[key]
+        else:
+            agent.set(key, chance.random())
+            setters[key] = seq
+    assert {path: leaf.seq for path, leaf in system.blame(PATH).leaves.items()} == setters
+
+
+def test_the_tool_of_the_same_command_is_found(system: AgentSystem) -> None:
+    agent = system.spawn(PATH)
+    with agent.batch(command_id="c-1") as batch:
+        batch.record("tool_output", {"tool": "search", "result": "far"})
+        batch.record("tool_output", {"tool": "search", "result": "near"})
+        batch.set("answer", 42)
+    agent.record("tool_output", {"tool": "other"})
+    agent.set("alone", 1)
+    found = system.blame(PATH, "answer")
+    assert found.tool is not None and found.tool.data["data"]["result"] == "near"
+    assert "output of tool search" in str(found)
+    assert system.blame(PATH, "alone").tool is None
+
+
+# -- causes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "acme/alice", "acme/alice@", "acme/alice@0", "acme/alice@01", "alice@1", "a/b@-1", "a/b@x", None]
+)
+def test_what_is_no_id_of_an_event_is_none(text: str | None) -> None:
+    assert parse_event_id(text) is None
+
+
+def test_an_id_of_an_event_is_read_back() -> None:
+    assert parse_event_id(event_id("acme/alice/helper", 12)) == ("acme/alice/helper", 12)
+    assert correlation_of(PATH, 3, None) == "acme/alice@3"
+    assert correlation_of(PATH, 3, "x@1") == "x@1"
+
+
+def test_causes_are_handed_on_from_handling_to_handling() -> None:
+    first = Handling(PATH, 10)
+    assert first.of_message(10) == OUTSIDE, "it has emitted nothing yet"
+    assert first.of_events() == Cause(None, "acme/alice@11")
+    sent = first.of_message(12)
+    assert sent == Cause("acme/alice@12", "acme/alice@11")
+    second = Handling("acme/bob", 4, sent)
+    assert second.of_events() == sent
+    assert second.of_message(4) == sent, "who emits nothing hands on what it got"
+    assert second.of_message(5) == Cause("acme/bob@5", "acme/alice@11")
+
+
+def written(system: AgentSystem, agent: str, events: list[tuple[str, dict[str, Any], Cause]]) -> None:
+    """Events with causes, written behind the library's back: it does not store any by itself here."""
+    author = Author(system.log, agent).after_claim()
+    codec = Codec(Limits())
+    for kind, data, cause in events:
+        body = codec.pack(
+            [kind, 1, Granularity.STATE.value, 1, data, "s", None, cause.causation_id, cause.correlation_id, None]
+        )
+        author.write(body)
+
+
+def test_blame_follows_causes_across_agents_to_the_tool(system: AgentSystem) -> None:
+    for path in (PATH, "acme/bob"):
+        system.spawn(path)
+    root = Handling("acme/bob", 1).of_events()
+    output = {"kind": "tool_output", "data": {"tool": "search", "result": 1}}
+    written(system, "acme/bob", [("activity_recorded", output, root), ("memory_set", {"path": "b", "value": 1}, root)])
+    cause = Cause("acme/bob@3", root.correlation_id)
+    written(system, PATH, [("memory_set", {"path": "a", "value": 1}, cause)])
+    found = system.blame(PATH, "a")
+    assert [(event.agent, event.seq) for event in found.causes] == [("acme/bob", 3)]
+    assert found.tool is not None and (found.tool.agent, found.tool.seq) == ("acme/bob", 2)
+    assert "caused by acme/bob@3" in str(found)
+
+
+def test_causes_that_go_round_or_nowhere_end(system: AgentSystem) -> None:
+    system.spawn(PATH)
+    written(
+        system,
+        PATH,
+        [
+            ("memory_set", {"path": "a", "value": 1}, Cause("acme/alice@3")),
+            ("memory_set", {"path": "b", "value": 1}, Cause("acme/alice@2")),
+            ("memory_set", {"path": "c", "value": 1}, Cause("acme/gone@7")),
+            ("memory_set", {"path": "d", "value": 1}, Cause("an id of another program")),
+        ],
+    )
+    assert [event.seq for event in system.blame(PATH, "a").causes] == [3]
+    assert system.blame(PATH, "c").causes == system.blame(PATH, "d").causes == ()
+
+
+def test_what_is_looked_up_is_bounded(system: AgentSystem) -> None:
+    agent = system.spawn(PATH)
+    for number in range(200):
+        agent.set("n", number)
+    limits = Limits()
+    causes: Any = Causes(system.log, Codec(limits), limits, system._registry)
+    found: list[Event | None] = [causes.event(PATH, seq) for seq in range(1, 203)]
+    assert [event.seq for event in found if event] == list(range(1, 202)) and found[-1] is None
+    assert len(causes._pages) <= 256
