@@ -26,12 +26,12 @@ from duramen.events.codec import Codec
 from duramen.events.log import Base, EventLog, Head
 from duramen.events.logging import get_logger, where
 from duramen.projections import AgentState
-from duramen.projections.consumers import ConsumerNeeds
+from duramen.projections.consumers import UnreadByConsumers
 from duramen.projections.recovery import UNFOLDED, BaseState, FoldOf, pack_base, rebuild, state_for_base
 
 from .agent_types import AgentFactory, folds_of
 from .commands import KEEP_ALL, Need, Needs, Retention, TrimResult, plain_retention, retention_of
-from .dispatch import Workers
+from .dispatch import ThreadPool
 
 __all__ = ["Trimmer"]
 
@@ -64,8 +64,8 @@ class Trimmer:
         self._retention = retention or KEEP_ALL
         self._least = max(1, snapshot_every // 2)
         self._needs: list[Needs] = []
-        self._consumers = ConsumerNeeds(log)
-        self._workers = Workers("trimmer", _THREADS)
+        self._consumers = UnreadByConsumers(log)
+        self._thread_pool = ThreadPool("trimmer", _THREADS)
         self._lock = threading.Lock()
         self._requested: set[str] = set()
         self._closed = False
@@ -89,14 +89,14 @@ class Trimmer:
             if self._closed or agent in self._requested:
                 return
             self._requested.add(agent)
-        self._workers.submit(lambda: self._carry_out(agent))
+        self._thread_pool.submit(lambda: self._carry_out(agent))
 
     def close(self, timeout: float) -> None:
         """Begin nothing more; wait at most `timeout` seconds for what has begun."""
         with self._lock:
             self._closed = True
         self._rest.set()
-        self._workers.close(timeout)
+        self._thread_pool.close(timeout)
 
     def _carry_out(self, agent: str) -> None:
         with self._lock:

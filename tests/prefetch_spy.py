@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from duramen.events.feed.reader import FeedReader
-from duramen.events.prefetch.client import NearEnd
+from duramen.events.prefetch.client import PrefetchClient
 
 __all__ = ["Spy", "spy_on"]
 
@@ -17,19 +17,19 @@ __all__ = ["Spy", "spy_on"]
 class Spy:
     """`at` are to be called when so many windows have been handed over, with the process that read them."""
 
-    started: list[NearEnd] = field(factory=list)
+    started: list[PrefetchClient] = field(factory=list)
     windows: int = 0
     events: int = 0
-    at: dict[int, Callable[[NearEnd], object]] = field(factory=dict)
+    at: dict[int, Callable[[PrefetchClient], object]] = field(factory=dict)
 
 
 def spy_on(put: Callable[[Any, str, Any], None]) -> Spy:
     """Look from now on; `put` sets an attribute."""
     spy = Spy()
-    start, give = NearEnd.start.__func__, FeedReader.give  # type: ignore[attr-defined]
+    start, give = PrefetchClient.start.__func__, FeedReader.give  # type: ignore[attr-defined]
 
-    def started(cls: Any, *about: Any) -> NearEnd | None:
-        near: NearEnd | None = start(cls, *about)
+    def started(cls: Any, *about: Any) -> PrefetchClient | None:
+        near: PrefetchClient | None = start(cls, *about)
         if near is not None:
             spy.started.append(near)
         return near
@@ -40,6 +40,6 @@ def spy_on(put: Callable[[Any, str, Any], None]) -> Spy:
         spy.events += window.count
         spy.at.pop(spy.windows, lambda near: None)(spy.started[-1])
 
-    put(NearEnd, "start", classmethod(started))
+    put(PrefetchClient, "start", classmethod(started))
     put(FeedReader, "give", given)
     return spy

@@ -11,7 +11,7 @@ import psycopg
 from duramen.events import Event
 from duramen.projections import Sink
 
-__all__ = ["PostgresSeen", "Seen", "SqliteSeen", "sink_of"]
+__all__ = ["PageResult", "PostgresSeen", "SqliteSeen", "sink_of"]
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS seen (number {serial}, agent TEXT, seq BIGINT)",
@@ -19,7 +19,7 @@ _TABLES = (
 )
 
 
-class Seen(Sink):
+class PageResult(Sink):
     """`before_commit` and `after_commit` are called inside `write`, with its events."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Seen(Sink):
             raise ConnectionError("the database is away")
 
 
-class SqliteSeen(Seen):
+class SqliteSeen(PageResult):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.database = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
@@ -87,7 +87,7 @@ class SqliteSeen(Seen):
         self.looking.close()
 
 
-class PostgresSeen(Seen):
+class PostgresSeen(PageResult):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.database = psycopg.connect(url, autocommit=True)
@@ -132,6 +132,6 @@ class PostgresSeen(Seen):
         self.looking.close()
 
 
-def sink_of(place: str) -> Seen:
+def sink_of(place: str) -> PageResult:
     """By the place of the tables: the path of a file, or the url of a server."""
     return PostgresSeen(place) if place.startswith("postgresql:") else SqliteSeen(place)

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 from duramen.events import AskTimeout, SystemClosed
 from duramen.projections.episodes import EpisodeIndex
 
-from ..dispatch import EventLoop, Workers
+from ..dispatch import EventLoop, ThreadPool
 
 if TYPE_CHECKING:
     from duramen.projections.episodes.embeddings import Embedding
     from duramen.projections.episodes.vector_index import Vector
 
-__all__ = ["EmbeddingWork", "waiting_on"]
+__all__ = ["EmbeddingQueue", "waiting_on"]
 
 
-class EmbeddingWork:
+class EmbeddingQueue:
     """Runs one embedding for an index. Thread-safe; its one thread ends when it is idle.
 
     A function of the user's cannot be stopped: one that hangs keeps the thread, and every caller gets AskTimeout.
     """
 
-    def __init__(self, index: EpisodeIndex, embedding: Embedding, workers: Workers) -> None:
+    def __init__(self, index: EpisodeIndex, embedding: Embedding, workers: ThreadPool) -> None:
         self._index = index
         self._embedding = embedding
-        self._workers = workers
+        self._thread_pool = workers
 
     def question(self, text: str, timeout: float) -> Vector:
         """The vector of a text, once everything that waits now has one. Raises EmbeddingFailed, AskTimeout.
@@ -48,7 +48,7 @@ class EmbeddingWork:
             except BaseException as error:
                 answer.set_exception(error)
 
-        self._workers.submit(work)
+        self._thread_pool.submit(work)
         deadline = monotonic() + timeout
         try:
             return answer.result(max(0.0, deadline - monotonic()))

@@ -20,11 +20,11 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog, read_events
 from duramen.projections import Episode, Found
-from duramen.projections.episodes import EpisodeFeed, EpisodeIndex, EpisodeKeeper, Selection
+from duramen.projections.episodes import EpisodeFeed, EpisodeFilter, EpisodeIndex, EpisodeWriter
 
 from ..commands import outcome_of
-from ..dispatch import EventLoop, Workers
-from .embedding_queue import EmbeddingWork, waiting_on
+from ..dispatch import EventLoop, ThreadPool
+from .embedding_queue import EmbeddingQueue, waiting_on
 
 if TYPE_CHECKING:
     from duramen.projections.episodes.embeddings import Embed
@@ -57,9 +57,9 @@ class EpisodeStore:
         self._loop = loop
         self._index = EpisodeIndex()
         self._feed = EpisodeFeed(log, registry, limits, self._index)
-        self._keeper = EpisodeKeeper(log, registry, limits)
-        self._workers = Workers("embedding", 1)
-        self._work: EmbeddingWork | None = None
+        self._keeper = EpisodeWriter(log, registry, limits)
+        self._thread_pool = ThreadPool("embedding", 1)
+        self._work: EmbeddingQueue | None = None
         self._closed = False
 
     def get(self, episode_id: str) -> Episode | None:
@@ -143,7 +143,7 @@ class EpisodeStore:
             embed, name=name, batch=batch, cache=self._log.embeddings(name), wait=waiting_on(self._loop, timeout)
         )
         self._index.use_vectors(index or ExactVectors)
-        self._work = EmbeddingWork(self._index, embedding, self._workers)
+        self._work = EmbeddingQueue(self._index, embedding, self._thread_pool)
 
     def list(
         self,
@@ -170,15 +170,15 @@ class EpisodeStore:
     def close(self, timeout: float) -> None:
         """Let go of the thread that embeds, in at most `timeout` seconds. Listing and looking up go on."""
         self._closed = True
-        self._workers.close(timeout)
+        self._thread_pool.close(timeout)
 
 
 def _selection(
     project: str | None, agent: str | AgentPath | None, outcome: str | None, since: datetime | None
-) -> Selection:
+) -> EpisodeFilter:
     if since is not None and (not isinstance(cast("object", since), datetime) or since.utcoffset() is None):
         raise InvalidMessage("since is a datetime with a time zone")
-    return Selection(
+    return EpisodeFilter(
         project=project,
         agent=None if agent is None else str(agent),
         outcome=None if outcome is None else outcome_of(outcome).value,

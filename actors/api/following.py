@@ -14,10 +14,10 @@ from duramen.projections.notifications import Category
 from duramen.projections.projection import Attachable
 from duramen.projections.subscriptions import Callback, Hub, HubStatus, OnError, Pools
 
-from ..dispatch import EventLoop, Workers
+from ..dispatch import EventLoop, ThreadPool
 from .reading import Reading
 
-__all__ = ["Sharing"]
+__all__ = ["Following"]
 
 V = TypeVar("V")
 
@@ -25,13 +25,13 @@ _MOST_CALLBACKS: Final = 256
 _MOST_READERS: Final = 8
 
 
-class Sharing(Reading):
+class Following(Reading):
     """The part of a system that follows the log. Thread-safe; runs no agent, and slows none."""
 
     def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
         super().__init__(log, registry, limits, loop)
-        self._callbacks = Workers("subscriber", _MOST_CALLBACKS)
-        self._readers = Workers("catch-up", _MOST_READERS)
+        self._callbacks = ThreadPool("subscriber", _MOST_CALLBACKS)
+        self._readers = ThreadPool("catch-up", _MOST_READERS)
         pools = Pools(call=self._callbacks.submit, read=self._readers.submit, start=loop.start)
         self._hub = Hub(log, registry, limits, pools)
         self._consumers = Consumers(log, registry, limits)

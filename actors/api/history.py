@@ -34,7 +34,7 @@ from duramen.projections.history import (
     property_history,
 )
 from duramen.projections.integrity import verify
-from duramen.projections.recovery import FoldOf, Point, Subject, head_of, keep_keyframes, seq_of, state_before
+from duramen.projections.recovery import AgentLog, FoldOf, Point, head_of, keep_keyframes, seq_of, state_before
 from duramen.projections.sessions import export_session, import_session, json_line
 
 from ..agent_types import AgentFactory, folds_of
@@ -323,8 +323,8 @@ class History(Reading):
         found = self._at(origin.agent, point)
         return found.of(name) if found.seq <= origin.seq else self._at(origin.agent, origin.seq).of(name)
 
-    def _subject(self, path: str | AgentPath) -> Subject:
-        return Subject(self._log, agent_path(path).text, Codec(self._limits), self._limits, self._registry)
+    def _subject(self, path: str | AgentPath) -> AgentLog:
+        return AgentLog(self._log, agent_path(path).text, Codec(self._limits), self._limits, self._registry)
 
     def _fold_of(self) -> FoldOf:
         return folds_of(self._agents, self._registry)

@@ -15,21 +15,21 @@ from duramen.events.log import Durability, EventLog
 from duramen.events.redis import RedisLog
 from duramen.events.redis.client import pool_of_client, pool_of_url
 
-__all__ = ["DATA_DIR", "Store", "open_store"]
+__all__ = ["DATA_DIR", "OpenedLog", "open_log"]
 
 DATA_DIR: Final = ".duramen"
 _KEY: Final = "DURAMEN_INTEGRITY_KEY"
 
 
 @frozen
-class Store:
+class OpenedLog:
     """An open log, and how to let go of it."""
 
     log: EventLog
     close: Callable[[], None]
 
 
-def open_store(
+def open_log(
     url: str | None,
     *,
     client: redis.Redis | None,
@@ -42,7 +42,7 @@ def open_store(
     insecure: bool,
     allow_eviction: bool = False,
     integrity_key: bytes | None = None,
-) -> Store:
+) -> OpenedLog:
     """Open the log, or take an open one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
     if log is not None:
         return _taken(log, integrity_key)
@@ -79,20 +79,22 @@ def open_store(
     )
 
 
-def _taken(log: EventLog, integrity_key: bytes | None) -> Store:
+def _taken(log: EventLog, integrity_key: bytes | None) -> OpenedLog:
     """An open log, which stays open when the system is closed."""
     if not callable(getattr(log, "writer", None)):
         raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
     if integrity_key is not None:
         raise InvalidMessage("an open log has its integrity key: give it to that, as MemoryLog(integrity_key=…)")
-    return Store(log, lambda: None)
+    return OpenedLog(log, lambda: None)
 
 
-def _in_memory(durability: Durability | None, partitions: int, limits: Limits, integrity_key: bytes | None) -> Store:
+def _in_memory(
+    durability: Durability | None, partitions: int, limits: Limits, integrity_key: bytes | None
+) -> OpenedLog:
     if durability is not None and durability.level != "memory":
         raise InvalidMessage("memory:// has no durability but memory")
     log = MemoryLog(partitions=partitions, limits=limits, integrity_key=integrity_key)
-    return Store(log, log.close)
+    return OpenedLog(log, log.close)
 
 
 def _redis(
@@ -104,7 +106,7 @@ def _redis(
     limits: Limits,
     allow_eviction: bool,
     integrity_key: bytes | None,
-) -> Store:
+) -> OpenedLog:
     try:
         log = RedisLog(
             pool,
@@ -118,7 +120,7 @@ def _redis(
     except BaseException:
         pool.disconnect()
         raise
-    return Store(log, log.close)
+    return OpenedLog(log, log.close)
 
 
 def _embedded(
@@ -129,7 +131,7 @@ def _embedded(
     durability: Durability | None,
     limits: Limits,
     integrity_key: bytes | None,
-) -> Store:
+) -> OpenedLog:
     server = EmbeddedServer.open(data_dir)
     try:
         pool = pool_of_url(f"unix://{server.socket_path}")
@@ -154,4 +156,4 @@ def _embedded(
         log.close()
         server.close()
 
-    return Store(log, close)
+    return OpenedLog(log, close)

@@ -21,16 +21,16 @@ from duramen.projections import AgentState
 
 from ..agent_types import AgentFactory
 from ..commands import LifecycleResult, Supervisor, TrimResult, decide_spawn, keeping, plain_id, spawn_message
-from ..dispatch import Directory, Dispatcher, EventLoop, Journal, Mailbox, Reply, Runner, Timers, Workers
+from ..dispatch import ActorRegistry, Dispatcher, EventLoop, Journal, Mailbox, Reply, Runnable, ThreadPool, Timers
 from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem
 from .arguments import check_kinds, factories_of
-from .following import Sharing
+from .following import Following
 from .handles import AgentHandle
 from .history import History
-from .opening import Store, open_store
+from .opening import OpenedLog, open_log
 
 __all__ = ["AgentSystem"]
 
@@ -39,7 +39,7 @@ _MOST_ACTIVATIONS: Final = 16
 _CALLBACK_SECONDS: Final = 5.0
 
 
-class AgentSystem(History, Sharing):
+class AgentSystem(History, Following):
     """Runs agents on one log. Make it with `open`, in a `with` or `async with` block. Thread-safe.
 
     Not usable in a forked child: there every call raises SystemClosed at once, and the parent is unharmed.
@@ -47,7 +47,7 @@ class AgentSystem(History, Sharing):
 
     def __init__(
         self,
-        store: Store,
+        store: OpenedLog,
         *,
         agents: dict[str, AgentFactory] | None = None,
         registry: EventRegistry = DECLARED,
@@ -59,17 +59,17 @@ class AgentSystem(History, Sharing):
         self._store = store
         self._agents = {} if agents is None else agents
         dispatcher = Dispatcher(Journal(store.log, self._limits))
-        self._directory = Directory(dispatcher, self._limits.mailbox_messages, self._activation)
+        self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, self._activation)
         settings = settings or Settings()
-        passivation = Passivation(self._directory, dispatcher, settings.passivate_after, settings.most_active)
+        passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
         timers = Timers()
         self._services = Services(
             log=store.log,
             owner=uuid4().hex,
             dispatcher=dispatcher,
-            directory=self._directory,
-            workers=Workers("worker", _MOST_WORKERS),
-            activations=Workers("activation", _MOST_ACTIVATIONS),
+            actors=self._actors,
+            thread_pool=ThreadPool("worker", _MOST_WORKERS),
+            activations=ThreadPool("activation", _MOST_ACTIVATIONS),
             loop=loop,
             timers=timers,
             hooks=LifecycleHooks(),
@@ -130,7 +130,7 @@ class AgentSystem(History, Sharing):
         """
         check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
         kinds = factories_of(agents)
-        store = open_store(
+        store = open_log(
             url,
             client=client,
             log=log,
@@ -276,20 +276,20 @@ class AgentSystem(History, Sharing):
         """Behind `AgentHandle.ask`."""
         envelope = envelope_of(message, command_id)
         if not block:
-            self._directory.tell(path, envelope, room)
+            self._actors.tell(path, envelope, room)
             return envelope
         deadline = None if timeout is None else monotonic() + timeout
         if type(message) in INLINE and room == 0.0:
             dispatcher = self._services.dispatcher
             with dispatcher.shield() as shield:
-                dispatcher.run_for(self._directory.post(path, envelope), envelope, timeout, shield)
+                dispatcher.run_for(self._actors.post(path, envelope), envelope, timeout, shield)
         else:
-            self._directory.tell(path, envelope, room)
+            self._actors.tell(path, envelope, room)
         return envelope.get_by(None if deadline is None else _left(deadline), timeout)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
-        self._directory.tell(path, envelope_of(message, command_id, wanted=False), room)
+        self._actors.tell(path, envelope_of(message, command_id, wanted=False), room)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -303,19 +303,19 @@ class AgentSystem(History, Sharing):
         self._closed = True
         services = self._services
         deadline = monotonic() + timeout
-        self._directory.close("the system is closed; open a new one")
-        self._directory.drain(deadline)
+        self._actors.close("the system is closed; open a new one")
+        self._actors.drain(deadline)
         services.timers.close(_left(deadline))
         self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
         services.dispatcher.post(self._passivation.send_all_to_rest)
         services.activations.close(_left(deadline))
-        services.workers.close(_left(deadline))
+        services.thread_pool.close(_left(deadline))
         services.trimmer.close(_left(deadline))
         self._episodes.close(_left(deadline))
         services.loop.close(_left(deadline))
         if not services.dispatcher.close(_left(deadline)):
             get_logger("system").warning("close_timed_out", seconds=timeout)
-        self._directory.fail_waiting(
+        self._actors.fail_waiting(
             lambda path: SystemClosed("the system was closed before this was handled", agent=path)
         )
         self._store.close()
@@ -348,14 +348,14 @@ class AgentSystem(History, Sharing):
             snapshot_every=settings.snapshot_every,
         )
 
-    def _activation(self, mailbox: Mailbox) -> Runner:
+    def _activation(self, mailbox: Mailbox) -> Runnable:
         return Activation(self._services, mailbox)
 
     def in_child(self) -> None:
         """In a forked child: no thread of ours lives here, and the sockets are the parent's."""
         self._closed = True
         message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
-        self._directory.after_fork(message)
+        self._actors.after_fork(message)
         self._forget_sharing(message)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from .dispatcher import Dispatcher
 from .event_loop import Ended, EventLoop
 from .journal import Commit, Journal
-from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runner
+from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runnable
 from .message_cause import cause_of_sending, caused, sending
 from .pykka_inbox import Inbox
-from .registry import Directory
+from .registry import ActorRegistry
 from .reply import Reply
-from .thread_pool import Workers
+from .thread_pool import ThreadPool
 from .timers import Timer, Timers
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "HELD",
     "IDLE",
     "WORKING",
+    "ActorRegistry",
     "Commit",
-    "Directory",
     "Dispatcher",
     "Ended",
     "Envelope",
@@ -28,10 +28,10 @@ __all__ = [
     "Journal",
     "Mailbox",
     "Reply",
-    "Runner",
+    "Runnable",
+    "ThreadPool",
     "Timer",
     "Timers",
-    "Workers",
     "cause_of_sending",
     "caused",
     "sending",

@@ -22,7 +22,7 @@ from duramen.events.logging import get_logger, where
 from .journal import Commit, Journal
 from .mailbox import IDLE, Mailbox
 from .reply import Reply
-from .signals import Shield
+from .signals import SignalShield
 
 __all__ = ["Dispatcher"]
 
@@ -60,11 +60,11 @@ class Dispatcher:
             self._ready.append(mailbox)
             self._call()
 
-    def shield(self) -> Shield:
+    def shield(self) -> SignalShield:
         """What `run_for` needs around it."""
-        return Shield(self._journal.wake)
+        return SignalShield(self._journal.wake)
 
-    def run_for(self, mailbox: Mailbox, reply: Reply, timeout: float | None, shield: Shield) -> None:
+    def run_for(self, mailbox: Mailbox, reply: Reply, timeout: float | None, shield: SignalShield) -> None:
         """As `schedule`; and if the core is idle, be the core until `reply` is there or nothing is left to do.
 
         Gives the core back after `timeout` seconds, when the server is lost (finding it again may block for longer),
@@ -182,7 +182,7 @@ class _Guest:
 
     reply: Reply
     deadline: float | None
-    shield: Shield
+    shield: SignalShield
 
     def should_leave(self) -> bool:
         return (

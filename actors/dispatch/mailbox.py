@@ -10,7 +10,7 @@ from duramen.events.model import OUTSIDE
 
 from .reply import Reply
 
-__all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runner"]
+__all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runnable"]
 
 # A mailbox's runner is at any moment in one of these phases; only the dispatcher's core changes them.
 #
@@ -77,7 +77,7 @@ class Envelope(Reply):
             self.release()
 
 
-class Runner(Protocol):
+class Runnable(Protocol):
     """Whoever handles a mailbox's messages: an agent in memory, or its activation."""
 
     def run(self) -> None:
@@ -99,7 +99,7 @@ class Mailbox:
         self.waiting: list[Envelope] = []  # a deque takes 600 bytes even when it is empty
         self.scheduled = False
         self.phase = IDLE
-        self.runner: Runner | None = None
+        self.runner: Runnable | None = None
 
     def put_back(self, envelopes: Sequence[Envelope]) -> None:
         """Let these be handled again, before all others, in their order."""

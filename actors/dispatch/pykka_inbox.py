@@ -9,7 +9,7 @@ from duramen.events import InvalidMessage
 from .mailbox import Envelope, Mailbox
 
 if TYPE_CHECKING:
-    from .registry import Directory
+    from .registry import ActorRegistry
 
 __all__ = ["Inbox"]
 
@@ -19,7 +19,7 @@ class Inbox:
 
     __slots__ = ("_directory", "_mailbox")
 
-    def __init__(self, mailbox: Mailbox | None, directory: Directory | None) -> None:
+    def __init__(self, mailbox: Mailbox | None, directory: ActorRegistry | None) -> None:
         self._mailbox = mailbox
         self._directory = directory
 

@@ -10,23 +10,23 @@ from typing import Any, Final
 from duramen.events import DuramenError, MailboxFull, SystemClosed
 
 from .dispatcher import Dispatcher
-from .mailbox import IDLE, Envelope, Mailbox, Runner
+from .mailbox import IDLE, Envelope, Mailbox, Runnable
 
-__all__ = ["Directory"]
+__all__ = ["ActorRegistry"]
 
 
 _PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 
 
-class Directory:
+class ActorRegistry:
     """Finds or makes the mailbox of an agent and puts messages into it. Thread-safe.
 
     One lock guards finding a mailbox, putting into it and taking it away, so that no message gets into a mailbox
     that nobody looks at any more. It is held for less than a microsecond.
     """
 
-    def __init__(self, dispatcher: Dispatcher, most_waiting: int, activation: Callable[[Mailbox], Runner]) -> None:
+    def __init__(self, dispatcher: Dispatcher, most_waiting: int, activation: Callable[[Mailbox], Runnable]) -> None:
         self._dispatcher = dispatcher
         self._most_waiting = most_waiting
         self._activation = activation

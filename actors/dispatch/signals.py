@@ -9,7 +9,7 @@ from importlib import import_module
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-__all__ = ["Shield"]
+__all__ = ["SignalShield"]
 
 _MAY_RAISE: Final = tuple(
     int(getattr(signal, name))
@@ -26,7 +26,7 @@ _get: Final[Callable[[int], object]] = _raw.getsignal
 _put: Final[Callable[[int, Handler], object]] = _raw.signal
 
 
-class Shield:
+class SignalShield:
     """In a `with` block of the main thread: handlers of signals are called when the block has ended.
 
     Python runs them in the main thread, between any two instructions; one that raises, as Ctrl-C's does, would leave

@@ -8,10 +8,10 @@ from queue import Empty, SimpleQueue
 
 from duramen.events.logging import get_logger, where
 
-__all__ = ["Workers"]
+__all__ = ["ThreadPool"]
 
 
-class Workers:
+class ThreadPool:
     """A pool of daemon threads. Work beyond `most` threads waits in order.
 
     A thread without work ends after `idle` seconds, or never.

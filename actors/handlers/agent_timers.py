@@ -30,7 +30,7 @@ class AgentTimers:
 
     def add(self, seconds: float, message: object, *, repeat: bool) -> Timer:
         """Tell the agent `message` once, or every so many seconds. Callable from any thread."""
-        directory, path, timers = self._services.directory, self._path, self._services.timers
+        directory, path, timers = self._services.actors, self._path, self._services.timers
 
         cause = cause_of_sending()
 

@@ -20,7 +20,7 @@ from ..commands import Hold, LifecycleResult
 from ..dispatch import Envelope
 from .turn import ActiveAgent, Turn
 
-__all__ = ["Tree", "held_tree", "on_hold"]
+__all__ = ["HeldTree", "held_tree", "on_hold"]
 
 _PATIENCE: Final = 25.0
 """Seconds for the whole tree to come to rest; a caller waits 30 for its reply by default."""
@@ -34,7 +34,7 @@ def on_hold(turn: Turn, message: Hold) -> ActiveAgent:
     return turn.runtime
 
 
-class Tree:
+class HeldTree:
     """The held sub-agents of one agent, parents before children."""
 
     def __init__(self, members: list[ActiveAgent]) -> None:
@@ -71,7 +71,7 @@ class Tree:
 
 
 @contextmanager
-def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[Tree]:
+def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[HeldTree]:
     """Hold the sub-agents of an agent that is itself at rest (it is handling a message in a worker thread).
 
     `all_children=False` leaves out those that may outlive their parent. Raises AskTimeout if the tree does not come
@@ -86,11 +86,11 @@ def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[T
             level = _hold(runtime, paths, deadline)
             members += level
         living = [member for member in members if member.state.status != TERMINATED_STATUS]
-        Tree([member for member in members if member.state.status == TERMINATED_STATUS]).release()
+        HeldTree([member for member in members if member.state.status == TERMINATED_STATUS]).release()
         members = []
-        tree = Tree(living)
+        tree = HeldTree(living)
     except BaseException:
-        Tree(members).release()
+        HeldTree(members).release()
         raise
     try:
         yield tree
@@ -107,7 +107,7 @@ def _hold(root: ActiveAgent, paths: list[str], deadline: float) -> list[ActiveAg
     held: list[ActiveAgent] = []
     for path in paths:
         envelope = Envelope(Hold())
-        root.services.directory.tell(path, envelope)
+        root.services.actors.tell(path, envelope)
         asked.append(envelope)
     try:
         for envelope in asked:

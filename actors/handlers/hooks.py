@@ -13,7 +13,7 @@ from attrs import evolve
 from duramen.events.logging import get_logger
 
 from ..commands import LifecycleEvent
-from ..dispatch import Ended, EventLoop, Workers
+from ..dispatch import Ended, EventLoop, ThreadPool
 
 __all__ = ["Hook", "LifecycleHooks", "run_hooks"]
 
@@ -65,7 +65,9 @@ class LifecycleHooks:
         return hook
 
 
-def run_hooks(hooks: list[Hook], event: LifecycleEvent, timeout: float, workers: Workers, loop: EventLoop) -> list[str]:
+def run_hooks(
+    hooks: list[Hook], event: LifecycleEvent, timeout: float, workers: ThreadPool, loop: EventLoop
+) -> list[str]:
     """Run hooks one after another, each for at most `timeout` seconds; what went wrong, a line a hook."""
     log = get_logger("hooks").bind(agent=event.agent, seq=event.seq, session_id=event.session_id)
     errors: list[str] = []
@@ -79,7 +81,7 @@ def run_hooks(hooks: list[Hook], event: LifecycleEvent, timeout: float, workers:
     return errors
 
 
-def _run_one(hook: Hook, event: LifecycleEvent, timeout: float, workers: Workers, loop: EventLoop) -> str | None:
+def _run_one(hook: Hook, event: LifecycleEvent, timeout: float, workers: ThreadPool, loop: EventLoop) -> str | None:
     called: Future[Any] = Future()
     own = evolve(event, data=deepcopy(dict(event.data)), metadata=deepcopy(dict(event.metadata)))
 

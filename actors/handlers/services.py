@@ -14,12 +14,12 @@ from duramen.events.log import EventLog
 
 from ..agent_types import AgentFactory
 from ..commands import Retention, Supervisor
-from ..dispatch import Dispatcher, EventLoop, Timers, Workers
+from ..dispatch import Dispatcher, EventLoop, ThreadPool, Timers
 from ..trimmer import Trimmer
 from .hooks import LifecycleHooks
 
 if TYPE_CHECKING:
-    from ..dispatch import Directory
+    from ..dispatch import ActorRegistry
 
 __all__ = ["Services", "Settings"]
 
@@ -53,9 +53,9 @@ class Services:
     owner: str
     """Identifies this process's claims: the second half of every fence it holds."""
     dispatcher: Dispatcher
-    directory: Directory
-    workers: Workers
-    activations: Workers
+    actors: ActorRegistry
+    thread_pool: ThreadPool
+    activations: ThreadPool
     loop: EventLoop
     timers: Timers
     hooks: LifecycleHooks

@@ -78,11 +78,11 @@ def announce(services: Services, envelope: Envelope, done: Transition) -> None:
     event = done.event()
 
     def tell() -> None:
-        errors = run_hooks(hooks, event, services.settings.hook_timeout, services.workers, services.loop)
+        errors = run_hooks(hooks, event, services.settings.hook_timeout, services.thread_pool, services.loop)
         told = evolve(done, data={**done.data, "hook_errors": errors}) if errors else done
         envelope.answer(told.result(envelope.sent_at))
 
-    services.workers.submit(tell)
+    services.thread_pool.submit(tell)
 
 
 def timed(result: LifecycleResult, envelope: Envelope) -> LifecycleResult:

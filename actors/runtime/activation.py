@@ -158,7 +158,7 @@ class Activation:
         if mailbox.waiting:
             self._services.dispatcher.schedule(mailbox)
         else:
-            self._services.directory.remove_if_idle(mailbox)
+            self._services.actors.remove_if_idle(mailbox)
 
 
 def type_of(message: Spawn) -> str | None:

@@ -6,7 +6,7 @@ from heapq import nsmallest
 from time import monotonic
 from typing import Final
 
-from ..dispatch import IDLE, Directory, Dispatcher, Mailbox
+from ..dispatch import IDLE, ActorRegistry, Dispatcher, Mailbox
 from .runtime import Runtime
 
 __all__ = ["Passivation"]
@@ -23,7 +23,7 @@ class Passivation:
     but its log. All of it happens in the core.
     """
 
-    def __init__(self, directory: Directory, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
+    def __init__(self, directory: ActorRegistry, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
         self._directory = directory
         self._dispatcher = dispatcher
         self._after = after

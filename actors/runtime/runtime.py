@@ -14,7 +14,7 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
 from ..agent import Agent
 from ..commands import Get, GetStatus, Hold, Keys, LifecycleResult, ListCheckpoints, Spawn
-from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, Workers
+from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool
 from ..handlers import (
     BLOCKING_HANDLERS,
     LIFECYCLE,
@@ -59,8 +59,8 @@ class Runtime(Snapshots):
         "_presumed",
         "_ready_for",
         "_stash",
+        "_thread_pool",
         "_timers",
-        "_workers",
         "agent",
         "custom",
         "fence",
@@ -100,7 +100,7 @@ class Runtime(Snapshots):
         self._stash: tuple[Envelope, ...] = ()
         self._timers: AgentTimers | None = None  # most agents never have one
         self._handling: Envelope | None = None  # by a worker thread
-        self._workers = Workers("agent", 1, idle=None) if agent.own_thread else services.workers
+        self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
         self.last_used = monotonic()
 
     @property
@@ -117,7 +117,7 @@ class Runtime(Snapshots):
 
     def inbox(self) -> Inbox:
         """The agent's mailbox as Pykka's references see it."""
-        return Inbox(self._mailbox, self.services.directory)
+        return Inbox(self._mailbox, self.services.actors)
 
     # -- taking a turn -------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Runtime(Snapshots):
             self.finish(turn)
         elif self._mailbox.waiting and self._mailbox.runner is self:
             self._mailbox.phase = WORKING
-            self._workers.submit(self._work)
+            self._thread_pool.submit(self._work)
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
@@ -289,7 +289,7 @@ class Runtime(Snapshots):
         if self._timers is not None and self.state.status == TERMINATED_STATUS:
             self._timers.cancel()
         for effect in turn.after:
-            run_soon(self.services.workers, effect, self.path, self.state.seq)
+            run_soon(self.services.thread_pool, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
             self._mailbox.put_back(self._stash)
             self._stash = ()
@@ -309,7 +309,7 @@ class Runtime(Snapshots):
         if mailbox.waiting:
             self.services.dispatcher.schedule(mailbox)
         elif self.state.status == ABSENT:
-            self.services.directory.remove_if_idle(mailbox)
+            self.services.actors.remove_if_idle(mailbox)
 
     def _refuse(self, envelope: Envelope, error: BaseException) -> None:
         if not envelope.wanted:
@@ -360,7 +360,7 @@ class Runtime(Snapshots):
         self.leave()
         self._mailbox.put_back(self._stash)
         self._stash = ()
-        self.services.directory.reset(self._mailbox)
+        self.services.actors.reset(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
             self.services.timers.after(pause, lambda: self.services.dispatcher.post(self._go_on))
@@ -379,8 +379,8 @@ class Runtime(Snapshots):
         self.agent.actor_stopped.set()
         if self._timers is not None:
             self._timers.cancel()
-        if self._workers is not self.services.workers:
-            self._workers.close(0)
+        if self._thread_pool is not self.services.thread_pool:
+            self._thread_pool.close(0)
 
     def _go_on(self) -> None:
         mailbox = self._mailbox
@@ -388,7 +388,7 @@ class Runtime(Snapshots):
         if mailbox.waiting:
             self.services.dispatcher.schedule(mailbox)
         else:
-            self.services.directory.remove_if_idle(mailbox)
+            self.services.actors.remove_if_idle(mailbox)
 
 
 def _may_block(message: Any) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from duramen.events import TooLarge, ValueRefused
 from duramen.events.log import Put
 from duramen.events.logging import get_logger
-from duramen.projections.recovery import EVERY, Rhythm
+from duramen.projections.recovery import EVERY, KeyframeSchedule
 
 from ..handlers import Turn
 
 __all__ = ["Snapshots"]
 
 
-class Snapshots(Rhythm):
+class Snapshots(KeyframeSchedule):
     """When one agent's state is written, as its latest snapshot and, in the rhythm of keyframes, to stay.
 
     A `Runtime` is one: an object more for each agent would have to be looked at by the collector.

@@ -14,7 +14,7 @@ from duramen.events.model import FAILED, Cause, event_id
 
 from ..agent import Agent
 from ..commands import ChildFailed, Strategy, Verdict, require_known, require_not_failed
-from ..dispatch import Ended, Envelope, Workers, sending
+from ..dispatch import Ended, Envelope, ThreadPool, sending
 from ..handlers import ActiveAgent, Turn
 
 __all__ = ["ActiveUserAgent", "handle_custom", "run_soon"]
@@ -142,11 +142,11 @@ def _carry_out(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, v
     if verdict.strategy is Strategy.ESCALATE and parent is not None:
         told = Envelope(ChildFailed(runtime.path, kind), wanted=False)
         told.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
-        turn.after += (lambda: services.directory.tell(parent, told),)
+        turn.after += (lambda: services.actors.tell(parent, told),)
     runtime.finish(turn)
 
 
-def run_soon(workers: Workers, effect: Callable[[], object], agent: str, seq: int) -> None:
+def run_soon(workers: ThreadPool, effect: Callable[[], object], agent: str, seq: int) -> None:
     """Run an effect that waited for the commit; what it raises is logged and harms nothing."""
 
     def run() -> None:

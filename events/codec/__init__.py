@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .digest_chain import PLAIN, Chain
+from .digest_chain import PLAIN, DigestChain
 from .event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, instant, microseconds
 from .recorded_event import (
     broken_chain,
@@ -22,8 +22,8 @@ __all__ = [
     "FORMAT",
     "NO_DIGEST",
     "PLAIN",
-    "Chain",
     "Codec",
+    "DigestChain",
     "RawEvent",
     "SessionReader",
     "SessionWriter",

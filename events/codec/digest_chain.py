@@ -10,7 +10,7 @@ from typing import Final, cast
 from ..errors import InvalidMessage, WrongKey
 from .event_codec import DIGEST_SIZE, chain
 
-__all__ = ["LEAST_KEY", "MOST_KEY", "PLAIN", "Chain"]
+__all__ = ["LEAST_KEY", "MOST_KEY", "PLAIN", "DigestChain"]
 
 LEAST_KEY: Final = 16
 MOST_KEY: Final = 1024
@@ -20,7 +20,7 @@ _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
-class Chain:
+class DigestChain:
     """How one log makes its digests. Without a key by SHA-256: everybody can. With one by HMAC: its holders only.
 
     What is made of the key for events tells nothing of what is made of it for snapshots, and neither of them the key,
@@ -122,5 +122,5 @@ def _keyed_digest(key: bytes) -> Callable[[bytes, bytes], bytes]:
     return keyed_digest
 
 
-PLAIN: Final = Chain()
+PLAIN: Final = DigestChain()
 """Without a key."""

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from ..errors import CorruptEvent, DuramenError
 from ..model import OWN_TYPES, Draft, Event, EventRegistry, Granularity, quick_event
-from .digest_chain import Chain
+from .digest_chain import DigestChain
 from .event_codec import DIGEST_SIZE, Codec, RawEvent, instant, microseconds
 
 __all__ = [
@@ -34,7 +34,7 @@ def event_of(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: Event
 
 
 def checked_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
-    """As `event_of`, of fields that were looked at when they were read: those of a `Fact`, and of `raw_events`."""
+    """As `event_of`, of fields that were looked at when they were read: those of a `FeedEvent`, and of `raw_events`."""
     level: int
     kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
     if kind not in OWN_TYPES and registry.knows(kind):
@@ -188,7 +188,7 @@ _LAST_TIME: Final = microseconds(datetime.max.replace(tzinfo=UTC))
 
 
 def raw_items(
-    agent: str, items: Sequence[bytes], codec: Codec, chain: Chain, *, after: int, digest: bytes
+    agent: str, items: Sequence[bytes], codec: Codec, chain: DigestChain, *, after: int, digest: bytes
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
     """Seq, raw fields and digest of each stored item behind seq `after`, whose digest is given.
 
@@ -206,7 +206,7 @@ def raw_items(
 
 
 def _plain(
-    items: Sequence[bytes], digest: bytes, codec: Codec, chain: Chain
+    items: Sequence[bytes], digest: bytes, codec: Codec, chain: DigestChain
 ) -> tuple[list[RawEvent], list[bytes]] | None:
     """Events and digests, if nothing is wrong with any of them: many at once are cheaper than each by itself."""
     followed = chain.follow(digest, items)
@@ -218,7 +218,7 @@ def _plain(
 
 
 def _one_by_one(
-    agent: str, seq: int, items: Sequence[bytes], digest: bytes, codec: Codec, *, chain: Chain
+    agent: str, seq: int, items: Sequence[bytes], digest: bytes, codec: Codec, *, chain: DigestChain
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
     """The events up to the first with which something is wrong, and what that is."""
     for item in items:

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ..errors import CorruptEvent, TooLarge
 from ..model import Limits
-from .digest_chain import PLAIN, Chain
+from .digest_chain import PLAIN, DigestChain
 from .event_codec import DIGEST_SIZE, Codec
 
 __all__ = ["SnapshotRecord", "pack_snapshot", "unpack_snapshot"]
@@ -29,7 +29,7 @@ class SnapshotRecord:
     state: dict[str, Any]
 
 
-def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits, chain: Chain = PLAIN) -> bytes:
+def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits, chain: DigestChain = PLAIN) -> bytes:
     """16 bytes of checksum over the rest, made as `chain` has it, then msgpack. Raises TooLarge, ValueRefused."""
     fields = [_FORMAT, record.agent, record.seq, record.digest, record.time, record.schema, record.state]
     body = codec.pack(fields)
@@ -45,7 +45,9 @@ def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits, chain: C
     return chain.seal(body)
 
 
-def unpack_snapshot(stored: bytes, agent: str, codec: Codec, limits: Limits, chain: Chain = PLAIN) -> SnapshotRecord:
+def unpack_snapshot(
+    stored: bytes, agent: str, codec: Codec, limits: Limits, chain: DigestChain = PLAIN
+) -> SnapshotRecord:
     """Raises CorruptEvent for anything that is not a whole snapshot of this agent in this format."""
     body = None if len(stored) > limits.snapshot_bytes + DIGEST_SIZE else chain.unseal(stored)
     if body is None:

@@ -40,7 +40,7 @@ class _Running:
 
 
 @define(eq=False)
-class _Tenancy:
+class _ServerLease:
     """What this process holds of the directory: the locks, and the server if it started one.
 
     It does not know the `EmbeddedServer` it belongs to, so a finalizer can hold it and still let that one go.
@@ -205,7 +205,7 @@ class EmbeddedServer:
     `SystemClosed`; the server stays the parent's.
     """
 
-    _tenancy: _Tenancy
+    _tenancy: _ServerLease
     _running: _Running = field(init=False, default=_Running("", 0))
     _mutex: threading.RLock = field(init=False, factory=threading.RLock)  # a signal handler may close
     _finalizer: weakref.finalize[[], EmbeddedServer] = field(init=False)
@@ -225,7 +225,7 @@ class EmbeddedServer:
         binary = server_binary()
         directory = DataDirectory.prepare(data_dir)
         locks = FileLock(directory.owner_lock), FileLock(directory.server_lock)
-        server = cls(_Tenancy(directory, binary, *locks))
+        server = cls(_ServerLease(directory, binary, *locks))
         with ExitStack() as undo:
             undo.callback(server.close)
             server.ensure(timeout)

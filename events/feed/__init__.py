@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from .batched_fetch import fetch_round
-from .event_batch import Fact, Facts
+from .batched_fetch import fetch_together
+from .event_batch import EventBatch, FeedEvent
 from .last_digests import LastDigests
-from .notice_batches import complete
+from .notice_batches import complete_batches
 from .reader import FeedReader
-from .unconfirmed import Hearsay, compared
+from .unconfirmed import UnconfirmedEvents, confirm_with_log
 from .window import Window
 from .window_plan import Places
 
 __all__ = [
-    "Fact",
-    "Facts",
+    "EventBatch",
+    "FeedEvent",
     "FeedReader",
-    "Hearsay",
     "LastDigests",
     "Places",
+    "UnconfirmedEvents",
     "Window",
-    "compared",
-    "complete",
-    "fetch_round",
+    "complete_batches",
+    "confirm_with_log",
+    "fetch_together",
 ]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import DuramenError, Unavailable
-from ..log import EventLog, Span, Stretch
+from ..log import EventLog, Span, SpanEvents
 from .reader import FeedReader
 
-__all__ = ["fetch_round"]
+__all__ = ["fetch_together"]
 
 _CALL_BYTES = 1024 * 1024
 
 
-def fetch_round(log: EventLog, readers: Sequence[FeedReader]) -> None:
+def fetch_together(log: EventLog, readers: Sequence[FeedReader]) -> None:
     """Fetch what each of these readers, of one log, takes next: in two exchanges for all, and not two for each.
 
     An optimisation: whatever is odd is left to the reader that comes upon it, and one that is far behind, or has
@@ -38,6 +38,6 @@ def fetch_round(log: EventLog, readers: Sequence[FeedReader]) -> None:
         reader.provide([_whole(span, stretch) for span, stretch in zip(spans, stretches, strict=False)])
 
 
-def _whole(span: Span, stretch: Stretch) -> Stretch | None:
+def _whole(span: Span, stretch: SpanEvents) -> SpanEvents | None:
     """A stretch that has all that was asked for."""
     return stretch if len(stretch.items) == max(1, span.count) else None

@@ -12,14 +12,14 @@ from ..codec import RawEvent
 from ..model import Granularity, Mark
 from .window import Window
 
-__all__ = ["Fact", "Facts", "facts_of"]
+__all__ = ["EventBatch", "FeedEvent", "event_batch_of"]
 
 T = TypeVar("T")
 _HIGHEST: Final = max(Granularity)
 
 
 @define(eq=False)
-class Fact:
+class FeedEvent:
     """A stored event as it was read: decoded, its digest checked. Do not change it.
 
     `position` and `offset` are the reader's place behind it. Equal to itself only: compare fields.
@@ -39,7 +39,7 @@ class Fact:
 
 
 @define(eq=False)
-class Facts:
+class EventBatch:
     """Consecutive facts in columns, an element of each for each of them: for who reads a million."""
 
     agents: Sequence[str]
@@ -62,7 +62,7 @@ class Facts:
         """The reader's place behind one of them."""
         return self._window.mark(self._numbers[index])
 
-    def only(self, chosen: Sequence[bool]) -> Facts:
+    def only(self, chosen: Sequence[bool]) -> EventBatch:
         """Those for which `chosen` has True; not the marks of the others."""
         if all(chosen):
             return self
@@ -71,18 +71,18 @@ class Facts:
             return list(compress(column, chosen))
 
         columns = those(self.agents), those(self.seqs), those(self.raws), those(self.digests)
-        return Facts(*columns, those(self._numbers), self._window)
+        return EventBatch(*columns, those(self._numbers), self._window)
 
-    def each(self) -> list[Fact]:
+    def each(self) -> list[FeedEvent]:
         """As objects."""
         behind = self._window.places.behind
         columns = zip(self.agents, self.seqs, self.raws, self.digests, self._numbers, strict=True)
-        return [Fact(agent, seq, raw, digest, *behind(number)) for agent, seq, raw, digest, number in columns]
+        return [FeedEvent(agent, seq, raw, digest, *behind(number)) for agent, seq, raw, digest, number in columns]
 
 
-def facts_of(window: Window, start: int, raws: Sequence[RawEvent], level: int) -> Facts:
+def event_batch_of(window: Window, start: int, raws: Sequence[RawEvent], level: int) -> EventBatch:
     """Of events of a window from one on that were decoded, those up to a level."""
     stop = start + len(raws)
     agents, seqs, digests = window.agents[start:stop], window.seqs[start:stop], window.digests[start:stop]
-    facts = Facts(agents, seqs, raws, digests, range(start, stop), window)
+    facts = EventBatch(agents, seqs, raws, digests, range(start, stop), window)
     return facts if level >= _HIGHEST else facts.only([raw[2] <= level for raw in raws])

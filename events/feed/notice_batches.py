@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..log import Notice
 
-__all__ = ["Row", "complete", "rows_of"]
+__all__ = ["Row", "complete_batches", "rows_of"]
 
 
 class Row(NamedTuple):
@@ -20,7 +20,7 @@ class Row(NamedTuple):
     bits: int
 
 
-def complete(told: Sequence[Notice]) -> list[list[Notice]]:
+def complete_batches(told: Sequence[Notice]) -> list[list[Notice]]:
     """The batches whose messages are all there, each with them: one of each level that it has events of."""
     found: list[list[Notice]] = []
     waiting: dict[int, dict[int, Notice]] = {}

@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from ..codec import Codec, RawEvent, decoded, decoded_all, misshapen
 from ..errors import CorruptEvent, DataLoss, Diverged, DuramenError
-from ..log import Ahead, FeedPage, FeedRequest, FeedSource, Notice, Span, Stretch
+from ..log import FeedPage, FeedRequest, FeedSource, Notice, ReadAhead, Span, SpanEvents
 from ..model import START, Mark
-from .event_batch import Fact, Facts, facts_of
+from .event_batch import EventBatch, FeedEvent, event_batch_of
 from .last_digests import LastDigests
-from .unconfirmed import Hearsay, Said, next_ones
+from .unconfirmed import NoticedEvents, UnconfirmedEvents, next_ones
 from .window import Window, Windows
 from .window_plan import Plan
 
-__all__ = ["EVERY_LEVEL", "Fact", "Facts", "FeedReader"]
+__all__ = ["EVERY_LEVEL", "EventBatch", "FeedEvent", "FeedReader"]
 
 EVERY_LEVEL: Final = 4
 
@@ -66,10 +66,10 @@ class FeedReader:
         self._given = False
         """Whether another reader has read the window."""
         self._size = self._most = _LEAST_WINDOW
-        self._ahead: Ahead | None = None
+        self._ahead: ReadAhead | None = None
         self._planned: Plan | None = None
         """Of the window that was asked for ahead."""
-        self._provided: Sequence[Stretch | None] = ()
+        self._provided: Sequence[SpanEvents | None] = ()
         self._foreseen: tuple[FeedRequest, FeedPage] | None = None
         self._entries: list[Any] = []
         """That are read already, as in `FeedPage.fields`."""
@@ -91,7 +91,7 @@ class FeedReader:
         """Whether all that was fetched, or asked for ahead, was handed out."""
         return self._window is None and self._planned is None
 
-    def read(self, most: int) -> list[Fact]:
+    def read(self, most: int) -> list[FeedEvent]:
         """The next events in commit order, `most` of them at most; none at the end of the feed.
 
         A hundred or two at a time are cheapest: with more of them alive at once Python's collector has more to do.
@@ -103,7 +103,7 @@ class FeedReader:
         facts = self.take(most)
         return [] if facts is None else facts.each()
 
-    def take(self, most: int, *, ahead: bool = False) -> Facts | None:
+    def take(self, most: int, *, ahead: bool = False) -> EventBatch | None:
         """As `read`, in columns; None at the end of the feed. May be none of a window that was given.
 
         With `ahead` a connection is held, on which what comes next is under way, until `rest`.
@@ -166,7 +166,7 @@ class FeedReader:
         self._planned = plan
         return [job.span() for job in plan.jobs]
 
-    def provide(self, stretches: Sequence[Stretch | None]) -> None:
+    def provide(self, stretches: Sequence[SpanEvents | None]) -> None:
         """What was found of the events of `foresee`, all that was asked for or None of each."""
         self._provided = stretches
 
@@ -208,7 +208,7 @@ class FeedReader:
 
     # -- what was told -------------------------------------------------------------------------------------------------
 
-    def hear(self, messages: Sequence[Notice], hearsay: Hearsay) -> list[Fact] | None:
+    def hear(self, messages: Sequence[Notice], hearsay: UnconfirmedEvents) -> list[FeedEvent] | None:
         """The events of a batch, noted in `hearsay`, if they are the next; None if that is not sure: then `read`.
 
         `messages` are those of all its levels.
@@ -224,7 +224,7 @@ class FeedReader:
         said = next_ones(messages, self._known, self._log.chain)
         if not said:
             return None
-        facts: list[Fact] = []
+        facts: list[FeedEvent] = []
         wants = self._wants
         for behind, one in enumerate(said, mark.position):
             if wants is None or wants(one.agent):
@@ -237,20 +237,20 @@ class FeedReader:
         self.end = max(self.end, told.position)
         return facts
 
-    def _facts_of(self, said: Said, behind: int) -> list[Fact]:
+    def _facts_of(self, said: NoticedEvents, behind: int) -> list[FeedEvent]:
         agent, first, bodies = said.agent, said.first_seq, said.bodies
         raws = decoded_all(bodies, self._codec) if len(bodies) > 1 else None
         if raws is None:
             raws = [decoded(agent, seq, body, self._codec) for seq, body in enumerate(bodies, first)]
         if not all(said.bits >> raw[2] & 1 for raw in raws):  # on the channel of another level
             raise misshapen(agent, first)
-        facts = [Fact(agent, first + at, raw, said.digests[at], behind, at + 1) for at, raw in enumerate(raws)]
+        facts = [FeedEvent(agent, first + at, raw, said.digests[at], behind, at + 1) for at, raw in enumerate(raws)]
         facts[-1].position, facts[-1].offset = behind + 1, 0
         return facts
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
-    def _take(self, window: Window, most: int) -> tuple[Facts, DuramenError | None]:
+    def _take(self, window: Window, most: int) -> tuple[EventBatch, DuramenError | None]:
         """Events of the window, and what is wrong with the one behind them."""
         first, stop = self._next, min(self._next + most, window.ready)
         raws: list[RawEvent] = []
@@ -270,7 +270,7 @@ class FeedReader:
             problem = window.problem
             if problem is None:  # it was cut short here
                 self._window = None
-        return facts_of(window, first, raws, self._level), problem
+        return event_batch_of(window, first, raws, self._level), problem
 
     def _behind(self, window: Window) -> Mark:
         """The mark behind all of it."""
@@ -369,7 +369,7 @@ class FeedReader:
         wanted = max(0, min(self._size * _GROWTH, self._most, self.end - plan.end) - there)
         self._ahead.ask([job.span() for job in plan.jobs], plan.end + there, wanted, 2 * _WINDOW_BYTES)
 
-    def _arrived(self) -> tuple[Plan | None, Sequence[Stretch | None]]:
+    def _arrived(self) -> tuple[Plan | None, Sequence[SpanEvents | None]]:
         """The window that was asked for ahead, if it is the next, and what was found of it."""
         plan, self._planned = self._planned, None
         given, self._provided = self._provided, ()

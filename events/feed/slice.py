@@ -7,18 +7,18 @@ from typing import Final
 
 from attrs import define, field
 
-from ..codec import DIGEST_SIZE, NO_DIGEST, Chain, broken_chain
+from ..codec import DIGEST_SIZE, NO_DIGEST, DigestChain, broken_chain
 from ..errors import CorruptEvent, DuramenError, Trimmed
-from ..log import Span, Stretch
+from ..log import Span, SpanEvents
 
-__all__ = ["MOST_IN_CALL", "Job", "Look", "Run"]
+__all__ = ["MOST_IN_CALL", "DigestProbe", "FeedSlice", "Job"]
 
 MOST_IN_CALL: Final = 2_000
 """Events. One call keeps the server from serving others; this many take it less than a millisecond."""
 
 
 @define(eq=False)
-class Look:
+class DigestProbe:
     """The digest of one event, as the log has it now; None if it is not there, or was trimmed."""
 
     agent: str
@@ -30,24 +30,24 @@ class Look:
     def span(self) -> Span:
         return Span(self.agent, self.seq, 0)
 
-    def take(self, stretch: Stretch, *, cut: bool) -> None:
+    def take(self, stretch: SpanEvents, *, cut: bool) -> None:
         self.digest = stretch.items[0] if stretch.items else None
         self.head = stretch.head
         self.done = True
 
 
 @define(eq=False)
-class Run:
+class FeedSlice:
     """Consecutive events of one agent. Those whose chain of digests holds are ready, from `first_seq` on."""
 
-    chain: Chain
+    chain: DigestChain
     agent: str
     first_seq: int
     stop: int
     """Behind the last seq that is wanted."""
     before: bytes | None
     """The digest before the first event, as it was read earlier; None: it has to be looked at."""
-    look: Look | None = None
+    look: DigestProbe | None = None
     digests: list[bytes] = field(factory=list[bytes])
     bodies: list[bytes] = field(factory=list[bytes])
     problem: DuramenError | None = None
@@ -66,7 +66,7 @@ class Run:
         seq = self.first_seq + len(self.bodies)
         return Span(self.agent, seq, min(self.stop - seq, MOST_IN_CALL))
 
-    def take(self, stretch: Stretch, *, cut: bool) -> None:
+    def take(self, stretch: SpanEvents, *, cut: bool) -> None:
         asked = self.span()
         if stretch.base >= 0 and stretch.first_seq > asked.from_seq:
             self.problem = _trimmed(asked, stretch)
@@ -106,11 +106,11 @@ class Run:
         return item[:DIGEST_SIZE]
 
 
-Job = Look | Run
+Job = DigestProbe | FeedSlice
 """What is asked of a log: its span, and who takes what is found."""
 
 
-def _trimmed(asked: Span, stretch: Stretch) -> Trimmed:
+def _trimmed(asked: Span, stretch: SpanEvents) -> Trimmed:
     return Trimmed(
         f"events up to {stretch.base} of {asked.agent} were trimmed before they were read here: go on from "
         f"{stretch.base + 1}, or take what came before from a snapshot",
@@ -121,7 +121,7 @@ def _trimmed(asked: Span, stretch: Stretch) -> Trimmed:
     )
 
 
-def _missing(run: Run, stretch: Stretch) -> CorruptEvent:
+def _missing(run: FeedSlice, stretch: SpanEvents) -> CorruptEvent:
     seq = run.first_seq + len(run.bodies)
     return CorruptEvent(
         f"the feed names event {seq} of {run.agent}, which its log does not have; restore it from a backup",

@@ -11,13 +11,13 @@ from typing import Final
 
 from attrs import define, field
 
-from ..codec import DIGEST_SIZE, Chain, broken_chain
+from ..codec import DIGEST_SIZE, DigestChain, broken_chain
 from ..errors import DataLoss, Diverged, DuramenError, Trimmed, Unavailable
-from ..log import EventLog, FeedPage, FeedRow, Notice, Span, Stretch
+from ..log import EventLog, FeedPage, FeedRow, Notice, Span, SpanEvents
 from .last_digests import LastDigests
 from .notice_batches import rows_of
 
-__all__ = ["Hearsay", "Said", "compared", "next_ones"]
+__all__ = ["NoticedEvents", "UnconfirmedEvents", "confirm_with_log", "next_ones"]
 
 _SPANS: Final = 500
 """Looked at in one call, which keeps the server from serving others."""
@@ -25,7 +25,7 @@ _NO_LIMIT: Final = 1 << 40
 
 
 @define(eq=False)
-class Said:
+class NoticedEvents:
     """Consecutive events of one agent, whose chain of digests continues what was read."""
 
     agent: str
@@ -41,7 +41,7 @@ class Said:
         return self.first_seq + len(self.bodies) - 1
 
 
-def next_ones(messages: Sequence[Notice], known: LastDigests, chain: Chain) -> list[Said] | None:
+def next_ones(messages: Sequence[Notice], known: LastDigests, chain: DigestChain) -> list[NoticedEvents] | None:
     """What a batch's messages say of each entry of the feed; None where it cannot be known whether it is the next one.
 
     Raises CorruptEvent for one that would be the next of its agent, and does not continue what was read.
@@ -49,7 +49,7 @@ def next_ones(messages: Sequence[Notice], known: LastDigests, chain: Chain) -> l
     rows = rows_of(messages)
     if rows is None:
         return None
-    found: list[Said] = []
+    found: list[NoticedEvents] = []
     here: dict[str, tuple[int, bytes]] = {}
     for agent, first, items, bits in rows:
         last = here.get(agent) or known.get(agent)
@@ -59,14 +59,14 @@ def next_ones(messages: Sequence[Notice], known: LastDigests, chain: Chain) -> l
         followed = chain.follow(last[1], items)
         if followed is None:
             raise broken_chain(agent, first, last[1], items[0][:DIGEST_SIZE])
-        said = Said(agent, first, *followed, bits)
+        said = NoticedEvents(agent, first, *followed, bits)
         here[agent] = (said.seq, said.digests[-1])
         found.append(said)
     return found
 
 
 @define(eq=False)
-class Hearsay:
+class UnconfirmedEvents:
     """What was taken from the notices of one partition and not yet found in its log."""
 
     count: int = 0
@@ -76,7 +76,7 @@ class Hearsay:
     last: dict[str, tuple[int, bytes]] = field(factory=dict[str, tuple[int, bytes]])
     """Seq and digest of the last event of each agent, which vouches for all before it."""
 
-    def add(self, before: int, said: Sequence[Said]) -> None:
+    def add(self, before: int, said: Sequence[NoticedEvents]) -> None:
         """Remember what was taken of a batch, which began behind a position."""
         if not self.stretches or self.stretches[-1][0] + len(self.stretches[-1][1]) != before:
             self.stretches.append((before, []))
@@ -92,7 +92,7 @@ class Hearsay:
         self.stretches, self.last = [], {}
 
 
-def compared(log: EventLog, heard: Mapping[int, Hearsay]) -> dict[int, DuramenError]:
+def confirm_with_log(log: EventLog, heard: Mapping[int, UnconfirmedEvents]) -> dict[int, DuramenError]:
     """Look whether the log has all that was taken, and forget it; by partition, what is wrong: Diverged, DataLoss.
 
     Two exchanges for all partitions together. Raises Unavailable, and then forgets nothing.
@@ -103,14 +103,16 @@ def compared(log: EventLog, heard: Mapping[int, Hearsay]) -> dict[int, DuramenEr
         raise
     except DuramenError as error:  # of one of them: the others need not suffer for it
         if len(heard) > 1:
-            return {number: wrong for one in heard for number, wrong in compared(log, {one: heard[one]}).items()}
+            return {
+                number: wrong for one in heard for number, wrong in confirm_with_log(log, {one: heard[one]}).items()
+            }
         found = dict.fromkeys(heard, error)
     for hearsay in heard.values():
         hearsay.clear()
     return {partition: wrong for partition, wrong in found.items() if wrong is not None}
 
 
-def _looked_up(log: EventLog, heard: Mapping[int, Hearsay]) -> dict[int, DuramenError | None]:
+def _looked_up(log: EventLog, heard: Mapping[int, UnconfirmedEvents]) -> dict[int, DuramenError | None]:
     pages = [(partition, *stretch) for partition, hearsay in heard.items() for stretch in hearsay.stretches]
     found: dict[int, DuramenError | None] = dict.fromkeys(heard)
     try:
@@ -146,7 +148,7 @@ def _another_feed(partition: int, position: int, page: FeedPage) -> DuramenError
     )
 
 
-def _another_log(span: Span, digest: bytes, stretch: Stretch) -> DuramenError | None:
+def _another_log(span: Span, digest: bytes, stretch: SpanEvents) -> DuramenError | None:
     lost = stretch.head < span.from_seq
     if not lost and stretch.items[:1] in ([], [digest]):  # a trimmed one can not be compared any more
         return None

@@ -8,10 +8,10 @@ from typing import Final
 from attrs import define, field
 
 from ..errors import CorruptEvent, DataLoss, Diverged, DuramenError
-from ..log import FeedPage, FeedSource, Span, Stretch
+from ..log import FeedPage, FeedSource, Span, SpanEvents
 from ..model import Mark
 from .last_digests import LastDigests
-from .slice import MOST_IN_CALL, Job, Look, Run
+from .slice import MOST_IN_CALL, DigestProbe, FeedSlice, Job
 from .window_plan import Places, Plan, Planner
 
 __all__ = ["Window", "Windows"]
@@ -74,7 +74,7 @@ class Windows:
     def confirm(self, mark: Mark) -> None:
         """Raise Diverged or DataLoss if the log does not have the mark's event any more."""
         if mark.digest:
-            look = Look(mark.agent, mark.seq)
+            look = DigestProbe(mark.agent, mark.seq)
             self._fetch([look])
             _confirm(mark, look)
 
@@ -82,7 +82,7 @@ class Windows:
         """For a window of the entries behind `mark`, or the first of them. What is before them was loaded."""
         return self._planner.plan(page, mark)
 
-    def load(self, plan: Plan, given: Sequence[Stretch | None] = ()) -> Window:
+    def load(self, plan: Plan, given: Sequence[SpanEvents | None] = ()) -> Window:
         """The planned window. `given` is what was found already of the spans of its jobs. Raises as `confirm`.
 
         Where their events are too many, those at the end are not ready; one at least is.
@@ -125,7 +125,7 @@ class Windows:
                 at += jobs[at].done
         return size
 
-    def _conclude(self, run: Run) -> None:
+    def _conclude(self, run: FeedSlice) -> None:
         """Remember where a run ends, or find out why it does not hold together with what was read before."""
         if run.bodies:
             self._known.note(run.agent, run.first_seq + len(run.bodies) - 1, run.digests[-1])
@@ -135,7 +135,7 @@ class Windows:
 
 def _waits(job: Job) -> bool:
     """Whether a run has to know first which digest it continues."""
-    return isinstance(job, Run) and job.look is not None and not job.look.done
+    return isinstance(job, FeedSlice) and job.look is not None and not job.look.done
 
 
 def _assemble(window: Window, plan: Plan) -> None:
@@ -159,7 +159,7 @@ def _in_turns(agents: Sequence[str], parts: dict[str, Iterator[bytes]]) -> list[
     return list(map(next, map(parts.__getitem__, agents)))
 
 
-def _cut(window: Window, order: Sequence[Run]) -> int:
+def _cut(window: Window, order: Sequence[FeedSlice]) -> int:
     """How many events are ready; notes what is wrong with the one behind them."""
     for number, (run, seq) in enumerate(zip(order, window.seqs, strict=True)):
         place = seq - run.first_seq
@@ -170,7 +170,7 @@ def _cut(window: Window, order: Sequence[Run]) -> int:
     return len(order)
 
 
-def _confirm(mark: Mark, look: Look) -> None:
+def _confirm(mark: Mark, look: DigestProbe) -> None:
     if look.head < mark.seq:
         raise DataLoss(
             f"event {mark.seq} of {mark.agent} was read here, but the log does not have it any more: the server lost "

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from ..codec import Chain
+from ..codec import DigestChain
 from ..log import FeedPage, FeedRow
 from ..model import Mark
 from .last_digests import LastDigests
-from .slice import Job, Look, Run
+from .slice import DigestProbe, FeedSlice, Job
 
 __all__ = ["Places", "Plan", "Planner"]
 
@@ -60,22 +60,22 @@ class Plan:
     mark: Mark
     end: int
     """Position behind all entries."""
-    there: Look
+    there: DigestProbe
     """At the last event before that position, whether it is wanted or not."""
     places: Places
     agents: list[str] = field(factory=list[str])
     seqs: list[int] = field(factory=list[int])
     straight: bool = True
     """Whether each agent has one run, and all of it is wanted: then its events come in the order of the run."""
-    here: Look | None = None
+    here: DigestProbe | None = None
     """At the mark's event."""
     jobs: list[Job] = field(factory=list[Job])
     """What to ask the log for, in this order."""
-    runs: list[Run] = field(factory=list[Run])
-    _order: list[Run] = field(factory=list[Run])
+    runs: list[FeedSlice] = field(factory=list[FeedSlice])
+    _order: list[FeedSlice] = field(factory=list[FeedSlice])
 
     @property
-    def order(self) -> list[Run]:
+    def order(self) -> list[FeedSlice]:
         """The run of each event."""
         if self._order:
             return self._order
@@ -93,25 +93,25 @@ class Planner:
     bits: int
     wants: Callable[[str], bool] | None
     known: LastDigests
-    chain: Chain
+    chain: DigestChain
 
     def plan(self, page: FeedPage, mark: Mark) -> Plan:
         """Of the entries behind `mark`, or the first of them."""
         quick = self._quickly(page.fields, mark) if self.wants is None and not mark.offset else None
         plan = quick or self._plan(page.rows, mark)
         if mark.digest:
-            plan.here = Look(mark.agent, mark.seq)
+            plan.here = DigestProbe(mark.agent, mark.seq)
             plan.jobs.append(plan.here)
         plan.jobs.append(plan.there)
         for run in plan.runs:
             if run.before is None:
-                run.look = Look(run.agent, run.first_seq - 1)
+                run.look = DigestProbe(run.agent, run.first_seq - 1)
                 plan.jobs.append(run.look)
             plan.jobs.append(run)
         return plan
 
-    def _run(self, agent: str, first_seq: int, stop: int) -> Run:
-        return Run(self.chain, agent, first_seq, stop, self.known.before(agent, first_seq))
+    def _run(self, agent: str, first_seq: int, stop: int) -> FeedSlice:
+        return FeedSlice(self.chain, agent, first_seq, stop, self.known.before(agent, first_seq))
 
     def _quickly(self, fields: list[Any], mark: Mark) -> Plan | None:
         """The plan where all entries are wanted, in a few steps for all of them; None where it has to be another."""
@@ -125,7 +125,7 @@ class Planner:
             agent: self._run(agent, begins[agent], stop)
             for agent, stop in dict(zip(agents, stops, strict=True)).items()
         }
-        there = Look(agents[-1], stops[-1] - 1)
+        there = DigestProbe(agents[-1], stops[-1] - 1)
         plain = counts.count(1) == entries
         ends = range(1, entries + 1) if plain else list(accumulate(counts))
         if not plain:
@@ -148,9 +148,9 @@ class Planner:
 
     def _plan(self, rows: Sequence[FeedRow], mark: Mark) -> Plan:
         wanted = _Asked(self.wants)
-        latest: dict[str, Run] = {}
-        plan = Plan(mark=mark, end=mark.position, there=Look("", 0), places=Places(mark.position))
-        order: list[Run] = []
+        latest: dict[str, FeedSlice] = {}
+        plan = Plan(mark=mark, end=mark.position, there=DigestProbe("", 0), places=Places(mark.position))
+        order: list[FeedSlice] = []
         seqs = plan.seqs
         ends: list[int] = []
         entries: list[int] = []
@@ -175,7 +175,7 @@ class Planner:
             done = 0
             entry += 1
         agent, first, count, _ = rows[entry - 1]
-        plan.end, plan.there = mark.position + entry, Look(agent, first + count - 1)
+        plan.end, plan.there = mark.position + entry, DigestProbe(agent, first + count - 1)
         plan.places = Places(mark.position, mark.offset, ends, entries)
         return evolve(plan, agents=[run.agent for run in order], order=order)
 

@@ -21,21 +21,21 @@ from ..model import Cursor
 __all__ = [
     "LIVE",
     "NEXT",
+    "ConsumerRecord",
+    "ConsumerRequest",
+    "ConsumerStore",
     "Failure",
     "Saved",
     "Slot",
     "Stored",
-    "ViewRecord",
-    "ViewStore",
-    "Wish",
     "check_name",
     "fenced",
     "pack_record",
+    "pack_request",
     "pack_rest",
-    "pack_wish",
     "seal",
     "unpack_record",
-    "unpack_wish",
+    "unpack_request",
     "unseal",
 ]
 
@@ -66,7 +66,7 @@ class Failure:
 
 
 @frozen(kw_only=True)
-class ViewRecord:
+class ConsumerRecord:
     """What is stored of one view, apart from the view itself."""
 
     name: str
@@ -100,7 +100,7 @@ class ViewRecord:
 
 
 @frozen
-class Wish:
+class ConsumerRequest:
     """What an operator asks of a consumer, wherever it runs: `retry`, `skip` of one event, or `rebuild`."""
 
     id: str
@@ -113,9 +113,9 @@ class Wish:
 class Stored:
     """All that is stored of one consumer, apart from its views."""
 
-    live: ViewRecord | None
-    next: ViewRecord | None
-    wish: Wish | None
+    live: ConsumerRecord | None
+    next: ConsumerRecord | None
+    wish: ConsumerRequest | None
 
 
 @frozen
@@ -124,17 +124,17 @@ class Saved:
 
     current: bool
     revision: int
-    wish: Wish | None
+    wish: ConsumerRequest | None
 
 
-class ViewStore(Protocol):
+class ConsumerStore(Protocol):
     """Views of one namespace. Every method blocks, is thread-safe, and raises typed errors."""
 
     def look(self, name: str) -> Stored:
         """What is stored of a consumer."""
         ...
 
-    def claim(self, fresh: ViewRecord, owner: str, *, anew: bool = False) -> ViewRecord | None:
+    def claim(self, fresh: ConsumerRecord, owner: str, *, anew: bool = False) -> ConsumerRecord | None:
         """Take a view over, under a new token `epoch:owner`; the record as it then is.
 
         Where there is none, it is made as `fresh`. Where there is one of another form (kind, version, scope), a view
@@ -153,11 +153,11 @@ class ViewStore(Protocol):
 
     def save(
         self,
-        record: ViewRecord,
+        record: ConsumerRecord,
         *,
         blob: bytes | None = None,
         changes: Mapping[str, bytes | None] | None = None,
-        done: Wish | None = None,
+        done: ConsumerRequest | None = None,
     ) -> Saved:
         """Write a record, and with it the whole view, or entries of it (None: it goes), in one.
 
@@ -166,14 +166,14 @@ class ViewStore(Protocol):
         """
         ...
 
-    def switch(self, record: ViewRecord) -> ViewRecord:
+    def switch(self, record: ConsumerRecord) -> ConsumerRecord:
         """Make the view that was being built the live one, in one write; the old one is gone, its writer fenced.
 
         `record` is that of the `NEXT` view as it was saved last. Raises Fenced.
         """
         ...
 
-    def wish(self, name: str, wish: Wish) -> bool:
+    def wish(self, name: str, wish: ConsumerRequest) -> bool:
         """Leave a wish in the place of one that may be there; False if there is no such consumer."""
         ...
 
@@ -181,7 +181,7 @@ class ViewStore(Protocol):
         """Forget a consumer with its views. Who runs it is fenced. False if there is none."""
         ...
 
-    def records(self) -> list[ViewRecord]:
+    def records(self) -> list[ConsumerRecord]:
         """All views of all consumers, without the views themselves, by name."""
         ...
 
@@ -200,7 +200,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def fenced(name: str, found: ViewRecord | None) -> Fenced:
+def fenced(name: str, found: ConsumerRecord | None) -> Fenced:
     """The error of a writer whose view belongs to another."""
     if found is None:
         return Fenced(f"consumer {name} was removed; attach it again to build its view anew", actual=None)
@@ -227,14 +227,14 @@ def unseal(stored: bytes, name: str) -> bytes:
 # -- bytes -------------------------------------------------------------------------------------------------------------
 
 
-def pack_record(record: ViewRecord) -> bytes:
+def pack_record(record: ConsumerRecord) -> bytes:
     """As msgpack [token, revision, form, rest]: the scripts read the first three."""
     # Old-style strings at the top: the server's msgpack knows no other kind.
     packed = [record.token.encode(), record.revision, record.form.encode(), pack_rest(record)]
     return msgpack.packb(packed, use_bin_type=False)
 
 
-def pack_rest(record: ViewRecord) -> bytes:
+def pack_rest(record: ConsumerRecord) -> bytes:
     """What of a record only its readers look into."""
     failure = record.failure
     fields = [
@@ -252,14 +252,14 @@ def pack_rest(record: ViewRecord) -> bytes:
     return msgpack.packb(fields)
 
 
-def unpack_record(name: str, slot: Slot, stored: bytes) -> ViewRecord:
+def unpack_record(name: str, slot: Slot, stored: bytes) -> ConsumerRecord:
     """Raises CorruptEvent for what `pack_record` has not made."""
     try:
         token, revision, _, body = cast("list[Any]", msgpack.unpackb(stored, raw=True))
         kind, version, scope, cursor, status, applied, skipped, skips, failure, updated_at = cast(
             "list[Any]", msgpack.unpackb(body)
         )
-        return ViewRecord(
+        return ConsumerRecord(
             name=name,
             slot=slot,
             kind=kind,
@@ -281,17 +281,17 @@ def unpack_record(name: str, slot: Slot, stored: bytes) -> ViewRecord:
         ) from None
 
 
-def pack_wish(wish: Wish) -> bytes:
+def pack_request(wish: ConsumerRequest) -> bytes:
     """As msgpack [id, what, agent, seq]."""
     return msgpack.packb([wish.id, wish.what, wish.agent, wish.seq])
 
 
-def unpack_wish(stored: bytes | None) -> Wish | None:
+def unpack_request(stored: bytes | None) -> ConsumerRequest | None:
     """None, too, for what is no wish: it binds nobody."""
     if stored is None:
         return None
     try:
-        wish = Wish(*cast("list[Any]", msgpack.unpackb(stored)))
+        wish = ConsumerRequest(*cast("list[Any]", msgpack.unpackb(stored)))
     except (ValueError, TypeError):
         return None
     return wish if type(wish.id) is str and type(wish.what) is str else None

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ..codec import Chain
+from ..codec import DigestChain
 from ..errors import DuramenError
-from .consumer_store import ViewStore
+from .consumer_store import ConsumerStore
 from .content_cache import ContentCache
 from .notices import NoticeStream
-from .records import Answer, Append, Base, Claim, Entry, FeedEntry, FeedPage, Head, Page, Span, Stretch, Terms
+from .records import Answer, Append, Base, Claim, Entry, FeedEntry, FeedPage, Head, LoanTerms, Page, Span, SpanEvents
 
 if TYPE_CHECKING:
     from .archive import Archive
 
-__all__ = ["Ahead", "EventLog", "FeedSource", "Loan", "LogWriter"]
+__all__ = ["EventLog", "FeedSource", "Loan", "LogWriter", "ReadAhead"]
 
 
 class Loan(Protocol):
     """Connections that nobody else is given until `close`. Used by one thread at a time."""
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> LoanTerms:
         """What the other process has to know besides."""
         ...
 
@@ -90,7 +90,7 @@ class EventLog(Protocol):
         ...
 
     @property
-    def chain(self) -> Chain:
+    def chain(self) -> DigestChain:
         """How digests and checksums are made here: with the integrity key that the log was opened with, or without."""
         ...
 
@@ -191,7 +191,7 @@ class EventLog(Protocol):
         """As `feed_page` of each partition, position and limit, asked together."""
         ...
 
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         """Events of many agents of one partition as stored, in the order of the spans.
 
         Stops behind the event that reaches `most_bytes`: then the last stretch may be short, and others missing. A
@@ -199,11 +199,11 @@ class EventLog(Protocol):
         """
         ...
 
-    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
         """As `gather` of each partition and its spans, asked together."""
         ...
 
-    def ahead(self, partition: int) -> Ahead:
+    def ahead(self, partition: int) -> ReadAhead:
         """A new one, for a reader of that partition; it holds a connection only where something is asked for."""
         ...
 
@@ -224,7 +224,7 @@ class EventLog(Protocol):
         """A new stream with a connection of its own, following nothing yet; with `events`, `told` has them."""
         ...
 
-    def views(self) -> ViewStore:
+    def consumer_store(self) -> ConsumerStore:
         """Where durable consumers keep their views and how far they have come."""
         ...
 
@@ -235,7 +235,7 @@ class EventLog(Protocol):
     def close(self) -> None: ...
 
 
-class Ahead(Protocol):
+class ReadAhead(Protocol):
     """For one reader of one partition, and one thread at a time.
 
     An optimisation only: nothing is raised, whatever is odd is left out, and who misses something asks for it in turn.
@@ -253,7 +253,7 @@ class Ahead(Protocol):
         """Ask for all that is left of it: who asked has other things to do than to call `go_on`."""
         ...
 
-    def take(self) -> tuple[list[Stretch | None], FeedPage | None]:
+    def take(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
         """What was found of each span, all of it or None, and of the feed; waits for the answers."""
         ...
 
@@ -266,10 +266,10 @@ class FeedSource(Protocol):
     """The part of `EventLog` that a `FeedReader` needs."""
 
     @property
-    def chain(self) -> Chain: ...
+    def chain(self) -> DigestChain: ...
 
     def feed_page(self, partition: int, position: int, limit: int) -> FeedPage: ...
 
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]: ...
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]: ...
 
-    def ahead(self, partition: int) -> Ahead: ...
+    def ahead(self, partition: int) -> ReadAhead: ...

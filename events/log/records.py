@@ -20,13 +20,13 @@ __all__ = [
     "FeedRequest",
     "FeedRow",
     "Head",
+    "LoanTerms",
     "Page",
     "Put",
     "Raw",
     "Span",
+    "SpanEvents",
     "Status",
-    "Stretch",
-    "Terms",
 ]
 
 
@@ -157,7 +157,7 @@ class Span:
 
 
 @define(eq=False)
-class Stretch:
+class SpanEvents:
     """What the log has of a span: `items` as stored, from `first_seq` on, which is later where the log was trimmed.
 
     `base` is how many events were trimmed, `head` the last seq; both are -1 where there is no such agent. Where only a
@@ -171,7 +171,7 @@ class Stretch:
 
 
 @frozen
-class Terms:
+class LoanTerms:
     """What the other process has to know besides. No address, user or password is among it."""
 
     namespace: str

@@ -1,4 +1,4 @@
-"""Durable consumers in this process's memory: the twin of `RedisViews`, for unit tests and trials."""
+"""Durable consumers in this process's memory: the twin of `RedisConsumerStore`, for unit tests and trials."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Final, TypeVar
 
 from attrs import evolve
 
-from ..log import LIVE, NEXT, Saved, Slot, Stored, ViewRecord, Wish, fenced, pack_record, unpack_record
+from ..log import LIVE, NEXT, ConsumerRecord, ConsumerRequest, Saved, Slot, Stored, fenced, pack_record, unpack_record
 from ..model import Cursor
 
-__all__ = ["MemoryViews"]
+__all__ = ["MemoryConsumerStore"]
 
 V = TypeVar("V")
 
 _SLOTS: Final[tuple[Slot, ...]] = (LIVE, NEXT)
 
 
-class MemoryViews:
-    """A `ViewStore` of this process, under the same contract suite as `RedisViews`."""
+class MemoryConsumerStore:
+    """A `ConsumerStore` of this process, under the same contract suite as `RedisConsumerStore`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[tuple[str, Slot], bytes] = {}
         self._blobs: dict[tuple[str, Slot], bytes] = {}
         self._entries: dict[tuple[str, Slot], dict[str, bytes]] = {}
-        self._wishes: dict[str, Wish] = {}
+        self._requests: dict[str, ConsumerRequest] = {}
 
     def look(self, name: str) -> Stored:
         with self._lock:
-            return Stored(self._record(name, LIVE), self._record(name, NEXT), self._wishes.get(name))
+            return Stored(self._record(name, LIVE), self._record(name, NEXT), self._requests.get(name))
 
-    def claim(self, fresh: ViewRecord, owner: str, *, anew: bool = False) -> ViewRecord | None:
+    def claim(self, fresh: ConsumerRecord, owner: str, *, anew: bool = False) -> ConsumerRecord | None:
         with self._lock:
             name, slot = fresh.name, fresh.slot
             found = self._record(name, slot)
@@ -60,11 +60,11 @@ class MemoryViews:
 
     def save(
         self,
-        record: ViewRecord,
+        record: ConsumerRecord,
         *,
         blob: bytes | None = None,
         changes: Mapping[str, bytes | None] | None = None,
-        done: Wish | None = None,
+        done: ConsumerRequest | None = None,
     ) -> Saved:
         with self._lock:
             name = record.name
@@ -73,7 +73,7 @@ class MemoryViews:
             if found is None or found.token != record.token:
                 raise fenced(name, found)
             if found.revision != record.revision:
-                return Saved(False, found.revision, self._wishes.get(name))
+                return Saved(False, found.revision, self._requests.get(name))
             if blob is not None:
                 self._blobs[place] = blob
             kept = self._entries.setdefault(place, {})
@@ -83,11 +83,11 @@ class MemoryViews:
                 else:
                     kept[key] = value
             self._keep(evolve(record, revision=record.revision + 1))
-            if done is not None and self._wishes.get(name) == done:
-                del self._wishes[name]
-            return Saved(True, record.revision + 1, self._wishes.get(name))
+            if done is not None and self._requests.get(name) == done:
+                del self._requests[name]
+            return Saved(True, record.revision + 1, self._requests.get(name))
 
-    def switch(self, record: ViewRecord) -> ViewRecord:
+    def switch(self, record: ConsumerRecord) -> ConsumerRecord:
         with self._lock:
             name = record.name
             found, live = self._record(name, NEXT), self._record(name, LIVE)
@@ -99,11 +99,11 @@ class MemoryViews:
             self._forget(name, NEXT)
             return self._keep(evolve(found, slot=LIVE, token=f"{epoch + 1}:{_owner(found)}"))
 
-    def wish(self, name: str, wish: Wish) -> bool:
+    def wish(self, name: str, wish: ConsumerRequest) -> bool:
         with self._lock:
             known = (name, LIVE) in self._records or (name, NEXT) in self._records
             if known:
-                self._wishes[name] = wish
+                self._requests[name] = wish
             return known
 
     def remove(self, name: str) -> bool:
@@ -111,21 +111,21 @@ class MemoryViews:
             known = (name, LIVE) in self._records or (name, NEXT) in self._records
             for slot in _SLOTS:
                 self._forget(name, slot)
-            self._wishes.pop(name, None)
+            self._requests.pop(name, None)
             return known
 
-    def records(self) -> list[ViewRecord]:
+    def records(self) -> list[ConsumerRecord]:
         with self._lock:
             return [unpack_record(name, slot, stored) for (name, slot), stored in sorted(self._records.items())]
 
     def cursors(self) -> list[tuple[str, Cursor]]:
         return [(record.name, record.cursor) for record in self.records()]
 
-    def _record(self, name: str, slot: Slot) -> ViewRecord | None:
+    def _record(self, name: str, slot: Slot) -> ConsumerRecord | None:
         stored = self._records.get((name, slot))
         return None if stored is None else unpack_record(name, slot, stored)
 
-    def _keep(self, record: ViewRecord) -> ViewRecord:
+    def _keep(self, record: ConsumerRecord) -> ConsumerRecord:
         self._records[(record.name, record.slot)] = pack_record(record)
         return record
 
@@ -135,11 +135,11 @@ class MemoryViews:
         self._entries.pop((name, slot), None)
 
 
-def _epoch(record: ViewRecord) -> int:
+def _epoch(record: ConsumerRecord) -> int:
     return int(record.token.partition(":")[0])
 
 
-def _owner(record: ViewRecord) -> str:
+def _owner(record: ConsumerRecord) -> str:
     return record.token.partition(":")[2]
 
 

@@ -14,16 +14,16 @@ from attrs import define, evolve, field
 
 import msgpack
 
-from ..codec import NO_DIGEST, Chain
+from ..codec import NO_DIGEST, DigestChain
 from ..errors import CorruptEvent, InvalidMessage
 from ..log import (
     Adoption,
-    Ahead,
     Answer,
     Append,
     Archive,
     Base,
     Claim,
+    ConsumerStore,
     ContentCache,
     Entry,
     FeedEntry,
@@ -35,10 +35,10 @@ from ..log import (
     NoticeStream,
     Page,
     Put,
+    ReadAhead,
     Span,
+    SpanEvents,
     Status,
-    Stretch,
-    ViewStore,
     feed_trimmed,
     pages_of,
     partition_of,
@@ -46,12 +46,12 @@ from ..log import (
 )
 from ..model import Granularity, Limits
 from .archive import MemoryArchive, MemoryParts
-from .consumer_store import MemoryViews
+from .consumer_store import MemoryConsumerStore
 from .notices import MemoryNotices
 from .partition import events_to_go, gathered
 from .writer import MemoryWriter
 
-__all__ = ["MemoryCache", "MemoryLog", "NoAhead"]
+__all__ = ["MemoryCache", "MemoryLog", "NoReadAhead"]
 
 
 @define(eq=False)
@@ -82,7 +82,7 @@ class MemoryLog:
     ) -> None:
         if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
-        self.chain = Chain(integrity_key)
+        self.chain = DigestChain(integrity_key)
         self._limits = limits or Limits()
         self._clock = clock
         self._keys = Keys("memory")
@@ -93,7 +93,7 @@ class MemoryLog:
         self._values: dict[str, tuple[bytes, float]] = {}
         self._embeddings: dict[str, MemoryCache] = {}
         self._listeners: list[Callable[[Notice], None]] = []
-        self._views = MemoryViews()
+        self._views = MemoryConsumerStore()
         self._archive = MemoryArchive(
             MemoryParts(
                 self._lock,
@@ -369,16 +369,16 @@ class MemoryLog:
     def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
         return [self.feed_page(*one) for one in asked]
 
-    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
         return [self.gather(partition, spans, most_bytes) for partition, spans in asked]
 
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         part = self._partitions[partition]
         with self._lock:
             return gathered(spans, part.heads, part.bases, lambda a: self._logs.get(self.log_key(a), []), most_bytes)
 
-    def ahead(self, partition: int) -> Ahead:
-        return NoAhead()
+    def ahead(self, partition: int) -> ReadAhead:
+        return NoReadAhead()
 
     def lend(self, count: int) -> None:
         return None
@@ -393,14 +393,14 @@ class MemoryLog:
     def embeddings(self, model: str) -> ContentCache:
         return self._embeddings.setdefault(model, MemoryCache())
 
-    def views(self) -> ViewStore:
+    def consumer_store(self) -> ConsumerStore:
         return self._views
 
     def close(self) -> None:
         """Nothing to let go of: the log lives as long as the object, so that a system can be opened on it again."""
 
 
-class NoAhead:
+class NoReadAhead:
     """For a log that needs no time."""
 
     def ask(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None: ...
@@ -409,7 +409,7 @@ class NoAhead:
 
     def hurry(self) -> None: ...
 
-    def take(self) -> tuple[list[Stretch | None], FeedPage | None]:
+    def take(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
         return [], None
 
     def close(self) -> None: ...

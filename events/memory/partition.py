@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import NOT_FITTING, Base, Head, Span, Stretch, not_there, trimmed_further, unknown_agent
+from ..log import NOT_FITTING, Base, Head, Span, SpanEvents, not_there, trimmed_further, unknown_agent
 
 __all__ = ["events_to_go", "gathered"]
 
@@ -17,9 +17,9 @@ def gathered(
     bases: Mapping[str, Base],
     log_of: Callable[[str], list[bytes]],
     most_bytes: int,
-) -> list[Stretch]:
+) -> list[SpanEvents]:
     """As `EventLog.gather`; `log_of` tells all that an agent's list has."""
-    found: list[Stretch] = []
+    found: list[SpanEvents] = []
     for span in spans:
         if most_bytes <= 0:
             break
@@ -29,20 +29,20 @@ def gathered(
     return found
 
 
-def _stretch_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> Stretch:
+def _stretch_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> SpanEvents:
     """Up to the event that reaches `most_bytes`; `stored` is all that the agent's list has."""
     if head is None:
-        return Stretch(-1, -1, span.from_seq, [])
+        return SpanEvents(-1, -1, span.from_seq, [])
     first = max(span.from_seq, head.base + 1)
     if not span.count:
-        return Stretch(head.base, head.seq, first, _digest(span, head, base, stored))
+        return SpanEvents(head.base, head.seq, first, _digest(span, head, base, stored))
     items: list[bytes] = []
     for item in stored[first - head.base - 1 : max(0, span.from_seq + span.count - head.base - 1)]:
         items.append(item)
         most_bytes -= len(item)
         if most_bytes <= 0:
             break
-    return Stretch(head.base, head.seq, first, items)
+    return SpanEvents(head.base, head.seq, first, items)
 
 
 def _digest(span: Span, head: Head, base: Base | None, stored: list[bytes]) -> list[bytes]:

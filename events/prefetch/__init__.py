@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .client import Done, HelperGone, NearEnd
+from .client import Done, HelperGone, PrefetchClient
 from .protocol import AT_A_TIME
 
-__all__ = ["AT_A_TIME", "Done", "HelperGone", "NearEnd"]
+__all__ = ["AT_A_TIME", "Done", "HelperGone", "PrefetchClient"]

@@ -9,10 +9,10 @@ from typing import Any
 
 import redis
 
-from ..codec import PLAIN, Chain
-from ..log import Ahead, FeedPage, Keys, Span, Stretch, Terms
+from ..codec import PLAIN, DigestChain
+from ..log import FeedPage, Keys, LoanTerms, ReadAhead, Span, SpanEvents
 from ..redis import RedisFeed
-from ..redis.client import RedisServer, our_settings
+from ..redis.client import RedisClient, our_settings
 
 __all__ = ["BorrowedFeed"]
 
@@ -23,26 +23,26 @@ class BorrowedFeed:
     Raises Unavailable as soon as a connection is lost: it cannot be opened anew here.
     """
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: LoanTerms) -> None:
         pool = redis.ConnectionPool(
             connection_class=_connections(terms.descriptors),
             redis_connect_func=_begin,
             socket_timeout=terms.reply_timeout,
             **our_settings(),
         )
-        self._feed = RedisFeed(RedisServer(pool, give_up=0.0), Keys(terms.namespace), terms.partitions)
+        self._feed = RedisFeed(RedisClient(pool, give_up=0.0), Keys(terms.namespace), terms.partitions)
 
     @property
-    def chain(self) -> Chain:
+    def chain(self) -> DigestChain:
         return PLAIN
 
     def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
         return self._feed.pages([(partition, position, limit)])[0]
 
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
 
-    def ahead(self, partition: int) -> Ahead:
+    def ahead(self, partition: int) -> ReadAhead:
         return self._feed.ahead(partition)
 
 

@@ -20,7 +20,7 @@ from .window_codec import Fetched, unpack_window
 if TYPE_CHECKING:
     from ..log import EventLog, Loan
 
-__all__ = ["Done", "HelperGone", "NearEnd", "Ready"]
+__all__ = ["Done", "HelperGone", "PrefetchClient", "Ready"]
 
 _SLOTS: Final = 4
 """Windows that wait to be taken, at most: about as many as are read while this process reads one."""
@@ -60,7 +60,7 @@ class Done:
     odd: bool
 
 
-class NearEnd:
+class PrefetchClient:
     """One process, which is started here. Used by one thread at a time; raises HelperGone."""
 
     def __init__(
@@ -74,7 +74,7 @@ class NearEnd:
         self._poll.register(connection, select.POLLIN)
 
     @classmethod
-    def start(cls, log: EventLog, pattern: str | None, level: int) -> NearEnd | None:
+    def start(cls, log: EventLog, pattern: str | None, level: int) -> PrefetchClient | None:
         """For agents that match a pattern (None: all), and events up to a level.
 
         None where it cannot be, or not now: no connections are lent, or this system or program knows no such processes.

@@ -20,7 +20,7 @@ from ..codec import Codec
 from ..errors import DuramenError
 from ..feed import FeedReader
 from ..helper_process import end_with
-from ..log import FeedSource, Terms
+from ..log import FeedSource, LoanTerms
 from ..model import Limits, Mark, PathPattern
 from .borrowed_feed import BorrowedFeed
 from .protocol import AT_A_TIME, DONE, FREE, READ, TROUBLE, WINDOW, hear, say, write_slot
@@ -39,7 +39,7 @@ def main() -> NoReturn:
         if setup is not None:
             gc.freeze()  # what is there now stays
             terms, pattern, level, slots = setup
-            _FarEnd(connection, BorrowedFeed(Terms(*terms)), pattern, level, slots).serve()
+            _PrefetchWorker(connection, BorrowedFeed(LoanTerms(*terms)), pattern, level, slots).serve()
     except OSError:
         code = 1  # the process that asked has ended
     os._exit(code)
@@ -54,7 +54,7 @@ class _Part:
     until: int
 
 
-class _FarEnd:
+class _PrefetchWorker:
     def __init__(
         self, connection: socket.socket, source: FeedSource, pattern: str | None, level: int, slots: Sequence[int]
     ) -> None:

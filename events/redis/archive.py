@@ -10,7 +10,7 @@ from ..log import Adoption, Head, Keys, Put, Raw, partition_of
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
-from .client import RedisServer, Script, pack_wire
+from .client import RedisClient, Script, pack_wire
 
 __all__ = ["RedisArchive"]
 
@@ -20,7 +20,7 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 class RedisArchive:
     """Thread-safe: it keeps nothing of its own."""
 
-    def __init__(self, server: RedisServer, keys: Keys, partitions: int, publish: bytes = b"PUBLISH") -> None:
+    def __init__(self, server: RedisClient, keys: Keys, partitions: int, publish: bytes = b"PUBLISH") -> None:
         self._server = server
         self._partitions = partitions
         self._keys = keys

@@ -11,41 +11,41 @@ from ..errors import CorruptEvent
 from ..log import (
     LIVE,
     NEXT,
+    ConsumerRecord,
+    ConsumerRequest,
     Keys,
     Saved,
     Slot,
     Stored,
-    ViewRecord,
-    Wish,
     fenced,
     pack_record,
+    pack_request,
     pack_rest,
-    pack_wish,
     unpack_record,
-    unpack_wish,
+    unpack_request,
 )
 from ..model import Cursor
-from .client import RedisServer, Script, require_for_views
+from .client import RedisClient, Script, require_for_views
 
-__all__ = ["RedisViews"]
+__all__ = ["RedisConsumerStore"]
 
 _STEP: Final = b"1000"
 _SLOTS: Final[Mapping[str, Slot]] = {LIVE: LIVE, NEXT: NEXT}
 
 
-class RedisViews:
+class RedisConsumerStore:
     """The views of one namespace of one server."""
 
-    def __init__(self, server: RedisServer, keys: Keys) -> None:
+    def __init__(self, server: RedisClient, keys: Keys) -> None:
         self._server = server
         self._keys = keys
         self._probe = Script("permissions")
         self._permitted = False
-        self._claim = Script("view_claim")
-        self._save = Script("view_save")
-        self._switch = Script("view_switch")
-        self._wish = Script("view_wish")
-        self._remove = Script("view_remove")
+        self._claim = Script("consumer_claim")
+        self._save = Script("consumer_save")
+        self._switch = Script("consumer_switch")
+        self._wish = Script("consumer_request")
+        self._remove = Script("consumer_remove")
 
     def look(self, name: str) -> Stored:
         key = self._keys.views.encode()
@@ -53,10 +53,10 @@ class RedisViews:
         return Stored(
             None if live is None else unpack_record(name, LIVE, live),
             None if beside is None else unpack_record(name, NEXT, beside),
-            unpack_wish(wish),
+            unpack_request(wish),
         )
 
-    def claim(self, fresh: ViewRecord, owner: str, *, anew: bool = False) -> ViewRecord | None:
+    def claim(self, fresh: ConsumerRecord, owner: str, *, anew: bool = False) -> ConsumerRecord | None:
         self._require_permissions()
         name, slot = fresh.name, fresh.slot
         replace = b"any" if anew else b"other" if slot == NEXT else b"none"
@@ -83,11 +83,11 @@ class RedisViews:
 
     def save(
         self,
-        record: ViewRecord,
+        record: ConsumerRecord,
         *,
         blob: bytes | None = None,
         changes: Mapping[str, bytes | None] | None = None,
-        done: Wish | None = None,
+        done: ConsumerRequest | None = None,
     ) -> Saved:
         name, slot = record.name, record.slot
         written = pack_record(evolve(record, revision=record.revision + 1))
@@ -97,7 +97,7 @@ class RedisViews:
             b"%d" % record.revision,
             written,
             _field(name, "wish"),
-            b"" if done is None else pack_wish(done),
+            b"" if done is None else pack_request(done),
         ]
         if blob is not None:
             arguments += (b"whole", blob)
@@ -111,9 +111,9 @@ class RedisViews:
             raise fenced(name, None)
         if found[0] == 1:
             raise fenced(name, unpack_record(name, slot, found[1]))
-        return Saved(found[0] == 0, int(found[1]), unpack_wish(found[2] if len(found) > 2 else None))
+        return Saved(found[0] == 0, int(found[1]), unpack_request(found[2] if len(found) > 2 else None))
 
-    def switch(self, record: ViewRecord) -> ViewRecord:
+    def switch(self, record: ConsumerRecord) -> ConsumerRecord:
         name = record.name
         keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
         owner = record.token.partition(":")[2]
@@ -125,16 +125,16 @@ class RedisViews:
             raise fenced(name, unpack_record(name, NEXT, found[1]))
         return unpack_record(name, LIVE, found[1])
 
-    def wish(self, name: str, wish: Wish) -> bool:
-        arguments = [*_fields(name), pack_wish(wish)]
+    def wish(self, name: str, wish: ConsumerRequest) -> bool:
+        arguments = [*_fields(name), pack_request(wish)]
         return bool(self._server.run(self._wish, [self._keys.views], arguments, "ask a consumer"))
 
     def remove(self, name: str) -> bool:
         keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
         return bool(self._server.run(self._remove, keys, _fields(name), "remove a consumer"))
 
-    def records(self) -> list[ViewRecord]:
-        found: list[ViewRecord] = []
+    def records(self) -> list[ConsumerRecord]:
+        found: list[ConsumerRecord] = []
         for field, stored in self._server.hash(self._keys.views, "list consumers").items():
             slot, _, name = field.decode(errors="replace").partition(":")
             if slot in _SLOTS:

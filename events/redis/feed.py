@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgpack
 
 from ..errors import CorruptEvent
-from ..log import FeedPage, Keys, Span, Stretch, feed_trimmed
-from .client import RedisServer, Script
-from .read_ahead import RedisAhead
+from ..log import FeedPage, Keys, Span, SpanEvents, feed_trimmed
+from .client import RedisClient, Script
+from .read_ahead import RedisReadAhead
 
 __all__ = ["RedisFeed"]
 
@@ -29,7 +29,7 @@ class RedisFeed:
     the trimming. So one that was seen earlier, and is still the same behind a reading, was the same during it.
     """
 
-    def __init__(self, server: RedisServer, keys: Keys, partitions: int) -> None:
+    def __init__(self, server: RedisClient, keys: Keys, partitions: int) -> None:
         self._server = server
         self._keys = keys
         self._bases = [0] * partitions
@@ -70,7 +70,7 @@ class RedisFeed:
                 return [_base(stored) + length for stored, length in zip(replies[::3], replies[1::3], strict=True)]
         raise CorruptEvent("a feed has another base at each look")
 
-    def gather(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+    def gather(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
         """Events of these spans of each partition, up to so many bytes of each."""
         k = self._keys
         calls: list[tuple[Sequence[str], Sequence[bytes]]] = []
@@ -83,9 +83,9 @@ class RedisFeed:
         found: list[Any] = self._server.run_all(self._gather, calls, "read events")
         return [_stretches(spans, rows) for (_, spans), rows in zip(asked, found, strict=True)]
 
-    def ahead(self, partition: int) -> RedisAhead:
+    def ahead(self, partition: int) -> RedisReadAhead:
         """For a reader of its own."""
-        return RedisAhead(self._server, self._keys, partition, _fields)
+        return RedisReadAhead(self._server, self._keys, partition, _fields)
 
     def _base_command(self, partition: int) -> tuple[bytes, ...]:
         return (b"HMGET", self._keys.heads(partition).encode(), b"base")
@@ -95,9 +95,9 @@ def _base(stored: list[bytes | None]) -> int:
     return int(stored[0] or 0)
 
 
-def _stretches(spans: Sequence[Span], rows: Sequence[Any]) -> list[Stretch]:
+def _stretches(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]:
     return [
-        Stretch(-1, -1, span.from_seq, []) if row is None else Stretch(*row)
+        SpanEvents(-1, -1, span.from_seq, []) if row is None else SpanEvents(*row)
         for span, row in zip(spans, rows, strict=False)
     ]
 

@@ -12,15 +12,15 @@ import redis
 
 import msgpack
 
-from ..codec import Chain
+from ..codec import DigestChain
 from ..errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from ..log import (
-    Ahead,
     Answer,
     Append,
     Archive,
     Base,
     Claim,
+    ConsumerStore,
     ContentCache,
     Durability,
     Entry,
@@ -31,17 +31,17 @@ from ..log import (
     LogWriter,
     NoticeStream,
     Page,
+    ReadAhead,
     Span,
-    Stretch,
-    ViewStore,
+    SpanEvents,
     partition_of,
 )
 from ..logging import get_logger
 from ..model import Limits
 from .append_format import AppendFormat, claim_of, head_of
 from .archive import RedisArchive
-from .client import Lending, Loan, RedisServer, Script, eviction_policy, pack_wire, refuse_eviction, require_permissions
-from .consumer_store import RedisViews
+from .client import Lending, Loan, RedisClient, Script, eviction_policy, pack_wire, refuse_eviction, require_permissions
+from .consumer_store import RedisConsumerStore
 from .feed import RedisFeed
 from .notices import RedisNotices
 from .pages import RedisPages
@@ -82,8 +82,8 @@ class RedisLog:
     ) -> None:
         if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
-        self.chain = Chain(integrity_key)
-        self._server = RedisServer(pool, give_up=give_up, revive=revive)
+        self.chain = DigestChain(integrity_key)
+        self._server = RedisClient(pool, give_up=give_up, revive=revive)
         self._keys = Keys(namespace)
         self._limits = limits or Limits()
         self._claim = Script("claim")
@@ -95,7 +95,7 @@ class RedisLog:
         self._trimming = RedisTrimming(self._server, self._keys)
         self._feed = RedisFeed(self._server, self._keys, self._partitions)
         self._lending = Lending(self._server, namespace, self._partitions)
-        self._views = RedisViews(self._server, self._keys)
+        self._views = RedisConsumerStore(self._server, self._keys)
         self._archive = RedisArchive(self._server, self._keys, self._partitions)
         self._durability, self._confirm = self._settle(durability)
 
@@ -214,13 +214,13 @@ class RedisLog:
     def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
         return self._feed.pages(asked)
 
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
 
-    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[Stretch]]:
+    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
         return self._feed.gather(asked, most_bytes)
 
-    def ahead(self, partition: int) -> Ahead:
+    def ahead(self, partition: int) -> ReadAhead:
         return self._feed.ahead(partition)
 
     def lend(self, count: int) -> Loan | None:
@@ -236,7 +236,7 @@ class RedisLog:
     def embeddings(self, model: str) -> ContentCache:
         return RedisCache(self._server, self._keys.embeddings(model))
 
-    def views(self) -> ViewStore:
+    def consumer_store(self) -> ConsumerStore:
         return self._views
 
     def close(self) -> None:
@@ -315,9 +315,9 @@ class RedisLog:
 
 
 class RedisCache:
-    """A cache in one hash of a server. Raises what `RedisServer.ask_all` raises."""
+    """A cache in one hash of a server. Raises what `RedisClient.ask_all` raises."""
 
-    def __init__(self, server: RedisServer, key: str) -> None:
+    def __init__(self, server: RedisClient, key: str) -> None:
         self._server = server
         self._key = key.encode()
 

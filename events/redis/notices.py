@@ -16,7 +16,7 @@ from ..errors import DuramenError
 from ..log import Keys, Notice
 from ..logging import get_logger
 from ..model import Granularity
-from .client import PORTION, Pushes, RedisServer, Strange, Waker, Wire, bulk
+from .client import PORTION, ProtocolError, PushParser, RedisClient, Waker, Wire, bulk
 
 __all__ = ["RedisNotices", "Refused", "notice_of", "position_of"]
 
@@ -93,7 +93,7 @@ class RedisNotices:
     `follow`, `wake` and `close` may be called from any thread.
     """
 
-    def __init__(self, server: RedisServer, keys: Keys, *, keep: int = 0) -> None:
+    def __init__(self, server: RedisClient, keys: Keys, *, keep: int = 0) -> None:
         self._server = server
         self._keys = keys
         self._log = get_logger("notices")
@@ -107,7 +107,7 @@ class RedisNotices:
         self._asked: dict[bytes, _Place] = {}
         self._ends: dict[bytes, int] = {}
         self._wire: Wire | None = None
-        self._pushes = Pushes()
+        self._pushes = PushParser()
         self._hints: dict[int, int] = {}
         self._told: list[Notice] = []
         self._strange = 0
@@ -161,7 +161,7 @@ class RedisNotices:
         while not self._closed:
             try:
                 self._step(until)
-            except (redis.RedisError, OSError, DuramenError, Strange, Refused) as error:
+            except (redis.RedisError, OSError, DuramenError, ProtocolError, Refused) as error:
                 self._lost(error)
             if self._woken:
                 self._woken = False
@@ -243,7 +243,7 @@ class RedisNotices:
 
     def _connect(self) -> None:
         self._wire = self._server.connect()
-        self._pushes = Pushes(max(_KEEP, self._keep))
+        self._pushes = PushParser(max(_KEEP, self._keep))
         self._asked, self._ends = {}, {}
         self._heard_at = monotonic()
         self._pinged = False

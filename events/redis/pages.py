@@ -12,7 +12,7 @@ from ..errors import CorruptEvent, DuramenError, Trimmed
 from ..log import Keys, Page, pages_of
 from ..model import Limits
 from .append_format import head_of
-from .client import RedisServer, Script, Wire, bulk
+from .client import RedisClient, Script, Wire, bulk
 
 __all__ = ["RedisPages"]
 
@@ -25,7 +25,7 @@ _LEAST: Final = 32
 class RedisPages:
     """Reads the logs of one namespace. Thread-safe."""
 
-    def __init__(self, server: RedisServer, keys: Keys, limits: Limits) -> None:
+    def __init__(self, server: RedisClient, keys: Keys, limits: Limits) -> None:
         self._server = server
         self._keys = keys
         self._limits = limits
@@ -62,7 +62,7 @@ class _Ahead:
     the log is so small that a page has its bounds without anybody counting.
     """
 
-    def __init__(self, server: RedisServer, keys: Keys, limits: Limits, partition: int, agent: str) -> None:
+    def __init__(self, server: RedisClient, keys: Keys, limits: Limits, partition: int, agent: str) -> None:
         self._server = server
         self._limits = limits
         self._log = keys.log(partition, agent).encode()

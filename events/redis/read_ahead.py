@@ -11,11 +11,11 @@ from attrs import define
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent, DuramenError
-from ..log import FeedPage, Keys, Span, Stretch
+from ..log import FeedPage, Keys, Span, SpanEvents
 from .append_format import head_of
-from .client import RedisServer, Wire, argument, bulk
+from .client import RedisClient, Wire, argument, bulk
 
-__all__ = ["RedisAhead"]
+__all__ = ["RedisReadAhead"]
 
 _REMEMBERED: Final = 4_096
 # As much as keeps a server from serving others for less than a millisecond.
@@ -35,7 +35,7 @@ class _Known:
     """To read its log, but for where."""
 
 
-class RedisAhead:
+class RedisReadAhead:
     """Asks by plain commands, in a quarter of the server's time that the script takes.
 
     But only where the largest event of the log is so small that the answer has its bounds without anybody counting:
@@ -44,7 +44,7 @@ class RedisAhead:
     """
 
     def __init__(
-        self, server: RedisServer, keys: Keys, partition: int, fields_of: Callable[[Sequence[bytes]], list[Any]]
+        self, server: RedisClient, keys: Keys, partition: int, fields_of: Callable[[Sequence[bytes]], list[Any]]
     ) -> None:
         self._server = server
         self._keys = keys
@@ -66,7 +66,7 @@ class RedisAhead:
         self._under_way = False
 
     def ask(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None:
-        """As `Ahead.ask`. Who is not known is asked for first, in a round trip."""
+        """As `ReadAhead.ask`. Who is not known is asked for first, in a round trip."""
         if self._under_way:
             self._drop()
         self._asked, self._replies = [], []
@@ -128,7 +128,7 @@ class RedisAhead:
         return [*portions, [bulk((b"LLEN", self._feed)), bulk((b"HMGET", self._heads, b"base"))]]
 
     def go_on(self) -> None:
-        """As `Ahead.go_on`. Takes in what has come, too: else the server would have to keep it."""
+        """As `ReadAhead.go_on`. Takes in what has come, too: else the server would have to keep it."""
         if self._wire is None or not self._under_way:
             return
         try:
@@ -139,7 +139,7 @@ class RedisAhead:
             self._drop()
 
     def hurry(self) -> None:
-        """As `Ahead.hurry`."""
+        """As `ReadAhead.hurry`."""
         if self._wire is None or not self._under_way:
             return
         try:
@@ -157,8 +157,8 @@ class RedisAhead:
     def _receive(self, wire: Wire) -> None:
         self._replies += [wire.read() for _ in range(self._awaited.popleft())]
 
-    def take(self) -> tuple[list[Stretch | None], FeedPage | None]:
-        """As `Ahead.take`."""
+    def take(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
+        """As `ReadAhead.take`."""
         wire = self._wire
         if wire is None or not self._under_way:
             return [], None
@@ -175,7 +175,7 @@ class RedisAhead:
         self._replies, self._asked = [], []
         return found
 
-    def _found(self, replies: Iterator[Any]) -> tuple[list[Stretch | None], FeedPage | None]:
+    def _found(self, replies: Iterator[Any]) -> tuple[list[SpanEvents | None], FeedPage | None]:
         asked = self._asked
         items: list[list[bytes]] = [[] if known is None else next(replies) for _, known in asked]
         stored: list[bytes | None] = []
@@ -190,12 +190,12 @@ class RedisAhead:
         moved, self._base = base != self._base, base
         return stretches, None if moved or not pages else self._page(pages, base + length)
 
-    def _stretch(self, span: Span, known: _Known | None, stored: bytes | None, items: list[bytes]) -> Stretch | None:
+    def _stretch(self, span: Span, known: _Known | None, stored: bytes | None, items: list[bytes]) -> SpanEvents | None:
         """What came of a span, if it is all that was asked for."""
         now = self._note(span.agent, stored)
         if now is None or known is None or now.base != known.base or len(items) != max(1, span.count):
             return None
-        return Stretch(now.base, now.seq, span.from_seq, items if span.count else [items[0][:DIGEST_SIZE]])
+        return SpanEvents(now.base, now.seq, span.from_seq, items if span.count else [items[0][:DIGEST_SIZE]])
 
     def _note(self, agent: str, stored: bytes | None) -> _Known | None:
         """Remember an agent's head."""
@@ -224,7 +224,7 @@ class RedisAhead:
         return FeedPage(fields, end)
 
     def close(self) -> None:
-        """As `Ahead.close`."""
+        """As `ReadAhead.close`."""
         if self._wire is not None and not self._under_way:
             self._wire.release()
             self._wire = None

@@ -10,7 +10,7 @@ import msgpack
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import NOT_FITTING, Base, Keys, not_there, trimmed_further, unknown_agent
-from .client import RedisServer, Script
+from .client import RedisClient, Script
 
 __all__ = ["RedisTrimming"]
 
@@ -28,7 +28,7 @@ class _Status(IntEnum):
 class RedisTrimming:
     """Trims the logs and feeds of one namespace, and tells where they were trimmed. Thread-safe."""
 
-    def __init__(self, server: RedisServer, keys: Keys) -> None:
+    def __init__(self, server: RedisClient, keys: Keys) -> None:
         self._server = server
         self._keys = keys
         self._trim = Script("trim")

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .registry import ConsumerInfo, Consumers
 from .runner import Progress, Runner
-from .unread import ConsumerNeeds
+from .unread import UnreadByConsumers
 
-__all__ = ["ConsumerInfo", "ConsumerNeeds", "Consumers", "Progress", "Runner"]
+__all__ = ["ConsumerInfo", "Consumers", "Progress", "Runner", "UnreadByConsumers"]

@@ -10,12 +10,12 @@ from duramen.events import Cursor, EventRegistry, Granularity, InvalidMessage, L
 from duramen.events.log import EventLog, check_name
 from duramen.events.model import describe_type
 
-from ..notifications import Category, Ear, Ears, scope_of
+from ..notifications import Category, ListenerPool, NoticeSource, scope_of
 from ..projection import Attachable, KeyedProjection, Projection, Sink
 from .consumer import Plan
 from .runner import Runner
-from .sink_storage import KeptElsewhere
-from .view_storage import Kept, KeptByKey, KeptWhole
+from .sink_storage import SinkStorage
+from .view_storage import KeyedViewStorage, ViewStorage, WholeViewStorage
 
 __all__ = ["attach"]
 
@@ -34,7 +34,7 @@ def attach(
     after: Cursor | None = None,
     registry: EventRegistry,
     limits: Limits,
-    ear: Ear | Ears,
+    ear: NoticeSource | ListenerPool,
 ) -> Runner[V]:
     """As `AgentSystem.attach`, which says what each argument means."""
     check_name(name)
@@ -55,17 +55,17 @@ def attach(
         limits=limits,
         owner=uuid4().hex,
     )
-    return Runner[V](plan, ear.open(scope.partitions, scope.level) if isinstance(ear, Ears) else ear)
+    return Runner[V](plan, ear.open(scope.partitions, scope.level) if isinstance(ear, ListenerPool) else ear)
 
 
-def _keeping(projection: Attachable[Any], name: str, start: Cursor, limits: Limits) -> Callable[[], Kept]:
+def _keeping(projection: Attachable[Any], name: str, start: Cursor, limits: Limits) -> Callable[[], ViewStorage]:
     if isinstance(projection, Projection):
-        return lambda: KeptWhole(projection, limits)
+        return lambda: WholeViewStorage(projection, limits)
     if isinstance(projection, KeyedProjection):
         keyed = cast("KeyedProjection[Any]", projection)
-        return lambda: KeptByKey(keyed, limits)
+        return lambda: KeyedViewStorage(keyed, limits)
     if isinstance(projection, Sink):
-        return lambda: KeptElsewhere(projection, name, start)
+        return lambda: SinkStorage(projection, name, start)
     raise InvalidMessage(
         f"a Projection, KeyedProjection or Sink can be attached, not {describe_type(projection)}; give an instance"
     )

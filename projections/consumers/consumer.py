@@ -17,13 +17,13 @@ from typing import Final
 from attrs import define, evolve, field
 
 from duramen.events import Cursor, DuramenError, EventRegistry, Limits, Unavailable
-from duramen.events.log import LIVE, NEXT, EventLog, Slot, ViewRecord, ViewStore, Wish, fenced
+from duramen.events.log import LIVE, NEXT, ConsumerRecord, ConsumerRequest, ConsumerStore, EventLog, Slot, fenced
 from duramen.events.logging import get_logger
 
 from ..notifications import Scope
-from .selection import Halted
-from .view_builder import Build
-from .view_storage import Kept
+from .selection import Parked
+from .view_builder import ViewBuilder
+from .view_storage import ViewStorage
 
 __all__ = [
     "CATCHING_UP",
@@ -60,7 +60,7 @@ class Plan:
     log: EventLog
     name: str
     scope: Scope
-    kept: Callable[[], Kept]
+    kept: Callable[[], ViewStorage]
     reset: Callable[[], None] | None
     can_rebuild: bool
     after: Cursor
@@ -69,13 +69,13 @@ class Plan:
     owner: str
 
     @property
-    def views(self) -> ViewStore:
-        return self.log.views()
+    def views(self) -> ConsumerStore:
+        return self.log.consumer_store()
 
-    def fresh(self, slot: Slot) -> ViewRecord:
+    def fresh(self, slot: Slot) -> ConsumerRecord:
         """The record of a view that is begun."""
         kept = self.kept()
-        return ViewRecord(
+        return ConsumerRecord(
             name=self.name,
             slot=slot,
             kind=kept.kind,
@@ -90,9 +90,9 @@ class Plan:
 class _Side:
     """A build, and how it fares."""
 
-    build: Build
+    build: ViewBuilder
     status: str
-    halted: Halted | None = None
+    halted: Parked | None = None
 
 
 @define(eq=False)
@@ -100,7 +100,7 @@ class _Order:
     what: str
     agent: str | None = None
     seq: int | None = None
-    wish: Wish | None = None
+    wish: ConsumerRequest | None = None
     done: threading.Event = field(factory=threading.Event)
 
 
@@ -129,7 +129,7 @@ class Consumer:
         return found
 
     @property
-    def building(self) -> Build:
+    def building(self) -> ViewBuilder:
         """The view that is being built, or the one that is read."""
         return (self._next or self.side).build
 
@@ -141,7 +141,7 @@ class Consumer:
         return self.side.status
 
     @property
-    def halted(self) -> Halted | None:
+    def halted(self) -> Parked | None:
         """Why the view that is read does not go on, unless another is about to take its place."""
         live, beside = self._live, self._next
         if beside is not None:
@@ -200,9 +200,11 @@ class Consumer:
         if stored.wish is not None:
             self._hear(stored.wish)
 
-    def _build(self, record: ViewRecord) -> Build:
+    def _build(self, record: ConsumerRecord) -> ViewBuilder:
         plan = self._plan
-        return Build(plan.log, self._views, plan.kept(), plan.scope, record, registry=plan.registry, limits=plan.limits)
+        return ViewBuilder(
+            plan.log, self._views, plan.kept(), plan.scope, record, registry=plan.registry, limits=plan.limits
+        )
 
     def _begin_next(self, *, anew: bool) -> None:
         if self._next is not None:
@@ -260,7 +262,7 @@ class Consumer:
             return False
         try:
             busy = side.build.step()
-        except Halted as halted:
+        except Parked as halted:
             self._park(side, halted)
             return False
         if not busy and side is self._live:
@@ -294,19 +296,19 @@ class Consumer:
         if build.due(side.status, idle=idle) or (urgent and idle and build.dirty):
             self._save(side, side.status)
 
-    def _save(self, side: _Side, status: str, done: Wish | None = None) -> bool:
+    def _save(self, side: _Side, status: str, done: ConsumerRequest | None = None) -> bool:
         """Whether view and cursor are stored now."""
         if self._left:
             return False
         try:
             failure = None if side.halted is None else side.halted.failure
             self._hear(side.build.save(status, failure, done))
-        except Halted as halted:
+        except Parked as halted:
             self._park(side, halted)
             return False
         return not side.build.dirty
 
-    def _park(self, side: _Side, halted: Halted) -> None:
+    def _park(self, side: _Side, halted: Parked) -> None:
         side.status, side.halted = PARKED, halted
         if self._left:
             return
@@ -317,12 +319,12 @@ class Consumer:
         side.status = PARKED
         try:
             self._hear(side.build.save(PARKED, failure))
-        except Halted:  # it is the view that cannot be stored: then the one before stays
+        except Parked:  # it is the view that cannot be stored: then the one before stays
             side.build.note(PARKED, failure)
 
     # -- orders ------------------------------------------------------------------------------------------------------
 
-    def _hear(self, wish: Wish | None) -> None:
+    def _hear(self, wish: ConsumerRequest | None) -> None:
         if wish is not None and wish.id != self._seen:
             self._seen = wish.id
             self._orders.append(_Order(wish.what, wish.agent, wish.seq, wish))

@@ -10,7 +10,7 @@ from duramen.events.feed import FeedReader
 from duramen.events.helper_process import usable_cores
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
-from duramen.events.prefetch import AT_A_TIME, Done, HelperGone, NearEnd
+from duramen.events.prefetch import AT_A_TIME, Done, HelperGone, PrefetchClient
 
 from ..notifications import Scope
 
@@ -40,7 +40,7 @@ class Prefetching:
         self._log = log
         self._scope = scope
         self._ends: Sequence[int] = ()
-        self._near: NearEnd | None = None
+        self._near: PrefetchClient | None = None
         self._useless = False
         """Whether no other process is to be started."""
         self._again_at = 0.0
@@ -77,7 +77,7 @@ class Prefetching:
         if behind < LEAST_LAG:
             return
         scope = self._scope
-        self._near = NearEnd.start(self._log, None if scope.all_agents else scope.pattern.text, scope.level)
+        self._near = PrefetchClient.start(self._log, None if scope.all_agents else scope.pattern.text, scope.level)
         if self._near is None:
             self._again_at = monotonic() + _PAUSE
             return
@@ -129,7 +129,7 @@ class Prefetching:
     def _behind(self, number: int, reader: FeedReader) -> int:
         return max(0, self._ends[number] - reader.mark.position)
 
-    def _tell(self, near: NearEnd, readers: Readers, apart: int | None) -> None:
+    def _tell(self, near: PrefetchClient, readers: Readers, apart: int | None) -> None:
         """Tell the process what else to read, if it has time for that. Raises HelperGone."""
         self._asks_for = None
         if len(self._told) >= AT_A_TIME:
@@ -144,7 +144,7 @@ class Prefetching:
         if not self._told and free:
             self._asks_for = free[0] if apart is None else apart
 
-    def _take(self, near: NearEnd, readers: Readers, until: float) -> bool:
+    def _take(self, near: PrefetchClient, readers: Readers, until: float) -> bool:
         """Take what comes next; whether something did. Raises HelperGone."""
         began = monotonic()
         news = near.next(until - began)

@@ -13,9 +13,9 @@ from attrs import frozen
 
 from duramen.events import Cursor, EventRegistry, Granularity, InvalidMessage, Limits, PathPattern, SystemClosed
 from duramen.events.codec import instant
-from duramen.events.log import LIVE, EventLog, Failure, ViewRecord, Wish, check_name
+from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, EventLog, Failure, check_name
 
-from ..notifications import Category, Ears, partitions_of
+from ..notifications import Category, ListenerPool, partitions_of
 from ..projection import Attachable
 from .attach import attach
 from .consumer import PARKED, REBUILD, RETRY, SKIP
@@ -57,7 +57,7 @@ class Consumers:
         self._log = log
         self._registry = registry
         self._limits = limits
-        self._ears = Ears(log)
+        self._ears = ListenerPool(log)
         self._lock = threading.Lock()
         self._running: dict[str, Runner[Any]] = {}
         self._closed: str | None = None
@@ -98,7 +98,7 @@ class Consumers:
 
     def list(self) -> list[ConsumerInfo]:
         """All that are known, by name. Raises Unavailable."""
-        records = self._log.views().records()
+        records = self._log.consumer_store().records()
         ends = self._log.positions()
         live = {record.name: record for record in records if record.slot == LIVE}
         beside = {record.name: record for record in records if record.slot != LIVE}
@@ -140,7 +140,7 @@ class Consumers:
 
         Raises InvalidMessage for an unknown one. A sink's tables stay as they are.
         """
-        if not self._log.views().remove(check_name(name)):
+        if not self._log.consumer_store().remove(check_name(name)):
             raise _unknown(name)
 
     def close(self, timeout: float) -> bool:
@@ -164,7 +164,7 @@ class Consumers:
         self._ears.after_fork()
 
     def _parked(self, name: str) -> Failure:
-        stored = self._log.views().look(check_name(name))
+        stored = self._log.consumer_store().look(check_name(name))
         records = [record for record in (stored.next, stored.live) if record is not None]
         if not records:
             raise _unknown(name)
@@ -174,10 +174,10 @@ class Consumers:
         raise InvalidMessage(f"consumer {name} is not parked: it is {records[-1].status}", actual=records[-1].status)
 
     def _wish(self, name: str, what: str, agent: str | None = None, seq: int | None = None) -> None:
-        if not self._log.views().wish(check_name(name), Wish(uuid4().hex, what, agent, seq)):
+        if not self._log.consumer_store().wish(check_name(name), ConsumerRequest(uuid4().hex, what, agent, seq)):
             raise _unknown(name)
 
-    def _info(self, record: ViewRecord, ends: Sequence[int], beside: ViewRecord | None) -> ConsumerInfo:
+    def _info(self, record: ConsumerRecord, ends: Sequence[int], beside: ConsumerRecord | None) -> ConsumerInfo:
         marks = record.cursor.marks
         places = {
             number: marks[number].position if number in marks else 0

@@ -26,10 +26,10 @@ from duramen.events import (
 )
 from duramen.events.logging import get_logger, where
 
-from ..notifications import Ear, Rest, together
+from ..notifications import NoticeSource, Pacer, together
 from .consumer import CLOSED, FENCED, REBUILD, RETRY, SKIP, Consumer, Plan
-from .selection import Halted
-from .waiters import Awaiting
+from .selection import Parked
+from .waiters import Waiters
 
 __all__ = ["AsyncRunner", "Progress", "Runner"]
 
@@ -61,14 +61,14 @@ class Runner(Generic[S]):
     Use it in a `with` block, or close it; the system closes those that are left.
     """
 
-    def __init__(self, plan: Plan, ear: Ear) -> None:
+    def __init__(self, plan: Plan, ear: NoticeSource) -> None:
         self._plan = plan
         self._ear = ear
-        self._awaiting = Awaiting()
+        self._awaiting = Waiters()
         self._consumer = Consumer(plan)
         self._closing = False
         self._abandoned = False
-        self._rest = Rest(_BREATH)
+        self._rest = Pacer(_BREATH)
         self._ended: DuramenError | None = None
         self._trouble: DuramenError | None = None
         self._logger = get_logger("projection").bind(consumer=plan.name)
@@ -235,7 +235,7 @@ class Runner(Generic[S]):
         """How many events were left out by hand, and the latest of them."""
         return self._consumer.side.build.skipped
 
-    def _parked(self) -> Halted:
+    def _parked(self) -> Parked:
         halted = self._consumer.halted
         if halted is None or self._ended is not None:
             raise InvalidMessage(f"consumer {self.name} is not parked: it is {self.status}", actual=self.status)
@@ -265,7 +265,7 @@ class Runner(Generic[S]):
         """In a forked child: its thread does not live here, and its connection is the parent's."""
         self._closing = True
         self._consumer.after_fork()
-        self._awaiting = Awaiting()
+        self._awaiting = Waiters()
         self._ended = SystemClosed(message)
 
     def close(self, timeout: float = 10.0) -> bool:
@@ -373,7 +373,7 @@ class AsyncRunner:
         return await asyncio.to_thread(self._runner.close, timeout)
 
 
-def _error_of(name: str, halted: Halted) -> DuramenError:
+def _error_of(name: str, halted: Parked) -> DuramenError:
     """The typed error of a consumer that is parked; a new one each time, for each who raises it."""
     cause, failure = halted.cause, halted.failure
     if isinstance(cause, DuramenError):

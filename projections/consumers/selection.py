@@ -7,30 +7,30 @@ from typing import Final
 
 from duramen.events import DuramenError, Event, EventRegistry
 from duramen.events.codec import checked_events
-from duramen.events.feed import Facts
-from duramen.events.log import Failure, ViewRecord
+from duramen.events.feed import EventBatch
+from duramen.events.log import ConsumerRecord, Failure
 from duramen.events.logging import where
 
 from ..notifications import Scope
 
-__all__ = ["Halted", "Sieve", "halt"]
+__all__ = ["EventSelection", "Parked", "halt"]
 
 _SKIPS: Final = 100
 
 
-class Sieve:
+class EventSelection:
     """Used by one thread, but for `skipped` and `barrier`."""
 
-    def __init__(self, scope: Scope, registry: EventRegistry, record: ViewRecord) -> None:
+    def __init__(self, scope: Scope, registry: EventRegistry, record: ConsumerRecord) -> None:
         self._scope = scope
         self._registry = registry
         self.barrier: tuple[str, int] | None = None
         """Agent and seq of the event that the user's code refused."""
-        self._stopped: Halted | None = None
+        self._stopped: Parked | None = None
         self._leave_out: set[tuple[str, int]] = set()
         self.reload(record)
 
-    def reload(self, record: ViewRecord) -> None:
+    def reload(self, record: ConsumerRecord) -> None:
         """Go back to what is stored of what was skipped."""
         self._count = record.skipped
         self._skips = list(record.skips)
@@ -40,7 +40,7 @@ class Sieve:
         """How many events were left out, and the latest of them."""
         return self._count, tuple(self._skips)
 
-    def events(self, facts: Facts) -> tuple[Facts, list[Event], Halted | None]:
+    def events(self, facts: EventBatch) -> tuple[EventBatch, list[Event], Parked | None]:
         """Those facts that are wanted, as events, up to the first that stops the build, and why it does."""
         levels, types = self._scope.levels, self._scope.types
         if not self._scope.every_level:
@@ -55,11 +55,11 @@ class Sieve:
             halted = self.stop_at(*facts.places[len(events)], error)
         return facts, events, halted
 
-    def before_barrier(self, facts: Facts) -> int:
+    def before_barrier(self, facts: EventBatch) -> int:
         """How many come before the one that stops the build."""
         return facts.places.index(self.barrier) if self.barrier in facts.places else len(facts)
 
-    def stop_at(self, agent: str, seq: int, error: Exception) -> Halted:
+    def stop_at(self, agent: str, seq: int, error: Exception) -> Parked:
         """Let this event stop the build from now on."""
         self.barrier = (agent, seq)
         self._stopped = halt(error, agent, seq, can_skip=True)
@@ -74,7 +74,7 @@ class Sieve:
         self._leave_out.add((agent, seq))
         return self.barrier == (agent, seq)
 
-    def _sort_out(self, facts: Facts) -> tuple[Facts, Halted | None]:
+    def _sort_out(self, facts: EventBatch) -> tuple[EventBatch, Parked | None]:
         """Without those that are to be skipped, up to the one that stops the build."""
         stop = self.before_barrier(facts)
         skips = [place for place in facts.places[:stop] if place in self._leave_out]
@@ -84,7 +84,7 @@ class Sieve:
         return wanted, self._stopped if stop < len(facts) else None
 
 
-class Halted(Exception):
+class Parked(Exception):
     """The build stands still until somebody tells it to go on. `cause` is what was raised."""
 
     def __init__(self, failure: Failure, cause: BaseException) -> None:
@@ -93,8 +93,8 @@ class Halted(Exception):
         self.cause = cause
 
 
-def halt(error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False) -> Halted:
+def halt(error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False) -> Parked:
     own = isinstance(error, DuramenError)
     advice = str(error) if own else "correct the code and retry, or skip the event"
     place = None if own else where(error)
-    return Halted(Failure(type(error).__name__, agent, seq, advice, place, can_skip, time_ns() // 1000), error)
+    return Parked(Failure(type(error).__name__, agent, seq, advice, place, can_skip, time_ns() // 1000), error)

@@ -7,18 +7,18 @@ from time import sleep
 from typing import Any, ClassVar, Final
 
 from duramen.events import CorruptEvent, Cursor, DuramenError, Event, Fenced, InvalidMessage, Unavailable
-from duramen.events.log import Saved, ViewRecord, ViewStore, Wish
+from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved
 
 from ..projection import Sink
 from .view_storage import Refused
 
-__all__ = ["KeptElsewhere"]
+__all__ = ["SinkStorage"]
 
 _TRIES: Final = 3  # of one event that is refused while the database can be reached: a deadlock is not its fault
 _PAUSE: Final = 0.05
 
 
-class KeptElsewhere:
+class SinkStorage:
     """Hands events to a sink, a page in one transaction."""
 
     kind: ClassVar[str] = "sink"
@@ -46,7 +46,7 @@ class KeptElsewhere:
     def full(self) -> bool:
         return False
 
-    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
         self._after = self._stored()
         if self._after is None:
             return self._start
@@ -71,7 +71,7 @@ class KeptElsewhere:
             if error is not None:
                 raise Refused(index, error) from error
 
-    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         # After the commit there: the cursor here is only ever behind.
         if record.cursor.to_bytes() != self._after:
             error = self._write([], record.cursor)

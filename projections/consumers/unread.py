@@ -7,10 +7,10 @@ from typing import Final
 from attrs import frozen
 
 from duramen.events import InvalidPath, PathPattern, Trimmed
-from duramen.events.log import EventLog, ViewRecord
+from duramen.events.log import ConsumerRecord, EventLog
 from duramen.events.model import START, Mark
 
-__all__ = ["Behind", "ConsumerNeeds"]
+__all__ = ["UnreadByConsumers", "UnreadRange"]
 
 _PAGE: Final = 1_000
 _FAR: Final = 20_000
@@ -18,28 +18,28 @@ _FAR: Final = 20_000
 
 
 @frozen
-class Behind:
+class UnreadRange:
     """A consumer and its place in the feed of a partition."""
 
     name: str
     mark: Mark
 
 
-class ConsumerNeeds:
+class UnreadByConsumers:
     """Looks at the consumers that are stored each time it is asked, and so at those of all processes. Thread-safe."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    def lowest(self, partition: int, agent: str | None = None) -> Behind | None:
+    def lowest(self, partition: int, agent: str | None = None) -> UnreadRange | None:
         """The consumer that is farthest behind in a partition; of those that take an agent's events, if one is named.
 
         None: there is none. A consumer that has not begun there stands at the start.
         """
         log = self._log
         behind = [
-            Behind(record.name, record.cursor.marks.get(partition, START))
-            for record in log.views().records()
+            UnreadRange(record.name, record.cursor.marks.get(partition, START))
+            for record in log.consumer_store().records()
             if record.cursor.log == log.identity and self._takes(record, partition, agent)
         ]
         return min(behind, key=lambda one: (one.mark.position, one.mark.offset), default=None)
@@ -70,7 +70,7 @@ class ConsumerNeeds:
                 return None
         return lowest.name, 1
 
-    def _takes(self, record: ViewRecord, partition: int, agent: str | None) -> bool:
+    def _takes(self, record: ConsumerRecord, partition: int, agent: str | None) -> bool:
         pattern = _pattern_of(record.scope)
         if pattern is None:
             return True

@@ -10,16 +10,16 @@ from attrs import evolve
 
 from duramen.events import Cursor, DataLoss, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.codec import Codec
-from duramen.events.feed import Facts, FeedReader, fetch_round
-from duramen.events.log import LIVE, EventLog, Failure, ViewRecord, ViewStore, Wish, fenced
+from duramen.events.feed import EventBatch, FeedReader, fetch_together
+from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, ConsumerStore, EventLog, Failure, fenced
 from duramen.events.model import START, Mark
 
 from ..notifications import Scope
 from .prefetching import Prefetching
-from .selection import Halted, Sieve, halt
-from .view_storage import Kept, Refused
+from .selection import EventSelection, Parked, halt
+from .view_storage import Refused, ViewStorage
 
-__all__ = ["Build", "Halted"]
+__all__ = ["Parked", "ViewBuilder"]
 
 _TURN: Final = 0.4
 """Seconds for the partitions that have their turn; then the consumer looks at what else there is to do."""
@@ -33,7 +33,7 @@ _QUIET: Final = 1.0
 """Seconds between saves where only events that are not wanted have passed by."""
 
 
-class Build:
+class ViewBuilder:
     """Used by one thread, but for `view`, `positions` and `saved_positions`.
 
     loading ──▶ reading ◀──▶ at the end
@@ -46,10 +46,10 @@ class Build:
     def __init__(
         self,
         log: EventLog,
-        views: ViewStore,
-        kept: Kept,
+        views: ConsumerStore,
+        kept: ViewStorage,
         scope: Scope,
-        record: ViewRecord,
+        record: ConsumerRecord,
         *,
         registry: EventRegistry,
         limits: Limits,
@@ -58,7 +58,7 @@ class Build:
         self._views = views
         self._kept = kept
         self._scope = scope
-        self._sieve = Sieve(scope, registry, record)
+        self._sieve = EventSelection(scope, registry, record)
         self.prefetching = Prefetching(log, scope)
         self._codec = Codec(limits)
         self.record = record
@@ -110,7 +110,7 @@ class Build:
             self._step()
         except BaseException as error:
             self.rest()
-            if isinstance(error, Halted):
+            if isinstance(error, Parked):
                 self.prefetching.close()
             raise
         return bool(self.todo)
@@ -124,7 +124,7 @@ class Build:
         moved = self._hand_out(until)
         partitions = sorted(self.todo, key=lambda each: (each < self._turn, each))
         if not self.prefetching.running:
-            fetch_round(self._log, [self._readers[partition] for partition in partitions])
+            fetch_together(self._log, [self._readers[partition] for partition in partitions])
         for partition in partitions:
             has_turn = not moved or monotonic() < until
             moved = True
@@ -251,7 +251,7 @@ class Build:
         if halted is not None:
             raise halted
 
-    def _take(self, partition: int, facts: Facts) -> Halted | None:
+    def _take(self, partition: int, facts: EventBatch) -> Parked | None:
         """Fold what is wanted of these; what stops the build at the one behind. The fold may be lost then."""
         chosen, events, halted = self._sieve.events(facts)
         self._lost = True  # unless all goes well, the reader is ahead of the fold
@@ -316,7 +316,9 @@ class Build:
         """Whether something was read that is not stored."""
         return bool(self._taken) or self._moved
 
-    def save(self, status: str, failure: Failure | None = None, done: Wish | None = None) -> Wish | None:
+    def save(
+        self, status: str, failure: Failure | None = None, done: ConsumerRequest | None = None
+    ) -> ConsumerRequest | None:
         """Store view and cursor; a wish that waits. Raises Halted, Unavailable, Fenced."""
         if self._lost:
             return self.note(status, failure, done)
@@ -334,7 +336,7 @@ class Build:
         self._cost = self._saved_at - began
         return wish
 
-    def _save(self, status: str, failure: Failure | None, done: Wish | None) -> Wish | None:
+    def _save(self, status: str, failure: Failure | None, done: ConsumerRequest | None) -> ConsumerRequest | None:
         while True:
             skipped, skips = self._sieve.skipped
             record = evolve(
@@ -356,7 +358,7 @@ class Build:
             if not self._agree(saved.revision):
                 return saved.wish
 
-    def note(self, status: str, failure: Failure | None, done: Wish | None = None) -> Wish | None:
+    def note(self, status: str, failure: Failure | None, done: ConsumerRequest | None = None) -> ConsumerRequest | None:
         """Store a status beside the view that is stored. Raises Unavailable, Fenced."""
         while True:
             record = evolve(self.record, status=status, failure=failure, updated_at=time_ns() // 1000)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Final, Protocol, cast
 
 from duramen.events import CorruptEvent, Cursor, Event, Limits, PlainData, TooLarge, ValueRefused
 from duramen.events.codec import Codec
-from duramen.events.log import Saved, ViewRecord, ViewStore, Wish, seal, unseal
+from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved, seal, unseal
 from duramen.events.model import describe_type, same_value
 
 from ..projection import KeyedProjection, KeyedView, Projection
 
-__all__ = ["Kept", "KeptByKey", "KeptWhole", "Refused"]
+__all__ = ["KeyedViewStorage", "Refused", "ViewStorage", "WholeViewStorage"]
 
 _PAGE: Final = 200  # events; with more of them alive at once Python's collector has more to do
 _MOST_TOUCHED: Final = 2_000  # entries in one write: a server that takes them holds nobody up for long
@@ -27,11 +27,11 @@ class Refused(Exception):
         self.error = error
 
 
-class Kept(Protocol):
+class ViewStorage(Protocol):
     """Used by one thread, but for `view`."""
 
     kind: ClassVar[str]
-    """As in `ViewRecord`."""
+    """As in `ConsumerRecord`."""
     page: ClassVar[int]
     """How many events it is best given at a time."""
 
@@ -51,7 +51,7 @@ class Kept(Protocol):
         """Whether so much has gathered that it has to be saved."""
         ...
 
-    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
         """Go back to what is stored; where that stands."""
         ...
 
@@ -59,12 +59,12 @@ class Kept(Protocol):
         """Fold events; `place` tells the cursor behind one of them, -1 for behind all. Raises Refused."""
         ...
 
-    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         """Store the record, whose cursor stands behind what was taken, together with the view."""
         ...
 
 
-class KeptWhole:
+class WholeViewStorage:
     """One state, stored as one value."""
 
     kind: ClassVar[str] = "whole"
@@ -94,7 +94,7 @@ class KeptWhole:
     def full(self) -> bool:
         return False
 
-    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
         stored = views.blob(record.name, record.slot) if record.applied else None
         if stored is None and record.applied:
             raise CorruptEvent(f"the stored view of {record.name} is gone; rebuild it")
@@ -116,7 +116,7 @@ class KeptWhole:
         self._changed = self._changed or bool(events)
         self._state = state
 
-    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         blob = self._pack(record.name) if self._changed else None
         saved = views.save(record, blob=blob, done=done)
         self._changed = self._changed and not saved.current
@@ -132,7 +132,7 @@ class KeptWhole:
         return seal(packed)
 
 
-class KeptByKey:
+class KeyedViewStorage:
     """An entry a key, each stored by itself. Entries are changed in place of each other, and only here."""
 
     kind: ClassVar[str] = "keyed"
@@ -162,7 +162,7 @@ class KeptByKey:
     def full(self) -> bool:
         return len(self._touched) >= _MOST_TOUCHED
 
-    def load(self, views: ViewStore, record: ViewRecord) -> Cursor:
+    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
         unpack, load = self._codec.unpack, self._projection.load
         found = views.entries(record.name, record.slot) if record.revision else ()
         # A dict of its own: whoever looks at the view meanwhile goes on seeing the last one.
@@ -187,7 +187,7 @@ class KeptByKey:
         except Exception as error:
             raise Refused(taken, error) from error
 
-    def save(self, views: ViewStore, record: ViewRecord, done: Wish | None) -> Saved:
+    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         changes = {_storable(key): self._packed(key, record.name) for key in self._touched}
         saved = views.save(record, changes=changes, done=done)
         if saved.current:

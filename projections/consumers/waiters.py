@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from attrs import frozen
 
-__all__ = ["Awaiting"]
+__all__ = ["Waiters"]
 
 
 @frozen(eq=False)
@@ -18,7 +18,7 @@ class _Waiter:
     future: Future[None]
 
 
-class Awaiting:
+class Waiters:
     """Those who wait for positions in feeds. Thread-safe."""
 
     def __init__(self) -> None:

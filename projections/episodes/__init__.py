@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from .episode import Episode, Episodes, compose_episode
-from .facets import Selection
+from .facets import EpisodeFilter
 from .feed import EpisodeFeed
 from .index import EpisodeIndex, Found
-from .store import EpisodeKeeper
+from .store import EpisodeWriter
 
 __all__ = [
     "Episode",
     "EpisodeFeed",
+    "EpisodeFilter",
     "EpisodeIndex",
-    "EpisodeKeeper",
+    "EpisodeWriter",
     "Episodes",
     "Found",
-    "Selection",
     "compose_episode",
 ]

@@ -16,7 +16,7 @@ from duramen.events.model import EPISODE_RECORDED
 from ..projection import KeyedProjection, Projection
 from ..recovery import SessionTotals, is_plain_dict
 
-__all__ = ["Episode", "Episodes", "KeptEpisodes", "compose_episode", "episode_of", "episode_text"]
+__all__ = ["Episode", "EpisodeView", "Episodes", "compose_episode", "episode_of", "episode_text"]
 
 TASK_TYPE: Final = "session_completion"
 DESCRIPTION: Final = 500
@@ -76,7 +76,7 @@ def episode_of(event: Event) -> Episode | None:
         ) from None
 
 
-class KeptEpisodes(KeyedProjection[Episode]):
+class EpisodeView(KeyedProjection[Episode]):
     """Each episode by its id: the same view, an entry at a time."""
 
     types: ClassVar[frozenset[str] | None] = frozenset((EPISODE_RECORDED,))

@@ -9,13 +9,13 @@ from attrs import frozen
 
 from duramen.events.codec import microseconds
 
-__all__ = ["Choice", "Facets", "Selection"]
+__all__ = ["Choice", "EpisodeFilter", "Facets"]
 
 _NOBODY = -1
 
 
 @frozen(kw_only=True)
-class Selection:
+class EpisodeFilter:
     """Which episodes are wanted; None takes all. `agent` is a whole path, `since` an aware datetime or later."""
 
     project: str | None = None
@@ -71,7 +71,7 @@ class Facets:
         self._projects[row] = self._agents[row] = self._outcomes[row] = _NOBODY
         self.created[row] = -(1 << 63)
 
-    def choose(self, selection: Selection) -> Choice:
+    def choose(self, selection: EpisodeFilter) -> Choice:
         """What the selection means for the rows there are now; to be used before any is added."""
         wanted = (
             (self._projects, selection.project),

@@ -14,7 +14,7 @@ from duramen.events import Limits, NotInstalled
 from duramen.events.codec import Codec
 
 from .episode import Episode, episode_text
-from .facets import Facets, Selection
+from .facets import EpisodeFilter, Facets
 
 if TYPE_CHECKING:
     from .vector_index import Matrix, Vector, VectorIndex
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EpisodeIndex", "Found", "Waiting"]
 
-ALL: Final = Selection()
+ALL: Final = EpisodeFilter()
 
 
 class Found(NamedTuple):
@@ -104,7 +104,7 @@ class EpisodeIndex:
             row = self._rows.get(episode_id)
             return None if row is None else self._at(row)
 
-    def newest(self, selection: Selection = ALL, limit: int | None = None) -> list[Episode]:
+    def newest(self, selection: EpisodeFilter = ALL, limit: int | None = None) -> list[Episode]:
         """Episodes, newest first."""
         with self._lock:
             choice = self._facets.choose(selection)
@@ -117,7 +117,7 @@ class EpisodeIndex:
     # -- by words --------------------------------------------------------------------------------------------------
 
     def by_words(
-        self, text: str, selection: Selection = ALL, limit: int = 10, *, match: Match = "any", prefix: bool = False
+        self, text: str, selection: EpisodeFilter = ALL, limit: int = 10, *, match: Match = "any", prefix: bool = False
     ) -> list[Found]:
         """The episodes that fit best, as `WordIndex.search` says. Raises NotInstalled where SQLite has no FTS5."""
         with self._lock:
@@ -176,7 +176,7 @@ class EpisodeIndex:
             for at in current:
                 del self._waiting[texts[at].row]
 
-    def by_vector(self, vector: Vector, selection: Selection = ALL, limit: int = 10) -> list[Found]:
+    def by_vector(self, vector: Vector, selection: EpisodeFilter = ALL, limit: int = 10) -> list[Found]:
         """The episodes whose vectors are most like this one; those that still wait for theirs are not among them."""
         from .vector_index import mask_of
 

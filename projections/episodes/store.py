@@ -15,12 +15,12 @@ from attrs import evolve
 from duramen.events import Cursor, EventRegistry, Fenced, Granularity, Limits, Trimmed, VersionConflict
 from duramen.events.codec import Codec, checked_event
 from duramen.events.feed import FeedReader
-from duramen.events.log import LIVE, EventLog, ViewRecord
+from duramen.events.log import LIVE, ConsumerRecord, EventLog
 from duramen.events.model import EPISODE_RECORDED, START, Mark
 
-from .episode import Episode, KeptEpisodes, episode_of
+from .episode import Episode, EpisodeView, episode_of
 
-__all__ = ["EPISODES", "EpisodeKeeper", "read_episodes", "stored_episodes"]
+__all__ = ["EPISODES", "EpisodeWriter", "read_episodes", "stored_episodes"]
 
 EPISODES: Final = "~episodes"
 """The name of the view, among those of the consumers. No user can attach or remove one of such a name."""
@@ -32,12 +32,12 @@ _AT_ONCE: Final = 1_000
 
 def stored_episodes(log: EventLog, codec: Codec) -> tuple[Iterator[Episode], dict[int, Mark]]:
     """The episodes that are kept, and from where on the feed of each partition has those that are not."""
-    record = log.views().look(EPISODES).live
+    record = log.consumer_store().look(EPISODES).live
     if record is None or record.cursor.log != log.identity:
         return iter(()), {}
-    load = KeptEpisodes().load
+    load = EpisodeView().load
     # The cursor was read first: what is kept meanwhile comes twice, and not never.
-    entries = log.views().entries(EPISODES, LIVE)
+    entries = log.consumer_store().entries(EPISODES, LIVE)
     return (load(codec.unpack(stored)) for _, stored in entries), dict(record.cursor.marks)
 
 
@@ -50,7 +50,7 @@ def read_episodes(reader: FeedReader, registry: EventRegistry) -> list[Episode] 
     return [episode for episode in map(episode_of, events) if episode is not None]
 
 
-class EpisodeKeeper:
+class EpisodeWriter:
     """Brings what was recorded into the durable view. Thread-safe; any number of processes may do it at once."""
 
     def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits) -> None:
@@ -86,7 +86,7 @@ class EpisodeKeeper:
                 record, cursor=Cursor(self._log.identity, marks), applied=record.applied + len(episodes or ())
             )
             changes: dict[str, bytes | None] = {one.id: codec.pack(one.as_data()) for one in episodes or ()}
-            saved = self._log.views().save(record, changes=changes)
+            saved = self._log.consumer_store().save(record, changes=changes)
             if not saved.current:
                 raise VersionConflict("another process keeps episodes at the same time; try again")
             record = evolve(record, revision=saved.revision)
@@ -94,22 +94,22 @@ class EpisodeKeeper:
                 return
 
     def _kept_up_to(self, partition: int) -> int:
-        record = self._log.views().look(EPISODES).live
+        record = self._log.consumer_store().look(EPISODES).live
         if record is None or record.cursor.log != self._log.identity:
             return -1
         return record.cursor.marks.get(partition, START).position
 
-    def _claim(self) -> ViewRecord:
+    def _claim(self) -> ConsumerRecord:
         identity = self._log.identity
-        fresh = ViewRecord(
+        fresh = ConsumerRecord(
             name=EPISODES,
             slot=LIVE,
             kind="keyed",
-            version=KeptEpisodes.version,
+            version=EpisodeView.version,
             scope=_SCOPE,
             cursor=Cursor(identity),
         )
-        record = self._log.views().claim(fresh, self._owner)
+        record = self._log.consumer_store().claim(fresh, self._owner)
         if record is None:
             raise VersionConflict(f"the view {EPISODES} was made by another version of duramen; update this one")
         return record if record.cursor.log == identity else evolve(record, cursor=Cursor(identity))

@@ -16,7 +16,7 @@ from duramen.events import CorruptEvent, Event, InvalidMessage, PathNotFound, Pl
 from duramen.events.codec import RawEvent
 from duramen.events.model import MEMORY_APPENDED, MEMORY_MERGED, MEMORY_RESTORED, MEMORY_SET, SPAWNED, unsplit_text
 
-from ..recovery import Folding, Subject
+from ..recovery import AgentLog, StateFold
 from ..state import lookup, read_only, touches
 from .causes import Causes
 from .comparison import shown
@@ -97,7 +97,7 @@ def _name_of(tool: Event) -> str:
     return str(data.get("tool", "(unnamed)")) if type(data) is dict else "(unnamed)"
 
 
-def blame(subject: Subject, segments: _Path, *, to_seq: int, most: int) -> Blame:
+def blame(subject: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blame:
     """Where what is at a path at `to_seq` comes from; reads the whole log. At most `most` leaves are told of.
 
     Raises PathNotFound, InvalidMessage for more leaves, and what reading raises.
@@ -135,10 +135,10 @@ def blame(subject: Subject, segments: _Path, *, to_seq: int, most: int) -> Blame
     return evolve(told(segments, value, latest), leaves=leaves)
 
 
-def _setters(subject: Subject, to_seq: int, segments: _Path) -> tuple[Any, PlainData]:
+def _setters(subject: AgentLog, to_seq: int, segments: _Path) -> tuple[Any, PlainData]:
     """What is at a path, and in the same form the seqs that it was set at."""
     agent, limits = subject.agent, subject.limits
-    values, marks = Folding(agent, limits, None, subject.base()), Folding(agent, limits, None, subject.base())
+    values, marks = StateFold(agent, limits, None, subject.base()), StateFold(agent, limits, None, subject.base())
     state = marks.state
     state.memory = {key: _marked(held, state.seq) for key, held in state.memory.items()}
     for seq, raw, digest in subject.after(state, to_seq):
@@ -190,9 +190,9 @@ def _marked_event(agent: str, seq: int, raw: RawEvent) -> RawEvent:
         ) from None
 
 
-def _emptied(subject: Subject, to_seq: int, paths: Mapping[_Path, type[Any]]) -> dict[_Path, int]:
+def _emptied(subject: AgentLog, to_seq: int, paths: Mapping[_Path, type[Any]]) -> dict[_Path, int]:
     """When each of these, which hold nothing at the end, came to be so: the tree of setters cannot tell."""
-    folding = Folding(subject.agent, subject.limits, None, subject.base())
+    folding = StateFold(subject.agent, subject.limits, None, subject.base())
     state = folding.state
     found = dict.fromkeys(paths, state.seq)
     under: dict[_Path, list[_Path]] = {}

@@ -17,7 +17,7 @@ from duramen.events import AgentExists, AgentNotFound, Granularity, Trimmed, age
 from duramen.events.log import Adoption, EventLog, Put, digest_at, raw_events
 from duramen.events.model import FORKED
 
-from ..recovery import UNFOLDED, BaseState, FoldOf, Subject, pack_base, state_before
+from ..recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, state_before
 from ..state import ABSENT, advance
 
 __all__ = ["Origin", "fork_agents", "is_there", "origin_of"]
@@ -33,7 +33,7 @@ class Origin:
 
 
 def fork_agents(
-    subject: Subject, seqs: Mapping[str, int], to: str, *, fold_of: FoldOf, session_id: str | None, now: int
+    subject: AgentLog, seqs: Mapping[str, int], to: str, *, fold_of: FoldOf, session_id: str | None, now: int
 ) -> None:
     """Let the agents of a tree, the subject first, go on from these seqs under new paths: all of them, or none.
 
@@ -63,7 +63,7 @@ def fork_agents(
 
 
 def _adoption(
-    subject: Subject,
+    subject: AgentLog,
     agent: str,
     seq: int,
     paths: Mapping[str, str],
@@ -109,7 +109,7 @@ def _adoption(
     )
 
 
-def origin_of(subject: Subject) -> Origin | None:
+def origin_of(subject: AgentLog) -> Origin | None:
     """Where an agent was forked from; None if it was not, or was trimmed since. Raises AgentNotFound, CorruptEvent."""
     head = subject.head()
     if head.base in (0, head.seq):

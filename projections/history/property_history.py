@@ -11,7 +11,7 @@ from duramen.events import Event, PathNotFound
 from duramen.events.codec import event_of
 from duramen.events.model import same_value
 
-from ..recovery import Folding, Rebuilt, Subject
+from ..recovery import AgentLog, Rebuilt, StateFold
 from ..state import HERE, MISSING, Touch, copy_tree, lookup, read_only, touches
 
 __all__ = ["PropertyChange", "property_history"]
@@ -30,13 +30,13 @@ class PropertyChange:
 
 
 def property_history(
-    subject: Subject, segments: tuple[str, ...], start: Rebuilt, to_seq: int
+    subject: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int
 ) -> Iterator[PropertyChange]:
     """Every change of what is at a path after `start`, which becomes ours, up to `to_seq`; oldest first.
 
     A path into a list names a position: what is there changes, too, when an element before it goes.
     """
-    folding = Folding(subject.agent, subject.limits, None, start)
+    folding = StateFold(subject.agent, subject.limits, None, start)
     old = _at(folding, segments)
     for seq, raw, digest in subject.after(folding.state, to_seq):
         if not any(_concerns(touch, segments) for touch in touches(subject.agent, seq, raw)):
@@ -51,7 +51,7 @@ def property_history(
         old = new
 
 
-def _at(folding: Folding, segments: tuple[str, ...]) -> Any:
+def _at(folding: StateFold, segments: tuple[str, ...]) -> Any:
     try:
         return copy_tree(lookup(folding.state.memory, segments))
     except PathNotFound:

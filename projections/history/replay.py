@@ -14,7 +14,7 @@ from duramen.events.codec import Codec, RawEvent, checked_event
 from duramen.events.log import EventLog, raw_events
 from duramen.events.model import OWN_TYPES, SPAWNED
 
-from ..recovery import CustomFold, Folding, FoldOf, Rebuilt, head_of, seq_of_time, stored_before, within
+from ..recovery import CustomFold, FoldOf, Rebuilt, StateFold, head_of, seq_of_time, stored_before, within
 from ..state import AgentState, WorkingMemory, copy_tree
 from .past_state import PastState
 
@@ -267,9 +267,9 @@ class Replay:
 
     def _fold_up(self, start: Rebuilt, seq: int) -> _Frame:
         """The state at `seq` from an earlier one, holding some on the way."""
-        folding = Folding(self._agent, self._limits, self._fold_of, start)
+        folding = StateFold(self._agent, self._limits, self._fold_of, start)
         if start.state.seq < seq:
-            folding = Folding(self._agent, self._limits, self._fold_of, folding.copy())
+            folding = StateFold(self._agent, self._limits, self._fold_of, folding.copy())
         every = max(_WINDOW, (seq - start.state.seq) // _SPREAD)
         state = folding.state
         for _, raw, digest in raw_events(

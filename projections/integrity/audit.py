@@ -14,11 +14,11 @@ from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, d
 from duramen.events.log import EventLog, Raw
 from duramen.events.model import PAUSED, same_value
 
-from ..recovery import Folding, FoldOf, Rebuilt, load_base
+from ..recovery import FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA
 from .damage import Kind, damage_at
 
-__all__ = ["Audit", "Problem", "Stopped"]
+__all__ = ["Audit", "AuditStopped", "Problem"]
 
 _PAGE: Final = 500
 _KNOWN: Final = 1_000
@@ -52,7 +52,7 @@ class Problem:
         }
 
 
-class Stopped(Exception):
+class AuditStopped(Exception):
     """The audit was told to end."""
 
 
@@ -121,7 +121,7 @@ class Audit:
         start = self._start(head.base)
         if start is None:
             return
-        folding = Folding(self._agent, self._limits, self._fold_of, start)
+        folding = StateFold(self._agent, self._limits, self._fold_of, start)
         if self._follow(raw, folding, snapshots):
             self._at_the_end(raw, folding)
         for left in snapshots:
@@ -130,7 +130,7 @@ class Audit:
 
     def _start(self, base: int) -> Rebuilt | None:
         if base == 0:
-            return Rebuilt(Folding(self._agent, self._limits, None).state, None, 0)
+            return Rebuilt(StateFold(self._agent, self._limits, None).state, None, 0)
         try:
             found = load_base(self._log, self._agent, self._codec, self._limits)
         except Trimmed as error:
@@ -143,7 +143,7 @@ class Audit:
             return None
         return Rebuilt(found.state, found.custom, found.state.seq)
 
-    def _follow(self, raw: Raw, folding: Folding, snapshots: list[_Snapshot]) -> bool:
+    def _follow(self, raw: Raw, folding: StateFold, snapshots: list[_Snapshot]) -> bool:
         """Look at all events in order; whether they are whole up to where the list ends, or the head."""
         assert raw.head is not None
         waiting = deque(sorted(snapshots, key=lambda snapshot: snapshot.seq))
@@ -199,7 +199,7 @@ class Audit:
         }
         self._add(raw.head.base + at + 1, found.kind, found.expected, found.actual, words[found.kind])
 
-    def _at_the_end(self, raw: Raw, folding: Folding) -> None:
+    def _at_the_end(self, raw: Raw, folding: StateFold) -> None:
         """Everything continues; whether it ends where the head says."""
         head, state = raw.head, folding.state
         assert head is not None
@@ -231,7 +231,7 @@ class Audit:
             self._add(seq, Kind.FOREIGN, "an event", "other bytes", str(error))
             return None
 
-    def _fold(self, folding: Folding, event: RawEvent, digest: bytes) -> bool:
+    def _fold(self, folding: StateFold, event: RawEvent, digest: bytes) -> bool:
         if event[0] == PAUSED:
             self._checkpoint(folding, event)
         try:
@@ -255,7 +255,7 @@ class Audit:
             found.append(_Snapshot("snapshot", _claimed_seq(stored, self._codec), lambda: stored))
         return found
 
-    def _checkpoint(self, folding: Folding, event: RawEvent) -> None:
+    def _checkpoint(self, folding: StateFold, event: RawEvent) -> None:
         """Compare the checkpoint that a pause took, unless a later pause has taken its place, or it has expired."""
         seq = folding.state.seq
         name = event[4].get("checkpoint_id")
@@ -267,7 +267,7 @@ class Audit:
         if record is not None and record.seq == seq:
             self._same(snapshot, record, folding)
 
-    def _compare(self, snapshot: _Snapshot, folding: Folding) -> None:
+    def _compare(self, snapshot: _Snapshot, folding: StateFold) -> None:
         record = self._read(snapshot)
         if record is None:
             return
@@ -287,7 +287,7 @@ class Audit:
             self._wrong(snapshot, "a whole snapshot", f"{len(stored)} bytes", "is damaged")
             return None
 
-    def _same(self, snapshot: _Snapshot, record: SnapshotRecord, folding: Folding) -> None:
+    def _same(self, snapshot: _Snapshot, record: SnapshotRecord, folding: StateFold) -> None:
         """Whether a snapshot is the fold of the events up to it; one of other code is nothing to be compared."""
         if record.schema != SCHEMA:
             return

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from duramen.events.codec import DIGEST_SIZE, Chain
+from duramen.events.codec import DIGEST_SIZE, DigestChain
 
 __all__ = ["Damage", "Kind", "damage_at"]
 
@@ -51,7 +51,7 @@ class _Item:
     def of(cls, stored: bytes) -> _Item:
         return cls(stored[:DIGEST_SIZE], stored[DIGEST_SIZE:])
 
-    def continues(self, previous: bytes, chain: Chain) -> bool:
+    def continues(self, previous: bytes, chain: DigestChain) -> bool:
         return chain.digest(previous, self.body) == self.digest
 
 
@@ -61,7 +61,7 @@ def damage_at(
     previous: bytes,
     known: Sequence[bytes],
     *,
-    chain: Chain,
+    chain: DigestChain,
     end: bytes | None,
     short: int,
 ) -> Damage:

@@ -13,7 +13,7 @@ from duramen.events import Limits
 from duramen.events.log import EventLog
 
 from ..recovery import FoldOf
-from .audit import Audit, Problem, Stopped
+from .audit import Audit, AuditStopped, Problem
 
 __all__ = ["VerificationProgress", "VerificationReport", "verify"]
 
@@ -81,7 +81,7 @@ def verify(
 
     def report(events: int) -> None:
         if stop.is_set():
-            raise Stopped
+            raise AuditStopped
         done.put(events)
 
     def audit(agent: str, fold_of: FoldOf) -> None:
@@ -94,7 +94,7 @@ def verify(
             fold_of = make_fold()
             while not stop.is_set():
                 audit(waiting.get_nowait(), fold_of)
-        except (Empty, Stopped):
+        except (Empty, AuditStopped):
             return
         except BaseException as error:
             done.put(error)

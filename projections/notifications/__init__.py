@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from .channels import Channels
-from .event_filter import Category, Interest, Scope, interest_in, partitions_of, scope_of
-from .pacing import Rest
-from .shared_listener import Ear, Ears, together
-from .timer_queue import Alarms
+from .event_filter import Category, EventFilter, Scope, event_filter_of, partitions_of, scope_of
+from .pacing import Pacer
+from .shared_listener import ListenerPool, NoticeSource, together
+from .timer_queue import TimerQueue
 
 __all__ = [
-    "Alarms",
     "Category",
     "Channels",
-    "Ear",
-    "Ears",
-    "Interest",
-    "Rest",
+    "EventFilter",
+    "ListenerPool",
+    "NoticeSource",
+    "Pacer",
     "Scope",
-    "interest_in",
+    "TimerQueue",
+    "event_filter_of",
     "partitions_of",
     "scope_of",
     "together",

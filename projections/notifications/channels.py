@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from duramen.events.feed import complete
+from duramen.events.feed import complete_batches
 from duramen.events.log import Notice, NoticeStream
 
 from .overload import Overload
@@ -42,7 +42,7 @@ class Channels:
         told = self._stream.told()
         self._overload.heard(len(told))
         self._tune()
-        return hints, complete(told)
+        return hints, complete_batches(told)
 
     def wake(self) -> None:
         """End a `receive` that waits, or the next one. Callable from any thread."""

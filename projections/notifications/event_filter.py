@@ -11,7 +11,7 @@ from duramen.events import Granularity, InvalidMessage, InvalidPath, PathPattern
 from duramen.events.codec import RawEvent
 from duramen.events.log import EventLog
 
-__all__ = ["Category", "Interest", "Scope", "interest_in", "partitions_of", "scope_of"]
+__all__ = ["Category", "EventFilter", "Scope", "event_filter_of", "partitions_of", "scope_of"]
 
 _REMEMBERED = 100_000
 
@@ -71,7 +71,7 @@ def scope_of(
 
     Raises InvalidPath, InvalidMessage.
     """
-    interest = interest_in(agents, granularity, categories, types)
+    interest = event_filter_of(agents, granularity, categories, types)
     wanted = interest.types if handled is None else handled if interest.types is None else interest.types & handled
     names = "*" if wanted is None else ",".join(sorted(wanted))
     levels = "".join(str(level) for level in sorted(interest.levels))
@@ -87,7 +87,7 @@ def scope_of(
 def partitions_of(log: EventLog, text: str) -> list[int]:
     """The partitions that a scope reads, from its text."""
     pattern = text.rsplit(" ", 2)[0]
-    return interest_in(pattern, Granularity.TRACE, None, None).partitions(log)
+    return event_filter_of(pattern, Granularity.TRACE, None, None).partitions(log)
 
 
 Category = str | Granularity
@@ -98,7 +98,7 @@ _LEVELS: Final = {level.name.lower(): level for level in Granularity}
 
 
 @frozen(eq=False)
-class Interest:
+class EventFilter:
     """Checked and ready to be asked, of raw events."""
 
     pattern: PathPattern
@@ -124,12 +124,12 @@ class Interest:
         return list(range(log.partitions))
 
 
-def interest_in(
+def event_filter_of(
     pattern: str | PathPattern,
     granularity: Granularity,
     categories: Iterable[Category] | None,
     types: Iterable[str] | None,
-) -> Interest:
+) -> EventFilter:
     """Check what a user asks for. Raises InvalidPath, InvalidMessage."""
     parsed = PathPattern.parse(pattern)
     segments = parsed.segments
@@ -143,7 +143,7 @@ def interest_in(
     names = None if types is None else frozenset(_several(types, "types"))
     if not levels or (names is not None and (not names or not all(type(name) is str for name in names))):
         raise InvalidMessage("name at least one category, and types of events by their names")
-    return Interest(parsed, frozenset(map(int, levels)), names, fixed)
+    return EventFilter(parsed, frozenset(map(int, levels)), names, fixed)
 
 
 def _several(given: Iterable[Any], what: str) -> Collection[Any]:

@@ -11,7 +11,7 @@ from duramen.events import DuramenError
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger, where
 
-__all__ = ["Hearer", "Listener"]
+__all__ = ["Listener", "NoticeReceiver"]
 
 _MUCH: Final = 200
 """Appends heard of within a second, from which on it costs less to look."""
@@ -21,7 +21,7 @@ _LITTLE: Final = 10
 """Appends between two looks, up to which it costs less to listen."""
 
 
-class Hearer(Protocol):
+class NoticeReceiver(Protocol):
     """Who is told."""
 
     @property
@@ -45,7 +45,7 @@ class Listener:
         self._log = log
         self._stream = log.notices()
         self._level = level
-        self._hearers: tuple[Hearer, ...] = ()
+        self._hearers: tuple[NoticeReceiver, ...] = ()
         self._stopped = False
         self._followed: frozenset[int] = frozenset()
         self._heard, self._since = 0, 0.0
@@ -57,12 +57,12 @@ class Listener:
     def start(self) -> None:
         self._thread.start()
 
-    def add(self, hearer: Hearer) -> None:
+    def add(self, hearer: NoticeReceiver) -> None:
         """Tell one more. It is for one thread at a time to add and remove."""
         self._hearers = (*self._hearers, hearer)
         self._stream.wake()
 
-    def remove(self, hearer: Hearer) -> bool:
+    def remove(self, hearer: NoticeReceiver) -> bool:
         """Whether others are left."""
         self._hearers = tuple(other for other in self._hearers if other is not hearer)
         self._stream.wake()

@@ -7,14 +7,14 @@ from typing import Final
 
 from attrs import define
 
-__all__ = ["Rest"]
+__all__ = ["Pacer"]
 
 _SHARE: Final = 19
 """Times as long as a round took: one part in twenty goes into rounds, if there is a stream of events."""
 
 
 @define
-class Rest:
+class Pacer:
     """For who reads in rounds, of which one costs about the same for one event and for a hundred.
 
     The first round after a while of quiet comes at once.

@@ -11,10 +11,10 @@ from duramen.events.log import EventLog
 
 from .listener import Listener
 
-__all__ = ["Ear", "Ears", "SharedEar", "together"]
+__all__ = ["Inlet", "ListenerPool", "NoticeSource", "together"]
 
 
-class Ear(Protocol):
+class NoticeSource(Protocol):
     """What a runner hears of new events through."""
 
     def receive(self, timeout: float | None) -> dict[int, int]:
@@ -43,10 +43,10 @@ def together(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]
     return found
 
 
-class SharedEar:
+class Inlet:
     """What one consumer hears through. `receive` is for one thread; the rest for any."""
 
-    def __init__(self, partitions: Collection[int], close: Callable[[SharedEar], None]) -> None:
+    def __init__(self, partitions: Collection[int], close: Callable[[Inlet], None]) -> None:
         self._partitions = frozenset(partitions)
         self._close = close
         self._changed = threading.Condition()
@@ -93,7 +93,7 @@ class SharedEar:
         return self._partitions
 
 
-class Ears:
+class ListenerPool:
     """Makes ears. Thread-safe. A thread a level: it starts with the first ear of that level, ends with the last."""
 
     def __init__(self, log: EventLog) -> None:
@@ -102,14 +102,14 @@ class Ears:
         self._listeners: dict[int, Listener] = {}
         self._ended: list[Listener] = []
 
-    def open(self, partitions: Collection[int], level: int) -> SharedEar:
+    def open(self, partitions: Collection[int], level: int) -> Inlet:
         """An ear for these partitions, and for events up to this level."""
         with self._lock:
             listener = self._listeners.get(level)
             if listener is None:
                 listener = self._listeners[level] = Listener(self._log, level)
                 listener.start()
-            ear = SharedEar(partitions, lambda closed: self._leave(level, closed))
+            ear = Inlet(partitions, lambda closed: self._leave(level, closed))
             listener.add(ear)
             return ear
 
@@ -131,7 +131,7 @@ class Ears:
         self._listeners = {}
         self._ended = []
 
-    def _leave(self, level: int, ear: SharedEar) -> None:
+    def _leave(self, level: int, ear: Inlet) -> None:
         with self._lock:
             listener = self._listeners.get(level)
             if listener is None or listener.remove(ear):

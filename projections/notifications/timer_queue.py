@@ -8,10 +8,10 @@ from itertools import count
 from math import inf
 from time import monotonic
 
-__all__ = ["Alarms"]
+__all__ = ["TimerQueue"]
 
 
-class Alarms:
+class TimerQueue:
     """Used by one thread. Times are those of `monotonic`."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from .portrait import portrait
 from .recorded_state import differing, part_of, view_of
 from .recording import RecordedLog
 from .sealing import bodies_of, read_items, sealed_bodies
-from .segments import KeptPast
+from .segments import StoredStates
 from .shrinking import items_about, shrink_items
 from .stored_log import StoredLog
 
@@ -111,7 +111,7 @@ def recorded_in(log: EventLog, agent: str, limits: Limits | None = None) -> Reco
     fork, it begins with the state at its base. Raises AgentNotFound, Trimmed (the base is of another form, or moved
     meanwhile) and what reading raises; a snapshot or base that is damaged, CorruptEvent.
     """
-    past = KeptPast(log, agent, limits or Limits())
+    past = StoredStates(log, agent, limits or Limits())
     states = {state.seq: view_of(state) for state in past.states()}
     items = list(read_items(log, agent, after=past.base.seq if past.base else 0))
     return RecordedLog(agent, items, states=states, base=past.base)

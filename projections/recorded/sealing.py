@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from duramen.events import CorruptEvent, Event, EventRegistry, Limits, MemoryLog
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Chain, Codec, RawEvent, chain, event_of
+from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, DigestChain, RawEvent, chain, event_of
 from duramen.events.log import Append, EventLog, digest_at, raw_events
 from duramen.events.model import DECLARED
 
@@ -75,7 +75,7 @@ def read_pages(log: EventLog, agent: str, *, after: int = 0, to_seq: int | None 
 class _Rechaining:
     """Gives items the digests of another chain; where one is wrong in the chain they come from, it stays wrong."""
 
-    def __init__(self, source: Chain, target: Chain, digest: bytes) -> None:
+    def __init__(self, source: DigestChain, target: DigestChain, digest: bytes) -> None:
         self._source, self._target = source, target
         self._here = self._there = digest
 

@@ -18,7 +18,7 @@ from duramen.events.log import EventLog, digest_at, unknown_agent
 from ..recovery import load_base
 from ..state import SCHEMA, AgentState
 
-__all__ = ["APART", "KeptPast", "Piece", "comparable", "pieces_of"]
+__all__ = ["APART", "LogSegment", "StoredStates", "comparable", "log_segments"]
 
 APART: Final = 20_000
 """Events between two keyframes that count, at least: what comes before is to be worth reading a state for."""
@@ -28,7 +28,7 @@ _DIGEST_BEFORE: Final = 5
 
 
 @frozen
-class Piece:
+class LogSegment:
     """Events of one agent from behind `begin` (None: from the first on) up to `to_seq`, and states they lead to."""
 
     agent: str
@@ -42,7 +42,7 @@ class Piece:
         return _seq(self.begin)
 
 
-class KeptPast:
+class StoredStates:
     """What a store keeps of an agent's past beside its events, as it is when this is made.
 
     Raises AgentNotFound, Trimmed (the base is of another form, or moved meanwhile), CorruptEvent, and what reading
@@ -104,17 +104,17 @@ class KeptPast:
         return state
 
 
-def pieces_of(log: EventLog, agent: str, limits: Limits) -> Iterator[Piece]:
-    """All of an agent's log as it is now, in order. Reads no events; raises what `KeptPast` raises."""
-    past = KeptPast(log, agent, limits)
+def log_segments(log: EventLog, agent: str, limits: Limits) -> Iterator[LogSegment]:
+    """All of an agent's log as it is now, in order. Reads no events; raises what `StoredStates` raises."""
+    past = StoredStates(log, agent, limits)
     begin, passed = past.base, list[AgentState]()
     for state in past.states():
         passed.append(state)
         if state.seq - _seq(begin) >= APART:
-            yield Piece(agent, begin, state.seq, tuple(passed))
+            yield LogSegment(agent, begin, state.seq, tuple(passed))
             begin, passed = state, []
     if past.head.seq > _seq(begin):
-        yield Piece(agent, begin, past.head.seq, tuple(passed))
+        yield LogSegment(agent, begin, past.head.seq, tuple(passed))
 
 
 def _seq(state: AgentState | None) -> int:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from .agent_log import Subject
-from .keyframes import EVERY, Rhythm, keep_keyframes, snapshot_of, state_before, stored_before
+from .agent_log import AgentLog
+from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
 from .points import Point, head_of, last_before, seq_of, seq_of_time, within
 from .rebuild import CustomFold, FoldOf, Rebuilt, rebuild, state_for_base
 from .session_count import count_session
 from .session_totals import SessionTotals, is_plain_dict
-from .state_fold import Folding
+from .state_fold import StateFold
 from .trim_base import UNFOLDED, BaseState, load_base, pack_base
 
 __all__ = [
     "EVERY",
     "UNFOLDED",
+    "AgentLog",
     "BaseState",
     "CustomFold",
     "FoldOf",
-    "Folding",
+    "KeyframeSchedule",
     "Point",
     "Rebuilt",
-    "Rhythm",
     "SessionTotals",
-    "Subject",
+    "StateFold",
     "count_session",
     "head_of",
     "is_plain_dict",

@@ -14,11 +14,11 @@ from ..state import AgentState
 from .points import head_of
 from .rebuild import Rebuilt, rebuild
 
-__all__ = ["Subject"]
+__all__ = ["AgentLog"]
 
 
 @frozen
-class Subject:
+class AgentLog:
     """For one thread: it has a codec."""
 
     log: EventLog

@@ -13,22 +13,22 @@ from typing import Final
 from attrs import define
 
 from duramen.events import CorruptEvent, Limits, TooLarge, ValueRefused
-from duramen.events.codec import PLAIN, Chain, Codec, SnapshotRecord, pack_snapshot, unpack_snapshot
+from duramen.events.codec import PLAIN, Codec, DigestChain, SnapshotRecord, pack_snapshot, unpack_snapshot
 from duramen.events.log import EventLog
 
 from ..state import SCHEMA
-from .agent_log import Subject
+from .agent_log import AgentLog
 from .rebuild import FoldOf, Rebuilt, rebuild
-from .state_fold import Folding
+from .state_fold import StateFold
 
-__all__ = ["EVERY", "Rhythm", "keep_keyframes", "snapshot_of", "state_before", "stored_before"]
+__all__ = ["EVERY", "KeyframeSchedule", "keep_keyframes", "snapshot_of", "state_before", "stored_before"]
 
 EVERY: Final = 1_000
 """The least number of events between two keyframes."""
 
 
 @define
-class Rhythm:
+class KeyframeSchedule:
     """When a keyframe is due. For who writes a log, or reads all of it."""
 
     keyframe_seq: int = 0
@@ -82,7 +82,9 @@ def state_before(
     return rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=seq, snapshot=stored)
 
 
-def snapshot_of(agent: str, folding: Folding, codec: Codec, limits: Limits, chain: Chain = PLAIN) -> bytes | None:
+def snapshot_of(
+    agent: str, folding: StateFold, codec: Codec, limits: Limits, chain: DigestChain = PLAIN
+) -> bytes | None:
     """A snapshot of a state, as an agent's own turn makes them; None where it would be too large."""
     state = folding.state
     fields = {"agent": state.dump(), "custom": folding.custom, "custom_version": folding.custom_version or ""}
@@ -93,7 +95,7 @@ def snapshot_of(agent: str, folding: Folding, codec: Codec, limits: Limits, chai
         return None
 
 
-def keep_keyframes(subject: Subject, fold_of: FoldOf | None) -> Iterator[int]:
+def keep_keyframes(subject: AgentLog, fold_of: FoldOf | None) -> Iterator[int]:
     """Keep what an agent's log has no keyframes for yet; the seq of each that is kept. Reads all behind the last one.
 
     For logs that were written without: imported ones, and those of agents whose process kept none.
@@ -106,7 +108,7 @@ def keep_keyframes(subject: Subject, fold_of: FoldOf | None) -> Iterator[int]:
         start = rebuild(log, agent, codec, limits, fold_of=fold_of, to_seq=head.base, use_snapshot=False)
     elif known != start.state.seq:
         start = state_before(log, agent, codec, limits, seq=known, fold_of=fold_of)
-    folding, rhythm = Folding(agent, limits, fold_of, start), Rhythm(start.state.seq)
+    folding, rhythm = StateFold(agent, limits, fold_of, start), KeyframeSchedule(start.state.seq)
     for seq, raw, digest in subject.after(start.state, head.seq):
         rhythm.weight += len(codec.pack(raw))
         folding.take(raw, digest)

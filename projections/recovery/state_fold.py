@@ -13,10 +13,10 @@ from duramen.events.model import OWN_TYPES, SPAWNED
 from ..state import AgentState, advance, copy_tree
 from .rebuild import CustomFold, FoldOf, Rebuilt
 
-__all__ = ["Folding"]
+__all__ = ["StateFold"]
 
 
-class Folding:
+class StateFold:
     """A state that events are put to, one after another, in place.
 
     `state` and `custom` change with each event; copy what is to stay. Not for two threads.

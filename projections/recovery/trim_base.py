@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from duramen.events import CorruptEvent, Limits, Trimmed
-from duramen.events.codec import PLAIN, Chain, Codec, SnapshotRecord, pack_snapshot, unpack_snapshot
+from duramen.events.codec import PLAIN, Codec, DigestChain, SnapshotRecord, pack_snapshot, unpack_snapshot
 from duramen.events.log import EventLog
 
 from ..state import SCHEMA, AgentState
@@ -37,7 +37,7 @@ class BaseState:
     totals: SessionTotals = _NOTHING
 
 
-def pack_base(agent: str, base: BaseState, codec: Codec, limits: Limits, chain: Chain = PLAIN) -> bytes:
+def pack_base(agent: str, base: BaseState, codec: Codec, limits: Limits, chain: DigestChain = PLAIN) -> bytes:
     """As it is stored: a snapshot, with the totals beside the state. Raises TooLarge, ValueRefused."""
     state = base.state
     fields = {
@@ -71,7 +71,7 @@ def load_base(log: EventLog, agent: str, codec: Codec, limits: Limits) -> BaseSt
     raise CorruptEvent(f"the base of {agent} is another at each look", agent=agent)
 
 
-def _unpacked(stored: bytes | None, agent: str, codec: Codec, limits: Limits, chain: Chain) -> BaseState:
+def _unpacked(stored: bytes | None, agent: str, codec: Codec, limits: Limits, chain: DigestChain) -> BaseState:
     if stored is None:
         raise _damaged(agent, None)
     record = unpack_snapshot(stored, agent, codec, limits, chain)

@@ -17,15 +17,15 @@ from duramen.events.codec import DIGEST_SIZE, FORMAT, Codec, SessionWriter, deco
 from duramen.events.log import EventLog, Head, digest_at
 from duramen.events.model import DECLARED
 
-from ..recovery import Subject, rebuild
+from ..recovery import AgentLog, rebuild
 
-__all__ = ["Carried", "Session", "export_session", "json_line"]
+__all__ = ["ExportedAgent", "Session", "export_session", "json_line"]
 
 _PAGE: Final = 500
 
 
 @frozen
-class Carried:
+class ExportedAgent:
     """An agent as a file has it: the seq and digest it ends with, and how many of its events were trimmed."""
 
     agent: str
@@ -38,7 +38,7 @@ class Carried:
 class Session:
     """What an export has written, or an import has taken in. The first agent is the one that was asked for."""
 
-    agents: tuple[Carried, ...]
+    agents: tuple[ExportedAgent, ...]
 
     @property
     def agent(self) -> str:
@@ -76,13 +76,13 @@ def export_session(
         },
     )
     for agent, head in found:
-        subject = Subject(log, agent, codec, limits, DECLARED)
+        subject = AgentLog(log, agent, codec, limits, DECLARED)
         _write_agent(subject, head, writer)
     writer.finish()
-    return Session(tuple(Carried(agent, head.seq, head.digest, head.base) for agent, head in found))
+    return Session(tuple(ExportedAgent(agent, head.seq, head.digest, head.base) for agent, head in found))
 
 
-def _write_agent(subject: Subject, head: Head, writer: SessionWriter) -> None:
+def _write_agent(subject: AgentLog, head: Head, writer: SessionWriter) -> None:
     log, agent = subject.log, subject.agent
     state = rebuild(log, agent, subject.codec, subject.limits, to_seq=head.seq).state
     checkpoints = {name: [entry[0] - 1, entry[3]] for name, entry in state.checkpoints.items()}
@@ -108,7 +108,7 @@ def _write_agent(subject: Subject, head: Head, writer: SessionWriter) -> None:
             writer.write("checkpoint", name, stored)
 
 
-def _write_events(subject: Subject, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
+def _write_events(subject: AgentLog, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
     """Page by page; which versions of which types they are of."""
     log, agent = subject.log, subject.agent
     types: dict[str, list[int]] = {}

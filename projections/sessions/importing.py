@@ -22,9 +22,9 @@ from duramen.events.codec import (
 )
 from duramen.events.log import Adoption, EventLog, Put
 
-from ..recovery import EVERY, Folding, FoldOf, Rebuilt, Rhythm, snapshot_of
+from ..recovery import EVERY, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
 from ..state import AgentState
-from .exporting import Carried, Session
+from .exporting import ExportedAgent, Session
 
 __all__ = ["import_session"]
 
@@ -38,13 +38,13 @@ class _Incoming:
     path: str
     origin: str
     meta: dict[str, Any]
-    folding: Folding
+    folding: StateFold
     base: bytes | None
     staged: int = 0
     levels: int = 0
     largest: int = 0
     keyframes: list[int] = field(factory=list[int])
-    rhythm: Rhythm = field(factory=Rhythm)
+    rhythm: KeyframeSchedule = field(factory=KeyframeSchedule)
     sums: dict[int, bytes] = field(factory=dict[int, bytes])
     """Of the working memory at each seq where a checkpoint was taken."""
 
@@ -87,7 +87,7 @@ class _Import:
         if known is not None:
             self._clean_up()
             raise _exists(known)
-        return Session(tuple(Carried(one.agent, one.seq, one.digest, one.base) for one in self._adoptions))
+        return Session(tuple(ExportedAgent(one.agent, one.seq, one.digest, one.base) for one in self._adoptions))
 
     def _header(self, kind: str, fields: list[Any]) -> dict[str, Any]:
         header = cast("dict[str, Any]", fields[0]) if kind == "session" and len(fields) == 1 else None
@@ -134,7 +134,7 @@ class _Import:
         origin = meta.get("path")
         if type(origin) is not str or origin not in renamed or not _has_form(meta):
             raise _wrong("what it says of an agent has another form")
-        return _Incoming(renamed[origin], origin, meta, Folding(origin, self._limits, self._fold_of), None)
+        return _Incoming(renamed[origin], origin, meta, StateFold(origin, self._limits, self._fold_of), None)
 
     def _base(self, agent: _Incoming, fields: list[Any]) -> None:
         """The state that the events go on from, written anew for the path it will have here."""
@@ -147,7 +147,7 @@ class _Import:
         if (record.seq, record.digest) != (agent.meta["base"], agent.meta["before"]) or held.seq != record.seq:
             raise _wrong(f"the base of {agent.origin} is not where its events begin")
         agent.base = self._packed(record, agent)
-        agent.folding = Folding(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
+        agent.folding = StateFold(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
         agent.rhythm.keyframe_seq = held.seq
         agent.look_for_checkpoint()
 

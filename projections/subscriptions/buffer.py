@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from attrs import define, evolve
 
-from duramen.events.feed import Facts
+from duramen.events.feed import EventBatch
 from duramen.events.model import START, Mark
 
 from .change import Change
 
-__all__ = ["Backlog", "Item"]
+__all__ = ["ChangeBuffer", "Item"]
 
 Key = tuple[str, str, bool]
 """What only the newest is wanted of: an agent and a property path, or an agent and a type of events (False)."""
@@ -24,7 +24,7 @@ class Item:
 
     partition: int
     change: Change
-    place: Mark | Facts
+    place: Mark | EventBatch
     """That place itself, or the page that the event was read in: few places are ever asked for."""
     index: int = 0
     """Of the event in the page."""
@@ -38,7 +38,7 @@ class Item:
         return place if isinstance(place, Mark) else place.mark(self.index)
 
 
-class Backlog:
+class ChangeBuffer:
     """In the order of arrival. Not thread-safe: its subscription's lock guards it.
 
     With `latest_only`, a change goes as soon as newer ones have come for all its paths. What was taken counts until

@@ -18,7 +18,7 @@ from .buffer import Item
 from .change import Change
 from .intake import Intake
 
-__all__ = ["Callbacks", "Manner", "OnError", "Runs"]
+__all__ = ["Callbacks", "Delivery", "OnError", "Runs"]
 
 OnError = Callable[[BaseException, Change | None], object]
 """Told what a callback raised and for which change, or, with None, why the subscription has ended."""
@@ -41,7 +41,7 @@ class Runs(Protocol):
 
 
 @frozen(kw_only=True)
-class Manner:
+class Delivery:
     """How the function is to be called."""
 
     batches: bool = False
@@ -53,7 +53,7 @@ class Manner:
 class Callbacks:
     """Delivers one intake to one function. `wake` is called when there may be something to do."""
 
-    def __init__(self, intake: Intake, function: Callable[[Any], Any], manner: Manner, runs: Runs) -> None:
+    def __init__(self, intake: Intake, function: Callable[[Any], Any], manner: Delivery, runs: Runs) -> None:
         self._intake = intake
         self._function = function
         self._manner = manner

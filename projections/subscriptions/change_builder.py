@@ -9,13 +9,13 @@ from attrs import frozen
 
 from duramen.events import EventRegistry, Granularity, Limits
 from duramen.events.codec import checked_event
-from duramen.events.feed import Fact
+from duramen.events.feed import FeedEvent
 from duramen.events.log import EventLog
 
 from .change import Change
-from .state_cache import Remembered, value_at
+from .state_cache import StateCache, value_at
 
-__all__ = ["Source", "Teller"]
+__all__ = ["ChangeBuilder", "Source"]
 
 _CHANGES_STATE: Final = int(Granularity.STATE)
 
@@ -29,15 +29,15 @@ class Source:
     limits: Limits
 
 
-class Teller:
+class ChangeBuilder:
     """Makes changes of events. Used by one thread at a time; with values, show it every event up to `level`."""
 
     def __init__(self, source: Source, *, values: bool) -> None:
         self._registry = source.registry
-        self._remembered = Remembered(source.log, source.limits) if values else None
+        self._remembered = StateCache(source.log, source.limits) if values else None
         self.level = _CHANGES_STATE if values else 0
 
-    def tell(self, fact: Fact, paths: Sequence[str] | None) -> Change | None:
+    def tell(self, fact: FeedEvent, paths: Sequence[str] | None) -> Change | None:
         """What to deliver of an event that concerns the subscription by these paths; None if it does not.
 
         Raises UnknownEventType, CorruptEvent, and with values what `rebuild` raises.

@@ -16,16 +16,16 @@ from typing import Final
 
 from duramen.events import CorruptEvent, DuramenError, Unavailable
 from duramen.events.codec import Codec
-from duramen.events.feed import Fact, FeedReader, LastDigests, compared, fetch_round
+from duramen.events.feed import FeedEvent, FeedReader, LastDigests, confirm_with_log, fetch_together
 from duramen.events.log import Notice
 from duramen.events.logging import get_logger, where
 from duramen.events.model import START, Mark
 
-from ..notifications import Alarms, Channels
+from ..notifications import Channels, TimerQueue
 from .change import Change
-from .change_builder import Source, Teller
+from .change_builder import ChangeBuilder, Source
 from .intake import PAGE, Intake
-from .members import FollowedPart, Served
+from .members import Members, PartitionMembers
 
 __all__ = ["Follower"]
 
@@ -37,23 +37,23 @@ _MOST_HEARD: Final = 4_000
 
 
 class Follower:
-    """Follows partitions where intakes rely on it. `add`, `remove` and what `Guide` has may come from any thread."""
+    """Follows partitions where intakes rely on it. `add`, `remove` and what `Feeder` has may come from any thread."""
 
     def __init__(self, source: Source, read: Callable[[Callable[[], None]], None], heartbeat: float) -> None:
         self._source = source
         self._submit = read
         self._heartbeat = heartbeat
         self._codec = Codec(source.limits)
-        self._teller = Teller(source, values=False)
+        self._teller = ChangeBuilder(source, values=False)
         self._channels = Channels(source.log.notices(events=True))
         self._requests: deque[Callable[[], None]] = deque()
-        self._alarms = Alarms()
+        self._alarms = TimerQueue()
         self._closing = False
         self._log = get_logger("subscriptions")
         # Of the thread alone, but that others look up places:
         self._intakes: set[Intake] = set()
-        self._served = Served()
-        self._parts: dict[int, FollowedPart] = {}
+        self._served = Members()
+        self._parts: dict[int, PartitionMembers] = {}
         self._level = 0
         self._followed: frozenset[int] = frozenset()
         """Partitions whose channels are listened to: where somebody gets what is heard, or did when it was looked."""
@@ -189,10 +189,10 @@ class Follower:
         ends = {partition: self._ends[partition] for partition in self._parts}
         self._note({partition: end for partition, end in ends.items() if end > self._parts[partition].mark.position})
 
-    def _compare(self, parts: dict[int, FollowedPart]) -> bool:
+    def _compare(self, parts: dict[int, PartitionMembers]) -> bool:
         """Look whether the log has what was taken from notices; False: not now. Who was given other things ends."""
         try:
-            wrong = compared(self._source.log, {partition: part.heard for partition, part in parts.items()})
+            wrong = confirm_with_log(self._source.log, {partition: part.heard for partition, part in parts.items()})
         except Unavailable as error:
             self._log.debug("comparison_failed", error=type(error).__name__)
             return False
@@ -207,7 +207,7 @@ class Follower:
             part.hearers.clear()
         return True
 
-    def _look_again(self, partition: int, part: FollowedPart) -> None:
+    def _look_again(self, partition: int, part: PartitionMembers) -> None:
         """Read on with a new reader, which first looks whether the log is still the one that was read."""
         part.reader = self._reader(partition, part)
         self._moved[partition] = 0
@@ -221,7 +221,7 @@ class Follower:
         for partition in [moved for moved in self._moved if not self._served.is_followed(moved)]:
             self._forget(partition)
         try:
-            fetch_round(self._source.log, [self._parts[partition].reader for partition in self._moved])
+            fetch_together(self._source.log, [self._parts[partition].reader for partition in self._moved])
         except Unavailable:
             self._retry_at = monotonic() + _RETRY
             return
@@ -263,9 +263,9 @@ class Follower:
             self._compare({partition: part})
 
     def _hand_out(
-        self, partition: int, part: FollowedPart, facts: Sequence[Fact], hearers: set[Intake] | None = None
+        self, partition: int, part: PartitionMembers, facts: Sequence[FeedEvent], hearers: set[Intake] | None = None
     ) -> None:
-        before: Fact | None = None
+        before: FeedEvent | None = None
         behind = part.reader.mark
         try:
             for fact in facts:
@@ -292,7 +292,7 @@ class Follower:
         self._stirred.clear()
 
     def _offer(
-        self, partition: int, since: Mark, fact: Fact, found: dict[Intake, list[str]], hearers: set[Intake] | None
+        self, partition: int, since: Mark, fact: FeedEvent, found: dict[Intake, list[str]], hearers: set[Intake] | None
     ) -> None:
         changes: dict[tuple[str, ...], Change] = {}
         mark = fact.mark
@@ -314,7 +314,7 @@ class Follower:
             if intake.offer(partition, since, mark, change):
                 self._woken.add(intake)
 
-    def _cannot_read(self, partition: int, part: FollowedPart, error: DuramenError) -> None:
+    def _cannot_read(self, partition: int, part: PartitionMembers, error: DuramenError) -> None:
         """If notices have led astray, it is not the log that is at fault."""
         if part.heard.count and not self._compare({partition: part}):
             part.reader = self._reader(partition, part)
@@ -323,7 +323,7 @@ class Follower:
         elif self._parts.get(partition) is part:
             self._give_up(partition, part, error)
 
-    def _give_up(self, partition: int, part: FollowedPart, error: DuramenError) -> None:
+    def _give_up(self, partition: int, part: PartitionMembers, error: DuramenError) -> None:
         """Let each read by itself: who is concerned finds the same error, and the others come back."""
         self._log.warning("partition_not_readable", partition=partition, error=type(error).__name__)
         del self._parts[partition]
@@ -332,7 +332,7 @@ class Follower:
             if partition in intake.partitions:
                 intake.fall_behind(partition, part.mark)
 
-    def _reader(self, partition: int, part: FollowedPart) -> FeedReader:
+    def _reader(self, partition: int, part: PartitionMembers) -> FeedReader:
         return self._reader_at(partition, part.mark, part.known)
 
     def _reader_at(self, partition: int, mark: Mark, known: LastDigests) -> FeedReader:
@@ -385,7 +385,7 @@ class Follower:
         if part is None:
             mark = intake.mark_of(partition)
             known = LastDigests()
-            part = self._parts[partition] = FollowedPart(self._reader_at(partition, mark, known), mark, known)
+            part = self._parts[partition] = PartitionMembers(self._reader_at(partition, mark, known), mark, known)
             self._moved[partition] = 0
         elif not self._served.is_followed(partition):
             self._moved.setdefault(partition, 0)  # it was not read meanwhile

@@ -23,9 +23,9 @@ from duramen.events import (
 from duramen.events.log import EventLog
 from duramen.events.model import START, Mark
 
-from ..notifications import Category, Interest, interest_in
-from .buffer import Backlog
-from .callbacks import Callbacks, Manner, OnError
+from ..notifications import Category, EventFilter, event_filter_of
+from .buffer import ChangeBuffer
+from .callbacks import Callbacks, Delivery, OnError
 from .change import Change
 from .change_builder import Source
 from .follower import Follower
@@ -116,12 +116,12 @@ class Hub:
         stop_on_failure: bool = False,
     ) -> Subscription:
         """As `AgentSystem.subscribe`, which says what each argument means."""
-        interest = interest_in(pattern, granularity, categories, types)
+        interest = event_filter_of(pattern, granularity, categories, types)
         pause = _checked(callback, after, from_start, every, buffer)
         marks, at_end = self._begin_at(interest, after, from_start)
-        backlog = Backlog(buffer, latest_only=latest_only)
+        backlog = ChangeBuffer(buffer, latest_only=latest_only)
         intake = Intake(self._source, interest, marks, backlog, values=values, at_end=at_end)
-        manner = Manner(batches=batches, every=pause, on_error=on_error, stop_on_failure=stop_on_failure)
+        manner = Delivery(batches=batches, every=pause, on_error=on_error, stop_on_failure=stop_on_failure)
         with self._lock:
             if self._closed is not None:
                 raise SystemClosed(self._closed)
@@ -170,7 +170,7 @@ class Hub:
             subscription.after_fork(SystemClosed(message))
         self._subscriptions = {}
 
-    def _begin_at(self, interest: Interest, after: Cursor | None, from_start: bool) -> tuple[dict[int, Mark], bool]:
+    def _begin_at(self, interest: EventFilter, after: Cursor | None, from_start: bool) -> tuple[dict[int, Mark], bool]:
         """Where each partition is read from, and whether that is its end."""
         log = self._source.log
         partitions = interest.partitions(log)

@@ -19,17 +19,17 @@ from typing import Final, Protocol
 from attrs import define
 
 from duramen.events import Cursor, DuramenError, Unavailable
-from duramen.events.feed import fetch_round
+from duramen.events.feed import fetch_together
 from duramen.events.logging import get_logger
 from duramen.events.model import Mark
 
-from ..notifications import Interest, Rest
-from .buffer import Backlog, Item
-from .catch_up import Eyes
+from ..notifications import EventFilter, Pacer
+from .buffer import ChangeBuffer, Item
+from .catch_up import CatchUpReader
 from .change import Change
 from .change_builder import Source
 
-__all__ = ["PAGE", "Guide", "Intake", "interest_of", "is_later"]
+__all__ = ["PAGE", "Feeder", "Intake", "interest_of", "is_later"]
 
 PAGE: Final = 500
 _RETRY: Final = 0.5
@@ -55,10 +55,10 @@ class _Place:
     mark: Mark
     """Behind everything that has come in; while LIVE, where that began."""
     state: _State
-    eyes: Eyes | None = None
+    eyes: CatchUpReader | None = None
 
 
-class Guide(Protocol):
+class Feeder(Protocol):
     """Every call is quick, and allowed in any thread."""
 
     def mark_of(self, partition: int) -> Mark:
@@ -88,9 +88,9 @@ class Intake:
     def __init__(
         self,
         source: Source,
-        interest: Interest,
+        interest: EventFilter,
         marks: Mapping[int, Mark],
-        backlog: Backlog,
+        backlog: ChangeBuffer,
         *,
         values: bool,
         at_end: bool,
@@ -110,9 +110,9 @@ class Intake:
         state = _State.JOINING if at_end else _State.BEHIND
         self._places = {partition: _Place(mark, state) for partition, mark in marks.items()}
         self._reading = False
-        self._rest = Rest(_BREATH if values else 0.0)
+        self._rest = Pacer(_BREATH if values else 0.0)
         self._alarmed = False
-        self._guide: Guide | None = None
+        self._guide: Feeder | None = None
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -126,7 +126,7 @@ class Intake:
     def ended(self) -> bool:
         return self.closed or self.error is not None
 
-    def begin(self, guide: Guide) -> None:
+    def begin(self, guide: Feeder) -> None:
         """Start to take in."""
         self._guide = guide
         for partition, place in self._places.items():
@@ -311,7 +311,7 @@ class Intake:
         """Fetch together what all partitions begin with that are to be read."""
         with self.lock:
             behind = [(partition, self._places[partition]) for partition in self._behind()]
-        fetch_round(self._source.log, [self._eyes(*one).reader for one in behind])
+        fetch_together(self._source.log, [self._eyes(*one).reader for one in behind])
 
     def _take_page(self, partition: int, place: _Place, most: int) -> bool:
         """Whether there is more in the feed, as it was last looked at."""
@@ -329,9 +329,9 @@ class Intake:
             raise seen.error
         return seen.more
 
-    def _eyes(self, partition: int, place: _Place) -> Eyes:
+    def _eyes(self, partition: int, place: _Place) -> CatchUpReader:
         if place.eyes is None:
-            place.eyes = Eyes(self._source, self.interest, partition, place.mark, values=self.values)
+            place.eyes = CatchUpReader(self._source, self.interest, partition, place.mark, values=self.values)
         return place.eyes
 
     def _cannot_read(self, error: DuramenError) -> None:
@@ -351,7 +351,7 @@ class Intake:
 
     # -- with the lock held ------------------------------------------------------------------------------------------
 
-    def _begin_to_read(self) -> Guide | None:
+    def _begin_to_read(self) -> Feeder | None:
         """Who is to run `_read_on`, if there is something to read alone; that is then under way."""
         due = not (self._reading or self.ended) and len(self.backlog) <= self.backlog.most // 2
         if not due or self._next_behind() is None:
@@ -393,8 +393,8 @@ class Intake:
         place.state = _State.BEHIND
 
 
-def interest_of(intake: Intake) -> Interest:
-    """What an intake is interested in, for an `Audience`."""
+def interest_of(intake: Intake) -> EventFilter:
+    """What an intake is interested in, for an `SubscriptionMatcher`."""
     return intake.interest
 
 

@@ -8,10 +8,10 @@ from typing import Final, Generic, TypeVar
 from duramen.events.codec import RawEvent
 from duramen.events.model import MEMORY_SET, PatternIndex
 
-from ..notifications import Interest
+from ..notifications import EventFilter
 from ..state import BELOW, BESIDE, CONTAINERS, HERE, Touch, touches
 
-__all__ = ["Audience"]
+__all__ = ["SubscriptionMatcher"]
 
 L = TypeVar("L", bound=Hashable)
 
@@ -20,7 +20,7 @@ _REMEMBERED_LISTENERS: Final = 500_000
 _LIFECYCLE: Final = 1
 
 
-class Audience(Generic[L]):
+class SubscriptionMatcher(Generic[L]):
     """Listeners by what they are interested in. Used by one thread at a time.
 
     A path is that of the agent with that of the property behind it. A listener is concerned if its pattern matches
@@ -29,7 +29,7 @@ class Audience(Generic[L]):
     was removed: it would hear of every scalar otherwise.
     """
 
-    def __init__(self, interest_of: Callable[[L], Interest]) -> None:
+    def __init__(self, interest_of: Callable[[L], EventFilter]) -> None:
         self._interest_of = interest_of
         self._index: PatternIndex[L] = PatternIndex()
         self._answers: dict[tuple[str, str, int], tuple[L, ...]] = {}

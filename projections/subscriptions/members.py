@@ -7,23 +7,23 @@ from collections.abc import Collection
 from attrs import define, field
 
 from duramen.events.codec import RawEvent
-from duramen.events.feed import FeedReader, Hearsay, LastDigests
+from duramen.events.feed import FeedReader, LastDigests, UnconfirmedEvents
 from duramen.events.model import Mark
 
 from .intake import Intake, interest_of
-from .matcher import Audience
+from .matcher import SubscriptionMatcher
 
-__all__ = ["FollowedPart", "Served"]
+__all__ = ["Members", "PartitionMembers"]
 
 
-class Served:
+class Members:
     """Used by one thread. Who is behind everywhere reads by itself: what concerns it alone is not read for it, too."""
 
     def __init__(self) -> None:
         self.watching: set[Intake] = set()
         """Those that want values: they are only told that there is more."""
         self._intakes: set[Intake] = set()
-        self._audience: Audience[Intake] = Audience(interest_of)
+        self._audience: SubscriptionMatcher[Intake] = SubscriptionMatcher(interest_of)
 
     def add(self, intake: Intake) -> bool:
         """Serve this one; whether there is more to read for it."""
@@ -63,22 +63,22 @@ class Served:
         return frozenset(among) - left
 
     def wants(self, agent: str) -> bool:
-        """As `Audience.wants`."""
+        """As `SubscriptionMatcher.wants`."""
         return self._audience.wants(agent)
 
     def of(self, agent: str, seq: int, raw: RawEvent) -> dict[Intake, list[str]]:
-        """As `Audience.of`."""
+        """As `SubscriptionMatcher.of`."""
         return self._audience.of(agent, seq, raw)
 
 
 @define(eq=False)
-class FollowedPart:
+class PartitionMembers:
     """Where the hub is in it, and what of that is only hearsay."""
 
     reader: FeedReader
     mark: Mark
     """Behind everything that was handed out."""
     known: LastDigests
-    heard: Hearsay = field(factory=Hearsay)
+    heard: UnconfirmedEvents = field(factory=UnconfirmedEvents)
     hearers: set[Intake] = field(factory=set[Intake])
     """Who was given something that is among `heard`."""

@@ -15,13 +15,13 @@ from duramen.events.model import split_text
 from ..recovery import rebuild
 from ..state import MISSING, AgentState, WorkingMemory, lookup
 
-__all__ = ["Remembered", "value_at"]
+__all__ = ["StateCache", "value_at"]
 
 _MOST_AGENTS: Final = 1_000
 _MOST_NODES: Final = 500_000  # values in all memories together: some hundred MB at the most
 
 
-class Remembered:
+class StateCache:
     """Folds the events of many agents. Used by one thread at a time.
 
     It must be shown every event that changes state of the agents it is shown any of, in the order of their logs.

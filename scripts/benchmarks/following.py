@@ -19,7 +19,7 @@ from duramen.events.model.pattern_index import PatternIndex
 from .children import ask_child
 from .figures import Kind, Sample, Series, Spread, Verdict, ratio_of, spread_of
 from .latency import middle
-from .listeners import Helper, hear_many, sleep_through, watched_patterns
+from .listeners import WorkerClient, hear_many, sleep_through, watched_patterns
 from .memory import Watch, resident
 from .options import Options
 from .ours import change, spawn_many
@@ -65,7 +65,7 @@ class _Writer:
     note: str = "one caller awaiting each"
     _system: AgentSystem = field(init=False)
     _agent: AgentHandle = field(init=False)
-    _asleep: Helper | None = None
+    _asleep: WorkerClient | None = None
     _made: int = 0
 
     @property
@@ -76,7 +76,7 @@ class _Writer:
         self._system = AgentSystem.open(self.server.url, namespace=self.namespace)
         self._agent = self._system.spawn("bench/writer")
         if self.sleeper:
-            self._asleep = Helper(sleep_through, self.server.url, self.namespace)
+            self._asleep = WorkerClient(sleep_through, self.server.url, self.namespace)
 
     def run(self) -> Sample:
         self._made += self.calls
@@ -128,7 +128,7 @@ class _Watched:
     _system: AgentSystem = field(init=False)
     _handles: list[AgentHandle] = field(init=False)
     _work: Work = field(init=False)
-    _watcher: Helper = field(init=False)
+    _watcher: WorkerClient = field(init=False)
 
     @property
     def name(self) -> str:
@@ -140,7 +140,7 @@ class _Watched:
         names = [agent_name(number) for number in range(self.options.agents)]
         spawn_many(self._system, names)
         self._handles = [self._system.agent(name) for name in names]
-        self._watcher = Helper(hear_many, self.server.url, self.namespace, self.patterns)
+        self._watcher = WorkerClient(hear_many, self.server.url, self.namespace, self.patterns)
 
     def run(self) -> Sample:
         steps = self._work.steps(self.options.agents * self.options.events // 4)

@@ -18,7 +18,7 @@ from .ours import spawn_many
 
 __all__ = [
     "CHANNEL",
-    "Helper",
+    "WorkerClient",
     "hear_many",
     "hear_redis",
     "hear_us",
@@ -37,7 +37,7 @@ _SECONDS: Final = 60.0
 Heard = dict[int, float]
 
 
-class Helper:
+class WorkerClient:
     """A process that runs `work(connection, ...)` until it is told to end."""
 
     def __init__(self, work: Callable[..., None], *arguments: Any) -> None:

@@ -16,7 +16,7 @@ from duramen.actors import AgentHandle, AgentSystem
 
 from .figures import Kind, Sample, Series, Verdict, ratio_of
 from .latency import middle
-from .listeners import CHANNEL, Helper, hear_redis, hear_us, load_redis, load_us
+from .listeners import CHANNEL, WorkerClient, hear_redis, hear_us, load_redis, load_us
 from .options import Options
 from .rounds import Wrong, alternate
 from .servers import Server
@@ -70,7 +70,7 @@ class _Probes:
     how: str
     kind: Kind = "floor"
     note: str = ""
-    _listener: Helper = field(init=False)
+    _listener: WorkerClient = field(init=False)
     _sent: int = 0
 
     def probe(self, send: Callable[[str], object], *, from_the_call: bool) -> Sample:
@@ -107,10 +107,10 @@ class _Bare(_Probes):
 
     def prepare(self) -> None:
         self._client = self.server.client()
-        self._listener = Helper(hear_redis, self.server.socket_path)
+        self._listener = WorkerClient(hear_redis, self.server.socket_path)
 
     def run(self) -> Sample:
-        load = Helper(load_redis, self.server.socket_path, self.rate, self.payload) if self.rate else None
+        load = WorkerClient(load_redis, self.server.socket_path, self.rate, self.payload) if self.rate else None
         try:
             return self.probe(lambda text: self._client.publish(CHANNEL, text), from_the_call=True)
         finally:
@@ -136,11 +136,11 @@ class _Ours(_Probes):
     def prepare(self) -> None:
         self._system = AgentSystem.open(self.server.url, namespace=_NAMESPACE)
         self._agent = self._system.spawn("bench/probe")
-        self._listener = Helper(hear_us, self.server.url, _NAMESPACE)
+        self._listener = WorkerClient(hear_us, self.server.url, _NAMESPACE)
 
     def run(self) -> Sample:
         arguments = (self.server.url, _NAMESPACE, self.rate, self.payload)
-        load = Helper(load_us, *arguments) if self.rate else None
+        load = WorkerClient(load_us, *arguments) if self.rate else None
         try:
             return self.probe(lambda text: self._agent.set("note", text), from_the_call=False)
         finally:

@@ -27,7 +27,7 @@ from duramen.events import (
     Trimmed,
     event_type,
 )
-from duramen.events.log.consumer_store import LIVE, ViewRecord
+from duramen.events.log.consumer_store import LIVE, ConsumerRecord
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Head
 from duramen.events.model.cursor import Cursor, Mark
@@ -341,10 +341,10 @@ def consumer_at(system: AgentSystem, position: int, *, scope: str = "** 1234 *",
     log = system.log
     marks = {partition: Mark(end) for partition, end in enumerate(log.positions())}
     marks[log.partition_of(PATH)] = Mark(position, offset)
-    fresh = ViewRecord(name="costs", slot=LIVE, kind="sink", version=1, scope=scope, cursor=Cursor(log.identity))
-    record = log.views().claim(fresh, "test")
+    fresh = ConsumerRecord(name="costs", slot=LIVE, kind="sink", version=1, scope=scope, cursor=Cursor(log.identity))
+    record = log.consumer_store().claim(fresh, "test")
     assert record is not None
-    assert log.views().save(evolve(record, cursor=Cursor(log.identity, marks))).current
+    assert log.consumer_store().save(evolve(record, cursor=Cursor(log.identity, marks))).current
 
 
 def test_a_consumer_holds_what_it_has_still_to_read(any_system: AgentSystem) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from contracts.authors import Author
 from duramen.events.codec.event_codec import Codec
-from duramen.events.feed.event_batch import Fact
+from duramen.events.feed.event_batch import FeedEvent
 from duramen.events.feed.reader import EVERY_LEVEL, FeedReader
 from duramen.events.log.event_log import EventLog
 from duramen.events.model.cursor import START, Mark
@@ -42,9 +42,9 @@ def reader_of(
     return FeedReader(log, CODEC, 0, mark, level=level, wants=wants)
 
 
-def all_facts(reader: FeedReader, most: int = 100) -> list[Fact]:
+def all_facts(reader: FeedReader, most: int = 100) -> list[FeedEvent]:
     """All up to the end of the feed."""
-    found: list[Fact] = []
+    found: list[FeedEvent] = []
     while facts := reader.read(most):
         assert len(facts) <= most
         assert facts[-1].mark.position <= reader.mark.position
@@ -52,5 +52,5 @@ def all_facts(reader: FeedReader, most: int = 100) -> list[Fact]:
     return found
 
 
-def places_of(facts: list[Fact]) -> list[tuple[str, int]]:
+def places_of(facts: list[FeedEvent]) -> list[tuple[str, int]]:
     return [(fact.agent, fact.seq) for fact in facts]

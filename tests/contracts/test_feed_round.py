@@ -13,8 +13,8 @@ from contracts.authors import Author
 from contracts.feeds import CODEC, body, places_of
 from contracts.places import MemoryPlace, Place
 from duramen.events.errors import Trimmed, Unavailable
-from duramen.events.feed.batched_fetch import fetch_round
-from duramen.events.feed.event_batch import Fact
+from duramen.events.feed.batched_fetch import fetch_together
+from duramen.events.feed.event_batch import FeedEvent
 from duramen.events.feed.reader import FeedReader
 from duramen.events.log.event_log import EventLog
 from duramen.events.memory.log import MemoryLog
@@ -57,8 +57,8 @@ def readers_of(log: Any, **options: Any) -> list[FeedReader]:
     return [FeedReader(log, CODEC, partition, **options) for partition in range(PARTITIONS)]
 
 
-def taken(reader: FeedReader) -> list[Fact]:
-    found: list[Fact] = []
+def taken(reader: FeedReader) -> list[FeedEvent]:
+    found: list[FeedEvent] = []
     while facts := reader.read(100):
         found += facts
     return found
@@ -69,7 +69,7 @@ def test_two_exchanges_do_for_all_partitions(log: EventLog) -> None:
         author.write(body(1), body(2))
     counting = Counting(log)
     readers = readers_of(counting)
-    fetch_round(counting, readers)  # type: ignore[arg-type]
+    fetch_together(counting, readers)  # type: ignore[arg-type]
     found = [reader.read(100) for reader in readers]
     assert counting.asked == {"feed_pages": 1, "gather_all": 1}
     assert sum(map(len, found)) == 24
@@ -85,7 +85,7 @@ def test_the_end_of_a_feed_is_found_in_the_same_exchange(log: EventLog) -> None:
     for reader in readers:
         taken(reader)
     counting.asked.clear()
-    fetch_round(counting, readers)  # type: ignore[arg-type]
+    fetch_together(counting, readers)  # type: ignore[arg-type]
     assert [reader.read(100) for reader in readers] == [[]] * PARTITIONS
     assert counting.asked["feed_page"] == 0
 
@@ -97,15 +97,15 @@ def test_what_was_foreseen_is_not_believed_the_next_time(log: EventLog) -> None:
     mine = readers[log.partition_of(author.agent)]
     for reader in readers:
         taken(reader)
-    fetch_round(log, readers)  # finds all feeds at their ends, and nobody reads
+    fetch_together(log, readers)  # finds all feeds at their ends, and nobody reads
     author.write(body(2))
-    fetch_round(log, readers)
+    fetch_together(log, readers)
     assert [fact.seq for fact in taken(mine)] == [2]
-    fetch_round(log, readers)
+    fetch_together(log, readers)
     author.write(body(3))
-    fetch_round(log, [mine])  # alone it asks nothing, and must not believe what was found before either
+    fetch_together(log, [mine])  # alone it asks nothing, and must not believe what was found before either
     assert [fact.seq for fact in taken(mine)] == [3]
-    fetch_round(log, readers)
+    fetch_together(log, readers)
     author.write(body(4))
     mine.rest()
     assert [fact.seq for fact in taken(mine)] == [4]
@@ -118,7 +118,7 @@ def test_a_partition_that_cannot_be_read_hinders_no_other(log: EventLog) -> None
     lost = log.partition_of(authors[0].agent)
     log.trim_feed(lost, 1)
     readers = readers_of(log)
-    fetch_round(log, readers)
+    fetch_together(log, readers)
     for reader in readers[:lost] + readers[lost + 1 :]:
         assert {fact.seq for fact in taken(reader)} <= {1, 2}
     with pytest.raises(Trimmed):
@@ -129,7 +129,7 @@ def test_a_server_that_is_away_is_told_of_once() -> None:
     counting = Counting(MemoryPlace().open(partitions=PARTITIONS))
     counting.fails = True
     with pytest.raises(Unavailable):
-        fetch_round(counting, readers_of(counting))  # type: ignore[arg-type]
+        fetch_together(counting, readers_of(counting))  # type: ignore[arg-type]
     assert sum(counting.asked.values()) == 1
 
 
@@ -166,12 +166,12 @@ def test_whatever_is_fetched_and_read_when_each_event_comes_once_and_in_order(
     authors = authors_of(log)
     wanted = {author.agent for number, author in enumerate(authors) if not odd or number % 2}
     readers = readers_of(log, wants=wanted.__contains__)
-    found: list[list[Fact]] = [[] for _ in readers]
+    found: list[list[FeedEvent]] = [[] for _ in readers]
     for kind, what, count in steps:
         if kind == "write":
             authors[what].write(*[body(number) for number in range(count)])
         elif kind == "round":
-            fetch_round(log, [readers[number] for number in sorted(what)])
+            fetch_together(log, [readers[number] for number in sorted(what)])
         elif kind == "read":
             found[what] += readers[what].read(count)
         else:

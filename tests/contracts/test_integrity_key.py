@@ -12,7 +12,7 @@ from contracts.keyed import ALICE, CODEC, EVERY_SECOND, KEY, LIMITS, forged, lie
 from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.actors import AgentSystem
 from duramen.events import CorruptEvent
-from duramen.events.codec.digest_chain import PLAIN, Chain
+from duramen.events.codec.digest_chain import PLAIN, DigestChain
 from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST
 from duramen.events.codec.snapshot import pack_snapshot, unpack_snapshot
 from duramen.events.feed.reader import FeedReader
@@ -105,14 +105,14 @@ def test_behind_a_trimmed_event_nothing_is_believed_where_there_is_a_key(
 # -- snapshots ---------------------------------------------------------------------------------------------------------
 
 
-def forged_snapshot(log: EventLog, stored: bytes | None, chain: Chain) -> bytes:
+def forged_snapshot(log: EventLog, stored: bytes | None, chain: DigestChain) -> bytes:
     assert stored is not None
     record = unpack_snapshot(stored, ALICE, CODEC, LIMITS, log.chain)
     record.state["agent"]["memory"]["creed"] = "lie"
     return pack_snapshot(record, CODEC, LIMITS, chain)
 
 
-def forge(log: EventLog, kind: str, chain: Chain) -> None:
+def forge(log: EventLog, kind: str, chain: DigestChain) -> None:
     """Put another state into the place of what is stored, with a checksum that who holds the database can make."""
     if kind == "keyframe":
         (seq,) = log.archive.keyframes(ALICE)
@@ -166,7 +166,7 @@ def test_a_state_with_the_checksum_of_its_key_is_the_one_that_is_used(
     """So what the tests above have found is the checksum."""
     log = log_of(place, key)
     prepared(log, kind)
-    forge(log, kind, Chain(key))
+    forge(log, kind, DigestChain(key))
     with AgentSystem.open(log=log_of(place, key)) as system:
         assert look(system, kind) == "lie"
 

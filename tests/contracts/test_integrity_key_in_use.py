@@ -17,7 +17,7 @@ from contracts.keyed import ALICE, EVERY_SECOND, KEY, OTHER, lie, lived, log_of
 from contracts.places import Place, ServerPlace
 from duramen.actors import AgentSystem
 from duramen.events import AgentNotFound, InvalidMessage, MemoryLog, WrongKey
-from duramen.events.codec.digest_chain import LEAST_KEY, MOST_KEY, PLAIN, Chain
+from duramen.events.codec.digest_chain import LEAST_KEY, MOST_KEY, PLAIN, DigestChain
 from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.projections.recorded import check_replay, load_log, record_log, recorded_in, save_log
 
@@ -110,7 +110,7 @@ def test_the_environment_gives_a_key_where_no_other_is_given(monkeypatch: pytest
     assert plain == PLAIN.digest(NO_DIGEST, b"body")
     monkeypatch.setenv("DURAMEN_INTEGRITY_KEY", text)
     assert digest() == digest(integrity_key=text.encode()) != plain
-    assert digest(integrity_key=KEY) == Chain(KEY).digest(NO_DIGEST, b"body")
+    assert digest(integrity_key=KEY) == DigestChain(KEY).digest(NO_DIGEST, b"body")
     monkeypatch.setenv("DURAMEN_INTEGRITY_KEY", "")
     assert digest() == plain
     monkeypatch.setenv("DURAMEN_INTEGRITY_KEY", "short")
@@ -127,7 +127,7 @@ def by_hand(key: bytes, purpose: bytes, data: bytes) -> bytes:
 
 @given(st.binary(min_size=LEAST_KEY, max_size=MOST_KEY), st.binary(min_size=16, max_size=16), st.binary())
 def test_digests_and_checksums_are_hmac_as_the_reference_says(key: bytes, previous: bytes, data: bytes) -> None:
-    chain = Chain(key)
+    chain = DigestChain(key)
     assert chain.digest(previous, data) == by_hand(key, b"events", previous + data)
     assert chain.seal(data) == by_hand(key, b"snapshots", data) + data
     assert chain.fingerprint("identity") == by_hand(key, b"fingerprint", b"identity").hex()
@@ -140,7 +140,7 @@ def test_digests_and_checksums_are_hmac_as_the_reference_says(key: bytes, previo
 def test_items_follow_if_each_digest_is_right_and_not_otherwise(
     key: bytes | None, bodies: list[bytes], data: st.DataObject
 ) -> None:
-    chain, digest, items = Chain(key), NO_DIGEST, list[bytes]()
+    chain, digest, items = DigestChain(key), NO_DIGEST, list[bytes]()
     for one in bodies:
         digest = chain.digest(digest, one)
         items.append(digest + one)
@@ -152,12 +152,12 @@ def test_items_follow_if_each_digest_is_right_and_not_otherwise(
         number = int.from_bytes(items[at]) ^ (1 << bit)
         items[at] = number.to_bytes(len(items[at]))
         assert chain.follow(NO_DIGEST, items) is None
-        assert Chain(OTHER).follow(NO_DIGEST, items) is None
+        assert DigestChain(OTHER).follow(NO_DIGEST, items) is None
 
 
 def test_a_chain_does_not_show_its_key() -> None:
-    assert repr(Chain(KEY)) == "<Chain with a key>"
-    assert repr(PLAIN) == "<Chain without a key>"
+    assert repr(DigestChain(KEY)) == "<DigestChain with a key>"
+    assert repr(PLAIN) == "<DigestChain without a key>"
 
 
 # -- everything else goes on -------------------------------------------------------------------------------------------

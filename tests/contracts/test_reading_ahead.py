@@ -24,7 +24,7 @@ _AGENTS = 5
 _FIRST = 100
 """Events that are read before something happens: by then the next window is under way."""
 
-Seen = list[tuple[str, int, int, bytes]]
+PageResult = list[tuple[str, int, int, bytes]]
 
 
 def filled(log: EventLog, rounds: int = _ROUNDS, *, size: int = 0, agents: int = _AGENTS) -> list[Author]:
@@ -41,9 +41,9 @@ def filled(log: EventLog, rounds: int = _ROUNDS, *, size: int = 0, agents: int =
     return authors
 
 
-def taken(reader: FeedReader, most: int = 100_000, *, ahead: bool, page: int = 50) -> Seen:
+def taken(reader: FeedReader, most: int = 100_000, *, ahead: bool, page: int = 50) -> PageResult:
     """Agent, seq, number and digest of what is read, up to the end or about `most` events."""
-    found: Seen = []
+    found: PageResult = []
     while len(found) < most:
         facts = reader.take(page, ahead=ahead)
         if facts is None:
@@ -118,7 +118,7 @@ def test_far_behind_nearly_all_comes_ahead(log: EventLog, monkeypatch: pytest.Mo
 def test_who_rests_and_goes_on_loses_nothing_and_gets_nothing_twice(log: EventLog, first: int) -> None:
     filled(log)
     reader = reader_of(log)
-    found: Seen = []
+    found: PageResult = []
     for _ in range(3):
         found += taken(reader, first, ahead=True)
         reader.rest()
@@ -215,7 +215,7 @@ def test_a_damaged_event_is_told_behind_what_came_before(server: ServerPlace, lo
     items[seq - 1] = items[seq - 1][:-1] + b"!"
     server.keep(log, author.agent, items)
     reader = reader_of(log)
-    found: Seen = []
+    found: PageResult = []
     with pytest.raises(CorruptEvent) as caught:
         while True:
             found += taken(reader, 1, ahead=True)
@@ -233,7 +233,7 @@ def test_an_event_that_is_missing_is_told_behind_what_came_before(server: Server
     expected = taken(reader_of(log), ahead=False)
     server.keep(log, author.agent, server.items(log, author.agent)[:400])
     reader = reader_of(log)
-    found: Seen = []
+    found: PageResult = []
     with pytest.raises(DuramenError):
         while True:
             found += taken(reader, 1, ahead=True)
@@ -249,7 +249,7 @@ def test_a_damaged_entry_of_the_feed_is_told_behind_what_came_before(server: Ser
     client: Any = server.client
     client.lset(server.keys.feed(0), 1_500, b"\x94\xa1x\x01\x01")
     reader = reader_of(log)
-    found: Seen = []
+    found: PageResult = []
     with pytest.raises(CorruptEvent):
         while True:
             found += taken(reader, 1, ahead=True)

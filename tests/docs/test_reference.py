@@ -143,7 +143,7 @@ REGISTRY = EventRegistry()
 
 @event_type("seen", registry=REGISTRY)
 @attrs.frozen
-class Seen:
+class PageResult:
     what: str
 
 
@@ -153,7 +153,7 @@ class Watcher(Agent):
     def on_receive(self, message: Any) -> None:
         if message == "a ghost":
             raise RuntimeError(message)
-        self.emit(Seen(message))
+        self.emit(PageResult(message))
 
 
 def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:

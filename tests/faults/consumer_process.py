@@ -18,7 +18,7 @@ from attrs import evolve
 
 from duramen.actors import AgentSystem
 from duramen.events import Event
-from duramen.events.log.consumer_store import Saved, ViewRecord, ViewStore, Wish
+from duramen.events.log.consumer_store import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved
 from duramen.projections import Runner
 from following import LastSeqs, PerAgent
 from sinks import sink_of
@@ -70,7 +70,7 @@ class MortalPerAgent(PerAgent):
 class TwoWrites:
     """The negative control: first the view, then how far it has come."""
 
-    def __init__(self, views: ViewStore, death: Death) -> None:
+    def __init__(self, views: ConsumerStore, death: Death) -> None:
         self._views = views
         self._death = death
 
@@ -79,11 +79,11 @@ class TwoWrites:
 
     def save(
         self,
-        record: ViewRecord,
+        record: ConsumerRecord,
         *,
         blob: bytes | None = None,
         changes: Mapping[str, bytes | None] | None = None,
-        done: Wish | None = None,
+        done: ConsumerRequest | None = None,
     ) -> Saved:
         live = self._views.look(record.name).live
         assert live is not None
@@ -101,8 +101,8 @@ def attach(system: AgentSystem, told: Mapping[str, Any], death: Death) -> Runner
     if kind == "keyed":
         return system.attach(MortalPerAgent(death), "view")
     if kind == "two writes":
-        views = TwoWrites(system.log.views(), death)
-        system.log.views = lambda: views  # type: ignore[method-assign]
+        views = TwoWrites(system.log.consumer_store(), death)
+        system.log.consumer_store = lambda: views  # type: ignore[method-assign]
         return system.attach(MortalPerAgent(death), "view") if told.get("keyed") else system.attach(LastSeqs(), "view")
     sink = sink_of(kind)
 

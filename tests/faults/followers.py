@@ -34,9 +34,9 @@ from duramen.actors import AgentSystem
 from duramen.events import Cursor, DuramenError, Event, Granularity
 from duramen.projections import MISSING, Change, KeyedProjection, Projection, Runner, Sink, Subscription
 
-__all__ = ["PLACES", "Seen", "heads_of", "noted", "rows_of"]
+__all__ = ["PLACES", "PageResult", "heads_of", "noted", "rows_of"]
 
-Seen = dict[str, list[Any]]
+PageResult = dict[str, list[Any]]
 """By agent: first seq, count, last seq, hash."""
 
 PLACES: Mapping[str, Sequence[str]] = {
@@ -99,7 +99,7 @@ def heads_of(client: Any, namespace: str) -> dict[str, int]:
     }
 
 
-def rows_of(path: str) -> Seen:
+def rows_of(path: str) -> PageResult:
     """What is committed in a `Table`."""
     with closing(sqlite3.connect(path, timeout=30)) as database:
         return {agent: json.loads(entry) for agent, entry in database.execute("SELECT agent, entry FROM seen")}
@@ -123,7 +123,7 @@ class Subscriber:
         self.told, self._place, self._death = told, place, death
         self._path = Path(told["path"])
         self._control = told.get("control")
-        self.seen: Seen = {}
+        self.seen: PageResult = {}
         self.at = self.saved_at = 0.0
         self.problems: list[str] = []
         self.error = ""
@@ -358,9 +358,9 @@ class Table(Sink):
     def close(self) -> None:
         self.database.close()
 
-    def _folded(self, events: Sequence[Event]) -> Seen:
+    def _folded(self, events: Sequence[Event]) -> PageResult:
         agents = json.dumps(list({event.agent for event in events}))
-        changed: Seen = json.loads(self.database.execute(_GET_ROWS, (agents,)).fetchone()[0])
+        changed: PageResult = json.loads(self.database.execute(_GET_ROWS, (agents,)).fetchone()[0])
         for event in events:
             changed[event.agent] = noted(changed.get(event.agent), event.seq, event.digest)
         return changed

@@ -11,7 +11,7 @@ from attrs import define, field
 import msgpack
 from duramen.events.log.keys import Keys
 from faults.evidence import Evidence, StoredEvent
-from faults.followers import Seen, noted, rows_of
+from faults.followers import PageResult, noted, rows_of
 
 __all__ = ["Judge", "kept_of"]
 
@@ -46,7 +46,7 @@ class Judge:
         due = {agent: self._wanted(told, agent) for agent in self.logs if _concerns(told, agent)}
         return {agent: wanted[-1][0] for agent, wanted in due.items() if wanted}
 
-    def differences(self, told: Mapping[str, Any], seen: Seen, begun: Mapping[str, Any]) -> list[str]:
+    def differences(self, told: Mapping[str, Any], seen: PageResult, begun: Mapping[str, Any]) -> list[str]:
         """Between what was seen and what it should be."""
         found = [f"{agent} does not concern it" for agent in seen if not _concerns(told, agent)]
         for agent in self.logs:
@@ -110,7 +110,7 @@ def _wanted(told: Mapping[str, Any], events: Sequence[StoredEvent]) -> list[tupl
     return found
 
 
-def kept_of(evidence: Evidence, told: Mapping[str, Any]) -> Seen:
+def kept_of(evidence: Evidence, told: Mapping[str, Any]) -> PageResult:
     """The view of a consumer as it is stored, read past the library."""
     if told["kind"] == "sink":
         return rows_of(told["path"])

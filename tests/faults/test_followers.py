@@ -16,7 +16,7 @@ import pytest
 from attrs import define
 
 from faults.evidence import Evidence, StoredEvent
-from faults.followers import PLACES, Seen, noted
+from faults.followers import PLACES, PageResult, noted
 from faults.judgement import Judge, kept_of
 from faults.nemesis import CONSUMERS, KINDS, Child, Size, WriterProcess, demonstrate
 from servers import Server, valkey_server
@@ -155,7 +155,7 @@ ALL: Mapping[str, Any] = {
 }
 
 
-def account(seqs: Sequence[int]) -> Seen:
+def account(seqs: Sequence[int]) -> PageResult:
     """Of a follower that has seen these events of `a/b`."""
     entry: list[Any] | None = None
     for seq in seqs:

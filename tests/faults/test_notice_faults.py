@@ -23,7 +23,7 @@ from duramen.events.log.keys import Keys
 from duramen.events.log.notices import NoticeStream
 from duramen.events.model.event import Granularity
 from duramen.events.redis.client.connection import pool_of_url
-from duramen.events.redis.client.requests import RedisServer
+from duramen.events.redis.client.requests import RedisClient
 from duramen.events.redis.log import RedisLog
 from duramen.events.redis.notices import RedisNotices
 from faults.proxy import FaultProxy
@@ -427,7 +427,7 @@ def test_both_versions_of_the_protocol_are_understood(
 ) -> None:
     pool = redis.ConnectionPool.from_url(server.tcp_url, protocol=protocol)
     cleanup.callback(pool.disconnect)
-    stream = RedisNotices(RedisServer(pool), Keys(namespace))
+    stream = RedisNotices(RedisClient(pool), Keys(namespace))
     cleanup.callback(stream.close)
     stream.follow({0, 1}, 4)
     looked(stream)

@@ -151,7 +151,7 @@ def _wait(system: AgentSystem, name: str, arguments: argparse.Namespace, output:
 
 def _is_told(system: AgentSystem, name: str) -> bool:
     """Whether it was asked by hand for something that it has not done yet."""
-    return system.log.views().look(name).wish is not None
+    return system.log.consumer_store().look(name).wish is not None
 
 
 Action = Callable[[AgentSystem, str, argparse.Namespace, Output], dict[str, Any]]

@@ -7,8 +7,8 @@ from .errors import Retry, classify, translate
 from .health import Ask, Finding, check_server, eviction_policy, refuse_eviction, server_ask
 from .lending import Lending, Loan
 from .permissions import require_for_views, require_permissions
-from .requests import RedisServer
-from .resp import Pushes, Strange
+from .requests import RedisClient
+from .resp import ProtocolError, PushParser
 from .script import Script, argument, bulk, pack_wire
 from .wire import LOST, PORTION, Waker, Wire
 
@@ -19,11 +19,11 @@ __all__ = [
     "Finding",
     "Lending",
     "Loan",
-    "Pushes",
-    "RedisServer",
+    "ProtocolError",
+    "PushParser",
+    "RedisClient",
     "Retry",
     "Script",
-    "Strange",
     "Waker",
     "Wire",
     "argument",

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from typing import Final
 
 from ...errors import DuramenError
-from ...log import Terms
-from .requests import RedisServer
+from ...log import LoanTerms
+from .requests import RedisClient
 from .wire import LOST, Wire
 
 __all__ = ["Lending", "Loan"]
@@ -21,7 +21,7 @@ _MANY: Final = 100
 class Loan:
     """Nobody else is given these connections until `close`. Used by one thread at a time."""
 
-    def __init__(self, terms: Terms, wires: Sequence[Wire], ended: Callable[[], None]) -> None:
+    def __init__(self, terms: LoanTerms, wires: Sequence[Wire], ended: Callable[[], None]) -> None:
         self.terms = terms
         self._wires = wires
         self._ended = ended
@@ -38,7 +38,7 @@ class Loan:
 class Lending:
     """Lends connections to one other process at a time. Thread-safe."""
 
-    def __init__(self, server: RedisServer, namespace: str, partitions: int) -> None:
+    def __init__(self, server: RedisClient, namespace: str, partitions: int) -> None:
         self._server = server
         self._namespace = namespace
         self._partitions = partitions
@@ -64,5 +64,5 @@ class Lending:
                 wires.append(wire)
                 descriptors.append(descriptor)
             stack.pop_all()
-        terms = Terms(self._namespace, self._partitions, self._server.reply_timeout, descriptors)
+        terms = LoanTerms(self._namespace, self._partitions, self._server.reply_timeout, descriptors)
         return Loan(terms, wires, self._lent.release)

@@ -15,14 +15,14 @@ from .errors import Retry, classify, translate
 from .script import Script, bulk
 from .wire import LOST, Wire
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisClient"]
 
 _PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _SCAN: Final = b"512"
 
 
-class RedisServer:
+class RedisClient:
     """Sends commands and scripts that do the same when they come twice. Thread-safe; connections are opened as needed.
 
     `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["Pushes", "Strange"]
+__all__ = ["ProtocolError", "PushParser"]
 
 _LINE_END: Final = b"\r\n"
 _LONGEST_LINE: Final = 64 * 1024
@@ -16,11 +16,11 @@ _LINES: Final = b"+-:_#,("
 _MESSAGE: Final = re.compile(rb"[*>]3\r\n\$7\r\nmessage\r\n\$(\d{1,5})\r\n([^\r\n]*)\r\n\$(\d{1,9})\r\n")
 
 
-class Strange(Exception):
+class ProtocolError(Exception):
     """These bytes are not the server's protocol: nothing that comes after them can be understood."""
 
 
-class Pushes:
+class PushParser:
     """Messages and answers of a subscribed connection, RESP2 and RESP3 alike.
 
     Each is a list of byte strings: a message is `[b"message", channel, payload]`. Of each string no more than `keep`
@@ -78,20 +78,20 @@ class Pushes:
         end = self._buffer.find(_LINE_END, self._at, self._at + _LONGEST_LINE)
         if end < 0:
             if len(self._buffer) - self._at >= _LONGEST_LINE:
-                raise Strange("a line without an end")
+                raise ProtocolError("a line without an end")
             return False
         kind, text = self._buffer[self._at], bytes(self._buffer[self._at + 1 : end])
         if kind in _NESTED:
             count = _number(text)
             if self._missing or not 0 < count <= _MOST_PARTS:
-                raise Strange("not a message")
+                raise ProtocolError("not a message")
             self._missing = count
             self._at = end + 2
             return self._take_part()
         if kind in _SIZED and text != b"-1":
             return self._take_string(end + 2, _number(text))
         if kind not in _LINES and kind not in _SIZED:
-            raise Strange("another kind of reply")
+            raise ProtocolError("another kind of reply")
         self._at = end + 2
         self._add(text[: self._keep] if kind != ord("-") else b"-" + text[: self._keep])
         return True
@@ -114,5 +114,5 @@ class Pushes:
 
 def _number(text: bytes) -> int:
     if not text.isdigit() or len(text) > 19:
-        raise Strange("a length that is none")
+        raise ProtocolError("a length that is none")
     return int(text)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final, cast
 from .fold_server import receive, send
 from .worker import BEGIN, END, FILE, ITEMS
 
-__all__ = ["Helper", "HelperGone"]
+__all__ = ["HelperGone", "WorkerClient"]
 
 _SECONDS: Final = 300.0
 """Without any sign of it, after which a process is given up: it folds a page, or reads a file, in less."""
@@ -29,7 +29,7 @@ class HelperGone(Exception):
     """The process has ended, or was given up. For who works with it: no user sees it."""
 
 
-class Helper:
+class WorkerClient:
     """One process, which is started here. Used by one thread at a time, but for `kill`; raises HelperGone."""
 
     def __init__(self, setup: Any) -> None:

@@ -20,8 +20,8 @@ from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED
 
 from ..sealing import read_pages
-from ..segments import Piece, comparable, pieces_of
-from .client import Helper, HelperGone
+from ..segments import LogSegment, comparable, log_segments
+from .client import HelperGone, WorkerClient
 from .worker import declarations
 
 __all__ = ["EVENTS_EACH", "helpers_for", "sound_logs"]
@@ -73,8 +73,8 @@ def sound_logs(
     plan = _Plan(log, agents, files, limits or Limits())
     with ExitStack() as stack:
         setup = [_places(modules), declarations(DECLARED)]
-        helpers = [stack.enter_context(closing(Helper(setup))) for _ in range(many)]
-        return _Crew(plan, helpers).run(progress)
+        helpers = [stack.enter_context(closing(WorkerClient(setup))) for _ in range(many)]
+        return _WorkerPool(plan, helpers).run(progress)
 
 
 def _events(log: EventLog | None, agents: Sequence[str], files: Iterable[str]) -> int:
@@ -114,7 +114,7 @@ class _Log:
 @frozen
 class _Job:
     of: _Log
-    piece: Piece | None
+    piece: LogSegment | None
     """None: all of a file."""
 
 
@@ -153,7 +153,7 @@ class _Plan:
 
     def _pieces(self, store: EventLog, log: _Log) -> Iterator[_Job]:
         try:
-            for piece in pieces_of(store, log.name, self.limits):
+            for piece in log_segments(store, log.name, self.limits):
                 log.left += 1
                 yield _Job(log, piece)
                 if not log.sound:
@@ -169,10 +169,10 @@ _News = tuple[int, str] | BaseException | None
 """Events that were folded and the log they are of, an error that ends all, or None: a thread has ended."""
 
 
-class _Crew:
+class _WorkerPool:
     """A thread for each helper, which reads what the helper folds."""
 
-    def __init__(self, plan: _Plan, helpers: Sequence[Helper]) -> None:
+    def __init__(self, plan: _Plan, helpers: Sequence[WorkerClient]) -> None:
         self._plan = plan
         self._helpers = helpers
         self._codec = Codec(plan.limits)
@@ -209,7 +209,7 @@ class _Crew:
             if progress is not None:
                 progress(events, news[1])
 
-    def _work(self, helper: Helper) -> None:
+    def _work(self, helper: WorkerClient) -> None:
         try:
             if not helper.is_ready():
                 get_logger("replay").info("helper_knows_other_types")
@@ -224,7 +224,7 @@ class _Crew:
         finally:
             self._news.put(None)
 
-    def _folded(self, helper: Helper, job: _Job) -> int | None:
+    def _folded(self, helper: WorkerClient, job: _Job) -> int | None:
         name = job.of.name
 
         def tell(events: int) -> None:
@@ -234,7 +234,7 @@ class _Crew:
             return helper.fold_file(name, tell)
         return self._folded_piece(helper, job.piece, tell)
 
-    def _folded_piece(self, helper: Helper, piece: Piece, tell: Callable[[int], None]) -> int | None:
+    def _folded_piece(self, helper: WorkerClient, piece: LogSegment, tell: Callable[[int], None]) -> int | None:
         store = self._plan.log
         assert store is not None, "only a store has pieces"
         begin = None if piece.begin is None else self._codec.pack({**piece.begin.dump(), "commands": {}})

@@ -24,7 +24,7 @@ from ..replay_check import check_replay, take
 from ..segments import comparable
 from .fold_server import bring, receive, send
 
-__all__ = ["BEGIN", "DONE", "END", "FILE", "ITEMS", "READY", "PieceFold", "declarations", "main"]
+__all__ = ["BEGIN", "DONE", "END", "FILE", "ITEMS", "READY", "SegmentFold", "declarations", "main"]
 
 BEGIN: Final = "begin"
 """A piece: agent, the packed state it begins with or None, seqs and packed states that it leads to."""
@@ -50,7 +50,7 @@ def _origin(thing: object) -> tuple[str, str]:
     return str(getattr(thing, "__module__", "")), str(getattr(thing, "__qualname__", ""))
 
 
-class PieceFold:
+class SegmentFold:
     """Folds the events of one piece, and compares. Raises ValueError at the first state that is another one."""
 
     def __init__(self, agent: str, begin: bytes | None, states: Sequence[tuple[int, bytes]]) -> None:
@@ -139,7 +139,7 @@ def _events_of(file: str, progress: Callable[[int], None]) -> int:
 
 def _folded_piece(stream: BinaryIO, agent: str, begin: bytes | None, states: list[tuple[int, bytes]]) -> int | None:
     """Fold what comes until the end. What is behind a difference is read, but not looked at."""
-    fold = PieceFold(agent, begin, states)
+    fold = SegmentFold(agent, begin, states)
     sound = True
     while (request := receive(stream.read)) is not None:
         kind, what = request

@@ -430,7 +430,7 @@ def test_episodes_outlast_the_events_they_were_made_from(open_any: OpenSystem) -
 def test_what_keeps_episodes_is_beyond_the_reach_of_users(system: AgentSystem) -> None:
     told(system)
     system.trim("acme/bob", keep_events=0)
-    assert system.log.views().look(EPISODES).live is not None
+    assert system.log.consumer_store().look(EPISODES).live is not None
     with pytest.raises(InvalidMessage):
         Consumers(system.log, DECLARED, Limits()).remove(EPISODES)
     assert len(system.episodes.list()) == 4

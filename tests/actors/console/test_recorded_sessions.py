@@ -105,7 +105,7 @@ def episodes(data_dir: Path) -> dict[str, Any]:
 
 
 @frozen
-class Store:
+class OpenedLog:
     """A store that the recording was run into, and what is in it."""
 
     recording: Recording
@@ -117,11 +117,11 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def undisturbed(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> OpenedLog:
     """After one run that nobody disturbed."""
     data_dir = tmp_path_factory.mktemp("undisturbed") / "data"
     assert run(recording, data_dir) == 0
-    return Store(recording, data_dir, stories(data_dir), episodes(data_dir), written(data_dir))
+    return OpenedLog(recording, data_dir, stories(data_dir), episodes(data_dir), written(data_dir))
 
 
 def written(data_dir: Path) -> int:
@@ -135,7 +135,7 @@ def data_of(story: Story, kind: str) -> list[Any]:
 # -- whole -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_message_is_in_working_memory_before_its_session_ends_once_and_in_order(undisturbed: Store) -> None:
+def test_every_message_is_in_working_memory_before_its_session_ends_once_and_in_order(undisturbed: OpenedLog) -> None:
     wanted = {path: {"messages": session["traj"]} for path, session in undisturbed.recording.sessions.items()}
     with AgentSystem.open(data_dir=undisturbed.data_dir) as system:
         found: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def test_the_recording_is_the_one_that_is_known(recording: Recording) -> None:
     assert (len(recording.sessions), messages) == known
 
 
-def test_every_tool_call_result_and_completion_is_recorded_with_its_message(undisturbed: Store) -> None:
+def test_every_tool_call_result_and_completion_is_recorded_with_its_message(undisturbed: OpenedLog) -> None:
     for path, session in undisturbed.recording.sessions.items():
         calls, results, completions = [], [], []
         for message in session["traj"]:
@@ -177,7 +177,7 @@ def test_every_tool_call_result_and_completion_is_recorded_with_its_message(undi
         assert len(records) == len(calls) + len(results) + len(completions)
 
 
-def test_a_message_and_its_records_are_one_command(undisturbed: Store) -> None:
+def test_a_message_and_its_records_are_one_command(undisturbed: OpenedLog) -> None:
     for path, story in undisturbed.stories.items():
         number = 0
         for _, kind, _, session_id, command_id, _ in story:
@@ -186,7 +186,7 @@ def test_a_message_and_its_records_are_one_command(undisturbed: Store) -> None:
                 assert command_id == f"{session_id}/message-{number}", path
 
 
-def test_each_session_is_paused_and_resumed_half_way_and_ends_as_the_recording_did(undisturbed: Store) -> None:
+def test_each_session_is_paused_and_resumed_half_way_and_ends_as_the_recording_did(undisturbed: OpenedLog) -> None:
     for path, session in undisturbed.recording.sessions.items():
         story = undisturbed.stories[path]
         lifecycle = [kind for _, kind, *_ in story if kind not in (MEMORY_APPENDED, ACTIVITY_RECORDED)]
@@ -203,7 +203,7 @@ def test_each_session_is_paused_and_resumed_half_way_and_ends_as_the_recording_d
         assert episode["episode"]["task_description"] == first[:500]
 
 
-def test_there_is_one_episode_a_session_with_its_tools(undisturbed: Store) -> None:
+def test_there_is_one_episode_a_session_with_its_tools(undisturbed: OpenedLog) -> None:
     assert len(undisturbed.episodes) == len(undisturbed.recording.sessions)
     for episode in undisturbed.episodes.values():
         session = undisturbed.recording.sessions[f"{episode['project_id']}/{episode['agent_instance_id']}"]
@@ -214,14 +214,14 @@ def test_there_is_one_episode_a_session_with_its_tools(undisturbed: Store) -> No
 # -- once ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_adds_no_event(undisturbed: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_adds_no_event(undisturbed: OpenedLog, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run(undisturbed.recording, undisturbed.data_dir) == 0
     assert json.loads(capsys.readouterr().out)["events_added"] == 0
     assert stories(undisturbed.data_dir) == undisturbed.stories
 
 
-def test_another_order_and_fewer_at_a_time_give_the_same(undisturbed: Store, tmp_path: Path) -> None:
+def test_another_order_and_fewer_at_a_time_give_the_same(undisturbed: OpenedLog, tmp_path: Path) -> None:
     assert run(undisturbed.recording, tmp_path / "data", "--parallel", "3", "--limit", "2") == 0
     assert run(undisturbed.recording, tmp_path / "data", "--parallel", "7") == 0
     assert stories(tmp_path / "data") == undisturbed.stories
@@ -257,7 +257,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_that_is_killed_and_run_again_ends_as_if_nothing_had_happened(
-    undisturbed: Store, tmp_path: Path, chance: random.Random, seed: int
+    undisturbed: OpenedLog, tmp_path: Path, chance: random.Random, seed: int
 ) -> None:
     data_dir = tmp_path / "data"
     for moment in moments(undisturbed, chance):
@@ -272,7 +272,7 @@ def test_a_run_that_is_killed_and_run_again_ends_as_if_nothing_had_happened(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_whose_server_is_killed_ends_as_if_nothing_had_happened(
-    undisturbed: Store, tmp_path: Path, chance: random.Random, seed: int
+    undisturbed: OpenedLog, tmp_path: Path, chance: random.Random, seed: int
 ) -> None:
     data_dir = tmp_path / "data"
     with start(tmp_path, "run", str(undisturbed.recording.file), "--json", "--data-dir", str(data_dir)) as process:
@@ -289,7 +289,7 @@ def test_a_run_whose_server_is_killed_ends_as_if_nothing_had_happened(
     assert_same(undisturbed, data_dir)
 
 
-def moments(undisturbed: Store, chance: random.Random) -> list[int]:
+def moments(undisturbed: OpenedLog, chance: random.Random) -> list[int]:
     """When to kill: after so many bytes on disk, which unlike a time does not depend on the machine."""
     return sorted(chance.randrange(undisturbed.size * 8 // 10) for _ in range(_KILLS))
 
@@ -305,7 +305,7 @@ def server_of(data_dir: Path) -> int:
     return pid or 0
 
 
-def assert_same(undisturbed: Store, data_dir: Path) -> None:
+def assert_same(undisturbed: OpenedLog, data_dir: Path) -> None:
     assert run(undisturbed.recording, data_dir) == 0
     found = stories(data_dir)
     for path, story in undisturbed.stories.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from duramen.actors.dispatch.signals import Shield
+from duramen.actors.dispatch.signals import SignalShield
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGVTALRM, signal.SIGINT)
 ROUNDS = 150
@@ -45,7 +45,7 @@ def handlers() -> list[Any]:
 def test_a_signal_waits_for_the_end_of_the_block(called: list[int]) -> None:
     woken: list[bool] = []
     before = handlers()
-    with Shield(lambda: woken.append(True)) as shield:
+    with SignalShield(lambda: woken.append(True)) as shield:
         signal.raise_signal(signal.SIGUSR1)
         assert (called, shield.caught, woken) == ([], [signal.SIGUSR1], [True])
     assert called == [signal.SIGUSR1]
@@ -54,7 +54,7 @@ def test_a_signal_waits_for_the_end_of_the_block(called: list[int]) -> None:
 
 def test_one_handler_that_raises_does_not_keep_another_from_being_called(called: list[int]) -> None:
     before = handlers()
-    with pytest.raises(Ended), Shield(lambda: None):
+    with pytest.raises(Ended), SignalShield(lambda: None):
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
     assert called == [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGTERM]
@@ -65,7 +65,7 @@ def shields_until_a_signal_comes(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         while True:
-            with Shield(lambda: None):
+            with SignalShield(lambda: None):
                 pass
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -84,7 +84,7 @@ def test_in_another_thread_it_does_nothing(called: list[int]) -> None:
     before, found = handlers(), list[Any]()
 
     def look() -> None:
-        with Shield(lambda: None):
+        with SignalShield(lambda: None):
             found.extend(handlers())
 
     thread = threading.Thread(target=look)
@@ -96,6 +96,6 @@ def test_in_another_thread_it_does_nothing(called: list[int]) -> None:
 @pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL])
 def test_what_has_no_handler_stays_so(called: list[int], disposition: Callable[..., Any]) -> None:
     signal.signal(signal.SIGUSR1, disposition)
-    with Shield(lambda: None):
+    with SignalShield(lambda: None):
         assert signal.getsignal(signal.SIGUSR1) is disposition
     assert signal.getsignal(signal.SIGUSR1) is disposition

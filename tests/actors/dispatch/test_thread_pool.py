@@ -6,11 +6,11 @@ import threading
 from functools import partial
 
 from duramen.actors import Agent, AgentSystem
-from duramen.actors.dispatch.thread_pool import Workers
+from duramen.actors.dispatch.thread_pool import ThreadPool
 
 
 def test_work_runs_in_as_many_threads_as_there_is_work_up_to_the_bound() -> None:
-    workers = Workers("t", most=4)
+    workers = ThreadPool("t", most=4)
     together = threading.Barrier(4)
     done = [threading.Event() for _ in range(4)]
 
@@ -25,7 +25,7 @@ def test_work_runs_in_as_many_threads_as_there_is_work_up_to_the_bound() -> None
 
 
 def test_work_beyond_the_bound_waits_and_is_not_lost() -> None:
-    workers = Workers("t", most=2)
+    workers = ThreadPool("t", most=2)
     count, lock, done = [0], threading.Lock(), threading.Event()
 
     def work() -> None:
@@ -41,7 +41,7 @@ def test_work_beyond_the_bound_waits_and_is_not_lost() -> None:
 
 
 def test_work_that_comes_after_all_threads_have_gone_starts_a_new_one() -> None:
-    workers = Workers("t", most=3, idle=0.01)
+    workers = ThreadPool("t", most=3, idle=0.01)
     for _ in range(30):
         first = threading.Event()
         workers.submit(first.set)
@@ -52,7 +52,7 @@ def test_work_that_comes_after_all_threads_have_gone_starts_a_new_one() -> None:
 
 
 def test_work_that_raises_costs_no_thread() -> None:
-    workers = Workers("t", most=1)
+    workers = ThreadPool("t", most=1)
     done = threading.Event()
     workers.submit(lambda: 1 / 0)
 
@@ -71,7 +71,7 @@ def test_work_that_running_work_waits_for_is_done_though_the_pool_is_being_close
 
 def _needs_another_thread_at_the_end() -> bool:
     """Whether work was done that was submitted, and waited for, by other work while the pool was being closed."""
-    workers = Workers("t", most=4)
+    workers = ThreadPool("t", most=4)
     ready, done, warm = threading.Barrier(2), threading.Event(), threading.Event()
     waited: list[bool] = []
 

@@ -12,7 +12,7 @@ OpenSystem = Callable[..., AgentSystem]
 
 
 def _resident(system: AgentSystem) -> int:
-    return len(system._directory)
+    return len(system._actors)
 
 
 def test_an_idle_agent_leaves_memory_and_a_message_brings_it_back(open_any: OpenSystem) -> None:

@@ -28,7 +28,7 @@ from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Base, Status
 from duramen.events.model.cursor import Cursor, Mark
 from duramen.events.prefetch.borrowed_feed import BorrowedFeed
-from duramen.events.prefetch.client import HelperGone, NearEnd
+from duramen.events.prefetch.client import HelperGone, PrefetchClient
 from duramen.events.prefetch.protocol import DONE, FREE, WINDOW, hear, say
 from duramen.events.redis.client.connection import pool_of_url
 from duramen.events.redis.log import RedisLog
@@ -244,7 +244,7 @@ def test_where_the_other_process_falls_silent_it_is_given_up(
 ) -> None:
     logs.filled(events=3 * EVENTS)
 
-    def silence(near: NearEnd) -> None:
+    def silence(near: PrefetchClient) -> None:
         monkeypatch.setattr(prefetching, "_PATIENCE", 0.2)  # not before: its start may take longer
         os.kill(near.pid, signal.SIGSTOP)
 
@@ -353,7 +353,7 @@ def test_no_more_windows_are_under_way_than_there_is_room_for(logs: Logs, spy: S
     logs.filled(partitions=4, events=8_000)
     system = logs.system()
     closing.append(system)
-    near = NearEnd.start(system.log, None, 4)
+    near = PrefetchClient.start(system.log, None, 4)
     assert near is not None
     closing.append(near)
     for partition in range(4):
@@ -384,7 +384,7 @@ def test_it_knows_no_address_and_no_password(monkeypatch: pytest.MonkeyPatch, sp
         logs.filled()
         told: list[bytes] = []
 
-        def look(near: NearEnd) -> None:
+        def look(near: PrefetchClient) -> None:
             told.extend(Path(f"/proc/{near.pid}/{name}").read_bytes() for name in ("environ", "cmdline"))
 
         spy.at[1] = look
@@ -497,7 +497,7 @@ def test_who_asks_a_process_that_has_ended_is_told_so(logs: Logs, closing: list[
     logs.filled()
     system = logs.system()
     closing.append(system)
-    near = NearEnd.start(system.log, None, 4)
+    near = PrefetchClient.start(system.log, None, 4)
     assert near is not None
     closing.append(near)
     near.kill()

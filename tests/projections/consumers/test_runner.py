@@ -24,7 +24,7 @@ from duramen.events import (
     Receipt,
     SystemClosed,
 )
-from duramen.events.log.records import Span, Stretch
+from duramen.events.log.records import Span, SpanEvents
 from duramen.events.model.cursor import Cursor
 from duramen.events.model.registry import DECLARED
 from duramen.projections import Episodes, KeyedProjection, Projection, Timeline, WorkingMemory, fold
@@ -32,7 +32,7 @@ from duramen.projections.consumers import runner as runner_module
 from duramen.projections.consumers import view_builder as build_module
 from duramen.projections.consumers.attach import attach
 from duramen.projections.notifications import pacing as rest_module
-from duramen.projections.notifications.shared_listener import Ears, SharedEar
+from duramen.projections.notifications.shared_listener import Inlet, ListenerPool
 from following import Count, LastSeqs, OpenSystem, PerAgent, expected_seqs, seqs_of
 from waiting import eventually
 
@@ -225,7 +225,7 @@ def test_after_begins_behind_a_cursor(open_system: OpenSystem) -> None:
     alice = system.spawn("acme/alice")
     with system.attach(Count(), "all") as runner:
         runner.wait_for(alice.set("a", 1), saved=True)
-    ((_, cursor),) = system.log.views().cursors()
+    ((_, cursor),) = system.log.consumer_store().cursors()
     later = system.attach(Count(), "later", after=cursor)
     later.wait_for(alice.set("a", 2))
     assert later.state == 1
@@ -286,7 +286,7 @@ def test_saved_is_in_the_store(open_any: OpenSystem) -> None:
     runner = system.attach(LastSeqs(), "seqs")
     for number in range(5):
         runner.wait_for(alice.set("n", number), saved=True)
-        (record,) = system.log.views().records()
+        (record,) = system.log.consumer_store().records()
         assert record.applied == number + 2
 
 
@@ -393,10 +393,10 @@ def test_what_hung_stores_nothing_once_it_was_left_behind(open_system: OpenSyste
     alice.set("a", 1)
     assert held.reached.wait(10)
     runner.close(timeout=0.05)
-    before = system.log.views().records()
+    before = system.log.consumer_store().records()
     gate.set()
     runner._thread.join(10)
-    assert system.log.views().records() == before
+    assert system.log.consumer_store().records() == before
 
 
 # -- hints are only hints ----------------------------------------------------------------------------------------------
@@ -444,14 +444,14 @@ def test_the_last_event_is_found_whatever_is_heard(ear: type[Deaf]) -> None:
         assert runner.close()
 
 
-class Awake(Ears):
+class Awake(ListenerPool):
     """Tells while somebody rests."""
 
     def __init__(self, log: MemoryLog) -> None:
         super().__init__(log)
         self.resting = threading.Event()
 
-    def open(self, partitions: Collection[int], level: int) -> SharedEar:
+    def open(self, partitions: Collection[int], level: int) -> Inlet:
         ear = super().open(partitions, level)
         rest = ear.rest
 
@@ -551,7 +551,7 @@ class Weighing(MemoryLog):
         super().__init__(partitions=2)
         self.fetched = 0
 
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[Stretch]:
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         found = super().gather(partition, spans, most_bytes)
         self.fetched += sum(len(stretch.items) for stretch in found)
         return found

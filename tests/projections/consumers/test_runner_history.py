@@ -103,7 +103,7 @@ def test_a_view_of_a_lost_log_is_right_again_after_a_rebuild(open_any: OpenSyste
     alice = system.spawn("acme/alice")
     with system.attach(LastSeqs(), "seqs") as runner:
         runner.wait_for(alice.set("a", 1), saved=True)
-    views = system.log.views()
+    views = system.log.consumer_store()
     (record,) = views.records()
     partition = system.log.partition_of("acme/alice")
     ahead = Cursor(system.log.identity, {partition: Mark(9, 0, "acme/alice", 9, b"d" * 16)})

@@ -17,7 +17,7 @@ from duramen.events.model.registry import DECLARED
 from duramen.projections import KeyedProjection, Projection
 from duramen.projections.consumers import view_builder as build
 from duramen.projections.consumers.consumer import LIVE_STATUS, REBUILD, REBUILDING, Consumer, Plan
-from duramen.projections.consumers.view_storage import KeptByKey, KeptWhole
+from duramen.projections.consumers.view_storage import KeyedViewStorage, WholeViewStorage
 from duramen.projections.notifications.event_filter import scope_of
 from following import Count, LastSeqs, OpenSystem, expected_seqs, parked, seqs_of
 from waiting import eventually
@@ -54,7 +54,7 @@ def page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def token_of(system: AgentSystem, name: str) -> str:
-    live = system.log.views().look(name).live
+    live = system.log.consumer_store().look(name).live
     return "" if live is None else live.token
 
 
@@ -118,7 +118,7 @@ def test_an_operator_asks_for_a_rebuild_from_elsewhere(open_any: OpenSystem) -> 
     open_any().consumers.rebuild("seqs")
     eventually(lambda: token_of(system, "seqs").startswith("2:"))
     eventually(lambda: runner.status == "live")
-    assert system.log.views().look("seqs").wish is None
+    assert system.log.consumer_store().look("seqs").wish is None
 
 
 def test_a_rebuild_with_corrected_code_frees_a_parked_consumer(open_any: OpenSystem) -> None:
@@ -180,8 +180,8 @@ def consumer_of(log: EventLog, projection: Projection[Any] | KeyedProjection[Any
 
     def kept() -> Any:
         if isinstance(projection, Projection):
-            return KeptWhole(projection, Limits())
-        return KeptByKey(projection, Limits())
+            return WholeViewStorage(projection, Limits())
+        return KeyedViewStorage(projection, Limits())
 
     consumer = Consumer(
         Plan(
@@ -239,7 +239,7 @@ def test_the_view_that_is_read_stays_up_to_date_while_another_is_built(one_syste
     assert 0 < sum(consumer.building.positions.values()) < sum(log.positions())
     until(consumer, lambda: consumer.status == LIVE_STATUS)
     assert list(consumer.side.build.view["acme/alice"]) == list(range(1, 3_002))
-    assert log.views().blob("seqs", NEXT) is None
+    assert log.consumer_store().blob("seqs", NEXT) is None
 
 
 @pytest.mark.usefixtures("page_by_page")
@@ -249,13 +249,13 @@ def test_a_reader_of_the_store_sees_the_old_view_or_the_new_one_whole(one_system
     consumer = consumer_of(log, LastSeqs())
     until(consumer, lambda: consumer.status == LIVE_STATUS)
     consumer.finish()
-    old = log.views().blob("seqs", LIVE)
+    old = log.consumer_store().blob("seqs", LIVE)
     consumer.order(REBUILD)
     consumer.turn({}, urgent=False)
     while consumer.status == REBUILDING:
-        assert log.views().blob("seqs", LIVE) == old
+        assert log.consumer_store().blob("seqs", LIVE) == old
         consumer.turn({}, urgent=True)
-    assert log.views().blob("seqs", LIVE) == old  # the same events: the same view
+    assert log.consumer_store().blob("seqs", LIVE) == old  # the same events: the same view
 
 
 @pytest.mark.parametrize("finish", [False, True], ids=["killed", "closed"])
@@ -270,14 +270,14 @@ def test_a_rebuild_that_was_cut_off_is_carried_on(one_system: AgentSystem, finis
     assert consumer.status == REBUILDING
     if finish:
         consumer.finish()
-    stored = log.views().look("seqs").next
+    stored = log.consumer_store().look("seqs").next
     assert stored is not None
     again = consumer_of(log, LastSeqs())
     assert again.status == REBUILDING
     until(again, lambda: again.status == LIVE_STATUS)
     assert list(again.side.build.view["acme/alice"]) == list(range(1, 3_001))
     assert again.side.build.applied == 3_000
-    assert log.views().look("seqs").next is None
+    assert log.consumer_store().look("seqs").next is None
 
 
 @pytest.mark.usefixtures("page_by_page")
@@ -296,7 +296,7 @@ def test_a_view_that_was_begun_by_other_code_is_begun_anew(one_system: AgentSyst
     three = consumer_of(log, SumThree())
     until(three, lambda: three.status == LIVE_STATUS)
     assert three.side.build.view == 4_000
-    assert [record.version for record in log.views().records()] == [3]
+    assert [record.version for record in log.consumer_store().records()] == [3]
 
 
 def test_a_consumer_of_many_pages_and_partitions_equals_the_fold(open_any: OpenSystem) -> None:
@@ -316,7 +316,7 @@ def test_a_stored_view_that_is_damaged_is_not_used_and_can_be_rebuilt(open_any: 
     alice = system.spawn("acme/alice")
     with system.attach(LastSeqs(), "seqs") as runner:
         runner.wait_for(alice.set("a", 1), saved=True)
-    views = system.log.views()
+    views = system.log.consumer_store()
     ((record,), blob) = views.records(), views.blob("seqs", LIVE)
     assert blob is not None
     assert views.save(record, blob=blob[:-1] + b"\x00").current

@@ -13,10 +13,10 @@ from duramen.events.model.cursor import Cursor
 from duramen.projections import Sink
 from following import OpenSystem, expected_seqs, parked
 from postgres import postgres_server
-from sinks import Seen, sink_of
+from sinks import PageResult, sink_of
 from waiting import eventually
 
-MakeSink = Callable[[], Seen]
+MakeSink = Callable[[], PageResult]
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def postgres_url() -> Iterator[str]:
 def make_sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSink]:
     """Sinks on the same, at first empty tables; each stands for a process."""
     place = str(tmp_path / "view.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    made: list[Seen] = []
+    made: list[PageResult] = []
 
-    def make() -> Seen:
+    def make() -> PageResult:
         made.append(sink_of(place))
         return made[-1]
 
@@ -75,7 +75,7 @@ def test_the_cursor_in_our_store_is_never_ahead_of_the_tables(open_any: OpenSyst
     runner = system.attach(sink, "seen")
     for number in range(5):
         runner.wait_for(alice.set("n", number), saved=True)
-    ((_, known),) = system.log.views().cursors()
+    ((_, known),) = system.log.consumer_store().cursors()
     assert Cursor.from_bytes(sink.cursor("seen") or b"") == known
     assert known.marks[system.log.partition_of("acme/alice")].seq == 6
 
@@ -260,7 +260,7 @@ def test_a_sink_that_cannot_be_emptied_says_so_and_goes_on(open_system: OpenSyst
     runner.wait_for(alice.set("a", 1))
     system.consumers.rebuild("bare")
     runner.wait_for(alice.set("a", 2))
-    eventually(lambda: system.log.views().look("bare").wish is None)
+    eventually(lambda: system.log.consumer_store().look("bare").wish is None)
     assert runner.status == "live"
 
 

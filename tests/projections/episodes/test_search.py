@@ -16,7 +16,7 @@ from duramen.events import EmbeddingFailed
 from duramen.events.memory.log import MemoryCache
 from duramen.projections.episodes.embeddings import Embedding
 from duramen.projections.episodes.episode import Episode, episode_text
-from duramen.projections.episodes.facets import Selection
+from duramen.projections.episodes.facets import EpisodeFilter
 from duramen.projections.episodes.index import EpisodeIndex, Found
 from duramen.projections.episodes.tokenizer import words_of
 from duramen.projections.episodes.vector_index import ExactVectors
@@ -267,7 +267,7 @@ episodes = st.builds(
     st.integers(0, 5),
 )
 selections = st.builds(
-    lambda project, agent, outcome, second: Selection(
+    lambda project, agent, outcome, second: EpisodeFilter(
         project=project,
         agent=agent,
         outcome=outcome,
@@ -280,7 +280,7 @@ selections = st.builds(
 )
 
 
-def taken(selection: Selection, one: Episode) -> bool:
+def taken(selection: EpisodeFilter, one: Episode) -> bool:
     return (
         selection.project in (None, one.project_id)
         and selection.agent in (None, one.agent)
@@ -316,13 +316,13 @@ class IndexAgreesWithTheModel(RuleBasedStateMachine):
         self.vectors = True
 
     @rule(selection=selections, limit=st.none() | st.integers(0, 5))
-    def newest(self, selection: Selection, limit: int | None) -> None:
+    def newest(self, selection: EpisodeFilter, limit: int | None) -> None:
         fitting = [one for one in self.model.values() if taken(selection, one)]
         fitting.sort(key=lambda one: (one.created_at, one.id), reverse=True)
         assert self.index.newest(selection, limit) == fitting[:limit]
 
     @rule(selection=selections, word=st.sampled_from(WORDS), limit=st.integers(1, 20))
-    def by_words(self, selection: Selection, word: str, limit: int) -> None:
+    def by_words(self, selection: EpisodeFilter, word: str, limit: int) -> None:
         found = self.index.by_words(word, selection, limit)
         [phrase] = words_of(word)
         fitting = {
@@ -336,7 +336,7 @@ class IndexAgreesWithTheModel(RuleBasedStateMachine):
         self._in_order(found)
 
     @rule(selection=selections, asked=texts, limit=st.integers(1, 20))
-    def by_meaning(self, selection: Selection, asked: str, limit: int) -> None:
+    def by_meaning(self, selection: EpisodeFilter, asked: str, limit: int) -> None:
         if not self.vectors:
             return
         embed_all(self.index)
@@ -382,7 +382,7 @@ def test_an_episode_whose_text_stayed_keeps_its_vector() -> None:
     embed_all(index)
     index.add(episode(1, tokens_used=5, project_id="beta"))
     assert index.waiting(10, index.stamp) == []
-    [found] = index.by_vector(unit(["refund policy"])[0], Selection(project="beta"))
+    [found] = index.by_vector(unit(["refund policy"])[0], EpisodeFilter(project="beta"))
     assert found.episode.tokens_used == 5
 
 

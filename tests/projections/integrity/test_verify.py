@@ -20,7 +20,7 @@ from duramen.events.log.records import Head
 from duramen.projections.integrity.damage import Kind
 from duramen.projections.recovery.keyframes import snapshot_of
 from duramen.projections.recovery.rebuild import rebuild
-from duramen.projections.recovery.state_fold import Folding
+from duramen.projections.recovery.state_fold import StateFold
 
 LIMITS = Limits()
 CODEC = Codec(LIMITS)
@@ -49,7 +49,7 @@ def inhabited(log: EventLog) -> AgentSystem:
         agent.resume("lunch")
         for number in range(EVENTS // 2):
             agent.append("l", {"n": number})
-        folding = Folding(path, LIMITS, None, rebuild(log, path, CODEC, LIMITS, to_seq=25))
+        folding = StateFold(path, LIMITS, None, rebuild(log, path, CODEC, LIMITS, to_seq=25))
         log.archive.keep_keyframe(path, 25, snapshot_of(path, folding, CODEC, LIMITS) or b"")
     return system
 

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 from duramen.actors import AgentSystem
 from duramen.events import Granularity, MemoryLog
-from duramen.projections.notifications.shared_listener import Ears, SharedEar
+from duramen.projections.notifications.shared_listener import Inlet, ListenerPool
 from following import Count
 from servers import valkey_server
 from waiting import eventually
 
 
-def ear(*partitions: int) -> SharedEar:
-    return SharedEar(partitions, lambda closed: None)
+def ear(*partitions: int) -> Inlet:
+    return Inlet(partitions, lambda closed: None)
 
 
 def test_an_ear_hears_of_its_partitions_only() -> None:
@@ -73,7 +73,7 @@ def listening() -> list[str]:
 
 
 def test_a_thread_a_level_starts_with_the_first_ear_and_ends_with_the_last() -> None:
-    ears = Ears(MemoryLog())
+    ears = ListenerPool(MemoryLog())
     one, two, other = ears.open([1], 4), ears.open([2], 4), ears.open([1], 1)
     assert sorted(listening()) == ["duramen-projections-ear-1", "duramen-projections-ear-4"]
     one.close()

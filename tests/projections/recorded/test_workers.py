@@ -21,10 +21,10 @@ from duramen.projections.recorded import ReplayReport, check_logs, record_log, s
 from duramen.projections.recorded import segments as pieces
 from duramen.projections.recorded.as_code import Row, items_of
 from duramen.projections.recorded.sealing import bodies_of, sealed_bodies, store_items
-from duramen.projections.recorded.segments import pieces_of
+from duramen.projections.recorded.segments import log_segments
 from duramen.projections.recorded.workers import pool as crew
-from duramen.projections.recorded.workers.client import Helper
-from duramen.projections.recovery.agent_log import Subject
+from duramen.projections.recorded.workers.client import WorkerClient
+from duramen.projections.recovery.agent_log import AgentLog
 from duramen.projections.recovery.keyframes import EVERY, keep_keyframes
 from duramen.projections.state.agent_state import SCHEMA
 from following import OpenSystem
@@ -39,16 +39,16 @@ LIMITS = Limits()
 
 
 @pytest.fixture(autouse=True)
-def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Helper]]:
+def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WorkerClient]]:
     """The processes that were started, which are for small logs too; all of them are gone after the test."""
-    started: list[Helper] = []
+    started: list[WorkerClient] = []
 
-    class Noted(Helper):
+    class Noted(WorkerClient):
         def __init__(self, setup: Any) -> None:
             super().__init__(setup)
             started.append(self)
 
-    monkeypatch.setattr(crew, "Helper", Noted)
+    monkeypatch.setattr(crew, "WorkerClient", Noted)
     monkeypatch.setattr(crew, "EVENTS_EACH", 1)
     monkeypatch.setattr(crew, "DECLARED", EventRegistry())  # other tests' types need not be known
     monkeypatch.setattr(pieces, "APART", EVERY)
@@ -77,7 +77,7 @@ ITEMS = items_of(rows(MANY))
 
 def store(log: EventLog, agent: str, items: list[bytes]) -> None:
     store_items(log, agent, items)
-    list(keep_keyframes(Subject(log, agent, Codec(LIMITS), LIMITS, EventRegistry()), None))
+    list(keep_keyframes(AgentLog(log, agent, Codec(LIMITS), LIMITS, EventRegistry()), None))
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def both(log: EventLog, agents: tuple[str, ...] = AGENTS) -> list[ReplayReport]:
 # -- sound logs --------------------------------------------------------------------------------------------------------
 
 
-def test_sound_logs_are_found_sound_by_other_processes(log: EventLog, helpers: list[Helper]) -> None:
-    assert [piece.after for piece in pieces_of(log, LONG, LIMITS)] == [0, 1000, 2000, 3000, 4000]
+def test_sound_logs_are_found_sound_by_other_processes(log: EventLog, helpers: list[WorkerClient]) -> None:
+    assert [piece.after for piece in log_segments(log, LONG, LIMITS)] == [0, 1000, 2000, 3000, 4000]
     seen: list[tuple[int, str]] = []
     found = sound_logs(log, AGENTS, workers=3, progress=lambda events, name: seen.append((events, name)))
     assert found == SOUND
@@ -116,7 +116,7 @@ def test_sound_logs_are_found_sound_by_other_processes(log: EventLog, helpers: l
 
 
 def test_one_worker_and_few_events_start_no_process(
-    log: EventLog, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
+    log: EventLog, helpers: list[WorkerClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sound_logs(log, AGENTS, workers=1) == {}
     monkeypatch.setattr(crew, "EVENTS_EACH", MANY)
@@ -206,7 +206,7 @@ def test_a_keyframe_with_another_state_is_told(log: EventLog) -> None:
 def test_a_snapshot_with_another_state_is_told(log: EventLog) -> None:
     wrong = of_agent(keyframe(log, 3_000), LONG, LONG, memory={"plan": "other"})
     log.archive.put([Put(log.snapshot_key(LONG), wrong)])
-    assert [piece.after for piece in pieces_of(log, LONG, LIMITS)] == [0, 1_000, 2_000, 3_000]
+    assert [piece.after for piece in log_segments(log, LONG, LIMITS)] == [0, 1_000, 2_000, 3_000]
     report, *_ = both(log)
     assert [(one.kind, one.seq) for one in report.differences] == [("state", 3_000)]
 
@@ -224,7 +224,7 @@ def test_at_a_keyframe_that_nobody_uses_a_log_is_not_cut(log: EventLog, change: 
         record = SnapshotRecord(agent, seq, bytes(DIGEST_SIZE), time, SCHEMA, fields)
         stored = pack_snapshot(record, codec, LIMITS)
     log.archive.keep_keyframe(LONG, 3_000, stored)
-    assert [piece.after for piece in pieces_of(log, LONG, LIMITS)] == [0, 1_000, 2_000, 4_000]
+    assert [piece.after for piece in log_segments(log, LONG, LIMITS)] == [0, 1_000, 2_000, 4_000]
     assert sound_logs(log, AGENTS, workers=3) == SOUND
     both(log)
 
@@ -242,7 +242,7 @@ KEY = b"a key of thirty-two bytes, or so"
 
 @pytest.mark.parametrize("place", ["valkey_url", "redis_url"])
 def test_a_log_with_a_key_is_checked_with_it_and_nobody_is_told_key_or_server(
-    place: str, request: pytest.FixtureRequest, helpers: list[Helper]
+    place: str, request: pytest.FixtureRequest, helpers: list[WorkerClient]
 ) -> None:
     url: str = request.getfixturevalue(place)
     with AgentSystem.open(url, namespace="keyed", integrity_key=KEY) as system:
@@ -250,7 +250,7 @@ def test_a_log_with_a_key_is_checked_with_it_and_nobody_is_told_key_or_server(
         store_items(system.log, "p/wrong", ITEMS[:60])
         forged = MemoryLog()
         store_items(forged, "p/wrong", ITEMS[:60])
-        assert len(list(pieces_of(system.log, LONG, LIMITS))) == 5
+        assert len(list(log_segments(system.log, LONG, LIMITS))) == 5
         shown: list[bytes] = []
 
         def look(events: int, name: str) -> None:
@@ -267,7 +267,7 @@ def test_a_log_with_a_key_is_checked_with_it_and_nobody_is_told_key_or_server(
         both(system.log, (LONG, "p/wrong"))
 
 
-def test_helpers_get_the_environment_of_this_process_and_no_more(log: EventLog, helpers: list[Helper]) -> None:
+def test_helpers_get_the_environment_of_this_process_and_no_more(log: EventLog, helpers: list[WorkerClient]) -> None:
     seen: list[set[bytes]] = []
 
     def look(events: int, name: str) -> None:
@@ -282,7 +282,7 @@ def test_helpers_get_the_environment_of_this_process_and_no_more(log: EventLog, 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
-def test_a_process_that_dies_leaves_its_work_to_this_one(log: EventLog, helpers: list[Helper]) -> None:
+def test_a_process_that_dies_leaves_its_work_to_this_one(log: EventLog, helpers: list[WorkerClient]) -> None:
     def kill(events: int, name: str) -> None:
         os.kill(helpers[0].pid, signal.SIGKILL)
 
@@ -293,7 +293,7 @@ def test_a_process_that_dies_leaves_its_work_to_this_one(log: EventLog, helpers:
     assert reports == [ReplayReport(agent, SOUND[agent]) for agent in AGENTS]
 
 
-def test_where_all_processes_die_this_one_folds(log: EventLog, helpers: list[Helper]) -> None:
+def test_where_all_processes_die_this_one_folds(log: EventLog, helpers: list[WorkerClient]) -> None:
     def kill(events: int, name: str) -> None:
         for helper in helpers:
             helper.kill()
@@ -301,7 +301,7 @@ def test_where_all_processes_die_this_one_folds(log: EventLog, helpers: list[Hel
     assert all(report.ok for report in check_logs(log, AGENTS, workers=3, progress=kill))
 
 
-def test_what_progress_raises_ends_all(log: EventLog, helpers: list[Helper]) -> None:
+def test_what_progress_raises_ends_all(log: EventLog, helpers: list[WorkerClient]) -> None:
     def interrupt(events: int, name: str) -> None:
         raise KeyboardInterrupt
 

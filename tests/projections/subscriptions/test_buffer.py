@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from duramen.events import Event, Granularity
 from duramen.events.model.cursor import START, Mark
 from duramen.projections.state.missing import MISSING, Missing
-from duramen.projections.subscriptions.buffer import Backlog, Item
+from duramen.projections.subscriptions.buffer import ChangeBuffer, Item
 from duramen.projections.subscriptions.change import Change
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,8 +22,8 @@ def change(seq: int, *paths: str, agent: str = "acme/alice", type: str = "memory
     return Change(agent, seq, event, paths, values)
 
 
-def filled(*changes: Change, latest_only: bool = True) -> Backlog:
-    backlog = Backlog(100, latest_only=latest_only)
+def filled(*changes: Change, latest_only: bool = True) -> ChangeBuffer:
+    backlog = ChangeBuffer(100, latest_only=latest_only)
     for number, one in enumerate(changes, 1):
         backlog.add(Mark(number - 1), [Item(0, one, Mark(number))])
     return backlog
@@ -83,7 +83,7 @@ def test_what_stands_behind_the_cursor_is_all_delivered_or_overtaken(
     latest_only: bool, steps: list[tuple[str, int, int]]
 ) -> None:
     """A new reader at the cursor gets at least the newest change of each path that the old one did not deliver."""
-    backlog = Backlog(1_000, latest_only=latest_only)
+    backlog = ChangeBuffer(1_000, latest_only=latest_only)
     position = {0: 0, 1: 0}
     newest: dict[tuple[int, str], int] = {}
     delivered: dict[tuple[int, str], int] = {}
@@ -118,4 +118,4 @@ def test_what_stands_behind_the_cursor_is_all_delivered_or_overtaken(
 
 
 def test_a_partition_of_which_nothing_came_is_at_the_start() -> None:
-    assert Backlog(1).place(5) == (START, True)
+    assert ChangeBuffer(1).place(5) == (START, True)

@@ -22,12 +22,12 @@ from duramen.events.log.notices import Notice
 from duramen.events.log.records import FeedPage
 from duramen.events.model.cursor import START, Mark
 from duramen.events.model.registry import DECLARED
-from duramen.projections.notifications.event_filter import interest_in
-from duramen.projections.notifications.pacing import Rest
+from duramen.projections.notifications.event_filter import event_filter_of
+from duramen.projections.notifications.pacing import Pacer
 from duramen.projections.state.missing import MISSING
 from duramen.projections.subscriptions import follower as follower_module
 from duramen.projections.subscriptions import intake as intake_module
-from duramen.projections.subscriptions.buffer import Backlog
+from duramen.projections.subscriptions.buffer import ChangeBuffer
 from duramen.projections.subscriptions.change import Change
 from duramen.projections.subscriptions.change_builder import Source
 from duramen.projections.subscriptions.follower import Follower
@@ -57,7 +57,7 @@ class TrappedLog(MemoryLog):
 
 
 @define
-class Seen:
+class PageResult:
     """What one subscription was given, by agent; `first` is what it has to begin with."""
 
     intake: Intake
@@ -83,7 +83,7 @@ class World:
         self.jobs: deque[Callable[[], None]] = deque()
         self.source = Source(self.log, DECLARED, Limits())
         self.follower = Follower(self.source, self.jobs.append, NEVER)
-        self.seen: list[Seen] = []
+        self.seen: list[PageResult] = []
         self.reading_alone = False
         self.told: list[Notice] = []
         self.log.listen(self.told.append)
@@ -141,17 +141,17 @@ class World:
 
     def subscribe(
         self, pattern: str, *, from_start: bool, values: bool, buffer: int, marks: dict[int, Mark] | None = None
-    ) -> Seen:
-        interest = interest_in(pattern, Granularity.STATE, None, None)
+    ) -> PageResult:
+        interest = event_filter_of(pattern, Granularity.STATE, None, None)
         at_end = not from_start and marks is None
         if marks is None:
             ends = self.log.positions()
             marks = {p: START if from_start else Mark(ends[p]) for p in interest.partitions(self.log)}
         first = {author.agent: 1 if from_start else author.seq + 1 for author in self.authors}
-        intake = Intake(self.source, interest, marks, Backlog(buffer), values=values, at_end=at_end)
-        intake._rest = Rest(0.0)  # time stands still here
+        intake = Intake(self.source, interest, marks, ChangeBuffer(buffer), values=values, at_end=at_end)
+        intake._rest = Pacer(0.0)  # time stands still here
         self.follower.add(intake)
-        seen = Seen(intake, first, values)
+        seen = PageResult(intake, first, values)
         self.seen.append(seen)
         return seen
 

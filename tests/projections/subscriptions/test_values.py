@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duramen.events import CorruptEvent, Granularity, InvalidMessage, InvalidPath, MemoryLog
-from duramen.projections.notifications.event_filter import Interest, interest_in
+from duramen.projections.notifications.event_filter import EventFilter, event_filter_of
 from duramen.projections.state.changed_paths import touches
-from duramen.projections.subscriptions.matcher import Audience
+from duramen.projections.subscriptions.matcher import SubscriptionMatcher
 
 AGENT = "acme/alice"
 
@@ -24,14 +24,14 @@ def set_(path: str, value: Any) -> list[Any]:
     return raw("memory_set", {"path": path, "value": value})
 
 
-def interest(pattern: str, **options: Any) -> Interest:
+def interest(pattern: str, **options: Any) -> EventFilter:
     wanted = options.pop("granularity", Granularity.TRACE)
-    return interest_in(pattern, wanted, options.pop("categories", None), options.pop("types", None))
+    return event_filter_of(pattern, wanted, options.pop("categories", None), options.pop("types", None))
 
 
 def paths_for(pattern: str, event: list[Any], agent: str = AGENT, **options: Any) -> list[str] | None:
     """By which paths an event concerns a pattern; None if it does not."""
-    audience: Audience[str] = Audience(lambda _: asked)
+    audience: SubscriptionMatcher[str] = SubscriptionMatcher(lambda _: asked)
     asked = interest(pattern, **options)
     audience.add("it")
     return audience.of(agent, 1, event).get("it")
@@ -199,7 +199,7 @@ events = st.one_of(
 @given(st.lists(patterns, max_size=6), st.lists(st.tuples(st.sampled_from([AGENT, "acme/bob"]), events), max_size=6))
 def test_all_together_hear_what_each_would_hear_alone(wanted: list[str], told: list[tuple[str, list[Any]]]) -> None:
     interests = {number: interest(pattern) for number, pattern in enumerate(wanted)}
-    audience: Audience[int] = Audience(interests.__getitem__)
+    audience: SubscriptionMatcher[int] = SubscriptionMatcher(interests.__getitem__)
     for number in interests:
         audience.add(number)
     for agent, event in told:

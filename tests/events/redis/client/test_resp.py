@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duramen.events.redis.client.resp import Pushes, Strange
+from duramen.events.redis.client.resp import ProtocolError, PushParser
 from duramen.events.redis.client.script import bulk
 from naming import shown
 
@@ -42,13 +42,13 @@ def test_messages_are_whole_however_they_arrive(
             whole = bulk(one)
             data += b">" + whole[1:] if pushed else whole
             expected.append([text[:KEEP] for text in one])
-    pushes = Pushes(KEEP)
+    pushes = PushParser(KEEP)
     found = [message for piece in pieces(data, cuts) for message in pushes.feed(piece)]
     assert found == expected
 
 
 def test_a_message_of_many_megabytes_is_not_kept() -> None:
-    pushes = Pushes(KEEP)
+    pushes = PushParser(KEEP)
     size = 50 * 1024 * 1024
     found = pushes.feed(b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n" % size + b"y" * 100)
     portion = b"y" * 65_536
@@ -62,7 +62,7 @@ def test_a_message_of_many_megabytes_is_not_kept() -> None:
 
 
 def test_an_error_is_told_apart_from_a_text() -> None:
-    assert Pushes().feed(b"-NOPERM not you\r\n+NOPERM\r\n") == [[b"-NOPERM not you"], [b"NOPERM"]]
+    assert PushParser().feed(b"-NOPERM not you\r\n+NOPERM\r\n") == [[b"-NOPERM not you"], [b"NOPERM"]]
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_an_error_is_told_apart_from_a_text() -> None:
     ids=shown,
 )
 def test_what_is_not_the_protocol_is_refused(data: bytes) -> None:
-    with pytest.raises(Strange):
-        Pushes().feed(data)
+    with pytest.raises(ProtocolError):
+        PushParser().feed(data)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_either_taken_apart_or_refused(data: bytes) -> None:
-    pushes = Pushes(KEEP)
-    with suppress(Strange):
+    pushes = PushParser(KEEP)
+    with suppress(ProtocolError):
         for byte in data:
             pushes.feed(bytes([byte]))
     assert len(pushes._buffer) <= len(data)

@@ -15,11 +15,11 @@ from contracts.feeds import agents_of, all_facts, body, places_of, reader_of
 from contracts.places import Place, ServerPlace
 from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, chain
 from duramen.events.errors import CorruptEvent, DataLoss, Diverged, DuramenError, Unavailable
-from duramen.events.feed.event_batch import Fact
+from duramen.events.feed.event_batch import FeedEvent
 from duramen.events.feed.last_digests import LastDigests
-from duramen.events.feed.notice_batches import complete, rows_of
+from duramen.events.feed.notice_batches import complete_batches, rows_of
 from duramen.events.feed.reader import FeedReader
-from duramen.events.feed.unconfirmed import Hearsay, compared
+from duramen.events.feed.unconfirmed import UnconfirmedEvents, confirm_with_log
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.notices import Notice, NoticeStream
 from duramen.events.log.records import Append
@@ -77,7 +77,7 @@ def standing(log: EventLog, *authors: Author, known: LastDigests | None = None) 
     return reader
 
 
-def fields(facts: list[Fact]) -> list[Any]:
+def fields(facts: list[FeedEvent]) -> list[Any]:
     return [(fact.agent, fact.seq, fact.raw, fact.digest, fact.mark) for fact in facts]
 
 
@@ -98,7 +98,7 @@ def last_digest(log: EventLog, author: Author) -> bytes:
 
 def test_what_is_heard_is_what_would_have_been_read(log: EventLog, told: Told) -> None:
     one, two = agents_of(log, 2)
-    reader, hearsay = standing(log, one, two), Hearsay()
+    reader, hearsay = standing(log, one, two), UnconfirmedEvents()
     told(2)
     behind = reader_of(log, reader.mark)
     one.write(body(1))
@@ -108,14 +108,14 @@ def test_what_is_heard_is_what_would_have_been_read(log: EventLog, told: Told) -
         facts = reader.hear([notice], hearsay)
         assert facts is not None
         count = len(facts)
-        read: list[Fact] = []
+        read: list[FeedEvent] = []
         while len(read) < count:
             read += behind.read(count - len(read))
         assert fields(facts) == fields(read)
         assert reader.mark == behind.mark
         assert reader.lag == 0
     assert hearsay.count == 4
-    assert compared(log, {0: hearsay}) == {}
+    assert confirm_with_log(log, {0: hearsay}) == {}
     assert hearsay.count == 0
     assert reader.read(1) == []
     one.after_claim().write(body(8))
@@ -133,8 +133,8 @@ def test_agents_that_nobody_wants_are_passed_over_and_checked_all_the_same(log: 
     [notice] = told(1)
     lie = evolve(notice, events=[(two.agent, 2, [b"x" * 40])])
     with pytest.raises(CorruptEvent):
-        reader.hear([lie], Hearsay())
-    assert reader.hear([notice], Hearsay()) == []
+        reader.hear([lie], UnconfirmedEvents())
+    assert reader.hear([notice], UnconfirmedEvents()) == []
     assert reader.mark.position == 3
 
 
@@ -176,7 +176,7 @@ def test_what_may_not_be_the_next_is_not_taken_and_found_by_reading(log: EventLo
             assert len(reader.read(1)) == 1
         case "past":
             all_facts(reader)
-    before, hearsay = reader.mark, Hearsay()
+    before, hearsay = reader.mark, UnconfirmedEvents()
     expected = places_of(all_facts(reader_of(log, before)))
     assert reader.hear([notice], hearsay) is None
     assert (reader.mark, hearsay.count) == (before, 0)
@@ -194,7 +194,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_what_claims_to_be_the_next_and_does_not_continue_is_refused(log: EventLog, lie: str) -> None:
     one, two = agents_of(log, 2)
-    reader, hearsay = standing(log, one, two), Hearsay()
+    reader, hearsay = standing(log, one, two), UnconfirmedEvents()
     before = reader.mark
     row = LIES[lie](one, last_digest(log, two))
     with pytest.raises(CorruptEvent) as caught:
@@ -209,7 +209,7 @@ def test_what_claims_to_be_the_next_and_does_not_continue_is_refused(log: EventL
 @pytest.mark.parametrize("raw", [[], ["counted"] * 10, 5, {"a": 1}, ["counted", 1, 9, 0, {}, *[None] * 5]])
 def test_what_continues_and_is_no_event_is_refused(log: EventLog, raw: Any) -> None:
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     packed: Any = msgpack.packb(raw)
     row = forged(one, 2, last_digest(log, one), packed)
     with pytest.raises(CorruptEvent):
@@ -220,18 +220,18 @@ def test_what_continues_and_is_no_event_is_refused(log: EventLog, raw: Any) -> N
 # -- a forger who reads along, and knows what continues --------------------------------------------------------------
 
 
-def hear_forged(reader: FeedReader, hearsay: Hearsay, before: int, *rows: list[Any]) -> None:
+def hear_forged(reader: FeedReader, hearsay: UnconfirmedEvents, before: int, *rows: list[Any]) -> None:
     notice = Notice(0, STATE, before, before + len(rows), [tuple(row) for row in rows], before, 1 << STATE)
     assert reader.hear([notice], hearsay) is not None
 
 
-def wrong(log: EventLog, hearsay: Hearsay) -> DuramenError:
-    return compared(log, {0: hearsay})[0]
+def wrong(log: EventLog, hearsay: UnconfirmedEvents) -> DuramenError:
+    return confirm_with_log(log, {0: hearsay})[0]
 
 
 def test_an_event_that_was_made_up_is_not_found_in_the_log(log: EventLog) -> None:
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     hear_forged(reader, hearsay, 1, forged(one, 2, last_digest(log, one), body(666)))
     assert isinstance(wrong(log, hearsay), DataLoss)
 
@@ -239,7 +239,7 @@ def test_an_event_that_was_made_up_is_not_found_in_the_log(log: EventLog) -> Non
 @pytest.mark.parametrize("meanwhile", [0, 1])
 def test_an_event_that_was_made_up_is_found_to_be_another(log: EventLog, meanwhile: int) -> None:
     one, two = agents_of(log, 2)
-    reader, hearsay = standing(log, one, two), Hearsay()
+    reader, hearsay = standing(log, one, two), UnconfirmedEvents()
     hear_forged(reader, hearsay, 2, forged(one, 2, last_digest(log, one), body(666)))
     (one, two)[meanwhile].write(body(1))
     assert isinstance(wrong(log, hearsay), Diverged)
@@ -249,7 +249,7 @@ def test_an_event_that_was_made_up_is_found_to_be_another(log: EventLog, meanwhi
 
 def test_a_true_event_behind_one_that_was_made_up_hides_nothing(log: EventLog) -> None:
     one, two = agents_of(log, 2)
-    reader, hearsay = standing(log, one, two), Hearsay()
+    reader, hearsay = standing(log, one, two), UnconfirmedEvents()
     known = last_digest(log, one)
     true = two.write(body(1))
     one.write(body(2))
@@ -261,7 +261,7 @@ def test_a_true_event_behind_one_that_was_made_up_hides_nothing(log: EventLog) -
 def test_true_events_in_other_entries_than_theirs_are_found(log: EventLog) -> None:
     """One entry told as two, so that the next one of somebody else would be passed over."""
     one, two = agents_of(log, 2)
-    reader, hearsay = standing(log, one, two), Hearsay()
+    reader, hearsay = standing(log, one, two), UnconfirmedEvents()
     both = one.write(body(1), body(2)).items
     two.write(body(3))
     hear_forged(reader, hearsay, 2, [one.agent, 2, both[:1]], [one.agent, 3, both[1:]])
@@ -270,7 +270,7 @@ def test_true_events_in_other_entries_than_theirs_are_found(log: EventLog) -> No
 
 def test_what_was_heard_before_and_after_a_stretch_that_was_read_is_compared(log: EventLog, told: Told) -> None:
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     told(1)
     for number in range(1, 4):
         one.write(body(number))
@@ -280,19 +280,19 @@ def test_what_was_heard_before_and_after_a_stretch_that_was_read_is_compared(log
         else:
             assert reader.hear([notice], hearsay) is not None
     assert [start for start, _ in hearsay.stretches] == [1, 3]
-    assert compared(log, {0: hearsay}) == {}
+    assert confirm_with_log(log, {0: hearsay}) == {}
 
 
 def test_what_was_trimmed_since_is_not_held_against_anybody(log: EventLog, told: Told) -> None:
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     told(1)
     one.write(body(1))
     one.write(body(2))
     for notice in told(2):
         assert reader.hear([notice], hearsay) is not None
     log.trim_feed(0, 3)
-    assert compared(log, {0: hearsay}) == {}
+    assert confirm_with_log(log, {0: hearsay}) == {}
 
 
 def test_one_partition_that_was_lied_about_does_not_hide_the_others() -> None:
@@ -304,13 +304,13 @@ def test_one_partition_that_was_lied_about_does_not_hide_the_others() -> None:
         reader = FeedReader(log, reader_of(log)._codec, partition)
         all_facts(reader)
         reader.read(1)
-        hearsays[partition] = Hearsay()
+        hearsays[partition] = UnconfirmedEvents()
         row = forged(author, 2, last_digest(log, author), body(666))
         notice = Notice(partition, STATE, 1, 2, [tuple(row)], 1, 1 << STATE)
         assert reader.hear([notice], hearsays[partition]) is not None
         if partition == 0:
             author.write(body(666))
-    assert {partition: type(error) for partition, error in compared(log, hearsays).items()} == {1: DataLoss}
+    assert {partition: type(error) for partition, error in confirm_with_log(log, hearsays).items()} == {1: DataLoss}
 
 
 class Absent(MemoryLog):
@@ -327,10 +327,10 @@ class Absent(MemoryLog):
 def test_a_log_that_cannot_be_reached_is_asked_again() -> None:
     log = Absent(partitions=1)
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     hear_forged(reader, hearsay, 1, forged(one, 2, last_digest(log, one), body(666)))
     with pytest.raises(Unavailable):
-        compared(log, {0: hearsay})
+        confirm_with_log(log, {0: hearsay})
     log.gone = False
     assert isinstance(wrong(log, hearsay), DataLoss)
 
@@ -349,7 +349,7 @@ def mixed(author: Author, first: int, *levels: Granularity) -> Append:
 
 def test_a_batch_of_several_levels_is_heard_when_all_its_messages_are_there(log: EventLog, told: Told) -> None:
     one, two, three = agents_of(log, 3)
-    reader, hearsay = standing(log, one, two, three), Hearsay()
+    reader, hearsay = standing(log, one, two, three), UnconfirmedEvents()
     told(3)
     behind = reader_of(log, reader.mark)
     appends = [
@@ -359,9 +359,9 @@ def test_a_batch_of_several_levels_is_heard_when_all_its_messages_are_there(log:
     ]
     log.commit(0, appends)
     messages = told(3)
-    assert complete(messages[:2]) == complete(messages[1:]) == []
+    assert complete_batches(messages[:2]) == complete_batches(messages[1:]) == []
     assert rows_of(messages[:2]) is None
-    [batch] = complete(messages)
+    [batch] = complete_batches(messages)
     assert reader.hear(batch[:2], hearsay) is None
     facts = reader.hear(batch, hearsay)
     assert facts is not None
@@ -372,7 +372,7 @@ def test_a_batch_of_several_levels_is_heard_when_all_its_messages_are_there(log:
         (three.agent, STATE),
     ]
     assert reader.mark == behind.mark
-    assert compared(log, {0: hearsay}) == {}
+    assert confirm_with_log(log, {0: hearsay}) == {}
     assert reader.read(1) == []
 
 
@@ -383,17 +383,17 @@ def test_a_reader_of_fewer_levels_does_not_take_what_it_cannot_check(log: EventL
     all_facts(reader)
     told(1)
     log.commit(0, [mixed(one, 1, STATE, ACTIVITY, STATE)])
-    [batch] = complete(told(2))
-    assert reader.hear(batch, Hearsay()) is None
+    [batch] = complete_batches(told(2))
+    assert reader.hear(batch, UnconfirmedEvents()) is None
     assert [fact.raw[4]["number"] for fact in all_facts(reader)] == [1, 3]
 
 
 def test_agents_whose_order_no_message_shows_are_read(log: EventLog, told: Told) -> None:
     one, two = agents_of(log, 2)
-    reader, hearsay = standing(log, one, two), Hearsay()
+    reader, hearsay = standing(log, one, two), UnconfirmedEvents()
     told(2)
     log.commit(0, [mixed(one, 1, STATE), mixed(two, 2, ACTIVITY)])
-    [batch] = complete(told(2))
+    [batch] = complete_batches(told(2))
     assert reader.hear(batch, hearsay) is None
     assert (reader.mark.position, hearsay.count) == (2, 0)
     assert places_of(all_facts(reader)) == [(one.agent, 2), (two.agent, 2)]
@@ -405,10 +405,10 @@ def test_messages_of_other_batches_do_not_complete_one(log: EventLog, told: Told
     told(2)
     for number in range(2):
         one.write(body(number), body(number, level=ACTIVITY), levels=bytes([STATE, ACTIVITY]))
-    first, second = complete(messages := told(4))
+    first, second = complete_batches(messages := told(4))
     assert [[notice.position for notice in batch] for batch in (first, second)] == [[3, 3], [4, 4]]
-    assert complete([messages[0], messages[3], messages[1], messages[2]]) == []
-    assert complete([messages[0], messages[0], messages[1]]) == [first]
+    assert complete_batches([messages[0], messages[3], messages[1], messages[2]]) == []
+    assert complete_batches([messages[0], messages[0], messages[1]]) == [first]
 
 
 SPOILED: dict[str, Callable[[Notice], Notice]] = {
@@ -421,7 +421,7 @@ SPOILED: dict[str, Callable[[Notice], Notice]] = {
 @pytest.mark.parametrize("how", SPOILED)
 def test_a_batch_of_which_something_is_missing_is_not_taken(log: EventLog, told: Told, how: str) -> None:
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     told(1)
     log.commit(0, [mixed(one, 1, ACTIVITY, STATE, ACTIVITY)])
     state, activity = sorted(told(2), key=lambda notice: notice.level)
@@ -432,7 +432,7 @@ def test_a_batch_of_which_something_is_missing_is_not_taken(log: EventLog, told:
 
 def test_events_on_the_channel_of_another_level_are_refused(log: EventLog, told: Told) -> None:
     [one] = agents_of(log, 1)
-    reader, hearsay = standing(log, one), Hearsay()
+    reader, hearsay = standing(log, one), UnconfirmedEvents()
     told(1)
     log.commit(0, [mixed(one, 1, STATE, ACTIVITY)])
     messages = [evolve(notice, level=notice.level + 1, levels=notice.levels << 1) for notice in told(2)]

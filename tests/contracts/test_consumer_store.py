@@ -16,16 +16,16 @@ from duramen.events import CorruptEvent, Fenced, InvalidMessage, NotPermitted
 from duramen.events.log.consumer_store import (
     LIVE,
     NEXT,
+    ConsumerRecord,
+    ConsumerRequest,
+    ConsumerStore,
     Failure,
     Saved,
     Slot,
-    ViewRecord,
-    ViewStore,
-    Wish,
     check_name,
     pack_record,
     unpack_record,
-    unpack_wish,
+    unpack_request,
 )
 from duramen.events.log.event_log import EventLog
 from duramen.events.model.cursor import Cursor, Mark
@@ -36,25 +36,25 @@ START = Cursor("log-1")
 THERE = Cursor("log-1", {3: Mark(7, 2, "acme/alice", 12, b"d" * 16)})
 
 
-def fresh(name: str = "costs", *, slot: Slot = LIVE, version: int = 1, scope: str = "** 1234 *") -> ViewRecord:
-    return ViewRecord(name=name, slot=slot, kind="whole", version=version, scope=scope, cursor=START)
+def fresh(name: str = "costs", *, slot: Slot = LIVE, version: int = 1, scope: str = "** 1234 *") -> ConsumerRecord:
+    return ConsumerRecord(name=name, slot=slot, kind="whole", version=version, scope=scope, cursor=START)
 
 
-def claimed(views: ViewStore, record: ViewRecord | None = None, owner: str = "one") -> ViewRecord:
+def claimed(views: ConsumerStore, record: ConsumerRecord | None = None, owner: str = "one") -> ConsumerRecord:
     found = views.claim(record or fresh(), owner)
     assert found is not None
     return found
 
 
 @pytest.fixture
-def views(log: EventLog) -> ViewStore:
-    return log.views()
+def views(log: EventLog) -> ConsumerStore:
+    return log.consumer_store()
 
 
 # -- claiming ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_known_of_a_consumer_that_was_never_attached(views: ViewStore) -> None:
+def test_nothing_is_known_of_a_consumer_that_was_never_attached(views: ConsumerStore) -> None:
     stored = views.look("costs")
     assert (stored.live, stored.next, stored.wish) == (None, None, None)
     assert views.records() == views.cursors() == []
@@ -62,13 +62,13 @@ def test_nothing_is_known_of_a_consumer_that_was_never_attached(views: ViewStore
     assert list(views.entries("costs", LIVE)) == []
 
 
-def test_the_first_claim_makes_the_record(views: ViewStore) -> None:
+def test_the_first_claim_makes_the_record(views: ConsumerStore) -> None:
     found = claimed(views)
     assert found == evolve(fresh(), token="1:one")
     assert views.look("costs").live == found
 
 
-def test_a_second_claim_fences_the_first_and_keeps_what_is_stored(views: ViewStore) -> None:
+def test_a_second_claim_fences_the_first_and_keeps_what_is_stored(views: ConsumerStore) -> None:
     first = claimed(views)
     views.save(evolve(first, cursor=THERE, applied=3), blob=b"view")
     second = claimed(views, owner="two")
@@ -80,11 +80,11 @@ def test_a_second_claim_fences_the_first_and_keeps_what_is_stored(views: ViewSto
     assert views.look("costs").live == second
 
 
-def test_a_claim_that_is_asked_for_twice_is_one(views: ViewStore) -> None:
+def test_a_claim_that_is_asked_for_twice_is_one(views: ConsumerStore) -> None:
     assert claimed(views) == claimed(views)
 
 
-def test_a_live_view_of_another_form_is_left_alone(views: ViewStore) -> None:
+def test_a_live_view_of_another_form_is_left_alone(views: ConsumerStore) -> None:
     first = claimed(views)
     assert views.claim(fresh(version=2), "two") is None
     assert views.claim(fresh(scope="acme/* 1234 *"), "two") is None
@@ -92,7 +92,7 @@ def test_a_live_view_of_another_form_is_left_alone(views: ViewStore) -> None:
     assert views.save(first).current
 
 
-def test_a_view_that_is_being_built_gives_way_to_one_of_another_form(views: ViewStore) -> None:
+def test_a_view_that_is_being_built_gives_way_to_one_of_another_form(views: ConsumerStore) -> None:
     first = claimed(views, fresh(slot=NEXT))
     views.save(evolve(first, cursor=THERE), changes={"a": b"1"})
     second = claimed(views, fresh(slot=NEXT, version=2), "two")
@@ -102,7 +102,7 @@ def test_a_view_that_is_being_built_gives_way_to_one_of_another_form(views: View
         views.save(evolve(first, revision=1))
 
 
-def test_a_view_that_is_being_built_goes_on_in_the_same_form(views: ViewStore) -> None:
+def test_a_view_that_is_being_built_goes_on_in_the_same_form(views: ConsumerStore) -> None:
     first = claimed(views, fresh(slot=NEXT))
     views.save(evolve(first, cursor=THERE), blob=b"half")
     second = claimed(views, fresh(slot=NEXT), "two")
@@ -110,7 +110,7 @@ def test_a_view_that_is_being_built_goes_on_in_the_same_form(views: ViewStore) -
     assert views.blob("costs", NEXT) == b"half"
 
 
-def test_anew_throws_away_whatever_there_is(views: ViewStore) -> None:
+def test_anew_throws_away_whatever_there_is(views: ConsumerStore) -> None:
     first = claimed(views, fresh(slot=NEXT))
     views.save(evolve(first, cursor=THERE), blob=b"half")
     second = views.claim(fresh(slot=NEXT), "one", anew=True)
@@ -123,7 +123,7 @@ def test_anew_throws_away_whatever_there_is(views: ViewStore) -> None:
 # -- saving ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_view_and_its_cursor_are_read_back_as_saved(views: ViewStore) -> None:
+def test_a_view_and_its_cursor_are_read_back_as_saved(views: ConsumerStore) -> None:
     failure = Failure("ZeroDivisionError", "acme/alice", 13, "correct it", "f.py:3 in apply", True, 99)
     written = evolve(
         claimed(views),
@@ -142,14 +142,14 @@ def test_a_view_and_its_cursor_are_read_back_as_saved(views: ViewStore) -> None:
     assert views.blob("costs", LIVE) == b"\x00view"
 
 
-def test_only_the_entries_that_are_named_are_written(views: ViewStore) -> None:
+def test_only_the_entries_that_are_named_are_written(views: ConsumerStore) -> None:
     record = claimed(views)
     views.save(record, changes={"a": b"1", "b": b"2", "ü/ key": b"3"})
     views.save(evolve(record, revision=1), changes={"b": b"4", "a": None, "never": None})
     assert dict(views.entries("costs", LIVE)) == {"b": b"4", "ü/ key": b"3"}
 
 
-def test_ten_thousand_entries_are_written_and_taken_away_in_one_save(views: ViewStore) -> None:
+def test_ten_thousand_entries_are_written_and_taken_away_in_one_save(views: ConsumerStore) -> None:
     record = claimed(views)
     many: dict[str, bytes | None] = {f"key-{number}": b"%d" % number for number in range(10_000)}
     assert views.save(record, changes=many).current
@@ -159,7 +159,7 @@ def test_ten_thousand_entries_are_written_and_taken_away_in_one_save(views: View
     assert sorted(dict(views.entries("costs", LIVE))) == sorted(key for key in many if key.endswith("7"))
 
 
-def test_a_save_that_continues_another_revision_is_not_written(views: ViewStore) -> None:
+def test_a_save_that_continues_another_revision_is_not_written(views: ConsumerStore) -> None:
     record = claimed(views)
     views.save(record, blob=b"one")
     views.save(evolve(record, revision=1, cursor=THERE), blob=b"two")
@@ -171,7 +171,7 @@ def test_a_save_that_continues_another_revision_is_not_written(views: ViewStore)
     assert views.cursors() == [("costs", THERE)]
 
 
-def test_saving_the_record_alone_leaves_the_view(views: ViewStore) -> None:
+def test_saving_the_record_alone_leaves_the_view(views: ConsumerStore) -> None:
     record = claimed(views)
     views.save(record, blob=b"one")
     views.save(evolve(record, revision=1, status="parked"))
@@ -179,13 +179,13 @@ def test_saving_the_record_alone_leaves_the_view(views: ViewStore) -> None:
 
 
 @pytest.mark.parametrize("place", ["valkey", "redis"], indirect=True)
-def test_a_save_that_is_sent_twice_is_one(views: ViewStore) -> None:
+def test_a_save_that_is_sent_twice_is_one(views: ConsumerStore) -> None:
     """The answer to the first was lost: the second gets the same one."""
     record = evolve(claimed(views), updated_at=5)
     assert views.save(record, blob=b"one") == views.save(record, blob=b"one") == Saved(True, 1, None)
 
 
-def test_of_two_writers_at_once_one_writes(views: ViewStore) -> None:
+def test_of_two_writers_at_once_one_writes(views: ConsumerStore) -> None:
     outcomes: list[str] = []
     together = threading.Barrier(4)
 
@@ -212,7 +212,7 @@ def test_of_two_writers_at_once_one_writes(views: ViewStore) -> None:
 # -- switching ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_view_that_was_built_takes_the_place_of_the_live_one(views: ViewStore) -> None:
+def test_the_view_that_was_built_takes_the_place_of_the_live_one(views: ConsumerStore) -> None:
     old = claimed(views)
     views.save(old, blob=b"old")
     beside = claimed(views, fresh(slot=NEXT, version=2), "two")
@@ -228,7 +228,7 @@ def test_the_view_that_was_built_takes_the_place_of_the_live_one(views: ViewStor
     assert views.save(live, blob=b"newer").current
 
 
-def test_entries_are_switched_as_a_whole(views: ViewStore) -> None:
+def test_entries_are_switched_as_a_whole(views: ConsumerStore) -> None:
     views.save(claimed(views), changes={"old": b"1", "both": b"1"})
     beside = claimed(views, fresh(slot=NEXT))
     views.save(beside, changes={"both": b"2"})
@@ -236,13 +236,13 @@ def test_entries_are_switched_as_a_whole(views: ViewStore) -> None:
     assert dict(views.entries("costs", LIVE)) == {"both": b"2"}
 
 
-def test_an_empty_view_can_take_the_place_of_another(views: ViewStore) -> None:
+def test_an_empty_view_can_take_the_place_of_another(views: ConsumerStore) -> None:
     views.save(claimed(views), changes={"old": b"1"})
     views.switch(claimed(views, fresh(slot=NEXT)))
     assert dict(views.entries("costs", LIVE)) == {}
 
 
-def test_a_switch_of_one_who_was_fenced_changes_nothing(views: ViewStore) -> None:
+def test_a_switch_of_one_who_was_fenced_changes_nothing(views: ConsumerStore) -> None:
     views.save(claimed(views), blob=b"old")
     beside = claimed(views, fresh(slot=NEXT))
     claimed(views, fresh(slot=NEXT), "two")
@@ -252,7 +252,7 @@ def test_a_switch_of_one_who_was_fenced_changes_nothing(views: ViewStore) -> Non
 
 
 @pytest.mark.parametrize("place", ["valkey", "redis"], indirect=True)
-def test_a_switch_that_is_asked_for_twice_is_one(views: ViewStore) -> None:
+def test_a_switch_that_is_asked_for_twice_is_one(views: ConsumerStore) -> None:
     beside = claimed(views, fresh(slot=NEXT))
     assert views.switch(beside) == views.switch(beside)
 
@@ -260,8 +260,8 @@ def test_a_switch_that_is_asked_for_twice_is_one(views: ViewStore) -> None:
 # -- wishes and removal ------------------------------------------------------------------------------------------------
 
 
-def test_a_wish_comes_back_with_every_save_until_it_is_done(views: ViewStore) -> None:
-    record, wish = claimed(views), Wish("w-1", "skip", "acme/alice", 7)
+def test_a_wish_comes_back_with_every_save_until_it_is_done(views: ConsumerStore) -> None:
+    record, wish = claimed(views), ConsumerRequest("w-1", "skip", "acme/alice", 7)
     assert views.wish("costs", wish)
     assert views.look("costs").wish == wish
     assert views.save(record) == Saved(True, 1, wish)
@@ -269,29 +269,29 @@ def test_a_wish_comes_back_with_every_save_until_it_is_done(views: ViewStore) ->
     assert views.look("costs").wish is None
 
 
-def test_a_newer_wish_is_not_taken_for_the_one_that_is_done(views: ViewStore) -> None:
-    record, older, newer = claimed(views), Wish("w-1", "retry"), Wish("w-2", "rebuild")
+def test_a_newer_wish_is_not_taken_for_the_one_that_is_done(views: ConsumerStore) -> None:
+    record, older, newer = claimed(views), ConsumerRequest("w-1", "retry"), ConsumerRequest("w-2", "rebuild")
     views.wish("costs", older)
     views.wish("costs", newer)
     assert views.save(record, done=older).wish == newer
     assert views.look("costs").wish == newer
 
 
-def test_nothing_can_be_wished_of_a_consumer_that_is_not_there(views: ViewStore) -> None:
-    assert not views.wish("costs", Wish("w-1", "retry"))
+def test_nothing_can_be_wished_of_a_consumer_that_is_not_there(views: ConsumerStore) -> None:
+    assert not views.wish("costs", ConsumerRequest("w-1", "retry"))
     assert views.look("costs").wish is None
 
 
 def test_what_is_no_wish_is_none() -> None:
-    assert [unpack_wish(stored) for stored in (b"", b"\xc1", b"\x01", b"\x94\x01\x02\x03\x04")] == [None] * 4
+    assert [unpack_request(stored) for stored in (b"", b"\xc1", b"\x01", b"\x94\x01\x02\x03\x04")] == [None] * 4
 
 
-def test_a_consumer_that_is_removed_is_gone_with_its_views(views: ViewStore) -> None:
+def test_a_consumer_that_is_removed_is_gone_with_its_views(views: ConsumerStore) -> None:
     record, beside = claimed(views), claimed(views, fresh(slot=NEXT))
     claimed(views, fresh("other"))
     views.save(record, blob=b"live")
     views.save(beside, changes={"a": b"1"})
-    views.wish("costs", Wish("w-1", "retry"))
+    views.wish("costs", ConsumerRequest("w-1", "retry"))
     assert views.remove("costs")
     assert not views.remove("costs")
     assert views.look("costs") == views.look("never")
@@ -303,7 +303,7 @@ def test_a_consumer_that_is_removed_is_gone_with_its_views(views: ViewStore) -> 
     assert [found.name for found in views.records()] == ["other"]
 
 
-def test_cursors_name_every_view_that_reads(views: ViewStore) -> None:
+def test_cursors_name_every_view_that_reads(views: ConsumerStore) -> None:
     """Trimming must not pass a view that is being built."""
     live = claimed(views)
     views.save(evolve(live, cursor=THERE))
@@ -323,15 +323,15 @@ def test_a_name_that_could_mean_something_else_is_refused(name: str) -> None:
 
 def test_names_do_not_stand_in_keys(server: ServerPlace) -> None:
     log = server.open()
-    record = claimed(log.views(), fresh("secret-name"))
-    log.views().save(record, blob=b"1")
+    record = claimed(log.consumer_store(), fresh("secret-name"))
+    log.consumer_store().save(record, blob=b"1")
     keys = [key.decode() for key in server.client.scan_iter(f"*{server.namespace}*")]
     assert not [key for key in keys if "secret-name" in key]
     assert all(key.startswith(f"duramen:{{{server.namespace}") for key in keys)
 
 
 plain_records = st.builds(
-    ViewRecord,
+    ConsumerRecord,
     name=st.just("costs"),
     slot=st.sampled_from([LIVE, NEXT]),
     kind=st.sampled_from(["whole", "keyed", "sink"]),
@@ -355,7 +355,7 @@ plain_records = st.builds(
 
 
 @given(plain_records)
-def test_a_record_is_unpacked_as_it_was_packed(record: ViewRecord) -> None:
+def test_a_record_is_unpacked_as_it_was_packed(record: ConsumerRecord) -> None:
     assert unpack_record("costs", record.slot, pack_record(record)) == record
 
 
@@ -382,7 +382,7 @@ def test_memory_and_server_hold_the_same_entries(valkey_url: str, saves: list[di
 
 
 def _after(place: Place, saves: list[dict[str, bytes | None]]) -> dict[str, bytes]:
-    views, name = place.open().views(), f"n{uuid4().hex}"
+    views, name = place.open().consumer_store(), f"n{uuid4().hex}"
     record = claimed(views, fresh(name))
     for number, changes in enumerate(saves):
         assert views.save(evolve(record, revision=number), changes=changes).current
@@ -400,10 +400,10 @@ def test_who_lacks_a_right_is_refused_before_anything_is_written(
     log = RedisLog(pool_of_url(user_without(missing)), namespace=server.namespace)
     try:
         with pytest.raises(NotPermitted, match=missing.upper()):
-            log.views().claim(fresh(), "one")
+            log.consumer_store().claim(fresh(), "one")
     finally:
         log.close()
-    assert server.open().views().records() == []
+    assert server.open().consumer_store().records() == []
 
 
 @pytest.fixture
