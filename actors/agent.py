@@ -17,7 +17,7 @@ from duramen.projections.recovery import CustomFold
 from duramen.projections.state import copy_tree, lookup
 
 from .commands import MISSING, Append, ChildFailed, Delete, Merge, Record, Set, Supervision, require_running
-from .dispatch import Envelope, Inbox, Timer, caused
+from .dispatch import Envelope, Inbox, Timer, bind_cause
 from .handlers import apply_operation
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Agent(pykka.Actor):
         A crash between commit and effect loses the effect: it is called at most once.
         """
         turn = self._handling()
-        turn.after += (caused(effect),)
+        turn.after += (bind_cause(effect),)
 
     def schedule_once(self, seconds: float, message: object) -> Timer:
         """Tell this agent `message` once, `seconds` from now. The timer is gone with the session or the activation.

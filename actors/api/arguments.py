@@ -17,17 +17,25 @@ from duramen.projections.sessions import whole_file
 from ..agent_types import AgentFactory
 from ..commands import plain_id
 
-__all__ = ["check_callable", "check_count", "check_kinds", "factories_of", "for_reading", "for_writing", "one_moment"]
+__all__ = [
+    "check_callable",
+    "check_count",
+    "check_types",
+    "open_for_reading",
+    "open_for_writing",
+    "parse_agent_types",
+    "parse_moment",
+]
 
 
-def check_kinds(**arguments: tuple[object, type[Any]]) -> None:
+def check_types(**arguments: tuple[object, type[Any]]) -> None:
     """Raise InvalidMessage for an argument that is neither None nor of its kind."""
     for name, (value, kind) in arguments.items():
         if value is not None and not isinstance(value, kind):
             raise InvalidMessage(f"{name} takes a {kind.__name__}", actual=type(value).__name__)
 
 
-def factories_of(agents: object) -> dict[str, AgentFactory]:
+def parse_agent_types(agents: object) -> dict[str, AgentFactory]:
     """Agent types as text, with what makes agents of them. Raises InvalidMessage."""
     if agents is None:
         return {}
@@ -42,7 +50,7 @@ def factories_of(agents: object) -> dict[str, AgentFactory]:
     return found
 
 
-def one_moment(agent: str, seq: object, time: object, checkpoint: object) -> Point | None:
+def parse_moment(agent: str, seq: object, time: object, checkpoint: object) -> Point | None:
     """The moment that is named by one of these; None if by none. Raises InvalidMessage.
 
     In the place of a seq, a checkpoint and a time are understood, too.
@@ -74,7 +82,7 @@ def check_callable(name: str, value: object) -> None:
         raise InvalidMessage(f"{name} takes a function", actual=type(value).__name__)
 
 
-def for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
+def open_for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
     """A file to write to. Raises InvalidMessage for what is none, and what opening one does."""
     if isinstance(file, str | os.PathLike):
         return whole_file(_path(file))
@@ -82,7 +90,7 @@ def for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManag
     return nullcontext(file)
 
 
-def for_reading(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
+def open_for_reading(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
     """A file to read from. Raises InvalidMessage for what is none, and what opening one does."""
     if isinstance(file, str | os.PathLike):
         return _path(file).open("rb")

@@ -39,8 +39,8 @@ from duramen.projections.sessions import export_session, import_session, json_li
 
 from ..agent_types import AgentFactory, folds_of
 from ..commands import plain_id
-from .arguments import check_callable, check_count, for_reading, for_writing, one_moment
-from .handles import AgentHandle, Calls
+from .arguments import check_callable, check_count, open_for_reading, open_for_writing, parse_moment
+from .handles import AgentHandle, MessageSender
 from .reading import Reading
 
 __all__ = ["History"]
@@ -71,7 +71,7 @@ class History(Reading):
         UnknownEventType.
         """
         name = agent_path(path).text
-        return self._at(name, one_moment(name, seq, time, checkpoint))
+        return self._state_at(name, parse_moment(name, seq, time, checkpoint))
 
     def replay(self, path: str | AgentPath, from_seq: int | None = None, to_seq: int | None = None) -> Replay:
         """The events `from_seq` to `to_seq`, each with the state after it; forward and back. Else all that are there.
@@ -95,7 +95,7 @@ class History(Reading):
         For logs that were written without. Writes, and reads the whole log behind the last one that is kept. Raises
         AgentNotFound, CorruptEvent, NotPermitted.
         """
-        return sum(1 for _ in keep_keyframes(self._subject(path), self._fold_of()))
+        return sum(1 for _ in keep_keyframes(self._agent_log(path), self._fold_of()))
 
     def tree_at(
         self, path: str | AgentPath, seq: int | None = None, *, time: datetime | None = None
@@ -110,9 +110,9 @@ class History(Reading):
         Raises as `state_at`, and Trimmed where the order was trimmed.
         """
         name, codec = agent_path(path).text, Codec(self._limits)
-        point = one_moment(name, seq, time, None)
+        point = parse_moment(name, seq, time, None)
         if point is None:
-            seqs = cut_now(self._log, name, self._below(name))
+            seqs = cut_now(self._log, name, self._subtree(name))
         elif isinstance(point, datetime):
             seqs = cut_at_time(self._log, name, codec, point)
         else:
@@ -125,8 +125,8 @@ class History(Reading):
         Reads the whole log in pages, or what is left of it. Each change costs a copy of the value.
         Raises InvalidPath; while iterating what reading raises.
         """
-        subject, segments = self._subject(path), property_segments(property)
-        return property_history(subject, segments, subject.base(), subject.head().seq)
+        agent_log, segments = self._agent_log(path), property_segments(property)
+        return property_history(agent_log, segments, agent_log.base(), agent_log.head().seq)
 
     def diff(
         self,
@@ -140,7 +140,7 @@ class History(Reading):
 
         A moment is a seq, a time or the id of a checkpoint; None is now. Raises as `state_at`.
         """
-        return compare(self._at(path, a), self._at(path if other is None else other, b))
+        return compare(self._state_at(path, a), self._state_at(path if other is None else other, b))
 
     def blame(
         self, path: str | AgentPath, property: str | PropertyPath = "", at: Point | None = None, *, most: int = 1_000
@@ -151,9 +151,9 @@ class History(Reading):
         PathNotFound, InvalidMessage for more values, and as `state_at`.
         """
         check_count("most", most)
-        subject, segments = self._subject(path), property_segments(property)
-        to_seq = seq_of(self._log, subject.agent, subject.codec, self._limits, at)
-        return blame(subject, segments, to_seq=to_seq, most=most)
+        agent_log, segments = self._agent_log(path), property_segments(property)
+        to_seq = seq_of(self._log, agent_log.agent, agent_log.codec, self._limits, at)
+        return blame(agent_log, segments, to_seq=to_seq, most=most)
 
     def verify(
         self,
@@ -174,7 +174,7 @@ class History(Reading):
         check_count("workers", workers, _MOST_WORKERS)
         check_callable("progress", progress)
         name = None if path is None else agent_path(path).text
-        agents = [name] if name is not None and not tree else self._below(name)
+        agents = [name] if name is not None and not tree else self._subtree(name)
         if name is not None and not tree:
             raw = self._log.archive.raw(name, 0, 1)
             if raw.head is None and not raw.head_is_damaged and raw.length == 0:
@@ -204,26 +204,26 @@ class History(Reading):
         Raises AgentExists for a path that is taken, AgentNotFound also for a moment before the agent was there, and as
         `state_at`.
         """
-        subject, target = self._subject(path), agent_path(to).text
-        seq = seq_of(self._log, subject.agent, subject.codec, self._limits, at)
-        seqs = {subject.agent: seq}
+        agent_log, target = self._agent_log(path), agent_path(to).text
+        seq = seq_of(self._log, agent_log.agent, agent_log.codec, self._limits, at)
+        seqs = {agent_log.agent: seq}
         if tree:
-            below = [] if at is not None else self._below(subject.agent)
-            cut = cut_now(self._log, subject.agent, below) if below else cut_at_seq(self._log, subject.agent, seq)
-            seqs = {subject.agent: seq, **cut}
+            below = [] if at is not None else self._subtree(agent_log.agent)
+            cut = cut_now(self._log, agent_log.agent, below) if below else cut_at_seq(self._log, agent_log.agent, seq)
+            seqs = {agent_log.agent: seq, **cut}
         fork_agents(
-            subject,
+            agent_log,
             seqs,
             target,
             fold_of=self._fold_of(),
             session_id=plain_id(session_id, "session_id"),
             now=time_ns() // 1000,
         )
-        return AgentHandle(cast("Calls", self), target)
+        return AgentHandle(cast("MessageSender", self), target)
 
     def origin(self, path: str | AgentPath) -> Origin | None:
         """Where an agent was forked from; None if it was not, or if its log was trimmed since. Raises AgentNotFound."""
-        return origin_of(self._subject(path))
+        return origin_of(self._agent_log(path))
 
     # -- elsewhere -------------------------------------------------------------------------------------------------
 
@@ -236,8 +236,8 @@ class History(Reading):
         run meanwhile; a tree is written as it stood at one moment. Every event is checked: raises CorruptEvent rather
         than to carry damage on. Also raises AgentNotFound, and what writing to the file does.
         """
-        agents = self._to_export(path, tree)
-        with for_writing(file) as out:
+        agents = self._paths_to_export(path, tree)
+        with open_for_writing(file) as out:
             return export_session(self._log, agents, out, self._limits, written_at=time_ns() // 1000)
 
     def import_session(
@@ -258,7 +258,7 @@ class History(Reading):
         """
         name = None if to is None else agent_path(to).text
         check_callable("progress", progress)
-        with for_reading(file) as source:
+        with open_for_reading(file) as source:
             return import_session(
                 self._log,
                 source,
@@ -282,27 +282,27 @@ class History(Reading):
         One event a line, in ASCII, agent by agent. This is not read back: what comes back is what `export_session`
         wrote. Raises as `events`, and what writing to the file does.
         """
-        agents, count = self._to_export(path, tree), 0
-        with for_writing(file) as out:
+        agents, count = self._paths_to_export(path, tree), 0
+        with open_for_writing(file) as out:
             for agent in agents:
                 for event in self.events(agent, from_seq=from_seq):
                     out.write(f"{json_line(event)}\n".encode())
                     count += 1
         return count
 
-    def _to_export(self, path: str | AgentPath, tree: bool) -> list[str]:
+    def _paths_to_export(self, path: str | AgentPath, tree: bool) -> list[str]:
         """An agent, and all below it if so told; the agent itself also if it is not there."""
         name = agent_path(path).text
-        return [name, *(agent for agent in self._below(name) if agent != name)] if tree else [name]
+        return [name, *(agent for agent in self._subtree(name) if agent != name)] if tree else [name]
 
-    def _below(self, root: str | None) -> list[str]:
+    def _subtree(self, root: str | None) -> list[str]:
         """The paths of an agent and all below it, or of all agents; those whose head is damaged, too."""
         found = sorted(self._log.archive.agents())
         if root is None:
             return found
         return [agent for agent in found if agent == root or agent.startswith(f"{root}/")]
 
-    def _at(self, path: str | AgentPath, point: Point | None) -> PastState:
+    def _state_at(self, path: str | AgentPath, point: Point | None) -> PastState:
         name, codec = agent_path(path).text, Codec(self._limits)
         fold_of = self._fold_of()
         try:
@@ -317,13 +317,13 @@ class History(Reading):
 
     def _before_fork(self, name: str, point: Point | None) -> PastState | None:
         """A moment from before an agent was forked, as its origin still has it; None if there is no such."""
-        origin = origin_of(self._subject(name))
+        origin = origin_of(self._agent_log(name))
         if origin is None or not is_there(self._log, origin) or isinstance(point, str):
             return None
-        found = self._at(origin.agent, point)
-        return found.of(name) if found.seq <= origin.seq else self._at(origin.agent, origin.seq).of(name)
+        found = self._state_at(origin.agent, point)
+        return found.of(name) if found.seq <= origin.seq else self._state_at(origin.agent, origin.seq).of(name)
 
-    def _subject(self, path: str | AgentPath) -> AgentLog:
+    def _agent_log(self, path: str | AgentPath) -> AgentLog:
         return AgentLog(self._log, agent_path(path).text, Codec(self._limits), self._limits, self._registry)
 
     def _fold_of(self) -> FoldOf:

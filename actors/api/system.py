@@ -26,7 +26,7 @@ from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem
-from .arguments import check_kinds, factories_of
+from .arguments import check_types, parse_agent_types
 from .following import Following
 from .handles import AgentHandle
 from .history import History
@@ -82,12 +82,12 @@ class AgentSystem(History, Following):
             codec=Codec(self._limits),
             durability=store.log.durability,
             digest_of=store.log.chain.digest,
-            activated=passivation.make_room,
+            activated=passivation.release_excess,
         )
         self._services.trimmer.hold(self._episodes.keep_before_trimming)
         self._passivation = passivation
-        if passivation.rhythm is not None:
-            timers.every(passivation.rhythm, passivation.sweep)
+        if passivation.interval is not None:
+            timers.call_every(passivation.interval, passivation.sweep)
         self._closed = False
         _forget_in_children(self)
 
@@ -128,8 +128,8 @@ class AgentSystem(History, Following):
 
         Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer, WrongKey.
         """
-        check_kinds(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
-        kinds = factories_of(agents)
+        check_types(limits=(limits, Limits), settings=(settings, Settings), registry=(registry, EventRegistry))
+        kinds = parse_agent_types(agents)
         store = open_log(
             url,
             client=client,
@@ -153,7 +153,7 @@ class AgentSystem(History, Following):
 
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Let agents of this type run as `factory` makes them: an `Agent` subclass, or a function that returns one."""
-        self._agents.update(factories_of({plain_id(agent_type, "an agent type"): factory}))
+        self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
 
     def spawn(
         self,
@@ -276,20 +276,20 @@ class AgentSystem(History, Following):
         """Behind `AgentHandle.ask`."""
         envelope = envelope_of(message, command_id)
         if not block:
-            self._actors.tell(path, envelope, room)
+            self._actors.send(path, envelope, room)
             return envelope
         deadline = None if timeout is None else monotonic() + timeout
         if type(message) in INLINE and room == 0.0:
             dispatcher = self._services.dispatcher
             with dispatcher.shield() as shield:
-                dispatcher.run_for(self._actors.post(path, envelope), envelope, timeout, shield)
+                dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, timeout, shield)
         else:
-            self._actors.tell(path, envelope, room)
-        return envelope.get_by(None if deadline is None else _left(deadline), timeout)
+            self._actors.send(path, envelope, room)
+        return envelope.get_within(None if deadline is None else _left(deadline), timeout)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Behind `AgentHandle.tell`."""
-        self._actors.tell(path, envelope_of(message, command_id, wanted=False), room)
+        self._actors.send(path, envelope_of(message, command_id, wanted=False), room)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -304,10 +304,10 @@ class AgentSystem(History, Following):
         services = self._services
         deadline = monotonic() + timeout
         self._actors.close("the system is closed; open a new one")
-        self._actors.drain(deadline)
+        self._actors.wait_until_idle(deadline)
         services.timers.close(_left(deadline))
         self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
-        services.dispatcher.post(self._passivation.send_all_to_rest)
+        services.dispatcher.post(self._passivation.release_all)
         services.activations.close(_left(deadline))
         services.thread_pool.close(_left(deadline))
         services.trimmer.close(_left(deadline))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .dispatcher import Dispatcher
-from .event_loop import Ended, EventLoop
+from .event_loop import EventLoop, ProgramExit
 from .journal import Commit, Journal
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runnable
-from .message_cause import cause_of_sending, caused, sending
+from .message_cause import bind_cause, current_cause, with_cause
 from .pykka_inbox import Inbox
 from .registry import ActorRegistry
 from .reply import Reply
@@ -21,18 +21,18 @@ __all__ = [
     "ActorRegistry",
     "Commit",
     "Dispatcher",
-    "Ended",
     "Envelope",
     "EventLoop",
     "Inbox",
     "Journal",
     "Mailbox",
+    "ProgramExit",
     "Reply",
     "Runnable",
     "ThreadPool",
     "Timer",
     "Timers",
-    "cause_of_sending",
-    "caused",
-    "sending",
+    "bind_cause",
+    "current_cause",
+    "with_cause",
 ]

@@ -130,7 +130,7 @@ class Dispatcher:
             journal.flush()
             if guest is not None and (guest.should_leave() or not journal.connected):
                 return
-            if journal.under_way:
+            if journal.in_flight:
                 self._doing = _WAITING
                 idle = not self._ready and not self._posted
                 journal.collect(0 if not idle else None if guest is None else guest.left())

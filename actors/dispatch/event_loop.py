@@ -8,10 +8,10 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any
 
-__all__ = ["Ended", "EventLoop"]
+__all__ = ["EventLoop", "ProgramExit"]
 
 
-class Ended(Exception):
+class ProgramExit(Exception):
     """Carries, as its cause, an exception that is meant to end a program: asyncio would end the loop with it."""
 
 
@@ -19,7 +19,7 @@ async def _contained(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await work
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-        raise Ended from error
+        raise ProgramExit from error
 
 
 class EventLoop:

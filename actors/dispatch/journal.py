@@ -13,7 +13,7 @@ __all__ = ["Commit", "Journal"]
 
 _MOST_APPENDS: Final = 512
 """Agents in one batch: one script call of them keeps the server for a few ms, and other clients waiting so long."""
-_MOST_UNDER_WAY: Final = 64
+_MOST_IN_FLIGHT: Final = 64
 """Batches under way; beyond that, appends gather into larger batches instead."""
 
 
@@ -44,7 +44,7 @@ class Journal:
         self._log = get_logger("journal")
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         return self._writer.in_flight
 
     @property
@@ -61,7 +61,7 @@ class Journal:
         """Send what has gathered, as far as there is room under way."""
         gathered = self._gathered
         batches: list[tuple[int, list[Commit]]] = []
-        room = _MOST_UNDER_WAY - self._writer.in_flight
+        room = _MOST_IN_FLIGHT - self._writer.in_flight
         while gathered and len(batches) < room:
             partition, waiting = next(iter(gathered.items()))
             batches.append((partition, self._take(waiting)))

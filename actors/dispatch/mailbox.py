@@ -37,9 +37,9 @@ class Envelope(Reply):
 
     def __init__(self, message: Any = None, command_id: str | None = None, wanted: bool = True) -> None:
         self._done = False
-        self._listeners = None
-        self.kept = None
-        self.refusal = None
+        self._callbacks = None
+        self.result = None
+        self.error = None
         self.message = message
         self.command_id = command_id
         self.wanted = wanted
@@ -48,33 +48,33 @@ class Envelope(Reply):
         self.sent_at = time()
         self.tries = 0
 
-    def keep(self, value: Any) -> None:
+    def stage(self, value: Any) -> None:
         """Let this be the reply, once it is released."""
-        self.kept, self.refusal = value, None
+        self.result, self.error = value, None
 
-    def keep_refusal(self, error: BaseException) -> None:
+    def stage_error(self, error: BaseException) -> None:
         """Let this be raised in place of a reply, once it is released."""
-        self.kept, self.refusal = None, error
+        self.result, self.error = None, error
 
-    def release(self) -> None:
+    def deliver(self) -> None:
         """Hand over what was kept. Nothing happens if there was an outcome already: its system was closed meanwhile."""
         if not self._done:
             self.message = None
             self._done = True  # last: who sees it may read the rest
-            if self._listeners is not None:
-                self._tell_listeners()
+            if self._callbacks is not None:
+                self._call_back()
 
     def answer(self, value: Any) -> None:
         """Hand over a reply, unless there was an outcome already."""
         if not self._done:
-            self.keep(value)
-            self.release()
+            self.stage(value)
+            self.deliver()
 
     def refuse(self, error: BaseException) -> None:
         """Hand over an error in place of a reply, unless there was an outcome already."""
         if not self._done:
-            self.keep_refusal(error)
-            self.release()
+            self.stage_error(error)
+            self.deliver()
 
 
 class Runnable(Protocol):
@@ -101,6 +101,6 @@ class Mailbox:
         self.phase = IDLE
         self.runner: Runnable | None = None
 
-    def put_back(self, envelopes: Sequence[Envelope]) -> None:
+    def requeue(self, envelopes: Sequence[Envelope]) -> None:
         """Let these be handled again, before all others, in their order."""
         self.waiting[:0] = envelopes

@@ -9,20 +9,20 @@ from typing import Final
 
 from duramen.events.model import OUTSIDE, Cause
 
-__all__ = ["cause_of_sending", "caused", "sending"]
+__all__ = ["bind_cause", "current_cause", "with_cause"]
 
 _SENDER: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_sender", default=None)
 """What a message carries that is sent now. Coroutines, and tasks they start, have it from who started them."""
 
 
-def cause_of_sending() -> Cause:
+def current_cause() -> Cause:
     """What a message carries that is sent from here."""
     cause = _SENDER.get()
     return OUTSIDE if cause is None else cause()
 
 
 @contextmanager
-def sending(cause: Callable[[], Cause]) -> Generator[None]:
+def with_cause(cause: Callable[[], Cause]) -> Generator[None]:
     """Let all messages that are sent in this block carry what `cause` says at that moment."""
     token = _SENDER.set(cause)
     try:
@@ -31,12 +31,12 @@ def sending(cause: Callable[[], Cause]) -> Generator[None]:
         _SENDER.reset(token)
 
 
-def caused(effect: Callable[[], object]) -> Callable[[], object]:
+def bind_cause(effect: Callable[[], object]) -> Callable[[], object]:
     """`effect`, to be called later, whose messages carry what they would carry now."""
-    cause = cause_of_sending()
+    cause = current_cause()
 
     def run() -> object:
-        with sending(lambda: cause):
+        with with_cause(lambda: cause):
             return effect()
 
     return run

@@ -17,11 +17,11 @@ __all__ = ["Inbox"]
 class Inbox:
     """Pykka's inbox protocol: `put` posts to the agent, wherever it is; `get` and `empty` look at what waits."""
 
-    __slots__ = ("_directory", "_mailbox")
+    __slots__ = ("_mailbox", "_registry")
 
-    def __init__(self, mailbox: Mailbox | None, directory: ActorRegistry | None) -> None:
+    def __init__(self, mailbox: Mailbox | None, registry: ActorRegistry | None) -> None:
         self._mailbox = mailbox
-        self._directory = directory
+        self._registry = registry
 
     @classmethod
     def unjoined(cls) -> Inbox:
@@ -30,14 +30,14 @@ class Inbox:
 
     def put(self, envelope: Any, /) -> None:
         """Post a message. Raises MailboxFull, SystemClosed, InvalidMessage if the agent does not run."""
-        if self._mailbox is None or self._directory is None:
+        if self._mailbox is None or self._registry is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
         own = envelope.reply_to  # made by `Agent._create_future`
         if isinstance(own, Envelope):
             own.message = envelope.message
         else:
             own = Envelope(envelope.message, wanted=False)
-        self._directory.tell(self._mailbox.path, own)
+        self._registry.send(self._mailbox.path, own)
 
     def get(self) -> Any:
         """The next message; only the dispatcher takes messages out."""

@@ -37,7 +37,7 @@ class ActorRegistry:
     def __len__(self) -> int:
         return len(self._mailboxes)
 
-    def post(self, path: str, envelope: Envelope) -> Mailbox:
+    def enqueue(self, path: str, envelope: Envelope) -> Mailbox:
         """Put a message into the mailbox of `path` without scheduling it. Raises MailboxFull, SystemClosed."""
         with self._lock:
             if self._closed is not None:
@@ -55,25 +55,25 @@ class ActorRegistry:
             mailbox.waiting.append(envelope)
         return mailbox
 
-    def post_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
+    def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `post`, but wait at most so many seconds for room in the mailbox. Raises MailboxFull, SystemClosed."""
         deadline, pause, rest = monotonic() + seconds, _PAUSE, threading.Event()
         while True:
             try:
-                return self.post(path, envelope)
+                return self.enqueue(path, envelope)
             except MailboxFull:
                 if monotonic() >= deadline:
                     raise
             rest.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
 
-    def tell(self, path: str, envelope: Envelope, room: float = 0.0) -> None:
+    def send(self, path: str, envelope: Envelope, room: float = 0.0) -> None:
         """Put a message into the mailbox of `path`, waiting `room` seconds for room, and let it run."""
-        mailbox = self.post_within(path, envelope, room) if room > 0 else self.post(path, envelope)
+        mailbox = self.enqueue_within(path, envelope, room) if room > 0 else self.enqueue(path, envelope)
         if not mailbox.scheduled:
             self._dispatcher.schedule(mailbox)
 
-    def reset(self, mailbox: Mailbox) -> None:
+    def deactivate(self, mailbox: Mailbox) -> None:
         """Let whoever comes next activate the agent from its log."""
         mailbox.runner = self._activation(mailbox)
 
@@ -95,7 +95,7 @@ class ActorRegistry:
         with self._lock:
             self._closed = why
 
-    def drain(self, deadline: float) -> None:
+    def wait_until_idle(self, deadline: float) -> None:
         """Wait until every mailbox is empty and at rest, until `deadline` (of `time.monotonic`)."""
         rest = threading.Event()
         while monotonic() < deadline:

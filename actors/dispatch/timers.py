@@ -49,11 +49,11 @@ class Timers:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def after(self, seconds: float, call: Callable[[], object]) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call once, `seconds` from now."""
         return self._add(seconds, Timer(call, None))
 
-    def every(self, seconds: float, call: Callable[[], object]) -> Timer:
+    def call_every(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call every `seconds`, the first time after as many."""
         return self._add(seconds, Timer(call, seconds))
 

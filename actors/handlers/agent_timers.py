@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..dispatch import Envelope, Timer, cause_of_sending
+from ..dispatch import Envelope, Timer, current_cause
 
 if TYPE_CHECKING:
     from .services import Services
@@ -30,16 +30,16 @@ class AgentTimers:
 
     def add(self, seconds: float, message: object, *, repeat: bool) -> Timer:
         """Tell the agent `message` once, or every so many seconds. Callable from any thread."""
-        directory, path, timers = self._services.actors, self._path, self._services.timers
+        registry, path, timers = self._services.actors, self._path, self._services.timers
 
-        cause = cause_of_sending()
+        cause = current_cause()
 
         def tell() -> None:
             envelope = Envelope(message, wanted=False)
             envelope.cause = cause
-            directory.tell(path, envelope)
+            registry.send(path, envelope)
 
-        timer = timers.every(seconds, tell) if repeat else timers.after(seconds, tell)
+        timer = timers.call_every(seconds, tell) if repeat else timers.call_later(seconds, tell)
         self._timers.append(timer)
         return timer
 

@@ -107,7 +107,7 @@ def _hold(root: ActiveAgent, paths: list[str], deadline: float) -> list[ActiveAg
     held: list[ActiveAgent] = []
     for path in paths:
         envelope = Envelope(Hold())
-        root.services.actors.tell(path, envelope)
+        root.services.actors.send(path, envelope)
         asked.append(envelope)
     try:
         for envelope in asked:
@@ -130,7 +130,7 @@ def _release_when_held(envelope: Envelope) -> None:
         if held is not None:
             held.services.dispatcher.post(held.release)
 
-    envelope.on_done(release)
+    envelope.add_done_callback(release)
 
 
 def _finish(turns: list[Turn]) -> None:

@@ -13,7 +13,7 @@ from attrs import evolve
 from duramen.events.logging import get_logger
 
 from ..commands import LifecycleEvent
-from ..dispatch import Ended, EventLoop, ThreadPool
+from ..dispatch import EventLoop, ProgramExit, ThreadPool
 
 __all__ = ["Hook", "LifecycleHooks", "run_hooks"]
 
@@ -98,7 +98,7 @@ def _run_one(hook: Hook, event: LifecycleEvent, timeout: float, workers: ThreadP
         if inspect.iscoroutine(result):
             waiting = loop.start(result)
             waiting.result(timeout)
-    except Ended as error:
+    except ProgramExit as error:
         return type(error.__cause__).__name__
     except BaseException as error:
         if not waiting.done():

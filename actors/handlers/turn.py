@@ -153,9 +153,9 @@ class Turn(Commit):
         if envelope.cause is not OUTSIDE:
             self.handling(envelope)
         try:
-            envelope.keep(handler(self, envelope.message))
+            envelope.stage(handler(self, envelope.message))
         except DuramenError as error:
-            envelope.keep_refusal(error)
+            envelope.stage_error(error)
         self.answers.append(envelope)
         self.command = None
         self.cause = OUTSIDE
@@ -166,14 +166,14 @@ class Turn(Commit):
         self.cause = handling.of_events()
         return handling
 
-    def keep(self, envelope: Envelope, value: Any) -> None:
+    def stage(self, envelope: Envelope, value: Any) -> None:
         """Let this be a message's reply when the turn is committed."""
-        envelope.keep(value)
+        envelope.stage(value)
         self.answers.append(envelope)
 
-    def keep_refusal(self, envelope: Envelope, error: BaseException) -> None:
+    def stage_error(self, envelope: Envelope, error: BaseException) -> None:
         """Let a message be refused when the turn is committed."""
-        envelope.keep_refusal(error)
+        envelope.stage_error(error)
         self.answers.append(envelope)
 
     def emit(self, event: NewEvent) -> RawEvent:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from duramen.events import InvalidMessage
 
-from ..dispatch import Envelope, cause_of_sending
+from ..dispatch import Envelope, current_cause
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 
 __all__ = ["INLINE", "envelope_of"]
@@ -24,5 +24,5 @@ def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) ->
             f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
         )
     envelope = Envelope(message, command_id, wanted)
-    envelope.cause = cause_of_sending()
+    envelope.cause = current_cause()
     return envelope

@@ -11,7 +11,7 @@ from .runtime import Runtime
 
 __all__ = ["Passivation"]
 
-_RHYTHM: Final = 0.25
+_INTERVAL: Final = 0.25
 _STEP: Final = 2_000
 """Agents looked at before others get the core again."""
 
@@ -23,36 +23,36 @@ class Passivation:
     but its log. All of it happens in the core.
     """
 
-    def __init__(self, directory: ActorRegistry, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
-        self._directory = directory
+    def __init__(self, actors: ActorRegistry, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
+        self._actors = actors
         self._dispatcher = dispatcher
         self._after = after
         self._most = most
 
     @property
-    def rhythm(self) -> float | None:
+    def interval(self) -> float | None:
         """Seconds between sweeps; None if nothing ever leaves."""
         if self._most is not None:
-            return _RHYTHM if self._after is None else min(_RHYTHM, max(0.01, self._after / 4))
+            return _INTERVAL if self._after is None else min(_INTERVAL, max(0.01, self._after / 4))
         return None if self._after is None else max(0.01, self._after / 4)
 
     def sweep(self) -> None:
         """Look at all agents, a step at a time. Callable from any thread."""
-        self._dispatcher.post(self.make_room)
+        self._dispatcher.post(self.release_excess)
         if self._after is not None:
-            self._step(self._directory.mailboxes())
+            self._step(self._actors.mailboxes())
 
-    def make_room(self) -> None:
+    def release_excess(self) -> None:
         """Called after an activation: a tenth leaves at once, so that not every activation has to look for one.
 
         When all are busy nobody leaves; the next sweep tries again.
         """
-        if self._most is None or len(self._directory) <= self._most:
+        if self._most is None or len(self._actors) <= self._most:
             return
-        idle = [mailbox for mailbox in self._directory.mailboxes() if _rests(mailbox)]
-        leaving = len(self._directory) - self._most + self._most // 10
+        idle = [mailbox for mailbox in self._actors.mailboxes() if _rests(mailbox)]
+        leaving = len(self._actors) - self._most + self._most // 10
         for mailbox in nsmallest(leaving, idle, key=_last_used):
-            self._send_to_rest(mailbox)
+            self._release(mailbox)
 
     def _step(self, mailboxes: list[Mailbox]) -> None:
         now, rest = mailboxes[:_STEP], mailboxes[_STEP:]
@@ -61,21 +61,21 @@ class Passivation:
             limit = monotonic() - (self._after or 0.0)
             for mailbox in now:
                 if _rests(mailbox) and _last_used(mailbox) <= limit:
-                    self._send_to_rest(mailbox)
+                    self._release(mailbox)
             if rest:
                 self._step(rest)
 
         self._dispatcher.post(look)
 
-    def send_all_to_rest(self) -> None:
+    def release_all(self) -> None:
         """At the end of the system: let every agent let go of what it has."""
-        for mailbox in self._directory.mailboxes():
+        for mailbox in self._actors.mailboxes():
             if isinstance(mailbox.runner, Runtime):
                 mailbox.runner.leave()
 
-    def _send_to_rest(self, mailbox: Mailbox) -> None:
+    def _release(self, mailbox: Mailbox) -> None:
         runtime = mailbox.runner
-        if self._directory.remove_if_idle(mailbox) and isinstance(runtime, Runtime):
+        if self._actors.remove_if_idle(mailbox) and isinstance(runtime, Runtime):
             runtime.leave()
 
 

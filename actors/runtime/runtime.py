@@ -263,7 +263,7 @@ class Runtime(Snapshots):
         elif answer.status is Status.FENCED:
             self._fenced(turn, answer)
         elif answer.status is Status.EXISTS:
-            self._mailbox.put_back(turn.answers)
+            self._mailbox.requeue(turn.answers)
             self.drop()
         else:
             self._failed(turn, problem_of(self.path, turn.expected, answer))
@@ -272,17 +272,17 @@ class Runtime(Snapshots):
         if turn.items:
             self._create = self._presumed = False
         for envelope in turn.answers:
-            kind: type[Any] = envelope.kept.__class__
-            if envelope.refusal is not None:
-                self._refuse(envelope, envelope.refusal)
+            kind: type[Any] = envelope.result.__class__
+            if envelope.error is not None:
+                self._refuse(envelope, envelope.error)
             elif unconfirmed is not None and turn.items:
                 envelope.refuse(for_agent(unconfirmed, self.path, self.state.seq))
             elif kind is Transition:
-                announce(self.services, envelope, envelope.kept)
+                announce(self.services, envelope, envelope.result)
             elif kind is LifecycleResult:
-                envelope.answer(timed(envelope.kept, envelope))
+                envelope.answer(timed(envelope.result, envelope))
             else:
-                envelope.release()
+                envelope.deliver()
         if self._presumed:  # refused before anybody had looked whether there is such an agent
             self.drop()
             return
@@ -291,7 +291,7 @@ class Runtime(Snapshots):
         for effect in turn.after:
             run_soon(self.services.thread_pool, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
-            self._mailbox.put_back(self._stash)
+            self._mailbox.requeue(self._stash)
             self._stash = ()
         if turn.hold:
             self._mailbox.phase = HELD
@@ -340,7 +340,7 @@ class Runtime(Snapshots):
                 again.append(envelope)
             else:
                 envelope.refuse(fenced(self.path, turn.expected, self.fence, answer))
-        self._mailbox.put_back(again)
+        self._mailbox.requeue(again)
         self.drop()
 
     def _is_in_time(self, envelope: Envelope, claimed_at: int) -> bool:
@@ -352,18 +352,18 @@ class Runtime(Snapshots):
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
         for envelope in turn.answers:
-            self._refuse(envelope, envelope.refusal or for_agent(error, self.path, turn.expected))
+            self._refuse(envelope, envelope.error or for_agent(error, self.path, turn.expected))
         self.drop()
 
     def drop(self, pause: float = 0.0) -> None:
         """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
         self.leave()
-        self._mailbox.put_back(self._stash)
+        self._mailbox.requeue(self._stash)
         self._stash = ()
-        self.services.actors.reset(self._mailbox)
+        self.services.actors.deactivate(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
-            self.services.timers.after(pause, lambda: self.services.dispatcher.post(self._go_on))
+            self.services.timers.call_later(pause, lambda: self.services.dispatcher.post(self._go_on))
         else:
             self._go_on()
 

@@ -14,7 +14,7 @@ from duramen.events.model import FAILED, Cause, event_id
 
 from ..agent import Agent
 from ..commands import ChildFailed, Strategy, Verdict, require_known, require_not_failed
-from ..dispatch import Ended, Envelope, ThreadPool, sending
+from ..dispatch import Envelope, ProgramExit, ThreadPool, with_cause
 from ..handlers import ActiveAgent, Turn
 
 __all__ = ["ActiveUserAgent", "handle_custom", "run_soon"]
@@ -48,17 +48,17 @@ def handle_custom(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> N
         if envelope.command_id is not None:
             known = turn.recognise(envelope.command_id, envelope.message)
             if known is not None:
-                turn.keep(envelope, known)
+                turn.stage(envelope, known)
                 runtime.services.dispatcher.post(lambda: runtime.finish(turn))
                 return
     except DuramenError as error:
-        turn.keep_refusal(envelope, error)
+        turn.stage_error(envelope, error)
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
         return
     scope.__enter__()
     runtime.agent.begin(turn)
     handling = turn.handling(envelope)
-    with sending(lambda: handling.of_message(turn.state.seq)):
+    with with_cause(lambda: handling.of_message(turn.state.seq)):
         try:
             value = runtime.agent.handle(envelope.message)
         except BaseException as error:
@@ -76,7 +76,7 @@ def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
         return None, asyncio.CancelledError()  # the handler's own, or the end of the system
     try:
         return done.result(), None
-    except Ended as error:
+    except ProgramExit as error:
         return None, error.__cause__
     except BaseException as error:
         return None, error
@@ -94,14 +94,14 @@ def _end(
     except BaseException as raised:
         error = raised
     if error is None:
-        turn.keep(envelope, value)
+        turn.stage(envelope, value)
     elif isinstance(error, Exception):
         verdict = _judge(runtime, error)
         if verdict.strategy is not Strategy.RESUME:
             failure = error
             runtime.services.dispatcher.post(lambda: _carry_out(runtime, envelope, failure, verdict))
             return
-        turn.keep_refusal(envelope, error)
+        turn.stage_error(envelope, error)
     else:
         stopped = HandlerStopped(
             f"a handler of {runtime.path} raised {type(error).__name__}; only this agent was stopped, it comes back "
@@ -142,7 +142,7 @@ def _carry_out(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, v
     if verdict.strategy is Strategy.ESCALATE and parent is not None:
         told = Envelope(ChildFailed(runtime.path, kind), wanted=False)
         told.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
-        turn.after += (lambda: services.actors.tell(parent, told),)
+        turn.after += (lambda: services.actors.send(parent, told),)
     runtime.finish(turn)
 
 

@@ -12,7 +12,7 @@ from duramen.projections.subscriptions import Callback
 
 from ...commands import LifecycleResult, TrimResult, spawn_message
 from ..episode_store import EpisodeStore
-from ..handles import AsyncAgentHandle, Calls
+from ..handles import AsyncAgentHandle, MessageSender
 from ..history import History
 from .episodes import AsyncEpisodes
 from .history import AsyncHistory
@@ -20,7 +20,7 @@ from .history import AsyncHistory
 __all__ = ["AsyncSystem", "SystemCalls"]
 
 
-class SystemCalls(Calls, Protocol):
+class SystemCalls(MessageSender, Protocol):
     """The calls of `AgentSystem` that have twins here."""
 
     @property

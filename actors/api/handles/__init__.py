@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aio import AsyncAgentHandle
-from .calls import Calls
+from .calls import MessageSender
 from .handle import AgentHandle
 
-__all__ = ["AgentHandle", "AsyncAgentHandle", "Calls"]
+__all__ = ["AgentHandle", "AsyncAgentHandle", "MessageSender"]

@@ -12,15 +12,15 @@ from duramen.events import AgentPath, AskTimeout, Receipt
 
 from ...commands import AdoptChild, Batch, LifecycleResult, spawn_message
 from .batch import BatchBuilder
-from .calls import TIMEOUT, AgentCalls, Calls
+from .calls import TIMEOUT, AgentCalls, MessageSender
 
-__all__ = ["AsyncAgentHandle", "AsyncBatch", "within"]
+__all__ = ["AsyncAgentHandle", "AsyncBatch", "await_reply"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-async def within(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R:
+async def await_reply(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R:
     """Await a reply for at most `timeout` seconds. Raises AskTimeout."""
     limit = asyncio.timeout(timeout)
     try:
@@ -51,7 +51,7 @@ def _twin(
 
     @wraps(call)
     async def twin(self: AsyncAgentHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await within(cast("Awaitable[R]", call(self.deferred, *args, **kwargs)))
+        return await await_reply(cast("Awaitable[R]", call(self.deferred, *args, **kwargs)))
 
     return twin
 
@@ -61,7 +61,7 @@ class AsyncAgentHandle:
 
     __slots__ = ("_system", "deferred")
 
-    def __init__(self, system: Calls, path: str) -> None:
+    def __init__(self, system: MessageSender, path: str) -> None:
         self._system = system
         self.deferred = _Deferred(system, path)
 
@@ -80,7 +80,7 @@ class AsyncAgentHandle:
 
     async def ask(self, message: object, *, timeout: float | None = TIMEOUT, command_id: str | None = None) -> Any:
         """Send a message and await its reply."""
-        return await within(self.deferred.ask(message, block=False, command_id=command_id), timeout)
+        return await await_reply(self.deferred.ask(message, block=False, command_id=command_id), timeout)
 
     async def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
         """Send a message and do not wait for a reply; for room in the mailbox at most `room` seconds."""
@@ -136,4 +136,4 @@ class AsyncBatch(BatchBuilder):
         super().__exit__(kind, error, traceback)
         sent, self._receipt = self._receipt, None
         if sent is not None:
-            self._receipt = await within(cast("Awaitable[Receipt]", sent))
+            self._receipt = await await_reply(cast("Awaitable[Receipt]", sent))

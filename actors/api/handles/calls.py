@@ -37,7 +37,7 @@ from ...commands import (
 from ...dispatch import Reply
 from .batch import BatchBuilder
 
-__all__ = ["TIMEOUT", "AgentCalls", "Calls"]
+__all__ = ["TIMEOUT", "AgentCalls", "MessageSender"]
 
 TIMEOUT: Final = 30.0
 """Seconds a call waits for its reply unless told otherwise."""
@@ -46,7 +46,7 @@ Path = str | PropertyPath
 R = TypeVar("R")
 
 
-class Calls(Protocol):
+class MessageSender(Protocol):
     """What the calls of an agent ask of its system."""
 
     def ask(
@@ -76,7 +76,7 @@ class AgentCalls:
 
     __slots__ = ("_path", "_system")
 
-    def __init__(self, system: Calls, path: str) -> None:
+    def __init__(self, system: MessageSender, path: str) -> None:
         self._system = system
         self._path = path
 

@@ -279,7 +279,7 @@ def test_a_fork_reads_no_more_however_long_the_past_is(open_system: OpenSystem) 
     agent = system.spawn(ALICE)
     for number in range(4_000):
         agent.set("n", number)
-    list(keep_keyframes(system._subject(ALICE), None))
+    list(keep_keyframes(system._agent_log(ALICE), None))
     log: Any = system.log
     looked: list[int] = []
     real = log.pages

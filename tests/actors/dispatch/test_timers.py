@@ -58,15 +58,15 @@ def test_terminating_an_agent_ends_its_timers(open_system: OpenSystem) -> None:
     agent.terminate()
     ended = agent.status().seq
     beat = threading.Event()
-    system._services.timers.after(0.1, beat.set)  # ten ticks later
+    system._services.timers.call_later(0.1, beat.set)  # ten ticks later
     assert beat.wait(10)
     assert agent.status().seq == ended
 
 
 def test_a_cancelled_timer_does_not_call() -> None:
     timers, called, later = Timers(), threading.Event(), threading.Event()
-    timers.after(0.01, called.set).cancel()
-    timers.after(0.05, later.set)
+    timers.call_later(0.01, called.set).cancel()
+    timers.call_later(0.05, later.set)
     assert later.wait(10)
     assert not called.is_set()
     timers.close(5)
@@ -74,8 +74,8 @@ def test_a_cancelled_timer_does_not_call() -> None:
 
 def test_timers_call_in_the_order_in_which_they_are_due() -> None:
     timers, order, done = Timers(), [], threading.Event()
-    timers.after(0.06, lambda: (order.append("later"), done.set()))
-    timers.after(0.02, lambda: order.append("sooner"))
+    timers.call_later(0.06, lambda: (order.append("later"), done.set()))
+    timers.call_later(0.02, lambda: order.append("sooner"))
     assert done.wait(10)
     assert order == ["sooner", "later"]
     timers.close(5)
@@ -83,7 +83,7 @@ def test_timers_call_in_the_order_in_which_they_are_due() -> None:
 
 def test_a_call_that_raises_does_not_stop_the_others() -> None:
     timers, done = Timers(), threading.Event()
-    timers.after(0.01, lambda: 1 / 0)
-    timers.after(0.03, done.set)
+    timers.call_later(0.01, lambda: 1 / 0)
+    timers.call_later(0.03, done.set)
     assert done.wait(10)
     timers.close(5)
