@@ -213,7 +213,7 @@ class Agent(pykka.Actor):
             return None
 
         def apply(state: Any, raw: RawEvent) -> Any:
-            if not registry.knows(raw[0]):
+            if not registry.has_type(raw[0]):
                 raise UnknownEventType(
                     f"event type {raw[0]!r} is not registered here; import the module that declares it",
                     actual=raw[0],

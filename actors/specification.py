@@ -261,4 +261,4 @@ def _expected(one: object) -> str:
 def _actual(event: Event, registry: EventRegistry) -> str:
     if event.type in OWN_TYPES:
         return _line(event.type, event.data)
-    return portrait(registry.load(event.type, registry.version_of(event.type), event.data))
+    return portrait(registry.load(event.type, registry.current_version(event.type), event.data))

@@ -24,7 +24,7 @@ from duramen.events import (
 )
 from duramen.events.codec import Codec
 from duramen.events.log import Base, EventLog, Head
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 from duramen.projections import AgentState
 from duramen.projections.consumers import UnreadByConsumers
 from duramen.projections.recovery import UNFOLDED, BaseState, FoldOf, pack_base, rebuild, state_for_base
@@ -108,7 +108,7 @@ class Trimmer:
             if done.removed:
                 self.trim_feed(self._log.partition_of(agent))
         except Exception as error:  # a defect of the user's `apply`, too, must not end in silence
-            reason = str(error) if isinstance(error, DuramenError) else f"{type(error).__name__} at {where(error)}"
+            reason = str(error) if isinstance(error, DuramenError) else f"{type(error).__name__} at {raised_at(error)}"
             get_logger("retention").warning("not_trimmed", agent=agent, reason=reason)
 
     # -- by hand -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import structlog
     from structlog.typing import EventDict
 
-__all__ = ["get_logger", "redact", "where"]
+__all__ = ["get_logger", "raised_at", "redact"]
 
 _SECRET: Final = re.compile(r"password|passwd|token|secret|authorization|credential|api[_-]?key", re.IGNORECASE)
 
@@ -45,7 +45,7 @@ def get_logger(name: str, **bound: Any) -> structlog.stdlib.BoundLogger:
     return cast("structlog.stdlib.BoundLogger", wrapped.bind(**bound) if bound else wrapped)
 
 
-def where(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """File and line where an error was raised. Its text is left out: it may quote what it was given."""
     last = None
     for frame, line in traceback.walk_tb(error.__traceback__):

@@ -17,7 +17,7 @@ from attrs import define, field
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from duramen.events.embedded.process import ServerProcess, can_die_with_parent, ready_pid, server_binary
+from duramen.events.embedded.process import ServerProcess, can_die_with_parent, find_server_binary, ready_pid
 from waiting import eventually
 
 __all__ = ["Server", "redis_server", "redis_server_binary", "valkey_server"]
@@ -192,7 +192,7 @@ class Server:
             **(_DURABLE if self.aof else _FAST),
             **self.config,
         }
-        binary = redis_server_binary() if self.kind == "redis" else server_binary()
+        binary = redis_server_binary() if self.kind == "redis" else find_server_binary()
         return [str(binary), *(word for name in settings for word in (f"--{name}", settings[name]))]
 
 

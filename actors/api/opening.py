@@ -136,7 +136,7 @@ def _embedded(
     try:
         pool = pool_of_url(f"unix://{server.socket_path}")
 
-        def revive() -> None:
+        def ensure_server() -> None:
             pool.connection_kwargs["path"] = str(server.ensure())
 
         log = RedisLog(
@@ -145,7 +145,7 @@ def _embedded(
             partitions=partitions,
             durability=durability,
             limits=limits,
-            revive=revive,
+            ensure_server=ensure_server,
             integrity_key=integrity_key,
         )
     except BaseException:

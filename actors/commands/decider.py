@@ -32,7 +32,7 @@ from duramen.events import (
     agent_path,
     property_segments,
 )
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.events.model import (
     ACTIVITY_RECORDED,
     CHILD_SPAWNED,
@@ -334,7 +334,7 @@ def decide_pause(
             {
                 "checkpoint_id": plain_id(message.checkpoint_id, "checkpoint_id") or checkpoint_id,
                 "keys_count": len(state.memory),
-                "expires_at": None if message.ttl is None else instant(now) + message.ttl,
+                "expires_at": None if message.ttl is None else to_datetime(now) + message.ttl,
                 "metadata": metadata,
                 "when_paused": message.when_paused,
                 "reason": plain_id(message.reason, "reason"),
@@ -361,7 +361,7 @@ def decide_resume(state: AgentState, message: Resume, found: Resumed, agent: str
     data = {
         "checkpoint_id": found.checkpoint_id,
         "checkpoint_seq": found.seq,
-        "checkpoint_timestamp": None if found.time is None else instant(found.time),
+        "checkpoint_timestamp": None if found.time is None else to_datetime(found.time),
         "clear_current": message.clear_current,
         "items_restored": found.items,
     }

@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import define
 
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 from .journal import Commit, Journal
 from .mailbox import IDLE, Mailbox
@@ -146,7 +146,7 @@ class Dispatcher:
             try:
                 work()
             except BaseException as error:  # whatever it is, the core must go on
-                self._log.error("posted_work_failed", error=type(error).__name__, at=where(error))
+                self._log.error("posted_work_failed", error=type(error).__name__, at=raised_at(error))
 
     def _run_ready(self) -> None:
         ready = self._ready
@@ -157,7 +157,7 @@ class Dispatcher:
                 try:
                     mailbox.runner.run()
                 except BaseException as error:
-                    self._log.error("run_failed", agent=mailbox.path, error=type(error).__name__, at=where(error))
+                    self._log.error("run_failed", agent=mailbox.path, error=type(error).__name__, at=raised_at(error))
 
     def close(self, timeout: float) -> bool:
         """End the core when it has nothing left to do; whether it had ended within `timeout` seconds.

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from duramen.events import DuramenError, Limits
 from duramen.events.log import Answer, Append, EventLog
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 __all__ = ["Commit", "Journal"]
 
@@ -97,7 +97,7 @@ class Journal:
         try:
             commit.settle(answer)
         except Exception as error:  # one agent's trouble is not the others'
-            self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=where(error))
+            self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=raised_at(error))
 
     @property
     def connected(self) -> bool:

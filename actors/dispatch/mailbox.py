@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import time
 from typing import Any, Protocol
 
-from duramen.events.model import OUTSIDE
+from duramen.events.model import EXTERNAL
 
 from .reply import Reply
 
@@ -44,7 +44,7 @@ class Envelope(Reply):
         self.command_id = command_id
         self.wanted = wanted
         """Whether anybody waits for the reply."""
-        self.cause = OUTSIDE
+        self.cause = EXTERNAL
         self.sent_at = time()
         self.tries = 0
 

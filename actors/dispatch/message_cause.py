@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from duramen.events.model import OUTSIDE, Cause
+from duramen.events.model import EXTERNAL, Cause
 
 __all__ = ["bind_cause", "current_cause", "with_cause"]
 
@@ -18,7 +18,7 @@ _SENDER: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_sen
 def current_cause() -> Cause:
     """What a message carries that is sent from here."""
     cause = _SENDER.get()
-    return OUTSIDE if cause is None else cause()
+    return EXTERNAL if cause is None else cause()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 __all__ = ["ThreadPool"]
 
@@ -84,7 +84,7 @@ class ThreadPool:
             try:
                 work()
             except BaseException as error:  # a SystemExit ends the work, not the pool
-                get_logger("workers").error("work_failed", error=type(error).__name__, at=where(error))
+                get_logger("workers").error("work_failed", error=type(error).__name__, at=raised_at(error))
             del work  # a waiting thread must not keep the last agent alive
             with self._lock:
                 self._waiting_threads += 1

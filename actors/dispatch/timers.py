@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 __all__ = ["Timer", "Timers"]
 
@@ -79,7 +79,7 @@ class Timers:
             try:
                 timer.run()
             except Exception as error:  # a mailbox that is full, a system that closes: the next one is due all the same
-                get_logger("timers").warning("timer_failed", error=type(error).__name__, at=where(error))
+                get_logger("timers").warning("timer_failed", error=type(error).__name__, at=raised_at(error))
 
     def _next(self) -> Timer | None:
         """Wait for the next timer that is due; None when there will be none."""

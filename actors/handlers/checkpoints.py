@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from duramen.events import CheckpointNotFound, CorruptEvent, TooLarge
-from duramen.events.codec import instant, unpack_snapshot
+from duramen.events.codec import to_datetime, unpack_snapshot
 from duramen.events.logging import get_logger
 from duramen.projections.recovery import rebuild
 from duramen.projections.state import difference, overlay, split_ops
@@ -31,10 +31,10 @@ def _checkpoint(turn: Turn, name: str, entry: list[Any]) -> Checkpoint:
     seq, time, keys, expires, metadata, _ = entry
     return Checkpoint(
         checkpoint_id=name,
-        timestamp=instant(time),
+        timestamp=to_datetime(time),
         keys_count=keys,
         seq=seq,
-        expires_at=None if expires is None else instant(expires),
+        expires_at=None if expires is None else to_datetime(expires),
         metadata=turn.codec.copy(metadata),
     )
 

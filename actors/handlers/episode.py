@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.projections.episodes import compose_episode
 from duramen.projections.recovery import count_session
 
@@ -23,7 +23,7 @@ def consolidate(turn: Turn, message: Terminate) -> dict[str, Any]:
         first_seq=state.session_first_seq,
         last_seq=state.seq + 2,  # the episode itself and the end of the session, in the append that follows
         duration_seconds=max(0, turn.now - state.started_at) / 1_000_000,
-        created_at=instant(turn.now),
+        created_at=to_datetime(turn.now),
         totals=count_session(
             services.log,
             path,

@@ -20,7 +20,7 @@ from duramen.events import (
     NewEvent,
     Receipt,
 )
-from duramen.events.codec import NO_DIGEST, RawEvent, instant
+from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
 from duramen.events.log import Put, digest_at, raw_events
 from duramen.events.model import PAUSED, RESUMED, SPAWNED, TERMINATED, check_value
 
@@ -80,7 +80,7 @@ def _decide_pause(turn: Turn, message: Pause) -> list[NewEvent]:
 
 
 def _checkpoint_id(now: int) -> str:
-    return f"{instant(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+    return f"{to_datetime(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
 
 
 def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
@@ -207,7 +207,7 @@ def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
         return "spawn", f"session {data['session_id']} started", {**told, "seq": seq}
     checkpoint_id = data.get("checkpoint_id")
     if kind == PAUSED:
-        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": instant(raw[3])}
+        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": to_datetime(raw[3])}
         return "pause", f"paused at checkpoint {checkpoint_id}", {**told, "seq": seq}
     if kind == RESUMED:
         told = {

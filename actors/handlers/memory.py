@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from duramen.events import Granularity, InvalidMessage, InvalidPath, PathNotFound, Receipt, property_segments
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.projections.state import lookup
 
 from ..commands import (
@@ -132,7 +132,7 @@ def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
         session_id=state.session_id,
         seq=state.seq,
         digest=state.digest,
-        updated_at=instant(state.updated_at),
+        updated_at=to_datetime(state.updated_at),
         items=len(state.memory),
         granularity=Granularity(state.granularity),
         metadata=turn.codec.copy(state.metadata),

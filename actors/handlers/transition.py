@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, evolve
 
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.events.logging import get_logger
 from duramen.projections.state import copy_tree
 
@@ -56,7 +56,7 @@ class Transition:
             session_id=self.session_id,
             agent_type=self.agent_type,
             seq=self.seq,
-            time=instant(self.time),
+            time=to_datetime(self.time),
             data=self.data,
             metadata=cast("dict[str, Any]", copy_tree(self.metadata)),
         )

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, cast
 from duramen.events import CommandConflict, DuramenError, Granularity, Limits, NewEvent, Receipt, TooLarge
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, pack_snapshot
 from duramen.events.log import Answer
-from duramen.events.model import OUTSIDE, SPAWNED, Handling
+from duramen.events.model import EXTERNAL, SPAWNED, Handling
 from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
@@ -128,7 +128,7 @@ class Turn(Commit):
         self.answers: list[Envelope] = []
         self.after: tuple[Callable[[], object], ...] = ()
         self.command: list[Any] | None = None
-        self.cause = OUTSIDE
+        self.cause = EXTERNAL
         self.undo: list[Undo] | None = None
         self.hold = False
 
@@ -150,7 +150,7 @@ class Turn(Commit):
 
     def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
         """Handle one message with a handler that refuses by a typed error before it has changed anything."""
-        if envelope.cause is not OUTSIDE:
+        if envelope.cause is not EXTERNAL:
             self.handling(envelope)
         try:
             envelope.stage(handler(self, envelope.message))
@@ -158,12 +158,12 @@ class Turn(Commit):
             envelope.stage_error(error)
         self.answers.append(envelope)
         self.command = None
-        self.cause = OUTSIDE
+        self.cause = EXTERNAL
 
     def handling(self, envelope: Envelope) -> Handling:
         """Begin to handle a message: what happens now is stored with where it comes from."""
         handling = Handling(self.agent, self.state.seq, envelope.cause)
-        self.cause = handling.of_events()
+        self.cause = handling.event_cause()
         return handling
 
     def stage(self, envelope: Envelope, value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from duramen.events import AgentFailed, DuramenError, MailboxFull, Unconfirmed
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, Status
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
@@ -197,7 +197,7 @@ class Runtime(Snapshots):
     def _break(self, turn: Turn, error: Exception) -> None:
         """Tell everybody in a turn that it broke, and forget the state."""
         get_logger("agent").error(
-            "turn_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=where(error)
+            "turn_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
         )
         failed = list(turn.answers)
         if self._mailbox.waiting:
@@ -228,7 +228,7 @@ class Runtime(Snapshots):
     def give_up(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
         """A message broke the agent: its caller is told, and the agent comes back from its log. From any thread."""
         get_logger("agent").error(
-            "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=where(error)
+            "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
         )
 
         def crash() -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, cast
 
 from duramen.events import DuramenError, Granularity, HandlerStopped, NewEvent
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, event_id
 
 from ..agent import Agent
@@ -58,7 +58,7 @@ def handle_custom(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> N
     scope.__enter__()
     runtime.agent.begin(turn)
     handling = turn.handling(envelope)
-    with with_cause(lambda: handling.of_message(turn.state.seq)):
+    with with_cause(lambda: handling.message_cause(turn.state.seq)):
         try:
             value = runtime.agent.handle(envelope.message)
         except BaseException as error:
@@ -129,7 +129,7 @@ def _carry_out(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, v
         seq=state.seq,
         session_id=state.session_id,
         error=kind,
-        at=where(error),
+        at=raised_at(error),
         strategy=verdict.strategy.value,
     )
     envelope.refuse(error)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from duramen.events import Event, EventRegistry, InvalidMessage
-from duramen.events.codec import RawEvent, microseconds
+from duramen.events.codec import RawEvent, to_microseconds
 from duramen.events.model import OWN_TYPES, SPAWNED
 from duramen.projections import Projection
 from duramen.projections.verification import Subject
@@ -38,7 +38,7 @@ class _AgentFold(Projection[Any]):
 
 
 def _raw(event: Event) -> RawEvent:
-    time = microseconds(event.time)
+    time = to_microseconds(event.time)
     return [
         event.type,
         event.version,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from .digest_chain import PLAIN, DigestChain
-from .event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, instant, microseconds
+from .event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, to_datetime, to_microseconds
 from .recorded_event import (
-    broken_chain,
-    checked_event,
-    checked_events,
-    decoded,
-    decoded_all,
-    event_of,
-    misshapen,
-    raw_items,
+    broken_chain_error,
+    build_event,
+    build_valid_event,
+    build_valid_events,
+    decode_bodies,
+    decode_body,
+    decode_items,
+    malformed_event_error,
 )
 from .session_file import FORMAT, SessionReader, SessionWriter
 from .snapshot import SnapshotRecord, pack_snapshot, unpack_snapshot
@@ -28,17 +28,17 @@ __all__ = [
     "SessionReader",
     "SessionWriter",
     "SnapshotRecord",
-    "broken_chain",
+    "broken_chain_error",
+    "build_event",
+    "build_valid_event",
+    "build_valid_events",
     "chain",
-    "checked_event",
-    "checked_events",
-    "decoded",
-    "decoded_all",
-    "event_of",
-    "instant",
-    "microseconds",
-    "misshapen",
+    "decode_bodies",
+    "decode_body",
+    "decode_items",
+    "malformed_event_error",
     "pack_snapshot",
-    "raw_items",
+    "to_datetime",
+    "to_microseconds",
     "unpack_snapshot",
 ]

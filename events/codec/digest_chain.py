@@ -46,20 +46,20 @@ class DigestChain:
         self._name = _keyed_sum(_derived(key, b"fingerprint"))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'with' if self.keyed else 'without'} a key>"
+        return f"<{type(self).__name__} {'with' if self.is_keyed else 'without'} a key>"
 
     @property
-    def keyed(self) -> bool:
+    def is_keyed(self) -> bool:
         """Whether a key is used."""
         return self._name is not None
 
-    def follow(self, previous: bytes, items: Sequence[bytes]) -> tuple[list[bytes], list[bytes]] | None:
+    def verify_items(self, previous: bytes, items: Sequence[bytes]) -> tuple[list[bytes], list[bytes]] | None:
         """Digests and bodies of stored items that continue the chain behind `previous`; None if one does not."""
         digests = [item[:DIGEST_SIZE] for item in items]
         bodies = [item[DIGEST_SIZE:] for item in items]
         # Each link by itself, with the digest that is stored before it: all of them hold, or the chain does not.
         links = zip([previous, *digests], bodies, strict=False)
-        if self.keyed:
+        if self.is_keyed:
             made = [self.digest(before, body) for before, body in links]
         else:  # as `chain` does, without a call
             made = [sha256(before + body).digest()[:DIGEST_SIZE] for before, body in links]
@@ -82,7 +82,7 @@ class DigestChain:
         """Raise WrongKey unless this is the key whose fingerprint was stored, or neither has one."""
         if hmac.compare_digest(self.fingerprint(identity).encode(), fingerprint.encode()):
             return
-        if not self.keyed:
+        if not self.is_keyed:
             raise WrongKey(
                 f"{what} was written with an integrity key: give the same one (`integrity_key`, or the environment "
                 "variable DURAMEN_INTEGRITY_KEY)"

@@ -14,7 +14,7 @@ import msgpack
 from ..errors import CorruptEvent, TooLarge, ValueRefused
 from ..model import MEMORY_RESTORED, Limits, PlainData, same_value
 
-__all__ = ["DIGEST_SIZE", "NO_DIGEST", "Codec", "RawEvent", "chain", "instant", "microseconds"]
+__all__ = ["DIGEST_SIZE", "NO_DIGEST", "Codec", "RawEvent", "chain", "to_datetime", "to_microseconds"]
 
 DIGEST_SIZE: Final = 16
 NO_DIGEST: Final = bytes(DIGEST_SIZE)
@@ -50,12 +50,12 @@ def chain(previous: bytes, body: bytes) -> bytes:
     return total.digest()[:DIGEST_SIZE]
 
 
-def microseconds(time: datetime) -> int:
+def to_microseconds(time: datetime) -> int:
     """An aware datetime as µs since the epoch (exact: no float in between)."""
     return (time - _EPOCH) // _MICROSECOND
 
 
-def instant(time: int) -> datetime:
+def to_datetime(time: int) -> datetime:
     """µs since the epoch as an aware datetime in UTC."""
     if 0 <= time < _EXACT:
         return datetime.fromtimestamp(time / 1e6, UTC)  # in a quarter of the time
@@ -66,7 +66,7 @@ def _to_extension(value: Any) -> msgpack.ExtType:
     if type(value) is datetime:
         offset = value.utcoffset()
         if offset is not None:
-            packed = _DATETIME_LAYOUT.pack(microseconds(value), offset // timedelta(seconds=1))
+            packed = _DATETIME_LAYOUT.pack(to_microseconds(value), offset // timedelta(seconds=1))
             return msgpack.ExtType(_DATETIME, packed)
     raise ValueRefused(f"a {type(value).__name__} is not plain data; convert it before it is written")
 
@@ -76,7 +76,7 @@ def _from_extension(code: int, data: bytes) -> datetime:
         raise ValueError(f"unknown extension {code}")
     time, offset = _DATETIME_LAYOUT.unpack(data)
     zone = timezone(timedelta(seconds=offset)) if offset else UTC
-    return instant(time).astimezone(zone)
+    return to_datetime(time).astimezone(zone)
 
 
 class Codec:

@@ -7,43 +7,43 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from ..errors import CorruptEvent, DuramenError
-from ..model import OWN_TYPES, Draft, Event, EventRegistry, Granularity, quick_event
+from ..model import OWN_TYPES, Event, EventRegistry, Granularity, MutableEvent, construct_event
 from .digest_chain import DigestChain
-from .event_codec import DIGEST_SIZE, Codec, RawEvent, instant, microseconds
+from .event_codec import DIGEST_SIZE, Codec, RawEvent, to_datetime, to_microseconds
 
 __all__ = [
-    "broken_chain",
-    "checked_event",
-    "checked_events",
-    "decoded",
-    "decoded_all",
-    "event_of",
-    "misshapen",
-    "raw_items",
+    "broken_chain_error",
+    "build_event",
+    "build_valid_event",
+    "build_valid_events",
+    "decode_bodies",
+    "decode_body",
+    "decode_items",
+    "malformed_event_error",
 ]
 
 
-def event_of(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
+def build_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
     """An `Event` from raw fields, its data brought to today's version.
 
     Raises UnknownEventType when an upcaster is missing or fails, CorruptEvent when a field is not what it should be.
     """
     if not _well_formed(raw):
-        raise misshapen(agent, seq)
-    return checked_event(agent, seq, raw, digest, registry)
+        raise malformed_event_error(agent, seq)
+    return build_valid_event(agent, seq, raw, digest, registry)
 
 
-def checked_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
-    """As `event_of`, of fields that were looked at when they were read: those of a `FeedEvent`, and of `raw_events`."""
+def build_valid_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
+    """As `build_event`, without the check: for fields that were checked when they were read."""
     level: int
     kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
-    if kind not in OWN_TYPES and registry.knows(kind):
-        version, data = registry.version_of(kind), registry.upcast(kind, version, data)
-    return quick_event(
+    if kind not in OWN_TYPES and registry.has_type(kind):
+        version, data = registry.current_version(kind), registry.upcast(kind, version, data)
+    return construct_event(
         (
             agent,
             seq,
-            instant(time),
+            to_datetime(time),
             kind,
             version,
             data,
@@ -58,14 +58,14 @@ def checked_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: 
     )
 
 
-def checked_events(
+def build_valid_events(
     agents: Sequence[str],
     seqs: Sequence[int],
     raws: Sequence[RawEvent],
     digests: Sequence[bytes],
     registry: EventRegistry,
 ) -> tuple[list[Event], DuramenError | None]:
-    """As `checked_event` of each, in two thirds of the time: what it calls is written out here.
+    """As `build_valid_event` of each, in two thirds of the time: what it calls is written out here.
 
     Up to the first of which it raises, and that error.
     """
@@ -86,16 +86,16 @@ def _add_events(
     year = month = day = hour = minute = seconds = 0
     for agent, seq, raw, digest in columns:
         kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
-        if kind not in OWN_TYPES and registry.knows(kind):
-            version, data = registry.version_of(kind), registry.upcast(kind, version, data)
+        if kind not in OWN_TYPES and registry.has_type(kind):
+            version, data = registry.current_version(kind), registry.upcast(kind, version, data)
         if time != before:  # events of one command have one time
             before = time
             its_second, fraction = divmod(time, 1_000_000)
             if its_second != second:  # the calendar is dear: those of one second ask it once
                 second = its_second
-                year, month, day, hour, minute, seconds = instant(time).timetuple()[:6]
+                year, month, day, hour, minute, seconds = to_datetime(time).timetuple()[:6]
             when = datetime(year, month, day, hour, minute, seconds, fraction, UTC)
-        made = Draft()  # as in `quick_event`
+        made = MutableEvent()  # as in `construct_event`
         made.agent = agent
         made.seq = seq
         made.time = when
@@ -113,7 +113,7 @@ def _add_events(
         add(made)
 
 
-def broken_chain(agent: str, seq: int, expected: bytes, actual: bytes) -> CorruptEvent:
+def broken_chain_error(agent: str, seq: int, expected: bytes, actual: bytes) -> CorruptEvent:
     """For an event whose digest is not the one that its bytes and its predecessor make."""
     return CorruptEvent(
         f"event {seq} of {agent} does not continue the chain of digests: it, or one before it, was changed",
@@ -124,7 +124,7 @@ def broken_chain(agent: str, seq: int, expected: bytes, actual: bytes) -> Corrup
     )
 
 
-def decoded(agent: str, seq: int, body: bytes, codec: Codec) -> RawEvent:
+def decode_body(agent: str, seq: int, body: bytes, codec: Codec) -> RawEvent:
     """The raw fields of a stored body. Raises CorruptEvent, which names the event."""
     try:
         event = codec.decode(body)
@@ -137,17 +137,17 @@ def decoded(agent: str, seq: int, body: bytes, codec: Codec) -> RawEvent:
             actual=error.actual,
         ) from None
     if not _well_formed(event):
-        raise misshapen(agent, seq)
+        raise malformed_event_error(agent, seq)
     return event
 
 
-def decoded_all(bodies: Sequence[bytes], codec: Codec) -> list[RawEvent] | None:
+def decode_bodies(bodies: Sequence[bytes], codec: Codec) -> list[RawEvent] | None:
     """As `decoded` of each, and cheaper; None where one of them has to be looked at by itself."""
     events = codec.decode_all(bodies)
     return events if events is not None and _well_formed(*events) else None
 
 
-def misshapen(agent: str, seq: int) -> CorruptEvent:
+def malformed_event_error(agent: str, seq: int) -> CorruptEvent:
     """For an event that decodes, to something else than one has."""
     return CorruptEvent(f"event {seq} of {agent} has fields of another form", agent=agent, seq=seq)
 
@@ -183,11 +183,11 @@ _GRANULARITIES: Final[Sequence[Granularity]] = (Granularity.LIFECYCLE, *Granular
 """By level; the enum's own look-up takes three times as long. There is no level 0."""
 _LEAST_LEVEL: Final = int(min(Granularity))
 _MOST_LEVEL: Final = int(max(Granularity))
-_FIRST_TIME: Final = microseconds(datetime.min.replace(tzinfo=UTC))
-_LAST_TIME: Final = microseconds(datetime.max.replace(tzinfo=UTC))
+_FIRST_TIME: Final = to_microseconds(datetime.min.replace(tzinfo=UTC))
+_LAST_TIME: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 
 
-def raw_items(
+def decode_items(
     agent: str, items: Sequence[bytes], codec: Codec, chain: DigestChain, *, after: int, digest: bytes
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
     """Seq, raw fields and digest of each stored item behind seq `after`, whose digest is given.
@@ -209,11 +209,11 @@ def _plain(
     items: Sequence[bytes], digest: bytes, codec: Codec, chain: DigestChain
 ) -> tuple[list[RawEvent], list[bytes]] | None:
     """Events and digests, if nothing is wrong with any of them: many at once are cheaper than each by itself."""
-    followed = chain.follow(digest, items)
+    followed = chain.verify_items(digest, items)
     if followed is None:
         return None
     digests, bodies = followed
-    events = decoded_all(bodies, codec)
+    events = decode_bodies(bodies, codec)
     return None if events is None else (events, digests)
 
 
@@ -227,5 +227,5 @@ def _one_by_one(
         expected = chain.digest(digest, body)
         digest = item[:DIGEST_SIZE]
         if digest != expected:
-            raise broken_chain(agent, seq, expected, digest)
-        yield seq, decoded(agent, seq, body, codec), digest
+            raise broken_chain_error(agent, seq, expected, digest)
+        yield seq, decode_body(agent, seq, body, codec), digest

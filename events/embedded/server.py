@@ -25,7 +25,7 @@ from attrs import define, field, frozen
 
 from ..errors import SystemClosed, Unavailable
 from .data_directory import DataDirectory, FileLock, ServerRecord
-from .process import ServerProcess, ask_to_shut_down, can_die_with_parent, ready_pid, server_binary
+from .process import ServerProcess, can_die_with_parent, find_server_binary, ready_pid, request_shutdown
 
 __all__ = ["EmbeddedServer"]
 
@@ -103,7 +103,7 @@ class _ServerLease:
         if record is None or running is None:
             return None
         if record.dies_with_owner:
-            ask_to_shut_down(record.socket_path)
+            request_shutdown(record.socket_path)
             return None
         return running
 
@@ -181,7 +181,7 @@ class _ServerLease:
         while record is not None and not self.server_lock.acquire():
             if time.monotonic() > deadline:
                 return  # it hangs, and a process id proves nothing: who opens the directory next will find it
-            ask_to_shut_down(record.socket_path)
+            request_shutdown(record.socket_path)
             threading.Event().wait(_POLL_SECONDS)
         self.directory.forget_server()
         self.server_lock.release()
@@ -222,7 +222,7 @@ class EmbeddedServer:
         be used, the server does not start (with the end of its log), or the time is over; no process, lock or
         socket is then left behind.
         """
-        binary = server_binary()
+        binary = find_server_binary()
         directory = DataDirectory.prepare(data_dir)
         locks = FileLock(directory.owner_lock), FileLock(directory.server_lock)
         server = cls(_ServerLease(directory, binary, *locks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ..codec import Codec, RawEvent, decoded, decoded_all, misshapen
+from ..codec import Codec, RawEvent, decode_bodies, decode_body, malformed_event_error
 from ..errors import CorruptEvent, DataLoss, Diverged, DuramenError
 from ..log import FeedPage, FeedRequest, FeedSource, Notice, ReadAhead, Span, SpanEvents
 from ..model import START, Mark
@@ -239,11 +239,11 @@ class FeedReader:
 
     def _facts_of(self, said: NoticedEvents, behind: int) -> list[FeedEvent]:
         agent, first, bodies = said.agent, said.first_seq, said.bodies
-        raws = decoded_all(bodies, self._codec) if len(bodies) > 1 else None
+        raws = decode_bodies(bodies, self._codec) if len(bodies) > 1 else None
         if raws is None:
-            raws = [decoded(agent, seq, body, self._codec) for seq, body in enumerate(bodies, first)]
+            raws = [decode_body(agent, seq, body, self._codec) for seq, body in enumerate(bodies, first)]
         if not all(said.bits >> raw[2] & 1 for raw in raws):  # on the channel of another level
-            raise misshapen(agent, first)
+            raise malformed_event_error(agent, first)
         facts = [FeedEvent(agent, first + at, raw, said.digests[at], behind, at + 1) for at, raw in enumerate(raws)]
         facts[-1].position, facts[-1].offset = behind + 1, 0
         return facts
@@ -279,13 +279,13 @@ class FeedReader:
     def _decoded(self, window: Window, start: int, stop: int) -> tuple[list[RawEvent], CorruptEvent | None]:
         """The raw fields of some events, or of those before one that is corrupt, and what is wrong with it."""
         bodies = window.bodies[start:stop]
-        together = decoded_all(bodies, self._codec)
+        together = decode_bodies(bodies, self._codec)
         if together is not None:
             return together, None
         raws: list[RawEvent] = []
         try:
             for at, body in enumerate(bodies, start):
-                raws.append(decoded(window.agents[at], window.seqs[at], body, self._codec))
+                raws.append(decode_body(window.agents[at], window.seqs[at], body, self._codec))
         except CorruptEvent as error:
             return raws, error
         return raws, None

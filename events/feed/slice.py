@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ..codec import DIGEST_SIZE, NO_DIGEST, DigestChain, broken_chain
+from ..codec import DIGEST_SIZE, NO_DIGEST, DigestChain, broken_chain_error
 from ..errors import CorruptEvent, DuramenError, Trimmed
 from ..log import Span, SpanEvents
 
@@ -82,9 +82,9 @@ class FeedSlice:
 
         Where the digest before the first one is gone it is believed, unless there is a key: then nothing is.
         """
-        if previous is None and items and not self.chain.keyed:
+        if previous is None and items and not self.chain.is_keyed:
             previous, items = self._trust(items[0]), items[1:]
-        followed = self.chain.follow(previous or NO_DIGEST, items)
+        followed = self.chain.verify_items(previous or NO_DIGEST, items)
         if followed is not None:
             if self.bodies:
                 self.digests += followed[0]
@@ -96,7 +96,7 @@ class FeedSlice:
             expected = self.chain.digest(previous or NO_DIGEST, item[DIGEST_SIZE:])
             if item[:DIGEST_SIZE] != expected:
                 seq = self.first_seq + len(self.bodies)
-                self.problem = broken_chain(self.agent, seq, expected, item[:DIGEST_SIZE])
+                self.problem = broken_chain_error(self.agent, seq, expected, item[:DIGEST_SIZE])
                 return
             previous = self._trust(item)
 

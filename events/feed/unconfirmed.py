@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ..codec import DIGEST_SIZE, DigestChain, broken_chain
+from ..codec import DIGEST_SIZE, DigestChain, broken_chain_error
 from ..errors import DataLoss, Diverged, DuramenError, Trimmed, Unavailable
 from ..log import EventLog, FeedPage, FeedRow, Notice, Span, SpanEvents
 from .last_digests import LastDigests
@@ -56,9 +56,9 @@ def next_ones(messages: Sequence[Notice], known: LastDigests, chain: DigestChain
         # Of an agent's first event nothing is before it that only a reader can know: so it is not believed either.
         if last is None or last[0] + 1 != first or not items:
             return None
-        followed = chain.follow(last[1], items)
+        followed = chain.verify_items(last[1], items)
         if followed is None:
-            raise broken_chain(agent, first, last[1], items[0][:DIGEST_SIZE])
+            raise broken_chain_error(agent, first, last[1], items[0][:DIGEST_SIZE])
         said = NoticedEvents(agent, first, *followed, bits)
         here[agent] = (said.seq, said.digests[-1])
         found.append(said)

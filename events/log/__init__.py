@@ -25,7 +25,7 @@ from .consumer_store import (
 )
 from .content_cache import ContentCache
 from .durability import Durability
-from .event_log import EventLog, FeedSource, Loan, LogWriter, ReadAhead
+from .event_log import EventLog, FeedSource, LentConnections, LogWriter, ReadAhead
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
 from .reading import digest_at, pages_of, raw_events, read_events, unknown_agent
@@ -36,12 +36,12 @@ from .records import (
     Base,
     Claim,
     Entry,
+    FeedAccess,
     FeedEntry,
     FeedPage,
     FeedRequest,
     FeedRow,
     Head,
-    LoanTerms,
     Page,
     Put,
     Raw,
@@ -69,6 +69,7 @@ __all__ = [
     "Entry",
     "EventLog",
     "Failure",
+    "FeedAccess",
     "FeedEntry",
     "FeedPage",
     "FeedRequest",
@@ -76,8 +77,7 @@ __all__ = [
     "FeedSource",
     "Head",
     "Keys",
-    "Loan",
-    "LoanTerms",
+    "LentConnections",
     "LogWriter",
     "Notice",
     "NoticeStream",

@@ -14,19 +14,19 @@ from ..errors import DuramenError
 from .consumer_store import ConsumerStore
 from .content_cache import ContentCache
 from .notices import NoticeStream
-from .records import Answer, Append, Base, Claim, Entry, FeedEntry, FeedPage, Head, LoanTerms, Page, Span, SpanEvents
+from .records import Answer, Append, Base, Claim, Entry, FeedAccess, FeedEntry, FeedPage, Head, Page, Span, SpanEvents
 
 if TYPE_CHECKING:
     from .archive import Archive
 
-__all__ = ["EventLog", "FeedSource", "Loan", "LogWriter", "ReadAhead"]
+__all__ = ["EventLog", "FeedSource", "LentConnections", "LogWriter", "ReadAhead"]
 
 
-class Loan(Protocol):
+class LentConnections(Protocol):
     """Connections that nobody else is given until `close`. Used by one thread at a time."""
 
     @property
-    def terms(self) -> LoanTerms:
+    def access(self) -> FeedAccess:
         """What the other process has to know besides."""
         ...
 
@@ -207,7 +207,7 @@ class EventLog(Protocol):
         """A new one, for a reader of that partition; it holds a connection only where something is asked for."""
         ...
 
-    def lend(self, count: int) -> Loan | None:
+    def lend(self, count: int) -> LentConnections | None:
         """So many connections for another process, which then reads feeds as a `BorrowedFeed`; None where it cannot.
 
         That is a log in memory, one with an integrity key, which is nobody else's business, and one whose connections

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, checked_event, raw_items
+from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, build_valid_event, decode_items
 from ..errors import AgentNotFound, CorruptEvent, Trimmed
 from ..model import Event, EventRegistry
 from .event_log import EventLog
@@ -56,7 +56,7 @@ def raw_events(
     """
     seq = after
     for page in log.pages(agent, after + 1, to_seq):
-        yield from raw_items(agent, page.items, codec, log.chain, after=seq, digest=digest)
+        yield from decode_items(agent, page.items, codec, log.chain, after=seq, digest=digest)
         seq += len(page.items)
         digest = page.items[-1][:DIGEST_SIZE]
 
@@ -70,7 +70,7 @@ def read_events(
     from_seq: int = 1,
     to_seq: int | None = None,
 ) -> Iterator[Event]:
-    """Events of one agent's log, oldest first, in pages. Raises what `raw_events` and `event_of` raise."""
+    """Events of one agent's log, oldest first, in pages. Raises what `raw_events` and `build_event` raise."""
     after, digest = from_seq - 1, NO_DIGEST
     if after > 0:
         found = digest_at(log, agent, after)
@@ -78,7 +78,7 @@ def read_events(
             return
         digest = found
     for seq, raw, own in raw_events(log, agent, codec, after=after, digest=digest, to_seq=to_seq):
-        yield checked_event(agent, seq, raw, own, registry)
+        yield build_valid_event(agent, seq, raw, own, registry)
 
 
 def digest_at(log: EventLog, agent: str, seq: int) -> bytes | None:

@@ -15,12 +15,12 @@ __all__ = [
     "Base",
     "Claim",
     "Entry",
+    "FeedAccess",
     "FeedEntry",
     "FeedPage",
     "FeedRequest",
     "FeedRow",
     "Head",
-    "LoanTerms",
     "Page",
     "Put",
     "Raw",
@@ -171,7 +171,7 @@ class SpanEvents:
 
 
 @frozen
-class LoanTerms:
+class FeedAccess:
     """What the other process has to know besides. No address, user or password is among it."""
 
     namespace: str

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .causation import OUTSIDE, Cause, Handling, event_id, parse_event_id
+from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from .cursor import START, Cursor, Mark
-from .event import Draft, Event, Granularity, NewEvent, Receipt, quick_event
+from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event
 from .limits import Limits
-from .paths import AgentPath, PropertyPath, agent_path, property_segments, split_text, unsplit_text
+from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, split_text
 from .pattern_index import PatternIndex
 from .patterns import PathPattern
 from .registry import DECLARED, EventRegistry, event_type, upcaster
-from .values import PlainData, check_value, describe_type, same_value, shown
+from .values import PlainData, check_value, describe_type, printable, same_value
 from .vocabulary import (
     ACTIVITY_RECORDED,
     CHILD_SPAWNED,
@@ -37,6 +37,7 @@ __all__ = [
     "CHILD_SPAWNED",
     "DECLARED",
     "EPISODE_RECORDED",
+    "EXTERNAL",
     "FAILED",
     "FORKED",
     "GRANULARITY_SET",
@@ -45,7 +46,6 @@ __all__ = [
     "MEMORY_MERGED",
     "MEMORY_RESTORED",
     "MEMORY_SET",
-    "OUTSIDE",
     "OWN_TYPES",
     "PAUSED",
     "RESTARTED",
@@ -57,13 +57,13 @@ __all__ = [
     "AgentPath",
     "Cause",
     "Cursor",
-    "Draft",
     "Event",
     "EventRegistry",
     "Granularity",
     "Handling",
     "Limits",
     "Mark",
+    "MutableEvent",
     "NewEvent",
     "PathPattern",
     "PatternIndex",
@@ -72,15 +72,15 @@ __all__ = [
     "Receipt",
     "agent_path",
     "check_value",
+    "construct_event",
     "describe_type",
     "event_id",
     "event_type",
+    "join_text",
     "parse_event_id",
+    "printable",
     "property_segments",
-    "quick_event",
     "same_value",
-    "shown",
     "split_text",
-    "unsplit_text",
     "upcaster",
 ]

@@ -20,7 +20,7 @@ from attrs import define, frozen
 from ..errors import DuramenError
 from .paths import agent_path
 
-__all__ = ["OUTSIDE", "Cause", "Handling", "correlation_of", "event_id", "parse_event_id"]
+__all__ = ["EXTERNAL", "Cause", "Handling", "correlation_of", "event_id", "parse_event_id"]
 
 
 @frozen
@@ -31,7 +31,7 @@ class Cause:
     correlation_id: str | None = None
 
 
-OUTSIDE: Final = Cause()
+EXTERNAL: Final = Cause()
 """A message that no agent has sent."""
 
 
@@ -62,17 +62,17 @@ class Handling:
 
     agent: str
     before: int
-    cause: Cause = OUTSIDE
+    cause: Cause = EXTERNAL
 
-    def of_events(self) -> Cause:
+    def event_cause(self) -> Cause:
         """What each event of this handling is stored with."""
         if self.cause.correlation_id is not None:
             return self.cause
         return Cause(self.cause.causation_id, event_id(self.agent, self.before + 1))
 
-    def of_message(self, seq: int) -> Cause:
+    def message_cause(self, seq: int) -> Cause:
         """What a message carries that is sent now, where the log stands at `seq` with what was emitted so far."""
-        own = self.of_events()
+        own = self.event_cause()
         if seq > self.before:
             return Cause(event_id(self.agent, seq), own.correlation_id)
         return self.cause

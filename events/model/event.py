@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from attrs import fields, frozen
 
-__all__ = ["Draft", "Event", "Granularity", "NewEvent", "Receipt", "quick_event"]
+__all__ = ["Event", "Granularity", "MutableEvent", "NewEvent", "Receipt", "construct_event"]
 
 
 class Granularity(IntEnum):
@@ -33,7 +33,7 @@ class NewEvent(NamedTuple):
     metadata: dict[str, Any] | None = None
 
 
-@frozen(weakref_slot=False)  # see `quick_event`
+@frozen(weakref_slot=False)  # see `construct_event`
 class Event:
     """An event as the log has it: a fact.
 
@@ -57,19 +57,19 @@ class Event:
     digest: bytes
 
 
-class Draft:
+class MutableEvent:
     """An `Event` in the making: the same slots, which can be set."""
 
     __slots__ = tuple(field.name for field in fields(Event))
 
 
-def quick_event(values: tuple[Any, ...]) -> Event:
+def construct_event(values: tuple[Any, ...]) -> Event:
     """An `Event` of all its fields in their order, in a third of the time: who reads a million makes as many.
 
     A frozen class sets each attribute by a call, a draft by one instruction. That a draft may become an event takes
     two classes of the same slots, and none for weak references, which would stand elsewhere in each of them.
     """
-    made: Any = Draft()
+    made: Any = MutableEvent()
     (
         made.agent,
         made.seq,

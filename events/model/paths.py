@@ -12,7 +12,7 @@ from uuid import UUID
 from attrs import Factory, field, frozen
 
 from ..errors import InvalidPath
-from .values import describe_type, shown
+from .values import describe_type, printable
 
 __all__ = [
     "MAX_PATH_BYTES",
@@ -23,10 +23,10 @@ __all__ = [
     "agent_path",
     "check_segments",
     "join_segments",
+    "join_text",
     "property_path",
     "property_segments",
     "split_text",
-    "unsplit_text",
 ]
 
 # Part of the stored format, not of `Limits`: a path that one process may write, every other must read.
@@ -105,13 +105,13 @@ def split_text(text: object, what: str) -> tuple[str, ...]:
     for position, part in enumerate(parts, 1):
         if _BAD_ESCAPE.search(part):
             raise InvalidPath(
-                f"{what}: segment {position} '{shown(part)}' has a '~' that escapes nothing; "
+                f"{what}: segment {position} '{printable(part)}' has a '~' that escapes nothing; "
                 "write '~0' for '~' and '~1' for '/'"
             )
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
 
-def unsplit_text(segments: tuple[str, ...]) -> str:
+def join_text(segments: tuple[str, ...]) -> str:
     """Join segments with "/", escaping as RFC 6901 does; unlike `join_segments`, check nothing."""
     text = "/".join(segments)
     if "~" not in text and text.count("/") < len(segments):
@@ -128,8 +128,8 @@ def check_segments(segments: object, what: str, wildcards: frozenset[str] = froz
     for position, text in enumerate(checked, 1):
         problem = None if text in wildcards else _problem_of(text)
         if problem is not None:
-            raise InvalidPath(f"{what}: segment {position} '{shown(text)}' {problem}; {_PROPERTY_RULE}")
-    _check_size(unsplit_text(checked), what)
+            raise InvalidPath(f"{what}: segment {position} '{printable(text)}' {problem}; {_PROPERTY_RULE}")
+    _check_size(join_text(checked), what)
     return checked
 
 
@@ -153,9 +153,9 @@ def _agent_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
     checked = _texts_of(segments, what)
     for position, segment in enumerate(checked, 1):
         if _AGENT_SEGMENT.fullmatch(segment) is None:
-            raise InvalidPath(f"{what}: segment {position} '{shown(segment)}' is not a name; {_AGENT_RULE}")
+            raise InvalidPath(f"{what}: segment {position} '{printable(segment)}' is not a name; {_AGENT_RULE}")
     if len(checked) < 2:
-        raise InvalidPath(f"{what} '{shown('/'.join(checked))}' has fewer than two segments; {_AGENT_RULE}")
+        raise InvalidPath(f"{what} '{printable('/'.join(checked))}' has fewer than two segments; {_AGENT_RULE}")
     _check_size("/".join(checked), what)
     return checked
 
@@ -169,7 +169,7 @@ def _agent_text(path: AgentPath) -> str:
 
 
 def _property_text(path: PropertyPath) -> str:
-    return unsplit_text(path.segments)
+    return join_text(path.segments)
 
 
 def _name_of_id(value: str | UUID) -> str:
@@ -305,7 +305,7 @@ def _property_path_of(text: str) -> PropertyPath:
 
 @lru_cache(maxsize=_MEMO)
 def _text_of_segments(segments: object) -> str:
-    return unsplit_text(check_segments(segments, "property path"))
+    return join_text(check_segments(segments, "property path"))
 
 
 def agent_path(path: str | AgentPath) -> AgentPath:
@@ -342,4 +342,4 @@ def join_segments(segments: Sequence[str]) -> str:
     try:
         return _text_of_segments(key)
     except TypeError:  # it cannot be hashed, so it is no tuple of str: say so
-        return unsplit_text(check_segments(key, "property path"))
+        return join_text(check_segments(key, "property path"))

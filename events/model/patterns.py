@@ -8,8 +8,8 @@ from typing import final
 from attrs import Factory, field, frozen
 
 from ..errors import InvalidPath
-from .paths import AgentPath, PropertyPath, check_segments, split_text, unsplit_text
-from .values import describe_type, shown
+from .paths import AgentPath, PropertyPath, check_segments, join_text, split_text
+from .values import describe_type, printable
 
 __all__ = ["PathPattern"]
 
@@ -24,14 +24,14 @@ def _pattern_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
     for position, segment in enumerate(checked, 1):
         if "*" in segment and segment not in _WILDCARDS:
             raise InvalidPath(
-                f"{_WHAT}: segment {position} '{shown(segment)}' has a '*' next to other characters; "
+                f"{_WHAT}: segment {position} '{printable(segment)}' has a '*' next to other characters; "
                 "use '*' for one whole segment, '**' for any number"
             )
     return checked
 
 
 def _pattern_text(pattern: PathPattern) -> str:
-    return unsplit_text(pattern.segments)
+    return join_text(pattern.segments)
 
 
 def _pattern_steps(pattern: PathPattern) -> tuple[str, ...]:

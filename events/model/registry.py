@@ -105,7 +105,7 @@ class EventRegistry:
                 actual=version,
             ) from error
 
-    def knows(self, name: str) -> bool:
+    def has_type(self, name: str) -> bool:
         """Whether a class is registered under this name."""
         return name in self._by_name
 
@@ -117,7 +117,7 @@ class EventRegistry:
         """The upcaster of each name and version that it starts from."""
         return dict(self._upcasters)
 
-    def version_of(self, name: str) -> int:
+    def current_version(self, name: str) -> int:
         """Today's version of a type; 1 for our own types and unknown ones."""
         declared = self._by_name.get(name)
         return declared.version if declared else 1

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from ..errors import TooLarge, ValueRefused
 from .limits import Limits
 
-__all__ = ["PlainData", "check_value", "describe_type", "same_value", "shown"]
+__all__ = ["PlainData", "check_value", "describe_type", "printable", "same_value"]
 
 PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
 """What reads back equal in value and type. Exact types only: no subclass, no tuple, no set is plain data."""
@@ -76,10 +76,10 @@ def describe_type(value: object) -> str:
     """Name the type of a value for a message; bounded, and ASCII."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return shown(name)
+    return printable(name)
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Make a text fit for a message: what is not printable ASCII is escaped, what is long is cut."""
     escaped = ascii(text[:_SHOWN])[1:-1]
     if len(text) <= _SHOWN and len(escaped) <= _SHOWN:
@@ -128,7 +128,7 @@ def _add(total: int, size: int, limits: Limits, where: str) -> int:
     total += size
     if total > limits.snapshot_bytes:
         raise TooLarge(
-            f"the texts in {shown(where)} take more than {limits.snapshot_bytes} bytes together; split it",
+            f"the texts in {printable(where)} take more than {limits.snapshot_bytes} bytes together; split it",
             expected=limits.snapshot_bytes,
             actual=total,
         )
@@ -220,8 +220,8 @@ def _location(where: str, trail: _Trail) -> str:
     names: list[str] = []
     while trail is not None:
         trail, key = trail
-        names.append(shown(str(key)))
-    names.append(shown(where))
+        names.append(printable(str(key)))
+    names.append(printable(where))
     text = "/".join(reversed(names))
     return text if len(text) <= 200 else f"{text[:100]}...{text[-97:]}"
 

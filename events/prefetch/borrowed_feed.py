@@ -10,9 +10,9 @@ from typing import Any
 import redis
 
 from ..codec import PLAIN, DigestChain
-from ..log import FeedPage, Keys, LoanTerms, ReadAhead, Span, SpanEvents
+from ..log import FeedAccess, FeedPage, Keys, ReadAhead, Span, SpanEvents
 from ..redis import RedisFeed
-from ..redis.client import RedisClient, our_settings
+from ..redis.client import RedisClient, connection_settings
 
 __all__ = ["BorrowedFeed"]
 
@@ -23,14 +23,14 @@ class BorrowedFeed:
     Raises Unavailable as soon as a connection is lost: it cannot be opened anew here.
     """
 
-    def __init__(self, terms: LoanTerms) -> None:
+    def __init__(self, access: FeedAccess) -> None:
         pool = redis.ConnectionPool(
-            connection_class=_connections(terms.descriptors),
+            connection_class=_connections(access.descriptors),
             redis_connect_func=_begin,
-            socket_timeout=terms.reply_timeout,
-            **our_settings(),
+            socket_timeout=access.reply_timeout,
+            **connection_settings(),
         )
-        self._feed = RedisFeed(RedisClient(pool, give_up=0.0), Keys(terms.namespace), terms.partitions)
+        self._feed = RedisFeed(RedisClient(pool, retry_seconds=0.0), Keys(access.namespace), access.partitions)
 
     @property
     def chain(self) -> DigestChain:

@@ -18,7 +18,7 @@ from .protocol import CONNECTIONS, DONE, FREE, READ, TROUBLE, WINDOW, hear, read
 from .window_codec import Fetched, unpack_window
 
 if TYPE_CHECKING:
-    from ..log import EventLog, Loan
+    from ..log import EventLog, LentConnections
 
 __all__ = ["Done", "HelperGone", "PrefetchClient", "Ready"]
 
@@ -64,9 +64,9 @@ class PrefetchClient:
     """One process, which is started here. Used by one thread at a time; raises HelperGone."""
 
     def __init__(
-        self, loan: Loan, slots: list[int], connection: socket.socket, process: subprocess.Popen[bytes]
+        self, lent: LentConnections, slots: list[int], connection: socket.socket, process: subprocess.Popen[bytes]
     ) -> None:
-        self._loan = loan
+        self._lent = lent
         self._slots = slots
         self._connection = connection
         self._process = process
@@ -81,27 +81,27 @@ class PrefetchClient:
         """
         if not _can_start():
             return None
-        loan = log.lend(CONNECTIONS)
-        if loan is None:
+        lent = log.lend(CONNECTIONS)
+        if lent is None:
             return None
         with ExitStack() as stack:
-            stack.callback(loan.close)
+            stack.callback(lent.close)
             try:
                 slots = [_slot(stack) for _ in range(_SLOTS)]
                 ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 stack.callback(ours.close)
-                passed = [*slots, *loan.terms.descriptors]
+                passed = [*slots, *lent.access.descriptors]
                 if min(passed) <= _STANDARD:
                     return None
                 ours.settimeout(_SECONDS)
                 with its:
                     process = _start(its.fileno(), passed)
                 stack.callback(_kill, process)
-                say(ours, astuple(loan.terms), pattern, level, slots)
+                say(ours, astuple(lent.access), pattern, level, slots)
             except OSError:
                 return None
             stack.pop_all()
-        return cls(loan, slots, ours, process)
+        return cls(lent, slots, ours, process)
 
     @property
     def pid(self) -> int:
@@ -141,7 +141,7 @@ class PrefetchClient:
         self._connection.close()
         for slot in self._slots:
             os.close(slot)
-        self._loan.close()
+        self._lent.close()
 
     def after_fork(self) -> None:
         """In a forked child: let go of what would keep it from seeing that this process' parent has ended."""

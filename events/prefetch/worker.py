@@ -20,7 +20,7 @@ from ..codec import Codec
 from ..errors import DuramenError
 from ..feed import FeedReader
 from ..helper_process import end_with
-from ..log import FeedSource, LoanTerms
+from ..log import FeedAccess, FeedSource
 from ..model import Limits, Mark, PathPattern
 from .borrowed_feed import BorrowedFeed
 from .protocol import AT_A_TIME, DONE, FREE, READ, TROUBLE, WINDOW, hear, say, write_slot
@@ -38,8 +38,8 @@ def main() -> NoReturn:
         setup = hear(connection)
         if setup is not None:
             gc.freeze()  # what is there now stays
-            terms, pattern, level, slots = setup
-            _PrefetchWorker(connection, BorrowedFeed(LoanTerms(*terms)), pattern, level, slots).serve()
+            access, pattern, level, slots = setup
+            _PrefetchWorker(connection, BorrowedFeed(FeedAccess(*access)), pattern, level, slots).serve()
     except OSError:
         code = 1  # the process that asked has ended
     os._exit(code)

@@ -36,7 +36,7 @@ class RedisArchive:
 
     def keyframes(self, agent: str) -> list[int]:
         try:
-            found = self._server.ask("look for keyframes", b"ZRANGE", self._keyframe_seqs(agent), b"0", b"-1")
+            found = self._server.execute("look for keyframes", b"ZRANGE", self._keyframe_seqs(agent), b"0", b"-1")
         except NotPermitted:
             return []  # an optimisation: the past is there all the same
         return [int(seq) for seq in found]
@@ -45,24 +45,24 @@ class RedisArchive:
         partition = self._partition_of(agent)
         keys = [self._keys.keyframe_seqs(partition, agent), self._keys.keyframes(partition, agent)]
         try:
-            found = self._server.run(self._keyframe, keys, [b"%d" % seq], "look for a keyframe")
+            found = self._server.run_script(self._keyframe, keys, [b"%d" % seq], "look for a keyframe")
         except NotPermitted:
             return None
         return (int(found[0]), found[1]) if found and found[1] is not None else None
 
     def keyframe(self, agent: str, seq: int) -> bytes | None:
-        stored: bytes | None = self._server.ask("load a keyframe", b"HMGET", self._keyframes(agent), b"%d" % seq)[0]
+        stored: bytes | None = self._server.execute("load a keyframe", b"HMGET", self._keyframes(agent), b"%d" % seq)[0]
         return stored
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
         # The seq first: what is lost between the two is a state, and not the way to one that then stays for ever.
-        self._server.ask("keep a keyframe", b"ZADD", self._keyframe_seqs(agent), b"%d" % seq, b"%d" % seq)
-        self._server.ask("keep a keyframe", b"HSET", self._keyframes(agent), b"%d" % seq, stored)
+        self._server.execute("keep a keyframe", b"ZADD", self._keyframe_seqs(agent), b"%d" % seq, b"%d" % seq)
+        self._server.execute("keep a keyframe", b"HSET", self._keyframes(agent), b"%d" % seq, stored)
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         if seqs:
             fields = [b"%d" % seq for seq in seqs]
-            self._server.ask_all(
+            self._server.execute_all(
                 "drop keyframes",
                 [
                     (b"HDEL", self._keyframes(agent), *fields),
@@ -81,24 +81,24 @@ class RedisArchive:
     def agents(self) -> list[str]:
         found: list[str] = []
         for partition in range(self._partitions):
-            heads = self._server.hash(self._keys.heads(partition), "list agents")
+            heads = self._server.read_hash(self._keys.heads(partition), "list agents")
             # Beside the agents, whose paths have a slash, stands how far the feed has come.
             found += [agent.decode(errors="replace") for agent in heads if b"/" in agent]
         return found
 
     def heads(self, agents: Sequence[str]) -> list[Head | None]:
         key = self._keys.heads(self._partition_of(agents[0])).encode()
-        found = self._server.ask("read heads", b"HMGET", key, *[agent.encode() for agent in agents])
+        found = self._server.execute("read heads", b"HMGET", key, *[agent.encode() for agent in agents])
         return [None if stored is None else head_of(stored) for stored in found]
 
     def raw(self, agent: str, at: int, count: int) -> Raw:
         partition = self._partition_of(agent)
         log, heads = self._keys.log(partition, agent).encode(), self._keys.heads(partition).encode()
-        stored = self._server.ask("read a head", b"HMGET", heads, agent.encode())[0]
+        stored = self._server.execute("read a head", b"HMGET", heads, agent.encode())[0]
         head, damaged = _head(stored)
         items: list[bytes]
         try:
-            length, items = self._server.ask_all(
+            length, items = self._server.execute_all(
                 "read a log as it is",
                 [(b"LLEN", log), (b"LRANGE", log, b"%d" % at, b"%d" % (at + max(1, count) - 1))],
             )
@@ -111,12 +111,12 @@ class RedisArchive:
     def put(self, puts: Sequence[Put]) -> None:
         for put in puts:
             life = (b"PX", b"%d" % put.ttl_ms) if put.ttl_ms else ()
-            self._server.ask("write a checkpoint", b"SET", put.key.encode(), put.value, *life)
+            self._server.execute("write a checkpoint", b"SET", put.key.encode(), put.value, *life)
 
     def stage(self, agent: str, token: str, at: int, previous: bytes, items: Sequence[bytes]) -> int:
         key = self._keys.staged(self._partition_of(agent), agent, token)
         arguments = [b"%d" % at, previous, b"%d" % _DAY_MS, *items]
-        return int(self._server.run(self._stage, [key], arguments, "stage events"))
+        return int(self._server.run_script(self._stage, [key], arguments, "stage events"))
 
     def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
         partition = self._partition_of(adoptions[0].agent)
@@ -131,7 +131,7 @@ class RedisArchive:
                 [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before, a.largest]
             )
         channels = [k.channel(partition, level).encode() for level in Granularity]
-        reply = self._server.run(self._adopt, keys, [pack_wire(rows), self._publish, *channels], "adopt agents")
+        reply = self._server.run_script(self._adopt, keys, [pack_wire(rows), self._publish, *channels], "adopt agents")
         if reply is None:
             return None
         problem, agent = reply[0], reply[1].decode()

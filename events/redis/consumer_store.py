@@ -25,7 +25,7 @@ from ..log import (
     unpack_request,
 )
 from ..model import Cursor
-from .client import RedisClient, Script, require_for_views
+from .client import RedisClient, Script, require_consumer_permissions
 
 __all__ = ["RedisConsumerStore"]
 
@@ -49,7 +49,7 @@ class RedisConsumerStore:
 
     def look(self, name: str) -> Stored:
         key = self._keys.views.encode()
-        live, beside, wish = self._server.ask("look at a consumer", b"HMGET", key, *_fields(name))
+        live, beside, wish = self._server.execute("look at a consumer", b"HMGET", key, *_fields(name))
         return Stored(
             None if live is None else unpack_record(name, LIVE, live),
             None if beside is None else unpack_record(name, NEXT, beside),
@@ -62,18 +62,18 @@ class RedisConsumerStore:
         replace = b"any" if anew else b"other" if slot == NEXT else b"none"
         arguments = [_field(name, slot), owner.encode(), fresh.form.encode(), pack_rest(fresh), replace]
         keys = [self._keys.views, self._keys.view(name, slot)]
-        stored = self._server.run(self._claim, keys, arguments, "claim a view")
+        stored = self._server.run_script(self._claim, keys, arguments, "claim a view")
         return None if stored is None else unpack_record(name, slot, stored)
 
     def blob(self, name: str, slot: Slot) -> bytes | None:
-        stored: bytes | None = self._server.ask("load a view", b"GET", self._keys.view(name, slot).encode())
+        stored: bytes | None = self._server.execute("load a view", b"GET", self._keys.view(name, slot).encode())
         return stored
 
     def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
         key, cursor = self._keys.view(name, slot).encode(), b"0"
         seen: set[bytes] = set()  # a hash that is being resized gives some of its fields twice
         while True:
-            cursor, found = self._server.ask("load a view", b"HSCAN", key, cursor, b"COUNT", _STEP)
+            cursor, found = self._server.execute("load a view", b"HSCAN", key, cursor, b"COUNT", _STEP)
             for field, value in zip(found[::2], found[1::2], strict=True):
                 if field not in seen:
                     seen.add(field)
@@ -106,7 +106,7 @@ class RedisConsumerStore:
         else:
             arguments.append(b"")
         keys = [self._keys.views, self._keys.view(name, slot)]
-        found = cast("list[Any]", self._server.run(self._save, keys, arguments, "save a view"))
+        found = cast("list[Any]", self._server.run_script(self._save, keys, arguments, "save a view"))
         if found[0] == 3:
             raise fenced(name, None)
         if found[0] == 1:
@@ -118,7 +118,7 @@ class RedisConsumerStore:
         keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
         owner = record.token.partition(":")[2]
         arguments = [_field(name, LIVE), _field(name, NEXT), record.token.encode(), owner.encode()]
-        found = cast("list[Any]", self._server.run(self._switch, keys, arguments, "switch to a new view"))
+        found = cast("list[Any]", self._server.run_script(self._switch, keys, arguments, "switch to a new view"))
         if found[0] == 3:
             raise fenced(name, None)
         if found[0] == 1:
@@ -127,15 +127,15 @@ class RedisConsumerStore:
 
     def wish(self, name: str, wish: ConsumerRequest) -> bool:
         arguments = [*_fields(name), pack_request(wish)]
-        return bool(self._server.run(self._wish, [self._keys.views], arguments, "ask a consumer"))
+        return bool(self._server.run_script(self._wish, [self._keys.views], arguments, "ask a consumer"))
 
     def remove(self, name: str) -> bool:
         keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
-        return bool(self._server.run(self._remove, keys, _fields(name), "remove a consumer"))
+        return bool(self._server.run_script(self._remove, keys, _fields(name), "remove a consumer"))
 
     def records(self) -> list[ConsumerRecord]:
         found: list[ConsumerRecord] = []
-        for field, stored in self._server.hash(self._keys.views, "list consumers").items():
+        for field, stored in self._server.read_hash(self._keys.views, "list consumers").items():
             slot, _, name = field.decode(errors="replace").partition(":")
             if slot in _SLOTS:
                 found.append(unpack_record(name, _SLOTS[slot], stored))
@@ -148,7 +148,9 @@ class RedisConsumerStore:
         """Before the first write: a script that is refused a command half-way has no roll-back. Raises NotPermitted."""
         if not self._permitted:
             doing = "ask for this user's permissions"
-            require_for_views(lambda arguments: self._server.run(self._probe, [], arguments, doing), self._keys)
+            require_consumer_permissions(
+                lambda arguments: self._server.run_script(self._probe, [], arguments, doing), self._keys
+            )
             self._permitted = True
 
 

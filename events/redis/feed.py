@@ -44,7 +44,7 @@ class RedisFeed:
                 key, start = self._keys.feed(partition).encode(), max(0, position - base)
                 page = (b"LRANGE", key, b"%d" % start, b"%d" % (start + max(1, limit) - 1))
                 commands += [page, (b"LLEN", key), self._base_command(partition)]
-            replies = self._server.ask_all("read the feed", commands)
+            replies = self._server.execute_all("read the feed", commands)
             now = list(map(_base, replies[2::3]))
             for (partition, _, _), base in zip(asked, now, strict=True):
                 self._bases[partition] = base
@@ -65,7 +65,7 @@ class RedisFeed:
             # The base on both sides: a feed that is trimmed in between would seem to end elsewhere.
             commands += [self._base_command(partition), length, self._base_command(partition)]
         for _ in range(_TRIES):
-            replies = self._server.ask_all("look where the feeds end", commands)
+            replies = self._server.execute_all("look where the feeds end", commands)
             if replies[::3] == replies[2::3]:
                 return [_base(stored) + length for stored, length in zip(replies[::3], replies[1::3], strict=True)]
         raise CorruptEvent("a feed has another base at each look")
@@ -80,7 +80,7 @@ class RedisFeed:
             for span in spans:
                 arguments += (span.agent.encode(), b"%d" % span.from_seq, b"%d" % span.count)
             calls.append((keys, arguments))
-        found: list[Any] = self._server.run_all(self._gather, calls, "read events")
+        found: list[Any] = self._server.run_scripts(self._gather, calls, "read events")
         return [_stretches(spans, rows) for (_, spans), rows in zip(asked, found, strict=True)]
 
     def ahead(self, partition: int) -> RedisReadAhead:

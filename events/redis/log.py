@@ -40,7 +40,16 @@ from ..logging import get_logger
 from ..model import Limits
 from .append_format import AppendFormat, claim_of, head_of
 from .archive import RedisArchive
-from .client import Lending, Loan, RedisClient, Script, eviction_policy, pack_wire, refuse_eviction, require_permissions
+from .client import (
+    ConnectionLender,
+    LentConnections,
+    RedisClient,
+    Script,
+    eviction_policy,
+    pack_wire,
+    refuse_eviction,
+    require_permissions,
+)
 from .consumer_store import RedisConsumerStore
 from .feed import RedisFeed
 from .notices import RedisNotices
@@ -61,8 +70,8 @@ _AT_ONCE: Final = 256
 class RedisLog:
     """Agents' logs in one namespace of one server. Thread-safe; connections are opened as needed.
 
-    `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or
-    found anew by it. Raises typed errors only: `Unavailable` after `give_up` seconds of trying, `NotPermitted`, and
+    `ensure_server` is called when the server cannot be reached, before the next try: it starts or finds the embedded
+    server. Raises typed errors only: `Unavailable` after `retry_seconds` of trying, `NotPermitted`, and
     at the start `UnsafeServer` for a server that may evict logs, unless `allow_eviction`, and `WrongKey` unless the
     namespace was made with this `integrity_key`, or without one.
     """
@@ -75,15 +84,15 @@ class RedisLog:
         partitions: int = 16,
         durability: Durability | None = None,
         limits: Limits | None = None,
-        give_up: float = 10.0,
-        revive: Callable[[], None] | None = None,
+        retry_seconds: float = 10.0,
+        ensure_server: Callable[[], None] | None = None,
         allow_eviction: bool = False,
         integrity_key: bytes | None = None,
     ) -> None:
         if type(partitions) is not int or not 1 <= partitions <= 99:
             raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
         self.chain = DigestChain(integrity_key)
-        self._server = RedisClient(pool, give_up=give_up, revive=revive)
+        self._server = RedisClient(pool, retry_seconds=retry_seconds, ensure_server=ensure_server)
         self._keys = Keys(namespace)
         self._limits = limits or Limits()
         self._claim = Script("claim")
@@ -94,7 +103,7 @@ class RedisLog:
         self._identity, self._partitions = self._open(partitions)
         self._trimming = RedisTrimming(self._server, self._keys)
         self._feed = RedisFeed(self._server, self._keys, self._partitions)
-        self._lending = Lending(self._server, namespace, self._partitions)
+        self._lender = ConnectionLender(self._server, namespace, self._partitions)
         self._views = RedisConsumerStore(self._server, self._keys)
         self._archive = RedisArchive(self._server, self._keys, self._partitions)
         self._durability, self._confirm = self._settle(durability)
@@ -138,7 +147,7 @@ class RedisLog:
             AppendFormat(self._keys, self._limits, self._append),
             self._confirm,
             reply_timeout=self._server.reply_timeout,
-            give_up=self._server.give_up,
+            retry_seconds=self._server.retry_seconds,
             on_lost_notices=self._lost_notices,
         )
 
@@ -159,7 +168,9 @@ class RedisLog:
         for partition, members in self._by_partition(agents).items():
             keys = [self._keys.heads(partition), *[self._keys.log(partition, agent) for agent in members]]
             # Claimed once or twice is the same: only the epoch grows. So a lost reply may be asked for again.
-            reply = self._server.run(self._claim, keys, [pack_wire(members), owner.encode(), b"%d" % now], "claim")
+            reply = self._server.run_script(
+                self._claim, keys, [pack_wire(members), owner.encode(), b"%d" % now], "claim"
+            )
             rows = cast("list[Any]", msgpack.unpackb(reply, raw=True))
             found.update((agent, claim_of(row) if row else None) for agent, row in zip(members, rows, strict=True))
         return [found[agent] for agent in agents]
@@ -174,7 +185,7 @@ class RedisLog:
 
     def head(self, agent: str) -> Head | None:
         heads = self._keys.heads(self.partition_of(agent))
-        stored = self._server.ask("read a head", b"HMGET", heads.encode(), agent.encode())[0]
+        stored = self._server.execute("read a head", b"HMGET", heads.encode(), agent.encode())[0]
         return None if stored is None else head_of(stored)
 
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
@@ -187,16 +198,16 @@ class RedisLog:
         return self._trimming.base(self.partition_of(agent), agent)
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
-        return self._server.ask_all("load snapshots", [(b"GET", key.encode()) for key in keys])
+        return self._server.execute_all("load snapshots", [(b"GET", key.encode()) for key in keys])
 
     def exists(self, keys: Sequence[str]) -> list[bool]:
-        found = self._server.ask_all("look for checkpoints", [(b"EXISTS", key.encode()) for key in keys])
+        found = self._server.execute_all("look for checkpoints", [(b"EXISTS", key.encode()) for key in keys])
         return [bool(count) for count in found]
 
     def directory(self) -> Iterator[Entry]:
         for partition in range(self._partitions):
-            lines = self._server.hash(self._keys.directory(partition), "list agents")
-            heads = self._server.hash(self._keys.heads(partition), "list agents")
+            lines = self._server.read_hash(self._keys.directory(partition), "list agents")
+            heads = self._server.read_hash(self._keys.heads(partition), "list agents")
             for agent, stored in heads.items():
                 if b"/" not in agent:
                     continue  # where the feed stands, not an agent
@@ -223,8 +234,8 @@ class RedisLog:
     def ahead(self, partition: int) -> ReadAhead:
         return self._feed.ahead(partition)
 
-    def lend(self, count: int) -> Loan | None:
-        return None if self.chain.keyed else self._lending.lend(count)
+    def lend(self, count: int) -> LentConnections | None:
+        return None if self.chain.is_keyed else self._lender.lend(count)
 
     def positions(self) -> list[int]:
         return self._feed.positions()
@@ -246,21 +257,21 @@ class RedisLog:
 
     def _look(self, allow_eviction: bool) -> None:
         """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
-        policy = eviction_policy(self._server.ask)
+        policy = eviction_policy(self._server.execute)
         if not allow_eviction:
             refuse_eviction(policy)
         elif policy.startswith("allkeys-"):
             self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
         probe = Script("permissions")
         require_permissions(
-            lambda arguments: self._server.run(probe, [], arguments, "ask for this user's permissions"),
+            lambda arguments: self._server.run_script(probe, [], arguments, "ask for this user's permissions"),
             self._keys,
         )
 
     def _open(self, partitions: int) -> tuple[str, int]:
         identity = uuid4().hex
         arguments = [FORMAT, b"%d" % partitions, identity.encode(), self.chain.fingerprint(identity).encode()]
-        stored = self._server.run(Script("open"), [self._keys.namespace], arguments, "open the namespace")
+        stored = self._server.run_script(Script("open"), [self._keys.namespace], arguments, "open the namespace")
         if stored[0] != FORMAT:
             raise InvalidMessage(
                 f"this namespace has format {stored[0].decode(errors='replace')[:20]}; "
@@ -289,14 +300,14 @@ class RedisLog:
 
     def _syncs_always(self) -> bool:
         try:
-            settings = self._server.ask("read the settings", b"CONFIG", b"GET", b"append*")
+            settings = self._server.execute("read the settings", b"CONFIG", b"GET", b"append*")
         except DuramenError:
             return False  # users without CONFIG are usual; then no more is promised than is known
         found = dict(zip(settings[::2], settings[1::2], strict=True))
         return found.get(b"appendonly") == b"yes" and found.get(b"appendfsync") == b"always"
 
     def _has_waitaof(self) -> bool:
-        info = self._server.ask("read the server's version", b"INFO")
+        info = self._server.execute("read the server's version", b"INFO")
         valkey = b"valkey_version:" in info
         version = re.search(rb"redis_version:(\d+)\.(\d+)", info)
         appends = b"aof_enabled:1" in info
@@ -325,11 +336,11 @@ class RedisCache:
         found: list[bytes | None] = []
         for at in range(0, len(fields), _AT_ONCE):
             part = fields[at : at + _AT_ONCE]
-            found += self._server.ask("read the cache of vectors", b"HMGET", self._key, *part)
+            found += self._server.execute("read the cache of vectors", b"HMGET", self._key, *part)
         return found
 
     def store(self, values: Mapping[bytes, bytes]) -> None:
         rest = iter(values.items())
         while part := list(islice(rest, _AT_ONCE)):
             pairs = [side for pair in part for side in pair]
-            self._server.ask("write the cache of vectors", b"HSET", self._key, *pairs)
+            self._server.execute("write the cache of vectors", b"HSET", self._key, *pairs)

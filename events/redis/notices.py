@@ -16,7 +16,7 @@ from ..errors import DuramenError
 from ..log import Keys, Notice
 from ..logging import get_logger
 from ..model import Granularity
-from .client import PORTION, ProtocolError, PushParser, RedisClient, Waker, Wire, bulk
+from .client import RECEIVE_BYTES, ProtocolError, PushParser, RedisClient, Waker, Wire, bulk
 
 __all__ = ["RedisNotices", "Refused", "notice_of", "position_of"]
 
@@ -194,7 +194,7 @@ class RedisNotices:
             data = wire.receive()
             for message in self._pushes.feed(data):
                 self._take(message)
-            if len(data) < PORTION:  # else there may be more
+            if len(data) < RECEIVE_BYTES:  # else there may be more
                 break
         self._heard_at = monotonic()
         self._pinged = False

@@ -34,7 +34,7 @@ class RedisPages:
     def page(self, partition: int, agent: str, from_seq: int, limit: int) -> Page | None:
         """As `EventLog.read`."""
         keys, arguments = self._call(partition, agent, from_seq, limit)
-        return _page_of(agent, from_seq, self._server.run(self._script, keys, arguments, "read"))
+        return _page_of(agent, from_seq, self._server.run_script(self._script, keys, arguments, "read"))
 
     def pages(self, partition: int, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
         """As `EventLog.pages`. What comes ahead is an optimisation: without it the page is asked for in its turn."""

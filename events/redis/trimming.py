@@ -37,7 +37,7 @@ class RedisTrimming:
     def base(self, partition: int, agent: str) -> Base | None:
         """As `EventLog.base`."""
         key = self._keys.bases(partition).encode()
-        stored = self._server.ask("read where a log was trimmed", b"HMGET", key, agent.encode())[0]
+        stored = self._server.execute("read where a log was trimmed", b"HMGET", key, agent.encode())[0]
         return None if stored is None else _base_of(stored, agent)
 
     def trim(self, partition: int, agent: str, base: Base, snapshot: bytes) -> None:
@@ -45,7 +45,7 @@ class RedisTrimming:
         k = self._keys
         keys = [k.heads(partition), k.bases(partition), k.log(partition, agent), k.base(partition, agent)]
         arguments = [agent.encode(), b"%d" % base.seq, base.digest, snapshot]
-        status, found = self._server.run(self._trim, keys, arguments, "trim a log")
+        status, found = self._server.run_script(self._trim, keys, arguments, "trim a log")
         if status == _Status.GONE:
             raise unknown_agent(agent)
         if status == _Status.PASSED:
@@ -58,7 +58,7 @@ class RedisTrimming:
     def trim_feed(self, partition: int, position: int) -> int:
         """As `EventLog.trim_feed`."""
         keys = [self._keys.feed(partition), self._keys.heads(partition)]
-        return int(self._server.run(self._trim_feed, keys, [b"%d" % position], "trim a feed"))
+        return int(self._server.run_script(self._trim_feed, keys, [b"%d" % position], "trim a feed"))
 
 
 def _base_of(stored: bytes, agent: str) -> Base:

@@ -16,7 +16,7 @@ from ..errors import DuramenError, OutcomeUnknown, Unconfirmed
 from ..log import Answer, Append, Durability, Status
 from ..logging import get_logger
 from .append_format import AppendFormat, answers_of
-from .client import LOST, Retry, Waker, Wire, bulk, classify, translate
+from .client import CONNECTION_ERRORS, Retry, Waker, Wire, bulk, classify_error, translate_error
 
 __all__ = ["Reconnect", "RedisWriter"]
 
@@ -32,7 +32,7 @@ Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
 
 
 class Reconnect(Protocol):
-    """Opens connections. Raises one of `LOST` when the server does not answer."""
+    """Opens connections. Raises one of `CONNECTION_ERRORS` when the server does not answer."""
 
     def __call__(self) -> Wire: ...
 
@@ -61,7 +61,7 @@ class RedisWriter:
 
     The same bytes may reach the server any number of times: the digest of an append's last event is its identity,
     and the script answers `duplicate` to all but the first. So a batch whose reply was lost or late is sent again
-    until it is answered, or until `give_up` seconds have passed: then its outcome is unknown.
+    until it is answered, or until `retry_seconds` have passed: then its outcome is unknown.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RedisWriter:
         durability: Durability,
         *,
         reply_timeout: float,
-        give_up: float,
+        retry_seconds: float,
         on_lost_notices: Callable[[int], None],
     ) -> None:
         self._connect = connect
@@ -79,7 +79,7 @@ class RedisWriter:
         self._wait = _wait_command(durability, int(reply_timeout * 500))
         self._wanted = durability.replicas or 1
         self._reply_timeout = reply_timeout
-        self._give_up = give_up
+        self._retry_seconds = retry_seconds
         self._on_lost_notices = on_lost_notices
         self._flights: deque[_Flight] = deque()
         self._wire: Wire | None = None
@@ -109,7 +109,7 @@ class RedisWriter:
         self._waker.close()
 
     def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
-        give_up_at = monotonic() + self._give_up
+        give_up_at = monotonic() + self._retry_seconds
         flights = [_Flight(batch, self._form.call(partition, batch), give_up_at) for partition, batch in batches]
         self._flights.extend(flights)
         self._transmit(flights)  # without a connection nothing: `receive` connects, and sends what is under way
@@ -140,14 +140,14 @@ class RedisWriter:
                 done += self._read_one(wire)
                 if not self._flights or not wire.buffered():
                     return done
-        except LOST as error:
+        except CONNECTION_ERRORS as error:
             self._lost(error)
             return done
 
     # -- one reply ---------------------------------------------------------------------------------------------
 
     def _read_one(self, wire: Wire) -> list[Outcome]:
-        """Read all that belongs to the oldest flight. Raises one of LOST; nothing if it was sent again."""
+        """Read all that belongs to the oldest flight. Raises one of CONNECTION_ERRORS; nothing if it was sent again."""
         flight = self._flights[0]
         self._answered_at = monotonic()
         loaded: Any = None
@@ -169,19 +169,19 @@ class RedisWriter:
         return [(flight.batch, answers)] if problem is None else _told_apart(flight.batch, answers, problem)
 
     def _reply(self, wire: Wire) -> Any:
-        """A reply, or the error that the server answered. Raises one of LOST when the connection is gone."""
+        """A reply, or the error that the server answered. Raises CONNECTION_ERRORS when the connection is lost."""
         try:
             return wire.read()
         except Exception as error:
-            if isinstance(error, LOST) and (wire.closed or classify(error) is Retry.AMBIGUOUS):
+            if isinstance(error, CONNECTION_ERRORS) and (wire.closed or classify_error(error) is Retry.AMBIGUOUS):
                 raise
             if wire.closed:  # bytes that are no reply: what comes behind them belongs to nobody
                 raise redis.ConnectionError(type(error).__name__) from None
             return error
 
     def _refused(self, flight: _Flight, error: Exception) -> list[Outcome]:
-        if classify(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
-            return [(flight.batch, translate(error, "append", wrote=flight.in_doubt))]
+        if classify_error(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
+            return [(flight.batch, translate_error(error, "append", wrote=flight.in_doubt))]
         if not isinstance(error, NoScriptError):
             self._closing.wait(_FIRST_PAUSE)
         flight.extra = 1
@@ -220,7 +220,7 @@ class RedisWriter:
         self._sent_at = monotonic()
         try:
             self._wire.send(b"".join(parts))
-        except LOST as error:
+        except CONNECTION_ERRORS as error:
             self._lost(error)
 
     def _reconnect(self) -> bool:
@@ -256,7 +256,7 @@ class RedisWriter:
         self._log.warning("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
         self._losses += 1
         self._trouble = error
-        refused = classify(error) is not Retry.AMBIGUOUS
+        refused = classify_error(error) is not Retry.AMBIGUOUS
         for number, flight in enumerate(self._flights):
             flight.unsure = flight.unsure or (flight.sent > 0 and not (refused and number == 0))
         self._drop_wire()
@@ -270,7 +270,7 @@ class RedisWriter:
         """What has been under way for too long and was sent so often, or all if more tries cannot help."""
         trouble: Exception = self._trouble or TimeoutError()
         hopeless = self._closing.is_set() or (
-            not isinstance(trouble, DuramenError) and classify(trouble) is Retry.FATAL
+            not isinstance(trouble, DuramenError) and classify_error(trouble) is Retry.FATAL
         )
         now = monotonic()
         over = [flight for flight in self._flights if hopeless or (flight.sent >= tries and flight.give_up_at <= now)]
@@ -290,7 +290,7 @@ class RedisWriter:
 
 def _failure(trouble: Exception, *, unsure: bool) -> DuramenError:
     if not isinstance(trouble, DuramenError):
-        return translate(trouble, "append", wrote=unsure)
+        return translate_error(trouble, "append", wrote=unsure)
     return OutcomeUnknown(f"append: {trouble}; ask again with the same command id") if unsure else trouble
 
 

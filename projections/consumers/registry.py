@@ -12,7 +12,7 @@ from uuid import uuid4
 from attrs import frozen
 
 from duramen.events import Cursor, EventRegistry, Granularity, InvalidMessage, Limits, PathPattern, SystemClosed
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, EventLog, Failure, check_name
 
 from ..notifications import Category, ListenerPool, partitions_of
@@ -195,7 +195,7 @@ class Consumers:
             skipped=record.skipped,
             skips=record.skips,
             error=record.failure,
-            updated_at=instant(record.updated_at),
+            updated_at=to_datetime(record.updated_at),
             building=None if beside is None else self._info(beside, ends, None),
         )
 

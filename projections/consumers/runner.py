@@ -24,7 +24,7 @@ from duramen.events import (
     SystemClosed,
     Unavailable,
 )
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 from ..notifications import NoticeSource, Pacer, together
 from .consumer import CLOSED, FENCED, REBUILD, RETRY, SKIP, Consumer, Plan
@@ -309,7 +309,7 @@ class Runner(Generic[S]):
             self._logger.warning("consumer_ended", error=type(error).__name__)
             self._end(error)
         except BaseException as error:  # whatever it is, nobody must wait for this thread
-            self._logger.warning("consumer_failed", error=type(error).__name__, at=where(error))
+            self._logger.warning("consumer_failed", error=type(error).__name__, at=raised_at(error))
             self._end(SystemClosed(f"consumer {self.name} failed: {type(error).__name__}"))
         finally:
             self._consumer.close()

@@ -6,10 +6,10 @@ from time import time_ns
 from typing import Final
 
 from duramen.events import DuramenError, Event, EventRegistry
-from duramen.events.codec import checked_events
+from duramen.events.codec import build_valid_events
 from duramen.events.feed import EventBatch
 from duramen.events.log import ConsumerRecord, Failure
-from duramen.events.logging import where
+from duramen.events.logging import raised_at
 
 from ..notifications import Scope
 
@@ -50,7 +50,7 @@ class EventSelection:
         halted = None
         if self._leave_out or self.barrier:
             facts, halted = self._sort_out(facts)
-        events, error = checked_events(facts.agents, facts.seqs, facts.raws, facts.digests, self._registry)
+        events, error = build_valid_events(facts.agents, facts.seqs, facts.raws, facts.digests, self._registry)
         if error is not None:
             halted = self.stop_at(*facts.places[len(events)], error)
         return facts, events, halted
@@ -96,5 +96,5 @@ class Parked(Exception):
 def halt(error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False) -> Parked:
     own = isinstance(error, DuramenError)
     advice = str(error) if own else "correct the code and retry, or skip the event"
-    place = None if own else where(error)
+    place = None if own else raised_at(error)
     return Parked(Failure(type(error).__name__, agent, seq, advice, place, can_skip, time_ns() // 1000), error)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from duramen.events.codec import microseconds
+from duramen.events.codec import to_microseconds
 
 __all__ = ["Choice", "EpisodeFilter", "Facets"]
 
@@ -65,7 +65,7 @@ class Facets:
         self._projects[row] = self._code(project)
         self._agents[row] = self._code(agent)
         self._outcomes[row] = self._code(outcome)
-        self.created[row] = microseconds(created)
+        self.created[row] = to_microseconds(created)
 
     def clear(self, row: int) -> None:
         self._projects[row] = self._agents[row] = self._outcomes[row] = _NOBODY
@@ -80,7 +80,7 @@ class Facets:
         )
         unknown = len(self._codes)  # a code that no row has
         equal = [(column, self._codes.get(text, unknown)) for column, text in wanted if text is not None]
-        return Choice(equal, self.created, None if selection.since is None else microseconds(selection.since))
+        return Choice(equal, self.created, None if selection.since is None else to_microseconds(selection.since))
 
     def _code(self, text: str) -> int:
         return self._codes.setdefault(text, len(self._codes))

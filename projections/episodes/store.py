@@ -13,7 +13,7 @@ from uuid import uuid4
 from attrs import evolve
 
 from duramen.events import Cursor, EventRegistry, Fenced, Granularity, Limits, Trimmed, VersionConflict
-from duramen.events.codec import Codec, checked_event
+from duramen.events.codec import Codec, build_valid_event
 from duramen.events.feed import FeedReader
 from duramen.events.log import LIVE, ConsumerRecord, EventLog
 from duramen.events.model import EPISODE_RECORDED, START, Mark
@@ -46,7 +46,9 @@ def read_episodes(reader: FeedReader, registry: EventRegistry) -> list[Episode] 
     facts = reader.read(_AT_ONCE)
     if not facts:
         return None
-    events = (checked_event(f.agent, f.seq, f.raw, f.digest, registry) for f in facts if f.raw[0] == EPISODE_RECORDED)
+    events = (
+        build_valid_event(f.agent, f.seq, f.raw, f.digest, registry) for f in facts if f.raw[0] == EPISODE_RECORDED
+    )
     return [episode for episode in map(episode_of, events) if episode is not None]
 
 

@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 
 from duramen.events import CorruptEvent, Event, InvalidMessage, PathNotFound, PlainData
 from duramen.events.codec import RawEvent
-from duramen.events.model import MEMORY_APPENDED, MEMORY_MERGED, MEMORY_RESTORED, MEMORY_SET, SPAWNED, unsplit_text
+from duramen.events.model import MEMORY_APPENDED, MEMORY_MERGED, MEMORY_RESTORED, MEMORY_SET, SPAWNED, join_text
 
 from ..recovery import AgentLog, StateFold
 from ..state import lookup, read_only, touches
@@ -117,7 +117,7 @@ def blame(subject: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blam
 
     def told(path: tuple[str, ...], held: Any, seq: int) -> Blame:
         event = causes.event(agent, seq)
-        bare = Blame(agent, unsplit_text(path), read_only(held), seq, event)
+        bare = Blame(agent, join_text(path), read_only(held), seq, event)
         if event is None:
             return bare
         chain = causes.causes(event)

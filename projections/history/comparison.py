@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from duramen.events import PlainData
-from duramen.events.model import same_value, unsplit_text
+from duramen.events.model import join_text, same_value
 
 from ..state import NO_ENTRY, copy_tree, read_only
 from .past_state import PastState
@@ -135,9 +135,9 @@ def _changes(old: PlainData, new: PlainData) -> Changes:
 
 def _walk(path: tuple[str, ...], old: PlainData, new: PlainData, found: _Found) -> None:
     if old is NO_ENTRY:
-        found.added[unsplit_text(path)] = read_only(new)
+        found.added[join_text(path)] = read_only(new)
     elif new is NO_ENTRY:
-        found.removed[unsplit_text(path)] = read_only(old)
+        found.removed[join_text(path)] = read_only(old)
     elif type(old) is dict and type(new) is dict:
         for key in [*old, *(key for key in new if key not in old)]:
             _walk((*path, key), old.get(key, NO_ENTRY), new.get(key, NO_ENTRY), found)
@@ -145,7 +145,7 @@ def _walk(path: tuple[str, ...], old: PlainData, new: PlainData, found: _Found) 
         for index in range(max(len(old), len(new))):
             _walk((*path, str(index)), _at(old, index), _at(new, index), found)
     elif not same_value(old, new):
-        found.changed[unsplit_text(path)] = (read_only(old), read_only(new))
+        found.changed[join_text(path)] = (read_only(old), read_only(new))
 
 
 def _at(held: list[PlainData], index: int) -> PlainData:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from duramen.events import Granularity, PathNotFound, PropertyPath, property_segments
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.events.model import same_value
 
 from ..state import AgentState, ReadOnlyDict, copy_tree, lookup, read_only
@@ -98,7 +98,7 @@ class PastState:
     @property
     def time(self) -> datetime | None:
         """When the event at `seq` was written; None at 0."""
-        return instant(self._state.updated_at) if self._state.seq else None
+        return to_datetime(self._state.updated_at) if self._state.seq else None
 
     @property
     def status(self) -> str:
@@ -117,7 +117,7 @@ class PastState:
     @property
     def started_at(self) -> datetime | None:
         """When the session began."""
-        return instant(self._state.started_at) if self._state.session_first_seq else None
+        return to_datetime(self._state.started_at) if self._state.session_first_seq else None
 
     @property
     def agent_type(self) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from duramen.events import Event, PathNotFound
-from duramen.events.codec import event_of
+from duramen.events.codec import build_event
 from duramen.events.model import same_value
 
 from ..recovery import AgentLog, Rebuilt, StateFold
@@ -46,7 +46,7 @@ def property_history(
         folding.take(raw, digest)
         new = _at(folding, segments)
         if not _same(old, new):
-            event = event_of(subject.agent, seq, [*raw[:4], kept, *raw[5:]], digest, subject.registry)
+            event = build_event(subject.agent, seq, [*raw[:4], kept, *raw[5:]], digest, subject.registry)
             yield PropertyChange(event, read_only(old), read_only(new))
         old = new
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from attrs import evolve, frozen
 
 from duramen.events import CorruptEvent, DuramenError, Event, EventRegistry, InvalidMessage, Limits
-from duramen.events.codec import Codec, RawEvent, checked_event
+from duramen.events.codec import Codec, RawEvent, build_valid_event
 from duramen.events.log import EventLog, raw_events
 from duramen.events.model import OWN_TYPES, SPAWNED
 
@@ -206,7 +206,7 @@ class Replay:
         self._at = seq - self._first.state.seq
 
     def _after(self, frame: _Frame, seq: int, raw: RawEvent, digest: bytes) -> _Step:
-        event = checked_event(self._agent, seq, raw, digest, self._registry)
+        event = build_valid_event(self._agent, seq, raw, digest, self._registry)
         own = copy_tree(raw[4]) if raw[0] not in OWN_TYPES else None
         try:
             # Command ids are for who takes commands: without them, no step has to copy thousands.

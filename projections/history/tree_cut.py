@@ -9,7 +9,7 @@ from typing import Final
 from attrs import frozen
 
 from duramen.events import InvalidMessage, Trimmed
-from duramen.events.codec import Codec, microseconds
+from duramen.events.codec import Codec, to_microseconds
 from duramen.events.log import EventLog, FeedEntry, digest_at, raw_events
 
 from ..recovery import head_of, last_before, within
@@ -67,7 +67,7 @@ def cut_at_time(log: EventLog, root: str, codec: Codec, time: datetime) -> dict[
     if time.utcoffset() is None:
         raise InvalidMessage("a time needs a time zone, for example datetime.now(UTC)", agent=root)
     head_of(log, root)
-    feed, wanted = _feed_of(log, root), microseconds(time)
+    feed, wanted = _feed_of(log, root), to_microseconds(time)
 
     def is_before(position: int) -> bool:
         entry = log.feed(feed.partition, position - 1, 1)[0]

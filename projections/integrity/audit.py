@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from attrs import frozen
 
 from duramen.events import CorruptEvent, Limits, Trimmed
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, decoded, unpack_snapshot
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, decode_body, unpack_snapshot
 from duramen.events.log import EventLog, Raw
 from duramen.events.model import PAUSED, same_value
 
@@ -226,7 +226,7 @@ class Audit:
 
     def _decoded(self, seq: int, body: bytes) -> RawEvent | None:
         try:
-            return decoded(self._agent, seq, body, self._codec)
+            return decode_body(self._agent, seq, body, self._codec)
         except CorruptEvent as error:
             self._add(seq, Kind.FOREIGN, "an event", "other bytes", str(error))
             return None

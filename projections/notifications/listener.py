@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from duramen.events import DuramenError
 from duramen.events.log import EventLog
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 __all__ = ["Listener", "NoticeReceiver"]
 
@@ -87,7 +87,7 @@ class Listener:
                 for hearer in hearers if hints else ():
                     hearer.tell(hints)
         except Exception as error:  # consumers look at the log by themselves once in a while
-            get_logger("projection").warning("ear_failed", error=type(error).__name__, at=where(error))
+            get_logger("projection").warning("ear_failed", error=type(error).__name__, at=raised_at(error))
         finally:
             self._stream.close()
 

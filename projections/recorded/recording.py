@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from attrs import field, frozen
 
 from duramen.events import AgentNotFound, CorruptEvent, EventRegistry, InvalidMessage, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec, decoded
+from duramen.events.codec import DIGEST_SIZE, Codec, decode_body
 from duramen.events.log import EventLog
 from duramen.events.model import DECLARED
 
@@ -87,7 +87,7 @@ def save_log(found: RecordedLog, file: str | Path) -> None:
     if found.base is not None:
         raise InvalidMessage(f"the log of {found.agent} does not begin at 1; only whole logs are kept in files")
     codec = Codec(Limits())
-    types = [decoded(found.agent, seq, item[DIGEST_SIZE:], codec)[0] for seq, item in enumerate(found.items, 1)]
+    types = [decode_body(found.agent, seq, item[DIGEST_SIZE:], codec)[0] for seq, item in enumerate(found.items, 1)]
     lines: list[dict[str, Any]] = [
         {
             "kind": _KIND,

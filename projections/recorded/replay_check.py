@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from duramen.events import CorruptEvent, DuramenError, EventRegistry, Limits
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, RawEvent, raw_items
+from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, RawEvent, decode_items
 from duramen.events.log import EventLog
 from duramen.events.model import DECLARED, OWN_TYPES, same_value
 
@@ -92,7 +92,7 @@ def check_replay(
     before, digest = (0, NO_DIGEST) if base is None else (base.seq, base.digest)
     done = 0
     try:
-        for seq, raw, own in raw_items(agent, recorded.items, Codec(Limits()), PLAIN, after=before, digest=digest):
+        for seq, raw, own in decode_items(agent, recorded.items, Codec(Limits()), PLAIN, after=before, digest=digest):
             found = run.step(seq, raw, own)
             done = seq - before
             if found is not None:
@@ -179,7 +179,7 @@ def take(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistr
 
 
 def _read_as_its_type(raw: RawEvent, registry: EventRegistry) -> None:
-    if registry.knows(raw[0]):
+    if registry.has_type(raw[0]):
         registry.load(raw[0], raw[1], raw[4])
 
 

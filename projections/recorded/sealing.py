@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from duramen.events import CorruptEvent, Event, EventRegistry, Limits, MemoryLog
-from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, DigestChain, RawEvent, chain, event_of
+from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, DigestChain, RawEvent, build_event, chain
 from duramen.events.log import Append, EventLog, digest_at, raw_events
 from duramen.events.model import DECLARED
 
@@ -66,7 +66,7 @@ def read_items(log: EventLog, agent: str, *, after: int = 0) -> Iterator[bytes]:
 
 def read_pages(log: EventLog, agent: str, *, after: int = 0, to_seq: int | None = None) -> Generator[list[bytes]]:
     """As `read_items`, up to `to_seq` if that is given, as many at a time as a page of the log has."""
-    digest = digest_at(log, agent, after) if log.chain.keyed else None
+    digest = digest_at(log, agent, after) if log.chain.is_keyed else None
     rechain = _Rechaining(log.chain, PLAIN, digest or NO_DIGEST)
     for page in log.pages(agent, after + 1, to_seq):
         yield rechain.take(page.items)
@@ -82,7 +82,7 @@ class _Rechaining:
     def take(self, items: list[bytes]) -> list[bytes]:
         """The next items."""
         source, target = self._source, self._target
-        return items if source.keyed == target.keyed else [self._rechained(item) for item in items]
+        return items if source.is_keyed == target.is_keyed else [self._rechained(item) for item in items]
 
     def _rechained(self, item: bytes) -> bytes:
         body = item[DIGEST_SIZE:]
@@ -102,4 +102,4 @@ def raw_of(agent: str, items: Sequence[bytes], codec: Codec) -> list[tuple[int, 
 def events_of(agent: str, items: Sequence[bytes], registry: EventRegistry = DECLARED) -> list[Event]:
     """Stored items as today's code reads them. Raises CorruptEvent, UnknownEventType."""
     codec = Codec(Limits())
-    return [event_of(agent, seq, raw, digest, registry) for seq, raw, digest in raw_of(agent, items, codec)]
+    return [build_event(agent, seq, raw, digest, registry) for seq, raw, digest in raw_of(agent, items, codec)]

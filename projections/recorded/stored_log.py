@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from duramen.events import Event, EventRegistry, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, decoded, event_of
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, build_event, decode_body
 from duramen.events.model import DECLARED
 
 from .as_code import code_of, rows_of
@@ -27,12 +27,12 @@ class StoredLog:
     def raws(self) -> list[RawEvent]:
         """Raw fields of each event; new objects at each call."""
         codec = Codec(Limits())
-        return [decoded(self.agent, seq, item[DIGEST_SIZE:], codec) for seq, item in enumerate(self.items, 1)]
+        return [decode_body(self.agent, seq, item[DIGEST_SIZE:], codec) for seq, item in enumerate(self.items, 1)]
 
     def events(self) -> list[Event]:
         """The events as a reader gets them, in today's version; new objects at each call."""
         found = enumerate(zip(self.raws(), self.items, strict=True), 1)
-        return [event_of(self.agent, seq, raw, item[:DIGEST_SIZE], self.registry) for seq, (raw, item) in found]
+        return [build_event(self.agent, seq, raw, item[:DIGEST_SIZE], self.registry) for seq, (raw, item) in found]
 
     def code(self) -> str:
         """Python that makes the events."""

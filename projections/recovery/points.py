@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from duramen.events import AgentNotFound, CheckpointNotFound, InvalidMessage, Limits, Trimmed
-from duramen.events.codec import Codec, microseconds
+from duramen.events.codec import Codec, to_microseconds
 from duramen.events.log import EventLog, Head, digest_at, raw_events
 
 from .rebuild import rebuild
@@ -72,7 +72,7 @@ def seq_of_time(log: EventLog, agent: str, codec: Codec, time: datetime) -> int:
     """
     if time.utcoffset() is None:
         raise InvalidMessage("a time needs a time zone, for example datetime.now(UTC)", agent=agent)
-    head, wanted = head_of(log, agent), microseconds(time)
+    head, wanted = head_of(log, agent), to_microseconds(time)
 
     def time_at(seq: int) -> int:
         after = digest_at(log, agent, seq - 1)

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import evolve
 
 from duramen.events import CorruptEvent, EventRegistry, Limits, Trimmed
-from duramen.events.codec import NO_DIGEST, Codec, RawEvent, checked_event
+from duramen.events.codec import NO_DIGEST, Codec, RawEvent, build_valid_event
 from duramen.events.log import EventLog, digest_at, raw_events
 from duramen.events.logging import get_logger
 from duramen.events.model import ACTIVITY_RECORDED, OWN_TYPES, SPAWNED
@@ -46,7 +46,7 @@ class SessionCount:
             self.anew, self.own_events = True, False
         self._events += 1
         if kind == ACTIVITY_RECORDED:  # all else is only counted
-            self._totals = _VIEW.apply(self._totals, checked_event(self._agent, seq, raw, digest, self._registry))
+            self._totals = _VIEW.apply(self._totals, build_valid_event(self._agent, seq, raw, digest, self._registry))
         elif kind not in OWN_TYPES:
             self.own_events = True
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 from attrs import frozen
 
 from duramen.events import AgentNotFound, CorruptEvent, Event, Limits
-from duramen.events.codec import DIGEST_SIZE, FORMAT, Codec, SessionWriter, decoded
+from duramen.events.codec import DIGEST_SIZE, FORMAT, Codec, SessionWriter, decode_body
 from duramen.events.log import EventLog, Head, digest_at
 from duramen.events.model import DECLARED
 
@@ -131,7 +131,7 @@ def _write_events(subject: AgentLog, head: Head, digest: bytes, writer: SessionW
                     expected=expected.hex(),
                     actual=digest.hex(),
                 )
-            event = decoded(agent, seq, body, subject.codec)
+            event = decode_body(agent, seq, body, subject.codec)
             versions = types.setdefault(event[0], [])
             if event[1] not in versions:
                 versions.append(event[1])

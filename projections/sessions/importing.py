@@ -16,7 +16,7 @@ from duramen.events.codec import (
     Codec,
     SessionReader,
     SnapshotRecord,
-    decoded,
+    decode_body,
     pack_snapshot,
     unpack_snapshot,
 )
@@ -168,7 +168,7 @@ class _Import:
                     expected=expected.hex(),
                     actual=item[:DIGEST_SIZE].hex(),
                 )
-            event = decoded(agent.origin, seq, body, self._codec)
+            event = decode_body(agent.origin, seq, body, self._codec)
             agent.levels |= 1 << event[2]
             agent.folding.take_leniently(event, expected)
             agent.look_for_checkpoint()

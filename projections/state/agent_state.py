@@ -20,7 +20,7 @@ from typing import Any, Final
 from attrs import define, field, fields
 
 from duramen.events import Granularity, property_segments
-from duramen.events.codec import NO_DIGEST, RawEvent, microseconds
+from duramen.events.codec import NO_DIGEST, RawEvent, to_microseconds
 from duramen.events.model import (
     CHILD_SPAWNED,
     FAILED,
@@ -162,7 +162,7 @@ def _paused(state: AgentState, data: dict[str, Any], time: int, undo: list[Undo]
         state.seq + 1,
         time,
         data["keys_count"],
-        None if expires is None else microseconds(expires),
+        None if expires is None else to_microseconds(expires),
         data["metadata"],
         state.digest,  # of the event before this one: where the checkpoint's memory was taken
     ]

@@ -15,7 +15,7 @@ from duramen.events.model import (
     MEMORY_SET,
     SPAWNED,
     TERMINATED,
-    unsplit_text,
+    join_text,
 )
 
 from .undo import CONTAINERS
@@ -135,7 +135,7 @@ def _depth_of(values: list[Any]) -> int:
 
 
 def _touch(segments: tuple[str, ...], depth: int) -> Touch:
-    return Touch(unsplit_text(segments), segments, depth)
+    return Touch(join_text(segments), segments, depth)
 
 
 def _up_to_most(found: Iterable[Touch]) -> list[Touch] | None:

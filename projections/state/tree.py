@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from duramen.events import InvalidPath, PathNotFound, PlainData
-from duramen.events.model import shown, unsplit_text
+from duramen.events.model import join_text, printable
 
 from .undo import CONTAINERS, NO_ENTRY, Undo, count_nodes, drop_index, drop_key, lengthen, put_index, put_key, roll_back
 
@@ -257,7 +257,7 @@ def _kind(value: PlainData) -> str:
 
 
 def _text(segments: Sequence[str]) -> str:
-    return f"'{shown(unsplit_text(tuple(segments)))}'" if segments else "the root"
+    return f"'{printable(join_text(tuple(segments)))}'" if segments else "the root"
 
 
 def _not_found(segments: Sequence[str]) -> PathNotFound:
@@ -269,7 +269,7 @@ def _no_way(node: PlainData, segments: Sequence[str], depth: int) -> InvalidPath
     where = _text(segments[:depth])
     if type(node) is list:
         return PathNotFound(
-            f"the list at {where} has {len(node)} elements, none of them at '{shown(segments[depth])}'; "
+            f"the list at {where} has {len(node)} elements, none of them at '{printable(segments[depth])}'; "
             "positions are 0, 1, 2 …, and append adds an element",
             expected=len(node),
             actual=segments[depth],

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 
 from duramen.events import Event, Limits, PlainData, property_segments
-from duramen.events.codec import microseconds
+from duramen.events.codec import to_microseconds
 from duramen.events.model import MEMORY_MERGED, MEMORY_RESTORED, OWN_TYPES
 
 from ..projection import Projection
@@ -46,7 +46,7 @@ class WorkingMemory(Projection[AgentState]):
             event.type,
             event.version,
             0,
-            microseconds(event.time),
+            to_microseconds(event.time),
             data,
             event.session_id,
             command,

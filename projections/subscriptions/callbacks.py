@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 from attrs import frozen
 
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 
 from .buffer import Item
 from .change import Change
@@ -192,7 +192,7 @@ class Callbacks:
             agent=change.agent,
             seq=change.seq,
             error=type(error).__name__,
-            at=where(error),
+            at=raised_at(error),
         )
         self._tell(error, change)
         if self._manner.stop_on_failure:
@@ -210,7 +210,7 @@ class Callbacks:
             if inspect.isawaitable(result):
                 self._runs.start(_awaited(result))
         except BaseException as own:
-            get_logger("subscription").warning("on_error_failed", error=type(own).__name__, at=where(own))
+            get_logger("subscription").warning("on_error_failed", error=type(own).__name__, at=raised_at(own))
 
 
 async def _awaited(result: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from duramen.events import DuramenError
-from duramen.events.codec import Codec, checked_events
+from duramen.events.codec import Codec, build_valid_events
 from duramen.events.feed import EventBatch, FeedReader
 from duramen.events.model import Mark
 
@@ -71,7 +71,7 @@ class CatchUpReader:
     def _plain(self, facts: EventBatch, paths: list[list[str] | None]) -> tuple[list[Item], DuramenError | None]:
         wanted = [one is not None for one in paths]
         chosen = facts.only(wanted + [False] * (len(facts) - len(wanted)))
-        events, error = checked_events(chosen.agents, chosen.seqs, chosen.raws, chosen.digests, self._registry)
+        events, error = build_valid_events(chosen.agents, chosen.seqs, chosen.raws, chosen.digests, self._registry)
         each = zip(events, filter(_is_there, paths), strict=False)
         changes = [Change(event.agent, event.seq, event, tuple(names or ())) for event, names in each]
         return [Item(self._partition, change, chosen, index) for index, change in enumerate(changes)], error

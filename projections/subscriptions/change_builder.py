@@ -8,7 +8,7 @@ from typing import Final
 from attrs import frozen
 
 from duramen.events import EventRegistry, Granularity, Limits
-from duramen.events.codec import checked_event
+from duramen.events.codec import build_valid_event
 from duramen.events.feed import FeedEvent
 from duramen.events.log import EventLog
 
@@ -44,7 +44,7 @@ class ChangeBuilder:
         """
         if paths is None and (self._remembered is None or fact.raw[2] > _CHANGES_STATE):
             return None
-        event = checked_event(fact.agent, fact.seq, fact.raw, fact.digest, self._registry)
+        event = build_valid_event(fact.agent, fact.seq, fact.raw, fact.digest, self._registry)
         if self._remembered is None:
             return Change(fact.agent, fact.seq, event, tuple(paths or ()))
         before, after = self._remembered.show(event)

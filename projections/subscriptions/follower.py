@@ -18,7 +18,7 @@ from duramen.events import CorruptEvent, DuramenError, Unavailable
 from duramen.events.codec import Codec
 from duramen.events.feed import FeedEvent, FeedReader, LastDigests, confirm_with_log, fetch_together
 from duramen.events.log import Notice
-from duramen.events.logging import get_logger, where
+from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import START, Mark
 
 from ..notifications import Channels, TimerQueue
@@ -122,7 +122,7 @@ class Follower:
             while not self._closing:
                 self.turn()
         except BaseException as error:  # ours, not the log's: say so to everybody rather than fall silent
-            self._log.error("hub_failed", error=type(error).__name__, at=where(error))
+            self._log.error("hub_failed", error=type(error).__name__, at=raised_at(error))
             for intake in self._intakes:
                 intake.fail(error)
         finally:

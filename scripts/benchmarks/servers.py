@@ -13,7 +13,7 @@ from typing import Self, cast
 
 import redis
 
-from duramen.events.embedded.process import ServerProcess, can_die_with_parent, ready_pid, server_binary
+from duramen.events.embedded.process import ServerProcess, can_die_with_parent, find_server_binary, ready_pid
 
 __all__ = ["Server"]
 
@@ -41,7 +41,7 @@ class Server:
             "appendonly": "yes" if durable else "no",
             "appendfsync": "always",
         }
-        line = [str(server_binary()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        line = [str(find_server_binary()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
         for module in modules:
             line += ["--loadmodule", str(module)]
         try:

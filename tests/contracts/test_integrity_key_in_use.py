@@ -91,7 +91,7 @@ def test_what_is_no_key_is_refused_and_not_shown(key: Any) -> None:
 def test_keys_of_any_size_within_the_bounds_do(size: int) -> None:
     with AgentSystem.open("memory://", integrity_key=b"k" * size) as system:
         system.spawn(ALICE).set("goal", 1)
-        assert system.log.chain.keyed
+        assert system.log.chain.is_keyed
         assert system.verify().ok
 
 
@@ -144,15 +144,15 @@ def test_items_follow_if_each_digest_is_right_and_not_otherwise(
     for one in bodies:
         digest = chain.digest(digest, one)
         items.append(digest + one)
-    assert chain.follow(NO_DIGEST, items) == ([item[:16] for item in items], bodies)
+    assert chain.verify_items(NO_DIGEST, items) == ([item[:16] for item in items], bodies)
     assert chain.unseal(chain.seal(b"state")) == b"state"
     if items:
         at = data.draw(st.integers(0, len(items) - 1))
         bit = data.draw(st.integers(0, 8 * len(items[at]) - 1))
         number = int.from_bytes(items[at]) ^ (1 << bit)
         items[at] = number.to_bytes(len(items[at]))
-        assert chain.follow(NO_DIGEST, items) is None
-        assert DigestChain(OTHER).follow(NO_DIGEST, items) is None
+        assert chain.verify_items(NO_DIGEST, items) is None
+        assert DigestChain(OTHER).verify_items(NO_DIGEST, items) is None
 
 
 def test_a_chain_does_not_show_its_key() -> None:

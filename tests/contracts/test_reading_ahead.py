@@ -273,7 +273,7 @@ def test_large_events_are_asked_for_in_turn_where_their_number_has_no_bounds(
 
 def test_a_server_that_is_gone_is_told_as_in_turn(server: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = pool_of_url(server.url)
-    log = RedisLog(pool, namespace=server.namespace, partitions=1, give_up=0.0)
+    log = RedisLog(pool, namespace=server.namespace, partitions=1, retry_seconds=0.0)
     filled(log)
     expected = taken(reader_of(log), ahead=False)
     reader = reader_of(log)

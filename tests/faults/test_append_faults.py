@@ -228,7 +228,7 @@ def test_a_call_given_up_on_a_paused_server_can_be_repeated_with_its_command_id(
 ) -> None:
     host, port = server.address
     client = cleanup.enter_context(redis.Redis(host, port, socket_timeout=SHORT))
-    log = RedisLog(pool_of_client(client), namespace=evidence.namespace, give_up=0.5)
+    log = RedisLog(pool_of_client(client), namespace=evidence.namespace, retry_seconds=0.5)
     system = cleanup.enter_context(AgentSystem.open(log=log))
     agent = system.spawn(AGENT)
     agent.set("before", 0)
@@ -252,7 +252,7 @@ def test_a_server_that_takes_connections_and_answers_nothing_is_given_up(
     proxy: FaultProxy, evidence: Evidence, open_log: Callable[..., RedisLog]
 ) -> None:
     """Connecting succeeds again and again: that must not keep a call for ever."""
-    log = open_log(give_up=0.6)
+    log = open_log(retry_seconds=0.6)
     author = Author(log, AGENT).fill(1)
     proxy.hold_replies(containing=b"lost word")
     append = author.append(b"lost word")
@@ -267,7 +267,7 @@ def test_a_server_that_takes_connections_and_answers_nothing_is_given_up(
 def test_a_server_that_drops_every_reply_is_given_up(
     proxy: FaultProxy, evidence: Evidence, open_log: Callable[..., RedisLog]
 ) -> None:
-    log = open_log(give_up=0.6)
+    log = open_log(retry_seconds=0.6)
     author = Author(log, AGENT).fill(1)
     proxy.drop_reply(containing=b"lost word", times=1_000_000)
     with pytest.raises(OutcomeUnknown):
@@ -281,7 +281,7 @@ def test_what_was_never_sent_is_not_called_unknown() -> None:
     with valkey_server(tcp=True) as server:
         host, port = server.address
         with redis.Redis(host, port, socket_timeout=SHORT) as client:
-            log = RedisLog(pool_of_client(client), give_up=0.3)
+            log = RedisLog(pool_of_client(client), retry_seconds=0.3)
             author = Author(log, AGENT).fill(1)
             server.kill9()
             with pytest.raises(Unavailable) as caught:
@@ -297,7 +297,7 @@ def test_a_login_that_is_withdrawn_while_a_reply_is_lost_leaves_the_outcome_unkn
     with valkey_server(tcp=True) as server, FaultProxy(server.address) as proxy:
         host, port = proxy.address
         with redis.Redis(host, port) as client, server.client() as direct:
-            log = RedisLog(pool_of_client(client), give_up=5)
+            log = RedisLog(pool_of_client(client), retry_seconds=5)
             author = Author(log, AGENT).fill(1)
             proxy.hold_replies(containing=b"lost word")
             waiting = workers.submit(commit_one, log, author.append(b"lost word"))

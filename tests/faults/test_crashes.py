@@ -108,7 +108,7 @@ def test_a_server_killed_in_the_middle_of_batches_loses_none_and_each_call_succe
 def test_a_batch_given_up_on_a_killed_server_is_there_whole_or_not_at_all(server: Server) -> None:
     evidence, progress, chance = Evidence(server), Progress(), random.Random(11)
     for round_ in range(6):
-        log = RedisLog(pool_of_url(server.url), namespace=evidence.namespace, give_up=0.2)
+        log = RedisLog(pool_of_url(server.url), namespace=evidence.namespace, retry_seconds=0.2)
         with AgentSystem.open(log=log) as system, ThreadPoolExecutor(4) as pool:
 
             def write(name: str, start: int, system: AgentSystem = system) -> None:

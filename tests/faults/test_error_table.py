@@ -20,7 +20,7 @@ from duramen.actors import AgentHandle, AgentSystem
 from duramen.events.errors import DuramenError, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
 from duramen.events.log.records import Status
 from duramen.events.redis.client.connection import pool_of_url
-from duramen.events.redis.client.errors import Retry, classify, translate
+from duramen.events.redis.client.errors import Retry, classify_error, translate_error
 from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from naming import shown
@@ -99,7 +99,7 @@ REPLIES: list[tuple[str, Retry, type[DuramenError], str]] = [
     ("SOMETHING that nobody has heard of", FATAL, Unavailable, "ERR"),
     ("ERR max number of clients reached", AMBIGUOUS, Unavailable, "ConnectionError"),
 ]
-LOST: list[Exception] = [
+CONNECTION_ERRORS: list[Exception] = [
     redis.ConnectionError("Connection closed by server."),
     redis.TimeoutError("Timeout reading from socket"),
     redis.exceptions.ClusterError("TTL exhausted."),
@@ -117,8 +117,8 @@ def test_each_refusal_of_a_server_has_its_class_and_its_advice(
     text: str, retry: Retry, kind: type[DuramenError], code: str
 ) -> None:
     error = of_server(text)
-    assert classify(error) is retry
-    told = translate(error, "append")
+    assert classify_error(error) is retry
+    told = translate_error(error, "append")
     assert type(told) is kind
     assert told.actual == code
     assert str(told).startswith("append: ")
@@ -128,21 +128,21 @@ def test_each_refusal_of_a_server_has_its_class_and_its_advice(
 def test_a_refusal_after_a_lost_reply_leaves_the_outcome_unknown(
     text: str, retry: Retry, kind: type[DuramenError], code: str
 ) -> None:
-    told = translate(of_server(text), "append", wrote=True)
+    told = translate_error(of_server(text), "append", wrote=True)
     assert type(told) is OutcomeUnknown
     assert "same command id" in str(told)
 
 
-@pytest.mark.parametrize("error", LOST, ids=shown)
+@pytest.mark.parametrize("error", CONNECTION_ERRORS, ids=shown)
 def test_a_lost_connection_may_have_carried_the_command(error: Exception) -> None:
-    assert classify(error) is AMBIGUOUS
-    assert type(translate(error, "read")) is Unavailable
-    assert type(translate(error, "append", wrote=True)) is OutcomeUnknown
+    assert classify_error(error) is AMBIGUOUS
+    assert type(translate_error(error, "read")) is Unavailable
+    assert type(translate_error(error, "append", wrote=True)) is OutcomeUnknown
 
 
 @pytest.mark.parametrize("error", [redis.TimeoutError("x"), TimeoutError("x")], ids=shown)
 def test_a_time_out_is_called_one(error: Exception) -> None:
-    assert "no answer in time" in str(translate(error, "append", wrote=True))
+    assert "no answer in time" in str(translate_error(error, "append", wrote=True))
 
 
 @given(
@@ -157,7 +157,7 @@ def test_a_time_out_is_called_one(error: Exception) -> None:
 def test_nothing_of_a_servers_text_is_told(text: str, payload: str, kind: Any, wrote: bool) -> None:
     """redis-py puts the arguments of commands into it, and so payloads."""
     error = kind(f'{text} {{"api_key": "sk-secret{payload}"}} {payload}')
-    told = translate(error, "append", wrote=wrote)
+    told = translate_error(error, "append", wrote=wrote)
     assert "sk-secret" not in f"{told}{told.args}{told.actual}{told.expected}"
 
 
@@ -192,7 +192,7 @@ def cleanup() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def log(server: Server, evidence: Evidence) -> RedisLog:
-    return RedisLog(pool_of_url(f"{server.url}?socket_timeout=1"), namespace=evidence.namespace, give_up=2.0)
+    return RedisLog(pool_of_url(f"{server.url}?socket_timeout=1"), namespace=evidence.namespace, retry_seconds=2.0)
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ RIGHTS = (
 def limited(server: Server, client: Any, namespace: str) -> RedisLog:
     client.execute_command("ACL", "SETUSER", "limited", *RIGHTS.split())
     host, port = server.address
-    return RedisLog(pool_of_url(f"redis://limited:any@{host}:{port}"), namespace=namespace, give_up=2.0)
+    return RedisLog(pool_of_url(f"redis://limited:any@{host}:{port}"), namespace=namespace, retry_seconds=2.0)
 
 
 @pytest.mark.parametrize("lost", ["-evalsha", "-rpush", "-hmget", "resetkeys"])

@@ -174,14 +174,14 @@ def test_the_server_is_revived_by_a_stream_that_finds_it_gone(
 ) -> None:
     revived: list[bool] = []
 
-    def revive() -> None:
+    def ensure_server() -> None:
         if not revived:
             revived.append(True)
             raise Unavailable("not yet")
         if not server.running:
             server.start()
 
-    log = open_log(server.url, revive=revive)
+    log = open_log(server.url, ensure_server=ensure_server)
     stream = followed(log, cleanup)
     server.kill9()
     looked(stream)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from duramen.events.redis.client import without_secrets
+from duramen.events.redis.client import redact_url
 
 from ...api import DATA_DIR
 
@@ -65,7 +65,7 @@ class Options:
 def _showable(url: str) -> str:
     """A url that can be typed again; one with a secret in it is not repeated."""
     try:
-        shown = without_secrets(url)
+        shown = redact_url(url)
     except ValueError:
         return "URL"
     return shlex.quote(url) if shown == url else "URL"

@@ -12,7 +12,7 @@ from attrs import asdict
 from duramen.events import DuramenError
 from duramen.events.embedded import EmbeddedServer
 from duramen.events.log import Keys
-from duramen.events.redis.client import Ask, Finding, check_server, pool_of_url, server_ask, without_secrets
+from duramen.events.redis.client import Finding, RunCommand, check_server, command_runner, pool_of_url, redact_url
 
 from ..arguments import Options
 from ..exit_codes import ExitCode
@@ -48,7 +48,7 @@ def _findings(options: Options) -> list[Finding]:
 
 def _shown(url: str) -> str:
     try:
-        return without_secrets(url)
+        return redact_url(url)
     except ValueError:
         return "(not a url)"
 
@@ -67,13 +67,13 @@ def _embedded(server: EmbeddedServer, data_dir: str) -> list[Finding]:
 def _ask_server(url: str, options: Options) -> list[Finding]:
     pool = pool_of_url(url, insecure=options.insecure)
     try:
-        ask = server_ask(pool)
+        ask = command_runner(pool)
         return [*check_server(ask, namespace=options.namespace), *_namespace(ask, options.namespace)]
     finally:
         pool.disconnect()
 
 
-def _namespace(ask: Ask, name: str) -> list[Finding]:
+def _namespace(ask: RunCommand, name: str) -> list[Finding]:
     key = Keys(name).namespace.encode()
     try:
         reply: Any = ask("read the namespace", b"HMGET", key, b"format", b"partitions")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import asdict
 
 from duramen.events import ConsumerParked, InvalidMessage
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.events.log import Failure
 from duramen.projections import ConsumerInfo
 
@@ -94,7 +94,7 @@ def _data(info: ConsumerInfo) -> dict[str, Any]:
     error, building = info.error, info.building
     return {
         **told,
-        "error": None if error is None else {**asdict(error), "at": instant(error.at)},
+        "error": None if error is None else {**asdict(error), "at": to_datetime(error.at)},
         "building": None if building is None else _data(building),
     }
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from duramen.events import AgentPath, PropertyPath
-from duramen.events.codec import instant
+from duramen.events.codec import to_datetime
 from duramen.events.log import Entry
 from duramen.projections import AgentState, PastState
 from duramen.projections.state import lookup
@@ -44,7 +44,7 @@ def agents(arguments: argparse.Namespace, options: Options, output: Output) -> E
                 text(entry.agent_type),
                 text(entry.session_id),
                 text(entry.head.seq),
-                text(local_time(instant(entry.head.updated_at))),
+                text(local_time(to_datetime(entry.head.updated_at))),
             )
     output.show(table)
     return ExitCode.OK
@@ -57,7 +57,7 @@ def _agent_data(entry: Entry) -> dict[str, Any]:
         "agent_type": entry.agent_type,
         "session_id": entry.session_id,
         "seq": entry.head.seq,
-        "updated_at": instant(entry.head.updated_at),
+        "updated_at": to_datetime(entry.head.updated_at),
     }
 
 
@@ -130,8 +130,8 @@ def _state_data(path: str, state: AgentState) -> dict[str, Any]:
         "agent_type": state.agent_type,
         "session_id": state.session_id,
         "seq": state.seq,
-        "started_at": instant(state.started_at),
-        "updated_at": instant(state.updated_at),
+        "started_at": to_datetime(state.started_at),
+        "updated_at": to_datetime(state.updated_at),
         "paused_at": state.paused_at,
         "metadata": state.metadata,
     }
@@ -205,9 +205,9 @@ def _checkpoint_data(name: str, entry: list[Any]) -> dict[str, Any]:
     seq, time, keys, expires, metadata, _ = entry
     return {
         "checkpoint_id": name,
-        "timestamp": instant(time),
+        "timestamp": to_datetime(time),
         "keys_count": keys,
         "seq": seq,
-        "expires_at": None if expires is None else instant(expires),
+        "expires_at": None if expires is None else to_datetime(expires),
         "metadata": metadata,
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from duramen.events import Event, property_segments
 from duramen.events.codec import RawEvent
-from duramen.events.model import same_value, unsplit_text
+from duramen.events.model import join_text, same_value
 from duramen.events.model import vocabulary as v
 from duramen.projections import MISSING, PastState
 from duramen.projections.state import ReadOnlyDict, ReadOnlyList, touches
@@ -62,7 +62,7 @@ def _appended(path: tuple[str, ...], before: PastState, after: PastState) -> Ite
         yield from differing(path, at(before.memory, path), at(after.memory, path))
         return
     for index in range(len(old), len(new)):
-        yield unsplit_text((*path, str(index))), (MISSING, new[index])
+        yield join_text((*path, str(index))), (MISSING, new[index])
 
 
 def at(value: Any, segments: Iterable[str]) -> Any:
@@ -88,9 +88,9 @@ def differing(path: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[str, 
             yield from differing((*path, segment), at(old, (segment,)), at(new, (segment,)))
     elif old is MISSING or new is MISSING:
         if old is not new:
-            yield unsplit_text(path), (old, new)
+            yield join_text(path), (old, new)
     elif not same_value(plain(old), plain(new)):
-        yield unsplit_text(path), (old, new)
+        yield join_text(path), (old, new)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 from duramen.events import Event
-from duramen.events.model import unsplit_text
+from duramen.events.model import join_text
 from duramen.projections import MISSING, PastState
 from duramen.projections.history import headline
 from duramen.projections.state import ReadOnlyDict, ReadOnlyList
@@ -139,7 +139,7 @@ def _lines(value: Any, path: tuple[str, ...], changed: Changed, above: set[str])
         here = (*path, key)
         held = value[key] if isinstance(value, ReadOnlyDict) else value[int(key)]
         yield from _line(held, here, changed, above, indent)
-    parent = unsplit_text(path)
+    parent = join_text(path)
     for name, (old, new) in changed.items():
         if new is MISSING and name and name.rpartition("/")[0] == parent:
             last = name.rpartition("/")[2]
@@ -147,7 +147,7 @@ def _lines(value: Any, path: tuple[str, ...], changed: Changed, above: set[str])
 
 
 def _line(held: Any, here: tuple[str, ...], changed: Changed, above: set[str], indent: str) -> Iterator[_Line]:
-    name, key = unsplit_text(here), here[-1]
+    name, key = join_text(here), here[-1]
     inside = isinstance(held, ReadOnlyDict | ReadOnlyList) and len(held) > 0
     kind = f"{key} ({len(held)})" if isinstance(held, ReadOnlyList) else key
     if name in changed:
@@ -170,7 +170,7 @@ def _shown(keys: list[str], path: tuple[str, ...], changed: Changed, above: set[
         return
     near = {*range(_NEAR), *range(len(keys) - _NEAR, len(keys))}
     for index, key in enumerate(keys):
-        name = unsplit_text((*path, key))
+        name = join_text((*path, key))
         if name in changed or name in above:
             near.update(range(index - 1, index + 2))
     last = -1

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from .connection import our_settings, pool_of_client, pool_of_url, without_secrets
-from .errors import Retry, classify, translate
-from .health import Ask, Finding, check_server, eviction_policy, refuse_eviction, server_ask
-from .lending import Lending, Loan
-from .permissions import require_for_views, require_permissions
+from .connection import connection_settings, pool_of_client, pool_of_url, redact_url
+from .errors import Retry, classify_error, translate_error
+from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction
+from .lender import ConnectionLender, LentConnections
+from .permissions import require_consumer_permissions, require_permissions
 from .requests import RedisClient
 from .resp import ProtocolError, PushParser
 from .script import Script, argument, bulk, pack_wire
-from .wire import LOST, PORTION, Waker, Wire
+from .wire import CONNECTION_ERRORS, RECEIVE_BYTES, Waker, Wire
 
 __all__ = [
-    "LOST",
-    "PORTION",
-    "Ask",
+    "CONNECTION_ERRORS",
+    "RECEIVE_BYTES",
+    "ConnectionLender",
     "Finding",
-    "Lending",
-    "Loan",
+    "LentConnections",
     "ProtocolError",
     "PushParser",
     "RedisClient",
     "Retry",
+    "RunCommand",
     "Script",
     "Waker",
     "Wire",
     "argument",
     "bulk",
     "check_server",
-    "classify",
+    "classify_error",
+    "command_runner",
+    "connection_settings",
     "eviction_policy",
-    "our_settings",
     "pack_wire",
     "pool_of_client",
     "pool_of_url",
+    "redact_url",
     "refuse_eviction",
-    "require_for_views",
+    "require_consumer_permissions",
     "require_permissions",
-    "server_ask",
-    "translate",
-    "without_secrets",
+    "translate_error",
 ]

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from ...errors import InvalidMessage, UnsafeServer
 
-__all__ = ["SOCKET_TIMEOUT", "our_settings", "pool_of_client", "pool_of_url", "without_secrets"]
+__all__ = ["SOCKET_TIMEOUT", "connection_settings", "pool_of_client", "pool_of_url", "redact_url"]
 
 SOCKET_TIMEOUT: Final = 5.0
 """Seconds without an answer after which a connection is given up and opened anew."""
@@ -50,7 +50,7 @@ _NOT_OURS: Final = re.compile(
 )
 
 
-def our_settings() -> dict[str, Any]:
+def connection_settings() -> dict[str, Any]:
     """Of every connection, whatever users ask for."""
     return {
         "decode_responses": False,
@@ -62,7 +62,7 @@ def our_settings() -> dict[str, Any]:
     }
 
 
-def without_secrets(url: str) -> str:
+def redact_url(url: str) -> str:
     """The url as it may be shown: without user, password and query, also where it is not well formed."""
     scheme, separator, rest = url.partition("://")
     # A password with an unescaped / ? or # in it ends at the last @ all the same.
@@ -86,12 +86,12 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     payloads in the clear to another machine, or that switches TLS checks off.
     """
     options = _options(url)
-    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **our_settings()}
+    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **connection_settings()}
     try:
         # redis-py leaves the types of its settings open.
         pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
         kwargs = pool.connection_kwargs
-        kwargs.update(our_settings())
+        kwargs.update(connection_settings())
         pool.connection_class(**kwargs)  # does not connect, only looks at what it is given
     except (ValueError, TypeError, redis.RedisError):
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
@@ -157,7 +157,7 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     for name in ("socket_timeout", "socket_connect_timeout"):
         if settings.get(name) is None:
             settings[name] = SOCKET_TIMEOUT
-    settings.update(our_settings())
+    settings.update(connection_settings())
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
 
 

@@ -10,7 +10,7 @@ from redis import exceptions as theirs
 
 from ...errors import DuramenError, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
 
-__all__ = ["Retry", "classify", "translate"]
+__all__ = ["Retry", "classify_error", "translate_error"]
 
 
 class Retry(Enum):
@@ -85,7 +85,7 @@ def _code(error: Exception) -> str:
     return next((code for code in _ADVICE if f" {code} " in text or f"-{code} " in text), "ERR")
 
 
-def classify(error: Exception) -> Retry:
+def classify_error(error: Exception) -> Retry:
     """What may be done after this error of redis-py."""
     # LOADING is a ConnectionError to redis-py, but the server has answered: nothing ran.
     code = _code(error)
@@ -99,7 +99,7 @@ def classify(error: Exception) -> Retry:
     return Retry.AMBIGUOUS if "TTL exhausted" in str(error) else Retry.FATAL
 
 
-def translate(error: Exception, doing: str, *, wrote: bool = False) -> DuramenError:
+def translate_error(error: Exception, doing: str, *, wrote: bool = False) -> DuramenError:
     """Our error for one of redis-py's, without its text: redis-py puts command arguments, so payloads, into it.
 
     `wrote` says that the command may have changed something, so that a lost reply is an unknown outcome.
@@ -117,7 +117,7 @@ def translate(error: Exception, doing: str, *, wrote: bool = False) -> DuramenEr
         return UnsafeServer(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
     if code in _ADVICE:
         return Unavailable(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
-    if classify(error) is Retry.AMBIGUOUS:
+    if classify_error(error) is Retry.AMBIGUOUS:
         what = (
             "no answer in time"
             if isinstance(error, (redis.TimeoutError, TimeoutError))

@@ -12,15 +12,15 @@ from attrs import frozen
 
 from ...errors import DuramenError, UnsafeServer
 from ...log import Keys
-from .errors import translate
-from .permissions import commands_of, grant_of, names_of, refused_of
-from .script import bulk, script_text
+from .errors import translate_error
+from .permissions import commands_of, find_refused, grant_advice, join_names
+from .script import bulk, read_script
 from .wire import Wire
 
-__all__ = ["Ask", "Finding", "check_server", "eviction_policy", "refuse_eviction", "server_ask"]
+__all__ = ["Finding", "RunCommand", "check_server", "command_runner", "eviction_policy", "refuse_eviction"]
 
-Ask = Callable[..., Any]
-"""`ask(doing, *command)`: the server's reply to one command, all in bytes. Raises typed errors."""
+RunCommand = Callable[..., Any]
+"""`run(doing, *command)`: the server's reply to one command, all in bytes. Raises typed errors."""
 
 _REFUSED: Final = frozenset(("NOPERM", "ERR"))
 """What servers answer to a command that this user may not run, or that they do not have."""
@@ -39,14 +39,14 @@ class Finding:
     advice: str = ""
 
 
-def check_server(ask: Ask, *, namespace: str = "default") -> list[Finding]:
+def check_server(run: RunCommand, *, namespace: str = "default") -> list[Finding]:
     """Look at everything that has a say in whether acknowledged events stay. Changes nothing on the server.
 
     A command that this user may not run is reported, and what it would have told is left out. Raises Unavailable
     when the server does not answer, NotPermitted when it refuses the login, InvalidPath for a bad namespace.
     """
-    facts = _facts(ask)
-    settings = _settings(ask)
+    facts = _facts(run)
+    settings = _settings(run)
     findings = [] if facts else [_unknown("INFO", "version, memory and replication")]
     if facts:
         findings.append(_version(facts))
@@ -54,18 +54,18 @@ def check_server(ask: Ask, *, namespace: str = "default") -> list[Finding]:
     findings.extend(_writes_fail(facts))
     findings.extend(_eviction(facts, settings))
     findings.extend(_memory(facts))
-    findings.extend(_permissions(ask, namespace))
+    findings.extend(_permissions(run, namespace))
     findings.extend(_replication(facts, settings))
-    findings.append(_clock(ask))
+    findings.append(_clock(run))
     return findings
 
 
-def eviction_policy(ask: Ask) -> str:
+def eviction_policy(run: RunCommand) -> str:
     """The server's `maxmemory-policy`; empty where it does not tell this user."""
-    reply = _try(ask, "look at the server", b"CONFIG", b"GET", b"maxmemory-policy")
+    reply = _try(run, "look at the server", b"CONFIG", b"GET", b"maxmemory-policy")
     if reply:
         return cast("list[bytes]", reply)[1].decode(errors="replace")
-    info: Any = _try(ask, "look at the server", b"INFO", b"memory")
+    info: Any = _try(run, "look at the server", b"INFO", b"memory")
     return _lines(info or b"").get("maxmemory_policy", "")
 
 
@@ -80,10 +80,10 @@ def refuse_eviction(policy: str) -> None:
         )
 
 
-def server_ask(pool: redis.ConnectionPool) -> Ask:
+def command_runner(pool: redis.ConnectionPool) -> RunCommand:
     """Questions over a connection of their own each, none asked twice: for a server that may not be usable at all."""
 
-    def ask(doing: str, *command: bytes) -> Any:
+    def run(doing: str, *command: bytes) -> Any:
         try:
             wire = Wire(pool)
             try:
@@ -92,18 +92,18 @@ def server_ask(pool: redis.ConnectionPool) -> Ask:
             finally:
                 wire.discard()
         except (redis.RedisError, OSError) as error:
-            raise translate(error, doing) from None
+            raise translate_error(error, doing) from None
 
-    return ask
+    return run
 
 
 # -- what the server says ---------------------------------------------------------------------------------------------
 
 
-def _try(ask: Ask, doing: str, *command: bytes) -> Any:
+def _try(run: RunCommand, doing: str, *command: bytes) -> Any:
     """The reply; None if this user may not ask."""
     try:
-        return ask(doing, *command)
+        return run(doing, *command)
     except DuramenError as error:
         if error.actual in _REFUSED:
             return None
@@ -115,16 +115,16 @@ def _lines(info: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in pairs if colon}
 
 
-def _facts(ask: Ask) -> dict[str, str]:
-    info: Any = _try(ask, "read the server's state", b"INFO")
+def _facts(run: RunCommand) -> dict[str, str]:
+    info: Any = _try(run, "read the server's state", b"INFO")
     return _lines(info or b"")
 
 
-def _settings(ask: Ask) -> dict[str, str]:
+def _settings(run: RunCommand) -> dict[str, str]:
     """The settings that matter; those that the server does not tell are missing."""
     found: dict[str, str] = {}
     for pattern in (b"append*", b"save", b"maxmemory-policy", b"min-replicas-to-write"):
-        reply: Any = _try(ask, "read the server's settings", b"CONFIG", b"GET", pattern)
+        reply: Any = _try(run, "read the server's settings", b"CONFIG", b"GET", pattern)
         if reply is None:
             break
         texts = [text.decode(errors="replace") for text in cast("list[bytes]", reply)]
@@ -239,19 +239,19 @@ def _size(count: int) -> str:
     return f"{amount:.1f} GiB"
 
 
-def _permissions(ask: Ask, namespace: str) -> list[Finding]:
-    name: Any = _try(ask, "ask for the user's name", b"ACL", b"WHOAMI")
+def _permissions(run: RunCommand, namespace: str) -> list[Finding]:
+    name: Any = _try(run, "ask for the user's name", b"ACL", b"WHOAMI")
     user = "this user" if name is None else f"user {name.decode(errors='replace')!r}"
-    text = script_text("permissions")
+    text = read_script("permissions")
 
     def probe(arguments: list[bytes]) -> Any:
-        digest = ask("load a script", b"SCRIPT", b"LOAD", text)
-        return ask("run a script", b"EVALSHA", digest, b"0", *arguments)
+        digest = run("load a script", b"SCRIPT", b"LOAD", text)
+        return run("run a script", b"EVALSHA", digest, b"0", *arguments)
 
     needed, wanted = commands_of(Keys(namespace))
     try:
-        refused = refused_of(probe, needed)
-        missed = refused_of(probe, wanted)
+        refused = find_refused(probe, needed)
+        missed = find_refused(probe, wanted)
     except DuramenError as error:
         if error.actual not in _REFUSED:
             raise
@@ -260,12 +260,12 @@ def _permissions(ask: Ask, namespace: str) -> list[Finding]:
     if refused is None or missed is None:
         return [Finding("warning", f"the server does not tell what {user} may do", "use Redis 7.0 or newer, or Valkey")]
     findings = [
-        Finding("warning", f"{user} may not run {command.name}: {command.use}", grant_of([command]))
+        Finding("warning", f"{user} may not run {command.name}: {command.use}", grant_advice([command]))
         for command in missed
     ]
     if refused:
-        what = f"{user} may not run {names_of(refused)}, without which agents cannot run"
-        return [Finding("problem", what, grant_of(refused)), *findings]
+        what = f"{user} may not run {join_names(refused)}, without which agents cannot run"
+        return [Finding("problem", what, grant_advice(refused)), *findings]
     return findings or [Finding("ok", f"{user} has every permission that is needed")]
 
 
@@ -293,9 +293,9 @@ def _replication(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[
     return []
 
 
-def _clock(ask: Ask) -> Finding:
+def _clock(run: RunCommand) -> Finding:
     began = time.time()
-    reply: Any = _try(ask, "read the server's clock", b"TIME")
+    reply: Any = _try(run, "read the server's clock", b"TIME")
     ended = time.time()
     if reply is None:
         return _unknown("TIME", "its clock")

@@ -16,10 +16,10 @@ __all__ = [
     "Command",
     "Probe",
     "commands_of",
-    "grant_of",
-    "names_of",
-    "refused_of",
-    "require_for_views",
+    "find_refused",
+    "grant_advice",
+    "join_names",
+    "require_consumer_permissions",
     "require_permissions",
 ]
 
@@ -46,17 +46,17 @@ def require_permissions(probe: Probe, keys: Keys) -> None:
     _require(probe, commands_of(keys)[0])
 
 
-def require_for_views(probe: Probe, keys: Keys) -> None:
+def require_consumer_permissions(probe: Probe, keys: Keys) -> None:
     """Raise NotPermitted if this user lacks a command without which views cannot be kept."""
     _require(probe, _commands_of_views(keys))
 
 
 def _require(probe: Probe, needed: Sequence[Command]) -> None:
-    refused = refused_of(probe, needed)
+    refused = find_refused(probe, needed)
     if refused:
         raise NotPermitted(
-            f"this user may not run {names_of(refused)} on the keys duramen:*; {grant_of(refused)}",
-            actual=names_of(refused),
+            f"this user may not run {join_names(refused)} on the keys duramen:*; {grant_advice(refused)}",
+            actual=join_names(refused),
         )
 
 
@@ -112,18 +112,18 @@ def _commands_of_views(keys: Keys) -> list[Command]:
     ]
 
 
-def refused_of(probe: Probe, commands: Sequence[Command]) -> list[Command] | None:
+def find_refused(probe: Probe, commands: Sequence[Command]) -> list[Command] | None:
     """Those of the commands that this user may not run; None where the server cannot tell."""
     lines = [[*command.name.encode().split(), *command.arguments] for command in commands]
     reply: Any = probe([pack_wire(lines)])
     return None if reply is None else [commands[number - 1] for number in cast("list[int]", reply)]
 
 
-def names_of(commands: Sequence[Command]) -> str:
+def join_names(commands: Sequence[Command]) -> str:
     return ", ".join(command.name for command in commands)
 
 
-def grant_of(commands: Sequence[Command]) -> str:
+def grant_advice(commands: Sequence[Command]) -> str:
     rules = [f"+{command.name.lower().replace(' ', '|')}" for command in commands]
     rules.append("&duramen:*" if commands[0].name in _OF_CHANNELS else "~duramen:*")
     return f"grant {' '.join(rules)}"

@@ -11,9 +11,9 @@ import redis
 from redis.exceptions import NoScriptError
 
 from ...errors import Unavailable
-from .errors import Retry, classify, translate
+from .errors import Retry, classify_error, translate_error
 from .script import Script, bulk
-from .wire import LOST, Wire
+from .wire import CONNECTION_ERRORS, Wire
 
 __all__ = ["RedisClient"]
 
@@ -23,20 +23,24 @@ _SCAN: Final = b"512"
 
 
 class RedisClient:
-    """Sends commands and scripts that do the same when they come twice. Thread-safe; connections are opened as needed.
+    """Sends idempotent commands and scripts, again if need be. Thread-safe; connections are opened as needed.
 
-    `revive` is called when the server cannot be reached, before it is tried again: an embedded server is started or
-    found anew by it. Every call raises typed errors only: `Unavailable` after `give_up` seconds of trying,
-    `NotPermitted`, and what else `translate` makes of the server's answers.
+    `ensure_server` is called when the server cannot be reached, before the next try: it starts or finds the embedded
+    server. Every call raises typed errors only: `Unavailable` after `retry_seconds` of trying, `NotPermitted`, and
+    what else `translate_error` makes of the server's answers.
     """
 
     def __init__(
-        self, pool: redis.ConnectionPool, *, give_up: float = 10.0, revive: Callable[[], None] | None = None
+        self,
+        pool: redis.ConnectionPool,
+        *,
+        retry_seconds: float = 10.0,
+        ensure_server: Callable[[], None] | None = None,
     ) -> None:
         self.pool = pool
-        self._revive = revive
+        self._ensure_server = ensure_server
         self._closing = Event()
-        self.give_up = give_up
+        self.retry_seconds = retry_seconds
         """Seconds a command is tried for."""
 
     @property
@@ -46,41 +50,43 @@ class RedisClient:
         return float(settings.get("socket_timeout") or 5.0)
 
     def connect(self) -> Wire:
-        """A connection, driven by hand by who asks for it. Raises one of LOST, or what `revive` raises."""
+        """Open a connection for the caller to drive. Raises CONNECTION_ERRORS, or what `ensure_server` raises."""
         try:
             return Wire(self.pool)
-        except LOST as error:
-            if self._revive is None or classify(error) is not Retry.AMBIGUOUS:
+        except CONNECTION_ERRORS as error:
+            if self._ensure_server is None or classify_error(error) is not Retry.AMBIGUOUS:
                 raise
-            self._revive()
+            self._ensure_server()
             return Wire(self.pool)
 
-    def ask(self, doing: str, *command: bytes) -> Any:
+    def execute(self, doing: str, *command: bytes) -> Any:
         """The reply to one command; `doing` says in errors what it was for."""
         return self._exchange(doing, bulk(command), None, 1)[0]
 
-    def ask_all(self, doing: str, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+    def execute_all(self, doing: str, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """The replies to commands that are sent together, on one connection and in their order, not as one unit."""
         if not commands:
             return []
         return self._exchange(doing, b"".join(map(bulk, commands)), None, len(commands))
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], doing: str) -> Any:
+    def run_script(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], doing: str) -> Any:
         """The reply of a script, which is loaded first if need be."""
         return self._exchange(doing, script.call(keys, arguments), script, 1)[0]
 
-    def run_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes]]], doing: str) -> list[Any]:
+    def run_scripts(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes]]], doing: str
+    ) -> list[Any]:
         """The replies to calls of one script, each with keys and arguments, that are sent together."""
         if not calls:
             return []
         return self._exchange(doing, b"".join([script.call(*call) for call in calls]), script, len(calls))
 
-    def hash(self, key: str, doing: str) -> dict[bytes, bytes]:
+    def read_hash(self, key: str, doing: str) -> dict[bytes, bytes]:
         """All fields of a hash, read in steps: what changes meanwhile comes as it was or as it is."""
         found: dict[bytes, bytes] = {}
         cursor = b"0"
         while True:
-            cursor, fields = self.ask(doing, b"HSCAN", key.encode(), cursor, b"COUNT", _SCAN)
+            cursor, fields = self.execute(doing, b"HSCAN", key.encode(), cursor, b"COUNT", _SCAN)
             found.update(zip(fields[::2], fields[1::2], strict=True))
             if cursor == b"0":
                 return found
@@ -91,7 +97,7 @@ class RedisClient:
         self.pool.disconnect()
 
     def _exchange(self, doing: str, call: bytes, script: Script | None, replies: int) -> list[Any]:
-        give_up_at = monotonic() + self.give_up
+        give_up_at = monotonic() + self.retry_seconds
         pause = _PAUSE
         while True:
             try:
@@ -100,8 +106,8 @@ class RedisClient:
                 if monotonic() >= give_up_at or self._closing.wait(pause):
                     raise
             except (redis.RedisError, OSError) as error:
-                if classify(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
-                    raise translate(error, doing) from None
+                if classify_error(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
+                    raise translate_error(error, doing) from None
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["Script", "argument", "bulk", "pack_wire", "script_text"]
+__all__ = ["Script", "argument", "bulk", "pack_wire", "read_script"]
 
 
 def argument(data: bytes) -> bytes:
@@ -22,7 +22,7 @@ def bulk(arguments: Sequence[bytes]) -> bytes:
     return b"*%d\r\n%b" % (len(arguments), b"".join(map(argument, arguments)))
 
 
-def script_text(name: str) -> bytes:
+def read_script(name: str) -> bytes:
     """The source of a script of `events/redis/lua`."""
     return files("duramen.events.redis").joinpath("lua", f"{name}.lua").read_bytes()
 
@@ -33,7 +33,7 @@ class Script:
     __slots__ = ("_name", "load")
 
     def __init__(self, name: str, *, read_only: bool = False) -> None:
-        text = script_text(name)
+        text = read_script(name)
         # The server names scripts by SHA-1; no secret rests on it.
         digest = sha1(text, usedforsecurity=False).hexdigest().encode()
         self._name = argument(b"EVALSHA_RO" if read_only else b"EVALSHA") + argument(digest)

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import redis
 
-__all__ = ["LOST", "PORTION", "Waker", "Wire"]
+__all__ = ["CONNECTION_ERRORS", "RECEIVE_BYTES", "Waker", "Wire"]
 
-PORTION = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
 """What `Wire.receive` takes at most."""
 
-LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
+CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 """What tells that a connection is of no more use. LOADING is among them, though the server answered."""
 
 
@@ -80,14 +80,14 @@ class Wire:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def send(self, data: bytes) -> None:
-        """Send bytes. Raises one of LOST."""
+        """Send bytes. Raises one of CONNECTION_ERRORS."""
         if self._hasty and self._connection._sock is not None:
             self._connection._sock.settimeout(self._patience)
             self._hasty = False
         self._connection.send_packed_command([data], check_health=False)
 
     def read(self, *, timeout: float | None = None) -> Any:
-        """The next reply, in bytes. An error reply is raised; one of LOST means that the connection is gone."""
+        """Return the next reply, in bytes. Raises an error reply, or CONNECTION_ERRORS when the connection is lost."""
         if timeout is None:
             return self._connection.read_response(disable_decoding=True)
         return self._connection.read_response(disable_decoding=True, timeout=timeout)
@@ -95,7 +95,7 @@ class Wire:
     def receive(self) -> bytes:
         """Bytes that have arrived, up to 64 KiB, for who takes the protocol apart; empty if none are there.
 
-        Never waits. Raises one of LOST. A connection is used with this or with `read`, never with both.
+        Never waits. Raises one of CONNECTION_ERRORS. A connection is used with this or with `read`, never with both.
         """
         sock = self._connection._sock
         if sock is None:
@@ -105,7 +105,7 @@ class Wire:
             self._patience, self._hasty = sock.gettimeout(), True
             sock.settimeout(0)
         try:
-            data: bytes = sock.recv(PORTION)
+            data: bytes = sock.recv(RECEIVE_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
             return b""
         if not data:
@@ -118,7 +118,7 @@ class Wire:
         return bool(reader.has_data()) if reader is not None else bool(self._connection.can_read(0))
 
     def ready(self) -> bool:
-        """Whether a part of a reply is there. Never waits. Raises one of LOST."""
+        """Whether a part of a reply is there. Never waits. Raises one of CONNECTION_ERRORS."""
         if self.closed:
             raise redis.ConnectionError("closed")  # redis-py would open it anew
         return bool(self._connection.can_read(0))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, BinaryIO, Final, NoReturn, cast
 
 from duramen.events import EventRegistry, Limits
-from duramen.events.codec import PLAIN, Codec, raw_items
+from duramen.events.codec import PLAIN, Codec, decode_items
 from duramen.events.helper_process import end_with
 from duramen.events.model import DECLARED, same_value
 
@@ -41,7 +41,7 @@ DONE: Final = "done"
 
 def declarations(registry: EventRegistry) -> list[list[Any]]:
     """What a registry knows, as names that are the same in every process that has imported the same modules."""
-    types = [[name, registry.version_of(name), *_origin(cls)] for name, cls in registry.types().items()]
+    types = [[name, registry.current_version(name), *_origin(cls)] for name, cls in registry.types().items()]
     steps = [[name, start, *_origin(function)] for (name, start), function in registry.upcasters().items()]
     return [*sorted(types), *sorted(steps)]
 
@@ -77,7 +77,9 @@ class SegmentFold:
 
     def _fold(self, items: Sequence[bytes]) -> None:
         state = self._state
-        for _, raw, digest in raw_items(self._agent, items, self._codec, PLAIN, after=state.seq, digest=state.digest):
+        for _, raw, digest in decode_items(
+            self._agent, items, self._codec, PLAIN, after=state.seq, digest=state.digest
+        ):
             take(state, raw, digest, DECLARED)
 
     def _compare(self, expected: bytes) -> None:

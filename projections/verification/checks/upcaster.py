@@ -94,8 +94,8 @@ def check_upcaster(
     Raises LawBroken, and InvalidMessage for an event type that is not registered or a version that is not old.
     """
     name = _name_of(event, registry)
-    if type(from_version) is not int or not 1 <= from_version < registry.version_of(name):
-        raise InvalidMessage(f"event type {name!r} is at version {registry.version_of(name)}", actual=from_version)
+    if type(from_version) is not int or not 1 <= from_version < registry.current_version(name):
+        raise InvalidMessage(f"event type {name!r} is at version {registry.current_version(name)}", actual=from_version)
     subject = _subject(projection, registry)
     law = UpcastedEqualsNative(name, from_version, native=native, changed=changed)
     fields = fields_of(old) if isinstance(old, type) else dict(old)

@@ -30,7 +30,7 @@ class EventsComeBackEqual(Law):
             decoded = codec.decode(codec.encode(raw)[0])
             if not same_value(decoded, raw):
                 raise self.broken(f"the event at seq {seq} was read as another one", portrait(raw), portrait(decoded))
-            if raw[0] not in OWN_TYPES and subject.registry.knows(raw[0]):
+            if raw[0] not in OWN_TYPES and subject.registry.has_type(raw[0]):
                 self._object(subject, seq, raw)
 
     def _object(self, subject: Subject, seq: int, raw: list[Any]) -> None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from duramen.events import DuramenError, Event, Limits, MemoryLog
-from duramen.events.codec import Codec, event_of
+from duramen.events.codec import Codec, build_event
 from duramen.events.feed import FeedReader
 from duramen.events.model import START, check_value, same_value
 
@@ -175,7 +175,7 @@ class DeliveredAgainIsTheSame(Law):
 
     def _read(self, reader: FeedReader, most: int, log: StoredLog) -> tuple[list[Event], Any]:
         facts = reader.read(most)
-        return [event_of(fact.agent, fact.seq, fact.raw, fact.digest, log.registry) for fact in facts], reader.mark
+        return [build_event(fact.agent, fact.seq, fact.raw, fact.digest, log.registry) for fact in facts], reader.mark
 
 
 class OnlyItsTypes(Law):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import Factory, define
 
 from duramen.events import Granularity, Limits
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, chain, instant, microseconds
+from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, chain, to_datetime, to_microseconds
 from duramen.events.model import (
     EPISODE_RECORDED,
     MEMORY_DELETED,
@@ -29,7 +29,7 @@ __all__ = ["AGENT", "Author", "is_whole"]
 
 AGENT: Final = "project/agent"
 
-_BEGIN: Final = microseconds(datetime(2024, 1, 1, tzinfo=UTC))
+_BEGIN: Final = to_microseconds(datetime(2024, 1, 1, tzinfo=UTC))
 _REMEMBERED: Final = 10_000
 
 
@@ -73,7 +73,7 @@ class Author:
 
     def pause(self, name: str, days: int | None) -> None:
         self.saved[name] = _copied(self.state.memory)
-        now = instant(_BEGIN + len(self.items) * 1_000_000)
+        now = to_datetime(_BEGIN + len(self.items) * 1_000_000)
         data: dict[str, Any] = {
             "checkpoint_id": name,
             "keys_count": len(self.state.memory),
@@ -94,7 +94,7 @@ class Author:
         data = {
             "checkpoint_id": name,
             "checkpoint_seq": seq,
-            "checkpoint_timestamp": instant(time),
+            "checkpoint_timestamp": to_datetime(time),
             "clear_current": clear,
             "items_restored": count,
         }
@@ -137,7 +137,7 @@ class Author:
             first_seq=state.session_first_seq,
             last_seq=state.seq,
             duration_seconds=1.0,
-            created_at=instant(_BEGIN),
+            created_at=to_datetime(_BEGIN),
             totals=SessionTotals(),
             memory=state.memory,
             outcome="success",

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain
-from duramen.events.codec.recorded_event import checked_event, checked_events, event_of
+from duramen.events.codec.recorded_event import build_event, build_valid_event, build_valid_events
 from duramen.events.errors import AgentNotFound, CorruptEvent, Trimmed, UnknownEventType
 from duramen.events.log.reading import raw_events, read_events
 from duramen.events.log.records import Append, Status
@@ -70,7 +70,7 @@ def numbers(log: MemoryLog, **options: Any) -> list[int]:
 
 
 def test_an_event_has_every_field_of_what_was_stored() -> None:
-    assert event_of(AGENT, 7, raw_event(), b"d" * 16, EventRegistry()) == Event(
+    assert build_event(AGENT, 7, raw_event(), b"d" * 16, EventRegistry()) == Event(
         AGENT,
         7,
         datetime(2023, 11, 14, 22, 13, 20, 123_457, tzinfo=UTC),
@@ -101,13 +101,13 @@ times = st.lists(
 def test_many_events_are_made_like_each_of_them(times: list[int]) -> None:
     raws, registry = [raw_event(time=time) for time in times], EventRegistry()
     columns = [AGENT] * len(times), list(range(len(times))), raws, [b"d" * 16] * len(times)
-    one_by_one = [checked_event(*row, registry) for row in zip(*columns, strict=True)]
-    assert checked_events(*columns, registry) == (one_by_one, None)
+    one_by_one = [build_valid_event(*row, registry) for row in zip(*columns, strict=True)]
+    assert build_valid_events(*columns, registry) == (one_by_one, None)
 
 
 def test_what_an_event_does_not_have_is_none() -> None:
     raw = raw_event(session_id=None, command=None, causation_id=None, correlation_id=None, metadata=None)
-    event = event_of(AGENT, 7, raw, b"d" * 16, EventRegistry())
+    event = build_event(AGENT, 7, raw, b"d" * 16, EventRegistry())
     assert (event.session_id, event.command_id, event.causation_id, event.correlation_id, event.metadata) == (
         (None,) * 5
     )
@@ -154,7 +154,7 @@ WRONG: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_field_of_another_type_is_corrupt_and_says_where(name: str, value: Any) -> None:
     with pytest.raises(CorruptEvent) as caught:
-        event_of(AGENT, 7, raw_event(**{name: value}), b"d" * 16, EventRegistry())
+        build_event(AGENT, 7, raw_event(**{name: value}), b"d" * 16, EventRegistry())
     assert (caught.value.agent, caught.value.seq) == (AGENT, 7)
 
 
@@ -167,12 +167,12 @@ def test_data_of_an_old_version_comes_as_todays() -> None:
     registry = EventRegistry()
     registry.register(Counted, "counted", 2)
     registry.add_upcaster("counted", 1, lambda data: {"number": data["number"] * 10})
-    event = event_of(AGENT, 7, raw_event(4), b"d" * 16, registry)
+    event = build_event(AGENT, 7, raw_event(4), b"d" * 16, registry)
     assert (event.version, event.data) == (2, {"number": 40})
 
 
 def test_an_unknown_type_comes_as_it_was_stored() -> None:
-    event = event_of(AGENT, 7, raw_event(4, version=9), b"d" * 16, EventRegistry())
+    event = build_event(AGENT, 7, raw_event(4, version=9), b"d" * 16, EventRegistry())
     assert (event.type, event.version, event.data) == ("counted", 9, {"number": 4})
 
 
@@ -180,14 +180,14 @@ def test_an_upcaster_that_fails_is_not_called_corruption() -> None:
     registry = EventRegistry()
     registry.register(Counted, "counted", 2)
     with pytest.raises(UnknownEventType):
-        event_of(AGENT, 7, raw_event(), b"d" * 16, registry)
+        build_event(AGENT, 7, raw_event(), b"d" * 16, registry)
 
     def broken(data: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("broken")
 
     registry.add_upcaster("counted", 1, broken)
     with pytest.raises(UnknownEventType):
-        event_of(AGENT, 7, raw_event(), b"d" * 16, registry)
+        build_event(AGENT, 7, raw_event(), b"d" * 16, registry)
 
 
 # -- many events -------------------------------------------------------------------------------------------------------

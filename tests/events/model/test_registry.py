@@ -35,11 +35,11 @@ def test_a_name_is_allowed_only_in_its_plain_form(name: str) -> None:
     allowed = re.fullmatch(r"[a-z][a-z0-9_.-]{0,63}", name) and name not in OWN_TYPES
     if allowed:
         registry.register(ClaimFound, name)
-        assert registry.knows(name)
+        assert registry.has_type(name)
     else:
         with pytest.raises(InvalidMessage):
             registry.register(ClaimFound, name)
-        assert not registry.knows(name)
+        assert not registry.has_type(name)
 
 
 @pytest.mark.parametrize("name", sorted(OWN_TYPES))
@@ -64,7 +64,7 @@ def test_a_version_that_is_no_number_from_one_on_is_refused(registry: EventRegis
         registry.register(ClaimFound, "claim_found", version)
     with pytest.raises(InvalidMessage):
         registry.add_upcaster("claim_found", version, dict)
-    assert not registry.knows("claim_found")
+    assert not registry.has_type("claim_found")
 
 
 @pytest.mark.parametrize("cls", [int, dict, object, type("Plain", (), {}), 5, "ClaimFound", None])
@@ -239,8 +239,8 @@ def test_data_of_other_types_passes_as_it_is(history: EventRegistry) -> None:
     data = {"path": "a"}
     assert history.upcast("memory_set", 1, data) is data
     assert history.upcast("never_heard_of", 9, data) is data
-    assert history.version_of("never_heard_of") == 1
-    assert history.version_of("claim_found") == 3
+    assert history.current_version("never_heard_of") == 1
+    assert history.current_version("claim_found") == 3
 
 
 def test_an_upcaster_that_raises_is_a_typed_error_with_its_cause(registry: EventRegistry) -> None:

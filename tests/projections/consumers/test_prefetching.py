@@ -257,7 +257,7 @@ def test_where_its_connections_are_lost_the_build_reads_on(
     logs: Logs, spy: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs.filled(events=3 * EVENTS)
-    spy.at[1] = lambda near: near._loan.close()
+    spy.at[1] = lambda near: near._lent.close()
     assert helped(logs, spy) == alone(logs, monkeypatch)
 
 
@@ -412,10 +412,10 @@ def test_a_log_lends_to_one_process_at_a_time_and_none_of_few_connections(valkey
     few = RedisLog(pool_of_url(f"{valkey_url}?max_connections=10"), namespace=f"f{uuid4().hex}")
     assert few.lend(1) is None
     many = RedisLog(pool_of_url(valkey_url), namespace=f"f{uuid4().hex}")
-    loan = many.lend(1)
-    assert loan is not None
+    lent = many.lend(1)
+    assert lent is not None
     assert many.lend(1) is None
-    loan.close()
+    lent.close()
     again = many.lend(1)
     assert again is not None
     again.close()
@@ -424,17 +424,17 @@ def test_a_log_lends_to_one_process_at_a_time_and_none_of_few_connections(valkey
 def test_nobody_else_is_given_a_connection_that_is_lent(logs: Logs) -> None:
     logs.filled(partitions=1)
     log = RedisLog(pool_of_url(logs.url), namespace=logs.namespace)
-    loan = log.lend(2)
-    assert loan is not None
-    feed = BorrowedFeed(evolve(loan.terms, descriptors=[os.dup(one) for one in loan.terms.descriptors]))
+    lent = log.lend(2)
+    assert lent is not None
+    feed = BorrowedFeed(evolve(lent.access, descriptors=[os.dup(one) for one in lent.access.descriptors]))
     reader, other = FeedReader(feed, CODEC, 0), FeedReader(log, CODEC, 0)
     found: list[tuple[str, int]] = []
     while (window := reader.window()) is not None:
         found += zip(window.agents, window.seqs, strict=True)
         other.read(10)  # what was asked for ahead is under way meanwhile
     assert found == [(fact.agent, fact.seq) for fact in all_facts(FeedReader(log, CODEC, 0))]
-    loan.close()
-    loan.close()
+    lent.close()
+    lent.close()
     with pytest.raises(Unavailable):
         feed.feed_page(0, 0, 1)
     assert log.positions() == [EVENTS // 10]

@@ -16,7 +16,7 @@ from contracts.authors import Author
 from duramen.actors import AgentSystem
 from duramen.events import Event, InvalidMessage, InvalidPath, PathNotFound
 from duramen.events.codec.event_codec import Codec
-from duramen.events.model.causation import OUTSIDE, Cause, Handling, correlation_of, event_id, parse_event_id
+from duramen.events.model.causation import EXTERNAL, Cause, Handling, correlation_of, event_id, parse_event_id
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
 from duramen.projections.history.causes import Causes
@@ -259,14 +259,14 @@ def test_an_id_of_an_event_is_read_back() -> None:
 
 def test_causes_are_handed_on_from_handling_to_handling() -> None:
     first = Handling(PATH, 10)
-    assert first.of_message(10) == OUTSIDE, "it has emitted nothing yet"
-    assert first.of_events() == Cause(None, "acme/alice@11")
-    sent = first.of_message(12)
+    assert first.message_cause(10) == EXTERNAL, "it has emitted nothing yet"
+    assert first.event_cause() == Cause(None, "acme/alice@11")
+    sent = first.message_cause(12)
     assert sent == Cause("acme/alice@12", "acme/alice@11")
     second = Handling("acme/bob", 4, sent)
-    assert second.of_events() == sent
-    assert second.of_message(4) == sent, "who emits nothing hands on what it got"
-    assert second.of_message(5) == Cause("acme/bob@5", "acme/alice@11")
+    assert second.event_cause() == sent
+    assert second.message_cause(4) == sent, "who emits nothing hands on what it got"
+    assert second.message_cause(5) == Cause("acme/bob@5", "acme/alice@11")
 
 
 def written(system: AgentSystem, agent: str, events: list[tuple[str, dict[str, Any], Cause]]) -> None:
@@ -283,7 +283,7 @@ def written(system: AgentSystem, agent: str, events: list[tuple[str, dict[str, A
 def test_blame_follows_causes_across_agents_to_the_tool(system: AgentSystem) -> None:
     for path in (PATH, "acme/bob"):
         system.spawn(path)
-    root = Handling("acme/bob", 1).of_events()
+    root = Handling("acme/bob", 1).event_cause()
     output = {"kind": "tool_output", "data": {"tool": "search", "result": 1}}
     written(system, "acme/bob", [("activity_recorded", output, root), ("memory_set", {"path": "b", "value": 1}, root)])
     cause = Cause("acme/bob@3", root.correlation_id)

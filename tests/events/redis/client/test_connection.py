@@ -14,7 +14,7 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
 
 from duramen.events.errors import InvalidMessage, UnsafeServer
-from duramen.events.redis.client.connection import SOCKET_TIMEOUT, pool_of_client, pool_of_url, without_secrets
+from duramen.events.redis.client.connection import SOCKET_TIMEOUT, pool_of_client, pool_of_url, redact_url
 from naming import shown
 from servers import Server, valkey_server
 
@@ -45,7 +45,7 @@ SECRET = "s3cr3t"
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert without_secrets(url) == shown
+    assert redact_url(url) == shown
 
 
 @given(
@@ -55,7 +55,7 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
     scheme=st.sampled_from(["redis", "rediss", "unix"]),
 )
 def test_no_password_of_any_form_is_shown(user: str, before: str, after: str, scheme: str) -> None:
-    assert SECRET not in without_secrets(f"{scheme}://{user}:{before}{SECRET}{after}@host:1/0?x={SECRET}")
+    assert SECRET not in redact_url(f"{scheme}://{user}:{before}{SECRET}{after}@host:1/0?x={SECRET}")
 
 
 BAD_URLS = [

@@ -13,7 +13,7 @@ import redis
 from duramen.actors import AgentSystem
 from duramen.events import InvalidPath, NotPermitted, Unavailable, UnsafeServer
 from duramen.events.redis.client.connection import pool_of_url
-from duramen.events.redis.client.health import Ask, Finding, check_server, eviction_policy, server_ask
+from duramen.events.redis.client.health import Finding, RunCommand, check_server, command_runner, eviction_policy
 from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
@@ -46,8 +46,8 @@ def client(server: Server) -> Iterator[redis.Redis]:
         client.execute_command("ACL SETUSER me reset")
 
 
-def asking(url: str) -> Ask:
-    return server_ask(pool_of_url(url))
+def asking(url: str) -> RunCommand:
+    return command_runner(pool_of_url(url))
 
 
 def check(server: Server, user: str = "") -> list[Finding]:
