@@ -26,7 +26,7 @@ from duramen.events.model import (
     OWN_TYPES,
 )
 from duramen.projections.recorded import portrait
-from duramen.projections.recovery import rebuild
+from duramen.projections.recovery import AgentLog, rebuild
 
 from .agent import Agent
 from .api import AgentSystem
@@ -165,10 +165,9 @@ class Specification:
             live = portrait(made[-1].state) if made and error is None else None
             if isinstance(error, AskTimeout):
                 system.close(self.timeout)  # the handler may never end
-        codec, limits = Codec(Limits()), Limits()
-        events = list(read_events(log, self.path, codec, self.registry, from_seq=before + 1))
+        events = list(read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1))
         fold = self.factory().custom_fold(self.registry)
-        again = rebuild(log, self.path, codec, limits, fold_of=lambda _: fold, use_snapshot=False)
+        again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, use_snapshot=False)
         if live is not None and fold is not None and live != portrait(again.custom):
             raise NotAsSpecified(
                 f"the state after {name} is not what replaying the log gives; let `apply` alone change it\n"

@@ -13,7 +13,6 @@ from typing import Final
 
 from duramen.events import (
     AgentFailed,
-    AgentNotFound,
     DuramenError,
     EventRegistry,
     Fenced,
@@ -22,12 +21,11 @@ from duramen.events import (
     Trimmed,
     VersionConflict,
 )
-from duramen.events.codec import Codec
 from duramen.events.log import Base, EventLog, Head
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections import AgentState
 from duramen.projections.consumers import UnreadByConsumers
-from duramen.projections.recovery import UNFOLDED, BaseState, FoldOf, pack_base, rebuild, state_for_base
+from duramen.projections.recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, rebuild, state_for_base
 
 from .agent_types import AgentFactory, folds_of
 from .commands import KEEP_ALL, Need, Needs, Retention, TrimResult, plain_retention, retention_of
@@ -140,22 +138,21 @@ class Trimmer:
         CorruptEvent, Trimmed, UnknownEventType, TooLarge, InvalidMessage; then nothing was changed.
         """
         for pause in _PAUSES:
-            head = self._head(agent)
+            head = self._agent_log(agent).head()
             try:
                 return self._trim_at(agent, head, keep, dry_run=dry_run, nothing=nothing, least=least, most=most)
             except Trimmed:
-                if self._head(agent).base == head.base:
+                if self._agent_log(agent).head().base == head.base:
                     raise
             except (Fenced, VersionConflict):
                 self._rest.wait(pause)  # two processes bring the same episodes into safety
         # Another process was in the way each time, between one look and the next.
-        return self._trim_at(agent, self._head(agent), keep, dry_run=dry_run, nothing=nothing, least=least, most=most)
+        return self._trim_at(
+            agent, self._agent_log(agent).head(), keep, dry_run=dry_run, nothing=nothing, least=least, most=most
+        )
 
-    def _head(self, agent: str) -> Head:
-        head = self._log.head(agent)
-        if head is None:
-            raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
-        return head
+    def _agent_log(self, agent: str) -> AgentLog:
+        return AgentLog(self._log, agent, self._limits, self._registry)
 
     def _trim_at(
         self,
@@ -168,8 +165,8 @@ class Trimmer:
         least: int,
         most: int | None,
     ) -> TrimResult:
-        codec = Codec(self._limits)
-        state = rebuild(self._log, agent, codec, self._limits, to_seq=head.seq).state
+        agent_log = self._agent_log(agent)
+        state = rebuild(agent_log, to_seq=head.seq).state
         keep = KEEP_ALL if nothing else keep or self._policy(state)
         target, held_by = head.seq if nothing else _by_rule(keep, head), None
         if target - head.base < least:
@@ -181,18 +178,18 @@ class Trimmer:
             target = min(target, head.base + most)
         if target - head.base < least:
             return TrimResult(agent, head.base, 0, held_by)
-        found = self._replace(agent, codec, head, target, keep, least=least, dry_run=dry_run)
+        found = self._replace(agent_log, head, target, keep, least=least, dry_run=dry_run)
         return TrimResult(agent, found, found - head.base, held_by if found == target else None)
 
     def _replace(
-        self, agent: str, codec: Codec, head: Head, target: int, keep: Retention, *, least: int, dry_run: bool
+        self, agent_log: AgentLog, head: Head, target: int, keep: Retention, *, least: int, dry_run: bool
     ) -> int:
         """Put the state at `target`, or before it where events are too young to go, in the place of what is before it.
 
         Returns the base, which is the one there was if nothing went.
         """
-        base = self._folded(agent, codec, target, keep)
-        state = base.state
+        base = self._folded(agent_log, target, keep)
+        agent, state = agent_log.agent, base.state
         if state.seq - head.base < least:
             return head.base
         if base.custom_version == UNFOLDED and state.agent_type is not None and state.agent_type not in self._agents:
@@ -201,22 +198,18 @@ class Trimmer:
                 "be lost; trim it where its class is registered",
                 agent=agent,
             )
-        packed = pack_base(agent, base, codec, self._limits, self._log.chain)
+        packed = pack_base(agent_log, base)
         if not dry_run:
             self._log.trim(agent, Base(state.seq, state.digest), packed)
             frames = self._log.archive.keyframes(agent)
             self._log.archive.drop_keyframes(agent, [seq for seq in frames if seq < state.seq])
         return state.seq
 
-    def _folded(self, agent: str, codec: Codec, target: int, keep: Retention) -> BaseState:
+    def _folded(self, agent_log: AgentLog, target: int, keep: Retention) -> BaseState:
         """The state at `target`, or before it. Raises AgentFailed for what the user's own code raises."""
         try:
             return state_for_base(
-                self._log,
-                agent,
-                codec,
-                self._limits,
-                self._registry,
+                agent_log,
                 to_seq=target,
                 before=keep.cutoff(time_ns() // 1000),
                 fold_of=self._fold_of(),
@@ -225,8 +218,9 @@ class Trimmer:
             raise
         except Exception as error:
             raise AgentFailed(
-                f"{agent} cannot be trimmed: {type(error).__name__} in the code of its agent type; nothing was removed",
-                agent=agent,
+                f"{agent_log.agent} cannot be trimmed: {type(error).__name__} in the code of its agent type; nothing "
+                "was removed",
+                agent=agent_log.agent,
             ) from error
 
     def _policy(self, state: AgentState) -> Retention:

@@ -10,7 +10,6 @@ from typing import BinaryIO, Final, cast
 from uuid import UUID
 
 from duramen.events import AgentNotFound, AgentPath, PropertyPath, Trimmed, agent_path, property_segments
-from duramen.events.codec import Codec
 from duramen.projections import (
     Blame,
     Comparison,
@@ -34,7 +33,7 @@ from duramen.projections.history import (
     property_history,
 )
 from duramen.projections.integrity import verify
-from duramen.projections.recovery import AgentLog, FoldOf, Point, head_of, keep_keyframes, seq_of, state_before
+from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, rebuild_base, seq_of, state_before
 from duramen.projections.sessions import export_session, import_session, json_line
 
 from ..agent_types import AgentFactory, folds_of
@@ -85,7 +84,7 @@ class History(Reading):
             registry=self._registry,
             limits=self._limits,
             fold_of=self._fold_of(),
-            from_seq=head_of(self._log, name).base + 1 if from_seq is None else from_seq,
+            from_seq=self._agent_log(name).head().base + 1 if from_seq is None else from_seq,
             to_seq=to_seq,
         )
 
@@ -109,14 +108,14 @@ class History(Reading):
 
         Raises as `state_at`, and Trimmed where the order was trimmed.
         """
-        name, codec = agent_path(path).text, Codec(self._limits)
-        point = parse_moment(name, seq, time, None)
+        root = self._agent_log(path)
+        point = parse_moment(root.agent, seq, time, None)
         if point is None:
-            seqs = cut_now(self._log, name, self._subtree(name))
+            seqs = cut_now(root, self._subtree(root.agent))
         elif isinstance(point, datetime):
-            seqs = cut_at_time(self._log, name, codec, point)
+            seqs = cut_at_time(root, point)
         else:
-            seqs = cut_at_seq(self._log, name, seq_of(self._log, name, codec, self._limits, point))
+            seqs = cut_at_seq(root, seq_of(root, point))
         return {agent: self.state_at(agent, seq=at) for agent, at in sorted(seqs.items())}
 
     def history(self, path: str | AgentPath, property: str | PropertyPath) -> Iterator[PropertyChange]:
@@ -126,7 +125,7 @@ class History(Reading):
         Raises InvalidPath; while iterating what reading raises.
         """
         agent_log, segments = self._agent_log(path), property_segments(property)
-        return property_history(agent_log, segments, agent_log.base(), agent_log.head().seq)
+        return property_history(agent_log, segments, rebuild_base(agent_log), agent_log.head().seq)
 
     def diff(
         self,
@@ -152,8 +151,7 @@ class History(Reading):
         """
         check_count("most", most)
         agent_log, segments = self._agent_log(path), property_segments(property)
-        to_seq = seq_of(self._log, agent_log.agent, agent_log.codec, self._limits, at)
-        return blame(agent_log, segments, to_seq=to_seq, most=most)
+        return blame(agent_log, segments, to_seq=seq_of(agent_log, at), most=most)
 
     def verify(
         self,
@@ -204,15 +202,14 @@ class History(Reading):
         Raises AgentExists for a path that is taken, AgentNotFound also for a moment before the agent was there, and as
         `state_at`.
         """
-        agent_log, target = self._agent_log(path), agent_path(to).text
-        seq = seq_of(self._log, agent_log.agent, agent_log.codec, self._limits, at)
-        seqs = {agent_log.agent: seq}
+        root, target = self._agent_log(path), agent_path(to).text
+        seq = seq_of(root, at)
+        seqs = {root.agent: seq}
         if tree:
-            below = [] if at is not None else self._subtree(agent_log.agent)
-            cut = cut_now(self._log, agent_log.agent, below) if below else cut_at_seq(self._log, agent_log.agent, seq)
-            seqs = {agent_log.agent: seq, **cut}
+            below = [] if at is not None else self._subtree(root.agent)
+            seqs |= cut_now(root, below) if below else cut_at_seq(root, seq)
         fork_agents(
-            agent_log,
+            root,
             seqs,
             target,
             fold_of=self._fold_of(),
@@ -303,17 +300,15 @@ class History(Reading):
         return [agent for agent in found if agent == root or agent.startswith(f"{root}/")]
 
     def _state_at(self, path: str | AgentPath, point: Point | None) -> PastState:
-        name, codec = agent_path(path).text, Codec(self._limits)
-        fold_of = self._fold_of()
+        agent_log = self._agent_log(path)
         try:
-            seq = seq_of(self._log, name, codec, self._limits, point)
-            rebuilt = state_before(self._log, name, codec, self._limits, seq=seq, fold_of=fold_of)
+            rebuilt = state_before(agent_log, seq=seq_of(agent_log, point), fold_of=self._fold_of())
         except Trimmed:
-            found = self._before_fork(name, point)
+            found = self._before_fork(agent_log.agent, point)
             if found is None:
                 raise
             return found
-        return PastState(name, rebuilt.state, rebuilt.custom)
+        return PastState(agent_log.agent, rebuilt.state, rebuilt.custom)
 
     def _before_fork(self, name: str, point: Point | None) -> PastState | None:
         """A moment from before an agent was forked, as its origin still has it; None if there is no such."""
@@ -324,7 +319,7 @@ class History(Reading):
         return found.of(name) if found.seq <= origin.seq else self._state_at(origin.agent, origin.seq).of(name)
 
     def _agent_log(self, path: str | AgentPath) -> AgentLog:
-        return AgentLog(self._log, agent_path(path).text, Codec(self._limits), self._limits, self._registry)
+        return AgentLog(self._log, agent_path(path).text, self._limits, self._registry)
 
     def _fold_of(self) -> FoldOf:
         return folds_of(self._agents, self._registry)

@@ -8,7 +8,7 @@ from duramen.events import AgentPath, Event, EventRegistry, InvalidMessage, Limi
 from duramen.events.codec import Codec
 from duramen.events.log import Entry, EventLog, read_events
 from duramen.projections import AgentState
-from duramen.projections.recovery import rebuild
+from duramen.projections.recovery import AgentLog, rebuild
 
 from ..dispatch import EventLoop
 from .episode_store import EpisodeStore
@@ -51,4 +51,4 @@ class Reading:
 
     def peek(self, path: str | AgentPath) -> AgentState:
         """An agent's state as the log has it. Reads only: another process that runs the agent is not disturbed."""
-        return rebuild(self._log, agent_path(path).text, Codec(self._limits), self._limits).state
+        return rebuild(AgentLog(self._log, agent_path(path).text, self._limits)).state

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from duramen.events import CheckpointNotFound, CorruptEvent, TooLarge
-from duramen.events.codec import to_datetime, unpack_snapshot
+from duramen.events.codec import to_datetime
 from duramen.events.logging import get_logger
-from duramen.projections.recovery import rebuild
+from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import difference, overlay, split_ops
 
 from ..commands import Checkpoint, Resume, Resumed, plain_id
@@ -90,11 +90,12 @@ def _stored(turn: Turn, wanted: str | None) -> tuple[str, list[Any], bytes]:
 def _memory(turn: Turn, name: str, entry: list[Any], stored: bytes) -> dict[str, Any]:
     """The checkpoint's working memory; from the log itself where the stored copy cannot be believed."""
     services, path = turn.runtime.services, turn.runtime.path
+    agent_log = AgentLog(services.log, path, services.limits, services.registry, turn.codec)
     try:
-        record = unpack_snapshot(stored, path, turn.codec, services.limits, services.log.chain)
+        record = agent_log.unpack_snapshot(stored)
         if (record.seq, record.digest) == (entry[0] - 1, entry[5]):
             return cast("dict[str, Any]", record.state["agent"]["memory"])
     except (CorruptEvent, KeyError, TypeError):
         pass_to_log = get_logger("agent")
         pass_to_log.warning("checkpoint_unreadable", agent=path, checkpoint_id=name, seq=entry[0])
-    return rebuild(services.log, path, turn.codec, services.limits, to_seq=entry[0] - 1).state.memory
+    return rebuild(agent_log, to_seq=entry[0] - 1).state.memory

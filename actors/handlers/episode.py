@@ -6,7 +6,7 @@ from typing import Any
 
 from duramen.events.codec import to_datetime
 from duramen.projections.episodes import compose_episode
-from duramen.projections.recovery import count_session
+from duramen.projections.recovery import AgentLog, count_session
 
 from ..commands import Terminate, outcome_of
 from .turn import Turn
@@ -25,11 +25,7 @@ def consolidate(turn: Turn, message: Terminate) -> dict[str, Any]:
         duration_seconds=max(0, turn.now - state.started_at) / 1_000_000,
         created_at=to_datetime(turn.now),
         totals=count_session(
-            services.log,
-            path,
-            turn.codec,
-            services.limits,
-            services.registry,
+            AgentLog(services.log, path, services.limits, services.registry, turn.codec),
             from_seq=state.session_first_seq,
             to_seq=state.seq,
         ),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duramen.events import AgentFailed, CorruptEvent, DuramenError
-from duramen.events.codec import Codec
 from duramen.events.log import Claim
 from duramen.events.logging import get_logger
 from duramen.projections import AgentState
-from duramen.projections.recovery import CustomFold, Rebuilt, rebuild
+from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild
 from duramen.projections.state import TERMINATED_STATUS
 
 from ..agent import Agent
@@ -101,7 +100,7 @@ class Activation:
                 made[agent_type] = self._make(agent_type)
             return made[agent_type].custom_fold(services.registry)
 
-        rebuilt = rebuild(services.log, path, Codec(services.limits), services.limits, fold_of=fold_of, to_seq=head.seq)
+        rebuilt = rebuild(AgentLog(services.log, path, services.limits), fold_of=fold_of, to_seq=head.seq)
         state = rebuilt.state
         if (state.seq, state.digest) != (head.seq, head.digest):
             raise CorruptEvent(

@@ -44,7 +44,7 @@ class Snapshots(KeyframeSchedule):
         turn.puts += (Put(services.log.snapshot_key(path), snapshot),)
         turn.size += len(snapshot)
         if self.is_due(seq, len(snapshot)):
-            self.kept(seq)
+            self.restart(seq)
             turn.after += (lambda: services.log.archive.keep_keyframe(path, seq, snapshot),)
         if services.trimmer.wants(turn.state):
             turn.after += (lambda: services.trimmer.request(path),)

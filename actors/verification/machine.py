@@ -14,11 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.strategies import DataObject, SearchStrategy
 
 from duramen.events import DuramenError, EventRegistry, InvalidMessage, Limits, MemoryLog
-from duramen.events.codec import Codec
 from duramen.events.model import DECLARED
 from duramen.projections import WorkingMemory, fold
 from duramen.projections.recorded import StoredLog, portrait, read_items
-from duramen.projections.recovery import Rebuilt, rebuild
+from duramen.projections.recovery import AgentLog, Rebuilt, rebuild
 from duramen.projections.state import PAUSED_STATUS, RUNNING
 from duramen.projections.verification import LawBroken
 
@@ -193,10 +192,9 @@ class AgentMachine(RuleBasedStateMachine):
         return None
 
     def rebuilt(self, *, snapshot: bool) -> Rebuilt:
-        limits, registry = Limits(), type(self).registry
-        folded = type(self).make().custom_fold(registry)
+        folded = type(self).make().custom_fold(type(self).registry)
         log = self.systems[self.current].log
-        return rebuild(log, _PATH, Codec(limits), limits, fold_of=lambda _: folded, use_snapshot=snapshot)
+        return rebuild(AgentLog(log, _PATH, Limits()), fold_of=lambda _: folded, use_snapshot=snapshot)
 
     def same(self, law: str, why: str, expected: object, actual: object) -> None:
         """Raise unless both have the same portrait."""

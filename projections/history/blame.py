@@ -16,7 +16,7 @@ from duramen.events import CorruptEvent, Event, InvalidMessage, PathNotFound, Pl
 from duramen.events.codec import RawEvent
 from duramen.events.model import MEMORY_APPENDED, MEMORY_MERGED, MEMORY_RESTORED, MEMORY_SET, SPAWNED, join_text
 
-from ..recovery import AgentLog, StateFold
+from ..recovery import AgentLog, StateFold, rebuild_base
 from ..state import lookup, read_only, touches
 from .causes import Causes
 from .comparison import shown
@@ -97,13 +97,13 @@ def _name_of(tool: Event) -> str:
     return str(data.get("tool", "(unnamed)")) if type(data) is dict else "(unnamed)"
 
 
-def blame(subject: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blame:
+def blame(agent_log: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blame:
     """Where what is at a path at `to_seq` comes from; reads the whole log. At most `most` leaves are told of.
 
     Raises PathNotFound, InvalidMessage for more leaves, and what reading raises.
     """
-    agent = subject.agent
-    setters, value = _setters(subject, to_seq, segments)
+    agent = agent_log.agent
+    setters, value = _setters(agent_log, to_seq, segments)
     found = list(islice(_leaves(segments, value, setters), most + 1))
     if len(found) > most:
         raise InvalidMessage(
@@ -112,8 +112,8 @@ def blame(subject: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blam
             expected=most,
         )
     empty: dict[_Path, type[Any]] = {path: held.__class__ for path, held, seq in found if seq is None}
-    emptied = _emptied(subject, to_seq, empty) if empty else {}
-    causes = Causes(subject.log, subject.codec, subject.limits, subject.registry)
+    emptied = _emptied(agent_log, to_seq, empty) if empty else {}
+    causes = Causes(agent_log)
 
     def told(path: tuple[str, ...], held: Any, seq: int) -> Blame:
         event = causes.event(agent, seq)
@@ -135,16 +135,19 @@ def blame(subject: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blam
     return evolve(told(segments, value, latest), leaves=leaves)
 
 
-def _setters(subject: AgentLog, to_seq: int, segments: _Path) -> tuple[Any, PlainData]:
+def _setters(agent_log: AgentLog, to_seq: int, segments: _Path) -> tuple[Any, PlainData]:
     """What is at a path, and in the same form the seqs that it was set at."""
-    agent, limits = subject.agent, subject.limits
-    values, marks = StateFold(agent, limits, None, subject.base()), StateFold(agent, limits, None, subject.base())
+    agent, limits = agent_log.agent, agent_log.limits
+    values, marks = (
+        StateFold(agent, limits, None, rebuild_base(agent_log)),
+        StateFold(agent, limits, None, rebuild_base(agent_log)),
+    )
     state = marks.state
     state.memory = {key: _marked(held, state.seq) for key, held in state.memory.items()}
-    for seq, raw, digest in subject.after(state, to_seq):
+    for seq, raw, digest in agent_log.events_after(state, to_seq):
         marked = _marked_event(agent, seq, raw)
-        values.take(raw, digest)
-        marks.take(marked, digest)
+        values.apply(raw, digest)
+        marks.apply(marked, digest)
     return lookup(state.memory, segments), lookup(values.state.memory, segments)
 
 
@@ -190,23 +193,23 @@ def _marked_event(agent: str, seq: int, raw: RawEvent) -> RawEvent:
         ) from None
 
 
-def _emptied(subject: AgentLog, to_seq: int, paths: Mapping[_Path, type[Any]]) -> dict[_Path, int]:
+def _emptied(agent_log: AgentLog, to_seq: int, paths: Mapping[_Path, type[Any]]) -> dict[_Path, int]:
     """When each of these, which hold nothing at the end, came to be so: the tree of setters cannot tell."""
-    folding = StateFold(subject.agent, subject.limits, None, subject.base())
-    state = folding.state
+    fold = StateFold(agent_log.agent, agent_log.limits, None, rebuild_base(agent_log))
+    state = fold.state
     found = dict.fromkeys(paths, state.seq)
     under: dict[_Path, list[_Path]] = {}
     for path in paths:
         for length in range(len(path) + 1):
             under.setdefault(path[:length], []).append(path)
-    for seq, raw, digest in subject.after(state, to_seq):
+    for seq, raw, digest in agent_log.events_after(state, to_seq):
         concerned: set[_Path] = set()
-        for touch in touches(subject.agent, seq, raw):
+        for touch in touches(agent_log.agent, seq, raw):
             concerned.update(under.get(touch.segments, ()))
             segments = touch.segments
             concerned.update(segments[:length] for length in range(len(segments)) if segments[:length] in paths)
         before = {path for path in concerned if _is_empty(state.memory, path, paths[path])}
-        folding.take(raw, digest)
+        fold.apply(raw, digest)
         for path in concerned - before:
             if _is_empty(state.memory, path, paths[path]):
                 found[path] = seq

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from duramen.events import AgentNotFound, Event, EventRegistry, Limits, Trimmed
-from duramen.events.codec import Codec
-from duramen.events.log import EventLog, read_events
+from duramen.events import AgentNotFound, Event, Trimmed
 from duramen.events.model import ACTIVITY_RECORDED, parse_event_id
+
+from ..recovery import AgentLog
 
 __all__ = ["Causes"]
 
@@ -18,13 +18,10 @@ _TOOL: Final = "tool_output"
 
 
 class Causes:
-    """Looks up events and what they came from. Holds a bounded number of pages; for one thread and one question."""
+    """Finds events and their causes. Caches a bounded number of pages for one question. Not thread-safe."""
 
-    def __init__(self, log: EventLog, codec: Codec, limits: Limits, registry: EventRegistry) -> None:
-        self._log = log
-        self._codec = codec
-        self._limits = limits
-        self._registry = registry
+    def __init__(self, agent_log: AgentLog) -> None:
+        self._agent_log = agent_log
         self._pages: dict[tuple[str, int], dict[int, Event]] = {}
 
     def event(self, agent: str, seq: int) -> Event | None:
@@ -39,14 +36,9 @@ class Causes:
         return page.get(seq)
 
     def _read(self, agent: str, first: int) -> dict[int, Event]:
-        last = first + _PAGE - 1
+        agent_log = self._agent_log.of(agent)
         try:
-            head = self._log.head(agent)
-            if head is None:
-                return {}
-            events = read_events(
-                self._log, agent, self._codec, self._registry, from_seq=max(first, head.base + 1), to_seq=last
-            )
+            events = agent_log.events(max(first, agent_log.head().base + 1), first + _PAGE - 1)
             return {event.seq: event for event in events}
         except (Trimmed, AgentNotFound):
             return {}
@@ -83,7 +75,7 @@ class Causes:
         found: list[Event] = []
         for direction in (-1, 1):
             seq = event.seq + direction
-            most = self._limits.batch_events
+            most = self._agent_log.limits.batch_events
             while (near := self.event(event.agent, seq) if seq > 0 else None) is not None and most > 0:
                 if _key(near) != key:
                     break

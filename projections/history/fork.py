@@ -14,7 +14,7 @@ from uuid import uuid4
 from attrs import frozen
 
 from duramen.events import AgentExists, AgentNotFound, Granularity, Trimmed, agent_path
-from duramen.events.log import Adoption, EventLog, Put, digest_at, raw_events
+from duramen.events.log import Adoption, EventLog, Put, digest_at
 from duramen.events.model import FORKED
 
 from ..recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, state_before
@@ -33,21 +33,20 @@ class Origin:
 
 
 def fork_agents(
-    subject: AgentLog, seqs: Mapping[str, int], to: str, *, fold_of: FoldOf, session_id: str | None, now: int
+    agent_log: AgentLog, seqs: Mapping[str, int], to: str, *, fold_of: FoldOf, session_id: str | None, now: int
 ) -> None:
     """Let the agents of a tree, the subject first, go on from these seqs under new paths: all of them, or none.
 
     Raises AgentExists, AgentNotFound for one that was not there yet, Trimmed, and what reading raises.
     """
-    root, token = subject.agent, uuid4().hex
+    root, token = agent_log.agent, uuid4().hex
     paths = {agent: agent_path(to + agent[len(root) :]).text for agent in seqs}
-    for path, head in zip(paths.values(), subject.log.archive.heads(list(paths.values())), strict=True):
+    for path, head in zip(paths.values(), agent_log.log.archive.heads(list(paths.values())), strict=True):
         if head is not None:
             raise _exists(path)
     adoptions = [
         _adoption(
-            subject,
-            agent,
+            agent_log.of(agent),
             seq,
             paths,
             token,
@@ -57,14 +56,13 @@ def fork_agents(
         )
         for agent, seq in seqs.items()
     ]
-    known = subject.log.archive.adopt(adoptions, token)
+    known = agent_log.log.archive.adopt(adoptions, token)
     if known is not None:
         raise _exists(known)
 
 
 def _adoption(
-    subject: AgentLog,
-    agent: str,
+    agent_log: AgentLog,
     seq: int,
     paths: Mapping[str, str],
     token: str,
@@ -73,14 +71,14 @@ def _adoption(
     session_id: str | None,
     now: int,
 ) -> Adoption:
-    log, codec, limits, path = subject.log, subject.codec, subject.limits, paths[agent]
-    rebuilt = state_before(log, agent, codec, limits, seq=seq, fold_of=fold_of)
+    log, codec, agent, path = agent_log.log, agent_log.codec, agent_log.agent, paths[agent_log.agent]
+    rebuilt = state_before(agent_log, seq=seq, fold_of=fold_of)
     state = rebuilt.state
     if state.status == ABSENT:
         raise AgentNotFound(f"{agent} was not there yet at {seq}; fork it from a later moment", agent=agent, seq=seq)
     fold = fold_of(state.agent_type)
     base = BaseState(state, rebuilt.custom, UNFOLDED if fold is None else fold.version)
-    packed = pack_base(path, base, codec, limits, log.chain)
+    packed = pack_base(agent_log.of(path), base)
     data: dict[str, Any] = {
         "origin": agent,
         "origin_seq": seq,
@@ -92,7 +90,7 @@ def _adoption(
     raw = [FORKED, 1, int(Granularity.LIFECYCLE), now, data, data["session_id"], None, None, None, None]
     body, before = codec.pack(raw), state.digest
     digest = log.chain.digest(before, body)
-    advance(state, raw, digest, limits.commands_remembered)
+    advance(state, raw, digest, agent_log.limits.commands_remembered)
     log.archive.stage(path, token, 0, before, [digest + body])
     return Adoption(
         agent=path,
@@ -109,23 +107,13 @@ def _adoption(
     )
 
 
-def origin_of(subject: AgentLog) -> Origin | None:
+def origin_of(agent_log: AgentLog) -> Origin | None:
     """Where an agent was forked from; None if it was not, or was trimmed since. Raises AgentNotFound, CorruptEvent."""
-    head = subject.head()
+    head = agent_log.head()
     if head.base in (0, head.seq):
         return None
     try:
-        before = digest_at(subject.log, subject.agent, head.base)
-        _, raw, _ = next(
-            raw_events(
-                subject.log,
-                subject.agent,
-                subject.codec,
-                after=head.base,
-                digest=before or b"",
-                to_seq=head.base + 1,
-            )
-        )
+        raw = agent_log.raw_event(head.base + 1)
     except Trimmed:
         return None
     if raw[0] != FORKED:

@@ -30,30 +30,30 @@ class PropertyChange:
 
 
 def property_history(
-    subject: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int
+    agent_log: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int
 ) -> Iterator[PropertyChange]:
     """Every change of what is at a path after `start`, which becomes ours, up to `to_seq`; oldest first.
 
     A path into a list names a position: what is there changes, too, when an element before it goes.
     """
-    folding = StateFold(subject.agent, subject.limits, None, start)
-    old = _at(folding, segments)
-    for seq, raw, digest in subject.after(folding.state, to_seq):
-        if not any(_concerns(touch, segments) for touch in touches(subject.agent, seq, raw)):
-            folding.take(raw, digest)
+    fold = StateFold(agent_log.agent, agent_log.limits, None, start)
+    old = _at(fold, segments)
+    for seq, raw, digest in agent_log.events_after(fold.state, to_seq):
+        if not any(_concerns(touch, segments) for touch in touches(agent_log.agent, seq, raw)):
+            fold.apply(raw, digest)
             continue
         kept = copy_tree(raw[4])
-        folding.take(raw, digest)
-        new = _at(folding, segments)
+        fold.apply(raw, digest)
+        new = _at(fold, segments)
         if not _same(old, new):
-            event = build_event(subject.agent, seq, [*raw[:4], kept, *raw[5:]], digest, subject.registry)
+            event = build_event(agent_log.agent, seq, [*raw[:4], kept, *raw[5:]], digest, agent_log.registry)
             yield PropertyChange(event, read_only(old), read_only(new))
         old = new
 
 
-def _at(folding: StateFold, segments: tuple[str, ...]) -> Any:
+def _at(fold: StateFold, segments: tuple[str, ...]) -> Any:
     try:
-        return copy_tree(lookup(folding.state.memory, segments))
+        return copy_tree(lookup(fold.state.memory, segments))
     except PathNotFound:
         return MISSING
 

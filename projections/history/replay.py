@@ -9,12 +9,12 @@ from typing import Any, Final, Self
 
 from attrs import evolve, frozen
 
-from duramen.events import CorruptEvent, DuramenError, Event, EventRegistry, InvalidMessage, Limits
-from duramen.events.codec import Codec, RawEvent, build_valid_event
-from duramen.events.log import EventLog, raw_events
+from duramen.events import Event, EventRegistry, InvalidMessage, Limits
+from duramen.events.codec import RawEvent, build_valid_event
+from duramen.events.log import EventLog
 from duramen.events.model import OWN_TYPES, SPAWNED
 
-from ..recovery import CustomFold, FoldOf, Rebuilt, StateFold, head_of, seq_of_time, stored_before, within
+from ..recovery import MISFITS, AgentLog, FoldOf, Rebuilt, StateFold, misfit, seq_of_time, stored_before, within
 from ..state import AgentState, WorkingMemory, copy_tree
 from .past_state import PastState
 
@@ -66,13 +66,10 @@ class Replay:
         """Raises AgentNotFound, Trimmed, and InvalidMessage for seqs that are not there."""
         if type(from_seq) is not int or (to_seq is not None and type(to_seq) is not int):
             raise InvalidMessage("from_seq and to_seq are whole numbers", agent=agent)
-        head = head_of(log, agent)
-        self._log = log
+        self._agent_log = AgentLog(log, agent, limits, registry)
+        head = self._agent_log.head()
         self._agent = agent
-        self._registry = registry
-        self._limits = limits
         self._fold_of = fold_of
-        self._codec = Codec(limits)
         self._memory = WorkingMemory(limits)
         self._base = head.base
         self._from = within(agent, head, from_seq - 1)
@@ -145,7 +142,7 @@ class Replay:
         if (seq is None) == (time is None) or not _is_time(time):
             raise InvalidMessage("seek takes a seq or a time (aware datetime)", agent=self._agent)
         if time is not None:
-            found = seq_of_time(self._log, self._agent, self._codec, time)
+            found = seq_of_time(self._agent_log, time)
             seq = min(max(found, self._from), self._to)
         if type(seq) is not int or not self._from <= seq <= self._to:
             raise InvalidMessage(
@@ -180,10 +177,7 @@ class Replay:
         if last.state.seq >= self._to:
             return False
         if self._ahead is None:
-            state = last.state
-            self._ahead = raw_events(
-                self._log, self._agent, self._codec, after=state.seq, digest=state.digest, to_seq=self._to
-            )
+            self._ahead = self._agent_log.events_after(last.state, self._to)
         found = next(self._ahead, None)
         if found is None:
             return False
@@ -206,30 +200,19 @@ class Replay:
         self._at = seq - self._first.state.seq
 
     def _after(self, frame: _Frame, seq: int, raw: RawEvent, digest: bytes) -> _Step:
-        event = build_valid_event(self._agent, seq, raw, digest, self._registry)
+        event = build_valid_event(self._agent, seq, raw, digest, self._agent_log.registry)
         own = copy_tree(raw[4]) if raw[0] not in OWN_TYPES else None
         try:
             # Command ids are for who takes commands: without them, no step has to copy thousands.
             state = self._memory.apply(frame.state, evolve(event, command_id=None))
-        except DuramenError as error:
-            if not isinstance(error, ValueError):
-                raise
-            raise self._misfit(seq, error) from None
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise self._misfit(seq, error) from None
+        except MISFITS as error:
+            raise misfit(self._agent, seq, error) from None
         return _Step(event, _Frame(state, self._custom_after(frame, state, raw, own)))
-
-    def _misfit(self, seq: int, error: Exception) -> CorruptEvent:
-        return CorruptEvent(
-            f"event {seq} of {self._agent} does not fit the state before it ({type(error).__name__})",
-            agent=self._agent,
-            seq=seq,
-        )
 
     def _custom_after(self, frame: _Frame, state: AgentState, raw: RawEvent, data: Any) -> Any:
         if self._fold_of is None or (raw[0] in OWN_TYPES and raw[0] != SPAWNED):
             return frame.custom
-        fold: CustomFold | None = self._fold_of(state.agent_type)
+        fold = self._fold_of(state.agent_type)
         if raw[0] == SPAWNED:
             return None if fold is None else fold.initial()
         if fold is None:
@@ -252,33 +235,23 @@ class Replay:
         if known is not None and seq - known.state.seq <= _SPREAD * _WINDOW:
             start = Rebuilt(known.state, known.custom, 0)
         else:
-            start = stored_before(
-                self._log,
-                self._agent,
-                self._codec,
-                self._limits,
-                seq=seq,
-                base=self._base,
-                fold_of=self._fold_of,
-            )
+            start = stored_before(self._agent_log, seq=seq, base=self._base, fold_of=self._fold_of)
             if known is not None and known.state.seq >= start.state.seq:
                 start = Rebuilt(known.state, known.custom, 0)
         return self._fold_up(start, seq)
 
     def _fold_up(self, start: Rebuilt, seq: int) -> _Frame:
         """The state at `seq` from an earlier one, holding some on the way."""
-        folding = StateFold(self._agent, self._limits, self._fold_of, start)
+        fold = StateFold(self._agent, self._agent_log.limits, self._fold_of, start)
         if start.state.seq < seq:
-            folding = StateFold(self._agent, self._limits, self._fold_of, folding.copy())
+            fold = StateFold(self._agent, self._agent_log.limits, self._fold_of, fold.copy())
         every = max(_WINDOW, (seq - start.state.seq) // _SPREAD)
-        state = folding.state
-        for _, raw, digest in raw_events(
-            self._log, self._agent, self._codec, after=state.seq, digest=state.digest, to_seq=seq
-        ):
-            folding.take(raw, digest)
+        state = fold.state
+        for _, raw, digest in self._agent_log.events_after(state, seq):
+            fold.apply(raw, digest)
             if (seq - state.seq) % every == 0 and state.seq < seq:
-                self._hold(_frame_of(folding.copy()))
-        return _frame_of(folding.copy())
+                self._hold(_frame_of(fold.copy()))
+        return _frame_of(fold.copy())
 
 
 def _is_time(value: object) -> bool:

@@ -9,10 +9,10 @@ from typing import Final
 from attrs import frozen
 
 from duramen.events import InvalidMessage, Trimmed
-from duramen.events.codec import Codec, to_microseconds
-from duramen.events.log import EventLog, FeedEntry, digest_at, raw_events
+from duramen.events.codec import to_microseconds
+from duramen.events.log import EventLog, FeedEntry
 
-from ..recovery import head_of, last_before, within
+from ..recovery import AgentLog, last_before, within
 
 __all__ = ["cut_at_seq", "cut_at_time", "cut_now"]
 
@@ -37,66 +37,63 @@ class _Feed:
                     yield position, entry
 
 
-def cut_now(log: EventLog, root: str, agents: Sequence[str]) -> dict[str, int]:
+def cut_now(root: AgentLog, agents: Sequence[str]) -> dict[str, int]:
     """The seq of these agents of a tree, all of one moment. Raises AgentNotFound where the root is not among them."""
-    head_of(log, root)
-    heads = log.archive.heads(agents)
+    root.head()
+    heads = root.log.archive.heads(agents)
     return {agent: head.seq for agent, head in zip(agents, heads, strict=True) if head is not None}
 
 
-def cut_at_seq(log: EventLog, root: str, seq: int) -> dict[str, int]:
-    """The seq of every agent of a tree when its root stood at `seq`: what was committed before that append, no more.
+def cut_at_seq(root: AgentLog, seq: int) -> dict[str, int]:
+    """The seq of every agent of a tree when its root was at `seq`: what was committed before that append, no more.
 
     Agents that were not there yet are left out. Reads the partition's feed. Raises AgentNotFound, InvalidMessage (no
     such seq), Trimmed (the log, or the feed there).
     """
-    seq = within(root, head_of(log, root), seq)
+    seq = within(root.agent, root.head(), seq)
     if seq == 0:
         return {}
-    feed = _feed_of(log, root)
-    for position, entry in feed.of_tree(root, feed.base, feed.end):
-        if entry.agent == root and seq < entry.first_seq + entry.count:
+    feed = _feed_of(root.log, root.agent)
+    for position, entry in feed.of_tree(root.agent, feed.base, feed.end):
+        if entry.agent == root.agent and seq < entry.first_seq + entry.count:
             if seq < entry.first_seq:
                 break
-            return {**_stood(feed, root, position - 1), root: seq}
-    raise _trimmed(root, feed)
+            return {**_seqs_at(feed, root.agent, position - 1), root.agent: seq}
+    raise _trimmed(root.agent, feed)
 
 
-def cut_at_time(log: EventLog, root: str, codec: Codec, time: datetime) -> dict[str, int]:
+def cut_at_time(root: AgentLog, time: datetime) -> dict[str, int]:
     """The seq of every agent of a tree after the last append at `time` or before, as `seq_of_time` has it."""
     if time.utcoffset() is None:
-        raise InvalidMessage("a time needs a time zone, for example datetime.now(UTC)", agent=root)
-    head_of(log, root)
-    feed, wanted = _feed_of(log, root), to_microseconds(time)
+        raise InvalidMessage("a time needs a time zone, for example datetime.now(UTC)", agent=root.agent)
+    root.head()
+    feed, wanted = _feed_of(root.log, root.agent), to_microseconds(time)
 
     def is_before(position: int) -> bool:
-        entry = log.feed(feed.partition, position - 1, 1)[0]
-        last = entry.first_seq + entry.count - 1
-        before = digest_at(log, entry.agent, last - 1)
-        _, raw, _ = next(raw_events(log, entry.agent, codec, after=last - 1, digest=before or b"", to_seq=last))
-        return int(raw[3]) <= wanted
+        entry = root.log.feed(feed.partition, position - 1, 1)[0]
+        return int(root.of(entry.agent).raw_event(entry.first_seq + entry.count - 1)[3]) <= wanted
 
     end = last_before(feed.base, feed.end, is_before)
     if end == feed.base > 0:
-        raise _trimmed(root, feed)
-    return _stood(feed, root, end)
+        raise _trimmed(root.agent, feed)
+    return _seqs_at(feed, root.agent, end)
 
 
-def _stood(feed: _Feed, root: str, end: int) -> dict[str, int]:
-    """Where the agents of a tree stood after the first `end` appends of the partition."""
-    stood: dict[str, int] = {}
+def _seqs_at(feed: _Feed, root: str, end: int) -> dict[str, int]:
+    """The seqs of the agents of a tree after the first `end` appends of the partition."""
+    seqs: dict[str, int] = {}
     # What is left of a trimmed feed does not tell of agents that have not moved in it: their next append does.
     last = feed.end if feed.base else end
     for position, entry in feed.of_tree(root, feed.base, last):
         if position <= end:
-            stood[entry.agent] = entry.first_seq + entry.count - 1
+            seqs[entry.agent] = entry.first_seq + entry.count - 1
         else:
-            stood.setdefault(entry.agent, entry.first_seq - 1)
+            seqs.setdefault(entry.agent, entry.first_seq - 1)
     if feed.base:
         for known in feed.log.directory():
             if _is_of(known.agent, root):
-                stood.setdefault(known.agent, known.head.seq)
-    return {agent: seq for agent, seq in stood.items() if seq > 0}
+                seqs.setdefault(known.agent, known.head.seq)
+    return {agent: seq for agent, seq in seqs.items() if seq > 0}
 
 
 def _is_of(agent: str, root: str) -> bool:

@@ -14,7 +14,7 @@ from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, d
 from duramen.events.log import EventLog, Raw
 from duramen.events.model import PAUSED, same_value
 
-from ..recovery import FoldOf, Rebuilt, StateFold, load_base
+from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA
 from .damage import Kind, damage_at
 
@@ -132,7 +132,7 @@ class Audit:
         if base == 0:
             return Rebuilt(StateFold(self._agent, self._limits, None).state, None, 0)
         try:
-            found = load_base(self._log, self._agent, self._codec, self._limits)
+            found = load_base(AgentLog(self._log, self._agent, self._limits, codec=self._codec))
         except Trimmed as error:
             self._add(base, Kind.SNAPSHOT, SCHEMA, "another form", str(error))
             return None
@@ -235,7 +235,7 @@ class Audit:
         if event[0] == PAUSED:
             self._checkpoint(folding, event)
         try:
-            folding.take_leniently(event, digest)
+            folding.apply_leniently(event, digest)
         except CorruptEvent as error:
             self._add(error.seq, Kind.FOREIGN, "an event that fits", event[0], str(error))
             return False

@@ -12,10 +12,9 @@ from typing import Any, Final
 from attrs import frozen
 
 from duramen.events import CorruptEvent, Limits
-from duramen.events.codec import Codec, unpack_snapshot
-from duramen.events.log import EventLog, digest_at, unknown_agent
+from duramen.events.log import EventLog
 
-from ..recovery import load_base
+from ..recovery import AgentLog, load_base
 from ..state import SCHEMA, AgentState
 
 __all__ = ["APART", "LogSegment", "StoredStates", "comparable", "log_segments"]
@@ -50,13 +49,9 @@ class StoredStates:
     """
 
     def __init__(self, log: EventLog, agent: str, limits: Limits) -> None:
-        self._log, self._agent, self._limits = log, agent, limits
-        self._codec = Codec(limits)
-        head = log.head(agent)
-        if head is None:
-            raise unknown_agent(agent)
-        base = load_base(log, agent, self._codec, limits) if head.base else None
-        self.head = head
+        self._agent_log = AgentLog(log, agent, limits)
+        self.head = self._agent_log.head()
+        base = load_base(self._agent_log) if self.head.base else None
         self.base = None if base is None else base.state
         """What stands in for the events that were trimmed, or that a fork began with; None: the log is whole."""
 
@@ -66,11 +61,11 @@ class StoredStates:
         Those of another form are left out, and of keyframes those that are damaged or belong to another history:
         nobody uses these. Raises CorruptEvent for a damaged snapshot.
         """
-        log, agent, head, base = self._log, self._agent, self.head, _seq(self.base)
-        stored = log.load([log.snapshot_key(agent)])[0]
+        archive, agent, head, base = self._agent_log.log.archive, self._agent_log.agent, self.head, _seq(self.base)
+        stored = self._agent_log.snapshot()
         snapshot = None if stored is None else self._state_in(stored)
         last, end = base, head.seq if snapshot is None else min(snapshot.seq - 1, head.seq)
-        for seq in log.archive.keyframes(agent) if end - base >= APART else ():
+        for seq in archive.keyframes(agent) if end - base >= APART else ():
             if last + APART <= seq <= end:
                 state = self._keyframe(seq)
                 if state is not None:
@@ -80,17 +75,16 @@ class StoredStates:
             yield snapshot
 
     def _keyframe(self, seq: int) -> AgentState | None:
-        log, agent = self._log, self._agent
-        stored = log.archive.keyframe(agent, seq)
+        stored = self._agent_log.log.archive.keyframe(self._agent_log.agent, seq)
         try:
             state = None if stored is None else self._state_in(stored)
         except CorruptEvent:
             return None
-        return state if state and state.seq == seq and state.digest == digest_at(log, agent, seq) else None
+        return state if state and state.seq == seq and state.digest == self._agent_log.digest_at(seq) else None
 
     def _state_in(self, stored: bytes) -> AgentState | None:
         """The state in a snapshot; None if that is of another form. Raises CorruptEvent."""
-        record = unpack_snapshot(stored, self._agent, self._codec, self._limits, self._log.chain)
+        record = self._agent_log.unpack_snapshot(stored)
         if record.schema != SCHEMA:
             return None
         try:
@@ -98,9 +92,8 @@ class StoredStates:
         except (KeyError, TypeError, ValueError):
             state = None
         if state is None or (state.seq, state.digest) != (record.seq, record.digest):
-            raise CorruptEvent(
-                f"a snapshot of {self._agent} holds another state than it says", agent=self._agent, seq=record.seq
-            )
+            agent = self._agent_log.agent
+            raise CorruptEvent(f"a snapshot of {agent} holds another state than it says", agent=agent, seq=record.seq)
         return state
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from .agent_log import AgentLog
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
-from .points import Point, head_of, last_before, seq_of, seq_of_time, within
-from .rebuild import CustomFold, FoldOf, Rebuilt, rebuild, state_for_base
+from .points import Point, last_before, seq_of, seq_of_time, within
+from .rebuild import rebuild, rebuild_base, state_for_base
 from .session_count import count_session
 from .session_totals import SessionTotals, is_plain_dict
-from .state_fold import StateFold
+from .state_fold import MISFITS, CustomFold, FoldOf, Rebuilt, StateFold, misfit
 from .trim_base import UNFOLDED, BaseState, load_base, pack_base
 
 __all__ = [
     "EVERY",
+    "MISFITS",
     "UNFOLDED",
     "AgentLog",
     "BaseState",
@@ -24,13 +25,14 @@ __all__ = [
     "SessionTotals",
     "StateFold",
     "count_session",
-    "head_of",
     "is_plain_dict",
     "keep_keyframes",
     "last_before",
     "load_base",
+    "misfit",
     "pack_base",
     "rebuild",
+    "rebuild_base",
     "seq_of",
     "seq_of_time",
     "snapshot_of",

@@ -1,40 +1,77 @@
-"""One agent's log, and all it takes to read it."""
+"""One agent's log, with all that reading it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from attrs import frozen
+from attrs import Factory, evolve, frozen
 
-from duramen.events import EventRegistry, Limits
-from duramen.events.codec import Codec, RawEvent
-from duramen.events.log import EventLog, Head, raw_events
+from duramen.events import AgentNotFound, Event, EventRegistry, Limits
+from duramen.events.codec import Codec, RawEvent, SnapshotRecord, pack_snapshot, unpack_snapshot
+from duramen.events.log import EventLog, Head, digest_at, raw_events, read_events
+from duramen.events.model import DECLARED
 
-from ..state import AgentState
-from .points import head_of
-from .rebuild import Rebuilt, rebuild
+from ..state import SCHEMA, AgentState
 
 __all__ = ["AgentLog"]
 
 
+def _codec_of(agent_log: AgentLog) -> Codec:
+    return Codec(agent_log.limits)
+
+
 @frozen
 class AgentLog:
-    """For one thread: it has a codec."""
+    """The log of one agent. Not thread-safe, because of the codec."""
 
     log: EventLog
     agent: str
-    codec: Codec
     limits: Limits
-    registry: EventRegistry
+    registry: EventRegistry = DECLARED
+    codec: Codec = Factory(_codec_of, takes_self=True)
+
+    def of(self, agent: str) -> AgentLog:
+        """The log of another agent in the same store."""
+        return evolve(self, agent=agent)
 
     def head(self) -> Head:
-        """Where the log stands. Raises AgentNotFound."""
-        return head_of(self.log, self.agent)
+        """Where the log ends. Raises AgentNotFound."""
+        head = self.log.head(self.agent)
+        if head is None:
+            raise AgentNotFound(f"there is no agent {self.agent}; spawn it first", agent=self.agent)
+        return head
 
-    def base(self) -> Rebuilt:
-        """The state that what is left of the log begins from, the caller's own. Raises AgentNotFound, CorruptEvent."""
-        return rebuild(self.log, self.agent, self.codec, self.limits, to_seq=self.head().base, use_snapshot=False)
+    def digest_at(self, seq: int) -> bytes | None:
+        """The digest of one event, None if there is no such event. Raises AgentNotFound, Trimmed."""
+        return digest_at(self.log, self.agent, seq)
 
-    def after(self, state: AgentState, to_seq: int) -> Iterator[tuple[int, RawEvent, bytes]]:
+    def raw_events(self, after: int, digest: bytes, to_seq: int | None) -> Iterator[tuple[int, RawEvent, bytes]]:
+        """Seq, raw fields and digest of the events that follow `after`, whose own digest is given. See `raw_events`."""
+        return raw_events(self.log, self.agent, self.codec, after=after, digest=digest, to_seq=to_seq)
+
+    def events_after(self, state: AgentState, to_seq: int | None) -> Iterator[tuple[int, RawEvent, bytes]]:
         """Seq, raw fields and digest of each event after a state, up to `to_seq`. Raises as `raw_events`."""
-        return raw_events(self.log, self.agent, self.codec, after=state.seq, digest=state.digest, to_seq=to_seq)
+        return self.raw_events(state.seq, state.digest, to_seq)
+
+    def raw_event(self, seq: int) -> RawEvent:
+        """One event that the log has."""
+        return next(self.raw_events(seq - 1, self.digest_at(seq - 1) or b"", seq))[1]
+
+    def events(self, from_seq: int, to_seq: int) -> Iterator[Event]:
+        """Checked events. Raises as `read_events`."""
+        return read_events(self.log, self.agent, self.codec, self.registry, from_seq=from_seq, to_seq=to_seq)
+
+    def snapshot(self) -> bytes | None:
+        """The stored bytes of the automatic snapshot."""
+        return self.log.load([self.log.snapshot_key(self.agent)])[0]
+
+    def pack_state(self, state: AgentState, fields: dict[str, Any]) -> bytes:
+        """The bytes of a snapshot of a state, with more `fields`. Raises TooLarge, ValueRefused."""
+        fields = {"agent": state.dump(), **fields}
+        record = SnapshotRecord(self.agent, state.seq, state.digest, state.updated_at, SCHEMA, fields)
+        return pack_snapshot(record, self.codec, self.limits, self.log.chain)
+
+    def unpack_snapshot(self, stored: bytes) -> SnapshotRecord:
+        """The snapshot in stored bytes. Raises CorruptEvent."""
+        return unpack_snapshot(stored, self.agent, self.codec, self.limits, self.log.chain)

@@ -6,41 +6,34 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeAlias
 
-from duramen.events import AgentNotFound, CheckpointNotFound, InvalidMessage, Limits, Trimmed
-from duramen.events.codec import Codec, to_microseconds
-from duramen.events.log import EventLog, Head, digest_at, raw_events
+from duramen.events import CheckpointNotFound, InvalidMessage, Trimmed
+from duramen.events.codec import to_microseconds
+from duramen.events.log import Head
 
+from .agent_log import AgentLog
 from .rebuild import rebuild
 
-__all__ = ["Point", "head_of", "last_before", "seq_of", "seq_of_checkpoint", "seq_of_time", "within"]
+__all__ = ["Point", "last_before", "seq_of", "seq_of_time", "within"]
 
 Point: TypeAlias = "int | datetime | str"
 """A seq, a time (aware), or the id of a checkpoint."""
 
 
-def seq_of(log: EventLog, agent: str, codec: Codec, limits: Limits, point: Point | None) -> int:
+def seq_of(agent_log: AgentLog, point: Point | None) -> int:
     """The seq that a point stands for; the head for None.
 
     Raises AgentNotFound, Trimmed, CheckpointNotFound, InvalidMessage for a seq past the head or what is no point.
     """
-    head = head_of(log, agent)
+    agent, head = agent_log.agent, agent_log.head()
     if point is None:
         return head.seq
     if type(point) is int:
         return within(agent, head, point)
     if isinstance(point, datetime):
-        return seq_of_time(log, agent, codec, point)
+        return seq_of_time(agent_log, point)
     if isinstance(point, str):
-        return within(agent, head, seq_of_checkpoint(log, agent, codec, limits, point))
+        return within(agent, head, _seq_of_checkpoint(agent_log, point))
     raise InvalidMessage("a moment is a seq (int), a time (aware datetime) or a checkpoint id (str)", agent=agent)
-
-
-def head_of(log: EventLog, agent: str) -> Head:
-    """Raises AgentNotFound."""
-    head = log.head(agent)
-    if head is None:
-        raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
-    return head
 
 
 def within(agent: str, head: Head, seq: int) -> int:
@@ -63,23 +56,18 @@ def within(agent: str, head: Head, seq: int) -> int:
     return seq
 
 
-def seq_of_time(log: EventLog, agent: str, codec: Codec, time: datetime) -> int:
+def seq_of_time(agent_log: AgentLog, time: datetime) -> int:
     """A seq whose event was written at `time` or before, while the next one was written later, or is not there yet.
 
     Times are those of the writers' clocks. Where they went backwards several seqs fit, and this is one of them. 0 where
-    the first event is later. Some twenty events are read, however long the log. Raises Trimmed where the first that is
-    left is later.
+    the first event is later. Some twenty events are read, however long the log. Raises InvalidMessage for a time
+    without a zone, Trimmed where the first event that is left is later.
     """
+    agent = agent_log.agent
     if time.utcoffset() is None:
         raise InvalidMessage("a time needs a time zone, for example datetime.now(UTC)", agent=agent)
-    head, wanted = head_of(log, agent), to_microseconds(time)
-
-    def time_at(seq: int) -> int:
-        after = digest_at(log, agent, seq - 1)
-        _, raw, _ = next(raw_events(log, agent, codec, after=seq - 1, digest=after or b"", to_seq=seq))
-        return int(raw[3])
-
-    found = last_before(head.base, head.seq, lambda seq: time_at(seq) <= wanted)
+    head, wanted = agent_log.head(), to_microseconds(time)
+    found = last_before(head.base, head.seq, lambda seq: int(agent_log.raw_event(seq)[3]) <= wanted)
     if found == head.base > 0:
         raise Trimmed(
             f"what is left of the log of {agent} begins after that time",
@@ -91,7 +79,7 @@ def seq_of_time(log: EventLog, agent: str, codec: Codec, time: datetime) -> int:
 
 
 def last_before(low: int, high: int, is_before: Callable[[int], bool]) -> int:
-    """The number of `low + 1 … high` that is before what is looked for, while the next is not; `low` if none is."""
+    """The last number of `low + 1 … high` that is before, as all up to it are; `low` if none is."""
     high += 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -99,13 +87,14 @@ def last_before(low: int, high: int, is_before: Callable[[int], bool]) -> int:
     return low
 
 
-def seq_of_checkpoint(log: EventLog, agent: str, codec: Codec, limits: Limits, checkpoint_id: str) -> int:
+def _seq_of_checkpoint(agent_log: AgentLog, checkpoint_id: str) -> int:
     """The seq of the pause that took a checkpoint, the latest of that id. Raises CheckpointNotFound.
 
-    The checkpoint itself may have expired: what is there is the log's own word, until a later pause forgets it.
+    The checkpoint itself may have expired: the log knows its seq until a later pause forgets it.
     """
-    entry = rebuild(log, agent, codec, limits).state.checkpoints.get(checkpoint_id)
+    entry = rebuild(agent_log).state.checkpoints.get(checkpoint_id)
     if entry is None:
+        agent = agent_log.agent
         raise CheckpointNotFound(
             f"the log of {agent} knows no checkpoint {checkpoint_id[:80]!r}; name a seq or a time instead", agent=agent
         )

@@ -1,61 +1,31 @@
-"""An agent's state from its log: the latest snapshot if it can be believed, then every event after it.
+"""An agent's state from its log: the latest usable snapshot, then every event after it.
 
-There is one path: without a snapshot it starts from nothing, or where the log was trimmed from the state at its base,
-and then replays from the next seq just the same.
+There is one path: without a snapshot the fold starts from nothing, or from the state at the base of a trimmed log, and
+then replays from the next seq just the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from attrs import frozen
-
-from duramen.events import CorruptEvent, EventRegistry, Limits, Trimmed
-from duramen.events.codec import Codec, RawEvent, unpack_snapshot
-from duramen.events.log import EventLog, digest_at, raw_events
+from duramen.events import CorruptEvent, Trimmed
+from duramen.events.codec import RawEvent
 from duramen.events.logging import get_logger
-from duramen.events.model import OWN_TYPES, SPAWNED
 
-from ..state import SCHEMA, AgentState, advance
+from ..state import SCHEMA, AgentState
+from .agent_log import AgentLog
 from .session_count import SessionCount
+from .state_fold import FoldOf, Rebuilt, StateFold
 from .trim_base import UNFOLDED, BaseState, load_base
 
-__all__ = ["CustomFold", "FoldOf", "Rebuilt", "rebuild", "state_for_base"]
+__all__ = ["rebuild", "rebuild_base", "state_for_base"]
 
 _TRIES: Final = 5
 
 
-@frozen
-class CustomFold:
-    """How a user's own events fold into a state of their own, beside working memory; it starts anew with each session.
-
-    `version` names the form of that state; a snapshot with another one is ignored.
-    """
-
-    version: str
-    initial: Callable[[], Any]
-    apply: Callable[[Any, RawEvent], Any]
-
-
-FoldOf = Callable[[str | None], CustomFold | None]
-"""The custom fold of an agent type; None where it has none."""
-
-
-@frozen
-class Rebuilt:
-    """State at a seq, the state of custom events if a fold was given, and where the snapshot used stood (0: none)."""
-
-    state: AgentState
-    custom: Any
-    snapshot_seq: int
-
-
 def rebuild(
-    log: EventLog,
-    agent: str,
-    codec: Codec,
-    limits: Limits,
+    agent_log: AgentLog,
     *,
     fold_of: FoldOf | None = None,
     to_seq: int | None = None,
@@ -66,159 +36,111 @@ def rebuild(
 
     Raises AgentNotFound, CorruptEvent, UnknownEventType, and Trimmed if `to_seq` lies before the events that are left.
     """
-    kept: list[tuple[AgentState, Any]] = []
-    for stored in (snapshot, log.load([log.snapshot_key(agent)])[0]) if use_snapshot else ():
-        found = _usable(log, agent, codec, limits, stored, fold_of=fold_of, to_seq=to_seq)
-        kept += [] if found is None else [found]
-    kept.sort(key=lambda each: each[0].seq)
-    base: tuple[AgentState, Any] | None = None
+    snapshots: list[Rebuilt] = []
+    for stored in (snapshot, agent_log.snapshot()) if use_snapshot else ():
+        usable = None if stored is None else _usable(agent_log, stored, fold_of=fold_of, to_seq=to_seq)
+        snapshots += [] if usable is None else [usable]
+    snapshots.sort(key=lambda each: each.state.seq)
+    base: Rebuilt | None = None
     for _ in range(_TRIES):
-        checked = base is not None or not kept
-        state, own = kept.pop() if not checked else base or (AgentState(), None)
-        before, digest = state.seq, state.digest
-        events = raw_events(log, agent, codec, after=before, digest=digest, to_seq=to_seq)
+        is_checked = base is not None or not snapshots
+        start = snapshots.pop() if not is_checked else base or Rebuilt(AgentState(), None, 0)
+        seq, digest = start.state.seq, start.state.digest
         try:
-            own = _replay(agent, events, state, own, limits=limits, fold_of=fold_of)
-        except Trimmed:  # the start, or while it was replayed what should have come next
-            base = _at_base(log, agent, codec, limits, fold_of=fold_of, to_seq=to_seq)
+            fold = StateFold(agent_log.agent, agent_log.limits, fold_of, start)
+            fold.apply_all(agent_log.raw_events(seq, digest, to_seq))
+        except Trimmed:  # the start, or the next event while it was replayed
+            base = _at_base(agent_log, fold_of=fold_of, to_seq=to_seq)
             continue
         except CorruptEvent as error:
-            if checked or error.seq != before + 1 or _has(log, agent, before, digest):
+            if is_checked or error.seq != seq + 1 or _has(agent_log, seq, digest):
                 raise
             continue
-        # Where events followed, the first one's digest tells that the log has that of the snapshot.
-        if checked or state.seq > before or _has(log, agent, before, digest):
-            return Rebuilt(state, own, before)
-    raise Trimmed(f"{agent} is trimmed faster than it can be read; try again", agent=agent)
+        # Where events followed, the digest of the first has shown that the log has that of the snapshot.
+        if is_checked or fold.state.seq > seq or _has(agent_log, seq, digest):
+            return Rebuilt(fold.state, fold.custom, seq)
+    raise Trimmed(f"{agent_log.agent} is trimmed faster than it can be read; try again", agent=agent_log.agent)
 
 
-def state_for_base(
-    log: EventLog,
-    agent: str,
-    codec: Codec,
-    limits: Limits,
-    registry: EventRegistry,
-    *,
-    to_seq: int,
-    before: int | None = None,
-    fold_of: FoldOf,
-) -> BaseState:
-    """What has to be kept of an agent to trim its log up to `to_seq`, or to its first event not older than `before`.
+def rebuild_base(agent_log: AgentLog) -> Rebuilt:
+    """The state that what is left of the log continues. Raises AgentNotFound, CorruptEvent."""
+    return rebuild(agent_log, to_seq=agent_log.head().base, use_snapshot=False)
+
+
+def state_for_base(agent_log: AgentLog, *, to_seq: int, before: int | None = None, fold_of: FoldOf) -> BaseState:
+    """The state to keep of an agent when its log is trimmed up to `to_seq`, or to its first event not before `before`.
 
     `before` is in µs. Reads and checks every event that is to go. Where nothing may go it is the base there was. Raises
     what `rebuild` raises.
     """
-    start = load_base(log, agent, codec, limits) or BaseState(AgentState())
+    start = load_base(agent_log) or BaseState(AgentState())
     state = start.state
-    count = SessionCount(agent, registry, start.totals)
-    own = _own_at(agent, start, fold_of)
-    stored = raw_events(log, agent, codec, after=state.seq, digest=state.digest, to_seq=max(to_seq, state.seq))
-    own = _replay(agent, _shown(stored, count, before), state, own, limits=limits, fold_of=fold_of)
-    version, fold = None if count.anew else start.custom_version, fold_of(state.agent_type)
-    if count.own_events:
-        version = UNFOLDED if fold is None else fold.version
-    return BaseState(state, own, version, count.totals)
+    count = SessionCount(agent_log, start.totals)
+    custom = _custom_at(agent_log.agent, start, fold_of)
+    fold = StateFold(agent_log.agent, agent_log.limits, fold_of, Rebuilt(state, custom, 0))
+    fold.apply_all(_counted(agent_log.events_after(state, max(to_seq, state.seq)), count, before))
+    version = None if count.is_new_session else start.custom_version
+    if count.has_custom_events:
+        version = UNFOLDED if fold.custom_version is None else fold.custom_version
+    return BaseState(state, fold.custom, version, count.totals)
 
 
-def _shown(
+def _counted(
     events: Iterable[tuple[int, RawEvent, bytes]], count: SessionCount, before: int | None
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
-    """The events older than `before`, each shown to the count."""
+    """The events older than `before`, each added to the count."""
     for seq, raw, digest in events:
         if before is not None and raw[3] >= before:
             return
-        count.see(seq, raw, digest)
+        count.add(seq, raw, digest)
         yield seq, raw, digest
-
-
-def _replay(
-    agent: str,
-    events: Iterable[tuple[int, RawEvent, bytes]],
-    state: AgentState,
-    own: Any,
-    *,
-    limits: Limits,
-    fold_of: FoldOf | None,
-) -> Any:
-    """Let events change `state`, in place, and fold the user's own on `own`, which comes back."""
-    fold = None if fold_of is None or state.seq == 0 else fold_of(state.agent_type)
-    remembered = limits.commands_remembered
-    for _, raw, digest in events:
-        try:
-            advance(state, raw, digest, remembered)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise CorruptEvent(
-                f"event {state.seq + 1} of {agent} does not fit the state before it ({type(error).__name__})",
-                agent=agent,
-                seq=state.seq + 1,
-            ) from None
-        if fold_of is None:
-            continue
-        if raw[0] == SPAWNED:
-            fold = fold_of(state.agent_type)
-            own = fold.initial() if fold else None
-        elif fold is not None and raw[0] not in OWN_TYPES:
-            own = fold.apply(own, raw)
-    return own
 
 
 # -- where to start ----------------------------------------------------------------------------------------------------
 
 
-def _usable(
-    log: EventLog,
-    agent: str,
-    codec: Codec,
-    limits: Limits,
-    stored: bytes | None,
-    *,
-    fold_of: FoldOf | None,
-    to_seq: int | None,
-) -> tuple[AgentState, Any] | None:
-    """A snapshot's state, if its bytes are whole, its form is today's, and it is not too late.
+def _usable(agent_log: AgentLog, stored: bytes, *, fold_of: FoldOf | None, to_seq: int | None) -> Rebuilt | None:
+    """The states in a snapshot, if its bytes are whole, its form is today's, and it is not after `to_seq`.
 
-    Whether the log has its digest at its seq is still to be told.
+    Does not check that the log has the snapshot's digest at its seq.
     """
-    if stored is None:
-        return None
+    agent = agent_log.agent
     try:
-        record = unpack_snapshot(stored, agent, codec, limits, log.chain)
+        record = agent_log.unpack_snapshot(stored)
         if record.schema != SCHEMA:
             return None  # of other code: nothing is wrong with it
         state = AgentState.load(record.state["agent"])
-        own, version = record.state["custom"], record.state["custom_version"]
+        custom, version = record.state["custom"], record.state["custom_version"]
     except (CorruptEvent, KeyError, TypeError) as error:
-        _ignored(agent, f"it does not decode ({type(error).__name__})")
+        _log_ignored(agent, f"it does not decode ({type(error).__name__})")
         return None
     if (state.seq, state.digest) != (record.seq, record.digest):
-        _ignored(agent, "its state stands elsewhere than it says")
+        _log_ignored(agent, "its state has another seq than it says")
         return None
     fold = None if fold_of is None else fold_of(state.agent_type)
     if (fold is not None and version != fold.version) or (to_seq is not None and state.seq > to_seq):
         return None
-    return state, own
+    return Rebuilt(state, custom, state.seq)
 
 
-def _has(log: EventLog, agent: str, seq: int, digest: bytes) -> bool:
+def _has(agent_log: AgentLog, seq: int, digest: bytes) -> bool:
     """Whether the log has this digest at a seq."""
     try:
-        found = digest_at(log, agent, seq)
+        found = agent_log.digest_at(seq)
     except Trimmed:
         return False  # older than the state at the base
     if found != digest:
-        _ignored(agent, "the log has another event at its seq")
+        _log_ignored(agent_log.agent, "the log has another event at its seq")
     return found == digest
 
 
-def _ignored(agent: str, reason: str) -> None:
+def _log_ignored(agent: str, reason: str) -> None:
     get_logger("replay").warning("snapshot_ignored", agent=agent, reason=reason)
 
 
-def _at_base(
-    log: EventLog, agent: str, codec: Codec, limits: Limits, *, fold_of: FoldOf | None, to_seq: int | None
-) -> tuple[AgentState, Any]:
+def _at_base(agent_log: AgentLog, *, fold_of: FoldOf | None, to_seq: int | None) -> Rebuilt:
     """The state where the log was trimmed. Raises Trimmed if `to_seq` lies before it, CorruptEvent."""
-    base = load_base(log, agent, codec, limits)
+    agent, base = agent_log.agent, load_base(agent_log)
     if base is None:
         raise CorruptEvent(
             f"{agent} was trimmed, but what its log continues is gone; restore it from a backup", agent=agent
@@ -231,11 +153,11 @@ def _at_base(
             expected=to_seq,
             actual=seq + 1,
         )
-    return base.state, base.custom if fold_of is None else _own_at(agent, base, fold_of)
+    return Rebuilt(base.state, base.custom if fold_of is None else _custom_at(agent, base, fold_of), seq)
 
 
-def _own_at(agent: str, base: BaseState, fold_of: FoldOf) -> Any:
-    """What the user's own events had made at a base, in the form that today's code continues. Raises Trimmed."""
+def _custom_at(agent: str, base: BaseState, fold_of: FoldOf) -> Any:
+    """The custom state at a base, in the form that today's code continues. Raises Trimmed."""
     fold = fold_of(base.state.agent_type)
     if fold is None or base.state.seq == 0:
         return base.custom

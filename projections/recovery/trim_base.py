@@ -7,11 +7,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from duramen.events import CorruptEvent, Limits, Trimmed
-from duramen.events.codec import PLAIN, Codec, DigestChain, SnapshotRecord, pack_snapshot, unpack_snapshot
-from duramen.events.log import EventLog
+from duramen.events import CorruptEvent, Trimmed
 
 from ..state import SCHEMA, AgentState
+from .agent_log import AgentLog
 from .session_totals import SessionTotals
 
 __all__ = ["UNFOLDED", "BaseState", "load_base", "pack_base"]
@@ -25,10 +24,7 @@ _NOTHING: Final = SessionTotals()
 
 @frozen
 class BaseState:
-    """An agent at the last of its events that are gone.
-
-    `custom` is what its own events have made, `custom_version` the form of that, `totals` what its session had done.
-    """
+    """An agent at the last of its trimmed events: state, custom state with its form, and the session's totals."""
 
     state: AgentState
     custom: Any = None
@@ -37,25 +33,21 @@ class BaseState:
     totals: SessionTotals = _NOTHING
 
 
-def pack_base(agent: str, base: BaseState, codec: Codec, limits: Limits, chain: DigestChain = PLAIN) -> bytes:
-    """As it is stored: a snapshot, with the totals beside the state. Raises TooLarge, ValueRefused."""
-    state = base.state
-    fields = {
-        "agent": state.dump(),
-        "custom": base.custom,
-        "custom_version": base.custom_version,
-        "totals": _dump_totals(base.totals),
-    }
-    record = SnapshotRecord(agent, state.seq, state.digest, state.updated_at, SCHEMA, fields)
-    return pack_snapshot(record, codec, limits, chain)
+def pack_base(agent_log: AgentLog, base: BaseState) -> bytes:
+    """The stored bytes: a snapshot that also has the totals. Raises TooLarge, ValueRefused."""
+    return agent_log.pack_state(
+        base.state,
+        {"custom": base.custom, "custom_version": base.custom_version, "totals": _dump_totals(base.totals)},
+    )
 
 
-def load_base(log: EventLog, agent: str, codec: Codec, limits: Limits) -> BaseState | None:
+def load_base(agent_log: AgentLog) -> BaseState | None:
     """The state at an agent's base; None if nothing was trimmed.
 
-    There is no second copy, and no events to make it from: raises CorruptEvent if it is not what it should be, Trimmed
-    if it was written by code whose states have another form.
+    There is no second copy, and no events to make it from: raises CorruptEvent if it is damaged, Trimmed if it was
+    written by code whose states have another form.
     """
+    log, agent = agent_log.log, agent_log.agent
     base = log.base(agent)
     for _ in range(_TRIES):
         if base is None:
@@ -63,7 +55,7 @@ def load_base(log: EventLog, agent: str, codec: Codec, limits: Limits) -> BaseSt
         stored = log.load([log.base_key(agent)])[0]
         again = log.base(agent)
         if base == again:  # else it was trimmed further between the two
-            found = _unpacked(stored, agent, codec, limits, log.chain)
+            found = _unpacked(agent_log, stored)
             if (found.state.seq, found.state.digest) != (base.seq, base.digest):
                 raise _damaged(agent, base.seq)
             return found
@@ -71,10 +63,11 @@ def load_base(log: EventLog, agent: str, codec: Codec, limits: Limits) -> BaseSt
     raise CorruptEvent(f"the base of {agent} is another at each look", agent=agent)
 
 
-def _unpacked(stored: bytes | None, agent: str, codec: Codec, limits: Limits, chain: DigestChain) -> BaseState:
+def _unpacked(agent_log: AgentLog, stored: bytes | None) -> BaseState:
+    agent = agent_log.agent
     if stored is None:
         raise _damaged(agent, None)
-    record = unpack_snapshot(stored, agent, codec, limits, chain)
+    record = agent_log.unpack_snapshot(stored)
     if record.schema != SCHEMA:
         raise Trimmed(
             f"the state of {agent} at {record.seq} has the form {record.schema[:40]!r}, which this version of duramen "

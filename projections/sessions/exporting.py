@@ -13,9 +13,8 @@ from uuid import uuid4
 from attrs import frozen
 
 from duramen.events import AgentNotFound, CorruptEvent, Event, Limits
-from duramen.events.codec import DIGEST_SIZE, FORMAT, Codec, SessionWriter, decode_body
-from duramen.events.log import EventLog, Head, digest_at
-from duramen.events.model import DECLARED
+from duramen.events.codec import DIGEST_SIZE, FORMAT, SessionWriter, decode_body
+from duramen.events.log import EventLog, Head
 
 from ..recovery import AgentLog, rebuild
 
@@ -62,7 +61,7 @@ def export_session(
     found = [(agent, head) for agent, head in zip(agents, heads, strict=True) if head is not None]
     if not found or found[0][0] != agents[0]:
         raise AgentNotFound(f"there is no agent {agents[0]}; spawn it first", agent=agents[0])
-    writer, codec = SessionWriter(file, limits), Codec(limits)
+    writer = SessionWriter(file, limits)
     id_ = uuid4().hex
     writer.write(
         "session",
@@ -76,17 +75,16 @@ def export_session(
         },
     )
     for agent, head in found:
-        subject = AgentLog(log, agent, codec, limits, DECLARED)
-        _write_agent(subject, head, writer)
+        _write_agent(AgentLog(log, agent, limits), head, writer)
     writer.finish()
     return Session(tuple(ExportedAgent(agent, head.seq, head.digest, head.base) for agent, head in found))
 
 
-def _write_agent(subject: AgentLog, head: Head, writer: SessionWriter) -> None:
-    log, agent = subject.log, subject.agent
-    state = rebuild(log, agent, subject.codec, subject.limits, to_seq=head.seq).state
+def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None:
+    log, agent = agent_log.log, agent_log.agent
+    state = rebuild(agent_log, to_seq=head.seq).state
     checkpoints = {name: [entry[0] - 1, entry[3]] for name, entry in state.checkpoints.items()}
-    before = digest_at(log, agent, head.base)
+    before = agent_log.digest_at(head.base)
     writer.write(
         "agent",
         {
@@ -101,16 +99,16 @@ def _write_agent(subject: AgentLog, head: Head, writer: SessionWriter) -> None:
     )
     if head.base:
         writer.write("base", log.load([log.base_key(agent)])[0])
-    writer.write("types", _write_events(subject, head, before or b"", writer))
+    writer.write("types", _write_events(agent_log, head, before or b"", writer))
     for name in checkpoints:
         stored = log.load([log.checkpoint_key(agent, name)])[0]
         if stored is not None:  # else it has expired
             writer.write("checkpoint", name, stored)
 
 
-def _write_events(subject: AgentLog, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
+def _write_events(agent_log: AgentLog, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
     """Page by page; which versions of which types they are of."""
-    log, agent = subject.log, subject.agent
+    log, agent = agent_log.log, agent_log.agent
     types: dict[str, list[int]] = {}
     seq = head.base
     while seq < head.seq:
@@ -131,7 +129,7 @@ def _write_events(subject: AgentLog, head: Head, digest: bytes, writer: SessionW
                     expected=expected.hex(),
                     actual=digest.hex(),
                 )
-            event = decode_body(agent, seq, body, subject.codec)
+            event = decode_body(agent, seq, body, agent_log.codec)
             versions = types.setdefault(event[0], [])
             if event[1] not in versions:
                 versions.append(event[1])

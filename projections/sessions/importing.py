@@ -22,7 +22,7 @@ from duramen.events.codec import (
 )
 from duramen.events.log import Adoption, EventLog, Put
 
-from ..recovery import EVERY, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
+from ..recovery import EVERY, AgentLog, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
 from ..state import AgentState
 from .exporting import ExportedAgent, Session
 
@@ -170,7 +170,7 @@ class _Import:
                 )
             event = decode_body(agent.origin, seq, body, self._codec)
             agent.levels |= 1 << event[2]
-            agent.folding.take_leniently(event, expected)
+            agent.folding.apply_leniently(event, expected)
             agent.look_for_checkpoint()
             agent.rhythm.weight += len(item)
             agent.largest = max(agent.largest, len(item))
@@ -191,11 +191,11 @@ class _Import:
         stored = self._snapshot(agent)
         if stored is not None and agent.rhythm.is_due(state.seq, len(stored)):
             self._log.archive.keep_keyframe(agent.path, state.seq, stored)
-            agent.rhythm.kept(state.seq)
+            agent.rhythm.restart(state.seq)
             agent.keyframes.append(state.seq)
 
     def _snapshot(self, agent: _Incoming) -> bytes | None:
-        return snapshot_of(agent.path, agent.folding, self._codec, self._limits, self._log.chain)
+        return snapshot_of(AgentLog(self._log, agent.path, self._limits, codec=self._codec), agent.folding)
 
     def _packed(self, record: SnapshotRecord, agent: _Incoming) -> bytes:
         """A snapshot of the file's under the path it will have here."""

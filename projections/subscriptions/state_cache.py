@@ -12,7 +12,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.model import split_text
 
-from ..recovery import rebuild
+from ..recovery import AgentLog, rebuild
 from ..state import MISSING, AgentState, WorkingMemory, lookup
 
 __all__ = ["StateCache", "value_at"]
@@ -57,7 +57,7 @@ class StateCache:
     def _rebuilt(self, agent: str, seq: int) -> AgentState:
         if seq == 0:
             return AgentState()
-        state = rebuild(self._log, agent, self._codec, self._limits, to_seq=seq).state
+        state = rebuild(AgentLog(self._log, agent, self._limits, codec=self._codec), to_seq=seq).state
         return evolve(state, commands={}, checkpoints={})
 
 

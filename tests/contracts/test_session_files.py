@@ -31,7 +31,7 @@ from duramen.events import (
 )
 from duramen.events.codec.session_file import SessionReader
 from duramen.events.log.records import Base
-from duramen.projections.recovery.rebuild import state_for_base
+from duramen.projections.recovery import AgentLog, state_for_base
 from duramen.projections.recovery.trim_base import pack_base
 
 ALICE = "acme/alice"
@@ -247,9 +247,9 @@ def test_checkpoints_that_have_expired_stay_behind(source: AgentSystem) -> None:
 
 
 def test_a_trimmed_agent_is_carried_with_its_base(source: AgentSystem, elsewhere: AgentSystem) -> None:
-    log, codec, limits = source.log, source._services.codec, source._limits
-    base = state_for_base(log, ALICE, codec, limits, REGISTRY, to_seq=40, fold_of=source._fold_of())
-    log.trim(ALICE, Base(40, base.state.digest), pack_base(ALICE, base, codec, limits))
+    agent_log = AgentLog(source.log, ALICE, source._limits, REGISTRY)
+    base = state_for_base(agent_log, to_seq=40, fold_of=source._fold_of())
+    source.log.trim(ALICE, Base(40, base.state.digest), pack_base(agent_log, base))
     file = exported(source)
     session = elsewhere.import_session(BytesIO(file), "acme/bob")
     assert session.agents[0].base == 40 and elsewhere.verify().ok

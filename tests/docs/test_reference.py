@@ -19,7 +19,6 @@ from duramen.events.log.keys import Keys, partition_of
 from duramen.events.model.registry import EventRegistry
 from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections import Episode
-from duramen.projections.recovery.points import head_of
 from following import Count
 from servers import Server, redis_server, valkey_server
 
@@ -178,7 +177,7 @@ def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
             alice.ask("a ghost")
         alice.restart()
         system.fork("acme/alice", to="acme/alice-b")
-        first = head_of(system.log, "acme/alice-b").seq
+        first = system.peek("acme/alice-b").seq
         forked = system.events("acme/alice-b", from_seq=first)
         return [*system.events("acme/alice"), *forked], {result.event_type: result.data for result in told}
 

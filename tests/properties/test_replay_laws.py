@@ -43,10 +43,9 @@ from duramen.events import (
     MemoryLog,
     TooLarge,
 )
-from duramen.events.codec.event_codec import Codec
 from duramen.events.model.values import same_value
 from duramen.projections import AgentState, WorkingMemory, fold
-from duramen.projections.recovery.rebuild import rebuild
+from duramen.projections.recovery import AgentLog, rebuild
 
 PATH = "p/a"
 
@@ -447,7 +446,7 @@ class Machine(RuleBasedStateMachine):
             assert fresh.agent(PATH).status() == system.agent(PATH).status()
 
     def rebuilt(self, *, use_snapshot: bool) -> AgentState:
-        return rebuild(self.log, PATH, Codec(Limits()), Limits(), use_snapshot=use_snapshot).state
+        return rebuild(AgentLog(self.log, PATH, Limits()), use_snapshot=use_snapshot).state
 
 
 def comparable(state: AgentState) -> dict[str, Any]:
@@ -536,7 +535,7 @@ def test_where_a_batch_ends_does_not_matter(many: list[Any], cuts: set[int]) -> 
             if accepted:
                 way(agent)
             events = [(event.seq, event.type, event.data) for event in system.events(PATH)]
-            replayed = rebuild(log, PATH, Codec(Limits()), Limits()).state
+            replayed = rebuild(AgentLog(log, PATH, Limits())).state
             states.append([list(map(list, events)), agent.get(), replayed.memory, replayed.nodes])
     assert same_value(states[0], states[1])
     assert same_value(states[0], states[2])

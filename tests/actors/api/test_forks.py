@@ -22,7 +22,7 @@ from duramen.events import (
     event_type,
 )
 from duramen.events.log.records import Base
-from duramen.projections.recovery.rebuild import state_for_base
+from duramen.projections.recovery import AgentLog, state_for_base
 from duramen.projections.recovery.trim_base import pack_base
 
 OpenSystem = Callable[..., AgentSystem]
@@ -59,9 +59,9 @@ def system(open_any: OpenSystem) -> AgentSystem:
 
 
 def trimmed(system: AgentSystem, path: str, to_seq: int) -> None:
-    log, codec, limits = system.log, system._services.codec, system._limits
-    base = state_for_base(log, path, codec, limits, REGISTRY, to_seq=to_seq, fold_of=system._fold_of())
-    log.trim(path, Base(to_seq, base.state.digest), pack_base(path, base, codec, limits))
+    agent_log = AgentLog(system.log, path, system._limits, REGISTRY)
+    base = state_for_base(agent_log, to_seq=to_seq, fold_of=system._fold_of())
+    system.log.trim(path, Base(to_seq, base.state.digest), pack_base(agent_log, base))
 
 
 def head(system: AgentSystem, path: str) -> tuple[int, int, bytes]:

@@ -49,11 +49,10 @@ from duramen.events import (
     TooLarge,
     ValueRefused,
 )
-from duramen.events.codec.event_codec import Codec
 from duramen.events.model.values import same_value
 from duramen.events.redis.log import RedisLog
 from duramen.projections import WorkingMemory, fold
-from duramen.projections.recovery.rebuild import rebuild
+from duramen.projections.recovery import AgentLog, rebuild
 from naming import shown
 from waiting import eventually
 
@@ -73,7 +72,7 @@ def seq(system: AgentSystem) -> int:
 
 def replayed(system: AgentSystem) -> dict[str, Any]:
     """Working memory by full replay, without any snapshot."""
-    return rebuild(system.log, PATH, Codec(Limits()), Limits(), use_snapshot=False).state.memory
+    return rebuild(AgentLog(system.log, PATH, Limits()), use_snapshot=False).state.memory
 
 
 # -- spawn -------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from duramen.events.codec.snapshot import SnapshotRecord, pack_snapshot, unpack_
 from duramen.events.log.event_log import EventLog
 from duramen.events.model.values import same_value
 from duramen.projections import AgentState, WorkingMemory, fold
-from duramen.projections.recovery.rebuild import Rebuilt, rebuild
+from duramen.projections.recovery import AgentLog, Rebuilt, rebuild
 from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
@@ -115,7 +115,7 @@ def poisoned(record: SnapshotRecord) -> SnapshotRecord:
 
 
 def rebuilt(system: AgentSystem, *, use_snapshot: bool) -> Rebuilt:
-    return rebuild(system.log, PATH, Codec(Limits()), Limits(), use_snapshot=use_snapshot)
+    return rebuild(AgentLog(system.log, PATH, Limits()), use_snapshot=use_snapshot)
 
 
 def plain(state: AgentState) -> dict[str, Any]:
@@ -246,8 +246,8 @@ def test_every_prefix_is_the_same_with_and_without_a_snapshot(place: Place) -> N
     head = system.peek(PATH).seq
     used = set()
     for to_seq in range(1, head + 1):
-        quick = rebuild(system.log, PATH, Codec(Limits()), Limits(), to_seq=to_seq)
-        full = rebuild(system.log, PATH, Codec(Limits()), Limits(), to_seq=to_seq, use_snapshot=False)
+        quick = rebuild(AgentLog(system.log, PATH, Limits()), to_seq=to_seq)
+        full = rebuild(AgentLog(system.log, PATH, Limits()), to_seq=to_seq, use_snapshot=False)
         assert_same(quick.state, full.state)
         assert full.state.seq == to_seq
         used.add(quick.snapshot_seq > 0)

@@ -22,6 +22,7 @@ from duramen.events.model.limits import Limits
 from duramen.projections.history.causes import Causes
 from duramen.projections.history.comparison import compare
 from duramen.projections.history.past_state import PastState
+from duramen.projections.recovery import AgentLog
 from duramen.projections.state.agent_state import AgentState
 
 PATH = "acme/alice"
@@ -314,8 +315,7 @@ def test_what_is_looked_up_is_bounded(system: AgentSystem) -> None:
     agent = system.spawn(PATH)
     for number in range(200):
         agent.set("n", number)
-    limits = Limits()
-    causes: Any = Causes(system.log, Codec(limits), limits, system._registry)
+    causes: Any = Causes(AgentLog(system.log, PATH, Limits(), system._registry))
     found: list[Event | None] = [causes.event(PATH, seq) for seq in range(1, 203)]
     assert [event.seq for event in found if event] == list(range(1, 202)) and found[-1] is None
     assert len(causes._pages) <= 256

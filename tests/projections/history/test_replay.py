@@ -27,14 +27,12 @@ from duramen.events import (
     PathNotFound,
     event_type,
 )
-from duramen.events.codec.event_codec import Codec
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.keys import Keys
 from duramen.projections import MISSING, Replay
 from duramen.projections.history.past_state import PastState
-from duramen.projections.recovery.agent_log import AgentLog
+from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.recovery.keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of
-from duramen.projections.recovery.rebuild import rebuild
 from duramen.projections.recovery.state_fold import StateFold
 from duramen.projections.state.read_only import plain
 
@@ -352,15 +350,15 @@ def long() -> Iterator[tuple[MemoryLog, list[dict[str, Any]]]]:
 
 def packed(log: EventLog, seq: int, **forged: Any) -> bytes:
     """A snapshot at a seq, with other items in its memory if so told."""
-    folding = StateFold(PATH, LIMITS, None, rebuild(log, PATH, Codec(LIMITS), LIMITS, to_seq=seq))
+    folding = StateFold(PATH, LIMITS, None, rebuild(AgentLog(log, PATH, LIMITS), to_seq=seq))
     folding.state.memory.update(forged)
-    stored = snapshot_of(PATH, folding, Codec(LIMITS), LIMITS)
+    stored = snapshot_of(AgentLog(log, PATH, LIMITS), folding)
     assert stored is not None
     return stored
 
 
 def kept(log: MemoryLog) -> list[int]:
-    return list(keep_keyframes(AgentLog(log, PATH, Codec(LIMITS), LIMITS, REGISTRY), None))
+    return list(keep_keyframes(AgentLog(log, PATH, LIMITS, REGISTRY), None))
 
 
 def test_with_keyframes_any_seq_is_a_short_replay_away(
@@ -448,20 +446,20 @@ def test_a_keyframe_that_can_be_believed_is_used(long: tuple[MemoryLog, list[dic
 
 
 def test_keyframes_weigh_no_more_than_the_events() -> None:
-    rhythm = KeyframeSchedule()
+    schedule = KeyframeSchedule()
     for seq in range(1, 100_001):
-        rhythm.weight += 100
+        schedule.weight += 100
         size = seq * 100  # the state is as large as all events together
-        if rhythm.is_due(seq, size):
-            rhythm.kept(seq)
+        if schedule.is_due(seq, size):
+            schedule.restart(seq)
             assert size <= seq * 100
-    assert rhythm.keyframe_seq == EVERY, "a state that grows as its log does is kept but once"
-    rhythm = KeyframeSchedule()
+    assert schedule.keyframe_seq == EVERY, "a state that grows as its log does is kept but once"
+    schedule = KeyframeSchedule()
     count = 0
     for seq in range(1, 100_001):
-        rhythm.weight += 100
-        if rhythm.is_due(seq, 5_000):
-            rhythm.kept(seq)
+        schedule.weight += 100
+        if schedule.is_due(seq, 5_000):
+            schedule.restart(seq)
             count += 1
     assert count == 100
 
@@ -583,7 +581,7 @@ def test_states_that_somebody_has_deleted_are_done_without_and_kept_anew(valkey_
 
 
 def test_a_copy_of_a_fold_shares_nothing_with_it() -> None:
-    start = rebuild(MemoryLog(), PATH, Codec(LIMITS), LIMITS, to_seq=0)
+    start = rebuild(AgentLog(MemoryLog(), PATH, LIMITS), to_seq=0)
     folding = StateFold(PATH, LIMITS, None, start)
     folding.state.memory["l"] = [1]
     copied = folding.copy()

@@ -18,8 +18,8 @@ from duramen.events.codec.snapshot import pack_snapshot, unpack_snapshot
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Head
 from duramen.projections.integrity.damage import Kind
+from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.recovery.keyframes import snapshot_of
-from duramen.projections.recovery.rebuild import rebuild
 from duramen.projections.recovery.state_fold import StateFold
 
 LIMITS = Limits()
@@ -49,8 +49,8 @@ def inhabited(log: EventLog) -> AgentSystem:
         agent.resume("lunch")
         for number in range(EVENTS // 2):
             agent.append("l", {"n": number})
-        folding = StateFold(path, LIMITS, None, rebuild(log, path, CODEC, LIMITS, to_seq=25))
-        log.archive.keep_keyframe(path, 25, snapshot_of(path, folding, CODEC, LIMITS) or b"")
+        folding = StateFold(path, LIMITS, None, rebuild(AgentLog(log, path, LIMITS), to_seq=25))
+        log.archive.keep_keyframe(path, 25, snapshot_of(AgentLog(log, path, LIMITS), folding) or b"")
     return system
 
 

@@ -77,7 +77,7 @@ ITEMS = items_of(rows(MANY))
 
 def store(log: EventLog, agent: str, items: list[bytes]) -> None:
     store_items(log, agent, items)
-    list(keep_keyframes(AgentLog(log, agent, Codec(LIMITS), LIMITS, EventRegistry()), None))
+    list(keep_keyframes(AgentLog(log, agent, LIMITS), None))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from duramen.events.codec.snapshot import SnapshotRecord, pack_snapshot, unpack_
 from duramen.events.model.values import same_value
 from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections import AgentState, WorkingMemory, fold
-from duramen.projections.recovery.rebuild import CustomFold, FoldOf, Rebuilt, rebuild
+from duramen.projections.recovery import AgentLog, CustomFold, FoldOf, Rebuilt, rebuild
 
 PATH = "p/a"
 LIMITS = Limits()
@@ -54,7 +54,7 @@ def written(log: MemoryLog, every: int) -> None:
 
 
 def state_of(log: MemoryLog, **options: Any) -> Rebuilt:
-    return rebuild(log, PATH, Codec(LIMITS), LIMITS, **options)
+    return rebuild(AgentLog(log, PATH, LIMITS), **options)
 
 
 def record_of(log: MemoryLog) -> SnapshotRecord:
@@ -124,7 +124,7 @@ def test_a_seq_past_the_head_gives_the_head(snapped: MemoryLog) -> None:
 def test_an_agent_that_never_was_is_not_found(log: MemoryLog) -> None:
     for use_snapshot in (True, False):
         with pytest.raises(AgentNotFound) as caught:
-            rebuild(log, "p/nobody", Codec(LIMITS), LIMITS, use_snapshot=use_snapshot)
+            rebuild(AgentLog(log, "p/nobody", LIMITS), use_snapshot=use_snapshot)
         assert caught.value.agent == "p/nobody"
 
 
@@ -143,7 +143,7 @@ def test_a_log_that_grows_meanwhile_is_read_to_where_it_stood() -> None:
                     agent.append("l", "later")
                 return getattr(log, name)
 
-        found = rebuild(Growing(), PATH, Codec(LIMITS), LIMITS)
+        found = rebuild(AgentLog(Growing(), PATH, LIMITS))
     assert found.state.seq < 30
     assert found.state.memory["l"][:20] == list(range(20))
 

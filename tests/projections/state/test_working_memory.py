@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from duramen.actors import AgentHandle, AgentSystem, Append, Batch, Record, Set
 from duramen.events import Event, Granularity, Limits, PathNotFound
-from duramen.events.codec.event_codec import Codec
 from duramen.events.model import vocabulary as v
 from duramen.events.model.values import same_value
 from duramen.projections import AgentState, WorkingMemory, fold
-from duramen.projections.recovery.rebuild import rebuild
+from duramen.projections.recovery import AgentLog, rebuild
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 PATH = "p/a"
@@ -318,7 +317,7 @@ def test_the_fold_of_the_log_is_the_live_state(scene: str) -> None:
         assert (state.granularity, len(state.memory)) == (status.granularity, status.items)
         assert same_value(state.metadata, status.metadata)
         ours = plain(state)
-        theirs = plain(rebuild(system.log, PATH, Codec(Limits()), Limits(), use_snapshot=False).state)
+        theirs = plain(rebuild(AgentLog(system.log, PATH, Limits()), use_snapshot=False).state)
         fingerprints = {command: entry[:3] for command, entry in theirs["commands"].items()}
         assert {command: entry[:3] for command, entry in ours["commands"].items()} == fingerprints
         assert set(differences(ours, theirs)) <= {"commands"}
