@@ -97,7 +97,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.alive
+        return self._process is not None and self._process.is_alive
 
     @property
     def log(self) -> str:
@@ -172,11 +172,11 @@ class Server:
             die_with_parent=can_die_with_parent(),
         )
         try:
-            eventually(lambda: not process.alive or self._ready(process), timeout, what="the server's start")
+            eventually(lambda: not process.is_alive or self._ready(process), timeout, what="the server's start")
         except AssertionError:
             self.stop()
             raise
-        return process.alive
+        return process.is_alive
 
     def _ready(self, process: ServerProcess) -> bool:
         return ready_pid(self.socket_path) == process.pid

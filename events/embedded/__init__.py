@@ -1,4 +1,4 @@
-"""A Valkey of our own."""
+"""The embedded Valkey server and its data directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The private directory of an embedded server: who may use it, what lies in it, where its socket is."""
+"""The private directory of an embedded server: its checks, its files, and the path of the socket."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from attrs import define, frozen
 
 from ..errors import Unavailable
 
-__all__ = ["DataDirectory", "FileLock", "ServerRecord", "config_quoted"]
+__all__ = ["DataDirectory", "FileLock", "ServerRecord", "quote_setting"]
 
-# A socket's path has 108 bytes on Linux and 104 on macOS and the BSDs, the closing NUL among them.
+# A socket's path has 108 bytes on Linux and 104 on macOS and the BSDs, including the closing NUL.
 _SOCKET_PATH_BYTES = 103
 _LOG_BYTES = 1024 * 1024
 _TAIL_BYTES = 4096
@@ -50,9 +50,9 @@ proto-max-bulk-len 16mb
 
 @define(eq=False)
 class FileLock:
-    """An exclusive `flock` on a file of its own. It ends with the last process that has its descriptor.
+    """An exclusive `flock` on a file of its own, held until the last process closes its descriptor.
 
-    The file is never removed: a process that had opened it before would then lock a file that nobody else
+    The file is never removed: a process that had opened it before would lock a file that no other process
     sees. `acquire` does not wait.
     """
 
@@ -60,19 +60,19 @@ class FileLock:
     _descriptor: int | None = None
 
     @property
-    def held(self) -> bool:
-        """Whether this object has the lock."""
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
         return self._descriptor is not None
 
     @property
     def descriptor(self) -> int:
-        """The open descriptor, for a child process to inherit; `ValueError` when the lock is not held."""
+        """The open descriptor, for a child process to inherit. Raises `ValueError` when the lock is not held."""
         if self._descriptor is None:
             raise ValueError(f"{self.path} is not locked")
         return self._descriptor
 
     def acquire(self) -> bool:
-        """Take the lock if it is free; True if it is held now. Asking again while it is held is fine."""
+        """Take the lock if it is free; True if this object holds it now. Idempotent."""
         if self._descriptor is not None:
             return True
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -88,13 +88,13 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Free the lock for everybody, also where a child process still has the descriptor."""
+        """Free the lock, also when a child process has inherited the descriptor."""
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self.drop()
+            self.close_descriptor()
 
-    def drop(self) -> None:
-        """Close our descriptor only: the lock lives on in the processes that inherited it."""
+    def close_descriptor(self) -> None:
+        """Close the descriptor of this process only; processes that inherited it still hold the lock."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -102,7 +102,7 @@ class FileLock:
 
 @frozen
 class ServerRecord:
-    """What the owner wrote down about its server, so that other processes find it."""
+    """The owner's record of its server, by which other processes find it."""
 
     socket_path: str
     dies_with_owner: bool
@@ -111,32 +111,32 @@ class ServerRecord:
 
 @frozen
 class DataDirectory:
-    """The paths in a data directory, and the files that are written there besides the server's own.
+    """The paths in a data directory, and the files there that are not the server's own.
 
-    All of it is readable by this user only. Methods that write are for the process that holds `server.lock`
-    or `owner.lock`; reading is for all. Failing file operations raise `OSError`.
+    Only this user can read them. Methods that write are for the process that holds `server.lock` or
+    `owner.lock`; any process may read. Failing file operations raise `OSError`.
     """
 
     path: Path
 
     @classmethod
     def prepare(cls, data_dir: str | os.PathLike[str]) -> DataDirectory:
-        """Make the directory (mode 0700) or check that it is private; `Unavailable` if it cannot be used.
+        """Create the directory (mode 0700), or check that it is private. Raises `Unavailable` if it is unusable.
 
-        An existing directory that others may enter is made private if it is empty or already ours; otherwise
-        it is refused, since closing it could break what else is kept in it.
+        An existing directory that others may enter is made private if it is empty or a data directory already.
+        Otherwise it is refused: its other files may be meant for others.
         """
         try:
             path = Path(os.path.realpath(data_dir))
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            facts = path.stat()
-            if facts.st_uid != os.geteuid():
+            status = path.stat()
+            if status.st_uid != os.geteuid():
                 raise Unavailable(
                     f"{path} belongs to another user; give a data_dir of your own",
                     expected=os.geteuid(),
-                    actual=facts.st_uid,
+                    actual=status.st_uid,
                 )
-            if stat.S_IMODE(facts.st_mode) & 0o077:
+            if stat.S_IMODE(status.st_mode) & 0o077:
                 names = os.listdir(path)
                 if names and "owner.lock" not in names:
                     raise Unavailable(
@@ -152,27 +152,27 @@ class DataDirectory:
 
     @property
     def owner_lock(self) -> Path:
-        """Locked by the process that is to stop the server."""
+        """The lock file of the process that stops the server."""
         return self.path / "owner.lock"
 
     @property
     def server_lock(self) -> Path:
-        """Locked by the server itself: free only when no server lives on this directory."""
+        """The lock file of the server itself: free only when no server runs on this directory."""
         return self.path / "server.lock"
 
     @property
     def log_file(self) -> Path:
-        """What the server logged, and what it printed before it had opened its log."""
+        """The server's log, with what it printed before it opened its log."""
         return self.path / "valkey.log"
 
     @property
     def _record_file(self) -> Path:
         return self.path / "server.json"
 
-    def place_socket(self) -> str:
-        """Choose the path of the server's socket: here, or where that is too long, below the temp dir.
+    def choose_socket_path(self) -> str:
+        """Choose the path of the server's socket: in this directory, or in the temp dir if that is too long.
 
-        A directory there that a killed owner left is used again, so that it does not stay for ever.
+        A directory that a killed owner left in the temp dir is used again, so that such directories do not pile up.
         """
         near = str(self.path / _SOCKET_NAME)
         if _fits(near):
@@ -189,18 +189,18 @@ class DataDirectory:
         return far
 
     def write_config(self, socket_path: str) -> Path:
-        """Write the server's settings; every path in them is quoted byte by byte."""
+        """Write the server's settings, with every path quoted byte by byte; return the path of the file."""
         path = self.path / "valkey.conf"
         text = _CONFIG.format(
-            directory=config_quoted(str(self.path)),
-            log=config_quoted(str(self.log_file)),
-            socket=config_quoted(socket_path),
+            directory=quote_setting(str(self.path)),
+            log=quote_setting(str(self.log_file)),
+            socket=quote_setting(socket_path),
         )
         self._write(path, text)
         return path
 
     def write_record(self, record: ServerRecord) -> None:
-        """Tell other processes of the server. A socket in this directory is recorded as null."""
+        """Record the server for other processes. A socket in this directory is recorded as null."""
         near = record.socket_path == str(self.path / _SOCKET_NAME)
         content = {
             "directory": self._identity(),
@@ -211,11 +211,11 @@ class DataDirectory:
         self._write(self._record_file, json.dumps(content))
 
     def read_record(self) -> ServerRecord | None:
-        """Return what `write_record` wrote, or None if there is nothing that belongs to this directory.
+        """Return the record, which may be stale, or None if there is none of this directory.
 
-        The record may be stale. A copy of a directory has a copy of its record, which would lead to the
-        server of the original and to another history: so the record names its directory by device and
-        inode. The temp dir is everybody's: a socket there counts only in a directory private to this user.
+        A copied directory holds a copy of the record, which would lead to the server of the original and to
+        another history. So the record names its directory by device and inode. All users share the temp dir:
+        a socket there counts only if its directory is private to this user.
         """
         try:
             content: Any = json.loads(self._record_file.read_bytes())
@@ -229,10 +229,10 @@ class DataDirectory:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
-    def forget_server(self) -> None:
-        """Remove the record, the socket and the socket's directory of a server that is gone.
+    def remove_record(self) -> None:
+        """Remove the record, the socket and the socket's directory of a server that has ended.
 
-        What cannot be removed stays, and harms nobody: a stale record is one that nobody answers to.
+        Files that cannot be removed stay and do no harm: no server answers at a stale record's socket.
         """
         record = self.read_record()
         if record is not None:
@@ -244,8 +244,8 @@ class DataDirectory:
         with contextlib.suppress(OSError):
             self._record_file.unlink()
 
-    def start_log(self) -> int:
-        """Make room in the log file (one old file is kept) and return the size it has now, in bytes."""
+    def rotate_log(self) -> int:
+        """Rotate the log file if it is full, keeping one old file; return the current file's size in bytes."""
         with contextlib.suppress(FileNotFoundError):
             size = self.log_file.stat().st_size
             if size < _LOG_BYTES:
@@ -254,7 +254,7 @@ class DataDirectory:
         return 0
 
     def log_tail(self, since: int) -> str:
-        """Return the last lines that were logged after position `since`."""
+        """Return the last lines of the log after byte `since`."""
         try:
             with self.log_file.open("rb") as log:
                 end = log.seek(0, os.SEEK_END)
@@ -265,11 +265,11 @@ class DataDirectory:
         return "\n".join(lines[-_TAIL_LINES:]) or "(nothing was logged)"
 
     def _identity(self) -> list[int]:
-        facts = self.path.stat()
-        return [facts.st_dev, facts.st_ino]
+        status = self.path.stat()
+        return [status.st_dev, status.st_ino]
 
     def _write(self, path: Path, text: str) -> None:
-        """Replace a file in one step: whoever reads it sees the old or the new content, never a part."""
+        """Replace a file in one step: readers see the old or the new content, never a part."""
         draft = path.with_name(path.name + ".new")
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -278,15 +278,15 @@ class DataDirectory:
         draft.replace(path)
 
 
-def config_quoted(value: str) -> str:
-    """Write a path as one quoted word of the server's settings, whatever bytes it has.
+def quote_setting(value: str) -> str:
+    """Return a path as one quoted word of the server's settings, whatever bytes it has.
 
-    Only plain characters stand for themselves: a line break or a quote could begin a setting of its own.
+    Only plain characters are written as they are: a line break or a quote could begin another setting.
     """
-    return '"' + "".join(_quoted_byte(byte) for byte in os.fsencode(value)) + '"'
+    return '"' + "".join(_quote_byte(byte) for byte in os.fsencode(value)) + '"'
 
 
-def _quoted_byte(byte: int) -> str:
+def _quote_byte(byte: int) -> str:
     character = chr(byte)
     return character if character.isascii() and (character.isalnum() or character in "/._-+ ") else f"\\x{byte:02x}"
 
@@ -296,6 +296,6 @@ def _fits(socket_path: str) -> bool:
 
 
 def _is_private(directory: str) -> bool:
-    facts = os.lstat(directory)
-    own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
-    return own and not stat.S_IMODE(facts.st_mode) & 0o077
+    status = os.lstat(directory)
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return is_own and not stat.S_IMODE(status.st_mode) & 0o077

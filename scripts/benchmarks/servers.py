@@ -86,7 +86,7 @@ class Server:
         self._process.start(line, directory=self._data, log_file=log, die_with_parent=can_die_with_parent())
         deadline, rest = time.monotonic() + _START_SECONDS, threading.Event()
         while ready_pid(self.socket_path) != self._process.pid:
-            if not self._process.alive or time.monotonic() > deadline:
+            if not self._process.is_alive or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')[-2000:]}")
             rest.wait(0.01)
 

@@ -22,7 +22,7 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duramen.events.embedded.data_directory import config_quoted
+from duramen.events.embedded.data_directory import quote_setting
 from duramen.events.embedded.server import EmbeddedServer
 from duramen.events.errors import SystemClosed, Unavailable
 from servers import Server
@@ -657,7 +657,7 @@ def test_a_path_cannot_smuggle_in_a_setting(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=50).filter(lambda path: b"\0" not in path))
 def test_a_quoted_path_is_one_line_and_means_the_same_bytes(path: bytes) -> None:
-    quoted = config_quoted(os.fsdecode(path))
+    quoted = quote_setting(os.fsdecode(path))
     assert re.fullmatch(r'"([a-zA-Z0-9/._+ -]|\\x[0-9a-f]{2})*"', quoted)
     unquoted = re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), quoted[1:-1].encode())
     assert unquoted == path
