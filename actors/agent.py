@@ -14,9 +14,9 @@ from duramen.events import property_segments as segments_of
 from duramen.events.codec import RawEvent
 from duramen.events.model import check_value
 from duramen.projections.recovery import CustomFold
-from duramen.projections.state import copy_tree, lookup
+from duramen.projections.state import REQUIRED, copy_tree, lookup
 
-from .commands import MISSING, Append, ChildFailed, Delete, Merge, Record, Set, Supervision, require_running
+from .commands import Append, ChildFailed, Delete, Merge, Record, Set, Supervision, require_running
 from .dispatch import Envelope, Inbox, Timer, bind_cause
 from .handlers import apply_operation
 
@@ -155,12 +155,12 @@ class Agent(pykka.Actor):
         """As `AgentHandle.record`, within this handler's batch."""
         apply_operation(self._handling(), Record(kind, data, level))
 
-    def get(self, path: str = "", default: Any = MISSING) -> Any:
+    def get(self, path: str = "", default: Any = REQUIRED) -> Any:
         """The value at a property path, as a copy, with what this handler has changed so far. Raises PathNotFound."""
         try:
             return copy_tree(lookup(self._joined().state.memory, segments_of(path)))
         except PathNotFound:
-            if default is MISSING:
+            if default is REQUIRED:
                 raise
             return default
 

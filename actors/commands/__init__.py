@@ -27,7 +27,6 @@ from .decider import (
 from .fingerprint import fingerprint
 from .messages import (
     DEFAULT_TTL,
-    MISSING,
     AdoptChild,
     Append,
     Batch,
@@ -59,7 +58,6 @@ from .supervision import Strategy, Supervision, Supervisor, Verdict
 __all__ = [
     "DEFAULT_TTL",
     "KEEP_ALL",
-    "MISSING",
     "AdoptChild",
     "AgentStatus",
     "Append",

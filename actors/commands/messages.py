@@ -14,13 +14,13 @@ from uuid import UUID
 from attrs import field, frozen
 
 from duramen.events import Granularity, PropertyPath, Receipt
+from duramen.projections.state import REQUIRED
 
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
 from .retention import Retention
 
 __all__ = [
     "DEFAULT_TTL",
-    "MISSING",
     "AdoptChild",
     "Append",
     "Batch",
@@ -47,8 +47,6 @@ __all__ = [
 ]
 
 DEFAULT_TTL: Final = timedelta(days=7)
-MISSING: Final[Any] = object()
-"""In `Get.default`: raise PathNotFound when there is nothing."""
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -185,7 +183,7 @@ class Get(Message[Any]):
     """The value at a property path, as a copy; the empty path is the whole working memory."""
 
     path: str | PropertyPath = ""
-    default: Any = MISSING
+    default: Any = REQUIRED
 
 
 @frozen

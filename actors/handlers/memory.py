@@ -7,10 +7,9 @@ from typing import Any, Final, cast
 
 from duramen.events import Granularity, InvalidMessage, InvalidPath, PathNotFound, Receipt, property_segments
 from duramen.events.codec import to_datetime
-from duramen.projections.state import lookup
+from duramen.projections.state import REQUIRED, lookup
 
 from ..commands import (
-    MISSING,
     AgentStatus,
     Append,
     Batch,
@@ -109,7 +108,7 @@ def _on_get(turn: Turn, message: Get) -> Any:
     try:
         return turn.codec.copy(lookup(turn.state.memory, segments))
     except PathNotFound:
-        if message.default is MISSING:
+        if message.default is REQUIRED:
             raise
         return message.default
 

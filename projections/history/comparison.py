@@ -10,7 +10,7 @@ from attrs import field, frozen
 from duramen.events import PlainData
 from duramen.events.model import join_text, same_value
 
-from ..state import NO_ENTRY, copy_tree, read_only
+from ..state import MISSING, Missing, copy_tree, read_only
 from .past_state import PastState
 
 __all__ = ["Changes", "Comparison", "compare", "shown"]
@@ -133,14 +133,14 @@ def _changes(old: PlainData, new: PlainData) -> Changes:
     return Changes(found.added, found.removed, found.changed)
 
 
-def _walk(path: tuple[str, ...], old: PlainData, new: PlainData, found: _Found) -> None:
-    if old is NO_ENTRY:
+def _walk(path: tuple[str, ...], old: PlainData | Missing, new: PlainData | Missing, found: _Found) -> None:
+    if old is MISSING:
         found.added[join_text(path)] = read_only(new)
-    elif new is NO_ENTRY:
+    elif new is MISSING:
         found.removed[join_text(path)] = read_only(old)
     elif type(old) is dict and type(new) is dict:
         for key in [*old, *(key for key in new if key not in old)]:
-            _walk((*path, key), old.get(key, NO_ENTRY), new.get(key, NO_ENTRY), found)
+            _walk((*path, key), old.get(key, MISSING), new.get(key, MISSING), found)
     elif type(old) is list and type(new) is list:
         for index in range(max(len(old), len(new))):
             _walk((*path, str(index)), _at(old, index), _at(new, index), found)
@@ -148,8 +148,8 @@ def _walk(path: tuple[str, ...], old: PlainData, new: PlainData, found: _Found) 
         found.changed[join_text(path)] = (read_only(old), read_only(new))
 
 
-def _at(held: list[PlainData], index: int) -> PlainData:
-    return held[index] if index < len(held) else NO_ENTRY
+def _at(held: list[PlainData], index: int) -> PlainData | Missing:
+    return held[index] if index < len(held) else MISSING
 
 
 def _plain(value: Any) -> Any:

@@ -10,12 +10,9 @@ from duramen.events import Granularity, PathNotFound, PropertyPath, property_seg
 from duramen.events.codec import to_datetime
 from duramen.events.model import same_value
 
-from ..state import AgentState, ReadOnlyDict, copy_tree, lookup, read_only
+from ..state import REQUIRED, AgentState, ReadOnlyDict, copy_tree, lookup, read_only
 
-__all__ = ["REQUIRED", "PastState"]
-
-REQUIRED: Final[Any] = object()
-"""No default: what is not there is an error."""
+__all__ = ["PastState"]
 
 
 class PastState:

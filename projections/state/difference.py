@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 from duramen.events import PlainData
 from duramen.events.model import same_value
 
+from .missing import MISSING, Missing
 from .operations import Op, apply_ops, split_ops
-from .undo import NO_ENTRY
 
 __all__ = ["Op", "apply_ops", "difference", "overlay", "split_ops"]
 
@@ -39,7 +39,7 @@ def overlay(current: dict[str, PlainData], checkpoint: dict[str, PlainData]) -> 
     return _compare_items([], current, checkpoint)[0]
 
 
-def _compare(path: list[PlainData], old: PlainData, new: PlainData) -> _Compared:
+def _compare(path: list[PlainData], old: PlainData | Missing, new: PlainData) -> _Compared:
     """Compare what is at one path; `path` is changed on the way and restored."""
     if type(old) is dict and type(new) is dict:
         compared = _compare_dicts(path, old, new)
@@ -47,7 +47,8 @@ def _compare(path: list[PlainData], old: PlainData, new: PlainData) -> _Compared
         compared = _compare_lists(path, old, new)
     else:
         weight = _weigh(new)
-        return ([], 0, weight) if same_value(old, new) else _set(path, new, weight)
+        is_same = old is not MISSING and same_value(old, new)
+        return ([], 0, weight) if is_same else _set(path, new, weight)
     ops, changes, weight = compared
     whole = _set(path, new, weight)
     return whole if ops and changes > whole[1] else compared
@@ -65,7 +66,7 @@ def _compare_items(path: list[PlainData], old: dict[str, PlainData], new: dict[s
     weight = _CONTAINER
     for key, value in new.items():
         path.append(key)
-        below, below_changes, below_weight = _compare(path, old.get(key, NO_ENTRY), value)
+        below, below_changes, below_weight = _compare(path, old.get(key, MISSING), value)
         path.pop()
         ops += below
         changes += below_changes

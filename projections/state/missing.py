@@ -1,11 +1,11 @@
-"""The value that stands for no value."""
+"""The values that stand for no value and for no default."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["MISSING", "Missing"]
+__all__ = ["MISSING", "REQUIRED", "Missing"]
 
 
 class Missing(Enum):
@@ -22,3 +22,6 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 """Stands for no value, where None is one. Compare with `is`; it counts as false."""
+
+REQUIRED: Final[Any] = object()
+"""Stands for no default, where `MISSING` is one: a value that is not there is an error."""

@@ -16,8 +16,9 @@ from attrs import Factory, define
 
 from duramen.events import InvalidPath, PlainData
 
+from .missing import MISSING, Missing
 from .tree import copy_tree
-from .undo import CONTAINERS, NO_ENTRY, Undo, drop_index, drop_key, lengthen, put_index, put_key, roll_back, shorten
+from .undo import CONTAINERS, Undo, drop_index, drop_key, lengthen, put_index, put_key, roll_back, shorten
 
 __all__ = ["Op", "apply_ops", "split_ops"]
 
@@ -93,16 +94,19 @@ def _apply(root: dict[str, PlainData], op: Op, number: int, undo: list[Undo]) ->
 def _find(root: dict[str, PlainData], path: list[PlainData]) -> PlainData:
     node: PlainData = root
     for segment in path:
-        node = _below(node, segment)
+        child = _below(node, segment)
+        if child is MISSING:
+            return None
+        node = child
     return node
 
 
-def _below(node: PlainData, segment: PlainData) -> PlainData:
+def _below(node: PlainData, segment: PlainData) -> PlainData | Missing:
     if type(node) is dict and type(segment) is str:
-        return node.get(segment, NO_ENTRY)
+        return node.get(segment, MISSING)
     if type(node) is list and type(segment) is int and node and -1 <= segment < len(node):
         return node[segment]
-    return NO_ENTRY
+    return MISSING
 
 
 @define

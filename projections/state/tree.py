@@ -17,7 +17,8 @@ from typing import TypeAlias
 from duramen.events import InvalidPath, PathNotFound, PlainData
 from duramen.events.model import join_text, printable
 
-from .undo import CONTAINERS, NO_ENTRY, Undo, count_nodes, drop_index, drop_key, lengthen, put_index, put_key, roll_back
+from .missing import MISSING, Missing
+from .undo import CONTAINERS, Undo, count_nodes, drop_index, drop_key, lengthen, put_index, put_key, roll_back
 
 __all__ = [
     "Undo",
@@ -41,9 +42,10 @@ def lookup(root: _Dict, segments: Sequence[str]) -> PlainData:
     """Return the value at a path (the root for no segments), not a copy of it. Raises PathNotFound."""
     node: PlainData = root
     for segment in segments:
-        node = _child(node, segment)
-        if node is NO_ENTRY:
+        child = _child(node, segment)
+        if child is MISSING:
             raise _not_found(segments)
+        node = child
     return node
 
 
@@ -87,8 +89,8 @@ def extend(root: _Dict, segments: Sequence[str], values: _List, undo: list[Undo]
     if not segments:
         raise InvalidPath("the root is a dict, nothing can be appended to it; append to one of its items")
     container, depth = _reach(root, segments)
-    target = _standing(container, segments, depth)
-    if target is NO_ENTRY:
+    target = _value_at(container, segments, depth)
+    if target is MISSING:
         return _store(container, segments, depth, values.copy(), undo)
     if type(target) is not list:
         raise InvalidPath(
@@ -111,7 +113,7 @@ def merge(root: _Dict, segments: Sequence[str], patch: PlainData, undo: list[Und
             raise InvalidPath("the root is a dict and stays one; only a dict can be merged into it")
         return _merge_into(root, patch, undo)
     container, depth = _reach(root, segments)
-    target = _standing(container, segments, depth)
+    target = _value_at(container, segments, depth)
     if type(target) is dict and type(patch) is dict:
         return _merge_into(target, patch, undo)
     return _store(container, segments, depth, _without_nones(patch), undo)
@@ -156,7 +158,7 @@ def _reach(root: _Dict, segments: Sequence[str]) -> tuple[PlainData, int]:
     depth = 0
     for segment in segments[:-1]:
         child = _child(node, segment)
-        if child is NO_ENTRY:
+        if child is MISSING:
             if type(node) is dict:
                 break
             raise _no_way(node, segments, depth)
@@ -165,10 +167,10 @@ def _reach(root: _Dict, segments: Sequence[str]) -> tuple[PlainData, int]:
     return node, depth
 
 
-def _standing(container: PlainData, segments: Sequence[str], depth: int) -> PlainData:
-    """Return what is at the place that `_reach` found; NO_ENTRY if it can be created there."""
+def _value_at(container: PlainData, segments: Sequence[str], depth: int) -> PlainData | Missing:
+    """Return the value at the place that `_reach` found; MISSING if it can be created there."""
     found = _child(container, segments[depth])
-    if found is NO_ENTRY and type(container) is not dict:
+    if found is MISSING and type(container) is not dict:
         raise _no_way(container, segments, depth)
     return found
 
@@ -189,9 +191,9 @@ def _store(container: PlainData, segments: Sequence[str], depth: int, value: Pla
 def _merge_into(target: _Dict, patch: _Dict, undo: list[Undo] | None) -> int:
     change = 0
     for key, value in patch.items():
-        current = target.get(key, NO_ENTRY)
+        current = target.get(key, MISSING)
         if value is None:
-            if current is not NO_ENTRY:
+            if current is not MISSING:
                 change += drop_key(target, key, undo)
         elif type(value) is dict and type(current) is dict:
             change += _merge_into(current, value, undo)
@@ -207,14 +209,14 @@ def _without_nones(patch: PlainData) -> PlainData:
     return copy_tree(patch)
 
 
-def _copy_along(root: _Dict, segments: Sequence[str]) -> tuple[_Dict, PlainData]:
-    """Copy a path; return the new root and the copy of the container at its end, NO_ENTRY if none is."""
+def _copy_along(root: _Dict, segments: Sequence[str]) -> tuple[_Dict, PlainData | Missing]:
+    """Copy a path; return the new root and the copy of the container at its end, MISSING if none is."""
     new_root = root.copy()
     node: PlainData = new_root
     for segment in segments:
         child = _child(node, segment)
         if type(child) is not dict and type(child) is not list:
-            return new_root, NO_ENTRY
+            return new_root, MISSING
         copied = child.copy()
         if type(node) is dict:
             node[segment] = copied
@@ -232,15 +234,15 @@ def _copy_under(target: _Dict, patch: _Dict) -> None:
             _copy_under(copied, value)
 
 
-def _child(node: PlainData, segment: str) -> PlainData:
-    """Return what is one segment below; NO_ENTRY if nothing is."""
+def _child(node: PlainData, segment: str) -> PlainData | Missing:
+    """Return the value one segment below; MISSING if there is none."""
     if type(node) is dict:
-        return node.get(segment, NO_ENTRY)
+        return node.get(segment, MISSING)
     if type(node) is list:
         index = _index(segment, len(node))
         if index >= 0:
             return node[index]
-    return NO_ENTRY
+    return MISSING
 
 
 def _index(segment: str, length: int) -> int:

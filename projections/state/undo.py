@@ -7,13 +7,14 @@ number of nodes; it counts no more than what it adds and removes. With `undo=Non
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from duramen.events import PlainData
 
+from .missing import MISSING
+
 __all__ = [
     "CONTAINERS",
-    "NO_ENTRY",
     "Undo",
     "count_nodes",
     "drop_index",
@@ -27,9 +28,6 @@ __all__ = [
 
 Undo: TypeAlias = tuple[Any, int, Any, Any]
 """How to take back one change: container, kind, key, old content. Only this module looks inside."""
-
-NO_ENTRY: Final = cast("PlainData", object())
-"""Stands for no value, where None is one. Compare with `is`; it is never in a tree."""
 
 CONTAINERS: Final = frozenset((dict, list))
 
@@ -62,10 +60,10 @@ def count_nodes(value: PlainData) -> int:
 
 def put_key(container: dict[str, PlainData], key: str, value: PlainData, undo: list[Undo] | None) -> int:
     """Set a key, new or not."""
-    old = container.get(key, NO_ENTRY)
+    old = container.get(key, MISSING)
     # Scalars are most of what is set, and to call for them would cost more than all the rest.
     change = count_nodes(value) if type(value) in CONTAINERS else 1
-    if old is not NO_ENTRY:
+    if old is not MISSING:
         change -= count_nodes(old) if type(old) in CONTAINERS else 1
         if undo is not None:
             undo.append((container, _PUT, key, old))

@@ -19,6 +19,7 @@ from duramen.events.log.keys import Keys, partition_of
 from duramen.events.model.registry import EventRegistry
 from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections import Episode
+from duramen.projections.state import REQUIRED
 from following import Count
 from servers import Server, redis_server, valkey_server
 
@@ -113,7 +114,7 @@ def default_of(field: Any) -> str:
     """As the page shows it."""
     if field.default is attrs.NOTHING:
         return "required"
-    if field.default is messages.MISSING:
+    if field.default is REQUIRED:
         return "none"
     if field.default is messages.DEFAULT_TTL:
         return "`7 days`"

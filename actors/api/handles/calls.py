@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from duramen.events import AgentPath, Granularity, PropertyPath, Receipt
+from duramen.projections.state import REQUIRED
 
 from ...commands import (
     DEFAULT_TTL,
-    MISSING,
     AgentStatus,
     Append,
     Batch,
@@ -151,7 +151,7 @@ class AgentCalls:
 
     # -- working memory and activity ---------------------------------------------------------------------------------
 
-    def get(self, path: Path = "", default: Any = MISSING) -> Any:
+    def get(self, path: Path = "", default: Any = REQUIRED) -> Any:
         """The value at a property path, as a copy. Raises PathNotFound unless a default is given."""
         return self.ask(Get(path, default))
 
