@@ -1,4 +1,4 @@
-"""What only the command can run into."""
+"""Errors that only the console raises."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoProgress", "NoStore
 
 
 class InvalidRecording(DuramenError, ValueError):
-    """A file is not a recording that can be taken in; the message begins with the file and the place in it."""
+    """A file is not a recording that can be taken in; the message begins with the file and the position in it."""
 
 
 class NoStore(DuramenError, LookupError):
-    """There is nothing to look at: no data directory was made yet."""
+    """There is no embedded store in the data directory."""
 
 
 class NoEpisode(DuramenError, LookupError):
-    """No episode of this id is kept."""
+    """No episode has this id."""
 
 
 class NoProgress(DuramenError, TimeoutError):
-    """What was waited for does not move."""
+    """A consumer that a command waits for makes no progress."""
 
 
 class UnusableFile(DuramenError):
@@ -28,4 +28,4 @@ class UnusableFile(DuramenError):
 
 
 class CannotShow(DuramenError):
-    """The library that prints for people is not installed."""
+    """`rich`, which prints for people, is not installed."""

@@ -1,4 +1,4 @@
-"""What the command's exit code says."""
+"""The exit codes of the command, and the errors that lead to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["EXPLAINED", "ExitCode", "exit_code_of"]
 
 
 class ExitCode(IntEnum):
-    """Of the `duramen` command."""
+    """An exit code of the `duramen` command."""
 
     OK = 0
     FAILED = 1
@@ -51,7 +51,7 @@ exit codes:
   130  interrupted (Ctrl-C)
 """
 
-# The first that fits counts: PathNotFound is an InvalidPath.
+# The first match counts: PathNotFound is an InvalidPath.
 _CODES: Final[tuple[tuple[tuple[type[DuramenError], ...], ExitCode], ...]] = (
     ((PathNotFound,), ExitCode.FAILED),
     (

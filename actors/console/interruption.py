@@ -1,4 +1,4 @@
-"""Ending at Ctrl-C between two things, and not in the middle of one."""
+"""Ending a command at Ctrl-C between two results, and not in the middle of one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @define
 class Interruption:
-    """Whether the command was asked to end."""
+    """Whether a signal has asked the command to end."""
 
     asked: bool = False
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """The handler of a signal. Who asks twice does not want to wait."""
+        """Note a signal; the second one raises KeyboardInterrupt. The handler of both signals."""
         del number, frame
         if self.asked:
             raise KeyboardInterrupt
@@ -31,7 +31,7 @@ class Interruption:
 
 @contextmanager
 def interruption() -> Generator[Interruption]:
-    """Note SIGINT and SIGTERM, the first time only. For the main thread. What is ignored stays so."""
+    """Note the first SIGINT or SIGTERM instead of ending. For the main thread. Ignored signals stay ignored."""
     noted = Interruption()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]

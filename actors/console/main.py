@@ -1,4 +1,4 @@
-"""The command line: what it takes, and which function answers."""
+"""The command line: parses the arguments, runs the command, and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -6,74 +6,56 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Final
 
 from duramen.events import DuramenError
 
-from .arguments import Options
-from .commands import (
-    agents,
-    blame,
-    checkpoints,
-    diff,
-    doctor,
-    episodes,
-    export,
-    fork,
-    import_,
-    log,
-    pause,
-    projections,
-    replay,
-    resume,
-    run,
-    show,
-    spawn,
-    terminate,
-    verify,
-    watch,
-)
-from .exit_codes import ExitCode, exit_code_of
+from .arguments import CommandParser, Options, add_common
+from .commands import COMMANDS
+from .exit_codes import EXPLAINED, ExitCode, exit_code_of
 from .output import Output, clean
-from .parser import make_parser
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["main", "make_parser"]
 
-Command = Callable[[argparse.Namespace, Options, Output], ExitCode]
 
-COMMANDS: Final[dict[str, Command]] = {
-    "agents": agents,
-    "blame": blame,
-    "checkpoints": checkpoints,
-    "diff": diff,
-    "doctor": doctor,
-    "episodes": episodes,
-    "export": export,
-    "import": import_,
-    "fork": fork,
-    "log": log,
-    "pause": pause,
-    "projections": projections,
-    "replay": replay,
-    "resume": resume,
-    "run": run,
-    "show": show,
-    "spawn": spawn,
-    "terminate": terminate,
-    "verify": verify,
-    "watch": watch,
-}
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. It puts the command into `command`, None if there was none."""
+    parser = argparse.ArgumentParser(
+        prog="duramen",
+        usage="duramen [-h] [--version] COMMAND ...",
+        description="Long-running agents: their memory and lifecycle, durable in a log. Begin with `duramen run`.",
+        epilog=f"`duramen COMMAND --help` tells what a command takes.\n\n{EXPLAINED}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=None)
+    parser.add_argument("--version", action="version", version=f"duramen {version('duramen')}")
+    # argparse measures the names without their indentation: the spaces make room for the longest.
+    parsers = parser.add_subparsers(
+        prog="duramen", metavar=f"{'COMMAND':13}", title="commands", parser_class=CommandParser
+    )
+    for command in COMMANDS:
+        summary = command.summary
+        own = parsers.add_parser(
+            command.name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        own.set_defaults(command=command)
+        if command.add_arguments is not None:
+            command.add_arguments(own)
+        add_common(own)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, of `sys.argv` unless arguments are given; the exit code. Never raises a DuramenError."""
-    parser = make_parser(version("duramen"))
+    """Run one command, of `sys.argv` unless arguments are given, and return the exit code. Raises no DuramenError."""
+    parser = make_parser()
     try:
         parsed = parser.parse_args(arguments)
-    except SystemExit as ended:  # argparse has said what is wrong, or shown what was asked for
+    except SystemExit as ended:  # argparse has printed the error, the help or the version
         return ended.code if isinstance(ended.code, int) else ExitCode.USAGE
     if parsed.command is None:
         parser.print_help(sys.stderr)
@@ -81,25 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options.of(parsed)
     try:
         with _logging(verbose=options.verbose):
-            code = COMMANDS[parsed.command](parsed, options, Output(as_json=options.json))
+            code: ExitCode = parsed.command.run(parsed, options, Output(as_json=options.json))
             sys.stdout.flush()
             return code
     except DuramenError as error:
-        # In a line, unless the error quotes a server's log.
+        # One line, unless the error quotes a server's log.
         sys.stderr.write(f"duramen: {clean(str(error), lines=True)}\n")
         return exit_code_of(error)
     except KeyboardInterrupt:
         sys.stderr.write("duramen: interrupted\n")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough. What is left in the buffer must not complain at exit.
+        # The reader of our output is gone. Flushing the buffer at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
 
 
 @contextmanager
 def _logging(*, verbose: bool) -> Generator[None]:
-    """Show the library's log on stderr if asked to; else keep it quiet, since errors are told in a line anyway."""
+    """Write the library's log to stderr with `--verbose`; else nowhere, since an error ends the command with a line."""
     logger = logging.getLogger("duramen")
     handler = logging.StreamHandler() if verbose else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))

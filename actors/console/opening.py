@@ -1,4 +1,4 @@
-"""Opening what the options name."""
+"""Opening the store that the options name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["opened", "require_store"]
 
 @contextmanager
 def opened(options: Options, *, create: bool = False) -> Generator[AgentSystem]:
-    """The system. Without `create` an embedded store must be there: to look must not make one. Raises NoStore."""
+    """Open the system. Raises NoStore if there is no embedded store yet, unless `create` asks for one."""
     if not create:
         require_store(options)
     with AgentSystem.open(

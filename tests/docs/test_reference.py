@@ -13,7 +13,7 @@ import pytest
 from docs.pages import ROOT
 from duramen.actors import Agent, AgentSystem, Record, Retention, Settings, Spawn, Strategy, Supervision
 from duramen.actors.commands import messages, results
-from duramen.actors.console.parser.parser import make_parser
+from duramen.actors.console.main import make_parser
 from duramen.events import Event, Granularity, Limits, Receipt, errors, event_type
 from duramen.events.log.keys import Keys, partition_of
 from duramen.events.model.registry import EventRegistry
@@ -292,7 +292,7 @@ def test_the_partition_is_what_the_page_says() -> None:
 def test_the_readme_has_every_command_in_the_order_of_its_help() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The `duramen` command")[2]
     shown = re.findall(r"^\| `([a-z]+)[^`]*` \|", readme.partition("\n## ")[0], re.MULTILINE)
-    said = make_parser("0").format_help().partition("commands:")[2].partition("exit codes")[0]
+    said = make_parser().format_help().partition("commands:")[2].partition("exit codes")[0]
     assert shown == re.findall(r"^    ([a-z]+)\b", said, re.MULTILINE)
 
 

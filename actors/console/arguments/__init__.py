@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from .command_parser import CommandParser
-from .moments import EXPLAINED, moment, state_at
-from .options import Options, add_common, add_path, count, json_pair, pairs, seconds, time_to_live
+from .moments import MOMENTS, add_at, parse_moment, state_at
+from .options import (
+    Options,
+    add_common,
+    add_granularity,
+    add_metadata,
+    add_path,
+    parse_count,
+    parse_json_pair,
+    parse_seconds,
+)
 
 __all__ = [
-    "EXPLAINED",
+    "MOMENTS",
     "CommandParser",
     "Options",
+    "add_at",
     "add_common",
+    "add_granularity",
+    "add_metadata",
     "add_path",
-    "count",
-    "json_pair",
-    "moment",
-    "pairs",
-    "seconds",
+    "parse_count",
+    "parse_json_pair",
+    "parse_moment",
+    "parse_seconds",
     "state_at",
-    "time_to_live",
 ]

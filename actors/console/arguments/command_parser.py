@@ -1,4 +1,4 @@
-"""A parser that takes options anywhere, also between the words that stand without one."""
+"""A parser that accepts options anywhere, also between positional arguments."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ __all__ = ["CommandParser"]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """As `ArgumentParser`, which takes no more words without an option after the first option that follows one.
+    """An `ArgumentParser` that accepts `show PATH --json PROPERTY`, with an option between positional arguments.
 
-    So `show PATH --json PROPERTY` is understood. None of its own words may be those of a sub-command.
+    It cannot have sub-commands of its own.
     """
 
     _inside = False
 
     def parse_known_args(self, *args: Any, **named: Any) -> Any:
-        """What `ArgumentParser` calls for a sub-command."""
-        if self._inside:  # called back by the intermixed parsing, which tells options and words apart in two rounds
+        """Parse the arguments of a sub-command; `ArgumentParser` calls this."""
+        if (
+            self._inside
+        ):  # called back by the intermixed parsing, which parses options and positional arguments in two passes
             return super().parse_known_args(*args, **named)
         self._inside = True
         try:

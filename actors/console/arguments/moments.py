@@ -1,7 +1,8 @@
-"""A moment of an agent's past, as a person writes it."""
+"""Moments of an agent's past, as a person writes them."""
 
 from __future__ import annotations
 
+import argparse
 import re
 from datetime import datetime
 from typing import Final
@@ -11,18 +12,23 @@ from duramen.projections.recovery import Point
 
 from ...api import AgentSystem
 
-__all__ = ["EXPLAINED", "moment", "state_at"]
+__all__ = ["MOMENTS", "add_at", "parse_moment", "state_at"]
 
-EXPLAINED: Final = "a seq (412), a time (2025-01-31T12:00, or with an offset), a checkpoint's id, or now"
+MOMENTS: Final = "a seq (412), a time (2025-01-31T12:00, or with an offset), a checkpoint's id, or now"
 
 _SEQ: Final = re.compile(r"[0-9]{1,15}")
 _CHECKPOINT: Final = "checkpoint:"
 
 
-def moment(text: str) -> Point | None:
-    """A seq, a time (of this machine's zone if it names none), or a checkpoint's id; None for `now`.
+def add_at(parser: argparse.ArgumentParser) -> None:
+    """Add `--at MOMENT`."""
+    parser.add_argument("--at", metavar="MOMENT", help=f"as it was then: {MOMENTS}")
 
-    An id that looks like one of the others is written with `checkpoint:` before it.
+
+def parse_moment(text: str) -> Point | None:
+    """A seq, a time (in this machine's zone if the text names none), or a checkpoint's id; None for `now`.
+
+    The prefix `checkpoint:` marks an id that looks like a seq or a time.
     """
     if text.startswith(_CHECKPOINT):
         return text.removeprefix(_CHECKPOINT)
@@ -37,7 +43,7 @@ def moment(text: str) -> Point | None:
 
 
 def state_at(system: AgentSystem, path: str, point: Point | None) -> PastState:
-    """An agent as it was at a moment. Raises what `AgentSystem.state_at` does."""
+    """The state of an agent at a moment. Raises what `AgentSystem.state_at` raises."""
     if isinstance(point, datetime):
         return system.state_at(path, time=point)
     if isinstance(point, str):

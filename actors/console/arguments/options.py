@@ -1,4 +1,4 @@
-"""The arguments that several commands share, and how their texts become values."""
+"""Arguments that several commands share, and the parsing of their texts."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from attrs import frozen
 
+from duramen.events import Granularity
 from duramen.events.redis.client import redact_url
 
 from ...api import DATA_DIR
 
-__all__ = ["Options", "add_common", "add_path", "count", "json_pair", "pairs", "seconds", "time_to_live"]
-
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+__all__ = [
+    "Options",
+    "add_common",
+    "add_granularity",
+    "add_metadata",
+    "add_path",
+    "parse_count",
+    "parse_json_pair",
+    "parse_seconds",
+]
 
 
 @frozen(kw_only=True)
 class Options:
-    """What every command takes. `url` is None for the embedded store in `data_dir`."""
+    """The values of the common options. `url` is None for the embedded store in `data_dir`."""
 
     url: str | None
     data_dir: str
@@ -34,7 +40,7 @@ class Options:
     allow_eviction: bool
     verbose: bool
     given: tuple[str, ...]
-    """The options that lead another command to the same store, as a person would type them."""
+    """The options that make another command use the same store, quoted for a shell."""
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Options:
@@ -44,7 +50,7 @@ class Options:
             url = os.environ.get("DURAMEN_URL") or None
         given: list[str] = []
         if arguments.url is not None:
-            given += ["--url", _showable(arguments.url)]
+            given += ["--url", _quote_url(arguments.url)]
         if data_dir is not None:
             given += ["--data-dir", shlex.quote(data_dir)]
         if arguments.namespace != "default":
@@ -62,8 +68,8 @@ class Options:
         )
 
 
-def _showable(url: str) -> str:
-    """A url that can be typed again; one with a secret in it is not repeated."""
+def _quote_url(url: str) -> str:
+    """The url quoted for a shell; the word `URL` for one with a secret in it."""
     try:
         shown = redact_url(url)
     except ValueError:
@@ -72,7 +78,7 @@ def _showable(url: str) -> str:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add what every command takes."""
+    """Add the options that every command has."""
     group = parser.add_argument_group("common options")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
@@ -91,36 +97,44 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def add_path(parser: argparse.ArgumentParser) -> None:
-    """Add the agent that a command is about."""
+    """Add the argument that names the agent."""
     parser.add_argument("path", metavar="PATH", help="agent path, such as acme/alice")
 
 
-def count(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+def add_granularity(parser: argparse.ArgumentParser, default: Granularity) -> None:
+    """Add `--granularity`, the finest level that is shown."""
+    everything = ", which is everything" if default is Granularity.TRACE else ""
+    parser.add_argument(
+        "--granularity",
+        choices=[level.name.lower() for level in Granularity],
+        default=default.name.lower(),
+        help=f"leave out what is finer than this (default: {default.name.lower()}{everything})",
+    )
+
+
+def add_metadata(parser: argparse.ArgumentParser) -> None:
+    """Add `--metadata KEY=JSON`, which may be repeated; the last value of a key counts."""
+    parser.add_argument(
+        "--metadata", action="append", type=parse_json_pair, metavar="KEY=JSON", help="note a fact; may be repeated"
+    )
+
+
+def parse_count(text: str) -> int:
+    """A whole number from 1 on. Raises ArgumentTypeError."""
     if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
 
 
-def seconds(text: str) -> float:
-    """A number of seconds above 0, for argparse."""
+def parse_seconds(text: str) -> float:
+    """A number of seconds above 0. Raises ArgumentTypeError."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return float(text)
 
 
-def time_to_live(text: str) -> timedelta | None:
-    """`90s`, `15m`, `12h`, `7d`, `2w`; `never` is None. For argparse."""
-    if text == "never":
-        return None
-    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 90s, 15m, 12h, 7d, 2w or never")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-def json_pair(text: str) -> tuple[str, Any]:
-    """`KEY=JSON`, for argparse."""
+def parse_json_pair(text: str) -> tuple[str, Any]:
+    """The key and the value of `KEY=JSON`. Raises ArgumentTypeError."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=JSON")
@@ -129,8 +143,3 @@ def json_pair(text: str) -> tuple[str, Any]:
     except (ValueError, RecursionError):
         example = shlex.quote(f"{key}={json.dumps(value)}")
         raise argparse.ArgumentTypeError(f"what follows {key}= is not JSON; a text needs quotes: {example}") from None
-
-
-def pairs(given: Iterable[tuple[str, Any]] | None) -> dict[str, Any]:
-    """The pairs of an option that may be repeated; the last one of a key counts."""
-    return dict(given or ())

@@ -1,42 +1,51 @@
-"""A file a command."""
+"""The commands, a file each, in the order of the help."""
 
 from __future__ import annotations
 
-from .compare import blame, diff
-from .doctor import doctor
-from .episodes import episodes
-from .fork import fork
-from .lifecycle import pause, resume, spawn, terminate
-from .log import log
-from .projections import ACTIONS, projections
-from .replay import replay
-from .run import run
-from .sessions import export, import_
-from .show import agents, checkpoints, show
-from .verify import WORKERS, verify
-from .watch import watch
+from typing import Final
 
-__all__ = [
-    "ACTIONS",
-    "WORKERS",
-    "agents",
-    "blame",
-    "checkpoints",
-    "diff",
-    "doctor",
-    "episodes",
-    "export",
-    "fork",
-    "import_",
-    "log",
-    "pause",
-    "projections",
-    "replay",
-    "resume",
-    "run",
-    "show",
-    "spawn",
-    "terminate",
-    "verify",
-    "watch",
-]
+from ..command import Command
+from .agents import AGENTS
+from .blame import BLAME
+from .checkpoints import CHECKPOINTS
+from .diff import DIFF
+from .doctor import DOCTOR
+from .episodes import EPISODES
+from .fork import FORK
+from .log import LOG
+from .pause import PAUSE
+from .projections import PROJECTIONS
+from .replay import REPLAY
+from .resume import RESUME
+from .run import RUN
+from .sessions import EXPORT, IMPORT
+from .show import SHOW
+from .spawn import SPAWN
+from .terminate import TERMINATE
+from .verify import VERIFY
+from .watch import WATCH
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    RUN,
+    AGENTS,
+    SHOW,
+    LOG,
+    WATCH,
+    SPAWN,
+    PAUSE,
+    RESUME,
+    TERMINATE,
+    CHECKPOINTS,
+    EPISODES,
+    PROJECTIONS,
+    REPLAY,
+    DIFF,
+    BLAME,
+    FORK,
+    VERIFY,
+    EXPORT,
+    IMPORT,
+    DOCTOR,
+)

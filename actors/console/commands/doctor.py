@@ -1,4 +1,4 @@
-"""`duramen doctor`: whether the server is one that agents can be trusted to."""
+"""`duramen doctor`: whether agents can be trusted to the server."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from duramen.events.log import Keys
 from duramen.events.redis.client import Finding, RunCommand, check_server, command_runner, pool_of_url, redact_url
 
 from ..arguments import Options
+from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import require_store
-from ..output import Output, columns, text
+from ..output import Output, new_table, text
 
-__all__ = ["doctor"]
+__all__ = ["DOCTOR"]
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _LITTLE_DISK: Final = 256 * 1024 * 1024
 
 
-def doctor(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Look at the server and say what is wrong and what to do. Opens no namespace, writes nothing."""
+def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Check the server without opening a namespace and without writing anything."""
     findings = _findings(options)
     problems = sum(finding.level == "problem" for finding in findings)
     if output.as_json:
@@ -78,7 +79,7 @@ def _namespace(ask: RunCommand, name: str) -> list[Finding]:
     try:
         reply: Any = ask("read the namespace", b"HMGET", key, b"format", b"partitions")
     except DuramenError:
-        return []  # what this user may not do has been said
+        return []  # `check_server` has reported what this user may not do
     if reply[0] is None:
         return [Finding("ok", f"namespace {name!r} is not in use yet")]
     form, partitions = (part.decode(errors="replace") for part in reply)
@@ -86,7 +87,7 @@ def _namespace(ask: RunCommand, name: str) -> list[Finding]:
 
 
 def _show(findings: list[Finding], output: Output) -> None:
-    table = columns("", "what", "what to do")
+    table = new_table("", "what", "what to do")
     for finding in findings:
         table.add_row(text(finding.level, _STYLES[finding.level]), text(finding.what), text(finding.advice))
     problems = sum(finding.level == "problem" for finding in findings)
@@ -97,9 +98,8 @@ def _show(findings: list[Finding], output: Output) -> None:
 def _verdict(problems: int, warnings: int) -> str:
     if not problems and not warnings:
         return "all is well"
-    told = [_counted(problems, "problem"), _counted(warnings, "warning")]
-    return ", ".join(part for part in told if part)
+    counts = ((problems, "problem"), (warnings, "warning"))
+    return ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts if count)
 
 
-def _counted(count: int, what: str) -> str:
-    return "" if count == 0 else f"{count} {what}{'s' * (count != 1)}"
+DOCTOR: Final = Command("doctor", "look at the server: what is wrong, and what to do about it", _run)

@@ -1,4 +1,4 @@
-"""`duramen episodes`: what is kept of finished sessions, listed or searched."""
+"""`duramen episodes`: the episodes of finished sessions, listed or searched."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from duramen.events import InvalidMessage
 from duramen.projections import Episode
 
 from ...api import EpisodeStore
-from ..arguments import Options
+from ...commands import Outcome
+from ..arguments import Options, parse_count
+from ..command import Command
 from ..errors import NoEpisode
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, joined, local_time, shorten, text, to_json
+from ..output import Output, format_time, join_texts, shorten, text, to_json
 
-__all__ = ["episodes"]
+__all__ = ["EPISODES"]
 
 _STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
 _LEAST_PREFIX: Final = 4
@@ -25,15 +27,27 @@ _SEARCH: Final = "search"
 _FOUND: Final = 10
 
 
-def episodes(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """All episodes, newest first, or one, or those that fit a text."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="show this one; the beginning of an id is enough. Or the word `search`"
+    )
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="after `search`: what to look for, best first")
+    parser.add_argument("--project", metavar="NAME", help="only of this project")
+    parser.add_argument("--agent", metavar="PATH", help="only of this agent")
+    parser.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], help="only of sessions ended so")
+    parser.add_argument(
+        "--limit", type=parse_count, metavar="N", help="the newest N; of a search the best (default: 10)"
+    )
+
+
+def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     if arguments.id == _SEARCH:
         return _search(arguments, options, output)
     if arguments.text:
         raise InvalidMessage("episodes takes one id, or `search` and a text")
     with opened(options) as system:
         if arguments.id is not None:
-            _show_one(_one(system.episodes, arguments.id), output)
+            _show_one(_find(system.episodes, arguments.id), output)
             return ExitCode.OK
         chosen = system.episodes.list(
             project=arguments.project, agent=arguments.agent, outcome=arguments.outcome, limit=arguments.limit
@@ -48,7 +62,7 @@ def episodes(arguments: argparse.Namespace, options: Options, output: Output) ->
 
 
 def _search(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Those that fit best, by words: an embedding is code, and not known here."""
+    """Show the best matches by words. Embeddings are code of the user, which the console does not have."""
     wanted = " ".join(arguments.text)
     if not wanted.strip():
         raise InvalidMessage("episodes search takes words to look for")
@@ -70,8 +84,8 @@ def _search(arguments: argparse.Namespace, options: Options, output: Output) -> 
     return ExitCode.OK
 
 
-def _one(store: EpisodeStore, wanted: str) -> Episode:
-    """By id, or by the beginning of one if that names one only."""
+def _find(store: EpisodeStore, wanted: str) -> Episode:
+    """The episode with this id, or the only one whose id begins so. Raises NoEpisode."""
     found = store.get(wanted)
     if found is not None:
         return found
@@ -84,13 +98,13 @@ def _one(store: EpisodeStore, wanted: str) -> Episode:
 
 
 def _show_all(chosen: list[Episode], output: Output) -> None:
-    """Lines and not a table: what a session was about takes what is left of a line, and no second one."""
+    """Show lines and not a table, so that the description takes the remainder of a line and no second one."""
     width = max(len(_agent(episode)) for episode in chosen)
     output.line(text(f"{'kept':19}  {'id':{_SHORT_ID}}  {'outcome':7}  {'agent':{width}}  description", "bold"))
     for episode in chosen:
         output.line(
-            joined(
-                text(f"{local_time(episode.created_at)}  {episode.id[:_SHORT_ID]}  ", "dim"),
+            join_texts(
+                text(f"{format_time(episode.created_at)}  {episode.id[:_SHORT_ID]}  ", "dim"),
                 text(f"{episode.outcome:7}", _STYLES.get(episode.outcome, "")),
                 text(f"  {_agent(episode):{width}}  "),
                 text(shorten(" ".join(episode.task_description.split()), _DESCRIPTION)),
@@ -107,7 +121,7 @@ def _show_one(episode: Episode, output: Output) -> None:
         "agent": _agent(episode),
         "session": episode.session_id,
         "outcome": episode.outcome,
-        "kept": local_time(episode.created_at),
+        "kept": format_time(episode.created_at),
         "lasted": f"{episode.duration_seconds:.1f} s",
         "events": f"{episode.first_seq} to {episode.last_seq}",
         "tokens used": episode.tokens_used or None,
@@ -119,10 +133,13 @@ def _show_one(episode: Episode, output: Output) -> None:
     }
     for name, value in rows.items():
         if value is not None:
-            output.show(joined(text(f"{name:<13} ", "dim"), text(value, _STYLES.get(str(value), ""))))
+            output.show(join_texts(text(f"{name:<13} ", "dim"), text(value, _STYLES.get(str(value), ""))))
     for lesson in episode.lessons_learned:
-        output.show(joined(text(f"{'lesson':<13} ", "dim"), text(lesson)))
+        output.show(join_texts(text(f"{'lesson':<13} ", "dim"), text(lesson)))
 
 
 def _agent(episode: Episode) -> str:
     return f"{episode.project_id}/{episode.agent_instance_id}"
+
+
+EPISODES: Final = Command("episodes", "list or search what is kept of finished sessions", _run, _add_arguments)

@@ -1,4 +1,4 @@
-"""`duramen projections`: the durable consumers, how far they have come, and repairs by hand."""
+"""`duramen projections`: the durable consumers, their progress, and repairs by hand."""
 
 from __future__ import annotations
 
@@ -16,22 +16,43 @@ from duramen.events.log import Failure
 from duramen.projections import ConsumerInfo
 
 from ...api import AgentSystem
-from ..arguments import Options
+from ..arguments import Options, parse_seconds
+from ..command import Command
 from ..errors import NoProgress
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, columns, counting, local_time, text
+from ..output import Output, format_time, new_table, show_progress, text
 
-__all__ = ["ACTIONS", "projections"]
+__all__ = ["PROJECTIONS"]
 
 _STYLES: Final = {"live": "green", "parked": "red", "catching_up": "yellow", "rebuilding": "yellow"}
 _HIDDEN: Final = "~"
-"""Names that begin so are the library's own."""
-_LOOK: Final = 0.2
+"""Names that begin so belong to the library."""
+_POLL: Final = 0.2
+"""Seconds between two looks at a consumer that is waited for."""
+_TIMEOUT: Final = 30.0
 
 
-def projections(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """List them, or do something with one."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["list", *_ACTIONS],
+        metavar="ACTION",
+        help=f"list (default), {', '.join(_ACTIONS)}: wait until it is up to date, build its view anew, try again "
+        "or leave out the event it is parked at, forget it",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the consumer")
+    parser.add_argument(
+        "--timeout",
+        type=parse_seconds,
+        default=_TIMEOUT,
+        metavar="SECONDS",
+        help=f"give up waiting when nothing has moved for so long (default: {_TIMEOUT:g})",
+    )
+
+
+def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     action: str | None = arguments.action
     name: str | None = arguments.name
     if action is None or action == "list":
@@ -43,15 +64,15 @@ def projections(arguments: argparse.Namespace, options: Options, output: Output)
     if name is None:
         raise InvalidMessage(f"`projections {action}` takes the name of a consumer; `duramen projections` lists them")
     with opened(options) as system:
-        told = ACTIONS[action](system, name, arguments, output)
+        done = _ACTIONS[action](system, name, arguments, output)
     if output.as_json:
-        output.data({"name": name, "action": action, **told})
+        output.data({"name": name, "action": action, **done})
     else:
-        output.line(text(f"{name}: {told['message']}"))
+        output.line(text(f"{name}: {done['message']}"))
     return ExitCode.OK
 
 
-# -- what there is -----------------------------------------------------------------------------------------------------
+# -- the list ---------------------------------------------------------------------------------------------------------
 
 
 def _list(system: AgentSystem, output: Output) -> None:
@@ -62,7 +83,7 @@ def _list(system: AgentSystem, output: Output) -> None:
     if not found:
         output.show(text("no projection was attached here yet: `system.attach(projection, name)` does it"))
         return
-    table = columns("name", "status", "version", "lag", "events", "stored", "error")
+    table = new_table("name", "status", "version", "lag", "events", "stored", "error")
     for column in table.columns[2:5]:
         column.justify = "right"
     for info in found:
@@ -79,7 +100,7 @@ def _add(table: Any, name: str, info: ConsumerInfo) -> None:
         text(info.version),
         text(f"{info.lag:,}"),
         text(f"{info.applied:,}"),
-        text(local_time(info.updated_at)),
+        text(format_time(info.updated_at)),
         text("" if info.error is None else _why(info.error), "red"),
     )
 
@@ -90,10 +111,9 @@ def _why(error: Failure) -> str:
 
 
 def _data(info: ConsumerInfo) -> dict[str, Any]:
-    told = asdict(info, recurse=False)
     error, building = info.error, info.building
     return {
-        **told,
+        **asdict(info, recurse=False),
         "error": None if error is None else {**asdict(error), "at": to_datetime(error.at)},
         "building": None if building is None else _data(building),
     }
@@ -123,19 +143,19 @@ def _remove(system: AgentSystem, name: str, arguments: argparse.Namespace, outpu
 
 
 def _wait(system: AgentSystem, name: str, arguments: argparse.Namespace, output: Output) -> dict[str, Any]:
-    """Until what is in the log now is in the stored view, and orders by hand were obeyed."""
+    """Wait until the stored view has all that is in the log now, and the consumer has done what was requested of it."""
     end: int | None = None
     moved_at, seen = monotonic(), -1
     never = Event()
-    with counting("appends", bar=not output.as_json) as advance:
+    with show_progress("appends", bar=not output.as_json) as advance:
         while True:
-            # In this order: what is read after an order was obeyed shows what came of it.
-            told, info = _is_told(system, name), system.consumers.get(name)
+            # In this order: a consumer that is read after a request was done shows the result of it.
+            requested, info = _has_request(system, name), system.consumers.get(name)
             end = info.position + info.lag if end is None else end
             shown = info.building or info
-            if not told and shown.error is not None:
+            if not requested and shown.error is not None:
                 raise ConsumerParked(f"consumer {name} is parked: {_why(shown.error)}")
-            if not told and info.building is None and info.position >= end:
+            if not requested and info.building is None and info.position >= end:
                 return {
                     "message": f"{info.status}, with all that was in the log",
                     "status": info.status,
@@ -146,19 +166,23 @@ def _wait(system: AgentSystem, name: str, arguments: argparse.Namespace, output:
             elif monotonic() - moved_at > arguments.timeout:
                 raise NoProgress(f"consumer {name} has not moved for {arguments.timeout:g} s: does a process run it?")
             advance(shown.position, max(end, shown.position), shown.status)
-            never.wait(_LOOK)
+            never.wait(_POLL)
 
 
-def _is_told(system: AgentSystem, name: str) -> bool:
-    """Whether it was asked by hand for something that it has not done yet."""
+def _has_request(system: AgentSystem, name: str) -> bool:
+    """Whether the consumer has still to do something that was requested by hand."""
     return system.log.consumer_store().look(name).wish is not None
 
 
 Action = Callable[[AgentSystem, str, argparse.Namespace, Output], dict[str, Any]]
-ACTIONS: Final[dict[str, Action]] = {
+_ACTIONS: Final[dict[str, Action]] = {
     "wait": _wait,
     "rebuild": _rebuild,
     "retry": _retry,
     "skip": _skip,
     "remove": _remove,
 }
+
+PROJECTIONS: Final = Command(
+    "projections", "list the durable consumers of the log, and repair one", _run, _add_arguments
+)

@@ -12,25 +12,45 @@ from typing import Any, Final
 
 from duramen.events import DuramenError
 
-from ..arguments import Options
+from ..arguments import Options, parse_count
+from ..command import Command
 from ..exit_codes import ExitCode, exit_code_of
-from ..ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan, progress
+from ..ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan, show_totals
 from ..opening import opened
-from ..output import Output, clean, joined, text
+from ..output import Output, clean, join_texts, text
 
-__all__ = ["run"]
+__all__ = ["RUN"]
 
+_PARALLEL: Final = 16
 _FAILURES_SHOWN: Final = 5
 
 
-def run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Take in recordings, or the sample. What is there already is left alone."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="recordings: chat messages or sessions of them, JSON or JSON Lines (default: a small sample)",
+    )
+    parser.add_argument("--project", metavar="NAME", help="first part of the agent paths (default: the file's name)")
+    parser.add_argument("--limit", type=parse_count, metavar="N", help="take in N sessions at most")
+    parser.add_argument(
+        "--parallel",
+        type=parse_count,
+        default=_PARALLEL,
+        metavar="N",
+        help=f"sessions at a time (default: {_PARALLEL})",
+    )
+
+
+def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Take in the recordings, or the sample; sessions that are in the store already are left alone."""
     plan = make_plan(arguments.files, arguments.project, arguments.limit)
     stopped: KeyboardInterrupt | DuramenError | None = None
     with opened(options, create=True) as system:
         known = {entry.agent: entry for entry in system.agents() if entry.agent.split("/")[0] in plan.projects}
         began = monotonic()
-        with progress(plan.sessions, plan.messages, bar=not output.as_json) as on_progress:
+        with show_totals(plan.sessions, plan.messages, bar=not output.as_json) as on_progress:
             ingestion = Ingestion(system, known, on_progress)
             try:
                 asyncio.run(ingestion.run(plan.read(), min(arguments.parallel, plan.sessions)))
@@ -42,7 +62,7 @@ def run(arguments: argparse.Namespace, options: Options, output: Output) -> Exit
         output.data(_data(plan, totals, seconds))
     else:
         _show(plan, totals, seconds, output)
-    code = _complain(plan, totals, stopped)
+    code = _report_failures(plan, totals, stopped)
     if code is ExitCode.OK and not output.as_json:
         if options.url == "memory://":
             output.line(text("memory:// has forgotten all of it by now; leave --url out to keep it"))
@@ -92,8 +112,8 @@ def _show(plan: Plan, totals: Totals, seconds: float, output: Output) -> None:
         output.show(text("nothing to add: all of it was there already"), text(""))
 
 
-def _complain(plan: Plan, totals: Totals, stopped: KeyboardInterrupt | DuramenError | None) -> ExitCode:
-    """Say on stderr what went wrong."""
+def _report_failures(plan: Plan, totals: Totals, stopped: KeyboardInterrupt | DuramenError | None) -> ExitCode:
+    """Print to stderr what went wrong, and return the exit code for it."""
     for path, error in totals.failures[:_FAILURES_SHOWN]:
         sys.stderr.write(f"duramen: {clean(path)}: {clean(str(error))}\n")
     if len(totals.failures) > _FAILURES_SHOWN:
@@ -122,16 +142,19 @@ def _show_next(path: str, options: Options, output: Output) -> None:
     )
     width = max(len(command) for command, _ in lines)
     output.line(text("what to try next:", "bold"))
-    program = _as_typed()
+    program = _program()
     for command, meaning in lines:
-        output.line(joined(text(f"  {program} {command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))
+        output.line(join_texts(text(f"  {program} {command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))
 
 
-def _as_typed() -> str:
-    """How this command can be called from here: by name where the shell finds it, else by where it is."""
+def _program() -> str:
+    """The word that calls this command from here: its name where the shell finds it, else the path of its file."""
     if shutil.which("duramen") is not None or Path(sys.argv[0]).name != "duramen":
         return "duramen"
     try:
         return str(Path(sys.argv[0]).absolute().relative_to(Path.cwd()))
     except ValueError:
         return str(Path(sys.argv[0]).absolute())
+
+
+RUN: Final = Command("run", "turn recorded sessions into agents", _run, _add_arguments)

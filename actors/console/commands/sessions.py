@@ -1,4 +1,4 @@
-"""The commands that carry an agent's log to a file, and from one."""
+"""`duramen export` and `duramen import`: agents' logs to a file, and from one."""
 
 from __future__ import annotations
 
@@ -13,54 +13,67 @@ from duramen.events import AgentPath, DuramenError
 from duramen.projections import Session
 
 from ...api import AgentSystem
-from ..arguments import Options
+from ..arguments import Options, add_path
+from ..command import Command
 from ..errors import UnusableFile
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, clean, counting, text
+from ..output import Output, clean, show_progress, text
 
-__all__ = ["export", "import_"]
+__all__ = ["EXPORT", "IMPORT"]
 
 _STANDARD: Final = "-"
 
 
-def export(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Write an agent, or a tree of them, to a file; or its events as JSON Lines."""
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    add_path(parser)
+    parser.add_argument("file", metavar="FILE", help="where to write, - for stdout; a file that is there is replaced")
+    parser.add_argument("--tree", action="store_true", help="with all agents below it")
+    parser.add_argument(
+        "--jsonl", action="store_true", help="the events as JSON Lines for other tools; `import` does not read this"
+    )
+
+
+def _export(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     path = AgentPath.parse(arguments.path).text
-    with opened(options) as system, _usable(arguments.file):
-        told = _exported(system, path, arguments)
+    with opened(options) as system, _file_errors(arguments.file):
+        written = _write(system, path, arguments)
     if arguments.file == _STANDARD:
         return ExitCode.OK
     if output.as_json:
-        output.data({**told, "file": arguments.file})
+        output.data({**written, "file": arguments.file})
     else:
-        output.line(text(f"{path}: {told['events']} events written to {arguments.file}"))
+        output.line(text(f"{path}: {written['events']} events written to {arguments.file}"))
     return ExitCode.OK
 
 
-def _exported(system: AgentSystem, path: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    file: Path | BinaryIO = sys.stdout.buffer if arguments.file == _STANDARD else _named(arguments.file)
+def _write(system: AgentSystem, path: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    file: Path | BinaryIO = sys.stdout.buffer if arguments.file == _STANDARD else _file_path(arguments.file)
     if arguments.jsonl:
         return {"agent": path, "events": system.export_jsonl(path, file, tree=arguments.tree)}
     return _data(system.export_session(path, file, tree=arguments.tree))
 
 
-def import_(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Take in what `export` has written."""
+def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="what `export` has written, - for stdin")
+    parser.add_argument("--to", metavar="PATH", help="as this agent (default: as the one it was)")
+
+
+def _import(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     to = None if arguments.to is None else AgentPath.parse(arguments.to).text
     with (
-        _usable(arguments.file),
+        _file_errors(arguments.file),
         _source(arguments.file) as source,  # before a store is made for it
         opened(options, create=True) as system,
-        counting("events", bar=not output.as_json) as advance,
+        show_progress("events", bar=not output.as_json) as advance,
     ):
         session = system.import_session(source, to, progress=lambda events: advance(events, None))
     if output.as_json:
         output.data(_data(session))
         return ExitCode.OK
-    for carried in session.agents:
-        ends = f"seq {carried.seq}, digest {carried.digest.hex()}"
-        output.line(text(f"{carried.agent}: {carried.seq - carried.base} events taken in ({ends})"))
+    for agent in session.agents:
+        ends = f"seq {agent.seq}, digest {agent.digest.hex()}"
+        output.line(text(f"{agent.agent}: {agent.seq - agent.base} events taken in ({ends})"))
     return ExitCode.OK
 
 
@@ -69,11 +82,11 @@ def _source(name: str) -> Generator[BinaryIO]:
     if name == _STANDARD:
         yield sys.stdin.buffer
     else:
-        with _named(name).open("rb") as file:
+        with _file_path(name).open("rb") as file:
             yield file
 
 
-def _named(name: str) -> Path:
+def _file_path(name: str) -> Path:
     path = Path(name)
     if not path.name:
         raise IsADirectoryError(21, "is a directory")
@@ -81,11 +94,11 @@ def _named(name: str) -> Path:
 
 
 @contextmanager
-def _usable(name: str) -> Generator[None]:
-    """Tell in a line what the file system says of the file."""
+def _file_errors(name: str) -> Generator[None]:
+    """Turn an error of the file system into an UnusableFile that names the file."""
     try:
         yield
-    except (BrokenPipeError, DuramenError):  # of which some are an OSError, too
+    except (BrokenPipeError, DuramenError):  # some DuramenErrors are an OSError, too
         raise
     except OSError as error:
         raise UnusableFile(f"{clean(name)}: {error.strerror or type(error).__name__}") from None
@@ -96,7 +109,11 @@ def _data(session: Session) -> dict[str, Any]:
         "agent": session.agent,
         "events": session.events,
         "agents": [
-            {"agent": carried.agent, "seq": carried.seq, "base": carried.base, "digest": carried.digest.hex()}
-            for carried in session.agents
+            {"agent": agent.agent, "seq": agent.seq, "base": agent.base, "digest": agent.digest.hex()}
+            for agent in session.agents
         ],
     }
+
+
+EXPORT: Final = Command("export", "write an agent, or a tree of them, to a file", _export, _add_export_arguments)
+IMPORT: Final = Command("import", "take in what `export` has written", _import, _add_import_arguments)

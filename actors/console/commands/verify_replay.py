@@ -1,4 +1,4 @@
-"""`duramen verify --replay`: whether today's code makes of recorded logs what was made of them then."""
+"""`duramen verify --replay`: whether today's code folds recorded logs to what they were folded to when recorded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..arguments import Options
 from ..errors import UnusableFile
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Advance, Output, clean, counting, text
+from ..output import Advance, Output, clean, show_progress, text
 
 __all__ = ["verify_replay"]
 
@@ -49,7 +49,7 @@ class _Verdict:
 
 
 def verify_replay(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Fold files of recorded logs and agents' logs; a test file for each difference; exit code 4 if there is one."""
+    """Fold files of recorded logs and agents' logs, and write a test file for each difference, with exit code 4."""
     for name in arguments.imports or ():
         _import(name)
     files = [path for path in arguments.paths if Path(path).is_file()]
@@ -57,7 +57,7 @@ def verify_replay(arguments: argparse.Namespace, options: Options, output: Outpu
     verdict, tests = _Verdict(), Path(arguments.tests)
     with (
         nullcontext() if files and not agents else opened(options) as system,
-        counting("events", bar=not output.as_json) as advance,
+        show_progress("events", bar=not output.as_json) as advance,
     ):
         if system is not None and not arguments.paths:
             agents = [entry.agent for entry in system.agents()]
@@ -72,7 +72,7 @@ def verify_replay(arguments: argparse.Namespace, options: Options, output: Outpu
         verdict.events, verdict.agents = sum(sound.values()), len(sound)
         for name, load in _logs(system, files, agents):
             if name not in sound:
-                _look(name, load, verdict, tests, advance)
+                _check(name, load, verdict, tests, advance)
     if output.as_json:
         output.data(
             {
@@ -89,12 +89,12 @@ def verify_replay(arguments: argparse.Namespace, options: Options, output: Outpu
 
 
 def _import(name: str) -> None:
-    """Load the user's code, so that its event types and upcasters are known; from the working directory, too."""
+    """Import a module of the user, also from the working directory, so that its event types and upcasters are known."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever the user's module does
+    except Exception as error:  # a module of the user can raise anything
         raise UnusableFile(f"{clean(name)} cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -106,7 +106,7 @@ def _logs(system: AgentSystem | None, files: list[str], agents: list[str]) -> It
             yield path, partial(recorded_in, system.log, path)
 
 
-def _look(name: str, load: Load, verdict: _Verdict, tests: Path, advance: Advance) -> None:
+def _check(name: str, load: Load, verdict: _Verdict, tests: Path, advance: Advance) -> None:
     try:
         log = load()
     except Trimmed as error:
@@ -122,22 +122,22 @@ def _look(name: str, load: Load, verdict: _Verdict, tests: Path, advance: Advanc
     verdict.agents += 1
     advance(verdict.events, None, name)
     for found in report.differences:
-        verdict.differences.append(_told(name, log, found, tests))
+        verdict.differences.append(_report(name, log, found, tests))
 
 
-def _told(name: str, log: RecordedLog, found: Difference, tests: Path) -> dict[str, Any]:
-    """What a difference is, without the values; and a file that shows it, with as few events as show it."""
-    told: dict[str, Any] = {"log": name, "agent": log.agent, "kind": found.kind, "seq": found.seq}
-    told["what"] = [found.name] if found.name else list(found.names)
+def _report(name: str, log: RecordedLog, found: Difference, tests: Path) -> dict[str, Any]:
+    """Describe a difference without its values, and write a test that shows it in as few events as possible."""
+    report: dict[str, Any] = {"log": name, "agent": log.agent, "kind": found.kind, "seq": found.seq}
+    report["what"] = [found.name] if found.name else list(found.names)
     if found.log is None:
-        return told
+        return report
     shortest = smaller(found)
     file = tests / f"test_replay_{_NOT_IN_NAMES.sub('_', log.agent)}_{found.seq}.py"
     try:
         file.write_text(as_test(shortest), encoding="utf-8")
     except OSError as error:
         raise UnusableFile(f"{clean(str(file))}: {error.strerror or type(error).__name__}") from None
-    return {**told, "test": str(file), "test_events": shortest.seq}
+    return {**report, "test": str(file), "test_events": shortest.seq}
 
 
 def _show(verdict: _Verdict, output: Output) -> None:

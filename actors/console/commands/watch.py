@@ -12,21 +12,42 @@ from duramen.events.model import split_text
 from duramen.projections import Change
 from duramen.projections.state import read_only
 
-from ..arguments import Options
+from ..arguments import Options, add_granularity, parse_count, parse_seconds
+from ..command import Command
 from ..exit_codes import ExitCode
 from ..interruption import interruption
 from ..opening import opened
-from ..output import Output, changes_data, differing, event_data, event_line, show_changes
+from ..output import Output, changes_data, event_data, event_line, find_differences, show_changes
 
-__all__ = ["watch"]
+__all__ = ["WATCH"]
 
-_LOOK: Final = 0.2
+_POLL: Final = 0.2
 """Seconds until an interruption is seen while nothing happens."""
 _PAGE: Final = 500
 
 
-def watch(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    """Changes as they are committed, until interrupted or `limit` were shown; then says where to go on."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pattern",
+        nargs="?",
+        default="**",
+        metavar="PATTERN",
+        help="agent and property path; * is one segment, ** any number: 'acme/*/plan/**' (default: '**', everything)",
+    )
+    add_granularity(parser, Granularity.TRACE)
+    parser.add_argument("--values", action="store_true", help="show what changed, old and new")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--from-start", action="store_true", help="begin with the first event there is")
+    begin.add_argument("--after", metavar="CURSOR", help="go on where another `watch` has ended")
+    parser.add_argument("--every", type=parse_seconds, metavar="SECONDS", help="show what has come in, so far apart")
+    parser.add_argument(
+        "--latest-only", action="store_true", help="leave out what newer changes of the same paths have overtaken"
+    )
+    parser.add_argument("--limit", type=parse_count, metavar="N", help="end after N changes")
+
+
+def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    """Show changes until an interruption or the limit; then print the cursor to go on from, to stderr."""
     pattern = PathPattern.parse(arguments.pattern)
     after = None if arguments.after is None else Cursor.from_text(arguments.after)
     left: int | None = arguments.limit
@@ -46,7 +67,7 @@ def watch(arguments: argparse.Namespace, options: Options, output: Output) -> Ex
         sys.stderr.write(f"duramen: watching {pattern.text}; Ctrl-C ends\n")
         sys.stderr.flush()
         while not stop.asked and left != 0:
-            for change in changes.take(_PAGE if left is None else min(_PAGE, left), _LOOK):
+            for change in changes.take(_PAGE if left is None else min(_PAGE, left), _POLL):
                 _show(change, output)
                 left = None if left is None else left - 1
             sys.stdout.flush()
@@ -60,19 +81,17 @@ def _show(change: Change, output: Output) -> None:
         output.data_line(_data(change))
         return
     output.line(event_line(change.event, agent=True))
-    show_changes(_differing(change), output)
+    show_changes(_differences(change), output)
 
 
-def _differing(change: Change) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _differences(change: Change) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for path, (old, new) in (change.values or {}).items():
-        yield from differing(split_text(path, "property path"), read_only(old), read_only(new))
+        yield from find_differences(split_text(path, "property path"), read_only(old), read_only(new))
 
 
 def _data(change: Change) -> dict[str, Any]:
-    told = {
-        "agent": change.agent,
-        "seq": change.seq,
-        "paths": change.paths,
-        "event": event_data(change.event),
-    }
-    return told if change.values is None else {**told, "values": changes_data(change.values)}
+    data = {"agent": change.agent, "seq": change.seq, "paths": change.paths, "event": event_data(change.event)}
+    return data if change.values is None else {**data, "values": changes_data(change.values)}
+
+
+WATCH: Final = Command("watch", "show what agents do, while they do it", _run, _add_arguments)

@@ -1,10 +1,10 @@
-"""Recorded sessions become agents."""
+"""Turning recorded sessions into agents."""
 
 from __future__ import annotations
 
 from .ingestion import Ingestion, Totals
 from .plan import Plan, make_plan
-from .progress import progress
+from .progress import show_totals
 from .steps import CHECKPOINT
 
-__all__ = ["CHECKPOINT", "Ingestion", "Plan", "Totals", "make_plan", "progress"]
+__all__ = ["CHECKPOINT", "Ingestion", "Plan", "Totals", "make_plan", "show_totals"]

@@ -1,4 +1,4 @@
-"""Turning recorded sessions into agents: many at a time, each command of a session once."""
+"""Sending the commands of recorded sessions: many sessions at a time, each command once."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .steps import Step, done_steps, steps_of
 __all__ = ["Ingestion", "Totals"]
 
 _TRIES: Final = 20
-"""How often one command may lose its agent to another process that works on the same session."""
+"""Attempts of one command whose agent another process claims, which works on the same session."""
 _LOST_TRIES: Final = 3
-"""How often a command is sent to a server that does not answer; mostly a try has waited for ten seconds or more."""
+"""Attempts of one command at a server that does not answer; most attempts wait for ten seconds or more."""
 
 
 @define
 class Totals:
-    """What a run has added so far. `sessions` and `messages` count what was gone through, `known` what was there.
+    """Counts of a run so far. `sessions` and `messages` are those processed, `known_sessions` those already there.
 
-    What another run adds to the same session at the same time is in the log once, and counted by both.
+    A message that two runs add to the same session at the same time is in the log once, and counted by both.
     """
 
     sessions: int = 0
@@ -44,7 +44,7 @@ class Totals:
 
 
 class Ingestion:
-    """One run over sessions with their agent paths. `totals` is right at any moment, also after an interruption."""
+    """One run over sessions with their agent paths. `totals` is correct at any moment, also after an interruption."""
 
     def __init__(self, system: AgentSystem, known: Mapping[str, Entry], on_progress: Callable[[Totals], None]) -> None:
         self.totals = Totals()
@@ -53,21 +53,22 @@ class Ingestion:
         self._on_progress = on_progress
 
     async def run(self, sessions: Iterator[tuple[str, RecordedSession]], parallel: int) -> None:
-        """Go through all sessions, `parallel` at a time and each command by command.
+        """Process all sessions, `parallel` at a time, the commands of one in order.
 
-        What is wrong with one session is noted in `totals`; a server that cannot be used ends the run with its error.
+        The error of one session goes into `totals`. Raises the error of a server that cannot be used, which ends the
+        run.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(parallel):
-                    group.create_task(self._work(sessions))
+                    group.create_task(self._process(sessions))
         except* DuramenError as failed:
             raise _first(failed) from None
 
-    async def _work(self, sessions: Iterator[tuple[str, RecordedSession]]) -> None:
+    async def _process(self, sessions: Iterator[tuple[str, RecordedSession]]) -> None:
         for path, session in sessions:
             try:
-                await self._live(path, session)
+                await self._process_one(path, session)
             except DuramenError as error:
                 if exit_code_of(error) is ExitCode.SERVER:
                     raise
@@ -75,23 +76,23 @@ class Ingestion:
             self.totals.sessions += 1
             self._on_progress(self.totals)
 
-    async def _live(self, path: str, session: RecordedSession) -> None:
-        """Let one agent live through its session, from where it stands."""
+    async def _process_one(self, path: str, session: RecordedSession) -> None:
+        """Send the commands of one session that its agent has not handled yet."""
         entry = self._known.get(path)
         if entry and entry.status == TERMINATED_STATUS and entry.session_id == session.session_id:
             self._skip(len(session.messages), whole=True)
             return
         steps = steps_of(session)
-        done = await self._done(path, session, steps) if entry else 0
+        done = await self._done_steps(path, session, steps) if entry else 0
         self._skip(sum(step.kind == "message" for step in steps[:done]), whole=done == len(steps))
         handle = self._system.agent(path)
         seq = entry.head.seq if entry else 0
         for step in steps[done:]:
-            reached = await _perform(handle, step)
+            reached = await _send(handle, step)
             self._count(step, max(0, reached - seq))
             seq = max(seq, reached)
 
-    async def _done(self, path: str, session: RecordedSession, steps: list[Step]) -> int:
+    async def _done_steps(self, path: str, session: RecordedSession, steps: list[Step]) -> int:
         state = await asyncio.to_thread(self._system.peek, path)
         done = done_steps(state, steps)
         if 0 < done < len(steps) and state.session_id != session.session_id:
@@ -118,8 +119,8 @@ class Ingestion:
             self._on_progress(totals)
 
 
-async def _perform(handle: AgentHandle, step: Step) -> int:
-    """Send a command until its outcome is known; the seq it has reached."""
+async def _send(handle: AgentHandle, step: Step) -> int:
+    """Send a command until its outcome is known, and return the agent's seq after it."""
     fenced = lost = 0
     while True:
         try:

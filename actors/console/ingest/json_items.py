@@ -1,4 +1,4 @@
-"""A file of JSON as values with their places: a whole document, or JSON Lines, told apart by what is in it."""
+"""The values of a JSON file with their positions. The content decides between a document and JSON Lines."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Item", "Source", "file_source", "read_items", "sample_source"]
 
 _LINE_SUFFIXES: Final = (".jsonl", ".ndjson")
 _MOST_BYTES: Final = 64 * 1024 * 1024
-"""Of a document or a line: parsed, it takes up to ten times as much memory."""
+"""Largest document or line; parsed, it takes up to ten times as much memory."""
 
 
 @frozen
 class Source:
-    """Something to read: `name` is for messages, `stem` names the project, `open` can be called again."""
+    """A recording: `name` is for messages, `stem` names the project, `open` can be called several times."""
 
     name: str
     stem: str
@@ -34,14 +34,14 @@ class Source:
 
 @frozen
 class Item:
-    """A value and where it is: `place` is the file, with the line in JSON Lines; `where` leads on from there."""
+    """A value and its position: `place` is the file, with the line in JSON Lines; `where` is the path inside it."""
 
     place: str
     where: str
     value: Any
 
     def refuse(self, what: str, *below: object) -> InvalidRecording:
-        """The error that says what is wrong at, or below, this value."""
+        """An error about this value, or about one below it."""
         where = self.at(*below)
         return InvalidRecording(f"{self.place}: {where or 'this'} {what}")
 
@@ -50,7 +50,7 @@ class Item:
 
 
 def file_source(path: str) -> Source:
-    """A file of the user's. Raises InvalidRecording when it is no file that can be read, twice."""
+    """A file of the user. Raises InvalidRecording for what is not a readable regular file."""
     file = Path(path)
     name = clean(file.name) or "."
     try:
@@ -70,20 +70,20 @@ def file_source(path: str) -> Source:
 
 
 def sample_source() -> Source:
-    """The recording that ships with the package."""
+    """The recording that is part of the package."""
     sample = files(__package__ or "").joinpath("sample", "sessions.json")
     return Source("sample", "sample", False, lambda: cast("BinaryIO", sample.open("rb")))
 
 
 def _reason(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) else None
-    return f"cannot be read: {told or type(error).__name__}"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"cannot be read: {reason or type(error).__name__}"
 
 
 def read_items(source: Source) -> Iterator[Item]:
-    """The values of a list, or of the lines, in order; a document that is no list is one value.
+    """The entries of a list, or the values of the lines, in order; a document that is no list is one value.
 
-    Raises InvalidRecording with file and position for what is not JSON, not UTF-8, empty or too large.
+    Raises InvalidRecording with file and position for a source that is not JSON, not UTF-8, empty or too large.
     """
     with source.open() as file:
         number, line = _next_line(file, source.name, 0)
@@ -93,13 +93,13 @@ def read_items(source: Source) -> Iterator[Item]:
             yield from _lines(source, file, number, line)
             return
         value, whole = None, False
-        with suppress(InvalidRecording):  # a document may go on in the next line
+        with suppress(InvalidRecording):  # a document may continue in the next line
             value, whole = parse(line, source.name), True
         if not whole:
-            rest = file.read(_MOST_BYTES + 1 - len(line))
-            if len(line) + len(rest) > _MOST_BYTES:
+            more = file.read(_MOST_BYTES + 1 - len(line))
+            if len(line) + len(more) > _MOST_BYTES:
                 raise _too_large(source.name, "the document")
-            value = parse(line + rest, source.name, first_line=number)
+            value = parse(line + more, source.name, first_line=number)
         elif _next_line(file, source.name, number)[1]:
             file.seek(0)
             number, line = _next_line(file, source.name, 0)

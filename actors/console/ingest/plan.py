@@ -1,4 +1,4 @@
-"""What a run is going to do: every file read once before anything is written."""
+"""The plan of a run: every file is read once before anything is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _File:
 
 @frozen
 class Plan:
-    """Which files are read, how many sessions of each, and what is in them all together."""
+    """The files of a run, the agent paths of their sessions, and the number of messages in them."""
 
     files: tuple[_File, ...]
     paths: tuple[str, ...]
@@ -42,9 +42,9 @@ class Plan:
         return frozenset(file.project for file in self.files)
 
     def read(self) -> Iterator[tuple[str, RecordedSession]]:
-        """The sessions with their agent paths, read again: what was only looked at is not kept in memory.
+        """The sessions with their agent paths, read from the files a second time, since the plan keeps none.
 
-        Raises InvalidRecording if a file was changed meanwhile and is no recording any more.
+        Raises InvalidRecording if a file has changed since and is no recording any more.
         """
         for file in self.files:
             for session in read_sessions(file.source, Limits(), limit=file.sessions):

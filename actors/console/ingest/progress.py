@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, now and then a line elsewhere. All of it goes to stderr."""
+"""Progress of a run, on stderr: a bar on a terminal, else a line every five seconds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final, TextIO
 
 from .ingestion import Totals
 
-__all__ = ["progress"]
+__all__ = ["show_totals"]
 
 OnProgress = Callable[[Totals], None]
 
 _SECONDS: Final = 5.0
-"""Between two lines."""
+"""Seconds between two lines."""
 
 
 @contextmanager
-def progress(
+def show_totals(
     sessions: int, messages: int, *, bar: bool, clock: Callable[[], float] = monotonic
 ) -> Generator[OnProgress]:
-    """Yields what is to be called with the totals, from one thread. `bar` needs rich; it is used on a terminal only."""
+    """Yield a function that shows totals, for one thread. A `bar` needs rich, and appears on a terminal only."""
     stream = sys.stderr
     if bar and stream.isatty():
         with _bar(sessions, messages, stream) as advance:
@@ -54,14 +54,14 @@ def _bar(sessions: int, messages: int, stream: TextIO) -> Generator[OnProgress]:
 
 
 def _lines(sessions: int, messages: int, stream: TextIO, clock: Callable[[], float]) -> OnProgress:
-    told_at = clock()
+    written_at = clock()
 
     def advance(totals: Totals) -> None:
-        nonlocal told_at
+        nonlocal written_at
         now = clock()
-        if now - told_at < _SECONDS:
+        if now - written_at < _SECONDS:
             return
-        told_at = now
+        written_at = now
         stream.write(
             f"{totals.sessions}/{sessions} sessions, {totals.messages}/{messages} messages, "
             f"{totals.events} events added\n"

@@ -1,7 +1,7 @@
-"""Recorded sessions from files: which shapes are understood, and what is refused before anything is written.
+"""Reading recorded sessions from files, and refusing what an agent could not hold before anything is written.
 
 A session is a list of chat messages, or an object that has one in `traj` or `messages`, with `task_id`, `trial` and
-`reward` where they are known. A file holds sessions, or the messages of one.
+`reward` where they are known. A file has sessions, or the messages of one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["RecordedSession", "read_sessions", "slug"]
 
 _BODIES: Final = ("traj", "messages")
 _ENVELOPE: Final = 2 * 1024
-"""Room for what an event has besides a message's content: names, ids, the form of a record."""
+"""Bytes of an event besides a message's content: names, ids, the envelope of a record."""
 _SPARE_NODES: Final = 1_000
 _SPARE_BYTES: Final = 2 * 1024 * 1024
-"""In a checkpoint, for all that it holds besides the messages: 10,000 command ids take 1 MB."""
+"""Bytes of a checkpoint besides the messages: 10,000 command ids take 1 MB."""
 _MOST_CALLS: Final = 200
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9._-]+")
 _LONGEST_NAME: Final = 100
@@ -38,7 +38,7 @@ _LONGEST_NAME: Final = 100
 
 @frozen
 class RecordedSession:
-    """One session. `name` is unique in its file and the same each time; `session_id` also vouches for the content."""
+    """One session. `name` is unique in its file and stable; `session_id` also has a digest of the content."""
 
     name: str
     session_id: str
@@ -48,7 +48,7 @@ class RecordedSession:
 
 
 def read_sessions(source: Source, limits: Limits, *, limit: int | None = None) -> Iterator[RecordedSession]:
-    """The sessions of a file, read as they are asked for. Raises InvalidRecording."""
+    """The sessions of a file, read lazily. Raises InvalidRecording."""
     items = read_items(source)
     first = next(items)
     everything = chain((first,), items)
@@ -61,7 +61,7 @@ def read_sessions(source: Source, limits: Limits, *, limit: int | None = None) -
 
 
 def slug(text: str) -> str:
-    """A text as a part of an agent path; empty if nothing of it can stand there."""
+    """The text as a segment of an agent path; empty if it has no character that a segment may have."""
     return _NOT_IN_NAMES.sub("-", text.lower()).strip("-._")[:_LONGEST_NAME]
 
 
@@ -91,16 +91,16 @@ def _messages_of(item: Item) -> Iterator[Item]:
 
 
 def _session(source: Source, names: _Names, messages: Iterator[Item], limits: Limits, item: Item) -> RecordedSession:
-    """`item` is what holds the session's own facts."""
-    gathered = _Gathered(limits)
+    """One session of messages. `item` has its `reward`, `task_id` and `trial`."""
+    collected = _Messages(limits)
     for message in messages:
-        gathered.add(message)
+        collected.add(message)
     facts = {} if _is_message(item.value) else as_dict(item.value) or {}
     reward, known = _reward(item, facts), _identity(item, facts)
     name = names.of(known)
-    content = json.dumps([gathered.messages, reward], sort_keys=True).encode()
+    content = json.dumps([collected.messages, reward], sort_keys=True).encode()
     session_id = f"{name}-{sha256(content).hexdigest()[:12]}"
-    return RecordedSession(name, session_id, gathered.messages, reward, {"recording": source.name, **known})
+    return RecordedSession(name, session_id, collected.messages, reward, {"recording": source.name, **known})
 
 
 def _reward(item: Item, facts: dict[str, Any]) -> int | float | None:
@@ -122,7 +122,7 @@ def _identity(item: Item, facts: dict[str, Any]) -> dict[str, Any]:
 
 @define
 class _Names:
-    """Gives each session of a file a name of its own: by what is known of it, else by its position."""
+    """Gives each session of a file a unique name: from its task and trial, else from its position."""
 
     _given: set[str] = field(factory=set[str])
     _count: int = 0
@@ -145,8 +145,8 @@ class _Names:
         return name if trial is None else slug(f"{name}-trial-{trial}")
 
 
-class _Gathered:
-    """A session's messages, each checked when it is added: by shape, by value, and by what an agent can hold."""
+class _Messages:
+    """The messages of a session. `add` checks shape, values and the limits of an agent's memory."""
 
     def __init__(self, limits: Limits) -> None:
         self.messages: list[dict[str, Any]] = []

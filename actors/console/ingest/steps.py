@@ -1,7 +1,7 @@
-"""A recorded session as the commands that make an agent live through it.
+"""The commands of a recorded session.
 
-Each has a command id that is the same at every run, so that a run that was cut off is carried on, and not repeated.
-No payload depends on the clock: the same id with another payload would be refused.
+Each command has the same id in every run, so that a second run continues one that was cut off. No payload depends on
+the clock, since the same id with another payload is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from attrs import frozen
 from duramen.projections import AgentState
 
 from ...commands import Append, Batch, Message, Operation, Outcome, Pause, Resume, Spawn, Terminate
-from ..activity import records_of
 from ..plain_data import as_dict, as_list, as_text
+from .activity import records_of
 from .recordings import RecordedSession
 
 __all__ = ["AGENT_TYPE", "CHECKPOINT", "Step", "done_steps", "steps_of"]
@@ -35,7 +35,7 @@ class Step:
 
 
 def steps_of(session: RecordedSession) -> list[Step]:
-    """Spawn, the messages with a pause and a resume half-way, terminate."""
+    """The steps of a session: spawn, the messages with a pause and a resume half-way, terminate."""
     messages = _messages(session)
     half = max(1, len(messages) // 2)
     return [
@@ -49,7 +49,7 @@ def steps_of(session: RecordedSession) -> list[Step]:
 
 
 def done_steps(state: AgentState, steps: list[Step]) -> int:
-    """How many of the steps the agent has behind it. The last one counts: an agent forgets its oldest command ids."""
+    """The number of steps that the agent has handled. The last one counts: an agent forgets its oldest command ids."""
     return next((n for n in range(len(steps), 0, -1) if steps[n - 1].command_id in state.commands), 0)
 
 
@@ -103,7 +103,7 @@ def _outcome(reward: float | None) -> Outcome:
 
 
 def _description(messages: list[dict[str, Any]]) -> str | None:
-    """What the user asked for first."""
+    """The beginning of the first message of the user."""
     for message in messages:
         text = _text(message.get("content")) if message["role"] == "user" else ""
         if text.strip():
@@ -112,7 +112,7 @@ def _description(messages: list[dict[str, Any]]) -> str | None:
 
 
 def _text(content: object) -> str:
-    """Of a message's content: a text, or parts of which some are texts."""
+    """The text of a message's content, which is a text or a list of parts."""
     parts = [as_dict(part) or {} for part in as_list(content) or []]
     texts = [as_text(part.get("text")) for part in parts]
     return as_text(content) or "\n".join(text for text in texts if text)

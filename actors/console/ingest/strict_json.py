@@ -1,4 +1,4 @@
-"""JSON that is kept exactly as it came, or refused with the place where it cannot be."""
+"""Parsing JSON without loss; a value that would change is refused with its position."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from ..errors import InvalidRecording
 __all__ = ["parse", "require_plain"]
 
 _DIGITS: Final = 20
-"""Of the longest integer that fits 64 bits. Python itself refuses to read those of more than 4,300."""
+"""Digits of the longest integer that fits 64 bits. Python refuses to parse more than 4,300."""
 
 
 @frozen
-class _Unkeepable:
-    """Stands where something was that JSON allows and we cannot keep, until its place in the whole is known."""
+class _Unstorable:
+    """Replaces a value that JSON allows and an agent cannot store, until its position is known."""
 
     why: str
 
 
-def _integer(text: str) -> int | _Unkeepable:
-    return int(text) if len(text) <= _DIGITS + 1 else _Unkeepable("a number that does not fit 64 bits")
+def _integer(text: str) -> int | _Unstorable:
+    return int(text) if len(text) <= _DIGITS + 1 else _Unstorable("a number that does not fit 64 bits")
 
 
-def _fraction(text: str) -> float | _Unkeepable:
+def _fraction(text: str) -> float | _Unstorable:
     number = float(text)
-    return number if math.isfinite(number) else _Unkeepable("a number beyond the range of floating point")
+    return number if math.isfinite(number) else _Unstorable("a number beyond the range of floating point")
 
 
-def _constant(text: str) -> _Unkeepable:
-    return _Unkeepable(f"{text}, which is not JSON")
+def _constant(text: str) -> _Unstorable:
+    return _Unstorable(f"{text}, which is not JSON")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Unkeepable:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Unstorable:
     found = dict(pairs)
-    return found if len(found) == len(pairs) else _Unkeepable("an object that has a key twice")
+    return found if len(found) == len(pairs) else _Unstorable("an object that has a key twice")
 
 
 _DECODER: Final = json.JSONDecoder(
@@ -53,9 +53,9 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def parse(data: bytes, place: str, *, first_line: int = 1) -> Any:
-    """The value of a whole JSON text. Raises InvalidRecording with the line and column of what is wrong.
+    """The value of a whole JSON text. Raises InvalidRecording with the line and column of the error.
 
-    What cannot be kept is still in it: let `require_plain` find it.
+    Values that cannot be stored are still in it: `require_plain` finds them.
     """
     try:
         return _DECODER.decode(data.decode("utf-8-sig"))
@@ -73,22 +73,22 @@ def _refuse(place: str, line: int, what: str) -> NoReturn:
 
 
 def require_plain(value: Any, limits: Limits, place: str, where: str) -> int:
-    """Raise InvalidRecording if something in the value could not be read back as it is; else its number of nodes."""
+    """The number of nodes of the value. Raises InvalidRecording if a part of it could not be read back equal."""
     try:
         return check_value(value, limits, where)
     except (ValueRefused, TooLarge) as error:
-        found = _unkeepable(value, where)
+        found = _find_unstorable(value, where)
         raise InvalidRecording(f"{place}: {found or error}") from None
 
 
-def _unkeepable(value: Any, where: str) -> str | None:
-    waiting: list[tuple[str, Any]] = [(where, value)]
-    while waiting:
-        at, held = waiting.pop()
-        if isinstance(held, _Unkeepable):
-            return f"{at} is {held.why}"
-        if isinstance(held, dict):
-            waiting.extend((f"{at}/{key}"[:200], item) for key, item in cast("dict[str, Any]", held).items())
-        elif isinstance(held, list):
-            waiting.extend((f"{at}/{index}", item) for index, item in enumerate(cast("list[Any]", held)))
+def _find_unstorable(value: Any, where: str) -> str | None:
+    pending: list[tuple[str, Any]] = [(where, value)]
+    while pending:
+        at, found = pending.pop()
+        if isinstance(found, _Unstorable):
+            return f"{at} is {found.why}"
+        if isinstance(found, dict):
+            pending.extend((f"{at}/{key}"[:200], item) for key, item in cast("dict[str, Any]", found).items())
+        elif isinstance(found, list):
+            pending.extend((f"{at}/{index}", item) for index, item in enumerate(cast("list[Any]", found)))
     return None

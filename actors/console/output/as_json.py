@@ -14,7 +14,7 @@ __all__ = ["to_json", "to_jsonable"]
 
 
 def to_jsonable(value: Any) -> Any:
-    """The value with what JSON has no form for in one that it has.
+    """The value in types that JSON has.
 
     Datetimes become ISO 8601, bytes `{"$bytes": base64}`, NaN and the infinities `{"$float": name}`.
     """
@@ -35,5 +35,5 @@ def to_jsonable(value: Any) -> Any:
 
 
 def to_json(value: Any, *, indent: int | None = None, for_people: bool = False) -> str:
-    """JSON text. In ASCII, unless it is for people to read."""
+    """JSON text, in ASCII unless it is for people to read."""
     return json.dumps(to_jsonable(value), indent=indent, ensure_ascii=not for_people, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Which values an event has changed, and how they are told."""
+"""The values that an event has changed, as text and as data."""
 
 from __future__ import annotations
 
@@ -14,59 +14,67 @@ from duramen.projections import MISSING, PastState
 from duramen.projections.state import ReadOnlyDict, ReadOnlyList, touches
 
 from .as_json import to_json
-from .output import Output, joined, text
+from .output import Output, join_texts, text
 from .printable import shorten
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["Changed", "at", "brief", "change_line", "changed_by", "changes_data", "differing", "plain", "show_changes"]
+__all__ = [
+    "Changes",
+    "change_line",
+    "changes_data",
+    "find_changes",
+    "find_differences",
+    "shorten_value",
+    "show_changes",
+]
 
-Changed: TypeAlias = dict[str, tuple[Any, Any]]
-"""By property path: old and new value, or MISSING. Where a whole subtree came or went, it stands there once."""
+Changes: TypeAlias = dict[str, tuple[Any, Any]]
+"""Old and new value (or MISSING) by property path. A subtree that was added or removed as a whole is one entry."""
 
 _BRIEF: Final = 100
 _MOST: Final = 50
 
 
-def changed_by(event: Event, before: PastState, after: PastState) -> Changed:
-    """What an event has changed in working memory. Looks at what the event names, not at all there is."""
+def find_changes(event: Event, before: PastState, after: PastState) -> Changes:
+    """The changes of an event in working memory. Compares what the event names, not the whole memory."""
     if event.type in (v.SPAWNED, v.TERMINATED):
-        return dict(differing((), before.memory, after.memory))
+        return dict(find_differences((), before.memory, after.memory))
     if event.type == v.MEMORY_APPENDED:
         return dict(_appended(property_segments(event.data["path"]), before, after))
     raw: RawEvent = [event.type, event.version, int(event.granularity), 0, event.data, *[None] * 5]
-    found: Changed = {}
+    found: Changes = {}
     for touch in touches(event.agent, event.seq, raw):
-        path = _above(touch.segments, before, after)
-        found.update(differing(path, at(before.memory, path), at(after.memory, path)))
+        path = _common_path(touch.segments, before, after)
+        found.update(find_differences(path, _value_at(before.memory, path), _value_at(after.memory, path)))
     return found
 
 
-def _above(segments: tuple[str, ...], before: PastState, after: PastState) -> tuple[str, ...]:
-    """How far down a path there is something to look into both before and after."""
+def _common_path(segments: tuple[str, ...], before: PastState, after: PastState) -> tuple[str, ...]:
+    """The longest part of a path above which both states have a dict or list."""
     old: Any = before.memory
     new: Any = after.memory
     for length, segment in enumerate(segments):
         if not all(isinstance(value, ReadOnlyDict | ReadOnlyList) for value in (old, new)):
             return segments[:length]
-        old, new = at(old, (segment,)), at(new, (segment,))
+        old, new = _value_at(old, (segment,)), _value_at(new, (segment,))
     return segments
 
 
 def _appended(path: tuple[str, ...], before: PastState, after: PastState) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Only what is new: a long list is not compared with itself."""
-    old, new = at(before.memory, path), at(after.memory, path)
+    """The values that were added to a list, without comparing a long list with itself."""
+    old, new = _value_at(before.memory, path), _value_at(after.memory, path)
     if not isinstance(old, ReadOnlyList) or not isinstance(new, ReadOnlyList):
-        path = _above(path, before, after)
-        yield from differing(path, at(before.memory, path), at(after.memory, path))
+        path = _common_path(path, before, after)
+        yield from find_differences(path, _value_at(before.memory, path), _value_at(after.memory, path))
         return
     for index in range(len(old), len(new)):
         yield join_text((*path, str(index))), (MISSING, new[index])
 
 
-def at(value: Any, segments: Iterable[str]) -> Any:
-    """What is at a path, or MISSING."""
+def _value_at(value: Any, segments: Iterable[str]) -> Any:
+    """The value at a path, or MISSING."""
     for segment in segments:
         if isinstance(value, ReadOnlyDict) and segment in value:
             value = value[segment]
@@ -77,57 +85,56 @@ def at(value: Any, segments: Iterable[str]) -> Any:
     return value
 
 
-def differing(path: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Where two read-only values differ. Lists are compared position by position."""
+def find_differences(path: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The paths at which two read-only values differ, with both. Lists are compared position by position."""
     if isinstance(old, ReadOnlyDict) and isinstance(new, ReadOnlyDict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from differing((*path, key), old.get(key, MISSING), new.get(key, MISSING))
+            yield from find_differences((*path, key), old.get(key, MISSING), new.get(key, MISSING))
     elif isinstance(old, ReadOnlyList) and isinstance(new, ReadOnlyList):
         for index in range(max(len(old), len(new))):
             segment = str(index)
-            yield from differing((*path, segment), at(old, (segment,)), at(new, (segment,)))
+            yield from find_differences((*path, segment), _value_at(old, (segment,)), _value_at(new, (segment,)))
     elif old is MISSING or new is MISSING:
         if old is not new:
             yield join_text(path), (old, new)
-    elif not same_value(plain(old), plain(new)):
+    elif not same_value(_plain(old), _plain(new)):
         yield join_text(path), (old, new)
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """The value as plain data."""
     return value.plain() if isinstance(value, ReadOnlyDict | ReadOnlyList) else value
 
 
 def changes_data(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, Any]]:
-    """For programs: `old` and `new` by path; the one that is missing is left out."""
+    """`old` and `new` by path, for programs; a missing value is left out."""
     return {
-        path: {name: plain(value) for name, value in (("old", old), ("new", new)) if value is not MISSING}
+        path: {name: _plain(value) for name, value in (("old", old), ("new", new)) if value is not MISSING}
         for path, (old, new) in changed.items()
     }
 
 
 def show_changes(changed: Iterable[tuple[str, tuple[Any, Any]]], output: Output) -> None:
-    """For people: a line a change, below that of the event."""
+    """Print a line a change, to stand below the line of the event."""
     lines = iter(changed)
     for path, (old, new) in islice(lines, _MOST):
-        output.line(joined(text("        "), change_line(path, old, new)))
+        output.line(join_texts(text("        "), change_line(path, old, new)))
     more = sum(1 for _ in lines)
     if more:
         output.line(text(f"        … {more:,} more", "dim"))
 
 
 def change_line(path: str, old: Any, new: Any) -> Text:
-    """For people: `+` added, `-` removed, `~` changed."""
+    """A change in a line: `+` added, `-` removed, `~` changed."""
     name = path or "(all)"
     if old is MISSING:
-        return text(f"+ {name}: {brief(new)}", "green")
+        return text(f"+ {name}: {shorten_value(new)}", "green")
     if new is MISSING:
-        return text(f"- {name}: {brief(old)}", "red")
-    return joined(text(f"~ {name}: {brief(old)} → ", "yellow"), text(brief(new), "bold yellow"))
+        return text(f"- {name}: {shorten_value(old)}", "red")
+    return join_texts(text(f"~ {name}: {shorten_value(old)} → ", "yellow"), text(shorten_value(new), "bold yellow"))
 
 
-def brief(value: Any) -> str:
-    """A value in a line, cut where it is long."""
-    # Long texts are cut before, and huge trees are not: a JSON of them is made, and thrown away but for its beginning.
-    held = value[:_BRIEF] if type(value) is str else plain(value)
+def shorten_value(value: Any) -> str:
+    """A value as JSON in a line, cut to its first 100 characters."""
+    held = value[:_BRIEF] if type(value) is str else _plain(value)
     return shorten(to_json(held, for_people=True), _BRIEF)

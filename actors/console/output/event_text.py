@@ -1,4 +1,4 @@
-"""An event as people and programs read it."""
+"""An event as text for people and as data for programs."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from duramen.events import Event, Granularity
 from duramen.events.model import vocabulary as v
 from duramen.projections.history import headline
 
-from ..activity import COMPLETION, TOOL_CALL, TOOL_OUTPUT
 from ..plain_data import as_dict, as_text
 from .as_json import to_json
-from .output import joined, local_time, text
+from .output import format_time, join_texts, text
 from .printable import shorten
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["event_data", "event_line"]
+__all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "event_data", "event_line"]
+
+COMPLETION: Final = "completion"
+TOOL_CALL: Final = "tool_call"
+TOOL_OUTPUT: Final = "tool_output"
+"""Kinds of activity that `duramen run` records and that have a text of their own."""
 
 _PREVIEW: Final = 200
 _STYLES: Final = {Granularity.LIFECYCLE: "bold cyan", Granularity.ACTIVITY: "dim", Granularity.TRACE: "dim"}
 
 
 def event_data(event: Event) -> dict[str, Any]:
-    """All its fields, for `to_json`."""
+    """All fields of the event, for `to_json`."""
     return {**asdict(event, recurse=False), "granularity": event.granularity.name.lower()}
 
 
 def event_line(event: Event, *, agent: bool = False) -> Text:
-    """When, what, and the beginning of what was written; `agent` says whose event it is, too."""
-    told = _preview(event)
+    """Seq, time, headline and the beginning of the data in one line; `agent` adds the path."""
+    preview = _preview(event)
     style = _STYLES.get(event.granularity, "")
-    when = local_time(event.time)
-    return joined(
+    when = format_time(event.time)
+    return join_texts(
         text(f"{when}  {event.agent}@{event.seq}  " if agent else f"{event.seq:>6}  {when}  ", "dim"),
         text(headline(event), style),
-        text(f": {told}" if told else "", "" if event.granularity <= Granularity.STATE else "dim"),
+        text(f": {preview}" if preview else "", "" if event.granularity <= Granularity.STATE else "dim"),
     )
 
 
 def _preview(event: Event) -> str:
-    """The beginning of what was written."""
     data = event.data
     found = ""
     if event.type == v.MEMORY_SET:
@@ -75,11 +78,11 @@ def _activity(kind: str, data: Any) -> str:
 
 
 def _brief(value: Any) -> str:
-    """A value in a line: a chat message as who says what, a text as it is, anything else as JSON."""
+    """A value in a line: a chat message as role and content, a text literally, anything else as JSON."""
     if type(value) is str:
         return shorten(" ".join(value[: 2 * _PREVIEW].split()), _PREVIEW)
     message = as_dict(value) or {}
     if as_text(message.get("role")):
-        said = message.get("content") or ("calls tools" if message.get("tool_calls") else "")
-        return f"{message['role']}: {_brief(said)}"
+        content = message.get("content") or ("calls tools" if message.get("tool_calls") else "")
+        return f"{message['role']}: {_brief(content)}"
     return shorten("" if value is None else to_json(value, for_people=True), _PREVIEW)

@@ -1,4 +1,4 @@
-"""What the command prints: for people with rich, for programs as JSON."""
+"""Printing results: for people with rich, for programs as JSON."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["STYLES", "Output", "columns", "joined", "local_time", "text"]
+__all__ = ["STYLES", "Output", "format_time", "join_texts", "new_table", "text"]
 
 _PIPED_WIDTH: Final = 160
-"""Columns where no terminal says how many there are: nothing there needs lines to be short."""
+"""Columns of output that does not go to a terminal."""
 
 STYLES: Final = {"running": "green", "paused": "yellow", "terminated": "dim"}
 
 
 class Output:
-    """Prints results to stdout and complaints to stderr. Raises CannotShow where rich is needed and not installed."""
+    """Prints results to stdout. Raises CannotShow where rich is needed and not installed."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -34,19 +34,19 @@ class Output:
             raise CannotShow("printing for people needs rich: pip install 'duramen[console]', or use --json")
 
     def data(self, value: Any) -> None:
-        """A result for programs."""
+        """Print a result for programs."""
         _write(f"{to_json(value, indent=2)}\n")
 
     def data_line(self, value: Any) -> None:
-        """One of many results for programs, a line each."""
+        """Print one of many results for programs, in a line."""
         _write(f"{to_json(value)}\n")
 
     def show(self, *renderables: RenderableType) -> None:
-        """A result for people."""
+        """Print a result for people."""
         self._print(*renderables)
 
     def line(self, renderable: Text) -> None:
-        """One line for people: cut where a terminal ends, whole elsewhere."""
+        """Print one line for people: cut at the edge of a terminal, whole elsewhere."""
         if sys.stdout.isatty():
             self._print(renderable, no_wrap=True, overflow="ellipsis")
         else:
@@ -54,14 +54,14 @@ class Output:
 
     def _print(self, *renderables: RenderableType, **how: Any) -> None:
         console = self._console()
-        # Written by us and not by rich, which ends the program when nobody reads any more.
+        # Not written by rich, which exits the program at a closed pipe.
         with console.capture() as captured:
             for renderable in renderables:
                 console.print(renderable, **how)
         _write(captured.get())
 
     def _console(self) -> Console:
-        """Rich as a printer that takes nothing in a text for markup."""
+        """A console that prints every text literally, without markup."""
         from rich.console import Console
 
         console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
@@ -73,13 +73,13 @@ class Output:
 def _write(printed: str) -> None:
     try:
         sys.stdout.write(printed)
-    except UnicodeEncodeError:  # an old terminal: better a question mark than nothing
+    except UnicodeEncodeError:  # a terminal without UTF-8 shows a question mark
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(printed.encode(encoding, "replace").decode(encoding))
 
 
-def columns(*names: str) -> Table:
-    """An empty table in the style of all."""
+def new_table(*names: str) -> Table:
+    """An empty table in the style that all commands share."""
     from rich import box
     from rich.table import Table
 
@@ -90,19 +90,19 @@ def columns(*names: str) -> Table:
 
 
 def text(value: object, style: str = "") -> Text:
-    """A cell or line that shows a value as it is and does nothing to the terminal."""
+    """A cell or line that shows the value literally; control characters are escaped."""
     from rich.text import Text
 
     return Text("" if value is None else clean(str(value)), style=style)
 
 
-def joined(*parts: Text) -> Text:
-    """One line of parts that each keep their own style; added up with `+` all would get the first one's."""
+def join_texts(*parts: Text) -> Text:
+    """One line of parts that each keep their own style; with `+` all would get the style of the first."""
     from rich.text import Text
 
     return Text.assemble(*parts)
 
 
-def local_time(time: datetime | None) -> str:
-    """A time as the person at this machine reads it."""
+def format_time(time: datetime | None) -> str:
+    """A time in this machine's zone, to the second; empty for None."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Text that does nothing to a terminal but show itself."""
+"""Escaping text that would control a terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 __all__ = ["clean", "shorten"]
 
-# A recording may hold anything. C0, DEL and C1 drive the terminal; the bidi controls and the separators make a
-# line look like another one; a lone surrogate cannot be written at all.
+# A recording may hold any character. C0, DEL and C1 control the terminal; bidi controls and separators make a line
+# look like another one; a lone surrogate cannot be written.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_BUT_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
 
 def clean(text: str, *, lines: bool = False) -> str:
-    """The text with everything unsafe escaped as JSON has it; `lines` leaves line breaks alone."""
+    """The text with unsafe characters escaped as in JSON; `lines` keeps line breaks."""
     return (_UNSAFE_BUT_LINES if lines else _UNSAFE).sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many characters; what was cut ends in an ellipsis."""
+    """The text cut to `most` characters, the last of which is then an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""How far something long has come: a bar on a terminal, now and then a line elsewhere. All of it goes to stderr."""
+"""Progress of a long operation, on stderr: a bar on a terminal, else a line every five seconds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final, Protocol, TextIO
 
-__all__ = ["Advance", "counting"]
+__all__ = ["Advance", "show_progress"]
 
 _SECONDS: Final = 5.0
-"""Between two lines."""
+"""Seconds between two lines."""
 
 
 class Advance(Protocol):
-    """Tells how many of how many are done; None where the end is not known. From one thread."""
+    """Shows how many of how many are done, `total` None where the end is not known. For one thread."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
 
 
 @contextmanager
-def counting(what: str, *, bar: bool, clock: Callable[[], float] = monotonic) -> Generator[Advance]:
-    """Yields what is to be called with the numbers of `what`. `bar` needs rich; it is used on a terminal only."""
+def show_progress(what: str, *, bar: bool, clock: Callable[[], float] = monotonic) -> Generator[Advance]:
+    """Yield a function that shows the numbers of `what`. A `bar` needs rich, and appears on a terminal only."""
     stream = sys.stderr
     if bar and stream.isatty():
         with _bar(what, stream) as advance:
@@ -38,31 +38,31 @@ def _bar(what: str, stream: TextIO) -> Generator[Advance]:
 
     columns = (
         BarColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[label]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as shown:
-        task = shown.add_task(what, total=None, told=what)
+        task = shown.add_task(what, total=None, label=what)
 
         def advance(done: int, total: int | None, note: str = "") -> None:
-            shown.update(task, completed=done, total=total, told=_told(what, done, total, note))
+            shown.update(task, completed=done, total=total, label=_label(what, done, total, note))
 
         yield advance
 
 
 def _lines(what: str, stream: TextIO, clock: Callable[[], float]) -> Advance:
-    told_at = clock()
+    written_at = clock()
 
     def advance(done: int, total: int | None, note: str = "") -> None:
-        nonlocal told_at
+        nonlocal written_at
         now = clock()
-        if now - told_at >= _SECONDS:
-            told_at = now
-            stream.write(f"{_told(what, done, total, note)}\n")
+        if now - written_at >= _SECONDS:
+            written_at = now
+            stream.write(f"{_label(what, done, total, note)}\n")
             stream.flush()
 
     return advance
 
 
-def _told(what: str, done: int, total: int | None, note: str) -> str:
+def _label(what: str, done: int, total: int | None, note: str) -> str:
     return f"{done:,}{'' if total is None else f'/{total:,}'} {what}{f', {note}' if note else ''}"

@@ -1,4 +1,4 @@
-"""One step of the past on a screen: the event on the left, the state after it on the right, what changed in colour."""
+"""One step of a replay on a screen: the event on the left, the state after it on the right, changes in colour."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from duramen.projections.history import headline
 from duramen.projections.state import ReadOnlyDict, ReadOnlyList
 
 from .as_json import to_json
-from .changed_values import Changed, brief, change_line, changed_by
-from .output import STYLES, joined, local_time, text
+from .changed_values import Changes, change_line, find_changes, shorten_value
+from .output import STYLES, format_time, join_texts, text
 from .printable import clean
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["StepView"]
 
 _KEYS: Final = "→ next  ← back  ↑↓ scroll  PgDn/PgUp ten  Home/End first/last  q ends"
 _NEAR: Final = 3
-"""Of a long list or dict, so many at each end and around each change are shown."""
+"""Entries of a long list or dict that are shown at each end and around each change."""
 _MOST: Final = 2_000
 """Lines of state at most."""
 _SPARE: Final = 3
@@ -34,25 +34,25 @@ _DATA: Final = 20_000
 
 
 class StepView:
-    """What is seen of one step. Makes its lines when they are asked for."""
+    """The screen of one step. Not thread-safe."""
 
     def __init__(self, event: Event, before: PastState, after: PastState, first: int, last: int) -> None:
         self.event = event
         self.scrolled: int | None = None
-        """Lines of state above the screen; None until somebody scrolls: the first change is in sight."""
+        """Lines of state above the screen; None before the first scroll: the first change is in sight."""
         self._after = after
         self._place = first, last
-        self._changed = changed_by(event, before, after)
+        self._changed = find_changes(event, before, after)
         self._state = _state_lines(after, self._changed)
         self._top = 0
 
     def scroll(self, lines: int) -> None:
-        """Move the state by so many lines."""
+        """Move the state by `lines` lines."""
         self.scrolled = max(0, min(self._top + lines, len(self._state) - 1))
         self._top = self.scrolled
 
     def lines(self, columns: int, rows: int) -> list[str]:
-        """The screen, as lines with colours that fit."""
+        """The screen as `rows` lines of at most `columns` columns, with colours."""
         from rich.console import Console
         from rich.table import Table
 
@@ -61,7 +61,7 @@ class StepView:
         table = Table.grid(padding=(0, 1))
         table.add_column(width=left, no_wrap=True, overflow="ellipsis")
         table.add_column(width=max(10, columns - left - 3), no_wrap=True, overflow="ellipsis")
-        table.add_row(_together(self._event_lines()[:room]), _together(self._visible(room)))
+        table.add_row(_join_lines(self._event_lines()[:room]), _join_lines(self._visible(room)))
         console = Console(
             file=StringIO(), force_terminal=True, width=columns, markup=False, highlight=False, emoji=False
         )
@@ -76,10 +76,10 @@ class StepView:
 
     def _title(self) -> Text:
         first, last = self._place
-        return joined(
+        return join_texts(
             text(f"{self.event.agent}  ", "bold"),
             text(f"{self.event.seq} of {first}…{last}  ", "cyan"),
-            text(f"{local_time(self.event.time)}  ", "dim"),
+            text(f"{format_time(self.event.time)}  ", "dim"),
             text(self._after.status, STYLES.get(self._after.status, "")),
         )
 
@@ -91,10 +91,12 @@ class StepView:
             "command": event.command_id,
             "cause": event.causation_id,
         }
-        told = [text(headline(event), "bold"), text("")]
-        told += [joined(text(f"{name:8}", "dim"), text(value)) for name, value in facts.items() if value is not None]
+        lines = [text(headline(event), "bold"), text("")]
+        lines += [
+            join_texts(text(f"{name:8}", "dim"), text(value)) for name, value in facts.items() if value is not None
+        ]
         data = clean(to_json(event.data, indent=2, for_people=True)[:_DATA], lines=True)
-        return [*told, text(""), *(text(line) for line in data.split("\n"))]
+        return [*lines, text(""), *(text(line) for line in data.split("\n"))]
 
     def _visible(self, room: int) -> list[Text]:
         if self.scrolled is None:
@@ -103,7 +105,7 @@ class StepView:
         return [line for line, _ in self._state[self._top : self._top + room]]
 
 
-def _together(lines: list[Text]) -> Text:
+def _join_lines(lines: list[Text]) -> Text:
     from rich.text import Text
 
     return Text("\n").join(lines)
@@ -112,10 +114,10 @@ def _together(lines: list[Text]) -> Text:
 # -- the state ---------------------------------------------------------------------------------------------------------
 
 _Line = tuple["Text", bool]
-"""And whether it shows a change."""
+"""The line, and whether it shows a change."""
 
 
-def _state_lines(state: PastState, changed: Changed) -> list[_Line]:
+def _state_lines(state: PastState, changed: Changes) -> list[_Line]:
     above: set[str] = set()
     for path in changed:
         parts = path.split("/")
@@ -128,11 +130,11 @@ def _state_lines(state: PastState, changed: Changed) -> list[_Line]:
     return found or [(text("working memory is empty", "dim"), False)]
 
 
-def _lines(value: Any, path: tuple[str, ...], changed: Changed, above: set[str]) -> Iterator[_Line]:
-    """What is in a dict or list; what was removed from it stands behind."""
+def _lines(value: Any, path: tuple[str, ...], changed: Changes, above: set[str]) -> Iterator[_Line]:
+    """The entries of a dict or list, and after them those that were removed from it."""
     indent = "  " * len(path)
     keys = list(value) if isinstance(value, ReadOnlyDict) else [str(index) for index in range(len(value))]
-    for key in _shown(keys, path, changed, above):
+    for key in _keys_near(keys, path, changed, above):
         if key is None:
             yield text(f"{indent}…", "dim"), False
             continue
@@ -143,10 +145,10 @@ def _lines(value: Any, path: tuple[str, ...], changed: Changed, above: set[str])
     for name, (old, new) in changed.items():
         if new is MISSING and name and name.rpartition("/")[0] == parent:
             last = name.rpartition("/")[2]
-            yield joined(text(indent), change_line(last, old, new)), True
+            yield join_texts(text(indent), change_line(last, old, new)), True
 
 
-def _line(held: Any, here: tuple[str, ...], changed: Changed, above: set[str], indent: str) -> Iterator[_Line]:
+def _line(held: Any, here: tuple[str, ...], changed: Changes, above: set[str], indent: str) -> Iterator[_Line]:
     name, key = join_text(here), here[-1]
     inside = isinstance(held, ReadOnlyDict | ReadOnlyList) and len(held) > 0
     kind = f"{key} ({len(held)})" if isinstance(held, ReadOnlyList) else key
@@ -154,17 +156,17 @@ def _line(held: Any, here: tuple[str, ...], changed: Changed, above: set[str], i
         old, new = changed[name]
         added = inside and old is MISSING
         line = text(f"+ {kind}", "green") if added else change_line(key, old, new)
-        yield joined(text(indent), line), True
+        yield join_texts(text(indent), line), True
     elif inside:
         yield text(f"{indent}{kind}", "dim"), False
     else:
-        yield joined(text(f"{indent}{key}: ", "dim"), text(brief(held))), False
+        yield join_texts(text(f"{indent}{key}: ", "dim"), text(shorten_value(held))), False
     if inside:
         yield from _lines(held, here, changed, above)
 
 
-def _shown(keys: list[str], path: tuple[str, ...], changed: Changed, above: set[str]) -> Iterator[str | None]:
-    """The keys that are shown; None stands for those between that are not."""
+def _keys_near(keys: list[str], path: tuple[str, ...], changed: Changes, above: set[str]) -> Iterator[str | None]:
+    """The keys that are shown; None stands for a gap."""
     if len(keys) <= 4 * _NEAR:
         yield from keys
         return

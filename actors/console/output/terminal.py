@@ -1,4 +1,4 @@
-"""A terminal that is ours for a while: keys one by one, a screen to draw on, and all as it was at the end."""
+"""A terminal in raw mode: keys one by one, and a screen to draw on. It is restored at the end."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-__all__ = ["Terminal", "terminal"]
+__all__ = ["terminal"]
 
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
-"""The other screen, without a cursor."""
+"""Switch to the alternate screen and hide the cursor."""
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _KEY: Final = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
-_BEGUN: Final = (b"\x1b", b"\x1b[", b"\x1bO")
+_PREFIXES: Final = (b"\x1b", b"\x1b[", b"\x1bO")
 _NAMES: Final = {
     b"C": "right",
     b"D": "left",
@@ -35,8 +35,8 @@ _NAMES: Final = {
     b"5~": "page up",
     b"6~": "page down",
 }
-_REST_OF_A_KEY: Final = 0.05
-"""Seconds: how much later the rest of a key's bytes may come, over a slow line."""
+_KEY_TIMEOUT: Final = 0.05
+"""Seconds within which the remaining bytes of a key must arrive, over a slow line."""
 
 
 class Terminal:
@@ -47,18 +47,18 @@ class Terminal:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and lines as they are now."""
-        with suppress(OSError):  # the terminal is gone, which the next key tells
+        """Columns and lines of the window now."""
+        with suppress(OSError):  # the terminal is gone, and the next key is `escape`
             size = os.get_terminal_size(sys.stdout.fileno())
             return max(size.columns, 20), max(size.lines, 5)
         return 80, 24
 
     def keys(self, timeout: float) -> Iterator[str]:
-        """What was pressed; waits at most `timeout` seconds. `escape` for that key, and for the end of input."""
+        """The keys pressed, after at most `timeout` seconds. `escape` is that key, or the end of input."""
         if not select.select([self._in], [], [], timeout)[0]:
             return
         read = self._read()
-        if read.endswith(_BEGUN) and select.select([self._in], [], [], _REST_OF_A_KEY)[0]:
+        if read.endswith(_PREFIXES) and select.select([self._in], [], [], _KEY_TIMEOUT)[0]:
             read += self._read()
         if not read:
             yield "escape"
@@ -71,7 +71,7 @@ class Terminal:
         return b""
 
     def draw(self, lines: list[str]) -> None:
-        """Show these lines, and nothing else. They may hold colours; each must fit."""
+        """Fill the screen with these lines. They may have colours; each must fit."""
         body = "\n".join(f"{line}\x1b[0m\x1b[K" for line in lines)
         sys.stdout.write(f"\x1b[H{body}\x1b[J")
         sys.stdout.flush()
@@ -85,9 +85,9 @@ def _name(key: bytes) -> str:
 
 @contextmanager
 def terminal() -> Generator[Terminal]:
-    """Take the terminal over, and give it back whatever happens but SIGKILL. For the main thread.
+    """Put the terminal into raw mode, and restore it at the end or at an error. For the main thread.
 
-    Ctrl-C and Ctrl-Z come as keys. SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
+    Ctrl-C and Ctrl-Z arrive as keys. SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
     """
     import termios
 
@@ -102,9 +102,9 @@ def terminal() -> Generator[Terminal]:
         sys.stdout.flush()
         yield Terminal()
     finally:
-        for number in handlers:  # a second signal must not come in between
+        for number in handlers:  # a second signal must not interrupt the restoring
             signal.signal(number, signal.SIG_IGN)
-        with suppress(OSError, ValueError, termios.error):  # where the terminal is gone there is nothing to give back
+        with suppress(OSError, ValueError, termios.error):  # the terminal is gone
             termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
         with suppress(OSError, ValueError):
             sys.stdout.write(_LEAVE)

@@ -16,8 +16,8 @@ import redis
 
 from command_line import Duramen
 from duramen.actors import AgentSystem
-from duramen.actors.console.arguments.moments import moment
-from duramen.actors.console.output.changed_values import changed_by
+from duramen.actors.console.arguments.moments import parse_moment
+from duramen.actors.console.output.changed_values import find_changes
 from duramen.events import Event
 from duramen.events.embedded.server import EmbeddedServer
 from duramen.events.log.keys import Keys, partition_of
@@ -68,19 +68,19 @@ def rows(out: str) -> list[Any]:
 
 
 def test_a_moment_is_a_seq_a_time_a_checkpoint_or_now() -> None:
-    assert moment("412") == 412
-    assert moment("2025-01-31T12:00:00+02:00") == datetime(2025, 1, 31, 10, tzinfo=UTC)
-    midnight = moment("2025-01-31")
+    assert parse_moment("412") == 412
+    assert parse_moment("2025-01-31T12:00:00+02:00") == datetime(2025, 1, 31, 10, tzinfo=UTC)
+    midnight = parse_moment("2025-01-31")
     assert isinstance(midnight, datetime)
     assert midnight.utcoffset() is not None
-    assert moment("lunch") == "lunch"
-    assert moment("20250131T120000Z-0a1b2c3d") == "20250131T120000Z-0a1b2c3d", "what pause makes up is no time"
-    assert moment("now") is None
+    assert parse_moment("lunch") == "lunch"
+    assert parse_moment("20250131T120000Z-0a1b2c3d") == "20250131T120000Z-0a1b2c3d", "what pause makes up is no time"
+    assert parse_moment("now") is None
 
 
 @pytest.mark.parametrize("name", ["412", "2025-01-31", "now", "lunch", "checkpoint:x"])
 def test_a_checkpoint_that_looks_like_something_else_can_be_named(name: str) -> None:
-    assert moment(f"checkpoint:{name}") == name
+    assert parse_moment(f"checkpoint:{name}") == name
 
 
 # -- show --at, diff, blame --------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_the_changes_of_a_replay_add_up_to_the_state(system: AgentSystem) -> Non
     before = past.state
     for event, after in past:
         expected = system.diff(ALICE, before.seq, after.seq)
-        changed = changed_by(event, before, after)
+        changed = find_changes(event, before, after)
         assert {path for path, (old, _) in changed.items() if old is MISSING} == set(expected.added), event
         assert {path for path, (_, new) in changed.items() if new is MISSING} == set(expected.removed), event
         both = {path for path, pair in changed.items() if MISSING not in pair}

@@ -14,7 +14,7 @@ import pytest
 from command_line import Duramen
 from duramen.actors import AgentSystem
 from duramen.actors.console.ingest.ingestion import Ingestion, Totals
-from duramen.actors.console.ingest.progress import progress
+from duramen.actors.console.ingest.progress import show_totals
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
 SUMMARY = {
@@ -196,7 +196,7 @@ def test_a_run_that_is_interrupted_says_how_far_it_came_and_is_carried_on(
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    with progress(10, 100, bar=True, clock=lambda: now[0]) as advance:
+    with show_totals(10, 100, bar=True, clock=lambda: now[0]) as advance:
         for second in range(12):
             now[0] = float(second)
             advance(Totals(sessions=second, messages=second * 10, events=second * 30))

@@ -1,23 +1,20 @@
-"""What a chat message says was done: the records that go into the log beside it."""
+"""The activity records of a chat message: completions, tool calls and their outputs."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from ..commands import Record
-from .plain_data import as_dict, as_list
+from ...commands import Record
+from ..output import COMPLETION, TOOL_CALL, TOOL_OUTPUT
+from ..plain_data import as_dict, as_list
 
-__all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "records_of"]
-
-COMPLETION: Final = "completion"
-TOOL_CALL: Final = "tool_call"
-TOOL_OUTPUT: Final = "tool_output"
+__all__ = ["records_of"]
 
 _UNKNOWN: Final = "unknown"
 
 
 def records_of(message: dict[str, Any], called: dict[str, str]) -> list[Record]:
-    """The records of one message. `called` knows the tools of earlier calls by id; those of this message are added."""
+    """The records of one message. `called` maps call ids to tools; the calls of this message are added to it."""
     role = message["role"]
     if role == "assistant":
         return [_completion(message), *_calls(message, called)]
