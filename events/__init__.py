@@ -1,4 +1,4 @@
-"""Facts and the log: what happened, how it is written, where it is kept."""
+"""Events and their logs: the model, the stored form, and where logs are stored."""
 
 from __future__ import annotations
 

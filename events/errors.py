@@ -1,4 +1,4 @@
-"""Every failure duramen reports, as a type that carries the facts and says what to do."""
+"""The typed errors. Each carries the facts and says what to do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class DuramenError(Exception):
-    """Root of all errors of this library.
+    """The base class of all errors of this library.
 
     The message says what happened and what to do. The facts are attributes, so that a program need not read
     the message: `agent` (path as text), `seq`, `expected` and `actual`; each is None where it does not apply.
@@ -68,7 +68,7 @@ class DuramenError(Exception):
 
 
 class InvalidPath(DuramenError, ValueError):
-    """A path or pattern is not well formed, or does not lead anywhere in the state it was applied to."""
+    """A path or pattern is not well formed, or leads nowhere in the state to which it was applied."""
 
 
 class PathNotFound(InvalidPath, KeyError):
@@ -78,7 +78,7 @@ class PathNotFound(InvalidPath, KeyError):
 
 
 class InvalidMessage(DuramenError, ValueError):
-    """A message's field has a type or a value that the message does not take."""
+    """A field of a message has a type or value that the message does not accept."""
 
 
 class ValueRefused(DuramenError, ValueError):
@@ -86,11 +86,11 @@ class ValueRefused(DuramenError, ValueError):
 
 
 class TooLarge(DuramenError, ValueError):
-    """Something is over one of the limits in `Limits`; `expected` is the limit, `actual` what was asked for."""
+    """A size or count is over its limit in `Limits`; `expected` is the limit, `actual` the size or count."""
 
 
 class AgentNotFound(DuramenError, LookupError):
-    """No agent of this path was ever spawned here, or its log is gone. Nothing was created."""
+    """No agent of this path was ever spawned here, or its log was removed. Nothing was created."""
 
 
 class AgentNotRunning(DuramenError):
@@ -98,19 +98,19 @@ class AgentNotRunning(DuramenError):
 
 
 class AgentAlreadyRunning(DuramenError):
-    """The agent has a session that has not ended; use the handle of it, or terminate it first."""
+    """The agent has a session that has not ended; use its handle, or terminate it first."""
 
 
 class AgentExists(DuramenError):
-    """An import or a fork would make an agent whose path is taken; name another path."""
+    """The path that an import or a fork names is another agent's; name another path."""
 
 
 class AgentPaused(DuramenError):
-    """The agent is paused and takes no mutation; resume it first (reads work)."""
+    """The agent is paused and accepts no mutation; resume it first (reads work)."""
 
 
 class AgentFailed(DuramenError):
-    """The agent's own code or its log keeps it from running; the cause is chained."""
+    """The agent cannot run because of its own code or its log; the cause is chained."""
 
 
 class CheckpointNotFound(DuramenError, LookupError):
@@ -118,15 +118,15 @@ class CheckpointNotFound(DuramenError, LookupError):
 
 
 class EpisodeNotFound(DuramenError, LookupError):
-    """No episode of this id is kept."""
+    """No episode of this id is stored."""
 
 
 class EmbeddingFailed(DuramenError):
-    """The embedding function raised, took too long, or did not return vectors. No episode is lost by that."""
+    """The embedding function raised, took too long, or did not return vectors. No episode was lost."""
 
 
 class NotInstalled(DuramenError, ImportError):
-    """Something that is not always there is needed for this call: the message names what to install."""
+    """The call needs an optional package; the message names what to install."""
 
 
 class CommandConflict(DuramenError):
@@ -138,7 +138,7 @@ class VersionConflict(DuramenError):
 
 
 class Fenced(DuramenError):
-    """Another process has taken this agent over; what was asked here was not written. Ask again to take it back."""
+    """Another process has taken this agent over; nothing was written here. Ask again to take it back."""
 
 
 class Unavailable(DuramenError):
@@ -146,7 +146,7 @@ class Unavailable(DuramenError):
 
 
 class OutcomeUnknown(Unavailable):
-    """No answer came in time: the command is in the log once, or not at all. Ask again with the same command id."""
+    """No reply came in time: the command is in the log once, or not at all. Ask again with the same command id."""
 
 
 class Unconfirmed(DuramenError):
@@ -154,7 +154,7 @@ class Unconfirmed(DuramenError):
 
 
 class NotPermitted(DuramenError):
-    """The server refuses this user a command, key or channel that is needed, or the login itself."""
+    """The server refuses this user the login, or a command, key or channel that duramen needs."""
 
 
 class UnsafeServer(DuramenError):
@@ -162,31 +162,31 @@ class UnsafeServer(DuramenError):
 
 
 class WrongKey(DuramenError):
-    """A namespace or a file was written with an integrity key that was not given, or with another, or with none."""
+    """The integrity key given is not the one with which the namespace or file was written."""
 
 
 class MailboxFull(DuramenError):
-    """The agent has as many messages waiting as it takes; ask again later."""
+    """The agent's mailbox is full; ask again later."""
 
 
 class AskTimeout(DuramenError, TimeoutError):
-    """No reply came within the time-out. The command may still be carried out; a command id makes asking again safe."""
+    """No reply came within the time-out. The command may still run; a command id makes asking again safe."""
 
 
 class SystemClosed(DuramenError):
-    """The system is closed, or this is a forked child, where no actor runs; open a system of its own."""
+    """The system is closed, or belongs to the parent of this forked child; open another system."""
 
 
 class ConsumerParked(DuramenError):
-    """A projection's own code raised at an event, and its consumer stands still before it; the cause is chained."""
+    """A projection's own code raised at an event, and its consumer is parked before it; the cause is chained."""
 
 
 class HandlerStopped(DuramenError):
-    """A handler raised `SystemExit` or another exception that is meant to end a program; only its agent was stopped."""
+    """A handler raised `SystemExit` or another exception that ends programs; only its agent was stopped."""
 
 
 class CorruptEvent(DuramenError):
-    """Stored bytes are not what was written: not decodable, out of bounds, or not matching their digest."""
+    """Stored bytes differ from what was written: they do not decode, exceed a bound, or do not match their digest."""
 
 
 class UnknownEventType(DuramenError):
@@ -194,7 +194,7 @@ class UnknownEventType(DuramenError):
 
 
 class Trimmed(DuramenError):
-    """The part of the log that was asked for has been trimmed; `actual` is the first seq that is left."""
+    """The requested part of the log has been trimmed; `actual` is the first seq that remains."""
 
 
 class DataLoss(DuramenError):
@@ -202,4 +202,4 @@ class DataLoss(DuramenError):
 
 
 class Diverged(DuramenError):
-    """The log holds another history than the one seen before: it was replaced, restored or failed over."""
+    """The log holds another history than the one read before: it was replaced, restored or failed over."""

@@ -1,4 +1,4 @@
-"""Logging: structlog on top of the standard library's, so that a program decides what it sees."""
+"""Loggers of the library: structlog over the standard library's logging."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECRET: Final = re.compile(r"password|passwd|token|secret|authorization|credent
 
 
 def redact(logger: object, method: str, event: EventDict) -> EventDict:
-    """A structlog processor: values under names that smell of secrets are not shown."""
+    """Hide the values of fields whose names look like secrets: a structlog processor."""
     for name in event:
         if _SECRET.search(name):
             event[name] = "[redacted]"
@@ -25,10 +25,10 @@ def redact(logger: object, method: str, event: EventDict) -> EventDict:
 
 
 def get_logger(name: str, **bound: Any) -> structlog.stdlib.BoundLogger:
-    """A logger of the standard library's tree `duramen`, with structlog's bound fields.
+    """Return a logger below `duramen` in the standard library's tree, with structlog's bound fields.
 
-    Silent below WARNING unless the program sets a level. Fields are facts about events (agent, seq, session id,
-    type, bytes, digest), never their payloads.
+    It is silent below WARNING unless the program sets a level. Fields are facts about events (agent, seq, session
+    id, type, bytes, digest), never their payloads.
     """
     import structlog  # takes a quarter of all our imports' time, and most programs log nothing
 
@@ -46,7 +46,7 @@ def get_logger(name: str, **bound: Any) -> structlog.stdlib.BoundLogger:
 
 
 def raised_at(error: BaseException) -> str:
-    """File and line where an error was raised. Its text is left out: it may quote what it was given."""
+    """Return the file and line where an error was raised, without its text, which may quote a payload."""
     last = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         last = f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"

@@ -1,4 +1,4 @@
-"""What an event is: types, names, paths and values. Pure."""
+"""Events, their types, paths, values and limits. Pure."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Which event caused which: ids of events, and what is stored of causes.
+"""Which event caused which: ids of events, and the causation and correlation ids stored with them.
 
-The id of an event is `agent@seq`. What happens in the handling of one message is stored with it:
+The id of an event is `agent@seq`. Events emitted while an agent handles a message are stored with two ids:
 
-- `causation_id`: the last event that the sender had emitted when it sent the message; if it had emitted none, what its
-  own events would have as their cause. None for a message that comes from outside of all agents.
-- `correlation_id`: the first event of all that follows from one message from outside. It is passed on with every
-  message. The events of that first handling carry it too; a single one may go without, since it would name itself.
+- `causation_id`: the last event that the sender had emitted when it sent the message. If it had emitted none, the
+  message carries the sender's own cause. None for a message from outside all agents.
+- `correlation_id`: the first event that followed from a message from outside. Every message passes it on. The events
+  of that first handling carry it too; an event that would name itself may have none.
 
-So the events of one handling stand together in the log, with the same two ids and the same command id. Who reads needs
-no other table: `chain of causes` is following `causation_id`, and what belongs together has one `correlation_of`.
+So the events of one handling are consecutive in the log, with the same two ids and the same command id. Readers need
+no other table: a chain of causes follows `causation_id`, and a correlation id groups all that one message caused.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from attrs import define, frozen
 from ..errors import DuramenError
 from .paths import agent_path
 
-__all__ = ["EXTERNAL", "Cause", "Handling", "correlation_of", "event_id", "parse_event_id"]
+__all__ = ["EXTERNAL", "Cause", "Handling", "event_id", "parse_event_id"]
 
 
 @frozen
 class Cause:
-    """What a message carries of where it comes from, and what its events are stored with."""
+    """The two ids that a message carries and that its events are stored with."""
 
     causation_id: str | None = None
     correlation_id: str | None = None
 
 
 EXTERNAL: Final = Cause()
-"""A message that no agent has sent."""
+"""The cause of a message that no agent sent."""
 
 
 def event_id(agent: str, seq: int) -> str:
-    """The id of an event: `acme/alice@12`."""
+    """Return the id of an event: `acme/alice@12`."""
     return f"{agent}@{seq}"
 
 
 def parse_event_id(text: str | None) -> tuple[str, int] | None:
-    """Agent and seq of an event's id; None for what is none: other programs may store ids of their own."""
+    """Return agent and seq of an event's id; None for other text, since programs may store ids of their own."""
     agent, at, seq = (text or "").rpartition("@")
     if not at or not seq.isdecimal() or len(seq) > 18 or seq != str(int(seq)) or seq == "0":
         return None
@@ -51,28 +51,22 @@ def parse_event_id(text: str | None) -> tuple[str, int] | None:
         return None
 
 
-def correlation_of(agent: str, seq: int, correlation_id: str | None) -> str:
-    """What an event is correlated by: what is stored with it, else its own id."""
-    return correlation_id or event_id(agent, seq)
-
-
 @define
 class Handling:
-    """The handling of one message by an agent whose log stood at `before`: what its events and messages carry."""
+    """The causes of one handling's events and messages; the agent's log stood at seq `before` when it began."""
 
     agent: str
     before: int
     cause: Cause = EXTERNAL
 
     def event_cause(self) -> Cause:
-        """What each event of this handling is stored with."""
+        """Return the cause that each event of this handling is stored with."""
         if self.cause.correlation_id is not None:
             return self.cause
         return Cause(self.cause.causation_id, event_id(self.agent, self.before + 1))
 
     def message_cause(self, seq: int) -> Cause:
-        """What a message carries that is sent now, where the log stands at `seq` with what was emitted so far."""
-        own = self.event_cause()
+        """Return the cause of a message sent now; `seq` is that of the last event emitted so far."""
         if seq > self.before:
-            return Cause(event_id(self.agent, seq), own.correlation_id)
+            return Cause(event_id(self.agent, seq), self.event_cause().correlation_id)
         return self.cause

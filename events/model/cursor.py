@@ -1,4 +1,4 @@
-"""Where a reader of many agents stands, so that it can go on exactly there, or is told that it cannot."""
+"""The position of a reader of many agents, from which it continues exactly, or learns that it cannot."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FORM: Final = (int, int, str, int, bytes)
 
 @frozen
 class Mark:
-    """A reader's place in the feed of one partition.
+    """A reader's position in the feed of one partition.
 
-    It has done with the first `position` appends, and with `offset` events of the one behind them. `agent`, `seq` and
-    `digest` are those of the last event it looked at: if the log has another there, it is not the same log any more.
+    The reader has processed the first `position` appends, and `offset` events of the next one. `agent`, `seq` and
+    `digest` are those of the last event it read: if the log has another event there, its history was replaced.
     """
 
     position: int = 0
@@ -37,15 +37,15 @@ START: Final = Mark()
 
 @frozen
 class Cursor:
-    """A reader's place in all partitions it reads, and which log that is. Opaque: keep it as text or bytes."""
+    """A reader's position in all partitions it reads, and the log's identity. Opaque: store it as text or bytes."""
 
     log: str
     """Identity of the log."""
     marks: Mapping[int, Mark] = field(factory=dict[int, Mark])
-    """By partition; none means the start."""
+    """By partition; without a mark, the reader is at the start."""
 
     def to_bytes(self) -> bytes:
-        """To be kept anywhere, and given to `from_bytes`."""
+        """Return bytes for `from_bytes`, to store anywhere."""
         rows = {
             str(partition): [mark.position, mark.offset, mark.agent, mark.seq, mark.digest]
             for partition, mark in self.marks.items()
@@ -53,15 +53,15 @@ class Cursor:
         return msgpack.packb([_FORMAT, self.log, rows])
 
     def to_text(self) -> str:
-        """As `to_bytes`, in hex, for files and screens."""
+        """Return the bytes in hexadecimal, for files and screens."""
         return self.to_bytes().hex()
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Cursor:
-        """Raises InvalidMessage for what `to_bytes` has not made."""
+        """Read the result of `to_bytes`. Raises InvalidMessage for other bytes."""
         try:
             form, log, rows = cast("list[Any]", msgpack.unpackb(stored, strict_map_key=True))
-            marks = {int(partition): _mark(row) for partition, row in rows.items()}
+            marks = {int(partition): _parse_mark(row) for partition, row in rows.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidMessage(f"these bytes are no cursor ({type(error).__name__})") from None
         if form != _FORMAT or type(log) is not str:
@@ -70,7 +70,7 @@ class Cursor:
 
     @classmethod
     def from_text(cls, text: str) -> Cursor:
-        """Raises InvalidMessage for what `to_text` has not made."""
+        """Read the result of `to_text`. Raises InvalidMessage for other text."""
         try:
             stored = bytes.fromhex(text)
         except (ValueError, TypeError):
@@ -78,8 +78,8 @@ class Cursor:
         return cls.from_bytes(stored)
 
 
-def _mark(row: list[Any]) -> Mark:
-    as_written = len(row) == len(_FORM) and all(type(part) is kind for part, kind in zip(row, _FORM, strict=True))
-    if not as_written or min(row[0], row[1], row[3]) < 0:
+def _parse_mark(row: list[Any]) -> Mark:
+    is_well_formed = len(row) == len(_FORM) and all(type(part) is kind for part, kind in zip(row, _FORM, strict=True))
+    if not is_well_formed or min(row[0], row[1], row[3]) < 0:
         raise ValueError("mark")
     return Mark(*row)

@@ -1,4 +1,4 @@
-"""What happened, in types: events before and after they are stored, and what a committed command returns."""
+"""Events before and after they are stored, and the receipt of a committed command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Event", "Granularity", "MutableEvent", "NewEvent", "Receipt", "const
 
 
 class Granularity(IntEnum):
-    """How much is logged and delivered; each level includes those before it."""
+    """How much is logged and delivered. Each level includes the levels before it."""
 
     LIFECYCLE = 1
     STATE = 2
@@ -21,9 +21,9 @@ class Granularity(IntEnum):
 
 
 class NewEvent(NamedTuple):
-    """An event that is not stored yet: a wish. A tuple, since one is made for each mutation.
+    """An event before it is stored. A tuple, since each mutation makes one.
 
-    `data` is plain data with text keys, `granularity` a Granularity's value.
+    `data` is plain data with text keys, `granularity` the value of a Granularity.
     """
 
     type: str
@@ -35,11 +35,11 @@ class NewEvent(NamedTuple):
 
 @frozen(weakref_slot=False)  # see `construct_event`
 class Event:
-    """An event as the log has it: a fact.
+    """A stored event.
 
     `agent` is the agent path as text, `seq` the position in its log (1, 2, 3 …), `time` the writer's clock, aware,
-    in UTC: it need not grow from event to event. `data` is plain data of the newest version that is registered
-    here; do not change it. `digest` is 16 bytes over all events up to this one.
+    in UTC; it may decrease from event to event. `data` is plain data of the newest version registered here; do not
+    change it. `digest` is 16 bytes over all events up to this one.
     """
 
     agent: str
@@ -58,16 +58,16 @@ class Event:
 
 
 class MutableEvent:
-    """An `Event` in the making: the same slots, which can be set."""
+    """A class with the slots of `Event`, which can be set."""
 
     __slots__ = tuple(field.name for field in fields(Event))
 
 
 def construct_event(values: tuple[Any, ...]) -> Event:
-    """An `Event` of all its fields in their order, in a third of the time: who reads a million makes as many.
+    """Construct an `Event` of its fields, in order, in a third of the time: readers of a million make a million.
 
-    A frozen class sets each attribute by a call, a draft by one instruction. That a draft may become an event takes
-    two classes of the same slots, and none for weak references, which would stand elsewhere in each of them.
+    A frozen class sets each attribute by a call, a `MutableEvent` by one instruction. Assigning `__class__` needs
+    two classes of the same slots, without a slot for weak references, which each would place elsewhere.
     """
     made: Any = MutableEvent()
     (
@@ -91,11 +91,11 @@ def construct_event(values: tuple[Any, ...]) -> Event:
 
 
 class Receipt(NamedTuple):
-    """What an acknowledged mutation returns. A tuple: a frozen attrs class takes five times as long to make.
+    """The result of an acknowledged mutation. A tuple: a frozen attrs class takes five times as long to make.
 
     Its events are `first_seq` to `seq` (last) of the agent's log, and `digest` is that of the last one. A command
-    that had nothing to log (a record under the agent's granularity) has `first_seq == seq + 1`.
-    `durability` is what was reached when it returned: `memory`, `fsync` or `replicas:n`.
+    that logged nothing (a record below the agent's granularity) has `first_seq == seq + 1`.
+    `durability` is the level reached when the call returned: `memory`, `fsync` or `replicas:n`.
     """
 
     agent: str

@@ -1,4 +1,4 @@
-"""The bounds that keep one event, batch or agent from hurting the others."""
+"""The bounds on events, batches and agents, so that none of them can exhaust what all share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["Limits"]
 
 @frozen(kw_only=True)
 class Limits:
-    """What is refused before anything is sent to the server; sizes in bytes, the rest are counts.
+    """Bounds checked before anything is sent to the server: sizes in bytes, and counts.
 
-    Raising a limit is safe for the data, not for the memory of who reads it: one MiB of empty maps took 74 MiB
+    Raising a limit is safe for the data, not for the memory of readers: one MiB of empty maps took 74 MiB
     of memory when decoded (measured with msgpack 1.2.4).
     """
 
@@ -19,19 +19,19 @@ class Limits:
     batch_events: int = 256
     batch_bytes: int = 1024 * 1024
     restore_bytes: int = 12 * 1024 * 1024
-    """What one resume may have to write: the difference between the state and its checkpoint."""
+    """Size of the event that a resume writes: the difference between the state and its checkpoint."""
     depth: int = 64
     container_items: int = 65_536
     text_bytes: int = 1024 * 1024
     event_nodes: int = 100_000
     state_nodes: int = 100_000
     snapshot_bytes: int = 15 * 1024 * 1024
-    """A snapshot travels in one argument; servers take 16 MiB in one where they are set up as ours is."""
+    """Below 16 MiB, which the embedded server accepts as one argument."""
     mailbox_messages: int = 10_000
     stash_messages: int = 1_000
     page_events: int = 500
     page_bytes: int = 1024 * 1024
     notice_bytes: int = 64 * 1024
-    """A notification larger than this carries positions only; its readers fetch the events from the log."""
+    """A larger notice carries positions only; its readers fetch the events from the log."""
     commands_remembered: int = 10_000
-    """How many of an agent's latest command ids are recognised when they come again."""
+    """How many of an agent's latest command ids are recognised when a command is repeated."""

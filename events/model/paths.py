@@ -1,9 +1,8 @@
-"""Agent paths and property paths: how agents, and the values inside their state, are named."""
+"""Agent paths and property paths: the names of agents and of the values inside their state."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast, final
 from unicodedata import is_normalized
@@ -22,19 +21,18 @@ __all__ = [
     "PropertyPath",
     "agent_path",
     "check_segments",
-    "join_segments",
     "join_text",
     "property_path",
     "property_segments",
     "split_text",
 ]
 
-# Part of the stored format, not of `Limits`: a path that one process may write, every other must read.
+# Part of the stored format, not of `Limits`: every process must read a path that one process could write.
 MAX_PATH_BYTES = 1024
 MAX_PATH_SEGMENTS = 32
 MAX_SEGMENT_CHARACTERS = 128
 
-_MEMO = 8192
+_CACHED = 8192
 _INDEX_MAX = 2**63 - 1
 
 _AGENT_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -51,7 +49,7 @@ _BAD_ESCAPE = re.compile("~(?![01])")
 
 
 def _text_of(value: Any, what: str) -> str:
-    """Return exactly a str; of a subclass (such as a `StrEnum`) its characters."""
+    """Return exactly a str, for a subclass (such as a `StrEnum`) its characters."""
     if type(value) is str:
         return value
     if issubclass(type(value), str):
@@ -77,7 +75,7 @@ def _check_count(count: int, what: str) -> None:
 
 
 def _check_size(text: str, what: str) -> None:
-    # Whoever is longer in characters is longer in bytes, so a huge text is not encoded just to be refused.
+    # A text has at least as many bytes as characters, so a huge text is refused without encoding it.
     size = len(text)
     if size <= MAX_PATH_BYTES and not text.isascii():
         size = len(text.encode(errors="surrogatepass"))
@@ -90,7 +88,7 @@ def _check_size(text: str, what: str) -> None:
 
 
 def split_text(text: object, what: str) -> tuple[str, ...]:
-    """Split a text at "/" and undo the escapes; check the bounds of the whole, but not the segments.
+    """Split a text at "/" and undo the escapes. Checks the bounds of the whole, not the segments.
 
     `what` names the text in messages. The empty text has no segments. Raises `InvalidPath`.
     """
@@ -112,7 +110,7 @@ def split_text(text: object, what: str) -> tuple[str, ...]:
 
 
 def join_text(segments: tuple[str, ...]) -> str:
-    """Join segments with "/", escaping as RFC 6901 does; unlike `join_segments`, check nothing."""
+    """Join segments with "/", escaped as in RFC 6901: the inverse of `split_text`. Checks nothing."""
     text = "/".join(segments)
     if "~" not in text and text.count("/") < len(segments):
         return text
@@ -120,9 +118,9 @@ def join_text(segments: tuple[str, ...]) -> str:
 
 
 def check_segments(segments: object, what: str, wildcards: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Return the segments as exact strs, or raise `InvalidPath` if they are not those of a property path.
+    """Return the segments as exact strs. Raises `InvalidPath` if a property path cannot have them.
 
-    `what` names the path in messages; `wildcards` may stand as segments as well.
+    `what` names the path in messages; `wildcards` are accepted as segments too.
     """
     checked = _texts_of(segments, what)
     for position, text in enumerate(checked, 1):
@@ -189,8 +187,8 @@ def _segment_of(value: Any) -> str:
 class AgentPath:
     """The name of an agent: a project, an agent, and its children below it; "acme/alice/helper".
 
-    Every instance is valid; what is not raises `InvalidPath`. Paths sort by segments, so that an agent stands
-    before its children and a tree stands together. A path says nothing about whether the agent exists.
+    Every instance is valid; the constructors raise `InvalidPath`. Paths sort by segments, so that an agent comes
+    before its children and a tree is contiguous. The agent of a path need not exist.
     """
 
     segments: tuple[str, ...] = field(converter=_agent_segments)
@@ -198,12 +196,12 @@ class AgentPath:
 
     @classmethod
     def parse(cls, path: str | AgentPath) -> AgentPath:
-        """Read the text form; a path is returned as it is. Remembers the latest 8,192 texts."""
+        """Read the text form; return a path unchanged. The latest 8,192 texts are cached."""
         return agent_path(path)
 
     @classmethod
     def of(cls, project_id: str | UUID, agent_instance_id: str | UUID, *children: str | UUID) -> AgentPath:
-        """Build a path of ids, each one segment. A UUID is written in lower case with hyphens."""
+        """Build a path from ids, each one segment. A UUID is written in lower case with hyphens."""
         return cls(tuple(map(_name_of_id, (project_id, agent_instance_id, *children))))
 
     @property
@@ -223,7 +221,7 @@ class AgentPath:
 
     @property
     def root(self) -> AgentPath:
-        """The root agent of this one's tree, which is itself for a root agent."""
+        """The root agent of this agent's tree; the path itself for a root agent."""
         return self if self.is_root else agent_path("/".join(self.segments[:2]))
 
     @property
@@ -236,7 +234,7 @@ class AgentPath:
         return AgentPath((*self.segments, _name_of_id(name)))
 
     def is_under(self, other: str | AgentPath) -> bool:
-        """Whether `other` is above this agent, at any distance. No agent is under itself."""
+        """Whether `other` is an ancestor of this agent. No agent is under itself."""
         above = agent_path(other).segments
         return len(self.segments) > len(above) and self.segments[: len(above)] == above
 
@@ -253,8 +251,8 @@ class PropertyPath:
     """The name of a value inside an agent's state: "plan/steps/0/title"; the empty path is the whole state.
 
     In the text form a "~" of a segment is written "~0" and a "/" is written "~1". A segment such as "0" is an
-    index where the state has a list and a key where it has a dict: a path alone does not tell. Every instance
-    is valid; what is not raises `InvalidPath`. Paths sort by segments, as text: "10" comes before "9".
+    index if the state has a list there and a key if it has a dict; the path alone does not say which. Every
+    instance is valid; the constructors raise `InvalidPath`. Paths sort by segments, as text: "10" before "9".
     """
 
     segments: tuple[str, ...] = field(converter=_property_segments)
@@ -262,12 +260,12 @@ class PropertyPath:
 
     @classmethod
     def parse(cls, path: str | PropertyPath) -> PropertyPath:
-        """Read the text form; a path is returned as it is. Remembers the latest 8,192 texts."""
+        """Read the text form; return a path unchanged. The latest 8,192 texts are cached."""
         return property_path(path)
 
     @classmethod
     def of(cls, *segments: str | int) -> PropertyPath:
-        """Build a path of keys and indexes as they are, without escapes: `of("a/b", 0)` is "a~1b/0"."""
+        """Build a path from keys and indexes, given without escapes: `of("a/b", 0)` is "a~1b/0"."""
         return cls(tuple(map(_segment_of, segments)))
 
     @property
@@ -281,7 +279,7 @@ class PropertyPath:
         return PropertyPath(self.segments[:-1]) if self.segments else None
 
     def child(self, segment: str | int) -> PropertyPath:
-        """Return the path one segment further down; the segment is taken as it is, without escapes."""
+        """Return the path one segment further down; the segment is given without escapes."""
         return PropertyPath((*self.segments, _segment_of(segment)))
 
     def __str__(self) -> str:
@@ -291,21 +289,16 @@ class PropertyPath:
         return f"PropertyPath.parse({self.text!r})"
 
 
-# Memos of pure functions: a program's paths are few and come with every command. Failures are not kept.
-@lru_cache(maxsize=_MEMO)
+# Caches of pure functions: a program's paths are few and come with every command. Failures are not cached.
+@lru_cache(maxsize=_CACHED)
 def _agent_path_of(text: str) -> AgentPath:
     _check_size(text, "agent path")
     return AgentPath(tuple(text.split("/")))
 
 
-@lru_cache(maxsize=_MEMO)
+@lru_cache(maxsize=_CACHED)
 def _property_path_of(text: str) -> PropertyPath:
     return PropertyPath(split_text(text, "property path"))
-
-
-@lru_cache(maxsize=_MEMO)
-def _text_of_segments(segments: object) -> str:
-    return join_text(check_segments(segments, "property path"))
 
 
 def agent_path(path: str | AgentPath) -> AgentPath:
@@ -327,19 +320,7 @@ def property_path(path: str | PropertyPath) -> PropertyPath:
 
 
 def property_segments(path: str | PropertyPath) -> tuple[str, ...]:
-    """Return the unescaped segments of a property path; fast for a text seen before. Raises `InvalidPath`."""
+    """Return the unescaped segments of a property path; fast for a cached text. Raises `InvalidPath`."""
     if type(path) is str:
         return _property_path_of(path).segments
     return property_path(path).segments
-
-
-def join_segments(segments: Sequence[str]) -> str:
-    """Return the text form of the property path with these segments: the inverse of `property_segments`.
-
-    Takes a list or a tuple. Raises `InvalidPath` for segments that no property path has.
-    """
-    key = tuple(segments) if isinstance(segments, list) else segments
-    try:
-        return _text_of_segments(key)
-    except TypeError:  # it cannot be hashed, so it is no tuple of str: say so
-        return join_text(check_segments(key, "property path"))

@@ -1,4 +1,4 @@
-"""Path patterns: which agents and which properties a reader wants."""
+"""Path patterns: the agents and properties that a reader selects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _pattern_text(pattern: PathPattern) -> str:
 
 
 def _pattern_steps(pattern: PathPattern) -> tuple[str, ...]:
-    """Drop each "**" right after another: it adds nothing but work."""
+    """Return the segments without a "**" right after another, which adds only work."""
     before = (None, *pattern.segments)
     return tuple(step for last, step in zip(before, pattern.segments, strict=False) if (last, step) != (_ANY, _ANY))
 
@@ -49,16 +49,17 @@ def _has_no_wildcard(pattern: PathPattern) -> bool:
 class PathPattern:
     """A path in which a segment may be "*" (exactly one segment) or "**" (any number of segments, also none).
 
-    All other segments are those of a property path, with the same escapes and bounds in the text form; names
-    of agents are among them, so "acme/*/plan/**" can stand for agents and their properties. The empty pattern
-    matches the empty path alone. What is not a pattern raises `InvalidPath`.
+    All other segments are those of a property path, with the same escapes and bounds in the text form. They
+    include names of agents, so "acme/*/plan/**" can select agents and their properties. The empty pattern
+    matches only the empty path. Raises `InvalidPath` for what is not a pattern.
     """
 
     segments: tuple[str, ...] = field(converter=_pattern_segments)
     text: str = field(init=False, eq=False, default=Factory(_pattern_text, takes_self=True))
-    _steps: tuple[str, ...] = field(init=False, eq=False, default=Factory(_pattern_steps, takes_self=True))
+    steps: tuple[str, ...] = field(init=False, eq=False, default=Factory(_pattern_steps, takes_self=True))
+    """The segments without a "**" right after another."""
     is_literal: bool = field(init=False, eq=False, default=Factory(_has_no_wildcard, takes_self=True))
-    """Whether there is no wildcard, so that one path matches and no other."""
+    """Whether the pattern has no wildcard, so that exactly one path matches."""
 
     @classmethod
     def parse(cls, pattern: str | PathPattern) -> PathPattern:
@@ -68,10 +69,10 @@ class PathPattern:
         return cls(split_text(pattern, _WHAT))
 
     def matches(self, path: Sequence[str] | AgentPath | PropertyPath) -> bool:
-        """Whether the whole path matches; the time grows with pattern times path at most.
+        """Whether the whole path matches, in time proportional to pattern times path at most.
 
-        Takes a path, or a tuple or list of unescaped segments, which are not checked. Anything else raises
-        `InvalidPath`, a str too: it is not a sequence of segments, so parse it first.
+        Takes a path, or a tuple or list of unescaped segments, which are not checked. Raises `InvalidPath` for
+        anything else, including a str: parse it first.
         """
         if isinstance(path, tuple | list):
             segments: Sequence[str] = path
@@ -81,7 +82,7 @@ class PathPattern:
             raise InvalidPath(f"{_WHAT} matches a path or a tuple of segments, not {describe_type(path)}")
         if self.is_literal:
             return self.segments == tuple(segments)
-        return _match(self._steps, segments)
+        return _match(self.steps, segments)
 
     def __str__(self) -> str:
         return self.text
@@ -91,10 +92,10 @@ class PathPattern:
 
 
 def _match(steps: tuple[str, ...], segments: Sequence[str]) -> bool:
-    """Match greedily; on a mismatch only the latest "**" takes one segment more.
+    """Match greedily; on a mismatch only the latest "**" consumes one more segment.
 
-    That is enough: what an earlier "**" could take instead, the latest can take too. A position of the latest
-    "**" is tried once, and costs at most the steps up to the next one: steps times segments in all.
+    That is enough: any segment that an earlier "**" could consume instead, the latest can consume too. Each
+    position of the latest "**" is tried once and costs at most the steps up to the next: steps times segments.
     """
     step = at = 0
     resume_step = resume_at = -1

@@ -1,4 +1,4 @@
-"""Event types by short registered names, and upcasters from old versions of their data to the next."""
+"""Event types by short registered names, and upcasters from each version of their data to the next."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["DECLARED", "EventRegistry", "Upcaster", "event_type", "upcaster"]
 C = TypeVar("C", bound=type[Any])
 Data = dict[str, Any]
 Upcaster = Callable[[Data], Data]
-"""Takes the data of one version (plain, its own copy) and returns that of the next. Pure."""
+"""Takes the data of one version (plain, a copy of its own) and returns that of the next. Pure."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 
@@ -26,14 +26,14 @@ class _Declared:
     cls: type[Any]
     version: int
     fields: tuple[tuple[str, str], ...]
-    """Name of the attribute and of the constructor's argument, for each that the constructor takes."""
+    """Name of the attribute and of the constructor's argument, for each field that the constructor takes."""
 
 
 class EventRegistry:
-    """Which class stands behind a stored type name, and how older data becomes today's.
+    """The class of each stored type name, and the upcasters that bring older data to today's version.
 
-    Filled while modules are imported, only read afterwards. Stored events name the type and its version, never
-    a class or module path: a class can be renamed or moved, its registered name cannot.
+    It is filled while modules are imported, and only read afterwards. Stored events name the type and its version,
+    never a class or module path: a class can be renamed or moved, its registered name cannot.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class EventRegistry:
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
 
     def register(self, cls: type[Any], name: str, version: int = 1) -> None:
-        """Make `cls` the type of stored events called `name`.
+        """Register `cls` as the class of stored events called `name`.
 
         Raises InvalidMessage for a name that is not `[a-z][a-z0-9_.-]*` of at most 64 characters, is one of our own
         or another class's, for a version below 1, and for a class that is not an attrs class.
@@ -60,10 +60,10 @@ class EventRegistry:
         self._by_class[cls] = name
 
     def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
-        """Let `function` turn data of `from_version` into data of the next version.
+        """Register `function` to turn data of `from_version` into data of the next version.
 
         Raises InvalidMessage for a name that no event type can have, for a version below 1, for what cannot be
-        called, and where another function makes this step already.
+        called, and if another function is registered for this step.
         """
         _check_name(name)
         if type(from_version) is not int or from_version < 1:
@@ -76,7 +76,7 @@ class EventRegistry:
         self._upcasters[(name, from_version)] = function
 
     def dump(self, event: object) -> tuple[str, int, Data]:
-        """Name, version and data of an instance. Raises UnknownEventType for a class that is not registered."""
+        """Return name, version and data of an instance. Raises UnknownEventType for a class not registered."""
         name = self._by_class.get(type(event))
         if name is None:
             raise UnknownEventType(
@@ -86,9 +86,9 @@ class EventRegistry:
         return name, declared.version, {argument: getattr(event, field) for field, argument in declared.fields}
 
     def load(self, name: str, version: int, data: Data) -> Any:
-        """An instance from stored data, brought up to date first.
+        """Build an instance from stored data, which is brought to today's version first.
 
-        Raises UnknownEventType, also where the class does not take the data: then its fields were changed without
+        Raises UnknownEventType, also if the class does not accept the data: its fields were then changed without
         a new version and an upcaster.
         """
         declared = self._by_name.get(name)
@@ -110,22 +110,22 @@ class EventRegistry:
         return name in self._by_name
 
     def types(self) -> dict[str, type[Any]]:
-        """The class of each registered name."""
+        """Return the class of each registered name."""
         return {name: declared.cls for name, declared in self._by_name.items()}
 
     def upcasters(self) -> dict[tuple[str, int], Upcaster]:
-        """The upcaster of each name and version that it starts from."""
+        """Return the upcaster of each name and version that it starts from."""
         return dict(self._upcasters)
 
     def current_version(self, name: str) -> int:
-        """Today's version of a type; 1 for our own types and unknown ones."""
+        """Return today's version of a type; 1 for duramen's own types and unknown ones."""
         declared = self._by_name.get(name)
         return declared.version if declared else 1
 
     def upcast(self, name: str, version: int, data: Data) -> Data:
-        """Data of a registered type in today's version; data of other types as they are.
+        """Return data of a registered type in today's version, and data of other types unchanged.
 
-        Raises UnknownEventType when a step is missing or fails, or the stored version is newer than the code.
+        Raises UnknownEventType if a step is missing or fails, or the stored version is newer than the code.
         """
         declared = self._by_name.get(name)
         if declared is None or version == declared.version:
@@ -145,11 +145,11 @@ class EventRegistry:
                     expected=declared.version,
                     actual=version,
                 )
-            data = _step(function, name, step, data)
+            data = _apply_upcaster(function, name, step, data)
         return data
 
 
-def _step(function: Upcaster, name: str, step: int, data: Data) -> Data:
+def _apply_upcaster(function: Upcaster, name: str, step: int, data: Data) -> Data:
     try:
         changed = function(dict(data))
     except Exception as error:  # the user's own code
@@ -178,14 +178,14 @@ def _origin(thing: Any) -> tuple[object, object]:
 
 
 DECLARED: Final = EventRegistry()
-"""Where the decorators declare types unless told otherwise; see docs/decisions/0002."""
+"""The registry that the decorators use by default; see docs/decisions/0002."""
 
 
 def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARED) -> Callable[[C], C]:
-    """Declare an attrs class as an event type; goes above `@frozen` (attrs makes slotted classes twice).
+    """Declare an attrs class as an event type. Write it above `@frozen`: attrs makes slotted classes twice.
 
-    The fields must be plain data. `name` is stored with each event and can never change; `version` grows when the
-    fields change, with an `upcaster` from each version to the next.
+    The fields must be plain data. `name` is stored with each event and can never change. Raise `version` when the
+    fields change, and add an `upcaster` from each version to the next.
     """
 
     def declare(cls: C) -> C:

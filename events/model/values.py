@@ -1,4 +1,4 @@
-"""Plain data: the values that can be written, and the check that a value is one of them."""
+"""Plain data: the values that can be stored, and the check that a value is one of them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from .limits import Limits
 __all__ = ["PlainData", "check_value", "describe_type", "printable", "same_value"]
 
 PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
-"""What reads back equal in value and type. Exact types only: no subclass, no tuple, no set is plain data."""
+"""Values that read back equal in value and type. Exact types only: no subclass, tuple or set."""
 
 _Trail: TypeAlias = tuple["_Trail", object] | None
-"""Where a container is: the way to its own container, and its key there. Only a refusal spells it out."""
+"""The location of a container: that of its own container, and its key there. Only a refusal formats it."""
 
 _INT_MIN = -(2**63)
 _INT_MAX = 2**64 - 1
 
 _SHORT_TEXT = 1024
-"""Texts up to this length are not added up; they are bounded by the number of nodes."""
+"""Characters; shorter texts are not added up, since the number of nodes bounds them."""
 
 _SHOWN = 60
 
-# The built-ins themselves, with types that do not become unknown to a checker for an argument that is `Any`.
+# The built-ins with narrower types: for an argument of type `Any`, a type checker would lose the result's type.
 _type_of: Callable[[object], type[object]] = type
 _numbered: Callable[[Any], Iterable[tuple[object, Any]]] = enumerate
 
 
 def check_value(value: object, limits: Limits, where: str = "value") -> int:
-    """Refuse what could not be read back equal in value and type; return the number of nodes.
+    """Refuse a value that would not read back equal in value and type; return its number of nodes.
 
     A scalar is one node, a container one more than its children; the keys of a dict do not count. A scalar
-    has depth 0, a flat container depth 1. What is referred to twice counts twice, and a cycle is too deep.
+    has depth 0, a flat container depth 1. A value referred to twice counts twice, and a cycle is too deep.
 
     Raises `ValueRefused` for a type that is not plain data, an int that does not fit 64 bits, text with a
-    lone surrogate and a datetime without a usable offset; `TooLarge` for what is over `limits`. Either names
+    lone surrogate and a datetime without a usable offset; `TooLarge` for a value over `limits`. Either names
     the location, which starts with `where`. The value must not change meanwhile; it is neither copied nor
-    kept. The encoded size is not checked, except that long texts together may not exceed `snapshot_bytes`.
+    stored. The encoded size is not checked, but long texts together may not exceed `snapshot_bytes`.
     """
     # Identity, not membership of a set: the metaclass of a foreign type need not be hashable.
     kind = type(value)
@@ -49,18 +49,18 @@ def check_value(value: object, limits: Limits, where: str = "value") -> int:
         return _check_container(value, limits, where)
     if kind is str:
         text: Any = value
-        if len(text) <= limits.text_bytes and text.isascii():  # as most are: two calls less
+        if len(text) <= limits.text_bytes and text.isascii():  # most texts: saves two calls
             return 1
     _check_scalar(value, limits, where, None)
     return 1
 
 
 def same_value(a: object, b: object) -> bool:
-    """Tell whether two values of plain data are the same, in value and type at every level.
+    """Whether two values of plain data are the same in value and type, at every level.
 
     Stricter than `==`: True is not 1, 1 is not 1.0, -0.0 is not 0.0. NaN is NaN, the order of a dict's keys
     does not matter, and datetimes are the same if instant and offset are. Nothing is promised for types that
-    are not plain data. What is nested deeper than Python's recursion limit raises `RecursionError`.
+    are not plain data. Nesting beyond Python's recursion limit raises `RecursionError`.
     """
     if a is b:
         return True
@@ -73,14 +73,14 @@ def same_value(a: object, b: object) -> bool:
 
 
 def describe_type(value: object) -> str:
-    """Name the type of a value for a message; bounded, and ASCII."""
+    """Return the name of a value's type for a message, bounded and in ASCII."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return printable(name)
 
 
 def printable(text: str) -> str:
-    """Make a text fit for a message: what is not printable ASCII is escaped, what is long is cut."""
+    """Return a text fit for a message: other than printable ASCII is escaped, and long text is cut."""
     escaped = ascii(text[:_SHOWN])[1:-1]
     if len(text) <= _SHOWN and len(escaped) <= _SHOWN:
         return escaped
@@ -92,7 +92,7 @@ def _check_container(root: object, limits: Limits, where: str) -> int:
     text = 0
     short = min(_SHORT_TEXT, limits.text_bytes)
     waiting: list[tuple[Any, int, _Trail]] = [(root, 1, None)]
-    # A stack and not recursion: a raised `depth` must not run into the interpreter's limit. Last in, first
+    # A stack instead of recursion, so that a raised `depth` does not reach the interpreter's limit. Last in, first
     # out, so that a cycle reaches the depth limit before it fans out.
     while waiting:
         container, depth, trail = waiting.pop()
@@ -104,7 +104,7 @@ def _check_container(root: object, limits: Limits, where: str) -> int:
         if kind is dict:
             for key in container:
                 if type(key) is not str or len(key) > short or not key.isascii():
-                    text = _add(text, _check_key(key, limits, where, trail), limits, where)
+                    text = _add_text(text, _check_key(key, limits, where, trail), limits, where)
         pairs: Iterable[tuple[object, Any]] = container.items() if kind is dict else _numbered(container)
         for key, item in pairs:
             kind = _type_of(item)
@@ -119,12 +119,12 @@ def _check_container(root: object, limits: Limits, where: str) -> int:
                 continue
             elif kind is bool or kind is float or item is None:
                 continue
-            text = _add(text, _check_scalar(item, limits, where, (trail, key)), limits, where)
+            text = _add_text(text, _check_scalar(item, limits, where, (trail, key)), limits, where)
     return nodes
 
 
-def _add(total: int, size: int, limits: Limits, where: str) -> int:
-    # A list that names one long text 65,536 times would otherwise be refused only after it was encoded.
+def _add_text(total: int, size: int, limits: Limits, where: str) -> int:
+    # Otherwise a list of one long text 65,536 times would be refused only after it was encoded.
     total += size
     if total > limits.snapshot_bytes:
         raise TooLarge(
@@ -136,7 +136,7 @@ def _add(total: int, size: int, limits: Limits, where: str) -> int:
 
 
 def _check_scalar(value: Any, limits: Limits, where: str, trail: _Trail) -> int:
-    """Return the bytes of a text, 0 for what has a fixed size; None, bool and float need no check."""
+    """Return the size of a text in bytes, 0 for types of fixed size; None, bool and float need no check."""
     kind = _type_of(value)
     if kind is str:
         return _check_text(value, limits, where, trail)
@@ -194,13 +194,13 @@ def _check_datetime(value: datetime, where: str, trail: _Trail) -> None:
             return
     except OverflowError:
         problem = "is a datetime outside the years 1 to 9999 in UTC"
-    except (NotImplementedError, TypeError, ValueError):  # what a time zone of the user's own may do
+    except (NotImplementedError, TypeError, ValueError):  # raised by time zones of the user's own
         problem = "is a datetime whose time zone gives no UTC offset below 24 hours; convert it to UTC"
     raise ValueRefused(f"{_location(where, trail)} {problem}")
 
 
 def _same_structure(a: Any, b: Any) -> bool:
-    """Compare two values of one type that `==` would get wrong."""
+    """Compare two values of one type for which `==` is not strict enough."""
     kind = _type_of(a)
     same = False
     if kind is dict:
@@ -216,7 +216,7 @@ def _same_structure(a: Any, b: Any) -> bool:
 
 
 def _location(where: str, trail: _Trail) -> str:
-    """Spell out where something is: "value/plan/3/title", cut in the middle when it is long."""
+    """Format a location: "value/plan/3/title", cut in the middle when it is long."""
     names: list[str] = []
     while trail is not None:
         trail, key = trail

@@ -1,4 +1,4 @@
-"""The names of our own event types. They stand in stored logs and are never changed."""
+"""The names of duramen's own event types. Stored logs hold them, so they never change."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ EPISODE_RECORDED: Final = "episode_recorded"
 TERMINATED: Final = "terminated"
 FAILED: Final = "failed"
 RESTARTED: Final = "restarted"
-FORKED: Final = "forked"  # the first in the log of an agent that goes on from another's past
-CHILD_SPAWNED: Final = "child_spawned"  # in the log of the parent, before the child's own
+FORKED: Final = "forked"  # the first event in the log of a fork
+CHILD_SPAWNED: Final = "child_spawned"  # in the log of the parent, before the child's own `spawned`
 
-# Working memory: each is the change alone, never the whole.
+# Working memory: each event holds the change alone, never the whole state.
 MEMORY_SET: Final = "memory_set"
 MEMORY_DELETED: Final = "memory_deleted"
 MEMORY_APPENDED: Final = "memory_appended"

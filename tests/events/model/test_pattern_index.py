@@ -72,7 +72,7 @@ def test_an_emptied_index_has_no_branches_left() -> None:
     assert index.match(("a", "b", "c")) == {"y"}
     for pattern in ("a/b/c", "a/*/c", "a/**"):
         index.remove(pattern, "y")
-    assert index._root.is_bare
+    assert index._root.is_empty
 
 
 def test_a_pattern_added_twice_has_to_be_removed_twice() -> None:
@@ -135,7 +135,7 @@ def test_what_is_remembered_is_bounded_and_answers_stay_right_when_it_is_forgott
             assert index.match(path) == {token for pattern, token in pairs if pattern.matches(path)}
             assert index.match_below(path) >= index.match(path)
             assert limit == "_TOKENS" or len(index._states) <= most
-            assert limit == "_STATES" or index._held <= most
+            assert limit == "_STATES" or index._cached <= most
 
 
 def test_many_wildcards_do_not_make_a_long_path_slow() -> None:

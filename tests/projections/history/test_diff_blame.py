@@ -16,7 +16,7 @@ from contracts.authors import Author
 from duramen.actors import AgentSystem
 from duramen.events import Event, InvalidMessage, InvalidPath, PathNotFound
 from duramen.events.codec.event_codec import Codec
-from duramen.events.model.causation import EXTERNAL, Cause, Handling, correlation_of, event_id, parse_event_id
+from duramen.events.model.causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
 from duramen.projections.history.causes import Causes
@@ -254,8 +254,6 @@ def test_what_is_no_id_of_an_event_is_none(text: str | None) -> None:
 
 def test_an_id_of_an_event_is_read_back() -> None:
     assert parse_event_id(event_id("acme/alice/helper", 12)) == ("acme/alice/helper", 12)
-    assert correlation_of(PATH, 3, None) == "acme/alice@3"
-    assert correlation_of(PATH, 3, "x@1") == "x@1"
 
 
 def test_causes_are_handed_on_from_handling_to_handling() -> None:
