@@ -111,7 +111,7 @@ def circles(imports: list[Import]) -> Iterator[str]:
 def wide_folders(root: Path) -> Iterator[str]:
     """Folders with more entries than a reader takes in at a look."""
     for room in ROOMS:
-        for folder in sorted(path for path in (root / room, *(root / room).rglob("*")) if path.is_dir()):
+        for folder in sorted({path.parent for path in (root / room).rglob("*") if path.suffix in (".py", ".lua")}):
             place = folder.relative_to(root).as_posix()
             entries = [entry for entry in folder.iterdir() if entry.name not in ("__pycache__", "py.typed")]
             if len(entries) - 1 > MOST_ENTRIES and place not in LISTS:  # the door is not an entry to look at
