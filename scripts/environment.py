@@ -73,8 +73,19 @@ def ensure_redis_server() -> str | None:
 
 
 def clean_environ(**more: str) -> dict[str, str]:
-    """The environment for a child: without what could lead it to other code or to somebody's server."""
-    misleading = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MYPYPATH", "PYTEST_ADDOPTS"}
+    """The environment for a child: without what could lead it to other code or to somebody's server.
+
+    Nor without compiled files, as some containers have it: every worker of pytest, and every process that a test
+    starts, would compile the library and rewrite the tests again. That took a third of the quick loop.
+    """
+    misleading = {
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONDONTWRITEBYTECODE",
+        "VIRTUAL_ENV",
+        "MYPYPATH",
+        "PYTEST_ADDOPTS",
+    }
     kept = {
         name: value for name, value in os.environ.items() if name not in misleading and not name.startswith("DURAMEN_")
     }

@@ -61,7 +61,8 @@ def all_stages(
     elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
     # A worker a core; a file stays with one, since its fixtures may hold a server for all its tests.
     spread = ("-n", "auto", "--dist=loadfile")
-    picked = (*spread, "-m", "not slow") if quick else (*spread, "--durations=10")
+    quickly = ("-m", "not slow", "--hypothesis-profile=quick")
+    picked = (*spread, *quickly) if quick else (*spread, "--durations=10")
     stages = (
         Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),
         Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),

@@ -13,7 +13,8 @@ from leftovers import processes_left, threads_left
 from servers import redis_server, valkey_server
 
 # No deadlines: a slow machine is no defect. `ci` draws the same examples in each run, so that a red run is
-# about the change that caused it; `default` draws new ones; `thorough` is for a change to what has laws.
+# about the change that caused it; `default` draws new ones; `quick` is for the loop of a developer, and `thorough`
+# for a change to what has laws.
 # Choose with `--hypothesis-profile=thorough`.
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile(
@@ -25,6 +26,7 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("quick", deadline=None, max_examples=15)
 settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
