@@ -28,15 +28,15 @@ __all__ = ["Agent"]
 T = TypeVar("T")
 
 
-def _lazily(make: Callable[[Any], T]) -> T:
-    """A class attribute that becomes the instance's own at the first look, as `make(instance)`; then it costs nothing.
+def _lazy(make: Callable[[Any], T]) -> T:
+    """An attribute that is made as `make(instance)` when it is first read, once even if two threads read it together.
 
-    Two threads that look at once get the same object. To type checkers it is what `make` returns.
+    To type checkers it is what `make` returns.
     """
-    return cast("T", _Lazily(make))
+    return cast("T", _Lazy(make))
 
 
-class _Lazily:
+class _Lazy:
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make: Final = make
         self._name = ""
@@ -55,47 +55,47 @@ class Agent(pykka.Actor):
     """A long-running agent: an actor whose state is the fold of its log.
 
     Subclass it, register the class under an agent type, and handle messages of your own in `on_receive`; the
-    lifecycle and memory messages are understood already. An object lives for one activation: it is made without
+    lifecycle and memory messages are handled already. An object lives for one activation: it is made without
     arguments (or by your factory) when a message arrives for an agent that is not in memory, and dropped when the
-    agent is passivated, fenced or crashes. What must outlive it belongs into working memory or events.
+    agent is passivated, fenced or crashes. Data that must outlive it belongs in working memory or events.
 
     `on_receive` runs in a worker thread and may block, or is a coroutine function and runs on the system's event
-    loop; one message at a time either way. All it emits, sets, appends is one atomic batch: committed before the
-    reply leaves, discarded without a trace if it raises. Replay calls `apply`, never `on_receive`.
+    loop; one message at a time either way. Everything it emits, sets and appends is one atomic batch: committed
+    before the reply leaves, discarded without a trace if it raises. Replay calls `apply`, never `on_receive`.
     """
 
     supervision: ClassVar[Supervision] = Supervision()
-    """What becomes of an agent of this class whose handler raises. duramen's own errors are refusals, not failures."""
+    """The policy for handlers that raise. duramen's own errors are refusals, not failures."""
 
     own_thread: ClassVar[bool] = False
-    """Handle messages in a thread that only this agent uses, for libraries that insist on one thread."""
+    """Whether messages are handled in a thread that only this agent uses, for libraries that need one thread."""
 
     state_version: ClassVar[int] = 1
     """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
 
-    _runtime: ActiveAgent | None = None
-    _turn: Turn | None = None
-    _looked_at_early: bool = False
-    """Whether its inbox, and so its reference, was made before it had one: by its own `__init__`, or a factory."""
+    _actor_runtime: ActiveAgent | None = None
+    _actor_turn: Turn | None = None
+    _actor_inbox_was_early: bool = False
+    """Whether the inbox was read before the agent ran, by its own `__init__` or a factory."""
 
     # -- to override ---------------------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
-        """Handle a message that is not one of duramen's own; what it returns is the reply."""
+        """Handle a message that is not one of duramen's own, and return the reply."""
         raise InvalidMessage(f"{type(self).__name__} does not understand {type(message).__name__}")
 
     def initial(self) -> Any:
-        """The state that `apply` starts from: plain data. A new object at each call."""
+        """The state that `apply` starts from: plain data, a new object at each call."""
         return None
 
     def apply(self, state: Any, event: Any) -> Any:
-        """The state after one of the agent's own events (an instance of the registered class). Pure; plain data."""
+        """The state after one of the agent's own events, an instance of its class. Pure; the state is plain data."""
         return state
 
     def on_child_failed(self, path: str, error: str) -> Any:
-        """Called, as a handler, when a sub-agent that escalates was stopped; `error` is the exception's type.
+        """Handle the failure of a sub-agent that escalates; `error` is the exception's type.
 
-        It may send `Restart` to the child, or raise, whereupon this agent's own supervision decides.
+        It may send `Restart` to the child, or raise: then this agent's own supervision decides.
         """
 
     # -- for handlers ------------------------------------------------------------------------------------------------
@@ -103,33 +103,33 @@ class Agent(pykka.Actor):
     @property
     def path(self) -> str:
         """The agent path, as text."""
-        return self._joined().path
+        return self._active().path
 
     @property
     def session_id(self) -> str | None:
-        return self._joined().state.session_id
+        return self._active().state.session_id
 
     @property
     def seq(self) -> int:
-        """Position in the log, with what this handler has emitted so far."""
-        return self._joined().state.seq
+        """Position in the log, including the events of this handler so far."""
+        return self._active().state.seq
 
     @property
     def state(self) -> Any:
-        """What `apply` made of the agent's own events so far. Do not change it; emit an event."""
-        return self._joined().custom
+        """The state that `apply` has folded so far. Do not change it; emit an event."""
+        return self._active().custom
 
     def emit(self, event: object) -> None:
-        """Let one of the agent's own events happen: an instance of a class declared with `@event_type`.
+        """Emit one of the agent's own events: an instance of a class declared with `@event_type`.
 
         Raises UnknownEventType, ValueRefused, TooLarge, AgentPaused; the handler may catch them and go on.
         """
-        turn, runtime = self._handling(), self._joined()
+        turn, runtime = self._open_turn(), self._active()
         require_running(runtime.state, runtime.path)
         registry = runtime.services.registry
         name, version, data = registry.dump(event)
         check_value(data, runtime.services.limits, name)
-        folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that it refuses must not happen
+        folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that `apply` refuses is not emitted
         if registry.load(name, version, turn.codec.copy(data)) != event:
             raise InvalidMessage(f"event type {name!r} does not come back equal from its own fields; use plain data")
         turn.emit(NewEvent(name, data, version))
@@ -137,78 +137,81 @@ class Agent(pykka.Actor):
 
     def set(self, path: str, value: Any) -> None:
         """As `AgentHandle.set`, within this handler's batch."""
-        apply_operation(self._handling(), Set(path, value))
+        apply_operation(self._open_turn(), Set(path, value))
 
     def delete(self, path: str) -> None:
         """As `AgentHandle.delete`, within this handler's batch."""
-        apply_operation(self._handling(), Delete(path))
+        apply_operation(self._open_turn(), Delete(path))
 
     def append(self, path: str, value: Any) -> None:
         """As `AgentHandle.append`, within this handler's batch."""
-        apply_operation(self._handling(), Append(path, value))
+        apply_operation(self._open_turn(), Append(path, value))
 
     def merge(self, path: str, patch: Any) -> None:
         """As `AgentHandle.merge`, within this handler's batch."""
-        apply_operation(self._handling(), Merge(path, patch))
+        apply_operation(self._open_turn(), Merge(path, patch))
 
     def record(self, kind: str, data: Any = None, *, level: Granularity = Granularity.ACTIVITY) -> None:
         """As `AgentHandle.record`, within this handler's batch."""
-        apply_operation(self._handling(), Record(kind, data, level))
+        apply_operation(self._open_turn(), Record(kind, data, level))
 
     def get(self, path: str = "", default: Any = REQUIRED) -> Any:
-        """The value at a property path, as a copy, with what this handler has changed so far. Raises PathNotFound."""
+        """The value at a property path, as a copy, with this handler's changes so far. Raises PathNotFound."""
         try:
-            return copy_tree(lookup(self._joined().state.memory, segments_of(path)))
+            return copy_tree(lookup(self._active().state.memory, segments_of(path)))
         except PathNotFound:
             if default is REQUIRED:
                 raise
             return default
 
     def after_commit(self, effect: Callable[[], object]) -> None:
-        """Call `effect` in a worker thread once this handler's batch is in the log; never if it raises, or at replay.
+        """Call `effect` in a worker thread once this handler's batch is in the log; never in a replay.
 
-        A crash between commit and effect loses the effect: it is called at most once.
+        A handler that raises discards its effects. A crash between commit and effect loses the effect: it is called
+        at most once.
         """
-        turn = self._handling()
-        turn.after += (bind_cause(effect),)
+        turn = self._open_turn()
+        turn.effects += (bind_cause(effect),)
 
     def schedule_once(self, seconds: float, message: object) -> Timer:
-        """Tell this agent `message` once, `seconds` from now. The timer is gone with the session or the activation.
+        """Send this agent `message` once, `seconds` from now.
 
         Timers live in memory: a crash, a take-over by another process or `terminate` ends them; an agent that has
         one is not passivated.
         """
-        return self._joined().timers.add(seconds, message, repeat=False)
+        return self._active().timers.add(seconds, message, repeat=False)
 
     def schedule_every(self, seconds: float, message: object) -> Timer:
-        """Tell this agent `message` every `seconds`, until the timer is cancelled; see `schedule_once`."""
-        return self._joined().timers.add(seconds, message, repeat=True)
+        """Send this agent `message` every `seconds`, until the timer is cancelled; see `schedule_once`."""
+        return self._active().timers.add(seconds, message, repeat=True)
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 
-    def join(self, runtime: ActiveAgent) -> None:
-        """Take up work; called once."""
-        self._runtime = runtime
-        if self._looked_at_early:
+    def actor_activate(self, runtime: ActiveAgent) -> None:
+        """Run on `runtime` from now on; called once."""
+        self._actor_runtime = runtime
+        if self._actor_inbox_was_early:
             for made in ("actor_inbox", "_actor_ref"):
                 vars(self).pop(made, None)
 
-    def begin(self, turn: Turn) -> None:
-        self._turn = turn
+    def actor_begin(self, turn: Turn) -> None:
+        self._actor_turn = turn
 
-    def end(self) -> None:
-        self._turn = None
+    def actor_end(self) -> None:
+        self._actor_turn = None
 
-    def handle(self, message: object) -> Any:
+    def actor_handle(self, message: object) -> Any:
+        """Call the handler of a message."""
         if isinstance(message, ChildFailed):
             return self.on_child_failed(message.path, message.error)
         return self._handle_receive(message)  # Pykka's: it knows proxies, and calls `on_receive` for the rest
 
-    def custom_version(self) -> str:
+    def actor_fold_version(self) -> str:
+        """The name of the form that `apply` folds to."""
         return f"{type(self).__name__}/{self.state_version}"
 
-    def custom_fold(self, registry: EventRegistry) -> CustomFold | None:
-        """How the agent's own events fold; None for a class that has none."""
+    def actor_fold(self, registry: EventRegistry) -> CustomFold | None:
+        """The fold of the agent's own events; None for a class without an `apply`."""
         if type(self).apply is Agent.apply:
             return None
 
@@ -220,35 +223,35 @@ class Agent(pykka.Actor):
                 )
             return self.apply(state, registry.load(raw[0], raw[1], raw[4]))
 
-        return CustomFold(self.custom_version(), self.initial, apply)
+        return CustomFold(self.actor_fold_version(), self.initial, apply)
 
-    def _joined(self) -> ActiveAgent:
-        if self._runtime is None:
+    def _active(self) -> ActiveAgent:
+        if self._actor_runtime is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
-        return self._runtime
+        return self._actor_runtime
 
-    def _handling(self) -> Turn:
-        if self._turn is None:
+    def _open_turn(self) -> Turn:
+        if self._actor_turn is None:
             raise InvalidMessage("only while on_receive runs; send a message to the agent instead")
-        self._turn.look_at_the_clock()
-        return self._turn
+        self._actor_turn.update_time()
+        return self._actor_turn
 
-    # -- what every Pykka actor has, made for those that anybody looks at: it is 1.5 kB each --------------------------
+    # -- the attributes of every Pykka actor, made only when read: they take 1.5 kB ------------------------------------
 
-    actor_urn = _lazily(lambda _: uuid4().urn)
-    actor_stopped = _lazily(lambda _: Event())
-    actor_inbox = _lazily(lambda agent: agent.make_inbox())
-    _actor_ref = _lazily(pykka.ActorRef)
+    actor_urn = _lazy(lambda _: uuid4().urn)
+    actor_stopped = _lazy(lambda _: Event())
+    actor_inbox = _lazy(lambda agent: agent.actor_make_inbox())
+    _actor_ref = _lazy(pykka.ActorRef)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         """Make an agent that does not run yet; a subclass may have an `__init__` of its own."""
 
-    def make_inbox(self) -> Inbox:
-        """What Pykka's references put messages into."""
-        if self._runtime is None:
-            self._looked_at_early = True
-            return Inbox.unjoined()
-        return self._runtime.inbox()
+    def actor_make_inbox(self) -> Inbox:
+        """The inbox that Pykka's references put messages into."""
+        if self._actor_runtime is None:
+            self._actor_inbox_was_early = True
+            return Inbox.detached()
+        return self._actor_runtime.inbox()
 
     # -- Pykka's three, for implementors of actor types ----------------------------------------------------------------
 
@@ -259,13 +262,13 @@ class Agent(pykka.Actor):
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:
-        return Inbox.unjoined()
+        return Inbox.detached()
 
     @staticmethod
     def _create_future() -> Envelope:
         return Envelope()
 
     def _start_actor_loop(self) -> NoReturn:
-        # There is no loop of an actor's own: the dispatcher runs whoever has messages. And Pykka's registry, a list
-        # that is searched from the start when an actor leaves, is never entered.
+        # An agent has no loop: the dispatcher runs agents with messages. Nor is it ever in Pykka's registry, a list
+        # that is searched from its start when an actor leaves.
         raise InvalidMessage("agents are run by their system's dispatcher")

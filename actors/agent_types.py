@@ -1,4 +1,4 @@
-"""The types of agents that a system knows: what each is made by, and how its own events fold."""
+"""The agent types of a system: their factories and their folds."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ __all__ = ["AgentCode", "AgentFactory", "folds_of"]
 
 
 class AgentCode(Protocol):
-    """What whoever folds an agent's log needs of its class."""
+    """The part of an agent's class that folding its log needs."""
 
-    def custom_fold(self, registry: EventRegistry) -> CustomFold | None:
-        """How its own events fold; None for a class that has none."""
+    def actor_fold(self, registry: EventRegistry) -> CustomFold | None:
+        """The fold of the agent's own events; None for a class without one."""
         ...
 
-    def custom_version(self) -> str:
-        """Names the form of what they make."""
+    def actor_fold_version(self) -> str:
+        """The name of the form that the fold gives."""
         ...
 
 
 AgentFactory = Callable[[], AgentCode]
-"""Makes an agent's object anew at each activation; a class without arguments is one."""
+"""Makes the agent object of an activation: a class without arguments, or a function."""
 
 
 def folds_of(agents: Mapping[str, AgentFactory], registry: EventRegistry) -> FoldOf:
-    """How the own events of agents fold here; made anew for each call, since factories are the user's code."""
+    """The folds of agents' own events, by agent type; each is made once for this call."""
     made: dict[str | None, CustomFold | None] = {}
 
     def fold_of(agent_type: str | None) -> CustomFold | None:
         factory = None if agent_type is None else agents.get(agent_type)
         if agent_type not in made:
-            made[agent_type] = None if factory is None else factory().custom_fold(registry)
+            made[agent_type] = None if factory is None else factory().actor_fold(registry)
         return made[agent_type]
 
     return fold_of

@@ -166,7 +166,7 @@ class Specification:
             if isinstance(error, AskTimeout):
                 system.close(self.timeout)  # the handler may never end
         events = list(read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1))
-        fold = self.factory().custom_fold(self.registry)
+        fold = self.factory().actor_fold(self.registry)
         again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, use_snapshot=False)
         if live is not None and fold is not None and live != portrait(again.custom):
             raise NotAsSpecified(

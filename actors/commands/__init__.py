@@ -1,4 +1,4 @@
-"""What can be asked of an agent, and what it means. Pure."""
+"""The messages and results of agents, and the decisions that turn messages into events. Pure."""
 
 from __future__ import annotations
 

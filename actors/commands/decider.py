@@ -1,7 +1,6 @@
-"""What a message means for an agent in a given state: events, or a refusal. Pure: no clock, no ids, no server.
+"""Decisions: a message and an agent's state give events, or a typed error. Pure: no clock, no ids, no server.
 
-Whatever is not in the state or the message comes in as an argument. A refusal is raised as a typed error; nothing
-to log is an empty list.
+Everything that is neither in the state nor in the message is an argument. An empty list means nothing to log.
 """
 
 from __future__ import annotations
@@ -101,11 +100,11 @@ _TEXT: Final = 200
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-# -- may it? -----------------------------------------------------------------------------------------------------------
+# -- conditions -------------------------------------------------------------------------------------------------------
 
 
 def require_running(state: AgentState, agent: str) -> None:
-    """Raise unless the agent takes mutations."""
+    """Raise AgentPaused, AgentFailed, AgentNotFound or AgentNotRunning unless the agent takes mutations."""
     if state.status == RUNNING:
         return
     if state.status == PAUSED_STATUS:
@@ -115,13 +114,13 @@ def require_running(state: AgentState, agent: str) -> None:
 
 
 def require_known(state: AgentState, agent: str) -> None:
-    """Raise if there never was such an agent."""
+    """Raise AgentNotFound if there never was such an agent."""
     if state.status == ABSENT:
         raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
 
 
 def require_not_failed(state: AgentState, agent: str) -> None:
-    """Raise if supervision has stopped the agent."""
+    """Raise AgentFailed if supervision has stopped the agent."""
     if state.status == FAILED_STATUS:
         raise AgentFailed(
             f"{agent} was stopped after a failure; see its log, then restart it", agent=agent, seq=state.seq
@@ -129,14 +128,14 @@ def require_not_failed(state: AgentState, agent: str) -> None:
 
 
 def require_alive(state: AgentState, agent: str) -> None:
-    """Raise unless the agent has a session that has not ended."""
+    """Raise AgentNotFound or AgentNotRunning unless the agent has a session that has not ended."""
     require_known(state, agent)
     if state.status == TERMINATED_STATUS:
         raise AgentNotRunning(f"{agent} is terminated; spawn it again for a new session", agent=agent, seq=state.seq)
 
 
 def _require_room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
-    # Without what a replaced value frees: a little early rather than a walk over it.
+    # The nodes of a replaced value are not subtracted: counting them would cost a walk over it.
     if state.nodes + nodes > limits.state_nodes:
         raise TooLarge(
             f"the working memory of {agent} would have more than {limits.state_nodes} values; delete some, or raise "
@@ -148,7 +147,7 @@ def _require_room(state: AgentState, nodes: int, limits: Limits, agent: str) -> 
 
 
 _new_event: Final[Callable[[tuple[Any, ...]], NewEvent]] = partial(cast("Any", tuple).__new__, NewEvent)
-"""A `NewEvent` of all its fields, in a third of the time."""
+"""`NewEvent` from all its fields, in a third of the time."""
 
 
 def _text_of(path: str | PropertyPath) -> str:
@@ -266,7 +265,7 @@ def decide_set_retention(state: AgentState, message: SetRetention, limits: Limit
 
 
 def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, *, session_id: str) -> list[NewEvent]:
-    """`session_id` is used where the message gives none."""
+    """`session_id` is used if the message has none."""
     if state.status in (RUNNING, PAUSED_STATUS, FAILED_STATUS):
         raise AgentAlreadyRunning(
             f"{agent} has a session ({state.status}); use its handle, or terminate it first",
@@ -315,7 +314,7 @@ def decide_adopt(state: AgentState, message: AdoptChild, limits: Limits, agent: 
 def decide_pause(
     state: AgentState, message: Pause, limits: Limits, agent: str, *, now: int, checkpoint_id: str
 ) -> list[NewEvent]:
-    """`now` is in µs; `checkpoint_id` is used where the message gives none."""
+    """`now` is in µs; `checkpoint_id` is used if the message has none."""
     require_alive(state, agent)
     if state.status == PAUSED_STATUS:
         raise AgentPaused(f"{agent} is already paused, at checkpoint {state.paused_at!r}", agent=agent, seq=state.seq)
@@ -346,7 +345,7 @@ def decide_pause(
 
 @frozen
 class Resumed:
-    """What a resume restores: the checkpoint, and what it changes, in groups that fit an event each."""
+    """The checkpoint of a resume, and its changes, in groups of the size of one event."""
 
     checkpoint_id: str | None
     seq: int | None
@@ -371,7 +370,7 @@ def decide_resume(state: AgentState, message: Resume, found: Resumed, agent: str
 def decide_terminate(
     state: AgentState, message: Terminate, agent: str, *, episode: dict[str, Any] | None
 ) -> list[NewEvent]:
-    """`episode` as `EpisodeBuilder` makes it; None when the session is not kept."""
+    """`episode` is the episode's plain data; None if the session is not stored."""
     require_alive(state, agent)
     events: list[NewEvent] = []
     if episode is not None:

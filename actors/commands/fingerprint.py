@@ -1,4 +1,4 @@
-"""What makes two commands the same: their type and all they ask for, but not their id."""
+"""Fingerprints of commands: two commands are the same if type and fields are, whatever their ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE: Final = 8
 
 
 def fingerprint(message: object, codec: Codec) -> bytes:
-    """8 bytes over a message's type and fields. Raises InvalidMessage for one whose fields are not plain data."""
+    """8 bytes over a message's type and fields. Raises InvalidMessage unless its fields are plain data."""
     try:
         return sha256(codec.pack(_plain(message))).digest()[:SIZE]
     except RecursionError:

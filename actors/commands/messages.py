@@ -93,15 +93,15 @@ def spawn_message(
 
 @frozen(kw_only=True)
 class Pause(Message[LifecycleResult]):
-    """Keep the whole working memory as a named checkpoint and take no more mutations until `Resume`."""
+    """Store the whole working memory as a named checkpoint, and refuse or stash mutations until `Resume`."""
 
     checkpoint_id: str | None = None
-    """Any text of 1 to 200 characters; without one, one is made up. An id used before names the newer from now on."""
+    """Text of 1 to 200 characters; None makes one up. An id that was used before names the newer one from now on."""
     ttl: timedelta | None = DEFAULT_TTL
-    """How long the checkpoint can be resumed from; None: for ever."""
+    """How long the checkpoint is stored; None: for ever."""
     metadata: Mapping[str, Any] = field(factory=nothing)
     when_paused: str = "refuse"
-    """What becomes of mutations meanwhile: `refuse` (AgentPaused) or `stash` (kept in memory until the resume)."""
+    """Mutations of a paused agent: `refuse` (AgentPaused), or `stash` (in memory, until the resume)."""
     reason: str | None = None
     cascade: bool = False
     """Pause all sub-agents too, at one consistent cut, each at a checkpoint of this id."""
@@ -110,12 +110,12 @@ class Pause(Message[LifecycleResult]):
 
 @frozen(kw_only=True)
 class Resume(Message[LifecycleResult]):
-    """Restore working memory from a checkpoint; the agent need not be paused, only alive."""
+    """Restore working memory from a checkpoint; the agent is alive, paused or not."""
 
     checkpoint_id: str | None = None
-    """Without one: the latest that has not expired."""
+    """None: the latest checkpoint that has not expired."""
     clear_current: bool = True
-    """True makes working memory equal the checkpoint; False lays the checkpoint's items over what is there."""
+    """True makes working memory equal the checkpoint; False adds the checkpoint's items to it, replacing equal keys."""
     cascade: bool = False
     """Resume all sub-agents too that have a checkpoint of this id."""
     command_id: str | None = None
@@ -123,7 +123,7 @@ class Resume(Message[LifecycleResult]):
 
 @frozen(kw_only=True)
 class Terminate(Message[LifecycleResult]):
-    """End the session: keep it as an episode, clear working memory."""
+    """End the session: store it as an episode, clear working memory."""
 
     outcome: Outcome | str = Outcome.SUCCESS
     task_description: str | None = None
@@ -135,44 +135,44 @@ class Terminate(Message[LifecycleResult]):
     consolidate_to_episodic: bool = True
     cleanup_working: bool = True
     cascade: bool = True
-    """End the sub-agents first, but for those that were told that they may outlive their parent."""
+    """End the sub-agents first, except those that may outlive their parent."""
     command_id: str | None = None
 
 
 @frozen
 class ListCheckpoints(Message[list[Checkpoint]]):
-    """The checkpoints that can be resumed from, newest first."""
+    """List the checkpoints that have not expired, newest first."""
 
 
 @frozen
 class Restart(Message[Receipt]):
-    """Let an agent that has failed take messages again."""
+    """Let a failed agent handle messages again."""
 
     command_id: str | None = None
 
 
 @frozen
 class ChildFailed:
-    """Tells a parent that a sub-agent was stopped; handled by `Agent.on_child_failed`."""
+    """A sub-agent was stopped; its parent's `on_child_failed` handles it."""
 
     path: str
     error: str
-    """The exception's type; its text stays out, it may quote what the handler was given."""
+    """The exception's type. Its text is left out: it may quote a message."""
 
 
 @frozen
 class AdoptChild(Message[Receipt]):
-    """Remember a sub-agent, which is about to be spawned; `AgentHandle.spawn_child` sends it."""
+    """Add a sub-agent that is about to be spawned; sent by `AgentHandle.spawn_child`."""
 
     path: str
     outlives: bool = False
-    """Whether it may live on when this agent's session ends."""
+    """Whether it lives on when this agent's session ends."""
     command_id: str | None = None
 
 
 @frozen
 class Hold:
-    """Come to rest after this turn; sent within a tree by `cascade`."""
+    """Hold the agent after this turn; sent to sub-agents by a cascade."""
 
 
 # -- working memory ----------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class Hold:
 
 @frozen
 class Get(Message[Any]):
-    """The value at a property path, as a copy; the empty path is the whole working memory."""
+    """Get a copy of the value at a property path; the empty path is the whole working memory."""
 
     path: str | PropertyPath = ""
     default: Any = REQUIRED
@@ -188,7 +188,7 @@ class Get(Message[Any]):
 
 @frozen
 class Keys(Message[list[str]]):
-    """The keys of the subtree at a property path; the empty path gives the items."""
+    """Get the keys of the subtree at a property path; the empty path gives the items."""
 
     path: str | PropertyPath = ""
 
@@ -204,7 +204,7 @@ class Set(Message[Receipt]):
 
 @frozen
 class Delete(Message[Receipt]):
-    """Remove what is at a property path; PathNotFound if there is nothing."""
+    """Remove the value at a property path; PathNotFound if the path does not exist."""
 
     path: str | PropertyPath
     command_id: str | None = None
@@ -212,7 +212,7 @@ class Delete(Message[Receipt]):
 
 @frozen
 class Append(Message[Receipt]):
-    """Add one value to the end of the list at a property path; without a list there, one is made."""
+    """Add one value to the end of the list at a property path; a list is made if the path does not exist."""
 
     path: str | PropertyPath
     value: Any
@@ -230,7 +230,7 @@ class Merge(Message[Receipt]):
 
 @frozen
 class Record(Message[Receipt]):
-    """Log an activity that is no state: a tool's output, a completion. Logged only if the agent's granularity takes it.
+    """Log an activity that is no state, such as a tool's output; only if the agent's granularity includes it.
 
     `tokens_used` in `data` (or `usage.total_tokens`) is counted for the session's episode; kind `tool_output` with
     `tool` in `data` becomes one of the episode's actions.
@@ -247,7 +247,7 @@ Operation = Set | Delete | Append | Merge | Record
 
 @frozen
 class Batch(Message[Receipt]):
-    """Several mutations as one: all are committed together, or none."""
+    """Commit several mutations together, or none of them."""
 
     operations: Sequence[Operation]
     command_id: str | None = None
@@ -255,7 +255,7 @@ class Batch(Message[Receipt]):
 
 @frozen(kw_only=True)
 class SetGranularity(Message[Receipt]):
-    """Change how much activity is logged from now on: in all, or by kind (None takes a kind's own level away)."""
+    """Change how much activity is logged from now on: in all, or by kind (None removes a kind's own level)."""
 
     level: Granularity | None = None
     levels: Mapping[str, Granularity | None] = field(factory=nothing)
@@ -264,7 +264,7 @@ class SetGranularity(Message[Receipt]):
 
 @frozen
 class SetRetention(Message[Receipt]):
-    """Change how much of the agent's log is kept from now on; None: as the system keeps it."""
+    """Change the retention of the agent's log; None: that of the system."""
 
     retention: Retention | None
     command_id: str | None = None
@@ -272,4 +272,4 @@ class SetRetention(Message[Receipt]):
 
 @frozen
 class GetStatus(Message[AgentStatus]):
-    """Where the agent stands: an `AgentStatus`."""
+    """Get the agent's `AgentStatus`."""

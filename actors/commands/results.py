@@ -1,4 +1,4 @@
-"""What lifecycle messages return."""
+"""The results of messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AgentStatus", "Checkpoint", "LifecycleEvent", "LifecycleResult", "Ou
 
 
 def nothing() -> dict[str, Any]:
-    """An empty mapping: the default of fields that hold one."""
+    """Make an empty mapping, as a field's default."""
     return {}
 
 
@@ -54,7 +54,7 @@ class LifecycleResult:
 
 @frozen(kw_only=True)
 class LifecycleEvent:
-    """What a hook is told: which transition was committed, of which agent, at which seq.
+    """A committed transition of an agent, as hooks get it.
 
     `data` is that of the `LifecycleResult`, without `hook_errors`.
     """
@@ -71,7 +71,7 @@ class LifecycleEvent:
 
 @frozen(kw_only=True)
 class Checkpoint:
-    """A named snapshot that can be resumed from. `keys_count` is the number of items; `expires_at` None: never."""
+    """A named snapshot to resume from. `keys_count` is the number of items; `expires_at` None: never."""
 
     checkpoint_id: str
     timestamp: datetime
@@ -83,7 +83,7 @@ class Checkpoint:
 
 @frozen(kw_only=True)
 class AgentStatus:
-    """Where an agent stands. `status` is `running`, `paused` or `terminated`."""
+    """The state of an agent's session. `status` is `running`, `paused`, `failed` or `terminated`."""
 
     agent: str
     status: str

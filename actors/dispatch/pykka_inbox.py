@@ -24,7 +24,7 @@ class Inbox:
         self._registry = registry
 
     @classmethod
-    def unjoined(cls) -> Inbox:
+    def detached(cls) -> Inbox:
         """Of an agent that does not run yet."""
         return cls(None, None)
 

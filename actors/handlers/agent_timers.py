@@ -13,7 +13,7 @@ __all__ = ["AgentTimers"]
 
 
 class AgentTimers:
-    """Tells an agent something later. They live in memory only."""
+    """Sends messages to an agent later. Timers live in memory only."""
 
     __slots__ = ("_path", "_services", "_timers")
 
@@ -24,26 +24,26 @@ class AgentTimers:
 
     @property
     def pending(self) -> bool:
-        """Whether anything is still to come."""
+        """Whether a message is still due."""
         self._timers = [timer for timer in self._timers if not timer.done]
         return bool(self._timers)
 
     def add(self, seconds: float, message: object, *, repeat: bool) -> Timer:
-        """Tell the agent `message` once, or every so many seconds. Callable from any thread."""
+        """Send `message` once in `seconds` seconds, or every `seconds` seconds. Callable from any thread."""
         registry, path, timers = self._services.actors, self._path, self._services.timers
 
         cause = current_cause()
 
-        def tell() -> None:
+        def send() -> None:
             envelope = Envelope(message, wanted=False)
             envelope.cause = cause
             registry.send(path, envelope)
 
-        timer = timers.call_every(seconds, tell) if repeat else timers.call_later(seconds, tell)
+        timer = timers.call_every(seconds, send) if repeat else timers.call_later(seconds, send)
         self._timers.append(timer)
         return timer
 
     def cancel(self) -> None:
-        """Keep everything from happening that was to come."""
+        """Cancel all timers."""
         for timer in self._timers:
             timer.cancel()

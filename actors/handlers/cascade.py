@@ -60,7 +60,7 @@ class HeldTree:
             members[0].services.dispatcher.post(lambda: _finish(turns))
         results: dict[str, LifecycleResult] = {}
         for turn in turns:
-            results[turn.runtime.path] = turn.answers[0].get(timeout=_PATIENCE)
+            results[turn.runtime.path] = turn.envelopes[0].get(timeout=_PATIENCE)
         return results
 
     def release(self) -> None:

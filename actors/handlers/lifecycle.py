@@ -70,7 +70,7 @@ def _pause(turn: Turn, message: Pause) -> Transition:
     with held_tree(turn.runtime) as tree:
         turn.snapshot()  # what is refused or too large here must not pause the others
         others = tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
-        turn.look_at_the_clock()
+        turn.update_time()
         return _of_tree(_pause_one(turn, named), others)
 
 
@@ -113,7 +113,7 @@ def _resume(turn: Turn, message: Resume) -> Transition:
     named = evolve(message, cascade=False, checkpoint_id=find_checkpoint(turn, message).checkpoint_id)
     with held_tree(turn.runtime) as tree:
         others = tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
-        turn.look_at_the_clock()
+        turn.update_time()
         return _of_tree(_resume_one(turn, named), others)
 
 
@@ -121,7 +121,7 @@ def _resume_one(turn: Turn, message: Resume) -> Transition:
     require_alive(turn.state, turn.runtime.path)
     found = find_checkpoint(turn, message)
     raw: RawEvent = []
-    with turn.all_or_nothing(limited=False):
+    with turn.savepoint(limited=False):
         for event in decide_resume(turn.state, message, found, turn.runtime.path):
             raw = turn.emit(event)
     return _transition(turn, raw)
@@ -134,7 +134,7 @@ def _terminate(turn: Turn, message: Terminate) -> Transition:
     if message.cascade and turn.state.children:
         with held_tree(turn.runtime, all_children=False) as tree:
             others = tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
-            turn.look_at_the_clock()
+            turn.update_time()
             return _of_tree(_terminate_one(turn, message), others)
     return _terminate_one(turn, message)
 
@@ -249,7 +249,7 @@ def _refusable(name: str, handler: Callable[[Turn, Any], Transition]) -> Callabl
     def handle(turn: Turn, message: Any) -> Transition | LifecycleResult:
         try:
             if message.command_id is not None:
-                known = turn.recognise(message.command_id, message)
+                known = turn.find_command(message.command_id, message)
                 if known is not None:
                     return _again(turn, known)
             return handler(turn, message)

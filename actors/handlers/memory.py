@@ -34,7 +34,7 @@ from ..commands import (
 )
 from .turn import Decide, Turn
 
-__all__ = ["MEMORY_HANDLERS", "MUTATIONS", "apply_operation"]
+__all__ = ["MEMORY_HANDLERS", "apply_operation"]
 
 _DECIDE: Final[Mapping[type[Any], Decide]] = {
     Set: decide_set,
@@ -45,41 +45,12 @@ _DECIDE: Final[Mapping[type[Any], Decide]] = {
 }
 
 
-def _on_set(turn: Turn, message: Set) -> Receipt:
-    return turn.mutate(message, decide_set)
-
-
-def _on_delete(turn: Turn, message: Delete) -> Receipt:
-    return turn.mutate(message, decide_delete)
-
-
-def _on_append(turn: Turn, message: Append) -> Receipt:
-    return turn.mutate(message, decide_append)
-
-
-def _on_merge(turn: Turn, message: Merge) -> Receipt:
-    return turn.mutate(message, decide_merge)
-
-
-def _on_record(turn: Turn, message: Record) -> Receipt:
-    return turn.mutate(message, decide_record)
-
-
-def _on_set_granularity(turn: Turn, message: SetGranularity) -> Receipt:
-    return turn.mutate(message, decide_set_granularity)
-
-
-def _on_set_retention(turn: Turn, message: SetRetention) -> Receipt:
-    return turn.mutate(message, decide_set_retention)
-
-
 def apply_operation(turn: Turn, operation: Any) -> None:
-    """One operation as part of something larger. Raises InvalidMessage for what is none."""
+    """Emit the events of one operation of a batch or of a handler. Raises InvalidMessage for another message."""
     decide = _DECIDE.get(cast("type[Any]", type(operation)))
     if decide is None:
         raise InvalidMessage(f"a batch takes Set, Delete, Append, Merge and Record, not {type(operation).__name__}")
-    runtime = turn.runtime
-    for event in decide(turn.state, operation, runtime.services.limits, runtime.path):
+    for event in decide(turn.state, operation, turn.services.limits, turn.agent):
         turn.emit(event)
 
 
@@ -90,20 +61,20 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
     if any(getattr(operation, "command_id", None) is not None for operation in message.operations):
         raise InvalidMessage("the operations of a batch have no command ids of their own; give the batch one")
     if message.command_id is not None:
-        known = turn.recognise(message.command_id, message)
+        known = turn.find_command(message.command_id, message)
         if known is not None:
             return known
-    state, runtime = turn.state, turn.runtime
-    require_running(state, runtime.path)
+    state = turn.state
+    require_running(state, turn.agent)
     first = state.seq + 1
-    with turn.all_or_nothing():
+    with turn.savepoint():
         for operation in message.operations:
             apply_operation(turn, operation)
-    return Receipt(runtime.path, first, state.seq, state.digest, turn.durability)
+    return Receipt(turn.agent, first, state.seq, state.digest, turn.services.durability)
 
 
 def _on_get(turn: Turn, message: Get) -> Any:
-    require_known(turn.state, turn.runtime.path)
+    require_known(turn.state, turn.agent)
     segments = property_segments(message.path)
     try:
         return turn.codec.copy(lookup(turn.state.memory, segments))
@@ -114,18 +85,18 @@ def _on_get(turn: Turn, message: Get) -> Any:
 
 
 def _on_keys(turn: Turn, message: Keys) -> list[str]:
-    require_known(turn.state, turn.runtime.path)
+    require_known(turn.state, turn.agent)
     found = lookup(turn.state.memory, property_segments(message.path))
     if type(found) is not dict:
-        raise InvalidPath(f"{str(message.path)[:80]!r} is not a subtree and has no keys", agent=turn.runtime.path)
+        raise InvalidPath(f"{str(message.path)[:80]!r} is not a subtree and has no keys", agent=turn.agent)
     return list(found)
 
 
 def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
-    require_known(turn.state, turn.runtime.path)
+    require_known(turn.state, turn.agent)
     state = turn.state
     return AgentStatus(
-        agent=turn.runtime.path,
+        agent=turn.agent,
         status=state.status,
         agent_type=state.agent_type,
         session_id=state.session_id,
@@ -138,19 +109,16 @@ def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
     )
 
 
-MUTATIONS: Final = frozenset((Set, Delete, Append, Merge, Record, SetGranularity, Batch))
-"""What a paused agent refuses, or stashes."""
-
 MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
-    Set: _on_set,
+    Set: lambda turn, message: turn.mutate(message, decide_set),
     Get: _on_get,
-    Append: _on_append,
-    Record: _on_record,
-    Delete: _on_delete,
-    Merge: _on_merge,
+    Append: lambda turn, message: turn.mutate(message, decide_append),
+    Record: lambda turn, message: turn.mutate(message, decide_record),
+    Delete: lambda turn, message: turn.mutate(message, decide_delete),
+    Merge: lambda turn, message: turn.mutate(message, decide_merge),
     Batch: _on_batch,
     Keys: _on_keys,
     GetStatus: _on_get_status,
-    SetGranularity: _on_set_granularity,
-    SetRetention: _on_set_retention,
+    SetGranularity: lambda turn, message: turn.mutate(message, decide_set_granularity),
+    SetRetention: lambda turn, message: turn.mutate(message, decide_set_retention),
 }

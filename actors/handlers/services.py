@@ -1,4 +1,4 @@
-"""What the agents of one system share."""
+"""The settings of a system, and what its agents share."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Settings:
     passivate_after: float | None = 600.0
     """Seconds without a message after which an agent leaves memory; None: never."""
     most_active: int | None = None
-    """Agents in memory beyond which those idle longest leave; None: no limit."""
+    """More agents than this in memory, and those idle longest leave; None: no limit."""
     fenced_tries: int = 8
-    """How often one message may lose its agent to another process before its caller is told."""
+    """How often one message may lose its agent to another process before its caller gets `Fenced`."""
     retention: Retention | None = None
-    """How much of a log is kept, where its agent has no retention of its own; None: everything."""
+    """How much of a log is kept if its agent has no retention of its own; None: everything."""
 
 
 def _now() -> int:
@@ -47,11 +47,11 @@ def _now() -> int:
 
 @define(eq=False)
 class Services:
-    """Handed to whoever runs for an agent. `codec` belongs to the core's thread; workers make their own."""
+    """What agents and their turns use. `codec` belongs to the core's thread; worker threads make their own."""
 
     log: EventLog
     owner: str
-    """Identifies this process's claims: the second half of every fence it holds."""
+    """This system's id: the second half of every fence that it holds."""
     dispatcher: Dispatcher
     actors: ActorRegistry
     thread_pool: ThreadPool
@@ -68,7 +68,7 @@ class Services:
     codec: Codec
     durability: str
     digest_of: Callable[[bytes, bytes], bytes]
-    """How the log makes the digest of an event."""
+    """The log's digest function: previous digest and body to the event's digest."""
     activated: Callable[[], None]
     """Called in the core after each activation."""
     now: Callable[[], int] = field(default=_now)

@@ -35,7 +35,7 @@ class ActiveAgent(Protocol):
     """The agent in memory, as its turns, their handlers and its own code see it."""
 
     custom: Any
-    """What the agent's own events have made."""
+    """The state that `apply` folds from the agent's own events."""
 
     @property
     def services(self) -> Services: ...
@@ -66,7 +66,7 @@ class ActiveAgent(Protocol):
         ...
 
     def begin_session(self) -> None:
-        """A spawn is handled: the next one needs an object of its own."""
+        """Note that a spawn was handled: the next session needs an agent object of its own."""
         ...
 
     def finish(self, turn: Turn) -> None:
@@ -78,40 +78,36 @@ class ActiveAgent(Protocol):
         ...
 
     def release(self) -> None:
-        """Go on after having been held; in the core."""
+        """End a hold; in the core."""
         ...
 
 
 class Turn(Commit):
-    """What becomes of the messages of one turn, and the append that commits it: one object, for the collector's sake.
+    """The events, replies and effects of one turn, and the append that commits them.
 
-    Events change the agent's state at once, so that the next message of the turn sees them; nobody outside does
-    before the append is committed. If it is not, the state is forgotten.
+    It is one object with its append, because the collector's work counts. Events change the agent's state at once, so
+    that the next message of the turn sees them; nobody outside does before the commit. If the append fails, the state
+    is dropped.
     """
 
     __slots__ = (
-        "after",
-        "answers",
         "cause",
         "codec",
         "command",
-        "digest_of",
-        "durability",
+        "effects",
+        "envelopes",
         "hold",
-        "limits",
         "runtime",
+        "services",
         "state",
         "undo",
     )
 
     def __init__(self, runtime: ActiveAgent, codec: Codec) -> None:
-        services = runtime.services
         self.runtime = runtime
-        self.limits = services.limits
-        self.durability = services.durability
+        self.services = services = runtime.services
         self.state = state = runtime.state
         self.codec = codec
-        self.digest_of = services.digest_of
         self.agent = runtime.path
         self.log_key = runtime.log_key
         self.partition = runtime.partition
@@ -125,60 +121,67 @@ class Turn(Commit):
         self.entry = None
         self.puts = ()
         self.size = 0
-        self.answers: list[Envelope] = []
-        self.after: tuple[Callable[[], object], ...] = ()
-        self.command: list[Any] | None = None
-        self.cause = EXTERNAL
-        self.undo: list[Undo] | None = None
+        self.envelopes: list[Envelope] = []
+        """The handled messages, whose staged replies leave after the commit."""
+        self.effects: tuple[Callable[[], object], ...] = ()
+        """Calls for a worker thread, after the commit."""
         self.hold = False
+        """Whether the agent is held after the commit, for a cascade."""
+        self.command: list[Any] | None = None
+        """Id and fingerprint of the command whose events are emitted now."""
+        self.cause = EXTERNAL
+        """The cause that events emitted now are stored with."""
+        self.undo: list[Undo] | None = None
+        """The changes of the state since the open savepoint."""
 
     @property
     def now(self) -> int:
-        """The time of what happens in this turn, in µs."""
+        """The time of the events that are emitted now, in µs since the epoch."""
         return self.updated_at
 
     def has_room(self) -> bool:
         """Whether another message fits into this turn's append."""
-        return self.size < self.limits.batch_bytes // 2 and len(self.items) < self.limits.batch_events
+        limits = self.services.limits
+        return self.size < limits.batch_bytes // 2 and len(self.items) < limits.batch_events
 
     def settle(self, answer: Answer | DuramenError) -> None:
         self.runtime.settle(self, answer)
 
-    def look_at_the_clock(self) -> None:
-        """Let what follows be of this moment, in a turn that has taken its time."""
-        self.updated_at = self.runtime.services.now()
+    def update_time(self) -> None:
+        """Read the clock again, for the events of a handler that takes its time."""
+        self.updated_at = self.services.now()
 
     def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
         """Handle one message with a handler that refuses by a typed error before it has changed anything."""
         if envelope.cause is not EXTERNAL:
-            self.handling(envelope)
+            self.set_cause(envelope)
         try:
             envelope.stage(handler(self, envelope.message))
         except DuramenError as error:
             envelope.stage_error(error)
-        self.answers.append(envelope)
+        self.envelopes.append(envelope)
         self.command = None
         self.cause = EXTERNAL
 
-    def handling(self, envelope: Envelope) -> Handling:
-        """Begin to handle a message: what happens now is stored with where it comes from."""
+    def set_cause(self, envelope: Envelope) -> Handling:
+        """Store the events that follow with the cause of this message."""
         handling = Handling(self.agent, self.state.seq, envelope.cause)
         self.cause = handling.event_cause()
         return handling
 
     def stage(self, envelope: Envelope, value: Any) -> None:
-        """Let this be a message's reply when the turn is committed."""
+        """Stage a message's reply, to be delivered after the commit."""
         envelope.stage(value)
-        self.answers.append(envelope)
+        self.envelopes.append(envelope)
 
     def stage_error(self, envelope: Envelope, error: BaseException) -> None:
-        """Let a message be refused when the turn is committed."""
+        """Stage an error in place of a message's reply, to be delivered after the commit."""
         envelope.stage_error(error)
-        self.answers.append(envelope)
+        self.envelopes.append(envelope)
 
     def emit(self, event: NewEvent) -> RawEvent:
-        """Let an event happen: encode it, check that it reads back equal, and let it change the state."""
-        state, cause = self.state, self.cause
+        """Encode an event, check that it reads back equal, and apply it to the state. Raises ValueRefused, TooLarge."""
+        state, services, cause = self.state, self.services, self.cause
         kind, data, version, level, metadata = event
         raw: RawEvent = [
             kind,
@@ -193,8 +196,8 @@ class Turn(Commit):
             metadata,
         ]
         body, raw[4] = self.codec.encode(raw)
-        digest = self.digest_of(state.digest, body)
-        advance(state, raw, digest, self.limits.commands_remembered, self.undo)
+        digest = services.digest_of(state.digest, body)
+        advance(state, raw, digest, services.limits.commands_remembered, self.undo)
         self.items.append(digest + body)
         self.levels += _LEVEL[level]
         self.size += len(body) + DIGEST_SIZE
@@ -203,19 +206,19 @@ class Turn(Commit):
         return raw
 
     def mutate(self, message: Any, decide: Decide) -> Receipt:
-        """Let the events happen that `decide` makes of a message; or give the first receipt of its command id again."""
+        """Emit the events that `decide` makes of a message; a known command id gives its first receipt instead."""
         if message.command_id is not None:
-            known = self.recognise(message.command_id, message)
+            known = self.find_command(message.command_id, message)
             if known is not None:
                 return known
-        state = self.state
+        state, services = self.state, self.services
         first = state.seq + 1
-        for event in decide(state, message, self.limits, self.agent):
+        for event in decide(state, message, services.limits, self.agent):
             self.emit(event)
-        return _receipt((self.agent, first, state.seq, state.digest, self.durability))
+        return _receipt((self.agent, first, state.seq, state.digest, services.durability))
 
-    def recognise(self, command_id: object, message: object) -> Receipt | None:
-        """The receipt of a command seen before; None marks what happens next as this command's.
+    def find_command(self, command_id: object, message: object) -> Receipt | None:
+        """The first receipt of a known command id; None marks the events that follow as this command's.
 
         Raises CommandConflict when the id was used with another payload.
         """
@@ -233,52 +236,65 @@ class Turn(Commit):
                 agent=path,
                 seq=first,
             )
-        return Receipt(path, first, last, digest, self.durability)
+        return Receipt(path, first, last, digest, self.services.durability)
 
     @contextmanager
-    def all_or_nothing(self, *, limited: bool = True) -> Generator[None]:
-        """Several events of one message: an exception leaves no trace of them; nor do more than a batch may have."""
-        state, runtime = self.state, self.runtime
-        count, size, after = len(self.items), self.size, len(self.after)
-        seq, digest, updated_at, nodes = state.seq, state.digest, state.updated_at, state.nodes
-        granularity, levels, custom = state.granularity, state.levels, runtime.custom
-        commands = None if self.command is None else dict(state.commands)  # an id can push an old one out
-        undo = self.undo = []
+    def savepoint(self, *, limited: bool = True) -> Generator[None]:
+        """Roll back to here if the block raises, or if it emits more than a batch may hold (unless not `limited`)."""
+        saved = _Savepoint(self)
         try:
             yield
             if limited:
-                self._check_batch(len(self.items) - count, self.size - size)
+                saved.check_size(self)
         except BaseException:
-            roll_back(undo)
-            state.seq, state.digest, state.updated_at, state.nodes = seq, digest, updated_at, nodes
-            state.granularity, state.levels, runtime.custom = granularity, levels, custom
-            if commands is not None:
-                state.commands = commands
-            del self.items[count:]
-            self.levels = self.levels[:count]
-            self.after = self.after[:after]
-            self.size = size
+            saved.restore(self)
             raise
         finally:
             self.undo = None
 
-    def _check_batch(self, events: int, size: int) -> None:
-        limits = self.limits
+    def snapshot(self) -> bytes:
+        """The agent's state at this point, as bytes. Raises TooLarge, ValueRefused."""
+        runtime, state, services = self.runtime, self.state, self.services
+        fields = {"agent": state.dump(), "custom": runtime.custom, "custom_version": runtime.agent.actor_fold_version()}
+        record = SnapshotRecord(runtime.path, state.seq, state.digest, self.updated_at, SCHEMA, fields)
+        return pack_snapshot(record, self.codec, services.limits, services.log.chain)
+
+
+class _Savepoint:
+    """What a turn and its agent's state were at one moment; what changed in place since is in the turn's undo list."""
+
+    def __init__(self, turn: Turn) -> None:
+        state = turn.state
+        self._turn = len(turn.items), turn.size, len(turn.effects)
+        self._state = state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels
+        self._commands = None if turn.command is None else dict(state.commands)  # an id can push an old one out
+        self._custom = turn.runtime.custom
+        self._undo: list[Undo] = []
+        turn.undo = self._undo
+
+    def check_size(self, turn: Turn) -> None:
+        """Raise TooLarge for more events or bytes since then than one message may give."""
+        limits, (count, size, _) = turn.services.limits, self._turn
         for what, actual, most in (
-            ("events", events, limits.batch_events),
-            ("bytes", size, limits.batch_bytes),
+            ("events", len(turn.items) - count, limits.batch_events),
+            ("bytes", turn.size - size, limits.batch_bytes),
         ):
             if actual > most:
                 raise TooLarge(
                     f"one message gave {actual} {what}, over the limit of {most}; split it",
-                    agent=self.runtime.path,
+                    agent=turn.agent,
                     expected=most,
                     actual=actual,
                 )
 
-    def snapshot(self) -> bytes:
-        """The agent's state at this point, as bytes. Raises TooLarge, ValueRefused."""
-        runtime, state = self.runtime, self.state
-        fields = {"agent": state.dump(), "custom": runtime.custom, "custom_version": runtime.agent.custom_version()}
-        record = SnapshotRecord(runtime.path, state.seq, state.digest, self.updated_at, SCHEMA, fields)
-        return pack_snapshot(record, self.codec, runtime.services.limits, runtime.services.log.chain)
+    def restore(self, turn: Turn) -> None:
+        """Bring turn and state back to that moment."""
+        state, (count, turn.size, effects) = turn.state, self._turn
+        roll_back(self._undo)
+        state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels = self._state
+        if self._commands is not None:
+            state.commands = self._commands
+        turn.runtime.custom = self._custom
+        del turn.items[count:]
+        turn.levels = turn.levels[:count]
+        turn.effects = turn.effects[:effects]

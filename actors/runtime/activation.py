@@ -1,4 +1,4 @@
-"""Bringing an agent into memory: claim it, rebuild its state from the log, put it to work."""
+"""Activation of an agent: claim it, rebuild its state from the log, let it handle its messages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Activation", "type_of"]
 class Activation:
     """The runner of a mailbox whose agent is not in memory.
 
-    A spawn is tried at once on an empty state, without a look at the log: if the agent exists after all, the log says
-    so, and the spawn is handled again after a proper activation. Anything else has the agent rebuilt first, in a
-    worker thread, of which there are few: thousands of activations wait in line rather than storm the server.
+    A spawn is handled at once on an empty state, without reading the log: if the agent exists after all, its append
+    fails, and the spawn is handled again after a proper activation. Any other message has the agent rebuilt first, in
+    one of a few worker threads, so that thousands of activations do not reach the server at once.
     """
 
     __slots__ = ("_mailbox", "_services", "_tried")
@@ -41,24 +41,24 @@ class Activation:
         envelope = self._mailbox.waiting[0]
         if type(envelope.message) is Spawn and envelope.tries == 0 and self._is_plain(envelope.message):
             envelope.tries = 1
-            self._put_to_work(self._absent(Agent(), type_of(envelope.message), presumed=True))
+            self._start(self._absent_agent(Agent(), type_of(envelope.message), presumed_absent=True))
             return
         self._mailbox.phase = WORKING
         self._services.activations.submit(self._activate)
 
     def abandon(self) -> list[Envelope]:
-        return []  # messages stay in the mailbox until the agent is there
+        return []  # all messages are in the mailbox still
 
     def _is_plain(self, message: Spawn) -> bool:
-        """Whether no code of the user runs to make this agent, and no earlier result may have to be told again."""
+        """Whether the spawn needs neither code of the user nor an earlier result from the log."""
         return message.command_id is None and type_of(message) not in self._services.agents
 
     def _activate(self) -> None:
-        """In a worker thread: it reads from the server and runs the user's code."""
+        """Make the agent from its log and with the user's code; in a worker thread."""
         services, path = self._services, self._mailbox.path
         try:
             claim = services.log.claim([path], services.owner, services.now())[0]
-            runtime = self._of_nothing() if claim is None else self._of_log(claim)
+            runtime = self._new_agent() if claim is None else self._stored_agent(claim)
         except DuramenError as error:
             failure = error
         except BaseException as error:  # the user's own code: a factory, an `initial` or an `apply`
@@ -68,23 +68,30 @@ class Activation:
             )
             failure.__cause__ = error
         else:
-            services.dispatcher.post(lambda: self._put_to_work(runtime))
+            services.dispatcher.post(lambda: self._start(runtime))
             return
         services.dispatcher.post(lambda: self._fail(failure))
 
-    def _of_nothing(self) -> Runtime:
-        """The log does not know the agent: only a spawn can change that."""
+    def _new_agent(self) -> Runtime:
+        """An agent without a log: only a spawn can make one."""
         wanted = self._wanted_type()
-        return self._absent(self._make(wanted), wanted, presumed=False)
+        return self._absent_agent(self._make(wanted), wanted, presumed_absent=False)
 
-    def _absent(self, agent: Agent, agent_type: str | None, *, presumed: bool) -> Runtime:
+    def _absent_agent(self, agent: Agent, agent_type: str | None, *, presumed_absent: bool) -> Runtime:
         start = Rebuilt(AgentState(), agent.initial(), 0)
         fence = f"1:{self._services.owner}"
         return Runtime(
-            self._services, self._mailbox, agent, fence, start, create=True, presumed=presumed, ready_for=agent_type
+            self._services,
+            self._mailbox,
+            agent,
+            fence,
+            start,
+            create=True,
+            presumed_absent=presumed_absent,
+            made_for=agent_type,
         )
 
-    def _of_log(self, claim: Claim) -> Runtime:
+    def _stored_agent(self, claim: Claim) -> Runtime:
         services, path, head = self._services, self._mailbox.path, claim.head
         if head.base + claim.length != head.seq:
             raise CorruptEvent(
@@ -98,7 +105,7 @@ class Activation:
         def fold_of(agent_type: str | None) -> CustomFold | None:
             if agent_type not in made:
                 made[agent_type] = self._make(agent_type)
-            return made[agent_type].custom_fold(services.registry)
+            return made[agent_type].actor_fold(services.registry)
 
         rebuilt = rebuild(AgentLog(services.log, path, services.limits), fold_of=fold_of, to_seq=head.seq)
         state = rebuilt.state
@@ -112,14 +119,14 @@ class Activation:
             )
         if state.status != TERMINATED_STATUS:
             return Runtime(services, self._mailbox, made[state.agent_type], head.fence, rebuilt)
-        # A new session may be of another type, and its own events start to fold anew.
+        # A new session may be of another type, and the fold of its own events starts from its initial state.
         wanted = self._wanted_type()
         agent = self._make(wanted)
-        anew = Rebuilt(state, agent.initial(), rebuilt.snapshot_seq)
-        return Runtime(services, self._mailbox, agent, head.fence, anew, ready_for=wanted)
+        ended = Rebuilt(state, agent.initial(), rebuilt.snapshot_seq)
+        return Runtime(services, self._mailbox, agent, head.fence, ended, made_for=wanted)
 
     def _wanted_type(self) -> str | None:
-        """The agent type of a spawn that waits first in line."""
+        """The agent type of the spawn that waits first; None for any other message."""
         waiting = self._mailbox.waiting
         message = waiting[0].message if waiting else None
         return type_of(message) if type(message) is Spawn else None
@@ -134,9 +141,9 @@ class Activation:
             )
         return agent
 
-    def _put_to_work(self, runtime: Runtime) -> None:
+    def _start(self, runtime: Runtime) -> None:
         mailbox = self._mailbox
-        runtime.agent.join(runtime)
+        runtime.agent.actor_activate(runtime)
         mailbox.runner = runtime
         mailbox.phase = IDLE
         self._services.activated()
@@ -144,11 +151,11 @@ class Activation:
             runtime.run()
 
     def _fail(self, error: DuramenError) -> None:
-        """Answer all that waits with the error; whoever comes next tries again."""
+        """Fail all waiting messages; the next message tries again."""
         mailbox = self._mailbox
         get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
         failed = list(mailbox.waiting)
-        del mailbox.waiting[: len(failed)]  # what comes meanwhile stays: it is tried again
+        del mailbox.waiting[: len(failed)]  # a message that arrives meanwhile tries again
         for envelope in failed:
             own = for_agent(error, mailbox.path, error.seq or 0)
             own.__cause__ = error.__cause__
@@ -161,5 +168,5 @@ class Activation:
 
 
 def type_of(message: Spawn) -> str | None:
-    """The agent type a spawn asks for, as text."""
+    """The agent type that a spawn asks for, as text."""
     return None if message.agent_type is None else str(message.agent_type)

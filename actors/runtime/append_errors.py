@@ -1,4 +1,4 @@
-"""What callers are told when an append was not committed."""
+"""The errors that callers get when an append was not committed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from duramen.events import AgentNotFound, CorruptEvent, DataLoss, DuramenError, Fenced, VersionConflict
 from duramen.events.log import Answer, Status
 
-__all__ = ["fenced", "for_agent", "problem_of"]
+__all__ = ["append_error", "fenced", "for_agent"]
 
 
-def problem_of(agent: str, expected: int, answer: Answer) -> DuramenError:
+def append_error(agent: str, expected: int, answer: Answer) -> DuramenError:
     """The error for an answer of the log that is neither a commit nor a fence."""
     facts: dict[str, Any] = {"agent": agent, "seq": expected, "expected": expected, "actual": answer.head}
     if answer.status is Status.BEHIND:
@@ -25,7 +25,7 @@ def problem_of(agent: str, expected: int, answer: Answer) -> DuramenError:
 
 
 def fenced(agent: str, expected: int, fence: str, answer: Answer) -> Fenced:
-    """The error for a command that was meant for a state which another process has taken over."""
+    """The error for a command that was sent before another process claimed the agent."""
     return Fenced(
         f"another process took {agent} over; nothing was written: ask again to take it back",
         agent=agent,

@@ -1,4 +1,4 @@
-"""Putting a message into its envelope, as every caller does."""
+"""Envelopes for the messages of callers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 __all__ = ["INLINE", "envelope_of"]
 
 INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
-"""Messages that never block the core, so that a waiting caller may be the core for them."""
+"""Messages that never block the core, so that a waiting caller may run the core for them."""
 
 _OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
 
 
 def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) -> Envelope:
-    """A message with its command id and with what caused it. Raises InvalidMessage for an id in the wrong place."""
+    """Put a message, its command id and its cause into an envelope. Raises InvalidMessage for a misplaced id."""
     if command_id is not None and type(message) in _OWN:
         raise InvalidMessage(
             f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"

@@ -71,17 +71,17 @@ class Passivation:
         """At the end of the system: let every agent let go of what it has."""
         for mailbox in self._actors.mailboxes():
             if isinstance(mailbox.runner, Runtime):
-                mailbox.runner.leave()
+                mailbox.runner.release_resources()
 
     def _release(self, mailbox: Mailbox) -> None:
         runtime = mailbox.runner
         if self._actors.remove_if_idle(mailbox) and isinstance(runtime, Runtime):
-            runtime.leave()
+            runtime.release_resources()
 
 
 def _rests(mailbox: Mailbox) -> bool:
     runtime = mailbox.runner
-    return mailbox.phase == IDLE and not mailbox.waiting and isinstance(runtime, Runtime) and runtime.may_rest
+    return mailbox.phase == IDLE and not mailbox.waiting and isinstance(runtime, Runtime) and runtime.can_passivate
 
 
 def _last_used(mailbox: Mailbox) -> float:

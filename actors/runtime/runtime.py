@@ -1,7 +1,8 @@
-"""An agent in memory: takes its messages in turns, has each turn committed, and lets the replies go."""
+"""An agent in memory: it handles its messages in turns, and delivers the replies of a turn after its commit."""
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,38 +27,49 @@ from ..handlers import (
     announce,
     timed,
 )
-from .append_errors import fenced, for_agent, problem_of
+from .append_errors import append_error, fenced, for_agent
 from .snapshots import Snapshots
-from .user_handler import handle_custom, run_soon
+from .user_handler import run_effect, run_user_handler
 
 if TYPE_CHECKING:
     from ..handlers import Services
 
-__all__ = ["NOT_READY", "Runtime"]
+__all__ = ["Runtime"]
 
-NOT_READY: Final = ""
-"""No agent type: the object was made for the session that runs, not for a new one."""
+_NO_SPAWN: Final = ""
+"""In place of an agent type: the agent object was made for the session that runs, not for a new one."""
 
 _MOST_MESSAGES: Final = 256
-"""Of one agent in one turn, so that the others have theirs."""
+"""Messages of one agent in one turn, so that other agents get the core too."""
 _READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints, Hold))
 
 
-class Runtime(Snapshots):
-    """The runner of an active agent's mailbox. All but `_work` and what it calls happens in the core.
+# The states of an active agent; those in capitals are phases of its mailbox. Only the core changes them.
+#
+#     activated ──▶ IDLE ──run, quick messages──▶ COMMITTING ──committed──▶ IDLE
+#                   IDLE ──run, a message that may block──▶ WORKING ──finish──▶ COMMITTING
+#                   COMMITTING ──committed with a hold──▶ HELD ──release, or its part of a cascade finished──▶ …
+#                   IDLE ──passivated──▶ gone
+#     COMMITTING ──append failed, or fenced──┐
+#     WORKING ──the handler crashed──────────┼──▶ deactivated: the next message activates it from its log
+#     IDLE ──a turn failed, or a spawn───────┘
+#            needs another agent object
 
-    One step: take the waiting messages, handle each, hand all their events to the journal as one append, and let the
-    replies go when it is committed; meanwhile the agent does not run. Reads go through the same append (an empty one
-    if nothing else), since only the log can say that this process still owns the agent. If the append fails, the
-    state is forgotten and comes back from the log.
+
+class Runtime(Snapshots):
+    """The runner of an active agent's mailbox. Everything but `_handle_blocking` and what it calls runs in the core.
+
+    One step: handle the waiting messages, hand all their events to the journal as one append, and deliver the replies
+    when it is committed; meanwhile the agent does not run. Reads go through the same append (an empty one if nothing
+    else), since only the log can say that this process still owns the agent.
     """
 
     __slots__ = (
         "_create",
         "_handling",
+        "_made_for",
         "_mailbox",
-        "_presumed",
-        "_ready_for",
+        "_presumed_absent",
         "_stash",
         "_thread_pool",
         "_timers",
@@ -81,9 +93,10 @@ class Runtime(Snapshots):
         rebuilt: Rebuilt,
         *,
         create: bool = False,
-        presumed: bool = False,
-        ready_for: str | None = NOT_READY,
+        presumed_absent: bool = False,
+        made_for: str | None = _NO_SPAWN,
     ) -> None:
+        """`made_for` is the agent type of the spawn that the agent object was made for."""
         super().__init__(rebuilt.snapshot_seq)
         self.services = services
         self.path = mailbox.path
@@ -93,18 +106,18 @@ class Runtime(Snapshots):
         self._mailbox = mailbox
         self.fence = fence
         self._create = create
-        self._ready_for = ready_for  # the agent type of a spawn that this object was made for
-        self._presumed = presumed  # that there is no such agent: nobody has looked yet
+        self._made_for = made_for
+        self._presumed_absent = presumed_absent  # the log was not asked yet whether there is such an agent
         self.log_key = services.log.log_key(mailbox.path)
         self.partition = services.log.partition_of(mailbox.path)
         self._stash: tuple[Envelope, ...] = ()
         self._timers: AgentTimers | None = None  # most agents never have one
-        self._handling: Envelope | None = None  # by a worker thread
+        self._handling: Envelope | None = None  # in a worker thread
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
         self.last_used = monotonic()
 
     @property
-    def may_rest(self) -> bool:
+    def can_passivate(self) -> bool:
         """Whether the agent can leave memory without losing anything."""
         return not self._stash and (self._timers is None or not self._timers.pending)
 
@@ -119,31 +132,31 @@ class Runtime(Snapshots):
         """The agent's mailbox as Pykka's references see it."""
         return Inbox(self._mailbox, self.services.actors)
 
-    # -- taking a turn -------------------------------------------------------------------------------------------
+    # -- handling messages -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         self.last_used = monotonic()
         turn = Turn(self, self.services.codec)
         try:
             self._handle_waiting(turn)
-        except Exception as error:  # a defect, not a refusal: nobody may be left waiting for it
-            self._break(turn, error)
+        except Exception as error:  # a defect, not a refusal
+            self._fail_turn(turn, error)
             return
-        if turn.answers:
+        if turn.envelopes:
             self.finish(turn)
         elif self._mailbox.waiting and self._mailbox.runner is self:
             self._mailbox.phase = WORKING
-            self._thread_pool.submit(self._work)
+            self._thread_pool.submit(self._handle_blocking)
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
         waiting, state = self._mailbox.waiting, self.state
-        most, taken, anew = min(len(waiting), _MOST_MESSAGES), 0, None
+        most, taken, misfit = min(len(waiting), _MOST_MESSAGES), 0, None
         try:
             while taken < most and (not taken or turn.has_room()):
                 envelope = waiting[taken]
                 kind: type[Any] = envelope.message.__class__
-                if state.status == PAUSED_STATUS and self._held_back(envelope, kind):
+                if state.status == PAUSED_STATUS and self._stash_message(envelope, kind):
                     taken += 1
                     continue
                 handler = MEMORY_HANDLERS.get(kind)
@@ -152,40 +165,35 @@ class Runtime(Snapshots):
                     taken += 1
                     continue
                 handler = QUICK_HANDLERS.get(kind)
-                if kind is Spawn and not self._is_ready(envelope.message):
-                    anew = envelope
+                if kind is Spawn and not self._fits(envelope.message):
+                    misfit = envelope
                     break
                 if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
                     break
                 turn.handle(envelope, handler)
                 taken += 1
-                if self._presumed or turn.hold:
+                if self._presumed_absent or turn.hold:
                     break
         finally:
             del waiting[:taken]  # others only ever add at the end
-        if anew is not None:
-            self._make_anew(turn, anew)
+        if misfit is not None and not turn.envelopes:  # else the messages before it are committed first
+            misfit.tries = 1
+            self.deactivate()
 
-    def _is_ready(self, message: Spawn) -> bool:
-        """Whether this object may begin the session that a spawn asks for."""
+    def _fits(self, message: Spawn) -> bool:
+        """Whether this agent object can begin the session that a spawn asks for."""
         if self.state.status not in (ABSENT, TERMINATED_STATUS):
-            return True  # there will be no new session
+            return True  # the spawn will be refused
         wanted = None if message.agent_type is None else str(message.agent_type)
         plain = type(self.agent) is Agent and wanted not in self.services.agents
-        return plain or wanted == self._ready_for
+        return plain or wanted == self._made_for
 
     def begin_session(self) -> None:
-        """A spawn is handled: the next one needs an object of its own."""
-        self._ready_for = NOT_READY
+        """Note that a spawn was handled: the next session needs an agent object of its own."""
+        self._made_for = _NO_SPAWN
 
-    def _make_anew(self, turn: Turn, envelope: Envelope) -> None:
-        """Have an object made for the agent type of a spawn, which then handles it."""
-        if not turn.answers:  # else: first what came before it
-            envelope.tries = 1
-            self.drop()
-
-    def _held_back(self, envelope: Envelope, kind: type[Any]) -> bool:
-        """Keep a message of a paused agent for later, if the pause said so; reads and lifecycle pass."""
+    def _stash_message(self, envelope: Envelope, kind: type[Any]) -> bool:
+        """Stash a message of a paused agent if the pause asked for it; False for reads and lifecycle messages."""
         if self.state.when_paused != "stash" or kind in _READS or kind in LIFECYCLE:
             return False
         if len(self._stash) >= self.services.limits.stash_messages:
@@ -194,48 +202,48 @@ class Runtime(Snapshots):
             self._stash += (envelope,)
         return True
 
-    def _break(self, turn: Turn, error: Exception) -> None:
-        """Tell everybody in a turn that it broke, and forget the state."""
+    def _fail_turn(self, turn: Turn, error: Exception) -> None:
+        """Fail all messages of a turn whose handling raised, and drop the state."""
         get_logger("agent").error(
             "turn_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
         )
-        failed = list(turn.answers)
+        failed = list(turn.envelopes)
         if self._mailbox.waiting:
             failed.append(self._mailbox.waiting.pop(0))
         for envelope in failed:
             broken = AgentFailed(f"{self.path} failed ({type(error).__name__}); nothing was written", agent=self.path)
             broken.__cause__ = error
             envelope.refuse(broken)
-        self.drop()
+        self.deactivate()
 
-    def _work(self) -> None:
-        """Handle the first message in a worker thread, where it may block."""
+    def _handle_blocking(self) -> None:
+        """Handle the first message, which may block; in a worker thread."""
         envelope = self._mailbox.waiting.pop(0)
         self._handling = envelope
         turn = Turn(self, Codec(self.services.limits))
         kind: type[Any] = envelope.message.__class__
         handler = BLOCKING_HANDLERS.get(kind)
         if handler is None:
-            handle_custom(self, turn, envelope)
+            run_user_handler(self, turn, envelope)
             return
         try:
             turn.handle(envelope, handler)
         except BaseException as error:
-            self.give_up(turn, envelope, error)
+            self.crash(turn, envelope, error)
         else:
             self.services.dispatcher.post(lambda: self.finish(turn))
 
-    def give_up(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
-        """A message broke the agent: its caller is told, and the agent comes back from its log. From any thread."""
+    def crash(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
+        """Fail the caller's reply and drop the state, after a handler has failed. Callable from any thread."""
         get_logger("agent").error(
             "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
         )
 
-        def crash() -> None:
+        def fail() -> None:
             envelope.refuse(error)
-            self.drop()
+            self.deactivate()
 
-        self.services.dispatcher.post(crash)
+        self.services.dispatcher.post(fail)
 
     # -- committing -------------------------------------------------------------------------------------------------
 
@@ -263,15 +271,15 @@ class Runtime(Snapshots):
         elif answer.status is Status.FENCED:
             self._fenced(turn, answer)
         elif answer.status is Status.EXISTS:
-            self._mailbox.requeue(turn.answers)
-            self.drop()
+            self._mailbox.requeue(turn.envelopes)
+            self.deactivate()
         else:
-            self._failed(turn, problem_of(self.path, turn.expected, answer))
+            self._failed(turn, append_error(self.path, turn.expected, answer))
 
     def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
         if turn.items:
-            self._create = self._presumed = False
-        for envelope in turn.answers:
+            self._create = self._presumed_absent = False
+        for envelope in turn.envelopes:
             kind: type[Any] = envelope.result.__class__
             if envelope.error is not None:
                 self._refuse(envelope, envelope.error)
@@ -283,32 +291,33 @@ class Runtime(Snapshots):
                 envelope.answer(timed(envelope.result, envelope))
             else:
                 envelope.deliver()
-        if self._presumed:  # refused before anybody had looked whether there is such an agent
-            self.drop()
+        if self._presumed_absent:  # the spawn was refused
+            self.deactivate()
             return
         if self._timers is not None and self.state.status == TERMINATED_STATUS:
             self._timers.cancel()
-        for effect in turn.after:
-            run_soon(self.services.thread_pool, effect, self.path, self.state.seq)
+        for effect in turn.effects:
+            run_effect(self.services.thread_pool, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
             self._mailbox.requeue(self._stash)
             self._stash = ()
         if turn.hold:
             self._mailbox.phase = HELD
         else:
-            self._rest()
+            self._become_idle(leave=self.state.status == ABSENT)
 
     def release(self) -> None:
-        """Go on after having been held; in the core."""
+        """End a hold; in the core."""
         if self._mailbox.phase == HELD:
-            self._rest()
+            self._become_idle(leave=self.state.status == ABSENT)
 
-    def _rest(self) -> None:
+    def _become_idle(self, *, leave: bool) -> None:
+        """Handle what waits; if nothing does, keep the mailbox unless it is to leave."""
         mailbox = self._mailbox
         mailbox.phase = IDLE
         if mailbox.waiting:
             self.services.dispatcher.schedule(mailbox)
-        elif self.state.status == ABSENT:
+        elif leave:
             self.services.actors.remove_if_idle(mailbox)
 
     def _refuse(self, envelope: Envelope, error: BaseException) -> None:
@@ -322,75 +331,68 @@ class Runtime(Snapshots):
             )
         envelope.refuse(error)
 
-    # -- when it is not committed -----------------------------------------------------------------------------------
+    # -- when an append fails ------------------------------------------------------------------------------------------
 
     def _fenced(self, turn: Turn, answer: Answer) -> None:
-        """Another process has claimed the agent.
+        """Another process has claimed the agent: refuse its messages, or handle them on the state it has now.
 
-        What was asked before its claim was asked of a state that is no longer ours: refused, never written. What was
-        asked after it claims the agent back and is handled on the state that the log has then; reads always are.
+        A mutation that was sent before the claim was meant for a state that is no longer ours: refused, never written.
+        Reads, and what was sent after the claim, claim the agent back.
         """
         get_logger("agent").info("agent_fenced", agent=self.path, seq=turn.expected)
         waiting = self._mailbox.waiting
         again: list[Envelope] = []
         before = list(waiting)
-        del waiting[: len(before)]  # others may have added some meanwhile
-        for envelope in (*turn.answers, *before):
-            if self._is_in_time(envelope, answer.claimed_at):
+        del waiting[: len(before)]  # callers may have added some meanwhile
+        for envelope in (*turn.envelopes, *before):
+            if self._may_try_again(envelope, answer.claimed_at):
                 again.append(envelope)
             else:
                 envelope.refuse(fenced(self.path, turn.expected, self.fence, answer))
         self._mailbox.requeue(again)
-        self.drop()
+        self.deactivate()
 
-    def _is_in_time(self, envelope: Envelope, claimed_at: int) -> bool:
-        """Whether a message may be handled on the state that the other process has made."""
+    def _may_try_again(self, envelope: Envelope, claimed_at: int) -> bool:
+        """Whether a message may be handled on the state of the process that claimed the agent at `claimed_at` (µs)."""
         envelope.tries += 1
         if envelope.tries > self.services.settings.fenced_tries:
             return False
         return envelope.sent_at * 1_000_000 > claimed_at or type(envelope.message) in _READS
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
-        for envelope in turn.answers:
+        for envelope in turn.envelopes:
             self._refuse(envelope, envelope.error or for_agent(error, self.path, turn.expected))
-        self.drop()
+        self.deactivate()
 
-    def drop(self, pause: float = 0.0) -> None:
-        """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
-        self.leave()
+    def deactivate(self, pause: float = 0.0) -> None:
+        """Drop the state: the next message, at the earliest in `pause` seconds, activates the agent from its log."""
+        self.release_resources()
         self._mailbox.requeue(self._stash)
         self._stash = ()
         self.services.actors.deactivate(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
-            self.services.timers.call_later(pause, lambda: self.services.dispatcher.post(self._go_on))
+            idle = partial(self._become_idle, leave=True)
+            self.services.timers.call_later(pause, lambda: self.services.dispatcher.post(idle))
         else:
-            self._go_on()
+            self._become_idle(leave=True)
 
     def abandon(self) -> list[Envelope]:
-        """At the end of the system: what waits for the agent outside its mailbox, and will not be answered any more."""
+        """At the end of the system: the messages outside the mailbox that will not be answered any more."""
         waiting, self._stash = list(self._stash), ()
         if self._handling is not None:
             waiting.append(self._handling)
         return waiting
 
-    def leave(self) -> None:
-        """Let go of what the agent has beside its state; it will not run again."""
+    def release_resources(self) -> None:
+        """Cancel the agent's timers and end its own thread; it will not run again."""
         self.agent.actor_stopped.set()
         if self._timers is not None:
             self._timers.cancel()
         if self._thread_pool is not self.services.thread_pool:
             self._thread_pool.close(0)
 
-    def _go_on(self) -> None:
-        mailbox = self._mailbox
-        mailbox.phase = IDLE
-        if mailbox.waiting:
-            self.services.dispatcher.schedule(mailbox)
-        else:
-            self.services.actors.remove_if_idle(mailbox)
-
 
 def _may_block(message: Any) -> bool:
-    """Whether a lifecycle message needs more than the state: its first result from the log, or other agents."""
+    """Whether a lifecycle message needs its first result from the log, or other agents."""
     return message.command_id is not None or getattr(message, "cascade", False)

@@ -1,4 +1,4 @@
-"""Handling messages that only the user's own agent understands."""
+"""Running the user's own handler, and supervision of what it raises."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from ..commands import ChildFailed, Strategy, Verdict, require_known, require_no
 from ..dispatch import Envelope, ProgramExit, ThreadPool, with_cause
 from ..handlers import ActiveAgent, Turn
 
-__all__ = ["ActiveUserAgent", "handle_custom", "run_soon"]
+__all__ = ["ActiveUserAgent", "run_effect", "run_user_handler"]
 
 
 class ActiveUserAgent(ActiveAgent, Protocol):
-    """The agent in memory, as whoever runs the user's own code sees it."""
+    """The agent in memory, as its user's handler needs it."""
 
     @property
     def agent(self) -> Agent: ...
 
-    def give_up(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
-        """A message broke the agent: its caller is told, and the agent comes back from its log. From any thread."""
+    def crash(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
+        """Fail the caller's reply and drop the state, after a handler has failed. Callable from any thread."""
         ...
 
-    def drop(self, pause: float = 0.0) -> None:
-        """Forget the state: whoever comes next, `pause` seconds from now, brings the agent back from its log."""
+    def deactivate(self, pause: float = 0.0) -> None:
+        """Drop the state: the next message, at the earliest in `pause` seconds, activates the agent from its log."""
         ...
 
 
-def handle_custom(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> None:
-    """Let the agent's own handler run, in this worker thread or, if it is a coroutine, on the system's loop.
+def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> None:
+    """Run the agent's own handler: in this worker thread or, if it is a coroutine, on the system's event loop.
 
-    All events it emits are one batch; an exception discards them and goes to the caller. What is meant to end a
-    program (`SystemExit`) ends this agent's activation only.
+    All events it emits are one batch; an exception discards them and goes to the caller. An exception that is meant
+    to end a program (`SystemExit`) ends this agent's activation only.
     """
-    scope = turn.all_or_nothing()
+    scope = turn.savepoint()
     try:
         require_known(runtime.state, runtime.path)
         require_not_failed(runtime.state, runtime.path)
         if envelope.command_id is not None:
-            known = turn.recognise(envelope.command_id, envelope.message)
+            known = turn.find_command(envelope.command_id, envelope.message)
             if known is not None:
                 turn.stage(envelope, known)
                 runtime.services.dispatcher.post(lambda: runtime.finish(turn))
@@ -56,11 +56,11 @@ def handle_custom(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> N
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
         return
     scope.__enter__()
-    runtime.agent.begin(turn)
-    handling = turn.handling(envelope)
+    runtime.agent.actor_begin(turn)
+    handling = turn.set_cause(envelope)
     with with_cause(lambda: handling.message_cause(turn.state.seq)):
         try:
-            value = runtime.agent.handle(envelope.message)
+            value = runtime.agent.actor_handle(envelope.message)
         except BaseException as error:
             _end(runtime, turn, envelope, scope, (None, error))
             return
@@ -85,9 +85,9 @@ def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
 def _end(
     runtime: ActiveUserAgent, turn: Turn, envelope: Envelope, scope: Any, outcome: tuple[Any, BaseException | None]
 ) -> None:
-    """The handler has returned or raised: keep its events, or leave no trace of them."""
+    """Finish the turn of a handler that has returned, or supervise one that has raised."""
     value, error = outcome
-    runtime.agent.end()
+    runtime.agent.actor_end()
     try:
         suppressed = scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
         assert not suppressed
@@ -99,7 +99,7 @@ def _end(
         verdict = _judge(runtime, error)
         if verdict.strategy is not Strategy.RESUME:
             failure = error
-            runtime.services.dispatcher.post(lambda: _carry_out(runtime, envelope, failure, verdict))
+            runtime.services.dispatcher.post(lambda: _supervise(runtime, envelope, failure, verdict))
             return
         turn.stage_error(envelope, error)
     else:
@@ -109,7 +109,7 @@ def _end(
             agent=runtime.path,
         )
         stopped.__cause__ = error
-        runtime.give_up(turn, envelope, stopped)
+        runtime.crash(turn, envelope, stopped)
         return
     runtime.services.dispatcher.post(lambda: runtime.finish(turn))
 
@@ -120,8 +120,8 @@ def _judge(runtime: ActiveUserAgent, error: Exception) -> Verdict:
     return runtime.services.supervisor.judge(runtime.path, runtime.agent.supervision)
 
 
-def _carry_out(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, verdict: Verdict) -> None:
-    """Do what supervision says about a failed handler; in the core."""
+def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, verdict: Verdict) -> None:
+    """Carry out the verdict on a failed handler; in the core."""
     state, services, kind = runtime.state, runtime.services, type(error).__name__
     get_logger("agent").error(
         "agent_failed",
@@ -134,20 +134,20 @@ def _carry_out(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, v
     )
     envelope.refuse(error)
     if verdict.strategy is Strategy.RESTART:
-        runtime.drop(verdict.pause)
+        runtime.deactivate(verdict.pause)
         return
     turn = Turn(runtime, services.codec)
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
     if verdict.strategy is Strategy.ESCALATE and parent is not None:
-        told = Envelope(ChildFailed(runtime.path, kind), wanted=False)
-        told.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
-        turn.after += (lambda: services.actors.send(parent, told),)
+        notice = Envelope(ChildFailed(runtime.path, kind), wanted=False)
+        notice.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
+        turn.effects += (lambda: services.actors.send(parent, notice),)
     runtime.finish(turn)
 
 
-def run_soon(workers: ThreadPool, effect: Callable[[], object], agent: str, seq: int) -> None:
-    """Run an effect that waited for the commit; what it raises is logged and harms nothing."""
+def run_effect(workers: ThreadPool, effect: Callable[[], object], agent: str, seq: int) -> None:
+    """Run an effect in a worker thread, after the commit; its exception is only logged."""
 
     def run() -> None:
         try:

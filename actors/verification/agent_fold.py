@@ -20,7 +20,7 @@ class _AgentFold(Projection[Any]):
     """The state of the agent's own events, as recovery folds it: it begins anew with each session."""
 
     def __init__(self, agent: Agent, registry: EventRegistry) -> None:
-        self._fold = agent.custom_fold(registry)
+        self._fold = agent.actor_fold(registry)
 
     def initial(self) -> Any:
         return None if self._fold is None else self._fold.initial()

@@ -179,7 +179,7 @@ class AgentMachine(RuleBasedStateMachine):
         full, quick = self.rebuilt(snapshot=False), self.rebuilt(snapshot=True)
         self.same("live equals full replay", "working memory is another", full.state.memory, live)
         runs = full.state.status in (RUNNING, PAUSED_STATUS)  # after its end, an agent's object is not brought back
-        if runs and agent is not None and agent.custom_fold(type(self).registry) is not None:
+        if runs and agent is not None and agent.actor_fold(type(self).registry) is not None:
             self.same("live equals full replay", "the state that apply folds is another", full.custom, agent.state)
         self.same("stored state plus the rest gives the same", "the state is another", _all_of(full), _all_of(quick))
 
@@ -192,7 +192,7 @@ class AgentMachine(RuleBasedStateMachine):
         return None
 
     def rebuilt(self, *, snapshot: bool) -> Rebuilt:
-        folded = type(self).make().custom_fold(type(self).registry)
+        folded = type(self).make().actor_fold(type(self).registry)
         log = self.systems[self.current].log
         return rebuild(AgentLog(log, _PATH, Limits()), fold_of=lambda _: folded, use_snapshot=snapshot)
 

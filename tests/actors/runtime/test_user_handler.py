@@ -870,7 +870,7 @@ def looked_at() -> Proxied:
 
 
 @pytest.mark.parametrize("factory", [EarlyBird, looked_at])
-def test_a_reference_that_was_looked_at_too_early_is_made_anew(
+def test_a_reference_that_was_read_too_early_is_replaced(
     open_any: OpenSystem, factory: Callable[[], Agent]
 ) -> None:
     system = open_any(agents={"early": factory})

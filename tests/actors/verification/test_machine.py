@@ -134,7 +134,7 @@ def test_a_snapshot_that_is_not_the_fold_is_found(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_command_that_is_carried_out_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duramen.actors.handlers.turn.Turn.recognise", lambda *_: None)
+    monkeypatch.setattr("duramen.actors.handlers.turn.Turn.find_command", lambda *_: None)
     with pytest.raises(LawBroken) as broken:
         check_machine(agent_machine(Researcher, registry=REGISTRY), 100, seed=1)
     assert broken.value.law == "a command that comes again changes nothing"
