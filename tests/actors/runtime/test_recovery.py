@@ -38,13 +38,13 @@ class Counted:
 
 
 class Counter(Agent):
-    """Adds up what it is told."""
+    """Adds up the numbers it is sent."""
 
     def on_receive(self, message: Any) -> Any:
         if message == "sum":
             return self.state
         self.emit(Counted(message))
-        self.append("told", message)
+        self.append("received", message)
         return None
 
     def initial(self) -> Any:
@@ -254,7 +254,7 @@ def test_every_prefix_is_the_same_with_and_without_a_snapshot(place: Place) -> N
     assert used == {True, False}
 
 
-def test_what_is_remembered_beside_memory_comes_back_too(place: Place) -> None:
+def test_state_outside_working_memory_comes_back_too(place: Place) -> None:
     agent = place.open(2).spawn(PATH, session_id="s-1", agent_type="t", metadata={"team": 7})
     first = agent.set("a", 1, command_id="c-1")
     agent.set_granularity(Granularity.LIFECYCLE, levels={"note": Granularity.TRACE})
@@ -355,7 +355,7 @@ def test_custom_state_comes_back_with_and_without_a_snapshot(place: Place, every
     for _ in range(2):
         agent = counting(place, every).agent(PATH)
         assert agent.ask("sum") == {"sum": 28}
-        assert agent.get("told") == list(range(1, 8))
+        assert agent.get("received") == list(range(1, 8))
     agent.ask(8)
     assert counting(place, every).agent(PATH).ask("sum") == {"sum": 36}
 
@@ -383,7 +383,7 @@ def test_a_snapshot_with_another_version_of_the_class_is_ignored(place: Place) -
 
     agent = counting(place, 5, Newer).agent(PATH)
     assert agent.ask("sum") == {"sum": 28, "times": 7}
-    assert agent.get("told") == list(range(1, 8))
+    assert agent.get("received") == list(range(1, 8))
     # What it leaves fits it, and the old class does not believe that in turn.
     for number in range(8, 12):
         agent.ask(number)
@@ -399,7 +399,7 @@ def test_a_snapshot_taken_while_the_class_was_not_registered_is_ignored(place: P
     assert counting(place, 1).agent(PATH).ask("sum") == {"sum": 1}
 
 
-def test_custom_state_starts_anew_with_each_session(place: Place) -> None:
+def test_custom_state_starts_over_with_each_session(place: Place) -> None:
     for every in (1, 1_000_000):
         system = counting(place, every)
         agent = system.spawn(PATH, agent_type="counter")
@@ -463,7 +463,7 @@ def writer(server: Server, how: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def killed(server: Server, how: str, lines: int) -> tuple[int, int]:
-    """Let the writer write, kill it in the middle of it; the last number and seq that it was told of."""
+    """Let the writer write, kill it while it does; the last number and seq that it reported."""
     with writer(server, how) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(lines)]

@@ -97,7 +97,7 @@ def run(open_system: OpenSystem, *kinds: Callable[[], Agent], **options: Any) ->
     return system, agents
 
 
-def told(system: AgentSystem, path: str) -> list[str]:
+def event_types(system: AgentSystem, path: str) -> list[str]:
     return [event.type for event in system.events(path)]
 
 
@@ -119,7 +119,7 @@ def test_all_that_a_handler_emits_is_one_batch_and_the_reply_shows_it(open_any: 
 
     assert agent.ask(Find("why")) == 3
 
-    assert told(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
+    assert event_types(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
     assert [event.data for event in system.events("p/a0")][1] == {"text": "why", "source": "book"}
     assert agent.get("claims") == ["why"]
     assert agent.ask("claims") == ["why"]
@@ -169,7 +169,7 @@ def test_every_operation_works_inside_a_handler(open_system: OpenSystem) -> None
     system, [agent] = run(open_system, agent_of(handler))
     assert agent.ask("all") == ("p/a0", True, 7)
     assert agent.get() == {"a": {"c": 2}, "list": [1]}
-    assert told(system, "p/a0")[1:] == [
+    assert event_types(system, "p/a0")[1:] == [
         "memory_set",
         "memory_appended",
         "memory_merged",
@@ -231,7 +231,7 @@ def test_a_handler_that_raises_leaves_no_trace(open_any: OpenSystem) -> None:
     assert agent.status() == before
     assert agent.get() == {"claims": ["kept"]}
     assert agent.ask("claims") == ["kept"]
-    assert len(told(system, "p/a0")) == before.seq
+    assert len(event_types(system, "p/a0")) == before.seq
     agent.ask(Find("next"))
     assert agent.ask("claims") == ["kept", "next"]
 
@@ -269,7 +269,7 @@ def test_what_ends_a_program_ends_one_agent_only(
     assert first.get() == {}
     assert promptly(lambda: second.ask("live", timeout=3)) == "alive"
     assert promptly(lambda: first.ask("live", timeout=3)) == "alive"
-    assert told(system, "p/a0") == ["spawned", "memory_set"]
+    assert event_types(system, "p/a0") == ["spawned", "memory_set"]
 
 
 def test_the_caller_of_a_stopped_handler_gets_the_cause(open_system: OpenSystem) -> None:
@@ -285,7 +285,7 @@ def test_an_event_that_the_fold_rejects_is_not_appended(open_any: OpenSystem) ->
     agent.ask(Find("sense"))
     with pytest.raises(ValueError, match="does not fit"):
         agent.ask(Find("nonsense"))
-    assert told(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
+    assert event_types(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
     assert agent.ask("claims") == ["sense"]
 
 
@@ -314,7 +314,7 @@ def test_an_event_that_does_not_come_back_equal_is_refused_even_if_the_handler_g
 
     system, [agent] = run(open_system, Stubborn, registry=registry)
     assert agent.ask("go") == 2
-    assert told(system, "p/a0") == ["spawned", "memory_set"]
+    assert event_types(system, "p/a0") == ["spawned", "memory_set"]
 
 
 @pytest.mark.parametrize("value", [{1, 2}, (1,), object(), 2**64, "\ud800"], ids=shown)
@@ -322,7 +322,7 @@ def test_an_event_with_what_is_no_plain_data_is_refused(open_system: OpenSystem,
     system, [agent] = run(open_system, Researcher)
     with pytest.raises(ValueRefused):
         agent.ask(Find(value))
-    assert told(system, "p/a0") == ["spawned"]
+    assert event_types(system, "p/a0") == ["spawned"]
 
 
 def test_an_object_that_is_no_event_type_is_refused(open_system: OpenSystem) -> None:
@@ -342,7 +342,7 @@ def test_a_paused_agent_refuses_events_and_a_terminated_one_too(open_system: Ope
     agent.terminate()
     with pytest.raises(AgentNotRunning):
         agent.ask(Find("why"))
-    assert told(system, "p/a0").count("claim_found") == 1
+    assert event_types(system, "p/a0").count("claim_found") == 1
 
 
 def test_a_message_to_an_agent_that_never_was_tells_so(system: AgentSystem) -> None:
@@ -622,7 +622,7 @@ class BadInitial(Agent):
         return state
 
 
-@pytest.mark.parametrize("block", [True, False], ids=["asked", "told"])
+@pytest.mark.parametrize("block", [True, False], ids=["asked", "sent"])
 @pytest.mark.parametrize(
     "factory",
     [_exits, _raises, BadInitial, lambda: None, dict],
@@ -801,7 +801,7 @@ def test_a_custom_message_with_the_same_command_id_happens_once(open_any: OpenSy
     agent.ask(Find("why"), command_id="c-1")
     with pytest.raises(CommandConflict):
         agent.ask(Find("else"), command_id="c-1")
-    assert told(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
+    assert event_types(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
     assert [event.command_id for event in system.events("p/a0")] == [None, "c-1", "c-1"]
 
     system.close()
@@ -855,7 +855,7 @@ def test_a_plain_pykka_reference_works_on_an_agent(open_any: OpenSystem) -> None
     ref.tell("told")
     assert agent.get("told") == ["asked", "later", "told"]
     assert ref.ask(Set("a", 1), timeout=5).seq == 5
-    assert told(system, "p/a0")[-1] == "memory_set"
+    assert event_types(system, "p/a0")[-1] == "memory_set"
 
 
 class EarlyBird(Proxied):
@@ -870,9 +870,7 @@ def looked_at() -> Proxied:
 
 
 @pytest.mark.parametrize("factory", [EarlyBird, looked_at])
-def test_a_reference_that_was_read_too_early_is_replaced(
-    open_any: OpenSystem, factory: Callable[[], Agent]
-) -> None:
+def test_a_reference_that_was_read_too_early_is_replaced(open_any: OpenSystem, factory: Callable[[], Agent]) -> None:
     system = open_any(agents={"early": factory})
     agent = system.spawn("p/early", agent_type="early")
     assert agent.ask("ref").ask("asked", timeout=5) == "asked"
@@ -885,7 +883,7 @@ def test_a_pykka_proxy_calls_methods_inside_the_batch_of_a_message(open_system: 
     assert proxy.double(4).get(timeout=5) == 8
     assert proxy.number.get(timeout=5) == 7
     assert agent.get("doubled") == 4
-    assert told(system, "p/a0") == ["spawned", "memory_set"]
+    assert event_types(system, "p/a0") == ["spawned", "memory_set"]
 
 
 def test_futures_of_agents_work_as_pykkas(open_system: OpenSystem) -> None:
