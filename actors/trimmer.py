@@ -28,7 +28,7 @@ from duramen.projections.consumers import UnreadByConsumers
 from duramen.projections.recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, rebuild, state_for_base
 
 from .agent_types import AgentFactory, folds_of
-from .commands import KEEP_ALL, Need, Needs, Retention, TrimResult, plain_retention, retention_of
+from .commands import KEEP_ALL, Need, Needs, Retention, TrimResult, retention_from_data, retention_to_data
 from .dispatch import ThreadPool
 
 __all__ = ["Trimmer"]
@@ -58,7 +58,7 @@ class Trimmer:
         self._registry = registry
         self._limits = limits
         self._agents = agents
-        plain_retention(retention)
+        retention_to_data(retention)
         self._retention = retention or KEEP_ALL
         self._least = max(1, snapshot_every // 2)
         self._needs: list[Needs] = []
@@ -224,7 +224,7 @@ class Trimmer:
             ) from error
 
     def _policy(self, state: AgentState) -> Retention:
-        return self._retention if state.retention is None else retention_of(state.retention) or KEEP_ALL
+        return self._retention if state.retention is None else retention_from_data(state.retention) or KEEP_ALL
 
     def _needs_of(self, agent: str, state: AgentState) -> list[Need]:
         """Everything that keeps events of an agent from going."""

@@ -20,7 +20,7 @@ from duramen.events.model import DECLARED
 from duramen.projections import AgentState
 
 from ..agent_types import AgentFactory
-from ..commands import LifecycleResult, Supervisor, TrimResult, decide_spawn, keeping, plain_id, spawn_message
+from ..commands import LifecycleResult, Supervisor, TrimResult, decide_spawn, parse_retention, plain_id, spawn_message
 from ..dispatch import ActorRegistry, Dispatcher, EventLoop, Journal, Mailbox, Reply, Runnable, ThreadPool, Timers
 from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
@@ -235,7 +235,7 @@ class AgentSystem(History, Following):
 
         Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
         """
-        keep, nothing = keeping(keep_events, keep_days)
+        keep, nothing = parse_retention(keep_events, keep_days)
         return self._services.trimmer.by_hand(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
 
     # -- messages --------------------------------------------------------------------------------------------------

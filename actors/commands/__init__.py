@@ -52,8 +52,17 @@ from .messages import (
     spawn_message,
 )
 from .results import AgentStatus, Checkpoint, LifecycleEvent, LifecycleResult, Outcome
-from .retention import KEEP_ALL, Need, Needs, Retention, TrimResult, keeping, plain_retention, retention_of
-from .supervision import Strategy, Supervision, Supervisor, Verdict
+from .retention import (
+    KEEP_ALL,
+    Need,
+    Needs,
+    Retention,
+    TrimResult,
+    parse_retention,
+    retention_from_data,
+    retention_to_data,
+)
+from .supervision import Decision, Strategy, Supervision, Supervisor
 
 __all__ = [
     "DEFAULT_TTL",
@@ -64,6 +73,7 @@ __all__ = [
     "Batch",
     "Checkpoint",
     "ChildFailed",
+    "Decision",
     "Delete",
     "Get",
     "GetStatus",
@@ -93,7 +103,6 @@ __all__ = [
     "Supervisor",
     "Terminate",
     "TrimResult",
-    "Verdict",
     "decide_adopt",
     "decide_append",
     "decide_delete",
@@ -108,14 +117,14 @@ __all__ = [
     "decide_spawn",
     "decide_terminate",
     "fingerprint",
-    "keeping",
     "outcome_of",
+    "parse_retention",
     "plain_id",
-    "plain_retention",
     "require_alive",
     "require_known",
     "require_not_failed",
     "require_running",
-    "retention_of",
+    "retention_from_data",
+    "retention_to_data",
     "spawn_message",
 ]

@@ -69,7 +69,7 @@ from .messages import (
     Terminate,
 )
 from .results import Outcome
-from .retention import plain_retention
+from .retention import retention_to_data
 
 __all__ = [
     "Resumed",
@@ -258,7 +258,7 @@ def decide_set_granularity(state: AgentState, message: SetGranularity, limits: L
 
 def decide_set_retention(state: AgentState, message: SetRetention, limits: Limits, agent: str) -> list[NewEvent]:
     require_alive(state, agent)
-    return [NewEvent(RETENTION_SET, {"retention": plain_retention(message.retention)})]
+    return [NewEvent(RETENTION_SET, {"retention": retention_to_data(message.retention)})]
 
 
 # -- lifecycle ---------------------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ class AdoptChild(Message[Receipt]):
 
 @frozen
 class Hold:
-    """Hold the agent after this turn; sent to sub-agents by a cascade."""
+    """Hold the agent after this turn; a cascade sends it to sub-agents."""
 
 
 # -- working memory ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How much of a log is kept, and what came of trimming it."""
+"""How much of a log is retained, and the result of trimming it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from attrs import field, frozen
 
 from duramen.events import InvalidMessage
 
-__all__ = ["KEEP_ALL", "Need", "Needs", "Retention", "TrimResult", "keeping", "plain_retention", "retention_of"]
+__all__ = [
+    "KEEP_ALL",
+    "Need",
+    "Needs",
+    "Retention",
+    "TrimResult",
+    "parse_retention",
+    "retention_from_data",
+    "retention_to_data",
+]
 
 _MOST_DAYS: Final = 36_500
 
@@ -27,24 +36,23 @@ def _check_days(_instance: object, _attribute: object, value: Any) -> None:
 
 @frozen(kw_only=True)
 class Retention:
-    """The least that is kept of an agent's log. With both rules, what either wants is kept; with none, everything.
+    """The least that is kept of an agent's log: all events that either rule keeps; without a rule, everything.
 
-    What a rule lets go may stay all the same: while a checkpoint or a consumer needs it, and until the agent
-    takes its next snapshot.
+    More stays while a checkpoint or a consumer needs it, and until the agent's next snapshot.
     """
 
     events: int | None = field(default=None, validator=_check_events)
-    """At least the last so many events."""
+    """Keep at least this many of the last events."""
     days: float | None = field(default=None, validator=_check_days)
-    """All events that are not older, by their own time."""
+    """Keep the events of this many days, by their own time."""
 
     @property
     def keeps_all(self) -> bool:
-        """Whether nothing is ever trimmed."""
+        """Whether no event is ever trimmed."""
         return self.events is None and self.days is None
 
     def cutoff(self, now: int) -> int | None:
-        """The time, in µs, from which on events stay; None without a rule about time."""
+        """The time, in µs since the epoch, of the oldest event to keep; None without `days`."""
         if self.days is None:
             return None
         return now - timedelta(days=self.days) // timedelta(microseconds=1)
@@ -55,31 +63,31 @@ KEEP_ALL: Final = Retention()
 
 @frozen
 class Need:
-    """A part of an agent's log that is still needed: from `seq` on, for `what`."""
+    """The part of an agent's log, from `seq` on, that `what` still needs."""
 
     seq: int
     what: str
 
 
 Needs = Callable[[str], "Need | None"]
-"""What somebody still needs of an agent's log; None: nothing of what is there. Called from any thread; may block."""
+"""Finds the part of an agent's log that is still needed, None if none is. Called from any thread; may block."""
 
 
 @frozen
 class TrimResult:
-    """What trimming has done to one agent, or would do."""
+    """The result of trimming one agent, or of a dry run."""
 
     agent: str
     base: int
-    """Events up to this seq are gone; the first that is left is the next."""
+    """Events up to this seq are removed."""
     removed: int
-    """How many went this time."""
+    """Number of events removed this time."""
     held_by: str | None
-    """What kept more from going, such as `checkpoint 'lunch'`; None: the retention alone."""
+    """What kept more from being removed, such as `checkpoint 'lunch'`; None: the retention alone."""
 
 
-def keeping(events: object, days: object) -> tuple[Retention | None, bool]:
-    """The retention that arguments ask for (None: none), and whether nothing has to stay. Raises InvalidMessage."""
+def parse_retention(events: object, days: object) -> tuple[Retention | None, bool]:
+    """The retention of two arguments (None for none), and whether they keep nothing. Raises InvalidMessage."""
     if events is None and days is None:
         return None, False
     if type(events) is int and events == 0:
@@ -87,8 +95,8 @@ def keeping(events: object, days: object) -> tuple[Retention | None, bool]:
     return Retention(events=cast("int | None", events), days=cast("float | None", days)), False
 
 
-def plain_retention(value: object) -> dict[str, Any] | None:
-    """As plain data, for an event. Raises InvalidMessage for what is none."""
+def retention_to_data(value: object) -> dict[str, Any] | None:
+    """The retention as plain data, for an event. Raises InvalidMessage for a value of another type."""
     if value is None:
         return None
     if type(value) is not Retention:
@@ -96,6 +104,6 @@ def plain_retention(value: object) -> dict[str, Any] | None:
     return {"events": value.events, "days": value.days}
 
 
-def retention_of(stored: Mapping[str, Any] | None) -> Retention | None:
-    """From plain data."""
+def retention_from_data(stored: Mapping[str, Any] | None) -> Retention | None:
+    """The retention of an event's plain data."""
     return None if stored is None else Retention(events=stored["events"], days=stored["days"])

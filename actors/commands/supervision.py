@@ -1,4 +1,4 @@
-"""What becomes of an agent whose handler raised."""
+"""Supervision: the policy for an agent whose handler raised, and the count of its restarts."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from time import monotonic
 
 from attrs import field, frozen
 
-__all__ = ["Strategy", "Supervision", "Supervisor", "Verdict"]
+__all__ = ["Decision", "Strategy", "Supervision", "Supervisor"]
 
 
 class Strategy(StrEnum):
-    """What to do about a handler's exception. Its events are discarded and its caller is told in any case."""
+    """What follows a handler's exception. Its events are discarded and its caller gets the error in any case."""
 
     RESUME = "resume"
-    """Go on with the next message, on the state before the failed one."""
+    """Handle the next message on the state before the failed one."""
     RESTART = "restart"
-    """Forget the object and its state, wait a little, bring the agent back from its log."""
+    """Drop the object and its state, wait for the pause, and recover the agent from its log."""
     STOP = "stop"
-    """Take no more messages until somebody sends `Restart`: the log and the status say `failed`."""
+    """Refuse messages until a `Restart`; the log and the status say `failed`."""
     ESCALATE = "escalate"
-    """As stop, and tell the parent, whose `on_child_failed` is called."""
+    """Stop, and call `on_child_failed` of the parent."""
 
 
 @frozen(kw_only=True)
 class Supervision:
-    """How the agents of a class are supervised; times are in seconds.
+    """The supervision of the agents of a class. Times are in seconds.
 
-    Pauses before a restart grow from `first_pause` by `factor` up to `longest_pause`. More than `restarts` of them
-    `within` so many seconds, and the agent is stopped.
+    Pauses before a restart grow from `first_pause` by `factor` up to `longest_pause`. More than `restarts` restarts
+    `within` this time stop the agent.
     """
 
     strategy: Strategy = field(default=Strategy.RESUME, converter=Strategy)
@@ -42,24 +42,24 @@ class Supervision:
 
 
 @frozen
-class Verdict:
-    """What to do now: the strategy, and for a restart the pause before it."""
+class Decision:
+    """The strategy to follow after a failure, and for a restart the pause before it, in seconds."""
 
     strategy: Strategy
     pause: float = 0.0
 
 
 class Supervisor:
-    """Remembers recent restarts, by agent. Thread-safe."""
+    """Counts the recent restarts of each agent. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._restarts: dict[str, deque[float]] = {}
 
-    def judge(self, agent: str, policy: Supervision) -> Verdict:
-        """What to do about a failure that has just happened."""
+    def decide(self, agent: str, policy: Supervision) -> Decision:
+        """The decision about a failure that has just happened, which counts as a restart if it is one."""
         if policy.strategy is not Strategy.RESTART:
-            return Verdict(policy.strategy)
+            return Decision(policy.strategy)
         now = monotonic()
         with self._lock:
             recent = self._restarts.setdefault(agent, deque())
@@ -69,5 +69,5 @@ class Supervisor:
             count = len(recent)
             if count > policy.restarts:
                 del self._restarts[agent]
-                return Verdict(Strategy.STOP)
-        return Verdict(Strategy.RESTART, min(policy.longest_pause, policy.first_pause * policy.factor ** (count - 1)))
+                return Decision(Strategy.STOP)
+        return Decision(Strategy.RESTART, min(policy.longest_pause, policy.first_pause * policy.factor ** (count - 1)))

@@ -1,4 +1,4 @@
-"""What a turn does."""
+"""The handlers of messages, and the turn in which they run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .hooks import LifecycleHooks
 from .lifecycle import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .memory import MEMORY_HANDLERS, apply_operation
 from .services import Services, Settings
-from .transition import Transition, announce, timed
+from .transition import Transition, reply_to, with_duration
 from .turn import ActiveAgent, Turn
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Settings",
     "Transition",
     "Turn",
-    "announce",
     "apply_operation",
-    "timed",
+    "reply_to",
+    "with_duration",
 ]

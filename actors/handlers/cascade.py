@@ -1,8 +1,8 @@
-"""Doing something to an agent and all its sub-agents at one point in time.
+"""Lifecycle messages to an agent and all its sub-agents at one point in time.
 
-The agents of a tree are held, parents first: each finishes its turn and takes no other. When all are held, nothing
-in the tree can change: what is then done to each of them is done to one consistent cut. Messages between them that
-are on their way stay in the mailboxes and are handled afterwards.
+The agents of a tree are held, parents first: each finishes its turn and begins no other. While all are held, nothing
+in the tree can change, so a message that is then handled in each of them acts on one consistent cut. Messages between
+them that were sent before stay in the mailboxes and are handled afterwards.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ..commands import Hold, LifecycleResult
 from ..dispatch import Envelope
 from .turn import ActiveAgent, Turn
 
-__all__ = ["HeldTree", "held_tree", "on_hold"]
+__all__ = ["HeldTree", "held_tree", "hold"]
 
-_PATIENCE: Final = 25.0
-"""Seconds for the whole tree to come to rest; a caller waits 30 for its reply by default."""
+_TIMEOUT: Final = 25.0
+"""Seconds until the whole tree is held; a caller waits 30 for its reply by default."""
 
 
-def on_hold(turn: Turn, message: Hold) -> ActiveAgent:
-    """Let the agent rest after this turn, until it is released."""
+def hold(turn: Turn, message: Hold) -> ActiveAgent:
+    """Hold the agent after this turn, until `release`. Raises AgentNotFound."""
     if turn.state.status == ABSENT:
         raise AgentNotFound(f"there is no agent {turn.runtime.path}", agent=turn.runtime.path)
     turn.hold = True
@@ -43,10 +43,10 @@ class HeldTree:
     def __len__(self) -> int:
         return len(self._members)
 
-    def do(
+    def handle(
         self, message: object, handler: Callable[[Turn, Any], Any], *, children_first: bool = False
     ) -> dict[str, LifecycleResult]:
-        """Handle a lifecycle message in every member, commit them together, let them go on; the results by path.
+        """Handle a lifecycle message in every member, release them, and return the results by path.
 
         Blocks until all are committed. Raises the first error that is not an expected failure.
         """
@@ -60,11 +60,11 @@ class HeldTree:
             members[0].services.dispatcher.post(lambda: _finish(turns))
         results: dict[str, LifecycleResult] = {}
         for turn in turns:
-            results[turn.runtime.path] = turn.envelopes[0].get(timeout=_PATIENCE)
+            results[turn.runtime.path] = turn.envelopes[0].get(timeout=_TIMEOUT)
         return results
 
     def release(self) -> None:
-        """Let all go on that nothing was done to."""
+        """Release the members that have handled no message."""
         members, self._members = self._members, []
         for runtime in members:
             runtime.services.dispatcher.post(runtime.release)
@@ -72,12 +72,12 @@ class HeldTree:
 
 @contextmanager
 def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[HeldTree]:
-    """Hold the sub-agents of an agent that is itself at rest (it is handling a message in a worker thread).
+    """Hold the sub-agents of an agent that is handling a message in a worker thread.
 
-    `all_children=False` leaves out those that may outlive their parent. Raises AskTimeout if the tree does not come
-    to rest in time; everything is then released.
+    `all_children=False` leaves out those that may outlive their parent. Raises AskTimeout if not all are held in time;
+    those that are held are then released.
     """
-    deadline = monotonic() + _PATIENCE
+    deadline = monotonic() + _TIMEOUT
     members: list[ActiveAgent] = []
     level = [runtime]
     try:
@@ -103,23 +103,23 @@ def _children(parent: ActiveAgent, *, all_children: bool) -> list[str]:
 
 
 def _hold(root: ActiveAgent, paths: list[str], deadline: float) -> list[ActiveAgent]:
-    asked: list[Envelope] = []
+    sent: list[Envelope] = []
     held: list[ActiveAgent] = []
     for path in paths:
         envelope = Envelope(Hold())
         root.services.actors.send(path, envelope)
-        asked.append(envelope)
+        sent.append(envelope)
     try:
-        for envelope in asked:
+        for envelope in sent:
             try:
                 held.append(envelope.get(timeout=max(0.0, deadline - monotonic())))
             except AgentNotFound:
-                continue  # the parent remembers a child whose spawn never came through
+                continue  # the parent has adopted a child whose spawn never happened
     except BaseException as error:
-        for envelope in asked:
+        for envelope in sent:
             _release_when_held(envelope)
         if isinstance(error, AskTimeout):
-            raise AskTimeout(f"the tree of {root.path} did not come to rest in time", agent=root.path) from None
+            raise AskTimeout(f"the tree of {root.path} could not be held in time", agent=root.path) from None
         raise
     return held
 

@@ -1,4 +1,4 @@
-"""Finding checkpoints and what they would restore."""
+"""Listing checkpoints, and the changes that restoring one makes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from .turn import Turn
 
 __all__ = ["find_checkpoint", "list_checkpoints"]
 
-_GROUP: Final = 192 * 1024
-"""Bytes of changes in one event of a resume, well under the limit of an event."""
+_EVENT_BYTES: Final = 192 * 1024
+"""Changes in one event of a resume; well under the limit of an event."""
 
 
 def list_checkpoints(turn: Turn) -> list[Checkpoint]:
-    """Those that are still there, newest first. The log knows all that were taken; the server, which have expired."""
+    """The checkpoints that have not expired, newest first. The state knows all; the server, which still exist."""
     state, services = turn.state, turn.runtime.services
     ids = list(reversed(state.checkpoints))
-    there = services.log.exists([services.log.checkpoint_key(turn.runtime.path, name) for name in ids])
-    return [_checkpoint(turn, name, state.checkpoints[name]) for name, exists in zip(ids, there, strict=True) if exists]
+    present = services.log.exists([services.log.checkpoint_key(turn.runtime.path, name) for name in ids])
+    return [
+        _checkpoint(turn, name, state.checkpoints[name]) for name, exists in zip(ids, present, strict=True) if exists
+    ]
 
 
 def _checkpoint(turn: Turn, name: str, entry: list[Any]) -> Checkpoint:
@@ -40,11 +42,11 @@ def _checkpoint(turn: Turn, name: str, entry: list[Any]) -> Checkpoint:
 
 
 def find_checkpoint(turn: Turn, message: Resume) -> Resumed:
-    """The checkpoint a resume names, or the latest, and what restoring it changes. Raises CheckpointNotFound."""
-    if _expired_meanwhile(turn, message):
+    """The checkpoint that a resume names, or the latest, with the changes. Raises CheckpointNotFound, TooLarge."""
+    if _is_paused_without_checkpoint(turn, message):
         return Resumed(None, None, None, 0, [])
-    name, entry, stored = _stored(turn, message.checkpoint_id)
-    memory = _memory(turn, name, entry, stored)
+    name, entry, stored = _load(turn, message.checkpoint_id)
+    memory = _memory_of(turn, name, entry, stored)
     current = turn.state.memory
     ops = difference(current, memory) if message.clear_current else overlay(current, memory)
     limits, codec = turn.runtime.services.limits, turn.codec
@@ -57,20 +59,20 @@ def find_checkpoint(turn: Turn, message: Resume) -> Resumed:
             expected=limits.restore_bytes,
             actual=total,
         )
-    changes = split_ops(ops, lambda value: len(codec.pack(value)), _GROUP)
+    changes = split_ops(ops, lambda value: len(codec.pack(value)), _EVENT_BYTES)
     return Resumed(name, entry[0], entry[1], len(memory), changes)
 
 
-def _expired_meanwhile(turn: Turn, message: Resume) -> bool:
-    """Whether the agent is to go on from where it is paused, and the checkpoint of that moment is no more.
+def _is_paused_without_checkpoint(turn: Turn, message: Resume) -> bool:
+    """Whether the resume names no checkpoint, and the one of the current pause has expired.
 
-    Nothing has changed since, so the state itself is the checkpoint.
+    Nothing has changed since the pause, so the state itself is the checkpoint.
     """
     name, log, path = turn.state.paused_at, turn.runtime.services.log, turn.runtime.path
     return message.checkpoint_id is None and name is not None and not log.exists([log.checkpoint_key(path, name)])[0]
 
 
-def _stored(turn: Turn, wanted: str | None) -> tuple[str, list[Any], bytes]:
+def _load(turn: Turn, wanted: str | None) -> tuple[str, list[Any], bytes]:
     state, log, path = turn.state, turn.runtime.services.log, turn.runtime.path
     name_wanted = plain_id(wanted, "checkpoint_id")
     names = list(reversed(state.checkpoints)) if name_wanted is None else [name_wanted]
@@ -87,8 +89,8 @@ def _stored(turn: Turn, wanted: str | None) -> tuple[str, list[Any], bytes]:
     )
 
 
-def _memory(turn: Turn, name: str, entry: list[Any], stored: bytes) -> dict[str, Any]:
-    """The checkpoint's working memory; from the log itself where the stored copy cannot be believed."""
+def _memory_of(turn: Turn, name: str, entry: list[Any], stored: bytes) -> dict[str, Any]:
+    """The checkpoint's working memory; rebuilt from the log if the stored copy is damaged or of another log."""
     services, path = turn.runtime.services, turn.runtime.path
     agent_log = AgentLog(services.log, path, services.limits, services.registry, turn.codec)
     try:
@@ -96,6 +98,5 @@ def _memory(turn: Turn, name: str, entry: list[Any], stored: bytes) -> dict[str,
         if (record.seq, record.digest) == (entry[0] - 1, entry[5]):
             return cast("dict[str, Any]", record.state["agent"]["memory"])
     except (CorruptEvent, KeyError, TypeError):
-        pass_to_log = get_logger("agent")
-        pass_to_log.warning("checkpoint_unreadable", agent=path, checkpoint_id=name, seq=entry[0])
+        get_logger("agent").warning("checkpoint_unreadable", agent=path, checkpoint_id=name, seq=entry[0])
     return rebuild(agent_log, to_seq=entry[0] - 1).state.memory

@@ -1,4 +1,4 @@
-"""Turning a session into an episode."""
+"""Consolidating a session into an episode."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["consolidate"]
 
 
 def consolidate(turn: Turn, message: Terminate) -> dict[str, Any]:
-    """The episode of the session that is about to end, built from its range of the log."""
+    """The episode of the session that this turn ends, as plain data, built from the session's part of the log."""
     state, path, services = turn.state, turn.runtime.path, turn.runtime.services
     episode = compose_episode(
         agent=path,
         session_id=state.session_id,
         first_seq=state.session_first_seq,
-        last_seq=state.seq + 2,  # the episode itself and the end of the session, in the append that follows
+        last_seq=state.seq + 2,  # the two events of this turn: the episode and the end of the session
         duration_seconds=max(0, turn.now - state.started_at) / 1_000_000,
         created_at=to_datetime(turn.now),
         totals=count_session(

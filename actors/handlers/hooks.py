@@ -1,4 +1,4 @@
-"""Functions that are called after a lifecycle transition was committed."""
+"""Hooks: functions of the user that run after a lifecycle transition was committed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ H = TypeVar("H", bound=Hook)
 class LifecycleHooks:
     """Register with `@system.hooks.on_spawn`, `on_pause`, `on_resume`, `on_terminate`; sync or async.
 
-    A hook runs after the transition's events are in the log, before the caller gets the result: in a worker thread,
-    and what a coroutine function awaits on the system's event loop. Hooks of one transition run one after
-    another in the order of registration. One that raises, or has not ended after its time-out, is logged and named
-    in the result's `hook_errors`; it undoes nothing and stops no other. Replay never calls hooks. A hook may send
-    messages, to the same agent too.
+    Hooks run after the transition's events are in the log and before the caller gets the result, one after another in
+    the order of registration: functions in a worker thread, coroutines on the system's event loop. A hook that raises,
+    or has not ended after its time-out, is logged and named in the result's `hook_errors`; it undoes nothing, and the
+    next one runs. Replay never calls hooks. A hook may send messages, to the same agent too.
     """
 
     def __init__(self) -> None:
@@ -51,12 +50,12 @@ class LifecycleHooks:
         return self._add("terminate", hook)
 
     def remove(self, hook: Hook) -> None:
-        """Call `hook` no more, for whatever it was registered."""
+        """Remove `hook` from every transition that it was registered for."""
         for hooks in self._hooks.values():
             while hook in hooks:
                 hooks.remove(hook)
 
-    def of(self, event_type: str) -> list[Hook]:
+    def registered(self, event_type: str) -> list[Hook]:
         """The hooks of one transition, in order."""
         return list(self._hooks[event_type])
 
@@ -68,14 +67,14 @@ class LifecycleHooks:
 def run_hooks(
     hooks: list[Hook], event: LifecycleEvent, timeout: float, workers: ThreadPool, loop: EventLoop
 ) -> list[str]:
-    """Run hooks one after another, each for at most `timeout` seconds; what went wrong, a line a hook."""
+    """Run hooks one after another, each for at most `timeout` seconds; return a line for each that failed."""
     log = get_logger("hooks").bind(agent=event.agent, seq=event.seq, session_id=event.session_id)
     errors: list[str] = []
     for hook in hooks:
         name = getattr(hook, "__qualname__", type(hook).__qualname__)
         problem = _run_one(hook, event, timeout, workers, loop)
         if problem is not None:
-            # Types and names only: an exception's text may quote what the hook was given.
+            # Types and names only: an exception's text may quote the hook's argument.
             log.warning("hook_failed", hook=name, transition=event.event_type, problem=problem)
             errors.append(f"{name}: {problem}")
     return errors

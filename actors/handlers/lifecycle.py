@@ -1,4 +1,4 @@
-"""How an agent handles lifecycle messages."""
+"""The handlers of lifecycle messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from ..commands import (
     decide_terminate,
     require_alive,
 )
-from .cascade import held_tree, on_hold
+from .cascade import held_tree, hold
 from .checkpoints import find_checkpoint, list_checkpoints
 from .episode import consolidate
 from .transition import Transition
@@ -52,7 +52,7 @@ from .turn import Turn
 __all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
 
 _REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
-"""Expected failures: they come back as results. Everything else is misuse, or a lost server, and is raised."""
+"""Expected failures, returned as results. Misuse and lost servers are raised."""
 
 
 def _spawn(turn: Turn, message: Spawn) -> Transition:
@@ -68,10 +68,10 @@ def _pause(turn: Turn, message: Pause) -> Transition:
     named = evolve(message, cascade=False, checkpoint_id=message.checkpoint_id or _checkpoint_id(turn.now))
     _decide_pause(turn, named)
     with held_tree(turn.runtime) as tree:
-        turn.snapshot()  # what is refused or too large here must not pause the others
-        others = tree.do(evolve(named, command_id=None), _refusable("pause", _pause_one))
+        turn.snapshot()  # a state that is refused or too large must not pause the others
+        others = tree.handle(evolve(named, command_id=None), _with_refusals("pause", _pause_one))
         turn.update_time()
-        return _of_tree(_pause_one(turn, named), others)
+        return _with_others(_pause_one(turn, named), others)
 
 
 def _decide_pause(turn: Turn, message: Pause) -> list[NewEvent]:
@@ -83,8 +83,8 @@ def _checkpoint_id(now: int) -> str:
     return f"{to_datetime(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
 
 
-def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
-    """A result with the number of agents it stands for, and what those said that refused."""
+def _with_others(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
+    """The transition with the number of agents that have made it, and the messages of those that refused."""
     refused = {path: result.message for path, result in others.items() if not result.success}
     data = {**done.data, "agents": 1 + len(others) - len(refused)}
     if refused:
@@ -95,7 +95,7 @@ def _of_tree(done: Transition, others: Mapping[str, LifecycleResult]) -> Transit
 def _pause_one(turn: Turn, message: Pause) -> Transition:
     services, path = turn.runtime.services, turn.runtime.path
     events = _decide_pause(turn, message)
-    memory = turn.snapshot()  # before the event: what the state refuses must not have begun
+    memory = turn.snapshot()  # before the event: a state that is refused must leave no trace
     raw = turn.emit(events[0])
     key = services.log.checkpoint_key(path, raw[4]["checkpoint_id"])
     ttl_ms = 0 if message.ttl is None else int(message.ttl.total_seconds() * 1000)
@@ -112,9 +112,9 @@ def _resume(turn: Turn, message: Resume) -> Transition:
     require_alive(turn.state, turn.runtime.path)
     named = evolve(message, cascade=False, checkpoint_id=find_checkpoint(turn, message).checkpoint_id)
     with held_tree(turn.runtime) as tree:
-        others = tree.do(evolve(named, command_id=None), _refusable("resume", _resume_one))
+        others = tree.handle(evolve(named, command_id=None), _with_refusals("resume", _resume_one))
         turn.update_time()
-        return _of_tree(_resume_one(turn, named), others)
+        return _with_others(_resume_one(turn, named), others)
 
 
 def _resume_one(turn: Turn, message: Resume) -> Transition:
@@ -133,14 +133,14 @@ def _terminate(turn: Turn, message: Terminate) -> Transition:
     _check_terminate(turn, message)
     if message.cascade and turn.state.children:
         with held_tree(turn.runtime, all_children=False) as tree:
-            others = tree.do(_for_child(message), _refusable("terminate", _terminate), children_first=True)
+            others = tree.handle(_for_child(message), _with_refusals("terminate", _terminate), children_first=True)
             turn.update_time()
-            return _of_tree(_terminate_one(turn, message), others)
+            return _with_others(_terminate_one(turn, message), others)
     return _terminate_one(turn, message)
 
 
 def _for_child(message: Terminate) -> Terminate:
-    """A sub-agent ends as its parent does; what is said of the parent's session is not said of its own."""
+    """The message for sub-agents: the parent's outcome, without the description of its session."""
     return Terminate(
         outcome=message.outcome,
         importance_score=message.importance_score,
@@ -192,7 +192,7 @@ def _on_adopt(turn: Turn, message: AdoptChild) -> Receipt:
 
 
 def _transition(turn: Turn, raw: RawEvent) -> Transition:
-    """What the lifecycle event that was just emitted means to its caller, and to hooks."""
+    """The transition of the lifecycle event that was just emitted."""
     state = turn.state
     event_type, message, data = _describe(raw, state.seq)
     agent, session_id, agent_type = turn.agent, state.session_id, state.agent_type
@@ -200,33 +200,39 @@ def _transition(turn: Turn, raw: RawEvent) -> Transition:
 
 
 def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
-    """Type, message and data of a result: a function of the event alone, so that it can be told again."""
+    """Type, message and data of a result: a function of the event alone, so that it can be repeated from the log."""
     kind, data = raw[0], raw[4]
-    if kind == SPAWNED:
-        told = {"session_id": data["session_id"], "initial_items": len(data["memory"])}
-        return "spawn", f"session {data['session_id']} started", {**told, "seq": seq}
     checkpoint_id = data.get("checkpoint_id")
-    if kind == PAUSED:
-        told = {"checkpoint_id": checkpoint_id, "items_saved": data["keys_count"], "timestamp": to_datetime(raw[3])}
-        return "pause", f"paused at checkpoint {checkpoint_id}", {**told, "seq": seq}
-    if kind == RESUMED:
-        told = {
+    if kind == SPAWNED:
+        name, message = "spawn", f"session {data['session_id']} started"
+        details = {"session_id": data["session_id"], "initial_items": len(data["memory"])}
+    elif kind == PAUSED:
+        name, message = "pause", f"paused at checkpoint {checkpoint_id}"
+        details = {
+            "checkpoint_id": checkpoint_id,
+            "items_saved": data["keys_count"],
+            "timestamp": to_datetime(raw[3]),
+        }
+    elif kind == RESUMED:
+        name, message = "resume", f"resumed from checkpoint {checkpoint_id}"
+        details = {
             "checkpoint_id": checkpoint_id,
             "items_restored": data["items_restored"],
             "checkpoint_timestamp": data["checkpoint_timestamp"],
         }
-        return "resume", f"resumed from checkpoint {checkpoint_id}", {**told, "seq": seq}
-    told = {
-        "episode_id": data["episode_id"],
-        "state_items_consolidated": data["items_consolidated"],
-        "items_cleared": data["items_cleared"],
-        "outcome": data["outcome"],
-    }
-    return "terminate", f"session ended in {data['outcome']}", {**told, "seq": seq}
+    else:
+        name, message = "terminate", f"session ended in {data['outcome']}"
+        details = {
+            "episode_id": data["episode_id"],
+            "state_items_consolidated": data["items_consolidated"],
+            "items_cleared": data["items_cleared"],
+            "outcome": data["outcome"],
+        }
+    return name, message, {**details, "seq": seq}
 
 
-def _again(turn: Turn, receipt: Receipt) -> LifecycleResult:
-    """The result of a command that was carried out before, from its events in the log."""
+def _repeat_result(turn: Turn, receipt: Receipt) -> LifecycleResult:
+    """The result of a command that was handled before, from its events in the log."""
     services = turn.runtime.services
     digest = digest_at(services.log, receipt.agent, receipt.first_seq - 1) or NO_DIGEST
     for seq, raw, _ in raw_events(
@@ -243,15 +249,15 @@ def _again(turn: Turn, receipt: Receipt) -> LifecycleResult:
     raise CheckpointNotFound(f"the events of this command are no longer in the log of {receipt.agent}")
 
 
-def _refusable(name: str, handler: Callable[[Turn, Any], Transition]) -> Callable[[Turn, Any], Any]:
-    """A handler whose expected failures are results, and whose command ids are recognised."""
+def _with_refusals(name: str, handler: Callable[[Turn, Any], Transition]) -> Callable[[Turn, Any], Any]:
+    """The handler with expected failures returned as results, and a repeated command id answered from the log."""
 
     def handle(turn: Turn, message: Any) -> Transition | LifecycleResult:
         try:
             if message.command_id is not None:
                 known = turn.find_command(message.command_id, message)
                 if known is not None:
-                    return _again(turn, known)
+                    return _repeat_result(turn, known)
             return handler(turn, message)
         except DuramenError as error:
             if isinstance(error, _REFUSALS):
@@ -264,18 +270,18 @@ def _refusable(name: str, handler: Callable[[Turn, Any], Transition]) -> Callabl
 LIFECYCLE: Final = frozenset((Spawn, Pause, Resume, Terminate))
 
 QUICK_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
-    Spawn: _refusable("spawn", _spawn),
-    Pause: _refusable("pause", _pause),
+    Spawn: _with_refusals("spawn", _spawn),
+    Pause: _with_refusals("pause", _pause),
     AdoptChild: _on_adopt,
-    Hold: on_hold,
+    Hold: hold,
     Restart: _on_restart,
 }
-"""Need nothing but the state; unless they carry a command id, whose first result may have to be read."""
+"""Handlers that need only the state, unless a repeated command id makes them read the log."""
 
 BLOCKING_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     **QUICK_HANDLERS,
-    Resume: _refusable("resume", _resume),
-    Terminate: _refusable("terminate", _terminate),
+    Resume: _with_refusals("resume", _resume),
+    Terminate: _with_refusals("terminate", _terminate),
     ListCheckpoints: _on_list_checkpoints,
 }
-"""Read from the server, so a worker thread runs them."""
+"""Handlers that a worker thread runs, since they read from the server."""

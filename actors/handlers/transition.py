@@ -1,4 +1,4 @@
-"""A lifecycle transition on its way: what its caller gets, and what its hooks are told, once it is committed."""
+"""A lifecycle transition, and the reply and the hook event that follow its commit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .hooks import run_hooks
 if TYPE_CHECKING:
     from .services import Services
 
-__all__ = ["Transition", "announce", "timed"]
+__all__ = ["Transition", "reply_to", "with_duration"]
 
 
 @define(eq=False)
 class Transition:
-    """Kept as one object until it is told: most are told once, to the caller, since there are no hooks."""
+    """What a lifecycle message has done, until the commit: the source of its result and of the hooks' event."""
 
     event_type: str
     message: str
@@ -36,10 +36,10 @@ class Transition:
     session_id: str | None
     agent_type: str | None
     metadata: dict[str, Any]
-    """The agent's own: not to be changed, nor handed out."""
+    """The agent's own dict: neither changed nor given away."""
 
     def result(self, sent_at: float) -> LifecycleResult:
-        """For the caller, whose message was sent at `sent_at` (seconds since the epoch)."""
+        """The reply to a message that was sent at `sent_at` (seconds since the epoch)."""
         return LifecycleResult(
             success=True,
             event_type=self.event_type,
@@ -49,7 +49,7 @@ class Transition:
         )
 
     def event(self) -> LifecycleEvent:
-        """For hooks."""
+        """The argument of the hooks."""
         return LifecycleEvent(
             event_type=self.event_type,
             agent=self.agent,
@@ -65,26 +65,26 @@ class Transition:
 _LOGGER: Final = logging.getLogger("duramen.agent")
 
 
-def announce(services: Services, envelope: Envelope, done: Transition) -> None:
-    """Answer the caller when the hooks, if there are any, have run in a worker thread."""
-    if _LOGGER.isEnabledFor(logging.DEBUG):  # else a logger would be made for nothing
+def reply_to(services: Services, envelope: Envelope, done: Transition) -> None:
+    """Answer the caller: at once, or after a worker thread has run the hooks of this transition."""
+    if _LOGGER.isEnabledFor(logging.DEBUG):  # saves making a logger
         get_logger("agent").debug(
             "transition", transition=done.event_type, agent=done.agent, seq=done.seq, session_id=done.session_id
         )
-    hooks = services.hooks.of(done.event_type)
+    hooks = services.hooks.registered(done.event_type)
     if not hooks:
         envelope.answer(done.result(envelope.sent_at))
         return
     event = done.event()
 
-    def tell() -> None:
+    def run() -> None:
         errors = run_hooks(hooks, event, services.settings.hook_timeout, services.thread_pool, services.loop)
-        told = evolve(done, data={**done.data, "hook_errors": errors}) if errors else done
-        envelope.answer(told.result(envelope.sent_at))
+        reported = evolve(done, data={**done.data, "hook_errors": errors}) if errors else done
+        envelope.answer(reported.result(envelope.sent_at))
 
-    services.thread_pool.submit(tell)
+    services.thread_pool.submit(run)
 
 
-def timed(result: LifecycleResult, envelope: Envelope) -> LifecycleResult:
+def with_duration(result: LifecycleResult, envelope: Envelope) -> LifecycleResult:
     """The result with the time since its message was sent."""
     return evolve(result, duration_ms=(time() - envelope.sent_at) * 1000)

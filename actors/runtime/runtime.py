@@ -24,8 +24,8 @@ from ..handlers import (
     AgentTimers,
     Transition,
     Turn,
-    announce,
-    timed,
+    reply_to,
+    with_duration,
 )
 from .append_errors import append_error, fenced, for_agent
 from .snapshots import Snapshots
@@ -286,9 +286,9 @@ class Runtime(Snapshots):
             elif unconfirmed is not None and turn.items:
                 envelope.refuse(for_agent(unconfirmed, self.path, self.state.seq))
             elif kind is Transition:
-                announce(self.services, envelope, envelope.result)
+                reply_to(self.services, envelope, envelope.result)
             elif kind is LifecycleResult:
-                envelope.answer(timed(envelope.result, envelope))
+                envelope.answer(with_duration(envelope.result, envelope))
             else:
                 envelope.deliver()
         if self._presumed_absent:  # the spawn was refused

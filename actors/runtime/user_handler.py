@@ -13,7 +13,7 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, event_id
 
 from ..agent import Agent
-from ..commands import ChildFailed, Strategy, Verdict, require_known, require_not_failed
+from ..commands import ChildFailed, Decision, Strategy, require_known, require_not_failed
 from ..dispatch import Envelope, ProgramExit, ThreadPool, with_cause
 from ..handlers import ActiveAgent, Turn
 
@@ -114,13 +114,13 @@ def _end(
     runtime.services.dispatcher.post(lambda: runtime.finish(turn))
 
 
-def _judge(runtime: ActiveUserAgent, error: Exception) -> Verdict:
+def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
     if isinstance(error, DuramenError):
-        return Verdict(Strategy.RESUME)  # a refusal: what was asked for is at fault, not the agent
-    return runtime.services.supervisor.judge(runtime.path, runtime.agent.supervision)
+        return Decision(Strategy.RESUME)  # a refusal: what was asked for is at fault, not the agent
+    return runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
 
 
-def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, verdict: Verdict) -> None:
+def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, verdict: Decision) -> None:
     """Carry out the verdict on a failed handler; in the core."""
     state, services, kind = runtime.state, runtime.services, type(error).__name__
     get_logger("agent").error(

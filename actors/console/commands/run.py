@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -15,9 +16,9 @@ from duramen.events import DuramenError
 from ..arguments import Options, parse_count
 from ..command import Command
 from ..exit_codes import ExitCode, exit_code_of
-from ..ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan, show_totals
+from ..ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan
 from ..opening import opened
-from ..output import Output, clean, join_texts, text
+from ..output import Advance, Output, clean, join_texts, show_progress, text
 
 __all__ = ["RUN"]
 
@@ -50,8 +51,8 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     with opened(options, create=True) as system:
         known = {entry.agent: entry for entry in system.agents() if entry.agent.split("/")[0] in plan.projects}
         began = monotonic()
-        with show_totals(plan.sessions, plan.messages, bar=not output.as_json) as on_progress:
-            ingestion = Ingestion(system, known, on_progress)
+        with show_progress("messages", bar=not output.as_json) as advance:
+            ingestion = Ingestion(system, known, partial(_advance, advance, plan))
             try:
                 asyncio.run(ingestion.run(plan.read(), min(arguments.parallel, plan.sessions)))
             except (KeyboardInterrupt, DuramenError) as error:
@@ -69,6 +70,11 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         else:
             _show_next(plan.paths[-1], options, output)
     return code
+
+
+def _advance(advance: Advance, plan: Plan, totals: Totals) -> None:
+    note = f"{totals.sessions:,} of {plan.sessions:,} sessions, {totals.events:,} events added"
+    advance(totals.messages, plan.messages, note)
 
 
 def _data(plan: Plan, totals: Totals, seconds: float) -> dict[str, Any]:

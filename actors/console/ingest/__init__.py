@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .ingestion import Ingestion, Totals
 from .plan import Plan, make_plan
-from .progress import show_totals
 from .steps import CHECKPOINT
 
-__all__ = ["CHECKPOINT", "Ingestion", "Plan", "Totals", "make_plan", "show_totals"]
+__all__ = ["CHECKPOINT", "Ingestion", "Plan", "Totals", "make_plan"]

@@ -13,8 +13,7 @@ import pytest
 
 from command_line import Duramen
 from duramen.actors import AgentSystem
-from duramen.actors.console.ingest.ingestion import Ingestion, Totals
-from duramen.actors.console.ingest.progress import show_totals
+from duramen.actors.console.ingest.ingestion import Ingestion
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]
 SUMMARY = {
@@ -189,18 +188,3 @@ def test_a_run_that_is_interrupted_says_how_far_it_came_and_is_carried_on(
     assert second["messages_added"] in (4, 5)
     assert second["sessions_known"] == 1
     assert [entry["seq"] for entry in duramen("agents", "--json").data] == [8] * 4
-
-
-# -- progress --------------------------------------------------------------------------------------------------------
-
-
-def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    now = [0.0]
-    with show_totals(10, 100, bar=True, clock=lambda: now[0]) as advance:
-        for second in range(12):
-            now[0] = float(second)
-            advance(Totals(sessions=second, messages=second * 10, events=second * 30))
-    assert capsys.readouterr().err.splitlines() == [
-        "5/10 sessions, 50/100 messages, 150 events added",
-        "10/10 sessions, 100/100 messages, 300 events added",
-    ]

@@ -129,7 +129,7 @@ def test_terminating_without_cascade_leaves_the_children_running(system: AgentSy
     assert {agent.status().status for agent in tree[1:]} == {"running"}
 
 
-def test_a_tree_that_does_not_come_to_rest_is_released_again(
+def test_a_tree_that_cannot_be_held_in_time_is_released_again(
     open_system: OpenSystem, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered = threading.Event()
@@ -139,7 +139,7 @@ def test_a_tree_that_does_not_come_to_rest_is_released_again(
             entered.set()
             gate.wait(20)
 
-    monkeypatch.setattr("duramen.actors.handlers.cascade._PATIENCE", 0.2)
+    monkeypatch.setattr("duramen.actors.handlers.cascade._TIMEOUT", 0.2)
     system = open_system(agents={"busy": Busy})
     root = system.spawn("acme/root")
     busy = root.spawn_child("busy", agent_type="busy")
