@@ -1,4 +1,4 @@
-"""Events, snapshots and session files as bytes, bound by a chain of digests."""
+"""Events, snapshots and session files as bytes, and the chain of digests over them."""
 
 from __future__ import annotations
 

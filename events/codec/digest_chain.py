@@ -1,4 +1,4 @@
-"""What binds a log together: the digests of its events, and the checksums of its snapshots; with a key, or without."""
+"""The digests of a log's events and the checksums of its snapshots, with a key or without."""
 
 from __future__ import annotations
 
@@ -10,76 +10,76 @@ from typing import Final, cast
 from ..errors import InvalidMessage, WrongKey
 from .event_codec import DIGEST_SIZE, chain
 
-__all__ = ["LEAST_KEY", "MOST_KEY", "PLAIN", "DigestChain"]
+__all__ = ["MAX_KEY_BYTES", "MIN_KEY_BYTES", "PLAIN", "DigestChain"]
 
-LEAST_KEY: Final = 16
-MOST_KEY: Final = 1024
+MIN_KEY_BYTES: Final = 16
+MAX_KEY_BYTES: Final = 1024
 
-_BLOCK: Final = 64  # of SHA-256, as HMAC has it
+_BLOCK: Final = 64  # bytes; the block of SHA-256 in HMAC
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class DigestChain:
-    """How one log makes its digests. Without a key by SHA-256: everybody can. With one by HMAC: its holders only.
+    """Computes one log's digests: by SHA-256, or, with a key, by HMAC, which only holders of the key can do.
 
-    What is made of the key for events tells nothing of what is made of it for snapshots, and neither of them the key,
-    which is not kept. Immutable and thread-safe. Raises InvalidMessage for a key that is not 16 to 1024 bytes.
+    Digests of events reveal nothing about those of snapshots, and neither reveal the key, which is not stored.
+    Immutable and thread-safe. Raises InvalidMessage for a key that is not 16 to 1024 bytes.
     """
 
-    __slots__ = ("_name", "_sum", "digest")
+    __slots__ = ("_checksum", "_fingerprint", "digest")
 
     def __init__(self, key: bytes | None = None) -> None:
         self.digest: Callable[[bytes, bytes], bytes]
-        """Of an event: 16 bytes over the digest of the one before it and its own body."""
-        self._sum: Callable[[bytes], bytes]
-        self._name: Callable[[bytes], bytes] | None
+        """Digest of an event: 16 bytes over the digest of the previous event and its own body."""
+        self._checksum: Callable[[bytes], bytes]
+        self._fingerprint: Callable[[bytes], bytes] | None
         if key is None:
-            self.digest, self._sum, self._name = chain, _plain_sum, None
+            self.digest, self._checksum, self._fingerprint = chain, _plain_checksum, None
             return
-        if type(cast("object", key)) is not bytes or not LEAST_KEY <= len(key) <= MOST_KEY:
+        if type(cast("object", key)) is not bytes or not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
             raise InvalidMessage(
-                f"an integrity key is {LEAST_KEY} to {MOST_KEY} bytes, best made by `secrets.token_bytes(32)`"
+                f"an integrity key is {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes, best made by `secrets.token_bytes(32)`"
             )
-        self.digest = _keyed_digest(_derived(key, b"events"))
-        self._sum = _keyed_sum(_derived(key, b"snapshots"))
-        self._name = _keyed_sum(_derived(key, b"fingerprint"))
+        self.digest = _keyed_digest(_derive_key(key, b"events"))
+        self._checksum = _keyed_checksum(_derive_key(key, b"snapshots"))
+        self._fingerprint = _keyed_checksum(_derive_key(key, b"fingerprint"))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'with' if self.is_keyed else 'without'} a key>"
 
     @property
     def is_keyed(self) -> bool:
-        """Whether a key is used."""
-        return self._name is not None
+        """Whether the chain has a key."""
+        return self._fingerprint is not None
 
     def verify_items(self, previous: bytes, items: Sequence[bytes]) -> tuple[list[bytes], list[bytes]] | None:
-        """Digests and bodies of stored items that continue the chain behind `previous`; None if one does not."""
+        """Split stored items into digests and bodies; None unless they continue the chain after `previous`."""
         digests = [item[:DIGEST_SIZE] for item in items]
         bodies = [item[DIGEST_SIZE:] for item in items]
-        # Each link by itself, with the digest that is stored before it: all of them hold, or the chain does not.
+        # Each link is checked against the digest stored before it: the chain holds if all links hold.
         links = zip([previous, *digests], bodies, strict=False)
         if self.is_keyed:
             made = [self.digest(before, body) for before, body in links]
-        else:  # as `chain` does, without a call
+        else:  # as `chain`, without a call
             made = [sha256(before + body).digest()[:DIGEST_SIZE] for before, body in links]
         return (digests, bodies) if made == digests else None
 
     def seal(self, body: bytes) -> bytes:
-        """A snapshot's bytes with their checksum before them."""
-        return self._sum(body) + body
+        """Return the bytes of a snapshot with their checksum before them."""
+        return self._checksum(body) + body
 
     def unseal(self, stored: bytes) -> bytes | None:
-        """The bytes behind the checksum; None if it is not theirs."""
+        """Return the bytes after the checksum; None if they do not match it."""
         body = stored[DIGEST_SIZE:]
-        return body if self._sum(body) == stored[:DIGEST_SIZE] else None
+        return body if self._checksum(body) == stored[:DIGEST_SIZE] else None
 
     def fingerprint(self, identity: str) -> str:
-        """What may be stored to tell a wrong key by, beside the identity of what it is used for; empty without one."""
-        return "" if self._name is None else self._name(identity.encode()).hex()
+        """Return a text that identifies the key for this identity, to be stored with it; empty without a key."""
+        return "" if self._fingerprint is None else self._fingerprint(identity.encode()).hex()
 
-    def require(self, identity: str, fingerprint: str, what: str) -> None:
-        """Raise WrongKey unless this is the key whose fingerprint was stored, or neither has one."""
+    def require_key(self, identity: str, fingerprint: str, what: str) -> None:
+        """Raise WrongKey unless `fingerprint` is that of this key, or both are without a key."""
         if hmac.compare_digest(self.fingerprint(identity).encode(), fingerprint.encode()):
             return
         if not self.is_keyed:
@@ -88,20 +88,20 @@ class DigestChain:
                 "variable DURAMEN_INTEGRITY_KEY)"
             )
         if not fingerprint:
-            raise WrongKey(f"{what} was written without an integrity key, so none can vouch for it: give no key for it")
+            raise WrongKey(f"{what} was written without an integrity key, so no key can verify it: give no key for it")
         raise WrongKey(f"{what} was written with another integrity key: give that one")
 
 
-def _derived(key: bytes, purpose: bytes) -> bytes:
-    # The key is what is hashed: as the key of an HMAC it would be the same with zero bytes behind it.
+def _derive_key(key: bytes, purpose: bytes) -> bytes:
+    # The key is the message: as the key of an HMAC it would equal itself with zero bytes appended.
     return hmac.digest(b"duramen " + purpose, key, "sha256")
 
 
-def _plain_sum(body: bytes) -> bytes:
+def _plain_checksum(body: bytes) -> bytes:
     return sha256(body).digest()[:DIGEST_SIZE]
 
 
-def _keyed_sum(key: bytes) -> Callable[[bytes], bytes]:
+def _keyed_checksum(key: bytes) -> Callable[[bytes], bytes]:
     def keyed_sum(body: bytes) -> bytes:
         return hmac.digest(key, body, "sha256")[:DIGEST_SIZE]
 
@@ -109,7 +109,7 @@ def _keyed_sum(key: bytes) -> Callable[[bytes], bytes]:
 
 
 def _keyed_digest(key: bytes) -> Callable[[bytes, bytes], bytes]:
-    """HMAC-SHA256. What it does with the key alone is done once: `hmac.digest` takes twice as long."""
+    """Return HMAC-SHA256 with the key's part computed once: `hmac.digest` takes twice as long."""
     padded = key.ljust(_BLOCK, b"\0")
     begin, end = sha256(padded.translate(_INNER)).copy, sha256(padded.translate(_OUTER)).copy
 
@@ -123,4 +123,4 @@ def _keyed_digest(key: bytes) -> Callable[[bytes, bytes], bytes]:
 
 
 PLAIN: Final = DigestChain()
-"""Without a key."""
+"""The chain without a key."""

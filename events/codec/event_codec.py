@@ -1,4 +1,4 @@
-"""Events and plain data as msgpack bytes, and back; the digest chain over them."""
+"""Events and plain data as msgpack bytes, and back."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ RawEvent = list[Any]
 """A decoded body: type, version, level, time in µs, data, session id, command, causation, correlation, metadata."""
 
 _FIELDS: Final = 10
-_begin: Final = sha256().copy  # quicker than to make one anew
-_WRAPPING: Final = 4096  # a value that fitted its event must fit the one that restores it, whose wrapping is larger
-_DATETIME: Final = 1  # our only ext code; msgpack's own timestamp (-1) would lose the offset
+_new_hash: Final = sha256().copy  # a copy is quicker than a new hash
+_WRAPPING: Final = 4096  # bytes; an event that restores a value is larger than the event that set it
+_DATETIME: Final = 1  # our only extension code; msgpack's own timestamp (-1) has no offset
 _DATETIME_LAYOUT: Final = struct.Struct(">qi")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 1 << 52  # µs in a float, with half a µs to spare: until the year 2112
 _MICROSECOND: Final = timedelta(microseconds=1)
-# The byte before the code (-1) of a timestamp of msgpack's: of 4, 8, or 12 bytes.
+# The byte before the code (-1) of msgpack's timestamps of 4, 8, and 12 bytes.
 _TIMESTAMP_KINDS: Final = b"\xd6\xd7\x0c"
-_FEW: Final = 64
-# Seven bits a byte: so it cannot be taken for a part of a timestamp.
-_SECRET: Final = int.from_bytes(bytes(byte & 0x7F for byte in token_bytes(7)) + b"\x01", "little")
-_BETWEEN: Final = b"\xcf" + _SECRET.to_bytes(8, "big")
+_MAX_PROBES: Final = 64
+# Seven bits a byte, so that it cannot look like part of a timestamp.
+_SEPARATOR_VALUE: Final = int.from_bytes(bytes(byte & 0x7F for byte in token_bytes(7)) + b"\x01", "little")
+_SEPARATOR: Final = b"\xcf" + _SEPARATOR_VALUE.to_bytes(8, "big")
 _ARRAY: Final = struct.Struct(">BI")
 _ARRAY_32: Final = 0xDD
-# All that msgpack 1.2 was seen to raise on bytes that are not what we wrote.
+# All errors that msgpack 1.2 was seen to raise on bytes that we did not write.
 _DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, KeyError, RecursionError, struct.error)
 
 
 def chain(previous: bytes, body: bytes) -> bytes:
-    """The digest of an event where no key is used: 16 bytes over the previous event's digest and this event's body."""
-    total = _begin()
+    """Return the digest of an event without a key: 16 bytes over the previous digest and this event's body."""
+    total = _new_hash()
     total.update(previous + body)
     return total.digest()[:DIGEST_SIZE]
 
 
 def to_microseconds(time: datetime) -> int:
-    """An aware datetime as µs since the epoch (exact: no float in between)."""
+    """Return an aware datetime in µs since the epoch, exactly (without a float)."""
     return (time - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(time: int) -> datetime:
-    """µs since the epoch as an aware datetime in UTC."""
+    """Return µs since the epoch as an aware datetime in UTC."""
     if 0 <= time < _EXACT:
         return datetime.fromtimestamp(time / 1e6, UTC)  # in a quarter of the time
     return _EPOCH + timedelta(microseconds=time)
@@ -90,34 +90,34 @@ class Codec:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._event_bytes = limits.event_bytes
-        # Strict types send subclasses, tuples and enums to `_to_extension`, which refuses them.
+        # With strict types, subclasses, tuples and enums go to `_to_extension`, which refuses them.
         packer = msgpack.Packer(default=_to_extension, strict_types=True, use_bin_type=True)
         self._pack = cast("Callable[[Any], bytes]", packer.pack)
 
     def pack(self, value: Any) -> bytes:
-        """Bytes of plain data. Raises ValueRefused for what msgpack cannot hold."""
+        """Return plain data as bytes. Raises ValueRefused for values that msgpack cannot hold."""
         try:
             return self._pack(value)
         except (UnicodeEncodeError, OverflowError, ValueError, TypeError) as error:
-            raise _refused(error) from None
+            raise _refusal(error) from None
 
     def unpack(self, data: bytes) -> Any:
-        """Plain data from bytes. Raises CorruptEvent for anything that is not one whole msgpack value of ours."""
+        """Return plain data from bytes. Raises CorruptEvent for anything but one whole msgpack value of ours."""
         value = _unpack(data)
         if _may_hold_timestamp(data) and _holds_timestamp(value):
             raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
         return value
 
     def encode(self, event: RawEvent) -> tuple[bytes, dict[str, Any]]:
-        """Body of an event whose data was checked, and the data as it will be read back: a copy nobody else holds.
+        """Return the body of an event whose data was checked, and a copy of the data as it will be read back.
 
-        Scalars are written as what they are, or refused by the packer; anything else is read back to see. Raises
-        ValueRefused if reading back would give anything else, TooLarge over `Limits.event_bytes`.
+        The packer writes scalars exactly or refuses them; any other data is read back and compared. Raises
+        ValueRefused if it would not read back equal, TooLarge over `Limits.event_bytes`.
         """
         try:
             body = self._pack(event)
         except (UnicodeEncodeError, OverflowError, ValueError, TypeError) as error:
-            raise _refused(error) from None
+            raise _refusal(error) from None
         if len(body) > self._event_bytes and (event[0] != MEMORY_RESTORED or len(body) > self._event_bytes + _WRAPPING):
             raise TooLarge(
                 f"an event of {len(body)} bytes is over the limit of {self._limits.event_bytes}; "
@@ -136,7 +136,7 @@ class Codec:
             decoded: Any = msgpack.unpackb(body, ext_hook=_from_extension)
         except _DECODE_ERRORS:
             decoded = None
-        # The C comparison settles nearly all; NaN differs from itself and needs the strict one.
+        # `==` settles nearly all; NaN differs from itself and needs the strict comparison.
         return body, (decoded if decoded == event else self._read_back(body, event))[4]
 
     def _read_back(self, body: bytes, event: RawEvent) -> RawEvent:
@@ -151,7 +151,7 @@ class Codec:
         return cast("RawEvent", decoded)
 
     def decode(self, body: bytes) -> RawEvent:
-        """Raw fields of a stored body. Raises CorruptEvent if it is not one of ours."""
+        """Return the raw fields of a stored body. Raises CorruptEvent if it is not one of ours."""
         most = self._limits.event_bytes + _WRAPPING
         if len(body) > most:
             raise CorruptEvent(
@@ -161,44 +161,44 @@ class Codec:
             )
         event: RawEvent = self.unpack(body)
         if type(event) is not list or len(event) != _FIELDS:
-            raise CorruptEvent("a stored event has not the form of one; restore the log from a backup")
+            raise CorruptEvent("a stored event does not have the fields of one; restore the log from a backup")
         return event
 
     def decode_all(self, bodies: Sequence[bytes]) -> list[RawEvent] | None:
-        """As `decode` of each, at a third of its cost; None where one of them has to be looked at by itself.
+        """As `decode` of each, at a third of the cost; None if they have to be decoded one by one.
 
-        Takes no more bytes together than one event may have, so that what they decode to is bounded as well.
+        Decodes no more bytes together than one event may have, so that the memory it takes is bounded.
         """
-        joined = _BETWEEN.join(bodies)
-        between = len(bodies) - 1
-        if between < 0:
+        joined = _SEPARATOR.join(bodies)
+        separators = len(bodies) - 1
+        if separators < 0:
             return []
-        if len(joined) - len(_BETWEEN) * between > self._limits.event_bytes or _may_hold_timestamp(joined):
+        if len(joined) - len(_SEPARATOR) * separators > self._limits.event_bytes or _may_hold_timestamp(joined):
             return None
         try:
             values: list[Any] = msgpack.unpackb(
-                _ARRAY.pack(_ARRAY_32, 2 * between + 1) + joined,
+                _ARRAY.pack(_ARRAY_32, 2 * separators + 1) + joined,
                 raw=False,
                 strict_map_key=True,
                 ext_hook=_from_extension,
             )
         except _DECODE_ERRORS:
             return None
-        # Where each body is one value, they and what stands between them alternate. No body holds that: it is a secret.
-        if values[1::2].count(_SECRET) != between:
+        # If each body is one value, bodies and separators alternate. No body can hold the separator, which is random.
+        if values[1::2].count(_SEPARATOR_VALUE) != separators:
             return None
         events: list[RawEvent] = values[::2]
-        sound = {*map(type, events)} <= {list} and {*map(len, events)} <= {_FIELDS}
-        return events if sound else None
+        is_valid = {*map(type, events)} <= {list} and {*map(len, events)} <= {_FIELDS}
+        return events if is_valid else None
 
     def copy(self, value: Any) -> Any:
-        """A copy of plain data that shares no container with it."""
+        """Return a copy of plain data that shares no container with it."""
         if type(value) in _CONTAINERS:
             return self.unpack(self.pack(value))
         return value
 
 
-def _refused(error: Exception) -> ValueRefused:
+def _refusal(error: Exception) -> ValueRefused:
     if isinstance(error, ValueRefused):
         return error
     return ValueRefused(f"not storable as msgpack: {type(error).__name__}")
@@ -214,10 +214,10 @@ def _unpack(data: bytes) -> Any:
 
 
 def _may_hold_timestamp(data: bytes) -> bool:
-    """Whether bytes of one of msgpack's own are there, which never come to `ext_hook`. Ours seldom have such bytes."""
-    # To look at the few places of one byte takes a fifth of the time of searching for three sequences.
+    """Whether msgpack's own timestamp may be in the bytes; `ext_hook` never sees one. Seldom True for our bytes."""
+    # Checking the few places of one byte takes a fifth of the time of searching for three sequences.
     at = 0
-    for _ in range(_FEW):
+    for _ in range(_MAX_PROBES):
         at = data.find(b"\xff", at + 1)
         if at < 0:
             return False
@@ -228,9 +228,9 @@ def _may_hold_timestamp(data: bytes) -> bool:
 
 def _holds_timestamp(value: Any) -> bool:
     if type(value) is dict:
-        return any(_holds_timestamp(held) for held in cast("dict[Any, Any]", value).values())
+        return any(map(_holds_timestamp, cast("dict[Any, Any]", value).values()))
     if type(value) is list:
-        return any(_holds_timestamp(held) for held in cast("list[Any]", value))
+        return any(map(_holds_timestamp, cast("list[Any]", value)))
     return type(value) is msgpack.Timestamp
 
 

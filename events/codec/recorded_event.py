@@ -1,4 +1,4 @@
-"""Stored items as events: what every reader of the log goes through."""
+"""Decodes stored items into raw events and `Event` objects, for every reader of logs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = [
 
 
 def build_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
-    """An `Event` from raw fields, its data brought to today's version.
+    """Build an `Event` from raw fields, with its data in today's version.
 
-    Raises UnknownEventType when an upcaster is missing or fails, CorruptEvent when a field is not what it should be.
+    Raises UnknownEventType if an upcaster is missing or fails, CorruptEvent for a field of a wrong type.
     """
-    if not _well_formed(raw):
+    if not _is_well_formed(raw):
         raise malformed_event_error(agent, seq)
     return build_valid_event(agent, seq, raw, digest, registry)
 
@@ -65,9 +65,9 @@ def build_valid_events(
     digests: Sequence[bytes],
     registry: EventRegistry,
 ) -> tuple[list[Event], DuramenError | None]:
-    """As `build_valid_event` of each, in two thirds of the time: what it calls is written out here.
+    """As `build_valid_event` of each, in two thirds of the time, with its calls inlined.
 
-    Up to the first of which it raises, and that error.
+    Returns the events before the first failure, and that error or None.
     """
     events: list[Event] = []
     add = events.append
@@ -88,11 +88,11 @@ def _add_events(
         kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata = raw
         if kind not in OWN_TYPES and registry.has_type(kind):
             version, data = registry.current_version(kind), registry.upcast(kind, version, data)
-        if time != before:  # events of one command have one time
+        if time != before:  # events of one command have the same time
             before = time
-            its_second, fraction = divmod(time, 1_000_000)
-            if its_second != second:  # the calendar is dear: those of one second ask it once
-                second = its_second
+            whole_second, fraction = divmod(time, 1_000_000)
+            if whole_second != second:  # the calendar is slow: ask it once a second
+                second = whole_second
                 year, month, day, hour, minute, seconds = to_datetime(time).timetuple()[:6]
             when = datetime(year, month, day, hour, minute, seconds, fraction, UTC)
         made = MutableEvent()  # as in `construct_event`
@@ -114,7 +114,7 @@ def _add_events(
 
 
 def broken_chain_error(agent: str, seq: int, expected: bytes, actual: bytes) -> CorruptEvent:
-    """For an event whose digest is not the one that its bytes and its predecessor make."""
+    """Return the error for an event whose digest does not match its bytes and its predecessor."""
     return CorruptEvent(
         f"event {seq} of {agent} does not continue the chain of digests: it, or one before it, was changed",
         agent=agent,
@@ -125,7 +125,7 @@ def broken_chain_error(agent: str, seq: int, expected: bytes, actual: bytes) -> 
 
 
 def decode_body(agent: str, seq: int, body: bytes, codec: Codec) -> RawEvent:
-    """The raw fields of a stored body. Raises CorruptEvent, which names the event."""
+    """Return the raw fields of a stored body. Raises CorruptEvent, which names the event."""
     try:
         event = codec.decode(body)
     except CorruptEvent as error:
@@ -136,30 +136,30 @@ def decode_body(agent: str, seq: int, body: bytes, codec: Codec) -> RawEvent:
             expected=error.expected,
             actual=error.actual,
         ) from None
-    if not _well_formed(event):
+    if not _is_well_formed(event):
         raise malformed_event_error(agent, seq)
     return event
 
 
 def decode_bodies(bodies: Sequence[bytes], codec: Codec) -> list[RawEvent] | None:
-    """As `decoded` of each, and cheaper; None where one of them has to be looked at by itself."""
+    """As `decode_body` of each, and cheaper; None if they have to be decoded one by one."""
     events = codec.decode_all(bodies)
-    return events if events is not None and _well_formed(*events) else None
+    return events if events is not None and _is_well_formed(*events) else None
 
 
 def malformed_event_error(agent: str, seq: int) -> CorruptEvent:
-    """For an event that decodes, to something else than one has."""
+    """Return the error for a body that decodes to fields of wrong types."""
     return CorruptEvent(f"event {seq} of {agent} has fields of another form", agent=agent, seq=seq)
 
 
-def _well_formed(*events: RawEvent) -> bool:
-    """Whether each field of each event has its own type. Written out, in one loop: it is asked of all that is read."""
+def _is_well_formed(*events: RawEvent) -> bool:
+    """Whether every field of each event has its type. One inlined loop, since every event read passes it."""
     for kind, version, level, time, data, session_id, command, causation_id, correlation_id, metadata in events:
         if not (
             type(kind) is str
             and type(version) is int
             and type(level) is int
-            and _LEAST_LEVEL <= level <= _MOST_LEVEL
+            and _MIN_LEVEL <= level <= _MAX_LEVEL
             and type(time) is int
             and _FIRST_TIME <= time <= _LAST_TIME
             and type(data) is dict
@@ -178,11 +178,11 @@ def _is_command(value: Any) -> bool:
 
 
 _TOGETHER: Final = 64
-"""Events decoded at once. A page has more, but is not to be in memory decoded, nor its first event to wait so long."""
+"""Events decoded together: fewer than a page, to bound memory and the wait for its first event."""
 _GRANULARITIES: Final[Sequence[Granularity]] = (Granularity.LIFECYCLE, *Granularity)
-"""By level; the enum's own look-up takes three times as long. There is no level 0."""
-_LEAST_LEVEL: Final = int(min(Granularity))
-_MOST_LEVEL: Final = int(max(Granularity))
+"""By level (there is no level 0); the enum's own look-up takes three times as long."""
+_MIN_LEVEL: Final = int(min(Granularity))
+_MAX_LEVEL: Final = int(max(Granularity))
 _FIRST_TIME: Final = to_microseconds(datetime.min.replace(tzinfo=UTC))
 _LAST_TIME: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 
@@ -190,25 +190,25 @@ _LAST_TIME: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 def decode_items(
     agent: str, items: Sequence[bytes], codec: Codec, chain: DigestChain, *, after: int, digest: bytes
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
-    """Seq, raw fields and digest of each stored item behind seq `after`, whose digest is given.
+    """Yield seq, raw fields and digest of each stored item after seq `after`, which has digest `digest`.
 
-    Some are decoded at a time. Raises CorruptEvent at the first that is wrong, as `raw_events` does.
+    Raises CorruptEvent at the first damaged item, as `raw_events` does.
     """
     for at in range(0, len(items), _TOGETHER):
         part = items[at : at + _TOGETHER]
         seq = after + at
-        plain = _plain(part, digest, codec, chain)
-        if plain is None:
-            yield from _one_by_one(agent, seq, part, digest, codec, chain=chain)
+        decoded = _decode_together(part, digest, codec, chain)
+        if decoded is None:
+            yield from _decode_one_by_one(agent, seq, part, digest, codec, chain=chain)
         else:
-            yield from zip(range(seq + 1, seq + 1 + len(part)), *plain, strict=True)
+            yield from zip(range(seq + 1, seq + 1 + len(part)), *decoded, strict=True)
         digest = part[-1][:DIGEST_SIZE]
 
 
-def _plain(
+def _decode_together(
     items: Sequence[bytes], digest: bytes, codec: Codec, chain: DigestChain
 ) -> tuple[list[RawEvent], list[bytes]] | None:
-    """Events and digests, if nothing is wrong with any of them: many at once are cheaper than each by itself."""
+    """Return events and digests, decoded together since that is cheaper; None if an item is damaged."""
     followed = chain.verify_items(digest, items)
     if followed is None:
         return None
@@ -217,10 +217,10 @@ def _plain(
     return None if events is None else (events, digests)
 
 
-def _one_by_one(
+def _decode_one_by_one(
     agent: str, seq: int, items: Sequence[bytes], digest: bytes, codec: Codec, *, chain: DigestChain
 ) -> Iterator[tuple[int, RawEvent, bytes]]:
-    """The events up to the first with which something is wrong, and what that is."""
+    """Yield the events before the first damaged one, and raise its error."""
     for item in items:
         seq += 1
         body = item[DIGEST_SIZE:]

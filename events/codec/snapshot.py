@@ -1,4 +1,4 @@
-"""Snapshots and checkpoints as bytes: an optimisation of replay, believed only when everything about them fits."""
+"""Snapshots and checkpoints as bytes. They are optional, and used only if every field of them is valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORM: Final = (int, str, int, bytes, int, str, dict)
 
 @frozen
 class SnapshotRecord:
-    """State of one agent at a seq. `digest` is that of the event at `seq`; `schema` names the form of `state`."""
+    """The state of one agent at a seq. `digest` is that of the event at `seq`; `schema` names the form of `state`."""
 
     agent: str
     seq: int
@@ -30,7 +30,7 @@ class SnapshotRecord:
 
 
 def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits, chain: DigestChain = PLAIN) -> bytes:
-    """16 bytes of checksum over the rest, made as `chain` has it, then msgpack. Raises TooLarge, ValueRefused."""
+    """Return 16 bytes of checksum, computed by `chain`, and the snapshot in msgpack. Raises TooLarge, ValueRefused."""
     fields = [_FORMAT, record.agent, record.seq, record.digest, record.time, record.schema, record.state]
     body = codec.pack(fields)
     if len(body) > limits.snapshot_bytes:
@@ -48,14 +48,14 @@ def pack_snapshot(record: SnapshotRecord, codec: Codec, limits: Limits, chain: D
 def unpack_snapshot(
     stored: bytes, agent: str, codec: Codec, limits: Limits, chain: DigestChain = PLAIN
 ) -> SnapshotRecord:
-    """Raises CorruptEvent for anything that is not a whole snapshot of this agent in this format."""
+    """Read a snapshot. Raises CorruptEvent unless it is a whole snapshot of this agent in this format."""
     body = None if len(stored) > limits.snapshot_bytes + DIGEST_SIZE else chain.unseal(stored)
     if body is None:
         raise CorruptEvent(f"a snapshot of {agent} does not match its checksum", agent=agent)
     fields = codec.unpack(body)
     if type(fields) is list and len(cast("list[Any]", fields)) == len(_FORM):
         row = cast("list[Any]", fields)
-        as_written = all(type(value) is kind for value, kind in zip(row, _FORM, strict=True))
-        if as_written and row[0] == _FORMAT and row[1] == agent and row[2] >= 1 and len(row[3]) == DIGEST_SIZE:
+        is_well_formed = all(type(value) is kind for value, kind in zip(row, _FORM, strict=True))
+        if is_well_formed and row[0] == _FORMAT and row[1] == agent and row[2] >= 1 and len(row[3]) == DIGEST_SIZE:
             return SnapshotRecord(*row[1:])
     raise CorruptEvent(f"a snapshot of {agent} has another format or belongs to another agent", agent=agent)

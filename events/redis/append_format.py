@@ -13,7 +13,7 @@ from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import Answer, Append, Claim, Head, Keys, Status
 from ..model import Granularity, Limits
-from .client import Script, argument
+from .client import Script, encode_argument
 
 __all__ = ["AppendFormat", "answers_of", "claim_of", "head_of"]
 
@@ -53,11 +53,11 @@ class AppendFormat:
         puts: list[bytes] = []
         rows: list[list[Any]] = []
         for a in batch:
-            keys.append(argument(a.log_key.encode()))
+            keys.append(encode_argument(a.log_key.encode()))
             row: list[Any] = [a.agent, a.expected, a.previous, a.fence, a.items, a.levels, a.updated_at]
             if a.create or a.entry is not None or a.puts:
                 row += (a.create, a.entry or False, [(put.value, put.ttl_ms) for put in a.puts])
-                puts += [argument(put.key.encode()) for put in a.puts]
+                puts += [encode_argument(put.key.encode()) for put in a.puts]
             rows.append(row)
         levels = batch[0].levels if len(batch) == 1 else b"".join([a.levels for a in batch])
         if len(levels) > 1:
@@ -69,19 +69,19 @@ class AppendFormat:
             _FIXED_KEYS + len(batch) + len(puts),
             b"".join(keys + puts),
             _FIXED_ARGUMENTS + 2 * len(levels),
-            argument(self._pack(rows)) + tail,
+            encode_argument(self._pack(rows)) + tail,
         )
 
     def _of_partition(self, partition: int) -> _Fixed:
         k = self._keys
         keys = [k.heads(partition), k.directory(partition), k.feed(partition)]
-        return _Fixed(b"".join([argument(key.encode()) for key in keys]), {})
+        return _Fixed(b"".join([encode_argument(key.encode()) for key in keys]), {})
 
     def _tail(self, partition: int, levels: bytes) -> bytes:
         parts = [self._publish, self._limit]
         for level in levels:
             parts += (b"%d" % level, self._keys.channel(partition, Granularity(level)).encode())
-        return b"".join(map(argument, parts))
+        return b"".join(map(encode_argument, parts))
 
 
 def answers_of(reply: Any, count: int) -> tuple[list[Answer], int]:

@@ -10,7 +10,7 @@ from ..log import Adoption, Head, Keys, Put, Raw, partition_of
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
-from .client import RedisClient, Script, pack_wire
+from .client import RedisClient, Script, pack_for_lua
 
 __all__ = ["RedisArchive"]
 
@@ -131,7 +131,9 @@ class RedisArchive:
                 [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before, a.largest]
             )
         channels = [k.channel(partition, level).encode() for level in Granularity]
-        reply = self._server.run_script(self._adopt, keys, [pack_wire(rows), self._publish, *channels], "adopt agents")
+        reply = self._server.run_script(
+            self._adopt, keys, [pack_for_lua(rows), self._publish, *channels], "adopt agents"
+        )
         if reply is None:
             return None
         problem, agent = reply[0], reply[1].decode()

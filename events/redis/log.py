@@ -46,7 +46,7 @@ from .client import (
     RedisClient,
     Script,
     eviction_policy,
-    pack_wire,
+    pack_for_lua,
     refuse_eviction,
     require_permissions,
 )
@@ -169,7 +169,7 @@ class RedisLog:
             keys = [self._keys.heads(partition), *[self._keys.log(partition, agent) for agent in members]]
             # Claimed once or twice is the same: only the epoch grows. So a lost reply may be asked for again.
             reply = self._server.run_script(
-                self._claim, keys, [pack_wire(members), owner.encode(), b"%d" % now], "claim"
+                self._claim, keys, [pack_for_lua(members), owner.encode(), b"%d" % now], "claim"
             )
             rows = cast("list[Any]", msgpack.unpackb(reply, raw=True))
             found.update((agent, claim_of(row) if row else None) for agent, row in zip(members, rows, strict=True))
@@ -281,7 +281,7 @@ class RedisLog:
         if stored[2] is None or not known.isdigit() or not 1 <= int(known) <= 99:
             raise UnsafeServer("this namespace is not whole: restore its key from a backup, or use another namespace")
         identity = stored[2].decode()
-        self.chain.require(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")
+        self.chain.require_key(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")
         return identity, int(known)
 
     def _settle(self, asked: Durability | None) -> tuple[Durability, Durability]:

@@ -16,7 +16,7 @@ from ..errors import DuramenError
 from ..log import Keys, Notice
 from ..logging import get_logger
 from ..model import Granularity
-from .client import RECEIVE_BYTES, ProtocolError, PushParser, RedisClient, Waker, Wire, bulk
+from .client import RECEIVE_BYTES, ProtocolError, PushParser, RedisClient, Waker, Wire, encode_command
 
 __all__ = ["RedisNotices", "Refused", "notice_of", "position_of"]
 
@@ -30,7 +30,7 @@ _MOST_PORTIONS: Final = 16
 """Of 64 KiB each: what one `receive` takes at most, so that a flood does not keep it from returning."""
 _PARTS: Final = 3
 """Of a message: kind, channel, payload; of a confirmation: kind, channel, number of channels."""
-_PING: Final = bulk((b"PING",))
+_PING: Final = encode_command((b"PING",))
 _NO_PING: Final = b"'ping' command"
 _JOIN: Final = b"SUBSCRIBE"
 _LEAVE: Final = b"UNSUBSCRIBE"
@@ -256,7 +256,9 @@ class RedisNotices:
         removed = self._asked.keys() - wanted.keys()
         added = wanted.keys() - self._asked.keys()
         self._asked = dict(wanted)
-        commands = [bulk((name, *sorted(names))) for name, names in ((_LEAVE, removed), (_JOIN, added)) if names]
+        commands = [
+            encode_command((name, *sorted(names))) for name, names in ((_LEAVE, removed), (_JOIN, added)) if names
+        ]
         wire.send(b"".join(commands))
 
     def _silent_at(self) -> float:

@@ -12,7 +12,7 @@ from ..errors import CorruptEvent, DuramenError, Trimmed
 from ..log import Keys, Page, pages_of
 from ..model import Limits
 from .append_format import head_of
-from .client import RedisClient, Script, Wire, bulk
+from .client import RedisClient, Script, Wire, encode_command
 
 __all__ = ["RedisPages"]
 
@@ -66,7 +66,7 @@ class _Ahead:
         self._server = server
         self._limits = limits
         self._log = keys.log(partition, agent).encode()
-        self._head = bulk((b"HMGET", keys.heads(partition).encode(), agent.encode()))
+        self._head = encode_command((b"HMGET", keys.heads(partition).encode(), agent.encode()))
         self._wire: Wire | None = None
         self._asked: tuple[int, int, int] | None = None
         """Base, first seq and number of events of the page under way."""
@@ -78,7 +78,7 @@ class _Ahead:
         if count < _LEAST:
             return
         at = first - head.base - 1
-        items = bulk((b"LRANGE", self._log, b"%d" % at, b"%d" % (at + count - 1)))
+        items = encode_command((b"LRANGE", self._log, b"%d" % at, b"%d" % (at + count - 1)))
         try:
             if self._wire is None:
                 self._wire = self._server.connect()

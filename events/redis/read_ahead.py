@@ -13,7 +13,7 @@ from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent, DuramenError
 from ..log import FeedPage, Keys, Span, SpanEvents
 from .append_format import head_of
-from .client import RedisClient, Wire, argument, bulk
+from .client import RedisClient, Wire, encode_argument, encode_command
 
 __all__ = ["RedisReadAhead"]
 
@@ -94,7 +94,7 @@ class RedisReadAhead:
                 self._note(span.agent, stored)
 
     def _heads_of(self, spans: Sequence[Span]) -> bytes:
-        return bulk((b"HMGET", self._heads, *[span.agent.encode() for span in spans]))
+        return encode_command((b"HMGET", self._heads, *[span.agent.encode() for span in spans]))
 
     def _spans_in_portions(self, spans: Sequence[Span], most_bytes: int) -> list[list[bytes]]:
         commands: list[bytes] = []
@@ -107,7 +107,7 @@ class RedisReadAhead:
                 most_bytes -= size
                 events += count
                 at = span.from_seq - known.base - 1
-                commands.append(known.command + argument(b"%d" % at) + argument(b"%d" % (at + count - 1)))
+                commands.append(known.command + encode_argument(b"%d" % at) + encode_argument(b"%d" % (at + count - 1)))
             else:
                 known = None
             self._asked.append((span, known))
@@ -123,16 +123,17 @@ class RedisReadAhead:
         starts = range(start, stop, _AT_ONCE)
         self._pages = len(starts)
         portions = [
-            [bulk((b"LRANGE", self._feed, b"%d" % at, b"%d" % (min(at + _AT_ONCE, stop) - 1)))] for at in starts
+            [encode_command((b"LRANGE", self._feed, b"%d" % at, b"%d" % (min(at + _AT_ONCE, stop) - 1)))]
+            for at in starts
         ]
-        return [*portions, [bulk((b"LLEN", self._feed)), bulk((b"HMGET", self._heads, b"base"))]]
+        return [*portions, [encode_command((b"LLEN", self._feed)), encode_command((b"HMGET", self._heads, b"base"))]]
 
     def go_on(self) -> None:
         """As `ReadAhead.go_on`. Takes in what has come, too: else the server would have to keep it."""
         if self._wire is None or not self._under_way:
             return
         try:
-            if self._awaited and self._wire.ready():
+            if self._awaited and self._wire.has_reply():
                 self._receive(self._wire)
             self._send(self._wire)
         except (redis.RedisError, OSError):  # a refusal, too: who asks in turn is told of it
@@ -212,7 +213,7 @@ class RedisReadAhead:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         key = self._keys.log(self._partition, agent).encode()
-        command = b"*4\r\n" + argument(b"LRANGE") + argument(key)
+        command = b"*4\r\n" + encode_argument(b"LRANGE") + encode_argument(key)
         now = self._known[agent] = _Known(stored, head.base, head.seq, head.largest, command)
         return now
 

@@ -16,7 +16,7 @@ from ..errors import DuramenError, OutcomeUnknown, Unconfirmed
 from ..log import Answer, Append, Durability, Status
 from ..logging import get_logger
 from .append_format import AppendFormat, answers_of
-from .client import CONNECTION_ERRORS, Retry, Waker, Wire, bulk, classify_error, translate_error
+from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, encode_command, translate_error
 
 __all__ = ["Reconnect", "RedisWriter"]
 
@@ -129,7 +129,7 @@ class RedisWriter:
         assert wire is not None
         done: list[Outcome] = []
         try:
-            if not wire.buffered():
+            if not wire.has_buffered():
                 patience = self._reply_timeout if timeout is None else min(timeout, self._reply_timeout)
                 if not wire.wait(patience, self._waker):
                     self._waker.clear()
@@ -138,7 +138,7 @@ class RedisWriter:
                 self._waker.clear()
             while True:
                 done += self._read_one(wire)
-                if not self._flights or not wire.buffered():
+                if not self._flights or not wire.has_buffered():
                     return done
         except CONNECTION_ERRORS as error:
             self._lost(error)
@@ -173,9 +173,9 @@ class RedisWriter:
         try:
             return wire.read()
         except Exception as error:
-            if isinstance(error, CONNECTION_ERRORS) and (wire.closed or classify_error(error) is Retry.AMBIGUOUS):
+            if isinstance(error, CONNECTION_ERRORS) and (wire.is_closed or classify_error(error) is Retry.AMBIGUOUS):
                 raise
-            if wire.closed:  # bytes that are no reply: what comes behind them belongs to nobody
+            if wire.is_closed:  # bytes that are no reply: what comes behind them belongs to nobody
                 raise redis.ConnectionError(type(error).__name__) from None
             return error
 
@@ -308,7 +308,7 @@ def _told_apart(batch: Sequence[Append], answers: list[Answer], problem: Duramen
 def _wait_command(durability: Durability, timeout_ms: int) -> bytes:
     # On the connection of the append itself: both commands speak of what this connection wrote.
     if durability.level == "replicas":
-        return bulk((b"WAIT", b"%d" % durability.replicas, b"%d" % timeout_ms))
+        return encode_command((b"WAIT", b"%d" % durability.replicas, b"%d" % timeout_ms))
     if durability.level == "waitaof":
-        return bulk((b"WAITAOF", b"1", b"0", b"%d" % timeout_ms))
+        return encode_command((b"WAITAOF", b"1", b"0", b"%d" % timeout_ms))
     return b""

@@ -100,7 +100,7 @@ class _Import:
         integrity = header.get("integrity", "")
         if type(integrity) is not str:
             raise _wrong("what it says of its key has another form")
-        self._log.chain.require(header["id"], integrity, "this session file")
+        self._log.chain.require_key(header["id"], integrity, "this session file")
         return header
 
     def _refuse_known(self, paths: list[str]) -> None:

@@ -17,7 +17,7 @@ from contracts.keyed import ALICE, EVERY_SECOND, KEY, OTHER, lie, lived, log_of
 from contracts.places import Place, ServerPlace
 from duramen.actors import AgentSystem
 from duramen.events import AgentNotFound, InvalidMessage, MemoryLog, WrongKey
-from duramen.events.codec.digest_chain import LEAST_KEY, MOST_KEY, PLAIN, DigestChain
+from duramen.events.codec.digest_chain import MAX_KEY_BYTES, MIN_KEY_BYTES, PLAIN, DigestChain
 from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.projections.recorded import check_replay, load_log, record_log, recorded_in, save_log
 
@@ -79,7 +79,9 @@ def test_the_key_is_nowhere_on_the_server(server: ServerPlace) -> None:
         assert not any(text in stored for text in texts), name
 
 
-@pytest.mark.parametrize("key", [b"", b"x" * (LEAST_KEY - 1), b"x" * (MOST_KEY + 1), "x" * 32, bytearray(32), 32, True])
+@pytest.mark.parametrize(
+    "key", [b"", b"x" * (MIN_KEY_BYTES - 1), b"x" * (MAX_KEY_BYTES + 1), "x" * 32, bytearray(32), 32, True]
+)
 def test_what_is_no_key_is_refused_and_not_shown(key: Any) -> None:
     for make in (partial(AgentSystem.open, "memory://"), MemoryLog):
         with pytest.raises(InvalidMessage, match="16 to 1024 bytes") as caught:
@@ -87,7 +89,7 @@ def test_what_is_no_key_is_refused_and_not_shown(key: Any) -> None:
         assert "xxx" not in str(caught.value)
 
 
-@pytest.mark.parametrize("size", [LEAST_KEY, 64, 65, MOST_KEY])
+@pytest.mark.parametrize("size", [MIN_KEY_BYTES, 64, 65, MAX_KEY_BYTES])
 def test_keys_of_any_size_within_the_bounds_do(size: int) -> None:
     with AgentSystem.open("memory://", integrity_key=b"k" * size) as system:
         system.spawn(ALICE).set("goal", 1)
@@ -125,7 +127,7 @@ def by_hand(key: bytes, purpose: bytes, data: bytes) -> bytes:
     return hmac.digest(hmac.digest(b"duramen " + purpose, key, "sha256"), data, "sha256")[:16]
 
 
-@given(st.binary(min_size=LEAST_KEY, max_size=MOST_KEY), st.binary(min_size=16, max_size=16), st.binary())
+@given(st.binary(min_size=MIN_KEY_BYTES, max_size=MAX_KEY_BYTES), st.binary(min_size=16, max_size=16), st.binary())
 def test_digests_and_checksums_are_hmac_as_the_reference_says(key: bytes, previous: bytes, data: bytes) -> None:
     chain = DigestChain(key)
     assert chain.digest(previous, data) == by_hand(key, b"events", previous + data)

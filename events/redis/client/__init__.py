@@ -1,4 +1,4 @@
-"""How a server is spoken to."""
+"""Connections to a server, its protocol, its errors and its health."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .lender import ConnectionLender, LentConnections
 from .permissions import require_consumer_permissions, require_permissions
 from .requests import RedisClient
 from .resp import ProtocolError, PushParser
-from .script import Script, argument, bulk, pack_wire
+from .script import Script, encode_argument, encode_command, pack_for_lua
 from .wire import CONNECTION_ERRORS, RECEIVE_BYTES, Waker, Wire
 
 __all__ = [
@@ -26,14 +26,14 @@ __all__ = [
     "Script",
     "Waker",
     "Wire",
-    "argument",
-    "bulk",
     "check_server",
     "classify_error",
     "command_runner",
     "connection_settings",
+    "encode_argument",
+    "encode_command",
     "eviction_policy",
-    "pack_wire",
+    "pack_for_lua",
     "pool_of_client",
     "pool_of_url",
     "redact_url",

@@ -1,7 +1,7 @@
-"""Connections to the user's server: from a url or a client of theirs, never with redis-py's own retries.
+"""Pools of connections to the user's server, from a url or a client, without redis-py's own retries.
 
 redis-py 8 retries every command up to ten times by default: a bare `RPUSH` whose reply was lost three times stood
-four times in the list (measured). Here only what is safe to send again is sent again, by the log.
+four times in the list (measured). Here the log sends again only what is safe to send again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ...errors import InvalidMessage, UnsafeServer
 __all__ = ["SOCKET_TIMEOUT", "connection_settings", "pool_of_client", "pool_of_url", "redact_url"]
 
 SOCKET_TIMEOUT: Final = 5.0
-"""Seconds without an answer after which a connection is given up and opened anew."""
+"""Seconds without a reply after which a connection is closed and opened again."""
 
 _SCHEMES: Final = frozenset(("redis", "rediss", "unix"))
 _NOT_UNDERSTOOD: Final = "the url is not well formed; write redis://host:6379/0 or unix:///path"
 _DATABASE: Final = re.compile(r"(/\d{0,9})?\Z", re.ASCII)
 _LONGEST_TIMEOUT: Final = 86_400
-# What may stand in the query. Not host, port or path: where it leads has to be seen at a glance, and is checked.
+# Allowed in the query. Not host, port or path: the destination has to be visible, and is checked.
 _OPTIONS: Final = frozenset(
     ("client_name", "db", "max_connections", "socket_connect_timeout", "socket_keepalive", "socket_timeout")
 )
@@ -43,15 +43,15 @@ _TLS_OPTIONS: Final = frozenset(
         "ssl_password",
     )
 )
-# What belongs to the user's client rather than to its connections, or goes with RESP3, which we do not speak. A stock
-# client of redis-py 8 has most of these.
+# Settings of the user's client that its connections do not take, or that need RESP3, which duramen does not use. A
+# stock client of redis-py 8 has most of them.
 _NOT_OURS: Final = re.compile(
     r"(cache|cache_config|event_dispatcher|himport_registry|(oss_cluster_)?maint_notifications_.*|orig_.*)\Z"
 )
 
 
 def connection_settings() -> dict[str, Any]:
-    """Of every connection, whatever users ask for."""
+    """Return the settings of every connection, which users cannot change."""
     return {
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
@@ -63,9 +63,9 @@ def connection_settings() -> dict[str, Any]:
 
 
 def redact_url(url: str) -> str:
-    """The url as it may be shown: without user, password and query, also where it is not well formed."""
+    """Return the url without user, password and query, also if it is not well formed."""
     scheme, separator, rest = url.partition("://")
-    # A password with an unescaped / ? or # in it ends at the last @ all the same.
+    # A password may hold an unescaped / ? or #: it ends at the last @.
     shown = re.split(r"[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
     return f"{scheme}{separator}{shown}" if separator else "(not a url)"
 
@@ -80,19 +80,19 @@ def _is_local(host: str) -> bool:
 
 
 def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
-    """Connections to a url.
+    """Return a pool of connections to a url.
 
-    Raises InvalidMessage for one that is not understood, UnsafeServer for one that would carry passwords and
+    Raises InvalidMessage for a url that is not understood, UnsafeServer for one that would send passwords and
     payloads in the clear to another machine, or that switches TLS checks off.
     """
-    options = _options(url)
+    options = _check_url(url)
     settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **connection_settings()}
     try:
         # redis-py leaves the types of its settings open.
         pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
         kwargs = pool.connection_kwargs
         kwargs.update(connection_settings())
-        pool.connection_class(**kwargs)  # does not connect, only looks at what it is given
+        pool.connection_class(**kwargs)  # checks the settings; does not connect
     except (ValueError, TypeError, redis.RedisError):
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
     for name in ("socket_timeout", "socket_connect_timeout"):
@@ -103,8 +103,8 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     return pool
 
 
-def _options(url: str) -> dict[str, list[str]]:
-    """The query of a url that we understand. Raises InvalidMessage, without a word of the url: it may be secret."""
+def _check_url(url: str) -> dict[str, list[str]]:
+    """Check a url and return its query. Raises InvalidMessage without quoting the url, which may hold a secret."""
     if type(url) is not str:
         raise InvalidMessage("a url is a str", actual=type(url).__name__)
     try:
@@ -118,10 +118,8 @@ def _options(url: str) -> dict[str, list[str]]:
             "the url's scheme is not one of memory, redis, rediss, unix; leave the url out for the embedded server"
         )
     unix = parts.scheme == "unix"
-    place_is_clear = (
-        bool(parts.path) and host is None and port is None if unix else _DATABASE.match(parts.path) is not None
-    )
-    if not place_is_clear or parts.fragment:
+    is_clear = bool(parts.path) and host is None and port is None if unix else _DATABASE.match(parts.path) is not None
+    if not is_clear or parts.fragment:
         raise InvalidMessage(_NOT_UNDERSTOOD)
     for name, values in options.items():
         known = name in _OPTIONS or (name in _TLS_OPTIONS and parts.scheme == "rediss")
@@ -146,12 +144,12 @@ def _require_safe(url: str, options: dict[str, list[str]]) -> None:
 
 
 def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
-    """Connections of our own to where a user's client connects, with its credentials and TLS settings.
+    """Return a new pool to the server of a user's client, with its credentials and TLS settings.
 
-    Raises InvalidMessage for what is not a `redis.Redis`: one for asyncio or for a cluster is none.
+    Raises InvalidMessage for anything but a `redis.Redis`, also for a client for asyncio or for a cluster.
     """
     if not isinstance(cast("object", client), redis.Redis):
-        raise InvalidMessage("client takes a redis.Redis, not one for asyncio or a cluster", actual=_name(client))
+        raise InvalidMessage("client takes a redis.Redis, not one for asyncio or a cluster", actual=_type_name(client))
     theirs = client.connection_pool
     settings = {key: value for key, value in theirs.connection_kwargs.items() if not _NOT_OURS.match(key)}
     for name in ("socket_timeout", "socket_connect_timeout"):
@@ -161,5 +159,5 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
 
 
-def _name(value: object) -> str:
+def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"

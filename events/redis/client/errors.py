@@ -1,4 +1,4 @@
-"""The one place where errors of the server and of redis-py become ours."""
+"""Translates errors of the server and of redis-py into typed errors: the only place that does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Retry", "classify_error", "translate_error"]
 
 
 class Retry(Enum):
-    """What may be done after an error."""
+    """Whether a command may be sent again after an error."""
 
     SAFE = "safe"
     """The command did not run and the cause passes by itself: send the same bytes again."""
     AMBIGUOUS = "ambiguous"
     """The command may have run: send the same bytes again, never new ones."""
     FATAL = "fatal"
-    """The command did not run and will not until somebody changes something."""
+    """The command did not run and will not until something is changed."""
 
 
 _ADVICE: Final = {
@@ -42,7 +42,7 @@ _ADVICE: Final = {
     "NOPERM": "this user lacks a permission: `duramen doctor` lists those that are needed",
     "WRONGTYPE": "a key of this namespace holds something else: use another namespace",
 }
-# Refusals that come under the code ERR.
+# Error replies with the code ERR.
 _TEXTS: Final = {
     "ACL failure in script": "NOPERM",  # Valkey
     "The user executing the script can't": "NOPERM",  # Redis 7.0
@@ -52,11 +52,11 @@ _PASSING: Final = frozenset(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MAST
 _FORBIDDEN: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 
 
-def _code(error: Exception) -> str:
-    """The server's error code. redis-py strips it from the text of those it has classes for."""
-    told = getattr(error, "status_code", None)  # since redis-py 7; NOAUTH and WRONGPASS share a class
-    if told in _ADVICE:
-        return str(told)
+def _error_code(error: Exception) -> str:
+    """Return the server's error code. redis-py strips it from the text of errors it has classes for."""
+    code = getattr(error, "status_code", None)  # since redis-py 7; NOAUTH and WRONGPASS share a class
+    if code in _ADVICE:
+        return str(code)
     known: dict[type[Any], str] = {
         theirs.BusyLoadingError: "LOADING",
         theirs.NoScriptError: "NOSCRIPT",
@@ -86,9 +86,9 @@ def _code(error: Exception) -> str:
 
 
 def classify_error(error: Exception) -> Retry:
-    """What may be done after this error of redis-py."""
+    """Return whether the command may be sent again after this error of redis-py."""
     # LOADING is a ConnectionError to redis-py, but the server has answered: nothing ran.
-    code = _code(error)
+    code = _error_code(error)
     if code in _PASSING:
         return Retry.SAFE
     if code in _ADVICE:
@@ -100,11 +100,11 @@ def classify_error(error: Exception) -> Retry:
 
 
 def translate_error(error: Exception, doing: str, *, wrote: bool = False) -> DuramenError:
-    """Our error for one of redis-py's, without its text: redis-py puts command arguments, so payloads, into it.
+    """Return our error for one of redis-py's, without its text: redis-py quotes arguments, and so payloads, in it.
 
     `wrote` says that the command may have changed something, so that a lost reply is an unknown outcome.
     """
-    code = _code(error)
+    code = _error_code(error)
     if wrote and code in _ADVICE:
         # An earlier try of the same bytes may have come through before the server began to refuse them.
         return OutcomeUnknown(

@@ -1,4 +1,4 @@
-"""What is wrong with a server, and what to do about it: asked by `duramen doctor`, and in part at every open."""
+"""Health checks of a server, for `duramen doctor`; every open runs some of them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from attrs import frozen
 from ...errors import DuramenError, UnsafeServer
 from ...log import Keys
 from .errors import translate_error
-from .permissions import commands_of, find_refused, grant_advice, join_names
-from .script import bulk, read_script
+from .permissions import find_refused, grant_advice, join_names, list_commands
+from .script import encode_command, read_script
 from .wire import Wire
 
 __all__ = ["Finding", "RunCommand", "check_server", "command_runner", "eviction_policy", "refuse_eviction"]
 
 RunCommand = Callable[..., Any]
-"""`run(doing, *command)`: the server's reply to one command, all in bytes. Raises typed errors."""
+"""`run(doing, *command)` returns the server's reply to one command, all in bytes. Raises typed errors."""
 
 _REFUSED: Final = frozenset(("NOPERM", "ERR"))
-"""What servers answer to a command that this user may not run, or that they do not have."""
+"""Codes of the replies to a command that this user may not run, or that the server does not have."""
 
 _NEARLY_FULL: Final = 0.9
 _SKEW: Final = 1.0
@@ -32,7 +32,7 @@ _LEAST_REDIS: Final = (7, 0)
 
 @frozen
 class Finding:
-    """One thing that was looked at. `advice` says what to do; it is empty where there is nothing to do."""
+    """The result of one check. `advice` says what to do; it is empty if nothing is to be done."""
 
     level: Literal["ok", "warning", "problem"]
     what: str
@@ -40,13 +40,13 @@ class Finding:
 
 
 def check_server(run: RunCommand, *, namespace: str = "default") -> list[Finding]:
-    """Look at everything that has a say in whether acknowledged events stay. Changes nothing on the server.
+    """Check everything on which the durability of acknowledged events depends. Changes nothing on the server.
 
-    A command that this user may not run is reported, and what it would have told is left out. Raises Unavailable
-    when the server does not answer, NotPermitted when it refuses the login, InvalidPath for a bad namespace.
+    A command that this user may not run is reported, and its check left out. Raises Unavailable if the server does
+    not answer, NotPermitted if it refuses the login, InvalidPath for a bad namespace.
     """
-    facts = _facts(run)
-    settings = _settings(run)
+    facts = _read_info(run)
+    settings = _read_settings(run)
     findings = [] if facts else [_unknown("INFO", "version, memory and replication")]
     if facts:
         findings.append(_version(facts))
@@ -61,12 +61,12 @@ def check_server(run: RunCommand, *, namespace: str = "default") -> list[Finding
 
 
 def eviction_policy(run: RunCommand) -> str:
-    """The server's `maxmemory-policy`; empty where it does not tell this user."""
+    """Return the server's `maxmemory-policy`; empty if this user may not read it."""
     reply = _try(run, "look at the server", b"CONFIG", b"GET", b"maxmemory-policy")
     if reply:
         return cast("list[bytes]", reply)[1].decode(errors="replace")
     info: Any = _try(run, "look at the server", b"INFO", b"memory")
-    return _lines(info or b"").get("maxmemory_policy", "")
+    return _parse_info(info or b"").get("maxmemory_policy", "")
 
 
 def refuse_eviction(policy: str) -> None:
@@ -81,13 +81,13 @@ def refuse_eviction(policy: str) -> None:
 
 
 def command_runner(pool: redis.ConnectionPool) -> RunCommand:
-    """Questions over a connection of their own each, none asked twice: for a server that may not be usable at all."""
+    """Return a function that runs each command once, on a connection of its own, as servers may be unusable."""
 
     def run(doing: str, *command: bytes) -> Any:
         try:
             wire = Wire(pool)
             try:
-                wire.send(bulk(command))
+                wire.send(encode_command(command))
                 return wire.read()
             finally:
                 wire.discard()
@@ -97,11 +97,11 @@ def command_runner(pool: redis.ConnectionPool) -> RunCommand:
     return run
 
 
-# -- what the server says ---------------------------------------------------------------------------------------------
+# -- the server's replies ----------------------------------------------------------------------------------------------
 
 
 def _try(run: RunCommand, doing: str, *command: bytes) -> Any:
-    """The reply; None if this user may not ask."""
+    """Return the reply; None if this user may not run the command."""
     try:
         return run(doing, *command)
     except DuramenError as error:
@@ -110,18 +110,18 @@ def _try(run: RunCommand, doing: str, *command: bytes) -> Any:
         raise
 
 
-def _lines(info: bytes) -> dict[str, str]:
+def _parse_info(info: bytes) -> dict[str, str]:
     pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in pairs if colon}
 
 
-def _facts(run: RunCommand) -> dict[str, str]:
+def _read_info(run: RunCommand) -> dict[str, str]:
     info: Any = _try(run, "read the server's state", b"INFO")
-    return _lines(info or b"")
+    return _parse_info(info or b"")
 
 
-def _settings(run: RunCommand) -> dict[str, str]:
-    """The settings that matter; those that the server does not tell are missing."""
+def _read_settings(run: RunCommand) -> dict[str, str]:
+    """Return the settings that matter, without those that this user may not read."""
     found: dict[str, str] = {}
     for pattern in (b"append*", b"save", b"maxmemory-policy", b"min-replicas-to-write"):
         reply: Any = _try(run, "read the server's settings", b"CONFIG", b"GET", pattern)
@@ -132,7 +132,7 @@ def _settings(run: RunCommand) -> dict[str, str]:
     return found
 
 
-def _number(facts: Mapping[str, str], name: str) -> int:
+def _info_number(facts: Mapping[str, str], name: str) -> int:
     text = facts.get(name, "")
     return int(text) if text.isdecimal() else 0
 
@@ -219,7 +219,7 @@ def _eviction(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[Fin
 
 
 def _memory(facts: Mapping[str, str]) -> list[Finding]:
-    used, most = _number(facts, "used_memory"), _number(facts, "maxmemory")
+    used, most = _info_number(facts, "used_memory"), _info_number(facts, "maxmemory")
     if not used:
         return []
     if not most:
@@ -248,7 +248,7 @@ def _permissions(run: RunCommand, namespace: str) -> list[Finding]:
         digest = run("load a script", b"SCRIPT", b"LOAD", text)
         return run("run a script", b"EVALSHA", digest, b"0", *arguments)
 
-    needed, wanted = commands_of(Keys(namespace))
+    needed, wanted = list_commands(Keys(namespace))
     try:
         refused = find_refused(probe, needed)
         missed = find_refused(probe, wanted)
@@ -276,7 +276,7 @@ def _replication(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[
         ]
     if facts.get("role") == "slave":
         return [Finding("problem", "this server is a replica and takes no writes", "connect to its primary")]
-    replicas, least = _number(facts, "connected_slaves"), _number(settings, "min-replicas-to-write")
+    replicas, least = _info_number(facts, "connected_slaves"), _info_number(settings, "min-replicas-to-write")
     if least and replicas < least:
         what = f"{replicas} replicas are connected, and the server refuses writes below {least}"
         return [Finding("problem", what, "bring the replicas back, or lower min-replicas-to-write")]
@@ -300,7 +300,7 @@ def _clock(run: RunCommand) -> Finding:
     if reply is None:
         return _unknown("TIME", "its clock")
     theirs = int(reply[0]) + int(reply[1]) / 1_000_000
-    # Whatever lies between question and answer may be the way there and back.
+    # A difference shorter than the round trip may be the network's.
     ahead = theirs - ended if theirs > ended else min(0.0, theirs - began)
     if abs(ahead) <= _SKEW:
         return Finding("ok", "the server's clock agrees with this machine's")

@@ -1,4 +1,4 @@
-"""What a user of the server has to be allowed: asked of the server itself, before anything is written."""
+"""The commands that a user of the server must be allowed to run; the server itself is asked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from attrs import frozen
 from ...errors import NotPermitted
 from ...log import Keys
 from ...model import Granularity
-from .script import pack_wire
+from .script import pack_for_lua
 
 __all__ = [
     "Command",
     "Probe",
-    "commands_of",
     "find_refused",
     "grant_advice",
     "join_names",
+    "list_commands",
     "require_consumer_permissions",
     "require_permissions",
 ]
@@ -26,12 +26,12 @@ __all__ = [
 _OF_CHANNELS: Final = frozenset(("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"))
 
 Probe = Callable[[list[bytes]], Any]
-"""Runs the script `permissions` with these arguments."""
+"""Runs the script `permissions` with the given arguments."""
 
 
 @frozen
 class Command:
-    """A command that duramen runs; `use` says what does not work without it."""
+    """A command that duramen runs. `use` says what does not work without it."""
 
     name: str
     arguments: tuple[bytes, ...]
@@ -39,16 +39,16 @@ class Command:
 
 
 def require_permissions(probe: Probe, keys: Keys) -> None:
-    """Raise NotPermitted if this user lacks a command without which agents cannot run.
+    """Raise NotPermitted if this user may not run a command that agents need.
 
-    To be asked before the first write: a script that is refused a command half-way has no roll-back.
+    Call it before the first write: a script that is refused a command half-way is not rolled back.
     """
-    _require(probe, commands_of(keys)[0])
+    _require(probe, list_commands(keys)[0])
 
 
 def require_consumer_permissions(probe: Probe, keys: Keys) -> None:
-    """Raise NotPermitted if this user lacks a command without which views cannot be kept."""
-    _require(probe, _commands_of_views(keys))
+    """Raise NotPermitted if this user may not run a command that stored views need."""
+    _require(probe, _consumer_commands(keys))
 
 
 def _require(probe: Probe, needed: Sequence[Command]) -> None:
@@ -60,8 +60,8 @@ def _require(probe: Probe, needed: Sequence[Command]) -> None:
         )
 
 
-def commands_of(keys: Keys) -> tuple[list[Command], list[Command]]:
-    """What agents cannot run without, and what only a part of the library misses."""
+def list_commands(keys: Keys) -> tuple[list[Command], list[Command]]:
+    """Return the commands that agents need, and those that only a part of the library needs."""
     agent = "project/agent"
     hash_, log = keys.heads(0).encode(), keys.log(0, agent).encode()
     text = keys.checkpoint(0, agent, "checkpoint").encode()
@@ -81,20 +81,20 @@ def commands_of(keys: Keys) -> tuple[list[Command], list[Command]]:
         Command("EXISTS", (text,)),
     ]
     wanted = [
-        *_commands_of_views(keys),
+        *_consumer_commands(keys),
         Command("HSCAN", (hash_, b"0"), "agents cannot be listed"),
         Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
-        *_commands_of_keyframes(keys.keyframe_seqs(0, agent).encode()),
-        Command("PUBLISH", (channel, b"value"), "nobody is notified of new events; they are committed all the same"),
+        *_keyframe_commands(keys.keyframe_seqs(0, agent).encode()),
+        Command("PUBLISH", (channel, b"value"), "new events are committed, but nobody is notified of them"),
         Command("SUBSCRIBE", (channel,), "subscribers and projections look for new events only once in a while"),
-        Command("UNSUBSCRIBE", (channel,), "what nobody follows any more is heard all the same"),
+        Command("UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted
 
 
-def _commands_of_keyframes(seqs: bytes) -> list[Command]:
-    use = "a look far back takes as long as reading up to there"
+def _keyframe_commands(seqs: bytes) -> list[Command]:
+    use = "looking far back takes as long as reading up to that point"
     return [
         Command("ZADD", (seqs, b"1", b"1"), use),
         Command("ZRANGE", (seqs, b"0", b"-1"), use),
@@ -102,7 +102,7 @@ def _commands_of_keyframes(seqs: bytes) -> list[Command]:
     ]
 
 
-def _commands_of_views(keys: Keys) -> list[Command]:
+def _consumer_commands(keys: Keys) -> list[Command]:
     views, live = keys.views.encode(), keys.view("name", "live").encode()
     use = "projections cannot be attached"
     return [
@@ -113,9 +113,9 @@ def _commands_of_views(keys: Keys) -> list[Command]:
 
 
 def find_refused(probe: Probe, commands: Sequence[Command]) -> list[Command] | None:
-    """Those of the commands that this user may not run; None where the server cannot tell."""
+    """Return those of the commands that this user may not run; None if the server cannot tell."""
     lines = [[*command.name.encode().split(), *command.arguments] for command in commands]
-    reply: Any = probe([pack_wire(lines)])
+    reply: Any = probe([pack_for_lua(lines)])
     return None if reply is None else [commands[number - 1] for number in cast("list[int]", reply)]
 
 

@@ -1,4 +1,4 @@
-"""One server, asked politely: commands that may be sent twice, until they are answered or time is up."""
+"""A client that sends idempotent commands until they are answered or time is up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from ...errors import Unavailable
 from .errors import Retry, classify_error, translate_error
-from .script import Script, bulk
+from .script import Script, encode_command
 from .wire import CONNECTION_ERRORS, Wire
 
 __all__ = ["RedisClient"]
@@ -41,7 +41,7 @@ class RedisClient:
         self._ensure_server = ensure_server
         self._closing = Event()
         self.retry_seconds = retry_seconds
-        """Seconds a command is tried for."""
+        """Seconds for which a command is tried."""
 
     @property
     def reply_timeout(self) -> float:
@@ -60,29 +60,29 @@ class RedisClient:
             return Wire(self.pool)
 
     def execute(self, doing: str, *command: bytes) -> Any:
-        """The reply to one command; `doing` says in errors what it was for."""
-        return self._exchange(doing, bulk(command), None, 1)[0]
+        """Return the reply to one command; `doing` names its purpose in errors."""
+        return self._exchange(doing, encode_command(command), None, 1)[0]
 
     def execute_all(self, doing: str, commands: Sequence[Sequence[bytes]]) -> list[Any]:
-        """The replies to commands that are sent together, on one connection and in their order, not as one unit."""
+        """Return the replies to commands sent together, on one connection, in order, but not atomically."""
         if not commands:
             return []
-        return self._exchange(doing, b"".join(map(bulk, commands)), None, len(commands))
+        return self._exchange(doing, b"".join(map(encode_command, commands)), None, len(commands))
 
     def run_script(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], doing: str) -> Any:
-        """The reply of a script, which is loaded first if need be."""
+        """Return the reply of a script, which is loaded first if need be."""
         return self._exchange(doing, script.call(keys, arguments), script, 1)[0]
 
     def run_scripts(
         self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes]]], doing: str
     ) -> list[Any]:
-        """The replies to calls of one script, each with keys and arguments, that are sent together."""
+        """Return the replies to calls of one script, each with keys and arguments, sent together."""
         if not calls:
             return []
         return self._exchange(doing, b"".join([script.call(*call) for call in calls]), script, len(calls))
 
     def read_hash(self, key: str, doing: str) -> dict[bytes, bytes]:
-        """All fields of a hash, read in steps: what changes meanwhile comes as it was or as it is."""
+        """Return all fields of a hash, read in steps; a field that changes meanwhile has its old or new value."""
         found: dict[bytes, bytes] = {}
         cursor = b"0"
         while True:
@@ -92,7 +92,7 @@ class RedisClient:
                 return found
 
     def close(self) -> None:
-        """End what is being tried, and let go of all connections."""
+        """Stop trying commands, and close all connections."""
         self._closing.set()
         self.pool.disconnect()
 
@@ -101,8 +101,8 @@ class RedisClient:
         pause = _PAUSE
         while True:
             try:
-                return self._once(call, script, replies)
-            except Unavailable:  # the embedded server could not be started just now
+                return self._try_once(call, script, replies)
+            except Unavailable:  # the embedded server could not be started
                 if monotonic() >= give_up_at or self._closing.wait(pause):
                     raise
             except (redis.RedisError, OSError) as error:
@@ -110,7 +110,7 @@ class RedisClient:
                     raise translate_error(error, doing) from None
             pause = min(_LONGEST_PAUSE, pause * 2)
 
-    def _once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:
+    def _try_once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:
         wire = self.connect()
         try:
             wire.send(call)
@@ -124,14 +124,14 @@ class RedisClient:
             wire.release()
             raise
         except BaseException:
-            wire.discard()  # a reply may still come: the connection is of no more use to anybody
+            wire.discard()  # a reply may still come, so the connection cannot be used again
             raise
         wire.release()
         return found
 
 
 def _read(wire: Wire, count: int) -> list[Any]:
-    """So many replies. All are read before the first refusal is raised: the connection goes to others."""
+    """Read `count` replies. All are read before the first error reply is raised, to leave the connection usable."""
     found: list[Any] = []
     refused: redis.ResponseError | None = None
     for _ in range(count):

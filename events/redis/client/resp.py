@@ -1,4 +1,4 @@
-"""What a server pushes to a subscriber, taken apart as it comes, in pieces of any size and without keeping payloads."""
+"""A parser of the messages that a server pushes to a subscriber, fed in pieces of any size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MESSAGE: Final = re.compile(rb"[*>]3\r\n\$7\r\nmessage\r\n\$(\d{1,5})\r\n([^\r\
 
 
 class ProtocolError(Exception):
-    """These bytes are not the server's protocol: nothing that comes after them can be understood."""
+    """The bytes are not the server's protocol; the bytes after them cannot be parsed."""
 
 
 class PushParser:
-    """Messages and answers of a subscribed connection, RESP2 and RESP3 alike.
+    """Parses messages and replies of a subscribed connection, in RESP2 and RESP3.
 
-    Each is a list of byte strings: a message is `[b"message", channel, payload]`. Of each string no more than `keep`
-    bytes are kept, the rest is dropped as it arrives: so a message of 512 MB costs a reader nothing but the way.
+    Each is a list of byte strings: a message is `[b"message", channel, payload]`. Of each string only the first
+    `keep` bytes are kept and the others are dropped as they arrive, so a message of 512 MB takes no memory.
     """
 
     def __init__(self, keep: int = 256) -> None:
@@ -32,13 +32,13 @@ class PushParser:
         self._buffer = bytearray()
         self._at = 0
         self._skip = 0
-        """Bytes of a string that are still to come and are not kept."""
+        """Bytes of the current string that have yet to arrive and will be dropped."""
         self._parts: list[bytes] = []
         self._missing = 0
-        """Parts of the message that are still to come; 0 between messages."""
+        """Parts of the current message that have yet to arrive; 0 between messages."""
 
     def feed(self, data: bytes) -> list[list[bytes]]:
-        """The messages that are whole with these bytes. Raises Strange."""
+        """Return the messages that these bytes complete. Raises ProtocolError."""
         if self._skip >= len(data):
             self._skip -= len(data)
             return []
@@ -47,11 +47,11 @@ class PushParser:
         whole: list[list[bytes]] = []
         while True:
             if not self._parts and not self._missing:
-                message = self._take_message()
+                message = self._parse_message()
                 if message is not None:
                     whole.append(message)
                     continue
-            if not self._take_part():
+            if not self._parse_part():
                 break
             if not self._missing:
                 whole.append(self._parts)
@@ -60,8 +60,8 @@ class PushParser:
         self._at = 0
         return whole
 
-    def _take_message(self) -> list[bytes] | None:
-        """A whole published message that begins here, in one go: nearly all that comes is one. None: part by part."""
+    def _parse_message(self) -> list[bytes] | None:
+        """Parse a whole published message at once, as nearly all are; None if it has to be parsed part by part."""
         head = _MESSAGE.match(self._buffer, self._at)
         if head is None:
             return None
@@ -73,8 +73,8 @@ class PushParser:
         self._at = end + 2
         return [b"message", channel, bytes(self._buffer[start:end])]
 
-    def _take_part(self) -> bool:
-        """Take one part, if it is there as far as it is kept; whether it was."""
+    def _parse_part(self) -> bool:
+        """Parse one part; False if the bytes to keep of it have not all arrived."""
         end = self._buffer.find(_LINE_END, self._at, self._at + _LONGEST_LINE)
         if end < 0:
             if len(self._buffer) - self._at >= _LONGEST_LINE:
@@ -82,37 +82,36 @@ class PushParser:
             return False
         kind, text = self._buffer[self._at], bytes(self._buffer[self._at + 1 : end])
         if kind in _NESTED:
-            count = _number(text)
+            count = _parse_length(text)
             if self._missing or not 0 < count <= _MOST_PARTS:
                 raise ProtocolError("not a message")
             self._missing = count
             self._at = end + 2
-            return self._take_part()
+            return self._parse_part()
         if kind in _SIZED and text != b"-1":
-            return self._take_string(end + 2, _number(text))
+            return self._parse_string(end + 2, _parse_length(text))
         if kind not in _LINES and kind not in _SIZED:
             raise ProtocolError("another kind of reply")
         self._at = end + 2
-        self._add(text[: self._keep] if kind != ord("-") else b"-" + text[: self._keep])
+        self._add_part(text[: self._keep] if kind != ord("-") else b"-" + text[: self._keep])
         return True
 
-    def _take_string(self, start: int, size: int) -> bool:
+    def _parse_string(self, start: int, size: int) -> bool:
         kept = min(size, self._keep)
-        there = len(self._buffer) - start
-        if there < kept:
+        if len(self._buffer) - start < kept:
             return False
-        self._add(bytes(self._buffer[start : start + kept]))
-        rest = start + size + 2
-        self._at = min(rest, len(self._buffer))
-        self._skip = rest - self._at
+        self._add_part(bytes(self._buffer[start : start + kept]))
+        end = start + size + 2
+        self._at = min(end, len(self._buffer))
+        self._skip = end - self._at
         return True
 
-    def _add(self, part: bytes) -> None:
+    def _add_part(self, part: bytes) -> None:
         self._parts.append(part)
         self._missing = max(0, self._missing - 1)
 
 
-def _number(text: bytes) -> int:
+def _parse_length(text: bytes) -> int:
     if not text.isdigit() or len(text) > 19:
-        raise ProtocolError("a length that is none")
+        raise ProtocolError("not a length")
     return int(text)

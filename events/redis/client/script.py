@@ -1,4 +1,4 @@
-"""Lua scripts as files of this package, called by digest and loaded when the server does not know them."""
+"""Lua scripts of this package, called by digest, and the encoding of commands."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["Script", "argument", "bulk", "pack_wire", "read_script"]
+__all__ = ["Script", "encode_argument", "encode_command", "pack_for_lua", "read_script"]
 
 
-def argument(data: bytes) -> bytes:
-    """One argument in the server's protocol (RESP)."""
+def encode_argument(data: bytes) -> bytes:
+    """Encode one argument in the server's protocol (RESP)."""
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
-def bulk(arguments: Sequence[bytes]) -> bytes:
-    """A command in the server's protocol, ready for a socket."""
-    return b"*%d\r\n%b" % (len(arguments), b"".join(map(argument, arguments)))
+def encode_command(arguments: Sequence[bytes]) -> bytes:
+    """Encode a command in the server's protocol (RESP), ready for a socket."""
+    return b"*%d\r\n%b" % (len(arguments), b"".join(map(encode_argument, arguments)))
 
 
 def read_script(name: str) -> bytes:
-    """The source of a script of `events/redis/lua`."""
+    """Read the source of a script of `events/redis/lua`."""
     return files("duramen.events.redis").joinpath("lua", f"{name}.lua").read_bytes()
 
 
 class Script:
-    """One script of `lua/`. `read_only` ones run as `EVALSHA_RO`, which a user without write rights may call too."""
+    """One script of `lua/`. With `read_only` it runs as `EVALSHA_RO`, which a user without write rights may call."""
 
     __slots__ = ("_name", "load")
 
     def __init__(self, name: str, *, read_only: bool = False) -> None:
         text = read_script(name)
-        # The server names scripts by SHA-1; no secret rests on it.
+        # The server identifies scripts by SHA-1; no security depends on it.
         digest = sha1(text, usedforsecurity=False).hexdigest().encode()
-        self._name = argument(b"EVALSHA_RO" if read_only else b"EVALSHA") + argument(digest)
-        self.load = bulk((b"SCRIPT", b"LOAD", text))
+        self._name = encode_argument(b"EVALSHA_RO" if read_only else b"EVALSHA") + encode_argument(digest)
+        self.load = encode_command((b"SCRIPT", b"LOAD", text))
 
     def call(self, keys: Sequence[str], arguments: Sequence[bytes]) -> bytes:
-        """The call, ready for a socket. The server answers NOSCRIPT when `load` has to be sent first."""
-        key_parts = b"".join([argument(key.encode()) for key in keys])
-        argument_parts = b"".join([argument(data) for data in arguments])
+        """Return the encoded call. The server answers NOSCRIPT if `load` has to be sent first."""
+        key_parts = b"".join([encode_argument(key.encode()) for key in keys])
+        argument_parts = b"".join([encode_argument(data) for data in arguments])
         return self.call_of_parts(len(keys), key_parts, len(arguments), argument_parts)
 
     def call_of_parts(self, keys: int, key_parts: bytes, arguments: int, argument_parts: bytes) -> bytes:
-        """The call of so many keys and arguments that are in the server's protocol already."""
+        """Return the call with `keys` keys and `arguments` arguments, given as encoded parts."""
         count = b"%d" % keys
         size = 3 + keys + arguments
         return b"*%d\r\n%b$%d\r\n%b\r\n%b%b" % (size, self._name, len(count), count, key_parts, argument_parts)
 
 
-def pack_wire(value: Any) -> bytes:
-    """For the server's Lua: its cmsgpack does not know msgpack's binary type, so bytes go as raw strings."""
+def pack_for_lua(value: Any) -> bytes:
+    """Pack a value for Lua's cmsgpack, which lacks msgpack's binary type: bytes become raw strings."""
     return msgpack.packb(value, use_bin_type=False)

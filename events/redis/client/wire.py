@@ -1,4 +1,4 @@
-"""One connection of redis-py, driven by hand: what is sent, what is sent again, and when, is ours to decide."""
+"""One raw connection of redis-py. Its user decides what is sent, and what is sent again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import redis
 __all__ = ["CONNECTION_ERRORS", "RECEIVE_BYTES", "Waker", "Wire"]
 
 RECEIVE_BYTES = 64 * 1024
-"""What `Wire.receive` takes at most."""
+"""The most bytes that `Wire.receive` returns."""
 
 CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
-"""What tells that a connection is of no more use. LOADING is among them, though the server answered."""
+"""The errors after which a connection is unusable. LOADING is one of them, though the server answered."""
 
 
 class Waker:
-    """Ends a wait on a socket from another thread."""
+    """Ends another thread's wait on a socket."""
 
     __slots__ = ("_receiver", "_sender", "_set")
 
@@ -34,22 +34,22 @@ class Waker:
         return self._receiver.fileno()
 
     def set(self) -> None:
-        """Wake the waiter, now or when it next waits. Callable from any thread."""
+        """Wake the waiting thread, now or when it next waits. Thread-safe."""
         if not self._set:
             self._set = True
-            with suppress(BlockingIOError, OSError):  # full: it is awake anyway; closed: nobody waits
+            with suppress(BlockingIOError, OSError):  # full: it will wake anyway; closed: nothing waits
                 self._sender.send(b"\0")
 
     def clear(self) -> None:
         if self._set:
-            # A `set` in between is lost, and may be: who clears looks for work before waiting again. In the other
-            # order its byte could be eaten while the flag stays, and no later `set` would wake anybody.
+            # A `set` between the two lines is lost, which is harmless: the thread looks for work before it waits
+            # again. In the other order its byte could be read while the flag stays, and no later `set` would wake.
             with suppress(BlockingIOError):
                 self._receiver.recv(4096)
             self._set = False
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait to be woken, at most `timeout` seconds; whether it was."""
+        """Wait for `set`, at most `timeout` seconds; False if it did not come."""
         poll = select.poll()
         poll.register(self._receiver, select.POLLIN)
         return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
@@ -60,30 +60,30 @@ class Waker:
 
 
 class Wire:
-    """A connection that was taken from a pool. Used by one thread at a time."""
+    """A connection from a pool. Used by one thread at a time."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._pool = pool
-        # redis-py leaves parts of its connections untyped; this is the one place that touches them.
+        # redis-py leaves parts of its connections untyped; only this class uses them.
         self._connection: Any = cast("Any", pool).get_connection()
         self._poll = select.poll()
         self._polled: tuple[int, Waker] | None = None
-        self._patience: float | None = None
-        self._hasty = False
-        """Its socket does not wait, for `receive`."""
+        self._blocking_timeout: float | None = None
+        self._is_nonblocking = False
+        """Whether `receive` has made the socket non-blocking."""
 
     def make_room(self, size: int) -> None:
-        """Let `send` hand over so many bytes before it waits for the server, as far as the system allows."""
+        """Let `send` buffer `size` bytes before it waits for the server, as far as the system allows."""
         sock = self._connection._sock
-        if sock is not None and sock.family == socket.AF_UNIX:  # of TCP the kernel finds the size by itself
+        if sock is not None and sock.family == socket.AF_UNIX:  # the kernel sizes TCP buffers by itself
             with suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def send(self, data: bytes) -> None:
-        """Send bytes. Raises one of CONNECTION_ERRORS."""
-        if self._hasty and self._connection._sock is not None:
-            self._connection._sock.settimeout(self._patience)
-            self._hasty = False
+        """Send bytes. Raises CONNECTION_ERRORS."""
+        if self._is_nonblocking and self._connection._sock is not None:
+            self._connection._sock.settimeout(self._blocking_timeout)
+            self._is_nonblocking = False
         self._connection.send_packed_command([data], check_health=False)
 
     def read(self, *, timeout: float | None = None) -> Any:
@@ -93,16 +93,17 @@ class Wire:
         return self._connection.read_response(disable_decoding=True, timeout=timeout)
 
     def receive(self) -> bytes:
-        """Bytes that have arrived, up to 64 KiB, for who takes the protocol apart; empty if none are there.
+        """Return bytes that have arrived, up to 64 KiB; empty if there are none.
 
-        Never waits. Raises one of CONNECTION_ERRORS. A connection is used with this or with `read`, never with both.
+        For callers that parse the protocol themselves. Never waits. Raises CONNECTION_ERRORS. A connection is used
+        with this method or with `read`, never with both.
         """
         sock = self._connection._sock
         if sock is None:
             raise redis.ConnectionError("closed")
-        if not self._hasty:
-            # Until something is sent: to change it for each portion took two calls of the kernel more.
-            self._patience, self._hasty = sock.gettimeout(), True
+        if not self._is_nonblocking:
+            # Until something is sent: changing it for each call took two system calls more.
+            self._blocking_timeout, self._is_nonblocking = sock.gettimeout(), True
             sock.settimeout(0)
         try:
             data: bytes = sock.recv(RECEIVE_BYTES)
@@ -112,33 +113,33 @@ class Wire:
             raise redis.ConnectionError("closed by the server")
         return data
 
-    def buffered(self) -> bool:
-        """Whether bytes of another reply were read along with the last one."""
-        reader = getattr(self._connection._parser, "_reader", None)  # hiredis'; asking the socket costs two calls
+    def has_buffered(self) -> bool:
+        """Whether bytes of another reply were read with the last one."""
+        reader = getattr(self._connection._parser, "_reader", None)  # hiredis has one; the socket takes two calls
         return bool(reader.has_data()) if reader is not None else bool(self._connection.can_read(0))
 
-    def ready(self) -> bool:
-        """Whether a part of a reply is there. Never waits. Raises one of CONNECTION_ERRORS."""
-        if self.closed:
-            raise redis.ConnectionError("closed")  # redis-py would open it anew
+    def has_reply(self) -> bool:
+        """Whether part of a reply has arrived. Never waits. Raises CONNECTION_ERRORS."""
+        if self.is_closed:
+            raise redis.ConnectionError("closed")  # redis-py would reopen it
         return bool(self._connection.can_read(0))
 
     @property
-    def closed(self) -> bool:
-        """Whether redis-py has closed it, which it does after some replies too, LOADING for one.
+    def is_closed(self) -> bool:
+        """Whether redis-py has closed the connection, as it does after some replies, such as LOADING.
 
-        It must not be used then: redis-py would open it anew, and what was under way on it would be forgotten.
+        It must not be used then: redis-py would reopen it, without the requests under way.
         """
         return self._connection._sock is None
 
     @property
     def descriptor(self) -> int | None:
-        """Of its socket, for a process that goes on with it; None where it is encrypted, or closed."""
+        """The descriptor of its socket, to pass to another process; None if it is encrypted or closed."""
         sock = self._connection._sock
         return None if sock is None or isinstance(sock, ssl.SSLSocket) else int(sock.fileno())
 
     def wait(self, timeout: float | None, waker: Waker) -> bool:
-        """Wait for bytes of a reply, at most `timeout` seconds or until the waker; whether some came."""
+        """Wait for bytes of a reply, at most `timeout` seconds or until the waker is set; whether some came."""
         sock = self._connection._sock
         if sock is None:
             raise redis.ConnectionError("closed")
@@ -146,7 +147,7 @@ class Wire:
             return True
         mine = sock.fileno()
         if self._polled != (mine, waker):
-            # Made once a connection: making it anew at each wait cost 4 µs of a lone call.
+            # Made once a connection: making it at each wait cost 4 µs of a lone call.
             self._poll = select.poll()
             self._poll.register(mine, select.POLLIN)
             self._poll.register(waker, select.POLLIN)
@@ -155,10 +156,10 @@ class Wire:
         return any(ready == mine for ready, _ in found)
 
     def release(self) -> None:
-        """Give the connection back for others to use; only when every reply was read."""
+        """Return the connection to the pool. Call it only when every reply was read."""
         self._pool.release(self._connection)
 
     def discard(self) -> None:
-        """Close the connection and give its place back."""
+        """Close the connection and return its place to the pool."""
         self._connection.disconnect()
         self._pool.release(self._connection)

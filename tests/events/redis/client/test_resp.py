@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duramen.events.redis.client.resp import ProtocolError, PushParser
-from duramen.events.redis.client.script import bulk
+from duramen.events.redis.client.script import encode_command
 from naming import shown
 
 KEEP = 16
@@ -39,7 +39,7 @@ def test_messages_are_whole_however_they_arrive(
             data += one[0]
             expected.append(one[1])
         else:
-            whole = bulk(one)
+            whole = encode_command(one)
             data += b">" + whole[1:] if pushed else whole
             expected.append([text[:KEEP] for text in one])
     pushes = PushParser(KEEP)
