@@ -1,7 +1,7 @@
-"""Given what has happened, when a message comes, then these events follow: unit tests of agents in their own words.
+"""The specification kit: unit tests of agents as given events, when a message, then events.
 
-Nothing is simulated. What is given is written to a log in memory by another agent, the agent under test is brought
-back from that log as after a restart, and handles the message in the real runtime.
+Nothing is simulated. Another agent writes the given events to a log in memory; the agent under test is recovered from
+that log as after a restart, and handles the message in the real runtime.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _SECONDS: Final = 10.0
 
 
 class NotAsSpecified(AssertionError):
-    """The agent did something else than was expected; the message shows both, line by line."""
+    """The agent did something unexpected; the message shows both, line by line."""
 
 
-class _Scribe(Agent):
-    """Writes down what is given, whatever the agent under test would say to it."""
+class _Writer(Agent):
+    """Writes the given events, which the agent under test might refuse."""
 
     def on_receive(self, message: Any) -> None:
         for event in message:
@@ -52,42 +52,41 @@ class _Scribe(Agent):
 
 @frozen
 class Then:
-    """What came of a message. Each method fails with NotAsSpecified, or returns this, so that they can be chained."""
+    """The result of a message. Each method raises NotAsSpecified, or returns this object for chaining."""
 
     name: str
     events: Sequence[Event]
-    """Those that the message caused, as a reader of the log gets them."""
+    """The events of the message, as a reader of the log gets them."""
     reply: Any
     error: BaseException | None
     memory: dict[str, Any]
     state: Any
-    """What `apply` made of all the agent's own events."""
+    """The state that `apply` folded from the agent's own events."""
     registry: EventRegistry
 
     def then(self, *expected: object) -> Then:
-        """Exactly these events, in this order, and no error.
+        """Expect exactly these events, in this order, and no error.
 
-        An instance stands for an event of the agent's own; `Set`, `Delete`, `Append`, `Merge`, `Record` for what they
-        change; `("paused", {...})` for an event by type and data, and `"paused"` for any event of that type.
+        An instance stands for an event of the agent's own; `Set`, `Delete`, `Append`, `Merge`, `Record` for their
+        events; `("paused", {...})` for an event by type and data, and `"paused"` for any event of that type.
         """
-        self._no_error()
+        self._expect_success()
         items = _operations(expected)
-        # What is named by its type alone stands for whatever data is there.
         actual = [
             event.type if items[at : at + 1] == [event.type] else _actual(event, self.registry)
             for at, event in enumerate(self.events)
         ]
-        self._same("events", [_expected(one) for one in items], actual)
+        self._compare("events", [_expected(one) for one in items], actual)
         return self
 
     def nothing(self) -> Then:
-        """No event, and no error."""
+        """Expect no event and no error."""
         return self.then()
 
     def raises(self, kind: type[BaseException], match: str = "") -> Then:
-        """An error of this type whose message has `match` in it, and no event.
+        """Expect no event, and an error of this type with `match` in its message.
 
-        Also the error of a lifecycle result that is no success. What supervision logs about a failure is no event here.
+        The error of an unsuccessful lifecycle result counts too. `failed` events of supervision are ignored.
         """
         error = self.error
         if error is None:
@@ -97,31 +96,31 @@ class Then:
             raise NotAsSpecified(
                 f"{self.name} raised {type(error).__name__}: {error}\ninstead of {expected}"
             ) from error
-        self._same("events", [], [_actual(event, self.registry) for event in self.events if event.type != FAILED])
+        self._compare("events", [], [_actual(event, self.registry) for event in self.events if event.type != FAILED])
         return self
 
     def replies(self, value: object) -> Then:
-        """The reply is this, equal in value and type."""
-        self._no_error()
-        self._same("reply", [portrait(value)], [portrait(self.reply)])
+        """Expect this reply, equal in value and type."""
+        self._expect_success()
+        self._compare("reply", [portrait(value)], [portrait(self.reply)])
         return self
 
     def remembers(self, memory: Mapping[str, Any]) -> Then:
-        """Working memory is exactly this."""
-        self._same("working memory", _lines(dict(memory)), _lines(self.memory))
+        """Expect exactly this working memory."""
+        self._compare("working memory", _lines(dict(memory)), _lines(self.memory))
         return self
 
     def has_state(self, state: object) -> Then:
-        """The state that `apply` folds is this."""
-        self._same("state", [portrait(state)], [portrait(self.state)])
+        """Expect this state of `apply`."""
+        self._compare("state", [portrait(state)], [portrait(self.state)])
         return self
 
-    def _no_error(self) -> None:
+    def _expect_success(self) -> None:
         if self.error is not None:
             kind = type(self.error).__name__
             raise NotAsSpecified(f"{self.name} raised {kind}: {self.error}") from self.error
 
-    def _same(self, what: str, expected: list[str], actual: list[str]) -> None:
+    def _compare(self, what: str, expected: list[str], actual: list[str]) -> None:
         if expected != actual:
             lines = [line for line in ndiff(expected, actual) if not line.startswith("?")]
             raise NotAsSpecified("\n".join([f"{what} of {self.name}: - expected, + actual", *(lines or ["  (none)"])]))
@@ -129,7 +128,7 @@ class Then:
 
 @frozen
 class Specification:
-    """An agent and what has happened to it. Immutable: each call returns another one."""
+    """An agent and its past. Immutable: each call returns a new specification."""
 
     factory: Callable[[], Agent]
     registry: EventRegistry = DECLARED
@@ -138,18 +137,18 @@ class Specification:
     past: Sequence[object] = Factory(tuple[object, ...])
 
     def given(self, *past: object) -> Specification:
-        """What has happened, after what was given before: events of the agent's own, and duramen's messages.
+        """Add to the past: events of the agent's own, and duramen's messages.
 
-        Events are instances of registered classes; a handler need not have caused them. Messages (`Set`, `Batch`,
-        `Pause`, …) are carried out; a `Spawn` at the very beginning says how the session started.
+        Events are instances of registered classes; no handler needs to emit them. Messages (`Set`, `Batch`, `Pause`, …)
+        are handled; a `Spawn` at the very beginning starts the session.
         """
         return evolve(self, past=(*self.past, *past))
 
     def when(self, message: object, *, command_id: str | None = None) -> Then:
-        """Send a message and wait until it is handled, committed, and its effects after the commit are done.
+        """Send a message and wait until it is handled and committed, and its effects after the commit are done.
 
-        Raises InvalidMessage for a past that cannot have been, and what writing it raises. Checks on the way that
-        the agent's state is what a replay of its log gives: NotAsSpecified if it is not.
+        Raises InvalidMessage for an impossible past, what writing the past raises, and NotAsSpecified if the agent's
+        state differs from a replay of its log.
         """
         log, name = MemoryLog(partitions=1), type(message).__name__
         self._write(log)
@@ -164,7 +163,7 @@ class Specification:
             reply, error = self._ask(system, message, command_id)
             live = portrait(made[-1].state) if made and error is None else None
             if isinstance(error, AskTimeout):
-                system.close(self.timeout)  # the handler may never end
+                system.close(self.timeout)  # with a time-out: the handler may never end
         events = list(read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1))
         fold = self.factory().actor_fold(self.registry)
         again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, use_snapshot=False)
@@ -177,7 +176,7 @@ class Specification:
 
     def _ask(self, system: AgentSystem, message: object, command_id: str | None) -> tuple[Any, BaseException | None]:
         if command_id is not None and _is_message(message):
-            message, command_id = evolve(cast("Any", message), command_id=command_id), None  # it carries its own
+            message, command_id = evolve(cast("Any", message), command_id=command_id), None
         try:
             reply = system.agent(self.path).ask(message, timeout=self.timeout, command_id=command_id)
         except Exception as error:
@@ -187,7 +186,7 @@ class Specification:
     def _write(self, log: MemoryLog) -> None:
         past = list(self.past)
         first = past.pop(0) if past and isinstance(past[0], Spawn) else Spawn()
-        with AgentSystem.open(log=log, agents={_KIND: _Scribe}, registry=self.registry) as system:
+        with AgentSystem.open(log=log, agents={_KIND: _Writer}, registry=self.registry) as system:
             agent = system.agent(self.path)
             agent.ask(evolve(cast("Spawn", first), agent_type=_KIND)).raise_for_failure()
             for one in past:
@@ -210,7 +209,7 @@ def spec(
 ) -> Specification:
     """Begin a specification of an `Agent` subclass, or of a function without arguments that makes an agent.
 
-    `timeout` is how many seconds handling the message may take.
+    Handling the message may take `timeout` seconds.
     """
     if not callable(agent):
         raise InvalidMessage("takes an Agent subclass, or a function that makes an agent", actual=type(agent).__name__)
@@ -222,7 +221,7 @@ def _is_message(one: object) -> bool:
 
 
 def _operations(expected: Sequence[object]) -> list[object]:
-    """A `Batch` stands for its operations."""
+    """The expected events, with each `Batch` replaced by its operations."""
     return [part for one in expected for part in (one.operations if isinstance(one, Batch) else [one])]
 
 

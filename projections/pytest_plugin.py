@@ -1,6 +1,6 @@
-"""For pytest: how thoroughly the verification kit looks, and recorded logs as tests.
+"""The pytest plugin: options of the verification kit, and recorded logs as tests.
 
-Loaded by every pytest where duramen is installed, so it imports nothing of the kit before a test asks for it.
+Every pytest loads it where duramen is installed, so it imports the kit only when a test needs it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--duramen-verify-examples",
         metavar="N",
-        help="logs that each check makes up, where the call does not say (DURAMEN_VERIFY_EXAMPLES)",
+        help="logs that each check generates, where the call does not say (DURAMEN_VERIFY_EXAMPLES)",
     )
     group.addoption(
         "--duramen-verify-url",
         metavar="URL",
-        help="server on which agents lead their lives, instead of a log in memory (DURAMEN_VERIFY_URL)",
+        help="server that agents are checked on, instead of a log in memory (DURAMEN_VERIFY_URL)",
     )
 
 
@@ -69,11 +69,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Said only where somebody has asked for something else than the usual; without passwords."""
+    """A line of the header if an option differs from its default; it shows no URL, which may have a password."""
     examples = config.getoption("duramen_verify_examples")
     where = "on a server" if config.getoption("duramen_verify_url") else ""
-    said = ", ".join(filter(None, (f"{examples} examples a check" if examples else "", where)))
-    return f"duramen: verification with {said}" if said else None
+    options = ", ".join(filter(None, (f"{examples} examples a check" if examples else "", where)))
+    return f"duramen: verification with {options}" if options else None
 
 
 @pytest.hookimpl(wrapper=True)

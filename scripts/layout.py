@@ -21,12 +21,6 @@ __all__ = ["Import", "circles", "doors_of", "imports_of_rooms", "past_a_door", "
 MOST_ENTRIES = 13
 #: Folders that are a list of like things, one file each.
 LISTS = {"events/redis/lua", "actors/console/commands"}
-#: Modules that need an extra to be installed, so that a door cannot bring them in for everybody.
-OPTIONAL = {
-    "duramen.projections.episodes.embeddings",
-    "duramen.projections.episodes.graph_vectors",
-    "duramen.projections.episodes.vector_index",
-}
 
 
 class Import(NamedTuple):
@@ -81,7 +75,7 @@ def past_a_door(imports: list[Import], doors: set[str]) -> Iterator[str]:
     for found in imports:
         package = found.module.rpartition(".")[0]
         of_a_room = package.count(".") < 2
-        if of_a_room or found.module in doors or found.module in OPTIONAL:
+        if of_a_room or found.module in doors:
             continue
         if package not in _packages_of(found.importer):
             yield f"{found.importer}:{found.line}: take {found.name} from {package}, not from {found.module}"

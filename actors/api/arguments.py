@@ -12,7 +12,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from duramen.events import InvalidMessage
 from duramen.projections.recovery import Point
-from duramen.projections.sessions import whole_file
+from duramen.projections.sessions import open_atomically
 
 from ..agent_types import AgentFactory
 from ..commands import plain_id
@@ -85,7 +85,7 @@ def check_callable(name: str, value: object) -> None:
 def open_for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
     """A file to write to. Raises InvalidMessage for what is none, and what opening one does."""
     if isinstance(file, str | os.PathLike):
-        return whole_file(_path(file))
+        return open_atomically(_path(file))
     _check_open(file, "write")
     return nullcontext(file)
 

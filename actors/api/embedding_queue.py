@@ -1,11 +1,10 @@
-"""Embedding what waits for it, in a thread that no caller has to be."""
+"""A queue that embeds texts in a thread of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotDone
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from duramen.events import AskTimeout, SystemClosed
@@ -14,8 +13,7 @@ from duramen.projections.episodes import EpisodeIndex
 from ..dispatch import EventLoop, ThreadPool
 
 if TYPE_CHECKING:
-    from duramen.projections.episodes.embeddings import Embedding
-    from duramen.projections.episodes.vector_index import Vector
+    from duramen.projections.episodes import Embedding, Vector
 
 __all__ = ["EmbeddingQueue", "waiting_on"]
 
@@ -23,35 +21,34 @@ __all__ = ["EmbeddingQueue", "waiting_on"]
 class EmbeddingQueue:
     """Runs one embedding for an index. Thread-safe; its one thread ends when it is idle.
 
-    A function of the user's cannot be stopped: one that hangs keeps the thread, and every caller gets AskTimeout.
+    A user's function cannot be stopped: one that hangs keeps the thread, and every caller gets AskTimeout.
     """
 
-    def __init__(self, index: EpisodeIndex, embedding: Embedding, workers: ThreadPool) -> None:
+    def __init__(self, index: EpisodeIndex, embedding: Embedding, thread_pool: ThreadPool) -> None:
         self._index = index
         self._embedding = embedding
-        self._thread_pool = workers
+        self._thread_pool = thread_pool
 
-    def question(self, text: str, timeout: float) -> Vector:
-        """The vector of a text, once everything that waits now has one. Raises EmbeddingFailed, AskTimeout.
+    def embed_query(self, text: str, timeout: float) -> Vector:
+        """Embed a text, after all texts that are pending now. Raises EmbeddingFailed, AskTimeout.
 
-        What was embedded before the error or the time-out stays so, and work that has begun goes on.
+        What was embedded before an error or time-out stays, and work that has begun goes on.
         """
         answer: Future[Vector] = Future()
         up_to = self._index.stamp
 
         def work() -> None:
             if not answer.set_running_or_notify_cancel():
-                return  # whoever asked has left, before this began
+                return  # the caller timed out before this began
             try:
-                self._embed_waiting(up_to)
-                answer.set_result(self._embedding.question(text))
+                self._embed_pending(up_to)
+                answer.set_result(self._embedding.embed_query(text))
             except BaseException as error:
                 answer.set_exception(error)
 
         self._thread_pool.submit(work)
-        deadline = monotonic() + timeout
         try:
-            return answer.result(max(0.0, deadline - monotonic()))
+            return answer.result(timeout)
         except NotDone:
             if answer.done():
                 raise
@@ -64,13 +61,13 @@ class EmbeddingQueue:
         except CancelledError:
             raise SystemClosed("the system was closed before this search was done; open a new one") from None
 
-    def _embed_waiting(self, up_to: int) -> None:
-        while waiting := self._index.waiting(self._embedding.batch, up_to):
-            self._index.put_vectors(waiting, self._embedding.vectors([each.text for each in waiting]))
+    def _embed_pending(self, up_to: int) -> None:
+        while pending := self._index.pending_texts(self._embedding.batch, up_to):
+            self._index.put_vectors(pending, self._embedding.embed_texts([each.text for each in pending]))
 
 
 def waiting_on(loop: EventLoop, timeout: float) -> Callable[[Awaitable[Any]], Any]:
-    """A function that waits for an awaitable on a loop, at most `timeout` seconds. Raises TimeoutError."""
+    """A function that runs an awaitable on a loop, for at most `timeout` seconds. Raises TimeoutError."""
 
     async def outcome(awaitable: Awaitable[Any]) -> Any:
         return await awaitable

@@ -1,4 +1,4 @@
-"""Long-term memory as callers see it: the episodes of all agents, to list and to search."""
+"""`system.episodes`: the episodes of all agents, to list and search."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ from ..dispatch import EventLoop, ThreadPool
 from .embedding_queue import EmbeddingQueue, waiting_on
 
 if TYPE_CHECKING:
-    from duramen.projections.episodes.embeddings import Embed
-    from duramen.projections.episodes.vector_index import VectorIndex
+    from duramen.projections.episodes import Embed, VectorIndex
 
 __all__ = ["By", "EpisodeStore", "Match"]
 
@@ -41,13 +40,13 @@ _MOST_NAME: Final = 200
 
 
 class EpisodeStore:
-    """Episodes of the namespace. Thread-safe.
+    """The episodes of the namespace. Thread-safe.
 
-    They are held in this process's memory, read from the feeds at the first call. Each call first reads what the feeds
-    have since the last one: it sees every session that had ended before it.
+    They are held in this process's memory. Each call first reads what was added since the last one, so it sees every
+    session that ended before the call.
 
-    Where a call takes them, `project` is the first segment of an agent path, `agent` a whole path, `outcome` one of
-    success, failure, partial, and `since` an aware datetime: only episodes made then or later are looked at.
+    `project` is the first segment of an agent path, `agent` a whole path, `outcome` one of success, failure, partial,
+    and `since` an aware datetime: episodes made before it are left out.
     """
 
     def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
@@ -68,13 +67,13 @@ class EpisodeStore:
         return self._index.get(episode_id)
 
     def events(self, episode_id: str) -> Iterator[Event]:
-        """The events of the session that became this episode, oldest first, read in pages.
+        """The events of an episode's session, oldest first, read in pages.
 
-        Raises EpisodeNotFound, and while iterating what reading events raises: Trimmed, if some are no longer there.
+        Raises EpisodeNotFound, and while iterating what reading events raises: Trimmed, if some were trimmed.
         """
         episode = self.get(episode_id)
         if episode is None:
-            raise EpisodeNotFound("no episode of this id is kept; list() has those there are")
+            raise EpisodeNotFound("there is no episode with this id; list() returns all")
         first, last = episode.first_seq, episode.last_seq
         return read_events(self._log, episode.agent, Codec(self._limits), self._registry, from_seq=first, to_seq=last)
 
@@ -92,11 +91,11 @@ class EpisodeStore:
         prefix: bool = False,
         timeout: float = 30.0,
     ) -> list[Found]:
-        """The episodes that fit a text best, each with its score; of those that fit equally the newest first.
+        """The episodes that match a text best, each with its score; of equal scores the newest first.
 
-        `by` is `meaning` once there is an embedding, and `words` until then. Searched are description, lessons,
-        summary and outcome. By words, `match` says whether an episode needs `any` of them or `all`, and with `prefix`
-        a word stands for all that begin with it; nothing in `text` is syntax, and case and accents do not count.
+        `by` defaults to `meaning` once there is an embedding, and to `words` until then. Description, lessons, summary
+        and outcome are searched. By words, an episode needs `any` of the words or `all`, as `match` says; with `prefix`
+        a word matches every word that begins with it. Nothing in `text` is syntax; case and accents are ignored.
 
         By meaning, episodes without a vector are embedded first, for at most `timeout` seconds. Raises EmbeddingFailed,
         AskTimeout, NotInstalled, InvalidMessage, and what reading the log raises.
@@ -109,10 +108,10 @@ class EpisodeStore:
             raise InvalidMessage("search by meaning needs an embedding: give one with episodes.use_embedding(…)")
         self._feed.catch_up()
         if by == "words" or work is None:
-            return self._index.by_words(text, selection, limit, match=match, prefix=prefix)
+            return self._index.search_words(text, selection, limit, match=match, prefix=prefix)
         if self._closed:
             raise SystemClosed("the system is closed; open a new one")
-        return self._index.by_vector(work.question(text, timeout), selection, limit)
+        return self._index.search_vectors(work.embed_query(text, timeout), selection, limit)
 
     def use_embedding(
         self,
@@ -125,18 +124,17 @@ class EpisodeStore:
     ) -> None:
         """Search by meaning from now on, with `embed`: a list of texts in, as many vectors out; sync or async.
 
-        It is called with at most `batch` texts, by one thread at a time, which is none of the callers'; what a
-        coroutine function does runs on the system's event loop, for at most `timeout` seconds a call. `name` stands for
-        the model: vectors are kept in the log's database under it, and a text is embedded once a name. Another
-        model, or other settings of it, need another name. At most 8,000 characters of a text are embedded.
+        `embed` gets at most `batch` texts, in one thread at a time, never a caller's. A coroutine runs on the system's
+        event loop, for at most `timeout` seconds a call. `name` names the model: the server stores vectors under it,
+        and each text is embedded once a name. Another model, or other settings, need another name. At most 8,000
+        characters of a text are embedded.
 
-        `index` makes the vector index, given the number of dimensions: `ExactVectors` unless told otherwise. Raises
-        NotInstalled without numpy, InvalidMessage.
+        `index` makes the vector index for a number of dimensions; the default is `ExactVectors`. Raises NotInstalled
+        without numpy, InvalidMessage.
         """
         _check_embedding(embed, name, batch, timeout, index)
         try:
-            from duramen.projections.episodes.embeddings import Embedding
-            from duramen.projections.episodes.vector_index import ExactVectors
+            from duramen.projections.episodes import Embedding, ExactVectors
         except ImportError:
             raise NotInstalled("search by meaning needs numpy: pip install 'duramen[search]'") from None
         embedding = Embedding(
@@ -162,13 +160,13 @@ class EpisodeStore:
         return self._index.newest(selection, limit)
 
     def keep_before_trimming(self, agent: str) -> None:
-        """Called before events of an agent are removed: brings its episodes to where they stay. Needs nothing else."""
+        """Store the episodes of an agent outside its log, before events are trimmed."""
         if self._feed.begun:
             self._feed.catch_up()  # or else it would have to read all that is kept to get over the gap
         self._keeper.keep(self._log.partition_of(agent))
 
     def close(self, timeout: float) -> None:
-        """Let go of the thread that embeds, in at most `timeout` seconds. Listing and looking up go on."""
+        """End the embedding thread, within `timeout` seconds. `list` and `get` still work."""
         self._closed = True
         self._thread_pool.close(timeout)
 

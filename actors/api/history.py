@@ -34,7 +34,7 @@ from duramen.projections.history import (
 )
 from duramen.projections.integrity import verify
 from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, rebuild_base, seq_of, state_before
-from duramen.projections.sessions import export_session, import_session, json_line
+from duramen.projections.sessions import export_session, import_session, to_json_line
 
 from ..agent_types import AgentFactory, folds_of
 from ..commands import plain_id
@@ -283,7 +283,7 @@ class History(Reading):
         with open_for_writing(file) as out:
             for agent in agents:
                 for event in self.events(agent, from_seq=from_seq):
-                    out.write(f"{json_line(event)}\n".encode())
+                    out.write(f"{to_json_line(event)}\n".encode())
                     count += 1
         return count
 

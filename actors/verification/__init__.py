@@ -1,6 +1,6 @@
-"""The laws of replay checked on agents of your own: their `apply`, and lives with crashes, pauses and other processes.
+"""The verification kit for agents: their `apply`, and generated runs with crashes, pauses and other processes.
 
-Needs hypothesis, as `duramen.projections.verification` does, where strategies and laws come from.
+Needs hypothesis, like `duramen.projections.verification`, which has the strategies and laws.
 """
 
 from __future__ import annotations

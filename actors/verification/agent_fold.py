@@ -1,4 +1,4 @@
-"""An agent's own `apply` as a projection, so that the laws of projections are laws of agents."""
+"""An agent's `apply` as a projection, so that laws of projections can be checked on agents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["agent_fold", "agent_subject"]
 
 
 class _AgentFold(Projection[Any]):
-    """The state of the agent's own events, as recovery folds it: it begins anew with each session."""
+    """The state of the agent's own events, folded as in recovery: each session begins with the initial state."""
 
     def __init__(self, agent: Agent, registry: EventRegistry) -> None:
         self._fold = agent.actor_fold(registry)
@@ -33,7 +33,7 @@ class _AgentFold(Projection[Any]):
         return state if event.type in OWN_TYPES else self._fold.apply(state, _raw(event))
 
     def dump(self, state: Any) -> Any:
-        """As it is: an agent's state goes into snapshots, so it has to be plain data."""
+        """The state unchanged: an agent's state has to be plain data."""
         return state
 
 
@@ -54,7 +54,7 @@ def _raw(event: Event) -> RawEvent:
 
 
 def agent_fold(factory: Callable[[], Any], registry: EventRegistry) -> Projection[Any]:
-    """A fresh agent's fold. Raises InvalidMessage if the factory makes no agent."""
+    """The fold of a fresh agent. Raises InvalidMessage if the factory makes no agent."""
     agent = factory()
     if not isinstance(agent, Agent):
         raise InvalidMessage(f"{type(agent).__qualname__} is no Agent; subclass duramen.actors.Agent")
@@ -62,7 +62,7 @@ def agent_fold(factory: Callable[[], Any], registry: EventRegistry) -> Projectio
 
 
 def agent_subject(factory: Callable[[], Agent], registry: EventRegistry) -> Subject:
-    """The fold of an agent, to check laws on."""
+    """The fold of an agent as a subject of laws."""
     kind = type(factory())
     name = str(getattr(factory, "__qualname__", kind.__qualname__))
     return Subject(name, factory, registry, agent_fold, kind.__mro__[:-1])

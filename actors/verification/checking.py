@@ -1,4 +1,4 @@
-"""One line checks an agent: its fold, and lives that it could lead."""
+"""`check` for agents: their fold, and generated runs."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def check_agent(
 ) -> Report:
     """Check an `Agent` subclass, or a function without arguments that makes an agent.
 
-    First the laws of a projection on its `apply`, with logs that have events of the `types` in `registry`; then lives
-    of 15 steps, a fifth as many as `examples`, in which `messages` of its own are mixed with duramen's, see
-    `agent_machine`. Raises LawBroken; where it comes from a life, its notes list the steps.
+    First the laws of projections are checked on its `apply`, with events of the `types` in `registry`. Then runs of 15
+    steps mix its own `messages` with duramen's, a fifth as many runs as `examples`, see `agent_machine`. Raises
+    LawBroken; if a run broke the law, the error's notes list its steps.
     """
     report = check_subject(
         agent_subject(factory, registry),
@@ -72,11 +72,11 @@ def check_agent(
     return evolve(report, held=(*report.held, LIVES))
 
 
-def check_machine(machine: type[AgentMachine], lives: int, seed: int | None = None) -> None:
-    """Let a machine make up so many lives. Raises LawBroken with the shortest that was found to break a law."""
+def check_machine(machine: type[AgentMachine], runs: int, seed: int | None = None) -> None:
+    """Generate so many runs of a machine. Raises LawBroken with the shortest run found that breaks a law."""
     derandomize = settings.get_profile(settings.get_current_profile_name()).derandomize
     how = settings(
-        max_examples=lives,
+        max_examples=runs,
         stateful_step_count=_STEPS,
         database=None,
         deadline=None,
@@ -90,7 +90,7 @@ def check_machine(machine: type[AgentMachine], lives: int, seed: int | None = No
 
 
 def verified(**arguments: Any) -> Callable[[C], C]:
-    """`check` as a decorator of a class, with its arguments: the module cannot be imported while a law is broken."""
+    """`check` as a class decorator, with its arguments: the module cannot be imported while a law is broken."""
 
     def checked(decorated: C) -> C:
         check(decorated, **arguments)

@@ -1,4 +1,4 @@
-"""Messages that a caller could send."""
+"""Strategies for messages to agents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHECKPOINTS: Final = ("x", "y")
 
 
 def operations(*, max_leaves: int = 5) -> SearchStrategy[Any]:
-    """Mutations of working memory, and activity. Their paths are of few names, so that they meet; some lead nowhere."""
+    """Mutations of working memory, and activity. Paths have few names, so that many meet; some do not exist."""
     names, value = st.sampled_from(NAMES), values(st.sampled_from(NAMES), max_leaves=max_leaves)
     return st.one_of(
         st.builds(Set, names, value),
@@ -45,7 +45,7 @@ def operations(*, max_leaves: int = 5) -> SearchStrategy[Any]:
 
 
 def lifecycle_messages() -> SearchStrategy[Any]:
-    """Pauses, resumes, ends and beginnings of sessions; whether they are possible depends on the agent."""
+    """Pause, resume, terminate and spawn; the agent may refuse them."""
     names, flags = st.sampled_from(_CHECKPOINTS), st.booleans()
     memory = st.dictionaries(st.sampled_from(NAMES), values(st.sampled_from(NAMES), max_leaves=3), max_size=2)
     return st.one_of(
@@ -57,7 +57,7 @@ def lifecycle_messages() -> SearchStrategy[Any]:
 
 
 def commands() -> SearchStrategy[Any]:
-    """Messages of duramen's own: mutations alone and in batches, lifecycle, granularity."""
+    """All of duramen's messages: mutations alone and in batches, lifecycle, granularity."""
     levels = st.dictionaries(st.sampled_from(_KINDS), st.none() | st.sampled_from(Granularity), max_size=2)
     return st.one_of(
         operations(),

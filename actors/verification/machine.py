@@ -1,4 +1,4 @@
-"""A life that an agent could lead, made up step by step: commands, crashes, other processes, snapshots, repetitions."""
+"""A state machine that runs an agent through commands, crashes, other processes, snapshots and repeated commands."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _SNAPSHOTS: Final = (1, 2, 5, 1_000)
 
 
 class AgentMachine(RuleBasedStateMachine):
-    """One agent, used by two systems that stand for two processes, each of which may crash at any time.
+    """One agent, used by two systems that act as two processes, each of which may crash at any time.
 
-    After each step: what callers see, the fold of the whole log, and a snapshot with what came after it are the same.
-    Make one for your agent with `agent_machine`. Errors of the agent's handlers are part of life; broken laws are not.
+    After each step, what callers see, the fold of the whole log, and a snapshot plus later events must be equal. Make
+    one for your agent with `agent_machine`. Errors of the agent's handlers are allowed; broken laws are not.
     """
 
     subject: ClassVar[str] = "the agent"
@@ -52,7 +52,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @staticmethod
     def make() -> Agent:
-        """An agent that does not run yet."""
+        """Make an agent that does not run yet."""
         raise InvalidMessage("agent_machine(...) makes a machine for an agent")
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.send(Spawn(agent_type=_KIND, session_id="s-1"))
 
     def fresh(self) -> AgentSystem:
-        """One more process."""
+        """Open a system that acts as one more process."""
         here = self.agents[len(self.opened)] = []
 
         def made() -> Agent:
@@ -89,18 +89,18 @@ class AgentMachine(RuleBasedStateMachine):
         return system
 
     def send(self, message: Any, command_id: str | None = None) -> Any:
-        """What comes back, or None if it was refused; then the laws are looked at."""
+        """Send a message and check the laws; the reply, or None if it was refused."""
         if isinstance(message, Spawn):
             message = Spawn(agent_type=_KIND, session_id=message.session_id, initial_state=message.initial_state)
         if command_id is not None and hasattr(message, "command_id"):
-            message, command_id = evolve(message, command_id=command_id), None  # duramen's own carry theirs
+            message, command_id = evolve(message, command_id=command_id), None  # duramen's messages have a field for it
         reply = None
         try:
             reply = self.systems[self.current].agent(_PATH).ask(message, timeout=_SECONDS, command_id=command_id)
         except TimeoutError:
             raise
         except DuramenError:
-            reply = None  # refused
+            reply = None
         self.agree()
         return reply
 
@@ -119,7 +119,7 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def the_same_command_again(self, data: DataObject) -> None:
-        """Delivered twice, or late, perhaps to another process: carried out once."""
+        """A command that is delivered again, perhaps late or to another process, is carried out once."""
         command_id, message = data.draw(st.sampled_from(self.sent))
         before = self.log_of().items
         self.send(message, command_id)
@@ -129,7 +129,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """The process is gone without a word; it is never heard of again."""
+        """The process dies and never comes back."""
         self.systems[self.current] = self.fresh()
         self.agree()
 
@@ -160,7 +160,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule()
     def fork(self) -> None:
-        """Another agent goes on from here: with the same working memory, and without a trace in this one's log."""
+        """A fork has the same working memory, and leaves the log of its origin as it was."""
         system, before = self.systems[self.current], self.log_of().items
         memory = self.rebuilt(snapshot=False).state.memory
         self.forks += 1
@@ -172,21 +172,21 @@ class AgentMachine(RuleBasedStateMachine):
     # -- laws --------------------------------------------------------------------------------------------------------
 
     def agree(self) -> None:
-        """Live, full replay, and snapshot plus rest are one."""
+        """Check that the live state, the full replay, and the snapshot plus later events are equal."""
         system = self.systems[self.current]
         live = system.agent(_PATH).get()
         agent = self.agent_in(system)
         full, quick = self.rebuilt(snapshot=False), self.rebuilt(snapshot=True)
         self.same("live equals full replay", "working memory is another", full.state.memory, live)
-        runs = full.state.status in (RUNNING, PAUSED_STATUS)  # after its end, an agent's object is not brought back
+        runs = full.state.status in (RUNNING, PAUSED_STATUS)  # a terminated agent's object is not recovered
         if runs and agent is not None and agent.actor_fold(type(self).registry) is not None:
             self.same("live equals full replay", "the state that apply folds is another", full.custom, agent.state)
         self.same("stored state plus the rest gives the same", "the state is another", _all_of(full), _all_of(quick))
 
     def agent_in(self, system: AgentSystem) -> Agent | None:
-        """The object that was brought back last for the agent; its forks have others."""
+        """The latest object of the agent in a system; its forks have objects of their own."""
         for agent in reversed(self.agents[self.opened.index(system)]):
-            with suppress(InvalidMessage):  # one that was made and never ran
+            with suppress(InvalidMessage):  # raised by `path` of an object that never ran
                 if agent.path == _PATH:
                     return agent
         return None
@@ -232,10 +232,10 @@ def agent_machine(
     registry: EventRegistry = DECLARED,
     url: str | None = None,
 ) -> type[AgentMachine]:
-    """The machine for an `Agent` subclass, or for a function without arguments that makes an agent.
+    """Make the machine for an `Agent` subclass, or for a function without arguments that makes an agent.
 
-    `messages` are those of the agent's own. It runs on a log in memory, unless `url` or `DURAMEN_VERIFY_URL` names
-    a server; there it makes a namespace for each life, which stays. `.TestCase` is a test for test runners.
+    `messages` draws the agent's own messages. The machine runs on a log in memory, unless `url` or `DURAMEN_VERIFY_URL`
+    names a server; there each run makes a namespace, which stays. `.TestCase` is a test for test runners.
     """
     agent_fold(factory, registry)
     subject = str(getattr(factory, "__qualname__", "the agent"))
@@ -261,7 +261,7 @@ def _with_an_id(self: AgentMachine, message: Any) -> None:
 
 
 def _tolerant(call: Callable[[], Any]) -> None:
-    """What a handler raises goes to its caller and leaves no trace; the laws are looked at all the same."""
+    """Ignore an error of a handler; the laws are checked all the same."""
     try:
         call()
     except (LawBroken, TimeoutError):

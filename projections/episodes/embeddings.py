@@ -1,4 +1,4 @@
-"""Texts as vectors, by a function of the user's: checked, in batches, and each text once."""
+"""Embedding of texts by a function of the user's: in batches, each text once, the vectors checked."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .vector_index import Matrix, Vector
 __all__ = ["Embed", "Embedding"]
 
 Embed = Callable[[list[str]], Any]
-"""Takes texts and returns as many vectors of the same length: lists, an array, or an awaitable of these."""
+"""A function from texts to as many vectors of one length: lists, an array, or an awaitable of these."""
 
 _CHARACTERS: Final = 8_000
-"""What lies behind is not embedded: models take texts of a bounded length."""
+"""Characters of a text that are embedded: models take texts of a bounded length."""
 
 _DIMENSIONS: Final = b"dimensions"
 _MOST_DIMENSIONS: Final = 65_536
-_QUESTIONS: Final = 1_000
+_QUERIES: Final = 1_000
 _LITTLE_ENDIAN: Final = np.dtype("<f4")
 
 
 class Embedding:
-    """A model by its name, and the vectors it gave before. Used by one thread at a time.
+    """A model by its name, and the vectors it has returned. Used by one thread at a time.
 
-    Vectors are brought to length 1; one of zeros stays, and is like nothing. All but those of questions are kept in
-    `cache`, so that another process need not ask for them. `wait` gives the result of what a coroutine function
-    returned. Every method raises EmbeddingFailed, and what the cache raises.
+    Vectors are normalized to length 1; a vector of zeros stays. Vectors of stored texts, not those of queries, are
+    kept in `cache` for other processes. `wait` awaits what a coroutine function returned. Every method raises
+    EmbeddingFailed, and what the cache raises.
     """
 
     def __init__(
@@ -45,80 +45,79 @@ class Embedding:
         self._name = name
         self._cache = cache
         self._wait = wait
-        self._questions: OrderedDict[str, Vector] = OrderedDict()
+        self._queries: OrderedDict[str, Vector] = OrderedDict()
         self._dimensions: int | None = None
         self.batch = batch
-        """The most texts in one call."""
+        """The number of texts in one call, at most."""
 
-    def question(self, text: str) -> Vector:
-        """The vector of a text that is asked for, not kept. The latest 1,000 are remembered."""
+    def embed_query(self, text: str) -> Vector:
+        """Embed the text of a search. The latest 1,000 vectors stay in memory; none is written to the cache."""
         text = text[:_CHARACTERS]
-        if text in self._questions:
-            self._questions.move_to_end(text)
-            return self._questions[text]
-        self._look()
-        fields = [_field(text)]
-        [stored] = self._known(self._cache.load(fields))
-        vector = self._ask([text])[0] if stored is None else stored
-        self._questions[text] = vector
-        if len(self._questions) > _QUESTIONS:
-            self._questions.popitem(last=False)
+        if text in self._queries:
+            self._queries.move_to_end(text)
+            return self._queries[text]
+        self._load_dimensions()
+        [stored] = self._parse(self._cache.load([_field(text)]))
+        vector = self._call([text])[0] if stored is None else stored
+        self._queries[text] = vector
+        if len(self._queries) > _QUERIES:
+            self._queries.popitem(last=False)
         return vector
 
-    def vectors(self, texts: Sequence[str]) -> Matrix:
-        """A row a text. What the cache has not is asked for, in one call or more, and then kept."""
-        self._look()
+    def embed_texts(self, texts: Sequence[str]) -> Matrix:
+        """Embed texts, a row each. Texts that the cache lacks are embedded in batches and written to it."""
+        self._load_dimensions()
         texts = [text[:_CHARACTERS] for text in texts]
         different = {_field(text): text for text in texts}
-        found = dict(zip(different, self._known(self._cache.load(list(different))), strict=True))
+        found = dict(zip(different, self._parse(self._cache.load(list(different))), strict=True))
         missing = [field for field, vector in found.items() if vector is None]
         for at in range(0, len(missing), self.batch):
             part = missing[at : at + self.batch]
-            rows = self._ask([different[field] for field in part])
+            rows = self._call([different[field] for field in part])
             found.update(zip(part, rows, strict=True))
             values = {field: row.astype(_LITTLE_ENDIAN).tobytes() for field, row in zip(part, rows, strict=True)}
             self._cache.store({**values, _DIMENSIONS: b"%d" % rows.shape[1]})
         return np.array([found[_field(text)] for text in texts], np.float32)
 
-    def _look(self) -> None:
-        """How long the vectors are that are kept under this name, if there are any."""
+    def _load_dimensions(self) -> None:
+        """Load the length of the vectors in the cache, if it has any."""
         if self._dimensions is None:
             [stored] = self._cache.load([_DIMENSIONS])
             if stored is not None and stored.isdigit() and 0 < int(stored) <= _MOST_DIMENSIONS:
                 self._dimensions = int(stored)
 
-    def _known(self, stored: Sequence[bytes | None]) -> list[Vector | None]:
-        """Vectors from the cache. What is damaged counts as missing, and is replaced."""
-        return [None if value is None else self._vector(value) for value in stored]
+    def _parse(self, stored: Sequence[bytes | None]) -> list[Vector | None]:
+        """Parse vectors from the cache. A damaged one counts as missing, and is replaced."""
+        return [None if value is None else self._parse_one(value) for value in stored]
 
-    def _vector(self, stored: bytes) -> Vector | None:
+    def _parse_one(self, stored: bytes) -> Vector | None:
         if self._dimensions is None or len(stored) != self._dimensions * _LITTLE_ENDIAN.itemsize:
             return None
         vector = np.frombuffer(stored, _LITTLE_ENDIAN).astype(np.float32)
-        length = float(np.linalg.norm(vector))  # NaN, too, is neither of the two
+        length = float(np.linalg.norm(vector))  # NaN fails both comparisons
         return vector if length == 0 or abs(length - 1) < 1e-3 else None
 
-    def _ask(self, texts: list[str]) -> Matrix:
+    def _call(self, texts: list[str]) -> Matrix:
         try:
             answer = self._embed(list(texts))
             if inspect.isawaitable(answer):
                 answer = self._wait(answer)
-        except BaseException as error:  # a SystemExit, too, ends this call and nothing else
+        except BaseException as error:  # even a SystemExit ends only this call
             raise EmbeddingFailed(
                 f"the embedding {self._name!r} raised {type(error).__name__} for {len(texts)} texts: correct it or try "
                 "again later; nothing is lost, and search by words works meanwhile"
             ) from error
-        return self._unit(self._checked(answer, len(texts)))
+        return self._normalize(self._check(answer, len(texts)))
 
-    def _checked(self, answer: Any, count: int) -> NDArray[np.float64]:
+    def _check(self, answer: Any, count: int) -> NDArray[np.float64]:
         try:
             vectors = np.asarray(answer, np.float64)
         except (TypeError, ValueError) as error:
-            raise self._refused("vectors of numbers, all of one length", type(answer).__name__) from error
+            raise self._wrong_form("vectors of numbers, all of one length", type(answer).__name__) from error
         if vectors.ndim != 2 or len(vectors) != count or not 0 < vectors.shape[1] <= _MOST_DIMENSIONS:
-            raise self._refused(f"{count} vectors, one a text, all of one length", f"shape {vectors.shape}")
+            raise self._wrong_form(f"{count} vectors, one a text, all of one length", f"shape {vectors.shape}")
         if not np.isfinite(vectors).all():
-            raise self._refused("finite numbers", "NaN or infinity")
+            raise self._wrong_form("finite numbers", "NaN or infinity")
         if self._dimensions is None:
             self._dimensions = int(vectors.shape[1])
         if vectors.shape[1] != self._dimensions:
@@ -130,16 +129,16 @@ class Embedding:
             )
         return vectors
 
-    def _refused(self, expected: str, actual: str) -> EmbeddingFailed:
+    def _wrong_form(self, expected: str, actual: str) -> EmbeddingFailed:
         return EmbeddingFailed(
             f"the embedding {self._name!r} has to return {expected}; it returned {actual}",
             expected=expected,
             actual=actual,
         )
 
-    def _unit(self, vectors: NDArray[np.float64]) -> Matrix:
+    def _normalize(self, vectors: NDArray[np.float64]) -> Matrix:
         largest = np.abs(vectors).max(axis=1, keepdims=True)
-        scaled = vectors / np.where(largest == 0, 1.0, largest)  # so that no square is too large for a float
+        scaled = vectors / np.where(largest == 0, 1.0, largest)  # squares of larger numbers would overflow
         lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
         unit: Matrix = (scaled / np.where(lengths == 0, 1.0, lengths)).astype(np.float32)
         return unit

@@ -1,4 +1,4 @@
-"""Episodic memory: what is kept of a finished session, and the view of all that were kept."""
+"""Episodic memory: the episode of a finished session, and the projection of all episodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from duramen.events.model import EPISODE_RECORDED
 from ..projection import KeyedProjection, Projection
 from ..recovery import SessionTotals, is_plain_dict
 
-__all__ = ["Episode", "EpisodeView", "Episodes", "compose_episode", "episode_of", "episode_text"]
+__all__ = ["Episode", "EpisodeView", "Episodes", "compose_episode", "episode_text", "parse_episode"]
 
 TASK_TYPE: Final = "session_completion"
 DESCRIPTION: Final = 500
@@ -29,9 +29,9 @@ _LESSON: Final = 1_000
 class Episode:
     """A finished session in long-term memory.
 
-    `actions` are `{"tool": name, "seq": n}` in order, at most 100; `context_summary` says what was in working memory by
-    name and kind, never by value, so that no secret gets into it. `first_seq` to `last_seq` is the session in the
-    agent's log. `importance_score` is 0 to 1.
+    `actions` are `{"tool": name, "seq": n}` in order, at most 100. `context_summary` lists working memory by name and
+    kind, never by value, so that no secret gets into it. `first_seq` to `last_seq` are the session in the agent's log.
+    `importance_score` is 0 to 1.
     """
 
     id: str
@@ -54,16 +54,16 @@ class Episode:
 
     @property
     def agent(self) -> str:
-        """The path of the agent whose session it was."""
+        """The path of the agent."""
         return f"{self.project_id}/{self.agent_instance_id}"
 
     def as_data(self) -> dict[str, Any]:
-        """As plain data, the form in which it is logged."""
+        """The episode as plain data, the form in the log."""
         return asdict(self, recurse=False)
 
 
-def episode_of(event: Event) -> Episode | None:
-    """The episode that an event records; None if it records none. Raises CorruptEvent for one of another form."""
+def parse_episode(event: Event) -> Episode | None:
+    """Parse the episode that an event records; None for other events. Raises CorruptEvent for one of another form."""
     if event.type != EPISODE_RECORDED:
         return None
     try:
@@ -82,11 +82,11 @@ class EpisodeView(KeyedProjection[Episode]):
     types: ClassVar[frozenset[str] | None] = frozenset((EPISODE_RECORDED,))
 
     def key(self, event: Event) -> str | None:
-        episode = episode_of(event)
+        episode = parse_episode(event)
         return None if episode is None else episode.id
 
     def apply(self, entry: Episode | None, event: Event) -> Episode | None:
-        return episode_of(event) or entry
+        return parse_episode(event) or entry
 
     def dump(self, entry: Episode) -> Any:
         return entry.as_data()
@@ -96,18 +96,18 @@ class EpisodeView(KeyedProjection[Episode]):
 
 
 def episode_text(episode: Episode) -> str:
-    """What is searched of an episode: description, lessons, summary and outcome, each in a paragraph of its own."""
+    """The text of an episode that is searched: description, lessons, summary and outcome, a paragraph each."""
     return "\n".join((episode.task_description, *episode.lessons_learned, episode.context_summary, episode.outcome))
 
 
 class Episodes(Projection[Mapping[str, Episode]]):
-    """All episodes by id, in the order of their recording. One session recorded twice is one episode."""
+    """All episodes by id, in the order they were recorded. A session recorded twice is one episode."""
 
     def initial(self) -> Mapping[str, Episode]:
         return {}
 
     def apply(self, state: Mapping[str, Episode], event: Event) -> Mapping[str, Episode]:
-        episode = episode_of(event)
+        episode = parse_episode(event)
         return state if episode is None else {**state, episode.id: episode}
 
     def dump(self, state: Mapping[str, Episode]) -> Any:
@@ -134,7 +134,7 @@ def compose_episode(
     lessons_learned: Sequence[str],
     importance_score: float,
 ) -> Episode:
-    """The episode of a session. Pure: the same session gives the same id, however often it is consolidated."""
+    """Compose the episode of a session. Pure: the same session gets the same id each time."""
     project, instance = agent.split("/", 1)
     described = task_description or f"Session {session_id} of {agent}: {totals.events} events, ended in {outcome}"
     return Episode(
@@ -159,7 +159,7 @@ def compose_episode(
 
 
 def _summary(totals: SessionTotals, memory: Mapping[str, Any]) -> str:
-    """Names, kinds and sizes only. Values stay out: a session's state is where passwords and keys are found."""
+    """Summarize by names, kinds and sizes. Values stay out: working memory may hold passwords and keys."""
     items = ", ".join(f"{_shorten(name, 60)} ({_kind(value)})" for name, value in list(memory.items())[:40])
     tools = ", ".join(f"{tool} ×{count}" for tool, count in totals.tools.items())
     parts = [f"{totals.events} events", f"{len(memory)} items: {items}" if memory else "no items"]

@@ -1,4 +1,4 @@
-"""What episodes are chosen by, in columns: a few bytes an episode, so that a million are looked through quickly."""
+"""The fields that episodes are filtered by, in columns: a few bytes an episode, so that a million are scanned fast."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from duramen.events.codec import to_microseconds
 
 __all__ = ["Choice", "EpisodeFilter", "Facets"]
 
-_NOBODY = -1
+_EMPTY = -1
 
 
 @frozen(kw_only=True)
 class EpisodeFilter:
-    """Which episodes are wanted; None takes all. `agent` is a whole path, `since` an aware datetime or later."""
+    """A filter of episodes; None takes all. `agent` is a whole path; `since` is aware, and its moment is included."""
 
     project: str | None = None
     agent: str | None = None
@@ -26,25 +26,25 @@ class EpisodeFilter:
 
 @frozen
 class Choice:
-    """A selection as numbers: columns, each with the code it must have. `created` are µs since the epoch."""
+    """A filter as numbers: columns, each with the code it must have. `created` are µs since the epoch."""
 
     equal: list[tuple[array[int], int]]
     created: array[int]
     since: int | None
 
     @property
-    def everything(self) -> bool:
-        """Whether it takes all rows."""
+    def takes_all(self) -> bool:
+        """Whether every row matches."""
         return not self.equal and self.since is None
 
-    def takes(self, row: int) -> bool:
+    def matches(self, row: int) -> bool:
         return all(column[row] == code for column, code in self.equal) and (
             self.since is None or self.created[row] >= self.since
         )
 
 
 class Facets:
-    """One row an episode. Not thread-safe. A row that was cleared is taken by no selection but that of everything."""
+    """One row an episode. Not thread-safe. A cleared row matches no filter except the empty one."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -52,27 +52,27 @@ class Facets:
         self._agents = array("i")
         self._outcomes = array("i")
         self.created = array("q")
-        """When each episode was made, in µs since the epoch."""
+        """The time each episode was made, in µs since the epoch."""
 
     def __len__(self) -> int:
         return len(self.created)
 
     def put(self, row: int, project: str, agent: str, outcome: str, created: datetime) -> None:
-        """Fill a row: one there is, or the next."""
+        """Fill an existing row, or the next."""
         if row == len(self):
             for column in (self._projects, self._agents, self._outcomes, self.created):
-                column.append(_NOBODY)
+                column.append(_EMPTY)
         self._projects[row] = self._code(project)
         self._agents[row] = self._code(agent)
         self._outcomes[row] = self._code(outcome)
         self.created[row] = to_microseconds(created)
 
     def clear(self, row: int) -> None:
-        self._projects[row] = self._agents[row] = self._outcomes[row] = _NOBODY
+        self._projects[row] = self._agents[row] = self._outcomes[row] = _EMPTY
         self.created[row] = -(1 << 63)
 
     def choose(self, selection: EpisodeFilter) -> Choice:
-        """What the selection means for the rows there are now; to be used before any is added."""
+        """Translate a filter for the rows there are now. The choice is invalid once a row is added."""
         wanted = (
             (self._projects, selection.project),
             (self._agents, selection.agent),

@@ -1,4 +1,4 @@
-"""Search among vectors by a graph of neighbours, for more than a million. Needs usearch: `duramen[approximate]`."""
+"""Approximate vector search by a graph of neighbours, for over a million. Needs usearch: `duramen[approximate]`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ except ImportError:
 __all__ = ["GraphVectors"]
 
 _FEW: Final = 20_000
-"""So many vectors are compared one by one rather than looked for in the graph."""
+"""Up to this many allowed vectors are compared one by one, without the graph."""
 
 
 class GraphVectors:
-    """A `VectorIndex` that finds nearly all of the nearest, and looks at few of the others.
+    """A `VectorIndex` that finds nearly all of the nearest vectors, and compares few of the others.
 
-    It takes about as much memory as the exact one: two bytes a dimension, and some hundreds a row for the graph.
-    Cosines are right to three digits. To add a vector of 384 dimensions takes about 0.3 ms.
+    A row takes two bytes a dimension and some hundreds for the graph. Cosines are right to three digits. Adding a
+    vector of 384 dimensions takes about 0.3 ms.
     """
 
     def __init__(self, dimensions: int) -> None:
-        # The inner product is the cosine here, and takes vectors of zeros.
+        # The vectors have length 1, so the inner product is the cosine; unlike that, it accepts vectors of zeros.
         self._graph: Any = Index(ndim=dimensions, metric="ip", dtype="f16")
         self._filled: Mask = np.zeros(64, np.bool_)
 

@@ -18,7 +18,7 @@ from duramen.events.feed import FeedReader
 from duramen.events.log import LIVE, ConsumerRecord, EventLog
 from duramen.events.model import EPISODE_RECORDED, START, Mark
 
-from .episode import Episode, EpisodeView, episode_of
+from .episode import Episode, EpisodeView, parse_episode
 
 __all__ = ["EPISODES", "EpisodeWriter", "read_episodes", "stored_episodes"]
 
@@ -49,7 +49,7 @@ def read_episodes(reader: FeedReader, registry: EventRegistry) -> list[Episode] 
     events = (
         build_valid_event(f.agent, f.seq, f.raw, f.digest, registry) for f in facts if f.raw[0] == EPISODE_RECORDED
     )
-    return [episode for episode in map(episode_of, events) if episode is not None]
+    return [episode for episode in map(parse_episode, events) if episode is not None]
 
 
 class EpisodeWriter:

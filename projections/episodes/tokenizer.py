@@ -1,4 +1,4 @@
-"""Text as words to search for: without case, accents and punctuation, the same for what is kept and what is asked."""
+"""Splitting text into words without case, accents and punctuation, alike for episodes and for queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from functools import cache
 from typing import Final
 
-__all__ = ["words_of"]
+__all__ = ["split_words"]
 
 _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 
@@ -19,11 +19,11 @@ _UNSPACED: Final = (
 )
 
 
-def words_of(text: str) -> list[list[str]]:
-    """The words of a text in order, each as a phrase of one; a run of a script without spaces as a phrase of many.
+def split_words(text: str) -> list[list[str]]:
+    """Split a text into words, each a phrase of one; a run of a script without spaces is a phrase of its characters.
 
-    Accents of Latin, Greek and Cyrillic letters and differences of case and width do not count. Underscores and
-    whatever is neither letter nor digit separate words.
+    Accents of Latin, Greek and Cyrillic letters, case and width are ignored. Underscores and every character that is
+    neither letter nor digit separate words.
     """
     if text.isascii():
         return [[word] for word in _ascii().findall(text.lower())]
@@ -39,12 +39,12 @@ def _ascii() -> re.Pattern[str]:
 
 @cache
 def _words() -> re.Pattern[str]:
-    """Runs of letters, digits and the marks that belong to letters, apart from those without spaces."""
+    """A pattern of words: letters, digits and marks of letters; scripts without spaces are matched apart."""
     letter = rf"[^\W_{_UNSPACED}]"
     marks = re.escape("".join(map(chr, _marks())))
     return re.compile(rf"[{_UNSPACED}]+|(?P<spaced>{letter}(?:{letter}|[{marks}])*)")
 
 
 def _marks() -> list[int]:
-    """Vowel signs and the like of Hebrew, Arabic and the Indic scripts, without which their words would fall apart."""
+    """Vowel signs and other marks of Hebrew, Arabic and Indic scripts, which are part of their words."""
     return [code for code in range(0x0483, 0x1D00) if unicodedata.category(chr(code)).startswith("M")]

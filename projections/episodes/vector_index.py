@@ -1,4 +1,4 @@
-"""Search among vectors: the protocol, and the exact search over one matrix. Needs numpy: `duramen[search]`."""
+"""Vector search: the protocol, and exact search in one matrix. Needs numpy: `duramen[search]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .facets import Choice
 
-__all__ = ["ExactVectors", "Mask", "Matrix", "Vector", "VectorIndex", "mask_of", "nearest"]
+__all__ = ["ExactVectors", "Mask", "Matrix", "Vector", "VectorIndex", "make_mask", "select_nearest"]
 
 Matrix: TypeAlias = NDArray[np.float32]
 Vector: TypeAlias = NDArray[np.float32]
@@ -18,7 +18,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 _FIRST_ROWS: Final = 64
 _FEW: Final = 8
-"""Where fewer than one row in so many may be taken, only these are looked at."""
+"""If fewer than one row in so many is allowed, only the allowed ones are compared."""
 _AT_ONCE: Final = 16_384
 
 
@@ -26,27 +26,27 @@ class VectorIndex(Protocol):
     """Vectors of length 1 in numbered rows, 0, 1, 2 … Used by one thread at a time."""
 
     def put(self, rows: Sequence[int], vectors: Matrix) -> None:
-        """Keep a vector in each of these rows, in the place of one that may be there."""
+        """Store a vector in each of these rows, or replace the one there."""
         ...
 
     def remove(self, row: int) -> None:
-        """Empty a row, if it is not empty."""
+        """Empty a row. An empty row stays empty."""
         ...
 
     def search(self, vector: Vector, most: int, allowed: Mask | None) -> list[tuple[int, float]]:
-        """The rows most like `vector` among those allowed, and their cosines, in any order.
+        """The allowed rows most similar to `vector`, with their cosines, in any order.
 
-        At least `most` of them if there are so many: the others are as like as the last of these. `allowed` has an
-        entry for each row, empty ones too; None allows all.
+        At least `most` rows if there are so many; more where others are as similar as the last of them. `allowed` has
+        an entry for each row, also for empty ones; None allows all.
         """
         ...
 
 
 class ExactVectors:
-    """Every vector in one matrix; a search looks at all of them, and is exact.
+    """An exact `VectorIndex`: all vectors in one matrix, which a search reads once.
 
-    A row takes four bytes a dimension; the matrix doubles when it is full, and what is not filled yet takes
-    address space but no memory. A search reads the matrix once.
+    A row takes four bytes a dimension. The matrix doubles when it is full; its empty part takes address space and no
+    memory.
     """
 
     def __init__(self, dimensions: int) -> None:
@@ -59,7 +59,7 @@ class ExactVectors:
         if end > len(self._matrix):
             self._grow(end)
         if end > self._end:
-            self._matrix[self._end : end] = 0.0  # rows between that are still empty: no number in them may be NaN
+            self._matrix[self._end : end] = 0.0  # no number of an empty row in between may be NaN
             self._end = end
         self._matrix[rows] = vectors
         self._filled[rows] = True
@@ -80,11 +80,11 @@ class ExactVectors:
             rows = np.arange(self._end)
             cosines = self._matrix[: self._end] @ vector
             cosines[~taken] = -np.inf
-        rows = nearest(rows, cosines, min(most, count), len(vector))
+        rows = select_nearest(rows, cosines, min(most, count), len(vector))
         return list(zip(rows.tolist(), self._exactly(rows, vector), strict=True))
 
     def _exactly(self, rows: NDArray[np.intp], vector: Vector) -> list[float]:
-        """The cosines again, in double precision and each by itself: alike for equal vectors, whatever their rows."""
+        """Compute cosines in double precision, row by row: equal vectors get equal cosines in any row."""
         precise = vector.astype(np.float64)
         return [
             float(cosine)
@@ -104,19 +104,19 @@ class ExactVectors:
 _NONE: Final[Vector] = np.empty(0, np.float32)
 
 
-def nearest(rows: NDArray[np.intp], cosines: Vector, most: int, dimensions: int) -> NDArray[np.intp]:
-    """The rows of the highest cosines, `most` and those that rounding may have put behind them, in any order."""
+def select_nearest(rows: NDArray[np.intp], cosines: Vector, most: int, dimensions: int) -> NDArray[np.intp]:
+    """The `most` rows of the highest cosines, and all within rounding error of the last, in any order."""
     if most <= 0:
         return rows[:0]
     last = cosines[np.argpartition(cosines, -most)[-most]]
-    margin = np.float32(2 * dimensions * np.finfo(np.float32).eps)  # twice what a sum of so many products may be off
+    margin = np.float32(2 * dimensions * np.finfo(np.float32).eps)  # twice the rounding error of such a sum
     near: NDArray[np.intp] = rows[cosines >= last - margin]
     return near
 
 
-def mask_of(choice: Choice) -> Mask | None:
-    """Which rows a choice takes; None: all. No copy is made of its columns."""
-    if choice.everything:
+def make_mask(choice: Choice) -> Mask | None:
+    """A mask of the rows that match; None: all do. The columns are not copied."""
+    if choice.takes_all:
         return None
     mask: Mask = np.ones(len(choice.created), np.bool_)
     for column, code in choice.equal:
@@ -127,7 +127,7 @@ def mask_of(choice: Choice) -> Mask | None:
 
 
 def _fitted(mask: Mask, length: int) -> Mask:
-    """The first entries of a mask, or more of them, that say no."""
+    """A mask cut, or filled up with False, to a length."""
     return mask[:length] if len(mask) >= length else np.pad(mask, (0, length - len(mask)))
 
 

@@ -1,4 +1,4 @@
-"""Search by words: BM25 over SQLite's FTS5, in memory."""
+"""Word search: BM25 with SQLite's FTS5, in memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Final, Literal
 
 from duramen.events import NotInstalled
 
-from .tokenizer import words_of
+from .tokenizer import split_words
 
 __all__ = ["Match", "WordIndex"]
 
 Match = Literal["any", "all"]
 
 _MOST_WORDS: Final = 100
-"""Words of a question that count: SQLite takes expressions of a bounded size."""
+"""Words of a query that count: SQLite takes expressions of a bounded size."""
 
-# `ascii` takes all that is not ASCII for letters: what a word is was decided before, by `words_of`, and not by the
-# version of Unicode that this SQLite was built with. Nothing but the index itself is stored.
+# `split_words` has decided what a word is, whatever Unicode version SQLite was built with: the tokenizer `ascii` takes
+# every character that is not ASCII for a letter. Only the index is stored, not the texts.
 _TABLE: Final = "CREATE VIRTUAL TABLE texts USING fts5(words, content='', tokenize='ascii')"
 
 
 class WordIndex:
-    """Texts by number, found by the words in them. Not thread-safe.
+    """Texts by number, searched by their words. Not thread-safe.
 
     Raises NotInstalled where this Python's SQLite has no FTS5.
     """
@@ -32,7 +32,7 @@ class WordIndex:
         self._database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         try:
             self._database.execute(_TABLE)
-            self._database.execute("BEGIN")  # for ever: there is nothing to roll back to, and a commit each costs time
+            self._database.execute("BEGIN")  # never committed: nothing is rolled back, and commits cost time
         except sqlite3.OperationalError:
             self._database.close()
             raise NotInstalled(
@@ -41,22 +41,22 @@ class WordIndex:
             ) from None
 
     def add(self, number: int, text: str) -> None:
-        """Keep a text under a number that has none."""
+        """Add a text under a number that has none."""
         self._database.execute("INSERT INTO texts(rowid, words) VALUES (?, ?)", (number, _plain(text)))
 
     def remove(self, number: int, text: str) -> None:
-        """Take a text away again; it has to be the one that was added."""
+        """Remove a text; it has to be the one that was added."""
         command = "INSERT INTO texts(texts, rowid, words) VALUES ('delete', ?, ?)"
         self._database.execute(command, (number, _plain(text)))
 
     def search(self, text: str, *, match: Match = "any", prefix: bool = False) -> Iterator[tuple[int, float]]:
-        """Numbers and scores of the texts with any, or all, of the words of `text`; best first, equal ones in no order.
+        """Numbers and scores of the texts with any, or all, of the words of `text`; best first, equal scores unordered.
 
-        The score is BM25's: more is better, and it says nothing beside those of other questions. With `prefix` a word
-        stands for all that begin with it. Nothing in `text` is syntax. At most 100 different words count. Nothing may
-        be added or removed while the iterator is in use.
+        The score is BM25's: more is better, and only scores of one search compare. With `prefix` a word matches every
+        word that begins with it. Nothing in `text` is syntax. At most 100 different words count. The index must not
+        change while the iterator is in use.
         """
-        terms = dict.fromkeys(_term(phrase, prefix) for phrase in words_of(text))
+        terms = dict.fromkeys(_term(phrase, prefix) for phrase in split_words(text))
         if not terms:
             return
         question = (" AND " if match == "all" else " OR ").join(list(terms)[:_MOST_WORDS])
@@ -68,10 +68,10 @@ class WordIndex:
 
 
 def _plain(text: str) -> str:
-    """What SQLite splits at its spaces into just these words."""
-    return " ".join(word for phrase in words_of(text) for word in phrase)
+    """The words of a text, separated by the spaces at which SQLite splits them."""
+    return " ".join(word for phrase in split_words(text) for word in phrase)
 
 
 def _term(phrase: list[str], prefix: bool) -> str:
-    """Words hold letters, digits and marks only, and stand in quotes: they cannot be operators or end the string."""
+    """A query term in quotes. Words have letters, digits and marks only, so they are no operators and end no string."""
     return f'"{" ".join(phrase)}"' + ("*" if prefix else "")

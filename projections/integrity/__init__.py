@@ -1,4 +1,4 @@
-"""Whether what is stored is what was written."""
+"""Verification that what is stored is what was written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what is stored of one agent is what was written: its events, its head, and its snapshots."""
+"""An audit of what is stored of one agent: its events, its head and its snapshots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from duramen.events.model import PAUSED, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA
-from .damage import Kind, damage_at
+from .damage import Kind, classify_damage
 
 __all__ = ["Audit", "AuditStopped", "Problem"]
 
@@ -27,7 +27,7 @@ _TRIES: Final = 5
 
 @frozen
 class Problem:
-    """Something stored that is wrong. `seq` is None where it belongs to no event; `detail` is for people."""
+    """One fault in what is stored. `seq` is None where the fault belongs to no event; `detail` is for people."""
 
     agent: str
     seq: int | None
@@ -41,7 +41,7 @@ class Problem:
         return f"{where}: {self.kind}: {self.detail}"
 
     def as_data(self) -> dict[str, Any]:
-        """As plain data."""
+        """The problem as plain data."""
         return {
             "agent": self.agent,
             "seq": self.seq,
@@ -53,12 +53,12 @@ class Problem:
 
 
 class AuditStopped(Exception):
-    """The audit was told to end."""
+    """Raised by the progress callback to end an audit."""
 
 
 @frozen
 class _Snapshot:
-    """A snapshot that is to be compared when the fold comes to its seq."""
+    """A snapshot to compare with the fold at its seq."""
 
     name: str
     seq: int
@@ -66,7 +66,7 @@ class _Snapshot:
 
 
 class Audit:
-    """Looks at one agent. `report` is called with how many more events were looked at, and may raise Stopped."""
+    """The audit of one agent. `progress` gets the number of events checked since its last call; it may raise."""
 
     def __init__(
         self,
@@ -74,95 +74,96 @@ class Audit:
         agent: str,
         limits: Limits,
         fold_of: FoldOf | None,
-        report: Callable[[int], None],
+        progress: Callable[[int], None],
     ) -> None:
         self._log = log
         self._agent = agent
         self._limits = limits
         self._codec = Codec(limits)
         self._fold_of = fold_of
-        self._report = report
+        self._progress = progress
         self._problems: list[Problem] = []
         self.events = 0
-        """Events that are as they were written."""
+        """How many events are as they were written."""
 
     def run(self) -> list[Problem]:
-        """What is wrong: of the events the first only, since what comes after it cannot be told. Never raises for it.
+        """Return all problems; of the events only the first, since nothing after it can be judged.
 
-        An agent that is running is looked at up to where it stood. Raises what a lost server raises.
+        A running agent is audited up to the head read at the start. Raises what a lost server raises, and nothing for
+        damage.
         """
         for _ in range(_TRIES):
             self._problems, self.events = [], 0
-            snapshots = self._snapshots()
+            snapshots = self._list_snapshots()
             before = self._log.archive.raw(self._agent, 0, 1)
-            self._look(before, snapshots)
+            self._check(before, snapshots)
             if not self._problems:
                 break
             after = self._log.archive.raw(self._agent, 0, 1)
-            # What was trimmed, taken over or written over meanwhile is no damage, but has to be looked at again.
+            # A trim or takeover in between looks like damage: audit again until the head stands still.
             if (after.head, after.length) == (before.head, before.length):
                 break
         return self._problems
 
     # -- head and events -------------------------------------------------------------------------------------------
 
-    def _look(self, raw: Raw, snapshots: list[_Snapshot]) -> None:
+    def _check(self, raw: Raw, snapshots: list[_Snapshot]) -> None:
         head = raw.head
         if raw.length < 0:
-            self._add(None, Kind.MISSING, "a list", "something else", "its key holds no list of events")
+            self._report(None, Kind.MISSING, "a list", "something else", "its key holds no list of events")
             return
         if head is None:
             what = "damaged" if raw.head_is_damaged else "missing"
-            self._add(None, Kind.HEAD, "a head", what, f"its head is {what}")
+            self._report(None, Kind.HEAD, "a head", what, f"its head is {what}")
             return
         if head.seq < head.base or head.base < 0:
-            self._add(head.seq, Kind.HEAD, head.base, head.seq, "its head ends before it begins")
+            self._report(head.seq, Kind.HEAD, head.base, head.seq, "its head ends before it begins")
             return
-        start = self._start(head.base)
+        start = self._load_start(head.base)
         if start is None:
             return
-        folding = StateFold(self._agent, self._limits, self._fold_of, start)
-        if self._follow(raw, folding, snapshots):
-            self._at_the_end(raw, folding)
+        fold = StateFold(self._agent, self._limits, self._fold_of, start)
+        if self._check_events(raw, fold, snapshots):
+            self._check_end(raw, fold)
         for left in snapshots:
-            if left.seq > folding.state.seq:
-                self._read(left)  # nothing to compare it with, but whether it is whole can be told
+            if left.seq > fold.state.seq:
+                self._unpack(left)  # there is no fold to compare it with, but its checksum can be checked
 
-    def _start(self, base: int) -> Rebuilt | None:
+    def _load_start(self, base: int) -> Rebuilt | None:
         if base == 0:
             return Rebuilt(StateFold(self._agent, self._limits, None).state, None, 0)
         try:
             found = load_base(AgentLog(self._log, self._agent, self._limits, codec=self._codec))
         except Trimmed as error:
-            self._add(base, Kind.SNAPSHOT, SCHEMA, "another form", str(error))
+            self._report(base, Kind.SNAPSHOT, SCHEMA, "another form", str(error))
             return None
         except CorruptEvent:
             found = None
         if found is None or found.state.seq < base:
-            self._add(base, Kind.SNAPSHOT, base, None, "the state at its base is missing or damaged")
+            self._report(base, Kind.SNAPSHOT, base, None, "the state at its base is missing or damaged")
             return None
         return Rebuilt(found.state, found.custom, found.state.seq)
 
-    def _follow(self, raw: Raw, folding: StateFold, snapshots: list[_Snapshot]) -> bool:
-        """Look at all events in order; whether they are whole up to where the list ends, or the head."""
+    def _check_events(self, raw: Raw, fold: StateFold, snapshots: list[_Snapshot]) -> bool:
+        """Check all events in order; False if one is damaged."""
         assert raw.head is not None
         waiting = deque(sorted(snapshots, key=lambda snapshot: snapshot.seq))
-        digest_of, state = self._log.chain.digest, folding.state
-        known = deque[bytes]([folding.state.digest], _KNOWN)
+        digest_of, state = self._log.chain.digest, fold.state
+        known = deque[bytes]([fold.state.digest], _KNOWN)
         for at, items in self._pages(raw):
             for number, stored in enumerate(items):
                 seq = state.seq + 1
                 if digest_of(state.digest, stored[DIGEST_SIZE:]) != stored[:DIGEST_SIZE]:
-                    self._broken(raw, at + number, state.digest, list(known))
+                    self._report_break(raw, at + number, state.digest, list(known))
                     return False
-                event = self._decoded(seq, stored[DIGEST_SIZE:])
-                if event is None or not self._fold(folding, event, stored[:DIGEST_SIZE]):
+                event = self._decode(seq, stored[DIGEST_SIZE:])
+                if event is None or not self._fold(fold, event, stored[:DIGEST_SIZE]):
                     return False
                 known.append(state.digest)
                 while waiting and waiting[0].seq <= seq:
-                    self._compare(waiting.popleft(), folding)
+                    self._check_snapshot(waiting.popleft(), fold)
             self.events += len(items)
-            self._report(len(items))
+            self._progress(len(items))
         return True
 
     def _pages(self, raw: Raw) -> Iterator[tuple[int, list[bytes]]]:
@@ -175,13 +176,13 @@ class Audit:
             yield at, items
             at += len(items)
 
-    def _broken(self, raw: Raw, at: int, previous: bytes, known: list[bytes]) -> None:
+    def _report_break(self, raw: Raw, at: int, previous: bytes, known: list[bytes]) -> None:
         assert raw.head is not None
         first = max(0, at - 1)
         around = self._log.archive.raw(self._agent, first, _KNOWN).items
         ends = first + len(around) >= raw.length
         short = raw.head.seq - raw.head.base - raw.length
-        found = damage_at(
+        found = classify_damage(
             around,
             at - first,
             previous,
@@ -197,54 +198,56 @@ class Audit:
             Kind.DUPLICATED: "it stands here once more",
             Kind.FOREIGN: "what stands here is not of this log",
         }
-        self._add(raw.head.base + at + 1, found.kind, found.expected, found.actual, words[found.kind])
+        self._report(raw.head.base + at + 1, found.kind, found.expected, found.actual, words[found.kind])
 
-    def _at_the_end(self, raw: Raw, folding: StateFold) -> None:
-        """Everything continues; whether it ends where the head says."""
-        head, state = raw.head, folding.state
+    def _check_end(self, raw: Raw, fold: StateFold) -> None:
+        """Compare the end of an unbroken list of events with the head."""
+        head, state = raw.head, fold.state
         assert head is not None
         if state.seq < head.seq:
             missing = head.seq - state.seq
-            self._add(state.seq + 1, Kind.MISSING, head.seq, state.seq, f"{missing} events are missing at the end")
+            self._report(state.seq + 1, Kind.MISSING, head.seq, state.seq, f"{missing} events are missing at the end")
         elif state.digest != head.digest:
-            self._add(head.seq, Kind.HEAD, state.digest.hex(), head.digest.hex(), "its head names another last event")
-        elif raw.length > head.seq - head.base and not self._fits_now(head.seq):
+            self._report(
+                head.seq, Kind.HEAD, state.digest.hex(), head.digest.hex(), "its head names another last event"
+            )
+        elif raw.length > head.seq - head.base and not self._is_consistent(head.seq):
             surplus = raw.length - (head.seq - head.base)
-            self._add(
-                head.seq + 1, Kind.FOREIGN, head.seq, head.base + raw.length, f"{surplus} events behind the last one"
+            self._report(
+                head.seq + 1, Kind.FOREIGN, head.seq, head.base + raw.length, f"{surplus} events after the last one"
             )
 
-    def _fits_now(self, seq: int) -> bool:
-        """Whether head and list fit together at one moment: here, an append may have come between the two."""
+    def _is_consistent(self, seq: int) -> bool:
+        """Whether head and list agree when read at one moment; the audit reads them one after the other."""
         try:
             self._log.read(self._agent, max(1, seq), 1)
         except CorruptEvent:
             return False
-        except Trimmed:  # meanwhile
+        except Trimmed:  # since the audit began
             return True
         return True
 
-    def _decoded(self, seq: int, body: bytes) -> RawEvent | None:
+    def _decode(self, seq: int, body: bytes) -> RawEvent | None:
         try:
             return decode_body(self._agent, seq, body, self._codec)
         except CorruptEvent as error:
-            self._add(seq, Kind.FOREIGN, "an event", "other bytes", str(error))
+            self._report(seq, Kind.FOREIGN, "an event", "other bytes", str(error))
             return None
 
-    def _fold(self, folding: StateFold, event: RawEvent, digest: bytes) -> bool:
+    def _fold(self, fold: StateFold, event: RawEvent, digest: bytes) -> bool:
         if event[0] == PAUSED:
-            self._checkpoint(folding, event)
+            self._check_checkpoint(fold, event)
         try:
-            folding.apply_leniently(event, digest)
+            fold.apply_leniently(event, digest)
         except CorruptEvent as error:
-            self._add(error.seq, Kind.FOREIGN, "an event that fits", event[0], str(error))
+            self._report(error.seq, Kind.FOREIGN, "an event that fits", event[0], str(error))
             return False
         return True
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 
-    def _snapshots(self) -> list[_Snapshot]:
-        """The automatic snapshot and the keyframes."""
+    def _list_snapshots(self) -> list[_Snapshot]:
+        """List the automatic snapshot and the keyframes."""
         log, agent = self._log, self._agent
         found = [
             _Snapshot("keyframe", seq, partial(log.archive.keyframe, agent, seq))
@@ -255,64 +258,64 @@ class Audit:
             found.append(_Snapshot("snapshot", _claimed_seq(stored, self._codec), lambda: stored))
         return found
 
-    def _checkpoint(self, folding: StateFold, event: RawEvent) -> None:
-        """Compare the checkpoint that a pause took, unless a later pause has taken its place, or it has expired."""
-        seq = folding.state.seq
+    def _check_checkpoint(self, fold: StateFold, event: RawEvent) -> None:
+        """Compare the checkpoint of a pause, unless it has expired or a later pause replaced it."""
+        seq = fold.state.seq
         name = event[4].get("checkpoint_id")
         if type(name) is not str:
             return
         key = self._log.checkpoint_key(self._agent, name)
         snapshot = _Snapshot(f"checkpoint {name[:80]!r}", seq, lambda: self._log.load([key])[0])
-        record = self._read(snapshot)
+        record = self._unpack(snapshot)
         if record is not None and record.seq == seq:
-            self._same(snapshot, record, folding)
+            self._compare_state(snapshot, record, fold)
 
-    def _compare(self, snapshot: _Snapshot, folding: StateFold) -> None:
-        record = self._read(snapshot)
+    def _check_snapshot(self, snapshot: _Snapshot, fold: StateFold) -> None:
+        record = self._unpack(snapshot)
         if record is None:
             return
-        if snapshot.seq != folding.state.seq or record.seq != snapshot.seq:
-            if snapshot.seq >= folding.state.seq:
-                self._wrong(snapshot, snapshot.seq, record.seq, "stands at another seq than it says")
-            return  # older than the base: nobody uses it
-        self._same(snapshot, record, folding)
+        if snapshot.seq != fold.state.seq or record.seq != snapshot.seq:
+            if snapshot.seq >= fold.state.seq:
+                self._report_snapshot(snapshot, snapshot.seq, record.seq, "stands at another seq than it says")
+            return  # it is older than the base, and never used
+        self._compare_state(snapshot, record, fold)
 
-    def _read(self, snapshot: _Snapshot) -> SnapshotRecord | None:
+    def _unpack(self, snapshot: _Snapshot) -> SnapshotRecord | None:
         stored = snapshot.load()
         if stored is None:
             return None
         try:
             return unpack_snapshot(stored, self._agent, self._codec, self._limits, self._log.chain)
         except CorruptEvent:
-            self._wrong(snapshot, "a whole snapshot", f"{len(stored)} bytes", "is damaged")
+            self._report_snapshot(snapshot, "a whole snapshot", f"{len(stored)} bytes", "is damaged")
             return None
 
-    def _same(self, snapshot: _Snapshot, record: SnapshotRecord, folding: StateFold) -> None:
-        """Whether a snapshot is the fold of the events up to it; one of other code is nothing to be compared."""
+    def _compare_state(self, snapshot: _Snapshot, record: SnapshotRecord, fold: StateFold) -> None:
+        """Report a snapshot that is not the fold of the events up to it. One of another schema cannot be compared."""
         if record.schema != SCHEMA:
             return
-        state = folding.state
+        state = fold.state
         if record.digest != state.digest:
-            self._wrong(snapshot, state.digest.hex(), record.digest.hex(), "was taken of another history")
+            self._report_snapshot(snapshot, state.digest.hex(), record.digest.hex(), "was taken of another history")
             return
         held = self._codec.copy({**state.dump(), "granularity": int(state.granularity)})
         fits = same_value(record.state.get("agent"), held)
-        if folding.custom_version is not None and record.state.get("custom_version") == folding.custom_version:
-            fits = fits and same_value(record.state.get("custom"), self._codec.copy(folding.custom))
+        if fold.custom_version is not None and record.state.get("custom_version") == fold.custom_version:
+            fits = fits and same_value(record.state.get("custom"), self._codec.copy(fold.custom))
         if not fits:
-            self._wrong(snapshot, "the fold", "another state", "is not the fold of the events up to it")
+            self._report_snapshot(snapshot, "the fold", "another state", "is not the fold of the events up to it")
 
-    def _wrong(self, snapshot: _Snapshot, expected: Any, actual: Any, detail: str) -> None:
+    def _report_snapshot(self, snapshot: _Snapshot, expected: Any, actual: Any, detail: str) -> None:
         text = f"its {snapshot.name} {detail}"
         if not any(known.detail == text and known.seq == snapshot.seq for known in self._problems):
-            self._add(snapshot.seq, Kind.SNAPSHOT, expected, actual, text)
+            self._report(snapshot.seq, Kind.SNAPSHOT, expected, actual, text)
 
-    def _add(self, seq: int | None, kind: Kind, expected: Any, actual: Any, detail: str) -> None:
+    def _report(self, seq: int | None, kind: Kind, expected: Any, actual: Any, detail: str) -> None:
         self._problems.append(Problem(self._agent, seq, kind, expected, actual, detail))
 
 
 def _claimed_seq(stored: bytes, codec: Codec) -> int:
-    """The seq that a snapshot names, right or wrong; 0 where it names none."""
+    """The seq that a snapshot claims, unchecked; 0 where it has none."""
     try:
         fields = codec.unpack(stored[DIGEST_SIZE:])
     except CorruptEvent:

@@ -1,4 +1,4 @@
-"""What has happened to a list of events, from what is left of it."""
+"""The kind of damage in a list of events, told from what is left of it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from attrs import frozen
 
 from duramen.events.codec import DIGEST_SIZE, DigestChain
 
-__all__ = ["Damage", "Kind", "damage_at"]
+__all__ = ["Damage", "Kind", "classify_damage"]
 
 
 class Kind(StrEnum):
-    """How something that is stored is wrong."""
+    """A kind of damage."""
 
     CHANGED = "changed"
     """An event's bytes are not those that were written."""
     MISSING = "missing"
     """The list has fewer events than its head says, from this seq on."""
     REORDERED = "reordered"
-    """An event that belongs elsewhere in this log."""
+    """An event of this log stands at another seq."""
     DUPLICATED = "duplicated"
-    """An event that stands a few places before as well."""
+    """An event stands in the list a second time, a few places later."""
     FOREIGN = "foreign"
-    """An event that is not this log's: it continues nothing here, or is not one of ours, or the head knows no more."""
+    """An event is not this log's: it continues nothing here, does not decode, or comes after the head."""
     SNAPSHOT = "snapshot"
-    """A snapshot, checkpoint, keyframe or base that is damaged, or not the fold of the events up to it."""
+    """A snapshot, checkpoint, keyframe or base is damaged, or is not the fold of the events up to it."""
     HEAD = "head"
     """The agent's head is missing or damaged, or names another last event."""
 
 
 @frozen
 class Damage:
-    """How an item is wrong, and the digests that tell: what should stand there, and what does."""
+    """The damage of one item, with the digest computed for it and the digest stored in it, both in hex."""
 
     kind: Kind
     expected: str
@@ -42,7 +42,7 @@ class Damage:
 
 @frozen
 class _Item:
-    """A stored item in its two parts."""
+    """A stored item, split into digest and body."""
 
     digest: bytes
     body: bytes
@@ -55,7 +55,7 @@ class _Item:
         return chain.digest(previous, self.body) == self.digest
 
 
-def damage_at(
+def classify_damage(
     items: Sequence[bytes],
     at: int,
     previous: bytes,
@@ -65,11 +65,10 @@ def damage_at(
     end: bytes | None,
     short: int,
 ) -> Damage:
-    """What has happened to `items[at]`, which does not continue `previous`.
+    """Classify the damage of `items[at]`, which does not continue the digest `previous`.
 
-    `items` has what stands around it, `known` the digests of all that continue each other before it, as far as they are
-    at hand. `end` is the digest that the head names, if `items` reaches to the end of the list. `short` is by how many
-    events the list is shorter than the head says; below 0, longer.
+    `items` are the events around it, `known` the digests of the sound events before it. `end` is the digest in the
+    head, if `items` reaches the end of the list. `short` is how many events the list lacks; negative: has too many.
     """
     item = _Item.of(items[at])
     computed = chain.digest(previous, item.body)

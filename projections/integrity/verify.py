@@ -1,4 +1,4 @@
-"""Whether what is stored is what was written: for one agent or for all, several at a time."""
+"""Verification of one agent or of all, several at a time."""
 
 from __future__ import annotations
 
@@ -22,25 +22,23 @@ _JOIN_SECONDS: Final = 60.0
 
 @frozen
 class VerificationProgress:
-    """How far a verification has come."""
+    """Progress of a verification: agents done, agents in all, events checked, problems found."""
 
     agents: int
-    """Agents that are done."""
     of_agents: int
     events: int
-    """Events that were looked at."""
     problems: int
 
 
 @frozen
 class VerificationReport:
-    """What a verification has found. `events` is how many events were as they were written, of `agents` agents."""
+    """The result of a verification: `events` is how many events of `agents` agents are as they were written."""
 
     ok: bool
     events: int
     agents: int
     problems: tuple[Problem, ...]
-    """By agent; of the events of one agent the first that is wrong, and all of its snapshots that are."""
+    """Sorted by agent: the first damaged event of each, and all of its damaged snapshots."""
 
     def __str__(self) -> str:
         if self.ok:
@@ -48,7 +46,7 @@ class VerificationReport:
         return "\n".join([f"{len(self.problems)} problems:", *map(str, self.problems)])
 
     def as_data(self) -> dict[str, Any]:
-        """As plain data, for other programs."""
+        """The report as plain data."""
         return {
             "ok": self.ok,
             "events": self.events,
@@ -69,9 +67,9 @@ def verify(
     workers: int,
     progress: Callable[[VerificationProgress], object] | None,
 ) -> VerificationReport:
-    """Audit agents in `workers` threads. `progress` is called in the caller's thread; what it raises ends all.
+    """Audit agents in `workers` threads. `progress` is called in the caller's thread; an exception of it ends all.
 
-    `make_fold` is called once a thread. Raises what a lost server raises; never for what is stored.
+    `make_fold` is called once a thread. Raises what a lost server raises, and nothing for damage.
     """
     waiting: SimpleQueue[str] = SimpleQueue()
     for agent in agents:
@@ -85,9 +83,9 @@ def verify(
         done.put(events)
 
     def audit(agent: str, fold_of: FoldOf) -> None:
-        looking = Audit(log, agent, limits, fold_of, report)
-        problems = looking.run()
-        done.put((agent, problems, looking.events))
+        one = Audit(log, agent, limits, fold_of, report)
+        problems = one.run()
+        done.put((agent, problems, one.events))
 
     def work() -> None:
         try:
@@ -117,19 +115,19 @@ def _collect(
     count: int, done: SimpleQueue[_Done], progress: Callable[[VerificationProgress], object] | None
 ) -> VerificationReport:
     problems: dict[str, list[Problem]] = {}
-    sound = looked_at = 0
+    sound = checked = 0
     while len(problems) < count:
         news = done.get()
         if isinstance(news, BaseException):
             raise news
         if isinstance(news, int):
-            looked_at += news
+            checked += news
         else:
             agent, found, events = news
             problems[agent] = found
             sound += events
         if progress is not None:
             wrong = sum(map(len, problems.values()))
-            progress(VerificationProgress(len(problems), count, looked_at, wrong))
+            progress(VerificationProgress(len(problems), count, checked, wrong))
     every = tuple(problem for agent in sorted(problems) for problem in problems[agent])
     return VerificationReport(not every, sound, count, every)

@@ -1,4 +1,4 @@
-"""Logs kept in files: written once, folded again by every later version of the code, and compared."""
+"""Recorded logs: written to a file once, folded again by every later version of the code, and compared."""
 
 from __future__ import annotations
 

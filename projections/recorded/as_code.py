@@ -1,4 +1,4 @@
-"""A log written down as Python, short enough to be read: what a failing test shows, and what one begins with."""
+"""A log as short, readable Python: what a failing test shows, and what a test begins with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias, cast
 
-from duramen.events import Event, EventRegistry, Granularity, InvalidMessage, Limits, PlainData
+from duramen.events import Event, EventRegistry, Granularity, InvalidMessage, Limits
 from duramen.events.codec import Codec, RawEvent
 from duramen.events.model import (
     ACTIVITY_RECORDED,
@@ -22,13 +22,13 @@ from duramen.events.model import (
 )
 
 from ..state import AgentState
-from .sealing import events_of, sealed
+from .sealing import events_of, seal_events
 
-__all__ = ["Row", "began_with", "code_of", "items_of", "log_of", "plain_code", "raws_of", "rows_of"]
+__all__ = ["Row", "expand_rows", "format_rows", "format_value", "items_of", "log_of", "rows_of", "spawn_row"]
 
 Row: TypeAlias = tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], dict[str, Any]]
-"""An event: type, data, and where they differ from the usual: `version`, `level`, `time` (µs), `session_id`, `command`,
-`causation_id`, `correlation_id`, `metadata`."""
+"""An event as type, data, and fields that differ from their default: `version`, `level`, `time` (µs), `session_id`,
+`command`, `causation_id`, `correlation_id`, `metadata`."""
 
 _FIELDS: Final = (
     "type",
@@ -44,7 +44,7 @@ _FIELDS: Final = (
 )
 _BEGIN: Final = 1_704_067_200_000_000  # 2024-01-01 in µs
 _SECOND: Final = 1_000_000
-_USUAL: Final[dict[str, dict[str, Any]]] = {
+_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     SPAWNED: {
         "session_id": "s-1",
         "agent_type": None,
@@ -81,8 +81,8 @@ _USUAL: Final[dict[str, dict[str, Any]]] = {
 _LEVELS: Final = {ACTIVITY_RECORDED: int(Granularity.ACTIVITY)}
 
 
-def raws_of(rows: Iterable[Row]) -> list[RawEvent]:
-    """Raw events of rows, what is not said filled in. Raises InvalidMessage for a row that has not the form of one."""
+def expand_rows(rows: Iterable[Row]) -> list[RawEvent]:
+    """Raw events of rows, with defaults filled in. Raises InvalidMessage for a row with an unknown field."""
     raws: list[RawEvent] = []
     session: str | None = None
     for seq, row in enumerate(rows, 1):
@@ -90,7 +90,7 @@ def raws_of(rows: Iterable[Row]) -> list[RawEvent]:
         unknown = set(changes) - set(_FIELDS)
         if unknown:
             raise InvalidMessage(f"row {seq}: an event has no {sorted(unknown)[0]!r}; it has {', '.join(_FIELDS)}")
-        raw = _usual(kind, data, seq, session)
+        raw = _fill_in(kind, data, seq, session)
         for name, value in changes.items():
             raw[_FIELDS.index(name)] = value
         session = raw[5]
@@ -100,33 +100,33 @@ def raws_of(rows: Iterable[Row]) -> list[RawEvent]:
 
 def items_of(rows: Iterable[Row]) -> list[bytes]:
     """The stored items of rows."""
-    return sealed(raws_of(rows), Codec(Limits()))
+    return seal_events(expand_rows(rows), Codec(Limits()))
 
 
 def log_of(*rows: Row, agent: str = "project/agent", registry: EventRegistry = DECLARED) -> list[Event]:
-    """The events of a log written down as rows: `("memory_set", {"path": "a", "value": 1})`, one for each event.
+    """The events of a log written as rows: `("memory_set", {"path": "a", "value": 1})`, one for each event.
 
-    What a row leaves out of `spawned`, `paused`, `resumed` and `terminated` is the usual; so are time, session and the
-    rest, unless a third element says otherwise. The log is stored and read back, so its events are real ones.
+    Data that a row leaves out of `spawned`, `paused`, `resumed` and `terminated` gets a default; so do time, session
+    and other fields, unless a third element has them. The log is stored and read back, so its events are real ones.
     """
     return events_of(agent, items_of(rows), registry)
 
 
 def rows_of(raws: Sequence[RawEvent]) -> list[Row]:
-    """The shortest rows that stand for raw events."""
+    """The shortest rows that `expand_rows` turns into these raw events."""
     rows: list[Row] = []
     session: str | None = None
     for seq, raw in enumerate(raws, 1):
         kind, given = raw[0], cast("dict[str, Any]", raw[4])
-        usual = _USUAL.get(kind, {})
-        data = {name: value for name, value in given.items() if name not in usual or not _equal(value, usual[name])}
-        if set(usual) - set(given):  # of an older form: nothing may be filled in
+        usual = _DEFAULTS.get(kind, {})
+        data = {n: value for n, value in given.items() if n not in usual or not same_value(value, usual[n])}
+        if set(usual) - set(given):  # an event of an older form: nothing may be filled in
             data = given
-        expected = _usual(kind, data, seq, session)
+        expected = _fill_in(kind, data, seq, session)
         changes = {
             name: value
             for name, value, plain in zip(_FIELDS, raw, expected, strict=True)
-            if not _equal(value, plain) and name != "type"
+            if not same_value(value, plain) and name != "type"
         }
         if "data" in changes:
             data = {}
@@ -135,21 +135,21 @@ def rows_of(raws: Sequence[RawEvent]) -> list[Row]:
     return rows
 
 
-def code_of(rows: Sequence[Row], name: str = "events") -> str:
-    """Python that makes the events: it needs `log_of` of this package and, where times are shown, `datetime`."""
+def format_rows(rows: Sequence[Row], name: str = "events") -> str:
+    """Python code of the events; it needs `log_of` of this package and, where times are shown, `datetime`."""
     lines = [f"{name} = log_of("]
     for row in rows:
-        lines.append(f"    ({', '.join([repr(row[0]), *map(plain_code, row[1:])])}),")
+        lines.append(f"    ({', '.join([repr(row[0]), *map(format_value, row[1:])])}),")
     return "\n".join([*lines, ")"])
 
 
-def plain_code(value: Any) -> str:
-    """Plain data as Python that makes it, keys in their order."""
+def format_value(value: Any) -> str:
+    """Python code of plain data, with keys in their order."""
     if type(value) is dict:
         items = cast("dict[str, Any]", value).items()
-        return "{" + ", ".join(f"{key!r}: {plain_code(item)}" for key, item in items) + "}"
+        return "{" + ", ".join(f"{key!r}: {format_value(item)}" for key, item in items) + "}"
     if type(value) is list:
-        return "[" + ", ".join(map(plain_code, cast("list[Any]", value))) + "]"
+        return "[" + ", ".join(map(format_value, cast("list[Any]", value))) + "]"
     if type(value) is float and not math.isfinite(value):
         return f"float('{value}')"
     if type(value) is datetime:
@@ -157,8 +157,8 @@ def plain_code(value: Any) -> str:
     return repr(value)
 
 
-def began_with(state: AgentState) -> Row:
-    """A session that begins with the working memory of a state."""
+def spawn_row(state: AgentState) -> Row:
+    """The row of a session that begins with the working memory of a state."""
     data = {
         "session_id": state.session_id,
         "agent_type": state.agent_type,
@@ -170,8 +170,8 @@ def began_with(state: AgentState) -> Row:
     return SPAWNED, data
 
 
-def _usual(kind: str, data: dict[str, Any], seq: int, session: str | None) -> RawEvent:
-    filled = {**_USUAL.get(kind, {}), **data}
+def _fill_in(kind: str, data: dict[str, Any], seq: int, session: str | None) -> RawEvent:
+    filled = {**_DEFAULTS.get(kind, {}), **data}
     if kind == SPAWNED:
         session = filled["session_id"]
     level = _LEVELS.get(kind, int(Granularity.STATE if _is_state(kind) else Granularity.LIFECYCLE))
@@ -180,7 +180,3 @@ def _usual(kind: str, data: dict[str, Any], seq: int, session: str | None) -> Ra
 
 def _is_state(kind: str) -> bool:
     return kind not in OWN_TYPES or kind.startswith(MEMORY_SET[:7]) or kind == "granularity_set"
-
-
-def _equal(a: PlainData, b: PlainData) -> bool:
-    return same_value(a, b)

@@ -1,4 +1,4 @@
-"""Agents' logs in a store, folded with today's code and compared with what was recorded."""
+"""A replay check of agents' logs in a store, in several processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def check_logs(
     limits: Limits | None = None,
     progress: Callable[[int, str], object] | None = None,
 ) -> list[ReplayReport]:
-    """As `check_replay` of `recorded_in` for each agent, in their order; in several processes where that is quicker.
+    """As `check_replay` of `recorded_in` for each agent, in their order; in several processes where that is faster.
 
-    `workers` is how many at most; by default one for each processor, and 1 means none but this one. `modules` are those
-    that the processes import besides the ones that declare event types and upcasters. They are handed the events, and
-    open no store. What they do not find sound, or cannot know the types of, is folded once more in this process.
-    `progress` is called with the number of events folded, and the agent. Raises what `recorded_in` raises.
+    At most `workers` processes are used: by default one for each processor; 1 means this one alone. They import
+    `modules` besides the ones that declare event types and upcasters. They get the events and open no store. A log that
+    a worker finds unsound, or whose types it lacks, is folded again in this process. `progress` gets the number of
+    events folded, and the agent. Raises what `recorded_in` raises.
     """
     sound = sound_logs(log, agents, workers=workers, modules=modules, limits=limits, progress=progress)
     reports: list[ReplayReport] = []

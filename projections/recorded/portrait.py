@@ -1,4 +1,4 @@
-"""A value as text that says everything about it and nothing about where it lies in memory."""
+"""A value as text, the same in every process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PLAIN: Final = (str, int, float, bytes, bool, type(None))
 
 
 def portrait(value: object) -> str:
-    """The value as one line of text, the same in every process; equal texts mean the same value and types.
+    """The value as one line of text, the same in every process; equal texts mean equal values and types.
 
     Stricter than `==` (True is not 1, 0.0 is not -0.0, a tuple is no list) except that NaN is NaN. Mappings and sets
-    are written in an order of their own, since theirs is no part of their value. Plain data, collections, attrs and
-    data classes, enums and objects with attributes are looked into; anything else stands as its `repr`, or as its
-    type where that would be an address.
+    are sorted, since their order is no part of their value. Plain data, collections, attrs and data classes, enums and
+    objects with attributes are written with their contents; other objects as their `repr`, or as their type where
+    `repr` would show an address.
     """
     return _draw(value, frozenset())
 

@@ -1,4 +1,4 @@
-"""A difference as a pytest file that fails while it is there."""
+"""A difference as a pytest file that fails as long as the difference exists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from duramen.events.model import OWN_TYPES
 
-from .as_code import plain_code
+from .as_code import format_value
 from .replay_check import ERROR, Difference
 from .stored_log import StoredLog
 
@@ -34,9 +34,9 @@ def test_a_recorded_log_is_folded_as_it_was() -> None:
 
 
 def as_test(found: Difference) -> str:
-    """The text of a test file. Where only damaged bytes were found, or a view, it shows the log and fails on it.
+    """The text of a test file. For damaged bytes or a view of a projection, the test shows the log and fails.
 
-    It holds the data of the events: treat it like the log.
+    The file has the data of the events: treat it like the log.
     """
     log = found.log or StoredLog()
     head = _HEAD.format(
@@ -55,7 +55,7 @@ def _check(found: Difference) -> str:
     if found.state is not None:
         names = ", ".join(map(repr, found.names))
         return (
-            f"expected = {plain_code(found.state)}\n"
+            f"expected = {format_value(found.state)}\n"
             f"actual = part_of(view_after(events), [{names}])\n"
             "assert same(actual, expected), actual"
         )

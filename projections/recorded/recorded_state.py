@@ -1,4 +1,4 @@
-"""What is kept of an agent's state beside a recorded log: what every later version of the code must come to again."""
+"""The part of an agent's state that a recorded log keeps, which every later version of the code must reproduce."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from duramen.events.model import same_value
 from ..projection import fold
 from ..state import AgentState, WorkingMemory, copy_tree
 
-__all__ = ["differing", "part_of", "view_after", "view_of"]
+__all__ = ["list_differences", "part_of", "view_after", "view_of"]
 
 _NONE: Final[Any] = object()
 
 
 def view_of(state: AgentState) -> dict[str, Any]:
-    """Working memory, and where the session stands: plain data, a copy.
+    """The view of a state: working memory and the session's status, as a copy in plain data.
 
-    Only what has a meaning to users, by names that are for ever; a later version may keep more in its states.
+    It has only what users know, under names that never change; a later version may add fields to its states.
     """
     return {
         "status": state.status,
@@ -35,18 +35,18 @@ def view_of(state: AgentState) -> dict[str, Any]:
 
 
 def view_after(events: Iterable[Event]) -> dict[str, Any]:
-    """The view that today's code makes of one agent's events."""
+    """The view that today's code folds one agent's events to."""
     return view_of(fold(WorkingMemory(), events))
 
 
 def part_of(view: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """What is called so in a view: `status`, or `memory/plan` for an item of working memory; only what is there."""
+    """The named parts of a view that exist: `status`, or `memory/plan` for an item of working memory."""
     items = {f"memory/{name}": value for name, value in view["memory"].items()}
     return {name: value for name, value in {**view, **items}.items() if name in names}
 
 
-def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """What two views differ in, by the names that `part_of` takes."""
+def list_differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """The names, as `part_of` takes them, of the parts in which two views differ."""
     names = [name for name in a if name != "memory" and not same_value(a[name], b[name])]
     old, new = a["memory"], b["memory"]
     items = [name for name in {**old, **new} if not same_value(old.get(name, _NONE), new.get(name, _NONE))]

@@ -1,4 +1,4 @@
-"""A recorded log as a file: JSON Lines with the stored bytes, and what each event changed when it was recorded."""
+"""A recorded log as a file: JSON Lines with the stored bytes and the change that each event made when recorded."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _REMEMBERED: Final = 10_000
 
 @frozen
 class RecordedLog:
-    """One agent's log, and what is known of the states it led to.
+    """One agent's log with the states it led to when recorded.
 
-    `changes` turn the view (`view_of`) before each event into the one after it; None where that was not recorded.
-    `states` are views at some seqs, from snapshots. `views` are portraits of what projections made of the whole log.
+    `changes` turn the view (`view_of`) before each event into the view after it; None: not recorded. `states` are views
+    at some seqs, from snapshots. `views` are portraits of projections' states after the whole log.
     """
 
     agent: str
@@ -45,10 +45,10 @@ class RecordedLog:
     views: Mapping[str, str] = field(factory=dict[str, str])
     made_with: str = ""
     base: AgentState | None = None
-    """The state that stands in for the events that were trimmed, or that a fork began with; None: the log is whole."""
+    """The state that replaces trimmed events, or that a fork began with; None: the log is whole."""
 
     def stored(self) -> StoredLog:
-        """The log alone."""
+        """The log without the states."""
         return StoredLog(tuple(self.items), self.agent)
 
 
@@ -59,14 +59,14 @@ def record_log(
     *,
     registry: EventRegistry = DECLARED,
 ) -> RecordedLog:
-    """Record an agent's whole log, with what today's code makes of it. Raises AgentNotFound and what reading raises."""
+    """Record an agent's whole log, with the states of today's code. Raises AgentNotFound and what reading raises."""
     if log.head(agent) is None:
         raise AgentNotFound(f"there is no agent {agent}; spawn it first", agent=agent)
     return recorded(StoredLog(tuple(read_items(log, agent)), agent, registry), projections)
 
 
 def recorded(log: StoredLog, projections: Mapping[str, Projection[Any]] | None = None) -> RecordedLog:
-    """The log, with what today's code makes of it after each event. Looks at the whole state each time."""
+    """Record a log with the change that each event makes today. Compares the whole state after each event."""
     state = AgentState()
     before = view_of(state)
     changes: list[list[Op]] = []
@@ -80,9 +80,10 @@ def recorded(log: StoredLog, projections: Mapping[str, Projection[Any]] | None =
 
 
 def save_log(found: RecordedLog, file: str | Path) -> None:
-    """Write a recorded log: a header, a line for each event, what projections made of it.
+    """Write a recorded log to a file: a header with the portraits of projections, then a line for each event.
 
-    Raises InvalidMessage for a log that was trimmed or forked: what it begins with belongs to one version of the code.
+    Raises InvalidMessage for a log that was trimmed or forked: the state it begins with belongs to one version of the
+    code.
     """
     if found.base is not None:
         raise InvalidMessage(f"the log of {found.agent} does not begin at 1; only whole logs are kept in files")
@@ -106,7 +107,7 @@ def save_log(found: RecordedLog, file: str | Path) -> None:
 
 
 def load_log(file: str | Path) -> RecordedLog:
-    """Read what `save_log` has written. Raises InvalidMessage for what it has not, and OSError."""
+    """Read a file that `save_log` wrote. Raises InvalidMessage for another file, and OSError."""
     name = Path(file).name
     try:
         header, *lines = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
@@ -142,5 +143,5 @@ def _bytes(text: str) -> bytes:
 def _version() -> str:
     try:
         return version("duramen")
-    except PackageNotFoundError:  # run from a folder that was never installed
+    except PackageNotFoundError:  # running from a folder, not installed
         return ""

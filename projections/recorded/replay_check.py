@@ -1,4 +1,4 @@
-"""Fold recorded logs with today's code and compare; where they differ, show it in as few events as possible."""
+"""A replay check: fold recorded logs with today's code, compare, and show a difference in few events."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from duramen.events.model import DECLARED, OWN_TYPES, same_value
 
 from ..projection import Projection, fold
 from ..state import AgentState, Op, advance, apply_ops
-from .as_code import began_with, items_of
+from .as_code import items_of, spawn_row
 from .portrait import portrait
-from .recorded_state import differing, part_of, view_of
+from .recorded_state import list_differences, part_of, view_of
 from .recording import RecordedLog
-from .sealing import bodies_of, read_items, sealed_bodies
+from .sealing import chain_bodies, read_items, strip_digests
 from .segments import StoredStates
-from .shrinking import items_about, shrink_items
+from .shrinking import keep_events_about, shrink_items
 from .stored_log import StoredLog
 
-__all__ = ["Difference", "ReplayReport", "check_replay", "recorded_in", "smaller", "take"]
+__all__ = ["Difference", "ReplayReport", "apply_event", "check_replay", "recorded_in", "smaller"]
 
 _REMEMBERED: Final = 10_000
 _OFTEN: Final = 10_000
 
 _REFUSALS: Final = (DuramenError, ValueError, TypeError, KeyError, IndexError)
-"""What an event raises that cannot be read, or does not fit the state before it."""
+"""Errors of an event that cannot be read, or does not fit the state before it."""
 
 ERROR: Final = "error"
 STATE: Final = "state"
@@ -38,11 +38,11 @@ VIEW: Final = "view"
 
 @frozen
 class Difference:
-    """Where today's code comes to something else than was recorded.
+    """A difference between what was recorded and what today's code makes of the log.
 
     `kind` is `error` (an event cannot be read or folded; `actual` is the error), `state` (of the agent, after `seq`) or
-    `view` (of the projection `name`, after the last event). `expected` and `actual` are portraits. `log` shows it: the
-    log up to `seq`, or after `smaller` a short one; it is None where the stored bytes are damaged.
+    `view` (of the projection `name`, after the last event). `expected` and `actual` are portraits. `log` is the log up
+    to `seq`, or after `smaller` a short one; None where the stored bytes are damaged.
     """
 
     kind: str
@@ -52,16 +52,16 @@ class Difference:
     name: str = ""
     log: StoredLog | None = None
     change: list[Op] | None = None
-    """What the last event of `log` changed when it was recorded."""
+    """The change that the last event of `log` made when it was recorded."""
     state: dict[str, Any] | None = None
-    """What of the view differs, as it was recorded after `log`."""
+    """The parts of the view that differ, as recorded after `log`."""
     names: tuple[str, ...] = ()
-    """What differs, as `part_of` takes it."""
+    """The names of these parts, as `part_of` takes them."""
 
 
 @frozen
 class ReplayReport:
-    """What came of one recorded log."""
+    """The result of checking one recorded log."""
 
     agent: str
     events: int
@@ -69,7 +69,7 @@ class ReplayReport:
 
     @property
     def ok(self) -> bool:
-        """Whether today's code comes to what was recorded."""
+        """Whether today's code reproduces what was recorded."""
         return not self.differences
 
 
@@ -80,12 +80,11 @@ def check_replay(
     projections: Mapping[str, Projection[Any]] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> ReplayReport:
-    """Fold a recorded log and compare: each digest with the one stored, each state that was recorded, each view.
+    """Fold a recorded log and compare each digest, each recorded state, and each view.
 
     Ends at the first difference of the log itself. `projections` are those whose views were recorded, by name.
-    `progress` is called with the number of events done, every 10,000 of them. Event types that are not registered are
-    not looked into. Damaged bytes, missing upcasters and what else is wrong with the log are differences: nothing is
-    raised for them.
+    `progress` is called with the number of events done, every 10,000 events. The data of unregistered event types is
+    not checked. Damaged bytes, missing upcasters and other faults of the log are differences, not errors.
     """
     agent, base = recorded.agent, recorded.base
     run = _Fold(recorded, registry)
@@ -100,16 +99,18 @@ def check_replay(
             if progress is not None and done % _OFTEN == 0:
                 progress(done)
     except CorruptEvent as error:
-        return ReplayReport(agent, done + 1, (Difference(ERROR, before + done + 1, "an event", _told(error)),))
+        return ReplayReport(
+            agent, done + 1, (Difference(ERROR, before + done + 1, "an event", _describe_error(error)),)
+        )
     return ReplayReport(agent, done, tuple(_views(recorded, registry, projections or {})))
 
 
 def recorded_in(log: EventLog, agent: str, limits: Limits | None = None) -> RecordedLog:
-    """An agent's log as a store has it, with states that were stored on the way, those that are of today's form.
+    """Read an agent's log from a store, with the states that were stored along it in today's form.
 
-    These are the state of its latest snapshot, and of a long log some of its keyframes. Where it was trimmed, or is a
-    fork, it begins with the state at its base. Raises AgentNotFound, Trimmed (the base is of another form, or moved
-    meanwhile) and what reading raises; a snapshot or base that is damaged, CorruptEvent.
+    These are its latest snapshot, and some keyframes of a long log. A trimmed log, or a fork, begins with the state at
+    its base. Raises AgentNotFound, Trimmed (the base has another form, or has moved since), CorruptEvent for a damaged
+    snapshot or base, and what reading raises.
     """
     past = StoredStates(log, agent, limits or Limits())
     states = {state.seq: view_of(state) for state in past.states()}
@@ -118,7 +119,7 @@ def recorded_in(log: EventLog, agent: str, limits: Limits | None = None) -> Reco
 
 
 class _Fold:
-    """Today's state beside the recorded one."""
+    """The fold of today's code, compared with the recorded states."""
 
     def __init__(self, recorded: RecordedLog, registry: EventRegistry) -> None:
         self._recorded = recorded
@@ -131,11 +132,9 @@ class _Fold:
 
     def step(self, seq: int, raw: RawEvent, digest: bytes) -> Difference | None:
         try:
-            if raw[0] not in OWN_TYPES:
-                _read_as_its_type(raw, self._registry)
-            advance(self._state, raw, digest, _REMEMBERED)
+            apply_event(self._state, raw, digest, self._registry)
         except _REFUSALS as error:
-            return Difference(ERROR, seq, "an event that fits", _told(error), log=self._until(seq))
+            return Difference(ERROR, seq, "an event that fits", _describe_error(error), log=self._until(seq))
         changes, states = self._changes, self._states
         if changes is None:
             return self._compare(seq, states[seq], None) if seq in states else None
@@ -149,7 +148,7 @@ class _Fold:
         actual = view_of(self._state)
         if same_value(expected, actual):
             return None
-        names = tuple(differing(expected, actual))
+        names = tuple(list_differences(expected, actual))
         return Difference(
             STATE,
             seq,
@@ -162,25 +161,20 @@ class _Fold:
         )
 
     def _until(self, seq: int) -> StoredLog:
-        """The log up to here; what a base holds is put into a session that begins with it."""
+        """The log up to `seq`; a base becomes a session that begins with its working memory."""
         recorded, base = self._recorded, self._recorded.base
         if base is None:
             return StoredLog(tuple(recorded.items[:seq]), recorded.agent, self._registry)
-        (began,) = items_of([began_with(base)])
-        bodies = [began[DIGEST_SIZE:], *bodies_of(recorded.items[: seq - base.seq])]
-        return StoredLog(tuple(sealed_bodies(bodies)), recorded.agent, self._registry)
+        (began,) = items_of([spawn_row(base)])
+        bodies = [began[DIGEST_SIZE:], *strip_digests(recorded.items[: seq - base.seq])]
+        return StoredLog(tuple(chain_bodies(bodies)), recorded.agent, self._registry)
 
 
-def take(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistry) -> None:
-    """Let an event change a state, after its type has said that it can be read. Raises what either raises."""
-    if raw[0] not in OWN_TYPES:
-        _read_as_its_type(raw, registry)
-    advance(state, raw, digest, _REMEMBERED)
-
-
-def _read_as_its_type(raw: RawEvent, registry: EventRegistry) -> None:
-    if registry.has_type(raw[0]):
+def apply_event(state: AgentState, raw: RawEvent, digest: bytes, registry: EventRegistry) -> None:
+    """Load an event as its registered type, then apply it to a state. Raises what either raises."""
+    if raw[0] not in OWN_TYPES and registry.has_type(raw[0]):
         registry.load(raw[0], raw[1], raw[4])
+    advance(state, raw, digest, _REMEMBERED)
 
 
 def _views(
@@ -192,14 +186,14 @@ def _views(
         expected = recorded.views.get(name, "no view of this name was recorded")
         try:
             actual = portrait(fold(projection, log.events()))
-        except Exception as error:  # of the projection's own
-            actual = _told(error)
+        except Exception as error:  # raised by the projection
+            actual = _describe_error(error)
         if actual != expected:
             found.append(Difference(VIEW, len(log), expected, actual, name, log))
     return found
 
 
-def _told(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -207,44 +201,43 @@ def _told(error: BaseException) -> str:
 
 
 def smaller(found: Difference) -> Difference:
-    """The same difference shown by as short a log as can be found.
+    """Show the same difference with the shortest log that was found.
 
-    An error: the same error at the same type of event. A state: the event after which it differs stays the last one,
-    and what it changed when it was recorded is what it should change here. Where only states at some seqs were
-    recorded, events that have nothing to do with the items that differ are left out. A view stays as it is: nobody
-    knows what it should be after fewer events.
+    The log of an error still ends with that error, at the same type of event. The log of a state still ends with the
+    event that changed the state differently when it was recorded. Where only states at some seqs were recorded, events
+    of items that do not differ are left out. A view's log stays whole: its state after fewer events is unknown.
     """
     log = found.log
     if log is None or found.kind == VIEW:
         return found
     if found.kind == ERROR:
-        wanted = _error_of(log, log.items)
-        return _with_log(found, shrink_items(log.items, lambda items: _error_of(log, items) == wanted))
+        wanted = _last_error(log, log.items)
+        return _replace_items(found, shrink_items(log.items, lambda items: _last_error(log, items) == wanted))
     if found.change is None:
-        return _sliced(found, log)
+        return _leave_out_others(found, log)
     change, last = found.change, log.items[-1][DIGEST_SIZE:]
 
     def differs(items: Sequence[bytes]) -> bool:
-        states = _states_of(log, items, change)
+        states = _last_states(log, items, change)
         return items[-1][DIGEST_SIZE:] == last and states is not None and not same_value(*states)
 
     items = shrink_items(log.items, differs)
-    states = _states_of(log, items, change)
+    states = _last_states(log, items, change)
     if states is None:
         return found
-    names = tuple(differing(*states))
+    names = tuple(list_differences(*states))
     expected, actual = (part_of(state, names) for state in states)
     return Difference(
         STATE, len(items), portrait(expected), portrait(actual), "", _log(log, items), change, expected, names
     )
 
 
-def _sliced(found: Difference, log: StoredLog) -> Difference:
-    """Without the events of other items, if that is all that differs and it still does."""
+def _leave_out_others(found: Difference, log: StoredLog) -> Difference:
+    """Leave out events of other items, if only items differ and still do."""
     names = [name.removeprefix("memory/") for name in found.names if name.startswith("memory/")]
     if len(names) < len(found.names):
         return found
-    shorter = _with_log(found, items_about(log.items, log.raws(), names))
+    shorter = _replace_items(found, keep_events_about(log.items, log.raws(), names))
     view = _view_of(shorter.log) if shorter.log else None
     return shorter if view is not None and portrait(part_of(view, found.names)) == found.actual else found
 
@@ -253,45 +246,45 @@ def _view_of(log: StoredLog) -> dict[str, Any] | None:
     state = AgentState()
     try:
         for raw, item in zip(log.raws(), log.items, strict=True):
-            take(state, raw, item[:DIGEST_SIZE], log.registry)
+            apply_event(state, raw, item[:DIGEST_SIZE], log.registry)
     except _REFUSALS:
         return None
     return view_of(state)
 
 
-def _states_of(
+def _last_states(
     log: StoredLog, items: Sequence[bytes], change: list[Op]
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The view that the last event should lead to, and the one it leads to; None where it does not fit."""
+    """The view expected after the last event, and the actual one; None where an event does not fit."""
     state = AgentState()
     shorter = _log(log, items)
     raws = shorter.raws()
     try:
         for raw, item in zip(raws[:-1], items, strict=False):
-            take(state, raw, item[:DIGEST_SIZE], log.registry)
+            apply_event(state, raw, item[:DIGEST_SIZE], log.registry)
         expected = view_of(state)
         apply_ops(expected, change)
-        take(state, raws[-1], items[-1][:DIGEST_SIZE], log.registry)
+        apply_event(state, raws[-1], items[-1][:DIGEST_SIZE], log.registry)
     except _REFUSALS:
         return None
     return expected, view_of(state)
 
 
-def _error_of(log: StoredLog, items: Sequence[bytes]) -> tuple[type[Exception], str] | None:
-    """Which error the last event raises, and its type; None if an earlier one does, or none."""
+def _last_error(log: StoredLog, items: Sequence[bytes]) -> tuple[type[Exception], str] | None:
+    """The type of the error that the last event raises, and the event's type; None if another event raises, or none."""
     state = AgentState()
     raws = _log(log, items).raws()
     for at, raw in enumerate(raws):
         try:
-            take(state, raw, items[at][:DIGEST_SIZE], log.registry)
+            apply_event(state, raw, items[at][:DIGEST_SIZE], log.registry)
         except _REFUSALS as error:
             return (type(error), raw[0]) if at == len(raws) - 1 else None
     return None
 
 
-def _with_log(found: Difference, items: Sequence[bytes]) -> Difference:
+def _replace_items(found: Difference, items: Sequence[bytes]) -> Difference:
     log = found.log
-    assert log is not None, "only what shows a log can be made smaller"
+    assert log is not None, "only a difference with a log can be made smaller"
     return evolve(found, seq=len(items), log=_log(log, items))
 
 

@@ -1,4 +1,4 @@
-"""Raw events made into a valid stored log, and a stored log read without a server."""
+"""Raw events seal_events into a valid stored log, and stored items read without a server."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, DigestCha
 from duramen.events.log import Append, EventLog, digest_at, raw_events
 from duramen.events.model import DECLARED
 
-__all__ = ["bodies_of", "events_of", "raw_of", "read_items", "read_pages", "sealed", "sealed_bodies", "store_items"]
+__all__ = [
+    "chain_bodies",
+    "events_of",
+    "read_items",
+    "read_pages",
+    "read_raws",
+    "seal_events",
+    "store_items",
+    "strip_digests",
+]
 
 _FENCE = "1:recorded"
 _AT_ONCE = 500
 
 
-def sealed(raws: Iterable[RawEvent], codec: Codec) -> list[bytes]:
-    """Stored items of raw events: encoded, checked to read back, and chained from the first on."""
-    return sealed_bodies(codec.encode(raw)[0] for raw in raws)
+def seal_events(raws: Iterable[RawEvent], codec: Codec) -> list[bytes]:
+    """Stored items of raw events: encoded, read back, and chained from the first on."""
+    return chain_bodies(codec.encode(raw)[0] for raw in raws)
 
 
-def sealed_bodies(bodies: Iterable[bytes]) -> list[bytes]:
-    """Stored items of bodies, which are not looked into."""
+def chain_bodies(bodies: Iterable[bytes]) -> list[bytes]:
+    """Stored items of bodies, which are not decoded."""
     items: list[bytes] = []
     digest = NO_DIGEST
     for body in bodies:
@@ -30,17 +39,17 @@ def sealed_bodies(bodies: Iterable[bytes]) -> list[bytes]:
     return items
 
 
-def bodies_of(items: Iterable[bytes]) -> list[bytes]:
+def strip_digests(items: Iterable[bytes]) -> list[bytes]:
     """The items without their digests."""
     return [item[DIGEST_SIZE:] for item in items]
 
 
 def store_items(log: EventLog, agent: str, items: Sequence[bytes], levels: Sequence[int] | None = None) -> None:
-    """Append items to the log of a new agent: as they are, or with the digests that its key makes.
+    """Append items to the log of a new agent, with digests of the log's key where it has one.
 
-    Raises CorruptEvent if the log does not take them.
+    Raises CorruptEvent if the log refuses them.
     """
-    items = _Rechaining(PLAIN, log.chain, NO_DIGEST).take(list(items))
+    items = _Rechaining(PLAIN, log.chain, NO_DIGEST).rechain(list(items))
     partition, at, digest = log.partition_of(agent), 0, NO_DIGEST
     while at < len(items):
         part = list(items[at : at + _AT_ONCE])
@@ -56,31 +65,31 @@ def store_items(log: EventLog, agent: str, items: Sequence[bytes], levels: Seque
 
 
 def read_items(log: EventLog, agent: str, *, after: int = 0) -> Iterator[bytes]:
-    """The items of an agent's log after a seq, in pages: as they are stored, or with digests that need no key.
+    """The items of an agent's log after a seq, read in pages, with digests that need no key.
 
-    Raises what reading raises; an event that is damaged is damaged here, too.
+    Raises what reading raises. A damaged event is returned damaged.
     """
     for items in read_pages(log, agent, after=after):
         yield from items
 
 
 def read_pages(log: EventLog, agent: str, *, after: int = 0, to_seq: int | None = None) -> Generator[list[bytes]]:
-    """As `read_items`, up to `to_seq` if that is given, as many at a time as a page of the log has."""
+    """As `read_items`, a page of the log at a time, up to `to_seq` if given."""
     digest = digest_at(log, agent, after) if log.chain.is_keyed else None
     rechain = _Rechaining(log.chain, PLAIN, digest or NO_DIGEST)
     for page in log.pages(agent, after + 1, to_seq):
-        yield rechain.take(page.items)
+        yield rechain.rechain(page.items)
 
 
 class _Rechaining:
-    """Gives items the digests of another chain; where one is wrong in the chain they come from, it stays wrong."""
+    """Replaces the digests of items by those of another chain; a wrong digest stays wrong."""
 
     def __init__(self, source: DigestChain, target: DigestChain, digest: bytes) -> None:
         self._source, self._target = source, target
         self._here = self._there = digest
 
-    def take(self, items: list[bytes]) -> list[bytes]:
-        """The next items."""
+    def rechain(self, items: list[bytes]) -> list[bytes]:
+        """Rechain the next items."""
         source, target = self._source, self._target
         return items if source.is_keyed == target.is_keyed else [self._rechained(item) for item in items]
 
@@ -92,14 +101,14 @@ class _Rechaining:
         return self._there + body
 
 
-def raw_of(agent: str, items: Sequence[bytes], codec: Codec) -> list[tuple[int, RawEvent, bytes]]:
-    """Seq, raw fields and digest of each item. Raises CorruptEvent, as reading a log does."""
+def read_raws(agent: str, items: Sequence[bytes], codec: Codec) -> list[tuple[int, RawEvent, bytes]]:
+    """Seq, raw fields and digest of each item. Raises CorruptEvent as reading a log does."""
     log = MemoryLog(partitions=1)
     store_items(log, agent, items)
     return list(raw_events(log, agent, codec)) if items else []
 
 
 def events_of(agent: str, items: Sequence[bytes], registry: EventRegistry = DECLARED) -> list[Event]:
-    """Stored items as today's code reads them. Raises CorruptEvent, UnknownEventType."""
+    """The events of stored items, as today's code reads them. Raises CorruptEvent, UnknownEventType."""
     codec = Codec(Limits())
-    return [build_event(agent, seq, raw, digest, registry) for seq, raw, digest in raw_of(agent, items, codec)]
+    return [build_event(agent, seq, raw, digest, registry) for seq, raw, digest in read_raws(agent, items, codec)]

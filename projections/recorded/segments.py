@@ -1,7 +1,7 @@
-"""A stored log in pieces that can be folded by themselves: cut where states of it are kept.
+"""A stored log in segments that can be folded independently, cut at states that the store keeps.
 
-Each piece begins with the state that is kept at its beginning, and is to lead to the one that is kept at its end. Where
-all pieces do, the whole log does: the first one begins where the log begins, and each next one with what was proven.
+Each segment begins with a stored state and must lead to the state stored at its end. If all segments do, so does the
+whole log: the first segment begins where the log begins, and each other one with a state that the one before proves.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from duramen.events.log import EventLog
 from ..recovery import AgentLog, load_base
 from ..state import SCHEMA, AgentState
 
-__all__ = ["APART", "LogSegment", "StoredStates", "comparable", "log_segments"]
+__all__ = ["APART", "LogSegment", "StoredStates", "comparable_state", "log_segments"]
 
 APART: Final = 20_000
-"""Events between two keyframes that count, at least: what comes before is to be worth reading a state for."""
+"""Events of a segment, at least: fewer are not worth reading a state for."""
 
-_DIGEST_BEFORE: Final = 5
-"""Where a checkpoint's entry has a digest, the last thing in it."""
+_DIGEST_AT: Final = 5
+"""Index of the digest in a checkpoint's entry, its last field."""
 
 
 @frozen
 class LogSegment:
-    """Events of one agent from behind `begin` (None: from the first on) up to `to_seq`, and states they lead to."""
+    """Events of one agent after the state `begin` (None: from the first) up to `to_seq`, and states they lead to."""
 
     agent: str
     begin: AgentState | None
@@ -37,14 +37,14 @@ class LogSegment:
 
     @property
     def after(self) -> int:
-        """The seq that it begins behind."""
+        """The seq before its first event."""
         return _seq(self.begin)
 
 
 class StoredStates:
-    """What a store keeps of an agent's past beside its events, as it is when this is made.
+    """The states that a store has of an agent, as of the construction of this object.
 
-    Raises AgentNotFound, Trimmed (the base is of another form, or moved meanwhile), CorruptEvent, and what reading
+    Raises AgentNotFound, Trimmed (the base has another form, or has moved since), CorruptEvent, and what reading
     raises.
     """
 
@@ -53,13 +53,13 @@ class StoredStates:
         self.head = self._agent_log.head()
         base = load_base(self._agent_log) if self.head.base else None
         self.base = None if base is None else base.state
-        """What stands in for the events that were trimmed, or that a fork began with; None: the log is whole."""
+        """The state that replaces trimmed events, or that a fork began with; None: the log is whole."""
 
     def states(self) -> Iterator[AgentState]:
-        """States that were stored behind the base, in order: keyframes that are far apart, and the snapshot.
+        """States stored after the base, in order: keyframes that are far apart, and the snapshot.
 
-        Those of another form are left out, and of keyframes those that are damaged or belong to another history:
-        nobody uses these. Raises CorruptEvent for a damaged snapshot.
+        States of another form are left out, and keyframes that are damaged or of another history, which readers ignore
+        as well. Raises CorruptEvent for a damaged snapshot.
         """
         archive, agent, head, base = self._agent_log.log.archive, self._agent_log.agent, self.head, _seq(self.base)
         stored = self._agent_log.snapshot()
@@ -93,12 +93,13 @@ class StoredStates:
             state = None
         if state is None or (state.seq, state.digest) != (record.seq, record.digest):
             agent = self._agent_log.agent
-            raise CorruptEvent(f"a snapshot of {agent} holds another state than it says", agent=agent, seq=record.seq)
+            why = f"a snapshot of {agent} has another state than its header says"
+            raise CorruptEvent(why, agent=agent, seq=record.seq)
         return state
 
 
 def log_segments(log: EventLog, agent: str, limits: Limits) -> Iterator[LogSegment]:
-    """All of an agent's log as it is now, in order. Reads no events; raises what `StoredStates` raises."""
+    """Segments of an agent's whole log, in order. Reads no events; raises what `StoredStates` raises."""
     past = StoredStates(log, agent, limits)
     begin, passed = past.base, list[AgentState]()
     for state in past.states():
@@ -114,12 +115,12 @@ def _seq(state: AgentState | None) -> int:
     return 0 if state is None else state.seq
 
 
-def comparable(state: AgentState) -> dict[str, Any]:
-    """What two folds of the same events have in common, as plain data: no digests, which need not be of one chain.
+def comparable_state(state: AgentState) -> dict[str, Any]:
+    """A state as plain data without digests, which depend on the log's key.
 
-    Nor command ids: how many of them are remembered is a setting, and nothing else comes of them.
+    Command ids are left out too: a setting says how many of them a state remembers.
     """
     held = state.dump()
     del held["digest"], held["commands"]
-    checkpoints = {name: entry[:_DIGEST_BEFORE] for name, entry in state.checkpoints.items()}
+    checkpoints = {name: entry[:_DIGEST_AT] for name, entry in state.checkpoints.items()}
     return {**held, "granularity": int(state.granularity), "checkpoints": checkpoints}

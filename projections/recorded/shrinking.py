@@ -1,4 +1,4 @@
-"""A log made as short as it can be while something is still true of it."""
+"""Shrinking of a log to the shortest for which a predicate still holds."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from duramen.events.model import (
     OWN_TYPES,
 )
 
-from .sealing import bodies_of, sealed_bodies
+from .sealing import chain_bodies, strip_digests
 
-__all__ = ["MOST_TRIES", "items_about", "shrink_items"]
+__all__ = ["MOST_TRIES", "keep_events_about", "shrink_items"]
 
 MOST_TRIES: Final = 2_000
-"""How many shorter logs are looked at."""
+"""Shorter logs that are tried, at most."""
 
 
 def shrink_items(
     items: Sequence[bytes], differs: Callable[[list[bytes]], bool], *, most_tries: int = MOST_TRIES
 ) -> list[bytes]:
-    """Leave out events for as long as `differs` stays true; what is left is a valid log again, with digests of its own.
+    """Leave out events as long as `differs` stays true; the result is a valid log with digests of its own.
 
-    First half of them at once, then ever smaller parts, from the end on, at last one by one: of what remains no single
-    event can be left out, unless `most_tries` logs did not suffice. `differs` is only asked, and must not raise; it is
-    true of `items`, or these come back as they are. A log is at least one event.
+    Halves are tried first, then smaller and smaller parts, from the end, at last single events: no single event of the
+    result can be left out, unless `most_tries` logs did not suffice. `differs` must be pure and not raise; if it is
+    false for `items`, they are returned. A log has at least one event.
     """
     tries = _Tries(differs, most_tries)
-    kept = bodies_of(items)
+    kept = strip_digests(items)
     size = max(1, len(kept) // 2)
     while not tries.used_up:
         shorter = _without_parts(kept, size, tries)
@@ -44,23 +44,23 @@ def shrink_items(
             size //= 2
         else:
             break
-    return sealed_bodies(kept)
+    return chain_bodies(kept)
 
 
 def _without_parts(bodies: list[bytes], size: int, tries: _Tries) -> list[bytes]:
-    """Without each part of so many events that can be left out."""
+    """Leave out each part of `size` events that can be left out."""
     end = len(bodies)
     while end > 0 and not tries.used_up:
         begin = max(0, end - size)
         shorter = bodies[:begin] + bodies[end:]
-        if shorter and tries.still(shorter):
+        if shorter and tries.differ(shorter):
             bodies = shorter
         end = begin
     return bodies
 
 
 class _Tries:
-    """Counts how often was asked."""
+    """The predicate, with a limit on how often it is called."""
 
     def __init__(self, differs: Callable[[list[bytes]], bool], most: int) -> None:
         self._differs = differs
@@ -70,22 +70,22 @@ class _Tries:
     def used_up(self) -> bool:
         return self._left <= 0
 
-    def still(self, bodies: list[bytes]) -> bool:
+    def differ(self, bodies: list[bytes]) -> bool:
         self._left -= 1
-        return self._differs(sealed_bodies(bodies))
+        return self._differs(chain_bodies(bodies))
 
 
 _BY_PATH = frozenset((MEMORY_SET, MEMORY_APPENDED, MEMORY_DELETED, MEMORY_MERGED))
 
 
-def items_about(items: Sequence[bytes], raws: Sequence[RawEvent], names: Collection[str]) -> list[bytes]:
-    """A shorter log that leads to the same for the items of these names; of others it says nothing.
+def keep_events_about(items: Sequence[bytes], raws: Sequence[RawEvent], names: Collection[str]) -> list[bytes]:
+    """A shorter log that leads to the same values of the named items; other items may differ.
 
-    Mutations by path touch one item (a merge at the root those in its patch), so that those of others can be left
-    out, as can activity and events of the user's own. Whatever touches all of working memory stays.
+    A mutation changes one item, a merge at the root the items in its patch; mutations of other items are left out, as
+    are activity and the user's own events. Events that change all of working memory stay.
     """
     kept = [item[DIGEST_SIZE:] for item, raw in zip(items, raws, strict=True) if _touches(raw, names)]
-    return sealed_bodies(kept)
+    return chain_bodies(kept)
 
 
 def _touches(raw: RawEvent, names: Collection[str]) -> bool:

@@ -1,4 +1,4 @@
-"""One agent's log as it is stored, in hand."""
+"""One agent's log as it is stored, in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from duramen.events import Event, EventRegistry, Limits
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, build_event, decode_body
 from duramen.events.model import DECLARED
 
-from .as_code import code_of, rows_of
+from .as_code import format_rows, rows_of
 
 __all__ = ["StoredLog"]
 
@@ -25,18 +25,18 @@ class StoredLog:
         return len(self.items)
 
     def raws(self) -> list[RawEvent]:
-        """Raw fields of each event; new objects at each call."""
+        """Raw fields of each event; new objects each time."""
         codec = Codec(Limits())
         return [decode_body(self.agent, seq, item[DIGEST_SIZE:], codec) for seq, item in enumerate(self.items, 1)]
 
     def events(self) -> list[Event]:
-        """The events as a reader gets them, in today's version; new objects at each call."""
+        """The events in today's version, as a reader gets them; new objects each time."""
         found = enumerate(zip(self.raws(), self.items, strict=True), 1)
         return [build_event(self.agent, seq, raw, item[:DIGEST_SIZE], self.registry) for seq, (raw, item) in found]
 
     def code(self) -> str:
-        """Python that makes the events."""
-        return code_of(rows_of(self.raws()))
+        """Python code of the events."""
+        return format_rows(rows_of(self.raws()))
 
     def __repr__(self) -> str:
         return self.code()

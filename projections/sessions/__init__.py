@@ -1,9 +1,9 @@
-"""Sessions as files."""
+"""Session files: export and import of agents with their logs."""
 
 from __future__ import annotations
 
-from .atomic_file import whole_file
-from .exporting import Session, export_session, json_line
+from .atomic_file import open_atomically
+from .exporting import Session, export_session, to_json_line
 from .importing import import_session
 
-__all__ = ["Session", "export_session", "import_session", "json_line", "whole_file"]
+__all__ = ["Session", "export_session", "import_session", "open_atomically", "to_json_line"]

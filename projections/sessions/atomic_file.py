@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing a file atomically."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-__all__ = ["whole_file"]
+__all__ = ["open_atomically"]
 
 
 @contextmanager
-def whole_file(path: Path) -> Generator[IO[bytes]]:
-    """A file to write to that takes the place of `path` at the end, on disk; after an exception nothing has changed."""
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+def open_atomically(path: Path) -> Generator[IO[bytes]]:
+    """Open a temporary file that replaces `path` at the end, synced to disk; an exception leaves `path` as it was."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise

@@ -1,4 +1,4 @@
-"""Writing an agent, or a tree of them, to a file that another system can take in."""
+"""Export of an agent, or a tree of agents, to a session file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from duramen.events.log import EventLog, Head
 
 from ..recovery import AgentLog, rebuild
 
-__all__ = ["ExportedAgent", "Session", "export_session", "json_line"]
+__all__ = ["ExportedAgent", "Session", "export_session", "to_json_line"]
 
 _PAGE: Final = 500
 
 
 @frozen
 class ExportedAgent:
-    """An agent as a file has it: the seq and digest it ends with, and how many of its events were trimmed."""
+    """An agent in a session file: its last seq, the digest there, and how many of its first events were trimmed."""
 
     agent: str
     seq: int
@@ -35,25 +35,25 @@ class ExportedAgent:
 
 @frozen
 class Session:
-    """What an export has written, or an import has taken in. The first agent is the one that was asked for."""
+    """The agents that an export wrote, or an import created. The first is the root of the tree."""
 
     agents: tuple[ExportedAgent, ...]
 
     @property
     def agent(self) -> str:
-        """The path of the one that was asked for."""
+        """The path of the root of the tree."""
         return self.agents[0].agent
 
     @property
     def events(self) -> int:
-        """How many events."""
-        return sum(carried.seq - carried.base for carried in self.agents)
+        """The number of events of all agents."""
+        return sum(agent.seq - agent.base for agent in self.agents)
 
 
 def export_session(
     log: EventLog, agents: Sequence[str], file: IO[bytes], limits: Limits, *, written_at: int
 ) -> Session:
-    """Write agents of one partition as they stand at one moment. Every event is checked on the way.
+    """Write agents of one partition as of one moment. Every event is checked.
 
     Raises AgentNotFound, CorruptEvent, and what writing to the file raises.
     """
@@ -102,12 +102,12 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None
     writer.write("types", _write_events(agent_log, head, before or b"", writer))
     for name in checkpoints:
         stored = log.load([log.checkpoint_key(agent, name)])[0]
-        if stored is not None:  # else it has expired
+        if stored is not None:  # None: it has expired
             writer.write("checkpoint", name, stored)
 
 
 def _write_events(agent_log: AgentLog, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
-    """Page by page; which versions of which types they are of."""
+    """Write events page by page; return the versions of each event type."""
     log, agent = agent_log.log, agent_log.agent
     types: dict[str, list[int]] = {}
     seq = head.base
@@ -140,8 +140,8 @@ def _write_events(agent_log: AgentLog, head: Head, digest: bytes, writer: Sessio
 # -- for other tools ---------------------------------------------------------------------------------------------------
 
 
-def json_line(event: Event) -> str:
-    """An event as one line of JSON, in ASCII; docs/reference/session-file.md has its form."""
+def to_json_line(event: Event) -> str:
+    """Format an event as one line of JSON, in ASCII, in the form of docs/reference/session-file.md."""
     fields = {
         "agent": event.agent,
         "seq": event.seq,
@@ -161,7 +161,7 @@ def json_line(event: Event) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    """Plain data with what JSON has no form for in dicts of one key, so that it can be told from text."""
+    """Convert plain data to JSON values; a type that JSON lacks becomes a dict with one key, as `{"$bytes": …}`."""
     if isinstance(value, datetime):
         return {"$time": value.isoformat()}
     if isinstance(value, bytes):

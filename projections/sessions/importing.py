@@ -1,4 +1,4 @@
-"""Taking in a file that `session_export` has written: checked while it is read, and there all at once or not at all."""
+"""Import of a session file: checked while it is read; its agents are created all at once or not at all."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _NOTHING: Final[tuple[str, list[Any]]] = ("", [])
 
 @define(eq=False)
 class _Incoming:
-    """An agent of the file on its way in: what the file says of it, under the path it will have here."""
+    """An agent that is being imported: what the file says of it, and its path here."""
 
     path: str
     origin: str
     meta: dict[str, Any]
-    folding: StateFold
+    fold: StateFold
     base: bytes | None
     staged: int = 0
     levels: int = 0
     largest: int = 0
     keyframes: list[int] = field(factory=list[int])
-    rhythm: KeyframeSchedule = field(factory=KeyframeSchedule)
+    schedule: KeyframeSchedule = field(factory=KeyframeSchedule)
     sums: dict[int, bytes] = field(factory=dict[int, bytes])
-    """Of the working memory at each seq where a checkpoint was taken."""
+    """A checksum of working memory at each seq where a checkpoint was taken."""
 
-    def look_for_checkpoint(self) -> None:
-        seq = self.folding.state.seq
+    def note_checkpoint(self) -> None:
+        seq = self.fold.state.seq
         if any(taken[0] == seq for taken in self.meta["checkpoints"].values()):
-            self.sums[seq] = _sum_of(self.folding.state.memory)
+            self.sums[seq] = _checksum(self.fold.state.memory)
 
 
 class _Import:
-    """One import. What it writes before the end is where nobody looks, and is gone after a day at the latest."""
+    """One import. What it writes before the last step is invisible to readers, and expires after a day."""
 
     def __init__(
         self, log: EventLog, limits: Limits, fold_of: FoldOf, now: int, progress: Callable[[int], object] | None
@@ -74,88 +74,88 @@ class _Import:
     def run(self, file: IO[bytes], to: str | None) -> Session:
         records = SessionReader(file, self._limits).records()
         kind, fields = next(records, _NOTHING)
-        header = self._header(kind, fields)
-        renamed = _renamed(header["agents"], to)
+        header = self._read_header(kind, fields)
+        paths = _map_paths(header["agents"], to)
         self._token = header["id"]
-        self._refuse_known(list(renamed.values()))
+        self._refuse_existing(list(paths.values()))
         try:
-            self._read(records, renamed)
+            self._read_agents(records, paths)
             known = self._log.archive.adopt(self._adoptions, self._token)
         except BaseException:
             self._clean_up()
             raise
         if known is not None:
             self._clean_up()
-            raise _exists(known)
+            raise _already_exists(known)
         return Session(tuple(ExportedAgent(one.agent, one.seq, one.digest, one.base) for one in self._adoptions))
 
-    def _header(self, kind: str, fields: list[Any]) -> dict[str, Any]:
+    def _read_header(self, kind: str, fields: list[Any]) -> dict[str, Any]:
         header = cast("dict[str, Any]", fields[0]) if kind == "session" and len(fields) == 1 else None
         if type(header) is not dict or type(header.get("id")) is not str or not _is_paths(header.get("agents")):
-            raise _wrong("it does not begin as one")
+            raise _damaged("its first record is no header")
         if header.get("format") != FORMAT:
             raise InvalidMessage(
                 "this session file has another format; update duramen", expected=FORMAT, actual=header.get("format")
             )
         integrity = header.get("integrity", "")
         if type(integrity) is not str:
-            raise _wrong("what it says of its key has another form")
+            raise _damaged("the fingerprint of its integrity key has another form")
         self._log.chain.require_key(header["id"], integrity, "this session file")
         return header
 
-    def _refuse_known(self, paths: list[str]) -> None:
+    def _refuse_existing(self, paths: list[str]) -> None:
         for path, head in zip(paths, self._log.archive.heads(paths), strict=True):
             if head is not None:
-                raise _exists(path)
+                raise _already_exists(path)
 
-    def _read(self, records: Iterator[tuple[str, list[Any]]], renamed: dict[str, str]) -> None:
+    def _read_agents(self, records: Iterator[tuple[str, list[Any]]], paths: dict[str, str]) -> None:
         agent: _Incoming | None = None
         for kind, fields in records:
             if kind == "agent":
                 if agent is not None:
-                    self._finish(agent)
-                agent = self._begin(fields, renamed)
+                    self._finish_agent(agent)
+                agent = self._begin_agent(fields, paths)
             elif agent is None:
-                raise _wrong("a record belongs to no agent")
+                raise _damaged("a record belongs to no agent")
             elif kind == "base":
-                self._base(agent, fields)
+                self._read_base(agent, fields)
             elif kind == "events":
-                self._take(agent, fields)
+                self._read_events(agent, fields)
             elif kind == "checkpoint":
-                self._checkpoint(agent, fields)
-            # Others, `types` among them, are for who looks into the file.
+                self._read_checkpoint(agent, fields)
+            # Other records, `types` among them, are for people and tools.
         if agent is not None:
-            self._finish(agent)
-        if [adoption.agent for adoption in self._adoptions] != list(renamed.values()):
-            raise _wrong("it has not the agents that it names")
+            self._finish_agent(agent)
+        if [adoption.agent for adoption in self._adoptions] != list(paths.values()):
+            raise _damaged("it lacks agents that its header names")
 
-    def _begin(self, fields: list[Any], renamed: dict[str, str]) -> _Incoming:
+    def _begin_agent(self, fields: list[Any], paths: dict[str, str]) -> _Incoming:
         meta = cast("dict[str, Any]", fields[0]) if len(fields) == 1 and type(fields[0]) is dict else {}
         origin = meta.get("path")
-        if type(origin) is not str or origin not in renamed or not _has_form(meta):
-            raise _wrong("what it says of an agent has another form")
-        return _Incoming(renamed[origin], origin, meta, StateFold(origin, self._limits, self._fold_of), None)
+        if type(origin) is not str or origin not in paths or not _has_form(meta):
+            raise _damaged("its description of an agent has another form")
+        return _Incoming(paths[origin], origin, meta, StateFold(origin, self._limits, self._fold_of), None)
 
-    def _base(self, agent: _Incoming, fields: list[Any]) -> None:
-        """The state that the events go on from, written anew for the path it will have here."""
+    def _read_base(self, agent: _Incoming, fields: list[Any]) -> None:
+        """Read the state that the events continue, and store it under the path here."""
         try:
             record = unpack_snapshot(fields[0], agent.origin, self._codec, self._limits, self._log.chain)
             held = AgentState.load(self._codec.copy(record.state["agent"]))
             custom = self._codec.copy(record.state["custom"])
         except (CorruptEvent, KeyError, TypeError, IndexError):
-            raise _wrong(f"the base of {agent.origin} is damaged") from None
+            raise _damaged(f"the base of {agent.origin} is damaged") from None
         if (record.seq, record.digest) != (agent.meta["base"], agent.meta["before"]) or held.seq != record.seq:
-            raise _wrong(f"the base of {agent.origin} is not where its events begin")
-        agent.base = self._packed(record, agent)
-        agent.folding = StateFold(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
-        agent.rhythm.keyframe_seq = held.seq
-        agent.look_for_checkpoint()
+            raise _damaged(f"the base of {agent.origin} is not where its events begin")
+        agent.base = self._repack(record, agent)
+        agent.fold = StateFold(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
+        agent.schedule.keyframe_seq = held.seq
+        agent.note_checkpoint()
 
-    def _take(self, agent: _Incoming, fields: list[Any]) -> None:
-        """Events: checked, folded, and put beside the log."""
-        state, archive = agent.folding.state, self._log.archive
+    def _read_events(self, agent: _Incoming, fields: list[Any]) -> None:
+        """Check, fold and stage a page of events."""
+        state, archive = agent.fold.state, self._log.archive
         if len(fields) != 2 or fields[0] != state.seq + 1 or not fields[1] or not _is_items(fields[1]):
-            raise _wrong(f"events of {agent.origin} are not in order")
+            raise _damaged(f"events of {agent.origin} are not in order")
         items, previous = cast("list[bytes]", fields[1]), state.digest
         for item in items:
             seq, body = state.seq + 1, item[DIGEST_SIZE:]
@@ -170,11 +170,11 @@ class _Import:
                 )
             event = decode_body(agent.origin, seq, body, self._codec)
             agent.levels |= 1 << event[2]
-            agent.folding.apply_leniently(event, expected)
-            agent.look_for_checkpoint()
-            agent.rhythm.weight += len(item)
+            agent.fold.apply_leniently(event, expected)
+            agent.note_checkpoint()
+            agent.schedule.weight += len(item)
             agent.largest = max(agent.largest, len(item))
-        self._keep(agent)
+        self._keep_keyframe(agent)
         staged = archive.stage(agent.path, self._token, agent.staged, previous, items)
         agent.staged += len(items)
         if staged < agent.staged:
@@ -183,47 +183,47 @@ class _Import:
         if self._progress is not None:
             self._progress(self._events)
 
-    def _keep(self, agent: _Incoming) -> None:
-        """A keyframe, where one is due."""
-        state = agent.folding.state
-        if state.seq - agent.rhythm.keyframe_seq < EVERY:
+    def _keep_keyframe(self, agent: _Incoming) -> None:
+        """Write a keyframe if one is due."""
+        state = agent.fold.state
+        if state.seq - agent.schedule.keyframe_seq < EVERY:
             return
         stored = self._snapshot(agent)
-        if stored is not None and agent.rhythm.is_due(state.seq, len(stored)):
+        if stored is not None and agent.schedule.is_due(state.seq, len(stored)):
             self._log.archive.keep_keyframe(agent.path, state.seq, stored)
-            agent.rhythm.restart(state.seq)
+            agent.schedule.restart(state.seq)
             agent.keyframes.append(state.seq)
 
     def _snapshot(self, agent: _Incoming) -> bytes | None:
-        return snapshot_of(AgentLog(self._log, agent.path, self._limits, codec=self._codec), agent.folding)
+        return snapshot_of(AgentLog(self._log, agent.path, self._limits, codec=self._codec), agent.fold)
 
-    def _packed(self, record: SnapshotRecord, agent: _Incoming) -> bytes:
-        """A snapshot of the file's under the path it will have here."""
+    def _repack(self, record: SnapshotRecord, agent: _Incoming) -> bytes:
+        """A snapshot of the file, packed for the path here."""
         return pack_snapshot(evolve(record, agent=agent.path), self._codec, self._limits, self._log.chain)
 
-    def _checkpoint(self, agent: _Incoming, fields: list[Any]) -> None:
+    def _read_checkpoint(self, agent: _Incoming, fields: list[Any]) -> None:
         name, stored = fields if len(fields) == 2 else ("", b"")
-        entry = agent.folding.state.checkpoints.get(name)
+        entry = agent.fold.state.checkpoints.get(name)
         taken = agent.meta["checkpoints"].get(name)
         if entry is None or taken is None:
-            raise _wrong(f"a checkpoint of {agent.origin} is not one that its log knows")
+            raise _damaged(f"a checkpoint of {agent.origin} is unknown to its log")
         try:
             record = unpack_snapshot(stored, agent.origin, self._codec, self._limits, self._log.chain)
             memory = record.state["agent"]["memory"]
         except (CorruptEvent, KeyError, TypeError):
-            raise _wrong(f"a checkpoint of {agent.origin} is damaged") from None
+            raise _damaged(f"a checkpoint of {agent.origin} is damaged") from None
         sound = (record.seq, record.digest) == (entry[0] - 1, entry[5])
-        if not sound or agent.sums.get(record.seq, _sum_of(memory)) != _sum_of(memory):
-            raise _wrong(f"a checkpoint of {agent.origin} is not the fold of its events")
+        if not sound or agent.sums.get(record.seq, _checksum(memory)) != _checksum(memory):
+            raise _damaged(f"a checkpoint of {agent.origin} is not the fold of its events")
         left = 0 if entry[3] is None else (entry[3] - self._now) // 1000
         if entry[3] is None or left > 0:
             key = self._log.checkpoint_key(agent.path, name)
-            self._log.archive.put([Put(key, self._packed(record, agent), left)])
+            self._log.archive.put([Put(key, self._repack(record, agent), left)])
 
-    def _finish(self, agent: _Incoming) -> None:
-        state, meta = agent.folding.state, agent.meta
+    def _finish_agent(self, agent: _Incoming) -> None:
+        state, meta = agent.fold.state, agent.meta
         if (state.seq, state.digest) != (meta["seq"], meta["digest"]) or (agent.base is None) != (meta["base"] == 0):
-            raise _wrong(f"the events of {agent.origin} do not end as it says")
+            raise _damaged(f"the events of {agent.origin} do not end where its header says")
         puts: list[Put] = []
         if agent.base is not None:
             puts.append(Put(self._log.base_key(agent.path), agent.base))
@@ -250,7 +250,7 @@ class _Import:
 
     def _clean_up(self) -> None:
         for agent in self._done:
-            with suppress(DuramenError):  # it does no harm where it is
+            with suppress(DuramenError):  # a keyframe left behind is never read: the log has another digest there
                 self._log.archive.drop_keyframes(agent.path, agent.keyframes)
 
 
@@ -264,19 +264,19 @@ def import_session(
     now: int,
     progress: Callable[[int], object] | None = None,
 ) -> Session:
-    """Take in a session file, its first agent under the path `to`, those below it below that. `now` is in µs.
+    """Import a session file, its first agent as `to` and the agents below it below `to`. `now` is in µs.
 
-    Raises AgentExists, CorruptEvent, InvalidMessage, InvalidPath, WrongKey; then no agent has come to be.
+    Raises AgentExists, CorruptEvent, InvalidMessage, InvalidPath, WrongKey; then no agent was created.
     """
     return _Import(log, limits, fold_of, now, progress).run(file, to)
 
 
-def _renamed(agents: list[str], to: str | None) -> dict[str, str]:
+def _map_paths(agents: list[str], to: str | None) -> dict[str, str]:
     root = agents[0]
     target = agent_path(root if to is None else to).text
     for agent in agents:
         if agent_path(agent).text != agent or (agent != root and not agent.startswith(f"{root}/")):
-            raise _wrong("its agents are not of one tree")
+            raise _damaged("its agents are not of one tree")
     return {agent: agent_path(target + agent[len(root) :]).text for agent in agents}
 
 
@@ -300,8 +300,8 @@ def _has_form(meta: dict[str, Any]) -> bool:
     )
 
 
-def _sum_of(memory: Any) -> bytes:
-    """Of plain data, whatever the order of its keys."""
+def _checksum(memory: Any) -> bytes:
+    """A checksum of plain data that does not depend on the order of keys."""
     total = sha256()
     _add_to(total, memory)
     return total.digest()
@@ -322,9 +322,9 @@ def _add_to(total: Any, value: Any) -> None:
         total.update(repr(value).encode())
 
 
-def _wrong(why: str) -> CorruptEvent:
+def _damaged(why: str) -> CorruptEvent:
     return CorruptEvent(f"this session file is damaged: {why}; get another copy, or export it again")
 
 
-def _exists(path: str) -> AgentExists:
+def _already_exists(path: str) -> AgentExists:
     return AgentExists(f"{path} exists already: name another path with `to`", agent=path)

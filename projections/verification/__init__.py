@@ -1,8 +1,7 @@
-"""Properties that hold for every replay, checked on projections, events and logs of your own.
+"""The verification kit: laws that hold for every replay, checked on your projections, events and logs.
 
-Needs hypothesis, which `pip install 'duramen[verify]'` brings; without it the import raises NotInstalled. Agents are
-checked with `duramen.actors.verification`; recorded logs, for which hypothesis is not needed, with
-`duramen.projections.recorded`.
+Needs hypothesis: `pip install 'duramen[verify]'`; without it the import raises NotInstalled. Agents are checked with
+`duramen.actors.verification`, recorded logs with `duramen.projections.recorded`, which needs no hypothesis.
 """
 
 from __future__ import annotations

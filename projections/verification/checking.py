@@ -1,4 +1,4 @@
-"""One line checks something of the user's: every law, on logs that are made up until one breaks it."""
+"""`check`: every law of a projection, on generated logs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .laws import (
     SnapshotPlusRest,
     TakesEveryEvent,
 )
-from .search import examples_wanted, smallest
+from .search import examples_wanted, find_smallest
 from .strategies import OwnFields, Types, is_whole, stored_logs
 from .subject import Subject, subject_of
 
@@ -42,7 +42,7 @@ C = TypeVar("C", bound=type[Any])
 
 @frozen
 class Report:
-    """What was checked: names of the laws that held on all `examples` logs, and why others were not checked."""
+    """The laws that held on all `examples` logs, and why others were not checked."""
 
     subject: str
     held: tuple[str, ...]
@@ -51,7 +51,7 @@ class Report:
 
 
 def projection_laws() -> list[Law]:
-    """The laws of a projection, in the order in which a log is tried on them."""
+    """The laws of a projection, in the order in which they are checked."""
     return [
         EventsComeBackEqual(),
         TakesEveryEvent(),
@@ -80,12 +80,12 @@ def check(
 ) -> Report:
     """Check a `Projection` or `KeyedProjection`: its class, a function that makes one, or an instance.
 
-    All laws are tried on `examples` logs (100, or what `DURAMEN_VERIFY_EXAMPLES` says). The logs have events of the
-    `types` in `registry`, see `instances`; `logs` gives them instead (`stored_logs`). The same `seed` draws the
-    same logs; without one they are new ones each time, unless the hypothesis profile derandomizes.
+    All laws are checked on `examples` logs (default: `DURAMEN_VERIFY_EXAMPLES`, or 100). The logs have events of the
+    `types` in `registry`, see `instances`; `logs` replaces this strategy (see `stored_logs`). The same `seed` draws the
+    same logs; without a seed they differ each time, unless the hypothesis profile derandomizes.
 
-    Raises LawBroken with the smallest log that was found to break a law, and InvalidMessage for what cannot be
-    checked at all. What the report has in `not_checked` has not been looked at.
+    Raises LawBroken with the smallest log found that breaks a law, and InvalidMessage for a subject that cannot be
+    checked. Laws in the report's `not_checked` were not checked.
     """
     made = stored_logs(registry, types, fields=fields) if logs is None else logs
     chosen = projection_laws() if laws is None else laws
@@ -93,9 +93,9 @@ def check(
 
 
 def verified(**arguments: Any) -> Callable[[C], C]:
-    """`check` as a decorator of a class, with its arguments: the module cannot be imported while a law is broken.
+    """`check` as a class decorator, with its arguments: the module cannot be imported while a law is broken.
 
-    For examples and tests; a program that is run has better things to do when it starts.
+    Meant for examples and tests: a program should not spend its start on checks.
     """
 
     def checked(decorated: C) -> C:
@@ -112,11 +112,11 @@ def check_subject(
     examples: int | None = None,
     seed: int | None = None,
 ) -> Report:
-    """Check laws on a subject; `check` for those who have a subject."""
+    """Check laws on a subject, as `check` does."""
     run = _Run(subject)
     with ExitStack() as opened:
         run.open(laws, opened)
-        found = smallest(logs, run.broken, examples, seed)
+        found = find_smallest(logs, run.broken, examples, seed)
         if found is not None:
             raise run.smaller(found)
     held = tuple(law.name for law in run.laws)
@@ -124,7 +124,7 @@ def check_subject(
 
 
 class _Run:
-    """The laws of one check. Once one is broken only that one is asked, so that a smaller log shows the same."""
+    """The laws of one check. Once a law is broken, only that one is checked on smaller logs."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -152,7 +152,7 @@ class _Run:
         return False
 
     def smaller(self, log: StoredLog) -> LawBroken:
-        """The verdict on the log without the events that it does not need, which hypothesis cannot leave out by one."""
+        """The verdict on the log without events it does not need: hypothesis cannot leave out single events."""
 
         def differs(items: list[bytes]) -> bool:
             shorter = evolve(log, items=tuple(items))
@@ -173,6 +173,6 @@ class _Run:
 
 
 def _plainer(row: Row) -> Row:
-    """At the usual time, and nobody's command."""
+    """The row at the default time, without a command."""
     changes = row[2] if len(row) == 3 else {}
     return row[0], row[1], {name: changes[name] for name in changes if name in ("version", "level")}

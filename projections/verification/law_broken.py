@@ -1,4 +1,4 @@
-"""What is raised when a law does not hold: the law, and the smallest log that was found to break it."""
+"""The error for a broken law, with the smallest log that was found to break it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SHOWN: Final = 2_000
 class LawBroken(AssertionError):
     """A law of replay does not hold.
 
-    A verdict on somebody's code, so no `DuramenError`: no handler of those takes it for a failure at run time. And it
-    shows data, the events that a test has made up, as Python that makes them again. `law` names the law, `log` is the
-    example, if it is one; `expected` and `actual` are portraits, see `duramen.projections.recorded`.
+    It is a test's verdict on code and no `DuramenError`, so that no handler takes it for a failure at run time. The
+    message shows the generated events as Python code. `law` names the law, `log` is the example where it is a log;
+    `expected` and `actual` are portraits, see `duramen.projections.recorded`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class LawBroken(AssertionError):
         super().__init__(self._message(expected, actual))
 
     def of(self, subject: str, log: StoredLog) -> LawBroken:
-        """The same, with whom and what it is about."""
+        """A copy that names the subject and the log."""
         found = LawBroken(self.law, self.why, subject=subject, log=log, expected=self.expected, actual=self.actual)
         found.__cause__ = self.__cause__
         return found

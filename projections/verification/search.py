@@ -1,4 +1,4 @@
-"""Looking for the smallest example."""
+"""The search for the smallest example that breaks a law."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis.strategies import SearchStrategy
 
 from duramen.events import InvalidMessage
 
-__all__ = ["EXAMPLES", "examples_wanted", "smallest"]
+__all__ = ["EXAMPLES", "examples_wanted", "find_smallest"]
 
 EXAMPLES: Final = "DURAMEN_VERIFY_EXAMPLES"
-"""Environment variable: how many examples each check makes up, where the call does not say."""
+"""Environment variable: the number of examples of each check, where the call does not give it."""
 
 _USUAL: Final = 100
 
@@ -23,44 +23,44 @@ T = TypeVar("T")
 
 
 def examples_wanted(examples: int | None) -> int:
-    """What was asked for, by the call or the environment. Raises InvalidMessage for what is no positive number."""
+    """The number of examples given by the call or the environment. Raises InvalidMessage if it is not positive."""
     given = os.environ.get(EXAMPLES, str(_USUAL)) if examples is None else str(examples)
     if not given.isdecimal() or int(given) < 1:
         raise InvalidMessage(f"the number of examples is a whole number from 1 on; look at {EXAMPLES}")
     return int(given)
 
 
-def smallest(
+def find_smallest(
     strategy: SearchStrategy[T], broken: Callable[[T], bool], examples: int | None, seed: int | None
 ) -> T | None:
-    """The smallest example found for which `broken` is true; None if none was among so many.
+    """The smallest example found for which `broken` is true; None if there was none.
 
-    Nothing is kept between runs. Without a seed the examples are new ones, unless hypothesis's profile derandomizes.
+    Nothing is kept between runs. Without a seed the examples differ, unless hypothesis's profile derandomizes.
     """
     if seed is None and settings.get_profile(settings.get_current_profile_name()).derandomize:
         seed = 0
     found: list[T] = []
 
-    def look(example: T) -> None:
+    def try_one(example: T) -> None:
         if broken(example):
             found.append(example)
             raise _Found
 
-    looking = _how(examples_wanted(examples))(given(strategy)(look))
+    search = _settings(examples_wanted(examples))(given(strategy)(try_one))
     if seed is not None:
-        looking = hypothesis_seed(seed)(looking)
+        search = hypothesis_seed(seed)(search)
     try:
-        looking()
+        search()
     except _Found:
-        return found[-1]  # the smallest one is tried once more at the end
+        return found[-1]  # hypothesis runs the smallest one again at the end
     return None
 
 
 class _Found(Exception):
-    """Ends the look at one example."""
+    """Raised for an example that breaks a law."""
 
 
-def _how(examples: int) -> settings:
+def _settings(examples: int) -> settings:
     return settings(
         max_examples=examples,
         database=None,

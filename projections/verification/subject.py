@@ -1,4 +1,4 @@
-"""What the laws are checked on: something that folds events, and how to make a fresh one."""
+"""The subject of a check: something that folds events, and how to make a fresh one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..projection import KeyedProjection, Projection
 __all__ = ["Adapter", "Subject", "as_projection", "dumps", "subject_of"]
 
 Adapter = Callable[[Callable[[], Any], EventRegistry], "Projection[Any]"]
-"""Makes a fresh projection of what the factory makes; a function of a module, so that another process finds it."""
+"""Turns what the factory makes into a projection; a module's function, so that another process can import it."""
 
 
 class _KeyedFold(Projection[Mapping[str, Any]]):
@@ -44,7 +44,7 @@ class _KeyedFold(Projection[Mapping[str, Any]]):
 
 
 def as_projection(factory: Callable[[], Any], registry: EventRegistry) -> Projection[Any]:
-    """A fresh projection. Raises InvalidMessage if the factory makes something else."""
+    """A fresh projection from the factory. Raises InvalidMessage if it makes something else."""
     made = factory()
     if isinstance(made, KeyedProjection):
         return _KeyedFold(cast("KeyedProjection[Any]", made))
@@ -54,7 +54,7 @@ def as_projection(factory: Callable[[], Any], registry: EventRegistry) -> Projec
 
 
 def dumps(projection: Projection[Any]) -> bool:
-    """Whether it says itself how its state is stored."""
+    """Whether a projection has its own `dump`."""
     if isinstance(projection, _KeyedFold):
         return projection.dumps
     return "dump" in _own_names(type(projection), Projection)
@@ -66,26 +66,26 @@ def _own_names(cls: type[Any], base: type[Any]) -> set[str]:
 
 @frozen
 class Subject:
-    """Something of the user's that folds events."""
+    """A user's object that folds events."""
 
     name: str
     factory: Callable[[], Any]
     registry: EventRegistry = DECLARED
     adapt: Adapter = as_projection
     classes: tuple[type[Any], ...] = field(default=())
-    """Of the object that the factory makes, and what they inherit from."""
+    """The classes of the object that the factory makes, with their bases."""
     single: bool = False
-    """The factory gives the same object again and again."""
+    """Whether the factory returns the same object each time."""
 
     def make(self) -> Projection[Any]:
-        """One that has not folded anything yet."""
+        """Make a projection that has not folded anything yet."""
         return self.adapt(self.factory, self.registry)
 
 
 def subject_of(given: object, registry: EventRegistry = DECLARED, adapt: Adapter = as_projection) -> Subject:
     """A subject from a class, a function without arguments that makes one, or an instance.
 
-    Raises InvalidMessage for what is none of these. From an instance no fresh one can be made.
+    Raises InvalidMessage for other objects. An instance is used again and again: no fresh one can be made of it.
     """
     if isinstance(given, Projection | KeyedProjection):
         made: object = cast("object", given)

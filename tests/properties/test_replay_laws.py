@@ -435,7 +435,7 @@ class Machine(RuleBasedStateMachine):
         folded = fold(WorkingMemory(), system.events(PATH))
         assert same_value(full.memory, self.model.memory)
         assert same_value(full.dump(), quick.dump())
-        assert same_value(comparable(full), comparable(folded))
+        assert same_value(comparable_state(full), comparable_state(folded))
         assert full.nodes == count(full.memory)
         assert full.levels == self.model.levels
         assert [event.seq for event in system.events(PATH)] == list(range(1, self.model.seq + 1))
@@ -449,7 +449,7 @@ class Machine(RuleBasedStateMachine):
         return rebuild(AgentLog(self.log, PATH, Limits()), use_snapshot=use_snapshot).state
 
 
-def comparable(state: AgentState) -> dict[str, Any]:
+def comparable_state(state: AgentState) -> dict[str, Any]:
     """A state without the fingerprints of its commands, which a projection does not know."""
     commands = {command: entry[:3] for command, entry in state.commands.items()}
     return {**state.dump(), "commands": commands, "granularity": int(state.granularity)}

@@ -20,7 +20,7 @@ from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED
 
 from ..sealing import read_pages
-from ..segments import LogSegment, comparable, log_segments
+from ..segments import LogSegment, comparable_state, log_segments
 from .client import HelperGone, WorkerClient
 from .worker import declarations
 
@@ -238,7 +238,7 @@ class _WorkerPool:
         store = self._plan.log
         assert store is not None, "only a store has pieces"
         begin = None if piece.begin is None else self._codec.pack({**piece.begin.dump(), "commands": {}})
-        states = [(state.seq, self._codec.pack(comparable(state))) for state in piece.states]
+        states = [(state.seq, self._codec.pack(comparable_state(state))) for state in piece.states]
         helper.begin(piece.agent, begin, states)
         try:
             pages = read_pages(store, piece.agent, after=piece.after, to_seq=piece.to_seq)

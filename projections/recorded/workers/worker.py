@@ -20,8 +20,8 @@ from duramen.events.model import DECLARED, same_value
 
 from ...state import AgentState
 from ..recording import load_log
-from ..replay_check import check_replay, take
-from ..segments import comparable
+from ..replay_check import apply_event, check_replay
+from ..segments import comparable_state
 from .fold_server import bring, receive, send
 
 __all__ = ["BEGIN", "DONE", "END", "FILE", "ITEMS", "READY", "SegmentFold", "declarations", "main"]
@@ -80,10 +80,10 @@ class SegmentFold:
         for _, raw, digest in decode_items(
             self._agent, items, self._codec, PLAIN, after=state.seq, digest=state.digest
         ):
-            take(state, raw, digest, DECLARED)
+            apply_event(state, raw, digest, DECLARED)
 
     def _compare(self, expected: bytes) -> None:
-        actual = self._codec.copy(comparable(self._state))
+        actual = self._codec.copy(comparable_state(self._state))
         if not same_value(self._codec.unpack(expected), actual):
             raise ValueError("another state")
 

@@ -1,4 +1,4 @@
-"""One line checks something of the user's."""
+"""Checks of logs, upcasters and codecs, one call each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promise of a log: what was appended is read, all of it, once, in order, unchanged."""
+"""A check of a log: what was appended is read whole, once, in order, unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ReadAsWritten", "check_log"]
 
 
 class ReadAsWritten(Law):
-    """The same bytes, and the same events for who follows the feed."""
+    """Reads of the log and of the feed return the events that were appended, byte for byte."""
 
     name: ClassVar[str] = "a log is read as it was written"
 
@@ -32,7 +32,7 @@ class ReadAsWritten(Law):
         store, codec = self._open_log(), Codec(Limits())
         try:
             store_items(store, log.agent, log.items, [raw[2] for raw in log.raws()])
-            # Names the first event that is wrong; the log may have a key, which makes other digests.
+            # Raises for the first damaged event. Digests of the log may differ from those written: it may have a key.
             digests = [digest for _, _, digest in raw_events(store, log.agent, codec)]
             found = list(read_items(store, log.agent))
             self.compare("other bytes were read than were written", portrait(list(log.items)), portrait(found))
@@ -40,20 +40,16 @@ class ReadAsWritten(Law):
             facts = [fact for fact in reader.read(len(log) + 1) if fact.agent == log.agent]
             followed = [[fact.seq, fact.raw, fact.digest] for fact in facts]
             written = [[at + 1, raw, digests[at]] for at, raw in enumerate(log.raws())]
-            self.compare("who follows the feed gets something else", portrait(written), portrait(followed))
+            self.compare("the feed returns other events", portrait(written), portrait(followed))
         finally:
             store.close()
 
 
 def check_log(open_log: Callable[[], EventLog], *, examples: int | None = None, seed: int | None = None) -> Report:
-    """Check a log of your own, or one that something stands in front of: each call of `open_log` gives an empty one.
+    """Check your own implementation or wrapper of a log: each call of `open_log` returns an empty one.
 
     Raises LawBroken with the smallest log that is not read as it was written.
     """
     name = getattr(open_log, "__qualname__", type(open_log).__name__)
-    subject = Subject(name, _nothing, adapt=as_projection)
+    subject = Subject(name, lambda: None, adapt=as_projection)  # this law folds nothing
     return check_subject(subject, [ReadAsWritten(open_log)], stored_logs(), examples, seed)
-
-
-def _nothing() -> None:
-    """A log is not folded by this law."""

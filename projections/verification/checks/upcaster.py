@@ -1,4 +1,4 @@
-"""The promise of an upcaster: an old event becomes what today's code would have written."""
+"""A check of upcasters: an old event becomes what today's code would have written."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..subject import Subject, as_projection, subject_of
 __all__ = ["UpcastedEqualsNative", "check_upcaster"]
 
 Native = Callable[[dict[str, Any]], object]
-"""From the data of an old event: the instance that today's code would have made for the same occasion."""
+"""Takes the data of an old event; returns the instance that today's code would have written instead."""
 
 
 class UpcastedEqualsNative(Law):
-    """Events of one old version, brought up to date, are what today's class holds, and no field got lost on the way."""
+    """Upcast events of one old version equal today's events, and no field is lost."""
 
     name: ClassVar[str] = "upcasted equals native"
 
@@ -47,7 +47,7 @@ class UpcastedEqualsNative(Law):
         self.compare("folded, upcasted events come to something else than native ones", expected, actual)
 
     def _one(self, registry: EventRegistry, seq: int, old: dict[str, Any]) -> dict[str, Any]:
-        """Data as today's code would have written it."""
+        """The data that today's code would have written."""
         given = deepcopy(old)
         new = registry.upcast(self._event, self._version, given)
         self.compare(f"at seq {seq} the upcaster changed what it was given", portrait(old), portrait(given))
@@ -85,11 +85,11 @@ def check_upcaster(
     examples: int | None = None,
     seed: int | None = None,
 ) -> Report:
-    """Check how events of an old version come up to date, through all upcasters on the way.
+    """Check all upcasters from an old version of an event type to today's.
 
-    `old` says what the old data was: a strategy for each field, or the class as it was (its own name, not registered).
-    With `native` the result must equal what that returns. Without, each old field must still be there with its value,
-    but for those in `changed`. With a `projection`, folding old events must also come to what folding native ones does.
+    `old` describes the old data: a strategy for each field, or the old class (under another name, not registered).
+    With `native` the result must equal what that returns; without, each old field must keep its value, except those in
+    `changed`. With a `projection`, folding old events must give the same state as folding native ones.
 
     Raises LawBroken, and InvalidMessage for an event type that is not registered or a version that is not old.
     """

@@ -1,4 +1,4 @@
-"""The promise of the codec: what is written can be read back equal in value and type, or is refused."""
+"""A check of a codec: a value is read back equal in value and type, or is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duramen.events.model import MEMORY_SET, check_value
 
 from ...recorded import portrait
 from ..law_broken import LawBroken
-from ..search import smallest
+from ..search import find_smallest
 from ..strategies import near_values
 
 __all__ = ["VALUES_COME_BACK", "check_values", "written_and_read"]
@@ -20,7 +20,7 @@ VALUES_COME_BACK: Final = "what is written comes back equal, or is refused"
 
 
 def written_and_read(value: Any) -> Any:
-    """What a reader gets of a value that an agent sets. Raises what setting it raises."""
+    """Encode and decode a value as if an agent set it. Raises what setting it raises."""
     limits = Limits()
     check_value(value, limits)
     codec = Codec(limits)
@@ -31,9 +31,9 @@ def written_and_read(value: Any) -> Any:
 def check_values(
     store: Callable[[Any], Any] = written_and_read, *, examples: int | None = None, seed: int | None = None
 ) -> None:
-    """Check what comes back of values: of plain data in its odd shapes, and of what only looks like it.
+    """Check that values are read back equal: plain data in odd shapes, and values that only look like plain data.
 
-    `store` writes a value and returns what is read of it; a DuramenError refuses it. Raises LawBroken.
+    `store` writes a value and returns what is read back, or refuses it with a DuramenError. Raises LawBroken.
     """
     seen: dict[str, str] = {}
 
@@ -45,7 +45,7 @@ def check_values(
             return False
         return seen[before] != before
 
-    found = smallest(near_values().map(_Shown), lambda shown: lost(shown.value), examples, seed)
+    found = find_smallest(near_values().map(_Shown), lambda shown: lost(shown.value), examples, seed)
     if found is not None:
         before = portrait(found.value)
         raise LawBroken(
@@ -59,7 +59,7 @@ def check_values(
 
 
 class _Shown:
-    """Holds a value, so that hypothesis need not print it."""
+    """Wraps a value, so that hypothesis does not print it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

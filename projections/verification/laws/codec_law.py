@@ -1,4 +1,4 @@
-"""The law of the codec: what is read of an event is what was written."""
+"""The law of the codec."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["EventsComeBackEqual"]
 
 
 class EventsComeBackEqual(Law):
-    """What is read of an event is what was written, in value and type, and its class makes the same object of it."""
+    """An event is read back equal in value and type, and its class makes an equal object of it."""
 
     name: ClassVar[str] = "events come back equal"
 
@@ -31,9 +31,9 @@ class EventsComeBackEqual(Law):
             if not same_value(decoded, raw):
                 raise self.broken(f"the event at seq {seq} was read as another one", portrait(raw), portrait(decoded))
             if raw[0] not in OWN_TYPES and subject.registry.has_type(raw[0]):
-                self._object(subject, seq, raw)
+                self._check_instance(subject, seq, raw)
 
-    def _object(self, subject: Subject, seq: int, raw: list[Any]) -> None:
+    def _check_instance(self, subject: Subject, seq: int, raw: list[Any]) -> None:
         registry = subject.registry
         instance = registry.load(raw[0], raw[1], raw[4])
         name, version, data = registry.dump(instance)

@@ -1,4 +1,4 @@
-"""The laws of a fold that concern one process."""
+"""The laws of a fold within one process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from duramen.events.model import START, check_value, same_value
 from ...projection import Projection, fold
 from ...recorded import StoredLog, portrait, store_items
 from ..subject import Subject, dumps
-from .frozen_clock import EARLIER, LATER, clock_at
+from .frozen_clock import EARLIER, LATER, freeze_clock
 from .law import Law, NotChecked, folded
-from .side_effects import watched
+from .side_effects import watch_side_effects
 
 __all__ = [
     "ActsOnNothing",
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class TakesEveryEvent(Law):
-    """A view sees every event there is, also of types that it knows nothing of, and must not stumble."""
+    """A projection gets every event, also of types it does not know, and must not raise."""
 
     name: ClassVar[str] = "every event is taken"
 
@@ -41,7 +41,7 @@ class TakesEveryEvent(Law):
 
 
 class ChangesNothingItIsGiven(Law):
-    """Who else holds the state before, or the event, sees them as they were; and `initial` gives a new object."""
+    """`apply` mutates neither the state before nor the event, and `initial` returns a new object."""
 
     name: ClassVar[str] = "apply changes neither state nor event"
 
@@ -59,7 +59,7 @@ class ChangesNothingItIsGiven(Law):
 
 
 class ReplaysTheSame(Law):
-    """No random numbers, no counter beside the state, nothing that is another one the next time."""
+    """A fold has no random numbers and no state outside its state."""
 
     name: ClassVar[str] = "replaying again gives the same"
 
@@ -74,36 +74,36 @@ class ReplaysTheSame(Law):
 
 
 class NeedsNoClock(Law):
-    """Replayed years later, a log gives the same: times come from events."""
+    """A replay years later gives the same state: times come from events."""
 
     name: ClassVar[str] = "replay does not look at the clock"
 
     def check(self, subject: Subject, log: StoredLog) -> None:
-        with clock_at(EARLIER, subject.classes):
+        with freeze_clock(EARLIER, subject.classes):
             early = folded(subject, log.events())
             if early != folded(subject, log.events()):
-                return  # something else than the clock is at work: another law tells
-        with clock_at(LATER, subject.classes):
+                return  # the fold differs without the clock: another law reports it
+        with freeze_clock(LATER, subject.classes):
             late = folded(subject, log.events())
         self.compare("with the clock at another time it folded the same events to something else", early, late)
 
 
 class ActsOnNothing(Law):
-    """Files, sockets, programs, threads, sleep: a replay does none of that."""
+    """A replay opens no file or socket, starts no program or thread, and does not sleep."""
 
     name: ClassVar[str] = "replay does not act"
 
     def check(self, subject: Subject, log: StoredLog) -> None:
-        fold(subject.make(), log.events())  # whatever is imported only when it is needed is imported now
+        fold(subject.make(), log.events())  # lazy imports happen here
         events, projection = log.events(), subject.make()
-        with watched() as seen:
+        with watch_side_effects() as seen:
             fold(projection, events)
         if seen:
             raise self.broken("while it folded, Python saw it act", "nothing", ", ".join(sorted(set(seen))))
 
 
 class BatchesDoNotMatter(Law):
-    """However events are divided among calls and processes, each going on from the state of the one before."""
+    """Events may be split into batches for several calls and processes without changing the state."""
 
     name: ClassVar[str] = "batch boundaries do not matter"
 
@@ -124,7 +124,7 @@ class BatchesDoNotMatter(Law):
 
 
 class SnapshotPlusRest(Law):
-    """A state that was stored and read back is the same state, and what follows it gives the same."""
+    """A state that was stored and loaded is equal, and later events lead to the same state from it."""
 
     name: ClassVar[str] = "stored state plus the rest gives the same"
 
@@ -153,7 +153,7 @@ class SnapshotPlusRest(Law):
 
 
 class DeliveredAgainIsTheSame(Law):
-    """A consumer that dies between reading and saving sees events a second time, from the state before them."""
+    """A consumer that dies between reading and saving gets events again, with the state before them."""
 
     name: ClassVar[str] = "what is delivered again changes nothing"
 
@@ -167,7 +167,7 @@ class DeliveredAgainIsTheSame(Law):
             while True:
                 batches = [self._read(FeedReader(store, codec, 0, mark), size, log) for _ in range(2)]
                 (lost, _), (events, mark) = batches
-                fold(projection, lost, state)  # and then the state was not saved
+                fold(projection, lost, state)  # this state is not saved
                 state = fold(projection, events, state)
                 if not events:
                     break
@@ -179,7 +179,7 @@ class DeliveredAgainIsTheSame(Law):
 
 
 class OnlyItsTypes(Law):
-    """A view that says which types of events it wants comes to the same without the others."""
+    """A projection that names event types comes to the same state without the others."""
 
     name: ClassVar[str] = "events of other types than it names change nothing"
 
@@ -195,7 +195,7 @@ class OnlyItsTypes(Law):
 
 
 class AgreesWith(Law):
-    """A second way to come to the same: a slow and simple model, an older release."""
+    """The subject agrees with a model: a slow and simple fold, or an older release."""
 
     name: ClassVar[str] = "it agrees with the model"
 

@@ -1,4 +1,4 @@
-"""A clock that stands still at another time, for the code of one subject."""
+"""A clock frozen at another time, for the code of one subject."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from datetime import UTC, date, datetime, tzinfo
 from types import FunctionType
 from typing import Any, Final
 
-__all__ = ["EARLIER", "LATER", "clock_at"]
+__all__ = ["EARLIER", "LATER", "freeze_clock"]
 
 EARLIER: Final = datetime(2001, 2, 3, 4, 5, 6, 700_001, tzinfo=UTC)
 LATER: Final = datetime(2043, 11, 28, 21, 43, 54, 300_002, tzinfo=UTC)
-"""Apart in everything that a program may look at: year, month, day, weekday, hour."""
+"""The two moments differ in year, month, day, weekday and hour."""
 
 
 @contextmanager
-def clock_at(moment: datetime, classes: Iterable[type[Any]]) -> Generator[None]:
-    """Let `time.time`, `time.time_ns`, `datetime.now`, `utcnow` and `today` say `moment` to the code of these classes.
+def freeze_clock(moment: datetime, classes: Iterable[type[Any]]) -> Generator[None]:
+    """Make `time.time`, `time.time_ns`, `datetime.now`, `utcnow` and `today` return `moment` for these classes' code.
 
-    To all modules that look the functions up when they are called, and to the modules of the classes and their
-    packages also where they were imported by name. Not thread-safe: other threads may see the wrong time meanwhile.
-    Clocks that only measure (`time.monotonic` and the like) go on.
+    Every module that looks the functions up at the call is affected; in the packages of the classes also modules that
+    imported them by name. Not thread-safe: other threads may see the wrong time too. Clocks that only measure
+    (`time.monotonic` and others) go on.
     """
     changes = _replacements(moment)
     undo: list[tuple[MutableMapping[str, Any], str, Any]] = []
@@ -72,8 +72,8 @@ def _replacements(moment: datetime) -> dict[int, Any]:
     return {id(old): new for old, new in changes}
 
 
-class _Like(type):
-    """Of a class that takes another one's place: what is an instance of that one is one of this."""
+class _StandIn(type):
+    """The metaclass of a class that replaces another: instances of that one are instances of this one."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, cls.__mro__[1])
@@ -83,7 +83,7 @@ class _Like(type):
 
 
 def _standing_datetime(moment: datetime, local: datetime) -> type[datetime]:
-    class Standing(datetime, metaclass=_Like):
+    class Standing(datetime, metaclass=_StandIn):
         def __new__(cls, *arguments: Any, **named: Any) -> Any:
             return datetime(*arguments, **named)
 
@@ -103,7 +103,7 @@ def _standing_datetime(moment: datetime, local: datetime) -> type[datetime]:
 
 
 def _standing_date(local: datetime) -> type[date]:
-    class Standing(date, metaclass=_Like):
+    class Standing(date, metaclass=_StandIn):
         def __new__(cls, *arguments: Any, **named: Any) -> Any:
             return date(*arguments, **named)
 

@@ -1,4 +1,4 @@
-"""What a law is: a name, a promise, and a check of one subject on one log."""
+"""The base class of laws: a name, and a check of one subject on one log."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["Law", "NotChecked", "folded"]
 
 
 class NotChecked(Exception):
-    """Raised by a check that cannot say anything about this subject; the message says why."""
+    """Raised by a law that cannot be checked on this subject; the message says why."""
 
 
 class Law(ABC):
-    """Something that holds for every log. Subclass it for a law of your own."""
+    """A property that holds for every log. Subclass it for a law of your own."""
 
     name: ClassVar[str]
     """A sentence without a full stop, for messages and tables."""
 
     @abstractmethod
     def check(self, subject: Subject, log: StoredLog) -> None:
-        """Return if the law holds here; else raise `self.broken(...)`, or what the subject raises."""
+        """Return if the law holds for this log; else raise `self.broken(...)`, or what the subject raises."""
 
     def opened(self, subject: Subject) -> AbstractContextManager[object]:
-        """Entered before the first check of a run and left after the last one; may raise NotChecked."""
+        """A context for a run: entered before the first check, left after the last one. May raise NotChecked."""
         return nullcontext()
 
     def verdict(self, subject: Subject, log: StoredLog) -> LawBroken | None:
-        """How the law is broken; None if it holds. What the subject raises breaks it, too. Raises NotChecked."""
+        """How the law is broken; None if it holds. An error of the subject breaks it as well. Raises NotChecked."""
         try:
             self.check(subject, log)
         except LawBroken as broken:
@@ -49,7 +49,7 @@ class Law(ABC):
         return None
 
     def broken(self, why: str, expected: str | None = None, actual: str | None = None) -> LawBroken:
-        """To be raised by `check`."""
+        """The error for `check` to raise."""
         return LawBroken(self.name, why, expected=expected, actual=actual)
 
     def compare(self, why: str, expected: str, actual: str) -> None:
@@ -59,5 +59,5 @@ class Law(ABC):
 
 
 def folded(subject: Subject, events: list[Event]) -> str:
-    """Portrait of the state that a fresh subject makes of events."""
+    """The portrait of the state that a fresh subject folds events to."""
     return portrait(fold(subject.make(), events))

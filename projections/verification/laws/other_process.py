@@ -1,4 +1,4 @@
-"""The law that a replay is the same in another process, where strings have other hashes."""
+"""The law that another process, where strings have other hashes, replays to the same state."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .law import Law, NotChecked, folded
 __all__ = ["SameInAnotherProcess"]
 
 _SECONDS: Final = 60.0
-"""For an answer; the first one has the time that all imports take."""
+"""The time-out of an answer; the first answer includes all imports."""
 
-# Where this process finds modules comes behind where any process does: a folder of scripts may have a `types.py`.
+# This process's module path comes after the worker's own: a folder of scripts may have a `types.py`.
 _WORKER: Final = """
 import sys
 sys.path += [entry for entry in sys.argv[1:] if entry not in sys.path]
@@ -35,7 +35,7 @@ sys.exit(main())
 
 
 class SameInAnotherProcess(Law):
-    """Another process with another `PYTHONHASHSEED` makes the same of a log: no order of a set, no `hash`."""
+    """Another process with another `PYTHONHASHSEED` folds a log to the same state, whatever hashes it has."""
 
     name: ClassVar[str] = "another process comes to the same"
 
@@ -68,7 +68,7 @@ class SameInAnotherProcess(Law):
 
 
 class _Process:
-    """One process that folds, as long as it is needed."""
+    """A worker process that folds logs."""
 
     def __init__(self) -> None:
         seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
@@ -80,7 +80,7 @@ class _Process:
         )
 
     def ask(self, message: Any) -> tuple[str, str]:
-        """Its answer. Raises TimeoutError; a process that has ended answers `failed`."""
+        """Send a message and wait for the answer: `failed` from a process that has ended. Raises TimeoutError."""
         deadline = monotonic() + _SECONDS
         try:
             send(cast("BinaryIO", self._process.stdin), message)
@@ -113,7 +113,7 @@ class _Process:
 
 
 def _setup(subject: Subject) -> list[Any]:
-    """What the other process is told. Raises NotChecked for what it could not find."""
+    """The setup of the worker: what to import. Raises NotChecked for a subject it could not import."""
     if subject.single:
         raise NotChecked("an instance was given; give the class, so that another process can make one")
     classes = subject.registry.types().values()

@@ -1,4 +1,4 @@
-"""What a piece of code does to the world, as Python's audit events tell it."""
+"""Side effects of code, seen through Python's audit events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
-__all__ = ["watched"]
+__all__ = ["watch_side_effects"]
 
 _ACTS: Final = frozenset(
     ("open", "subprocess.Popen", "time.sleep", "sqlite3.connect", "_thread.start_new_thread", "webbrowser.open")
@@ -22,11 +22,11 @@ class _Watch(threading.local):
 
 
 @contextmanager
-def watched() -> Generator[list[str]]:
-    """The names of the audit events of what this thread does meanwhile: files, sockets, programs, threads, sleep.
+def watch_side_effects() -> Generator[list[str]]:
+    """Collect the names of this thread's audit events for files, sockets, programs, threads and sleep.
 
-    Not seen: what is written to a file or connection that is open already, printing, and what an extension does
-    without telling Python.
+    Not seen: writes to files and connections that are open already, printing, and what an extension does without an
+    audit event.
     """
     watch = _watch()
     before, watch.seen = watch.seen, []
@@ -38,7 +38,7 @@ def watched() -> Generator[list[str]]:
 
 @cache
 def _watch() -> _Watch:
-    """An audit hook cannot be taken away again, so there is one, which does nothing while nobody watches."""
+    """Install the audit hook, once: it cannot be removed, and does nothing while nothing is watched."""
     watch = _Watch()
 
     def hook(name: str, _arguments: tuple[Any, ...]) -> None:

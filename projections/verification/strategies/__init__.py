@@ -1,4 +1,4 @@
-"""What hypothesis draws from."""
+"""Hypothesis strategies for values, paths, events and logs."""
 
 from __future__ import annotations
 

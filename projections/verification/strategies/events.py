@@ -1,4 +1,4 @@
-"""Events that a program could have written, made from the registry."""
+"""Strategies for events of registered types."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Types = Collection[str | type[Any]]
 """Event types by registered name or class."""
 
 OwnFields = Mapping[type[Any], Fields]
-"""For fields that annotations say too little about: class → argument → strategy."""
+"""Strategies for fields whose annotations do not suffice: class → argument → strategy."""
 
 START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @frozen
 class Dumped:
-    """One of the user's events as it is stored: registered name, version and plain data."""
+    """A user's event as it is stored: registered name, version and plain data."""
 
     type: str
     version: int
@@ -39,11 +39,11 @@ class Dumped:
 def instances(
     registry: EventRegistry = DECLARED, types: Types | None = None, *, fields: OwnFields | None = None
 ) -> SearchStrategy[Any]:
-    """Instances of registered classes, of all of them or of `types`; nothing if there are none.
+    """Instances of all registered classes, or of `types`; empty if there are none.
 
     Fields are drawn by their annotations: `str`, `int`, `float`, `bool`, `bytes`, `datetime`, None, `Literal`, unions,
-    lists and dicts of these; `Any` is any plain data. What a class's validators refuse is not drawn, so give a strategy
-    in `fields` where they refuse nearly everything. Raises InvalidMessage for a field that cannot be told.
+    lists and dicts of these; `Any` is any plain data. Instances that validators refuse are discarded; give a strategy
+    in `fields` where they refuse most. Raises InvalidMessage for a field of another annotation.
     """
     classes = _chosen(registry, types)
     return st.one_of([_instance(cls, registry, (fields or {}).get(cls)) for cls in classes])
@@ -57,7 +57,7 @@ def own_events(
 
 
 def times() -> SearchStrategy[datetime]:
-    """The clocks of writers: around one day, also backwards, at times before 1970."""
+    """Times of writers' clocks: most within one day, also going backwards; some before 1970."""
     near = st.integers(-3_600_000_000, 86_400_000_000).map(lambda late: START + timedelta(microseconds=late))
     return near | st.datetimes(datetime(1960, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC))
 
@@ -71,7 +71,7 @@ def events(
     fields: OwnFields | None = None,
     agent: str = "project/agent",
 ) -> Event:
-    """Single events of the user's own types, as a reader gets them. For whole logs that fit together: `logs`."""
+    """Single events of the user's types, as a reader gets them. `logs` draws whole consistent logs."""
     dumped = draw(own_events(registry, types, fields=fields))
     ids = st.none() | st.sampled_from(("id-1", "id-2"))
     return Event(
@@ -107,12 +107,12 @@ def _chosen(registry: EventRegistry, types: Types | None) -> list[type[Any]]:
 def _instance(cls: type[Any], registry: EventRegistry, own: Fields | None) -> SearchStrategy[Any]:
     limits = Limits()
 
-    def made(arguments: dict[str, Any]) -> Any:
+    def make(arguments: dict[str, Any]) -> Any:
         try:
             event = cls(**arguments)
             check_value(registry.dump(event)[2], limits)
         except (DuramenError, TypeError, ValueError, ArithmeticError):
-            return None  # refused by a validator, or by `emit` for what a converter made of it
+            return None  # a validator refuses it, or `emit` would refuse what a converter returned
         return event
 
-    return st.fixed_dictionaries(fields_of(cls, own)).map(made).filter(lambda event: event is not None)
+    return st.fixed_dictionaries(fields_of(cls, own)).map(make).filter(lambda event: event is not None)

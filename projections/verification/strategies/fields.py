@@ -1,4 +1,4 @@
-"""What the fields of an event may hold, found out from their annotations."""
+"""Strategies for the fields of an event, from their annotations."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _DICTS: Final = (dict, Mapping, MutableMapping)
 
 
 def fields_of(cls: type[Any], own: Fields | None = None) -> dict[str, SearchStrategy[Any]]:
-    """A strategy for each argument of an attrs class: from `own`, or from what the field is annotated with.
+    """A strategy for each argument of an attrs class: from `own`, or from the field's annotation.
 
-    Raises InvalidMessage for a field whose annotation says too little and that is not in `own`.
+    Raises InvalidMessage for a field not in `own` whose annotation has no strategy.
     """
     given = dict(own or {})
     hints = _hints(cls)
@@ -57,12 +57,12 @@ def fields_of(cls: type[Any], own: Fields | None = None) -> dict[str, SearchStra
 
 
 def strategy_for(annotation: Any) -> SearchStrategy[Any] | None:
-    """Plain data that fits an annotation; None where that cannot be told."""
+    """A strategy for plain data of an annotation; None for an unknown annotation."""
     simple = _SIMPLE.get(annotation) if _hashable(annotation) else None
     if simple is not None:
         return simple()
     inner = getattr(annotation, "__value__", None) or getattr(annotation, "__supertype__", None)
-    if inner is not None:  # of a `type` statement, of a NewType
+    if inner is not None:  # a `type` statement or a NewType
         return strategy_for(inner)
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Annotated:
@@ -71,7 +71,7 @@ def strategy_for(annotation: Any) -> SearchStrategy[Any] | None:
         return st.sampled_from(arguments)
     if origin in (Union, types.UnionType):
         if {argument for argument in arguments if _hashable(argument)} >= _PLAIN:
-            return values(max_leaves=5)  # `PlainData`, which is made of itself
+            return values(max_leaves=5)  # `PlainData`, which is recursive
         return _any_of([strategy_for(argument) for argument in arguments])
     return _container(origin, arguments)
 
@@ -95,7 +95,7 @@ def _any_of(found: list[SearchStrategy[Any] | None]) -> SearchStrategy[Any] | No
 def _field(cls: type[Any], name: str, annotation: Any) -> SearchStrategy[Any]:
     try:
         strategy = None if annotation is None else strategy_for(annotation)
-    except RecursionError:  # a `type` that is made of itself
+    except RecursionError:  # a recursive `type`
         strategy = None
     if strategy is None:
         raise InvalidMessage(
@@ -108,7 +108,7 @@ def _field(cls: type[Any], name: str, annotation: Any) -> SearchStrategy[Any]:
 def _hints(cls: type[Any]) -> dict[str, Any]:
     try:
         return get_type_hints(cls, include_extras=True)
-    except (NameError, TypeError, AttributeError):  # names that only a type checker knows
+    except (NameError, TypeError, AttributeError):  # names imported only for type checkers
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Writes the log that an agent's system would have written."""
+"""An author of logs that an agent's system could have written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _REMEMBERED: Final = 10_000
 
 @define(eq=False)
 class Author:
-    """Writes a log event by event. What the state refuses is not written, as it would not be by a system."""
+    """Writes a log event by event. Events that do not fit the state are skipped, as a system would refuse them."""
 
     codec: Codec = Factory(lambda: Codec(Limits()))
     state: AgentState = Factory(AgentState)
@@ -54,7 +54,7 @@ class Author:
         raw: RawEvent = [kind, version, int(level), time, data, session, command, None, None, self.metadata]
         body, raw[4] = self.codec.encode(raw)
         digest = chain(state.digest, body)
-        if not _takes(state, raw, digest):
+        if not _try_advance(state, raw, digest):
             return
         self.items.append(digest + body)
 
@@ -101,14 +101,14 @@ class Author:
         self.write(RESUMED, data, Granularity.LIFECYCLE)
 
     def there_and_back(self, name: str, key: str, clear: bool) -> None:
-        """Pause, go on, change something, and go back to where it was."""
+        """Pause, resume, change an item, and resume from the checkpoint again."""
         self.pause(name, None)
         self.resume(name, clear=True)
         self.write(MEMORY_SET, {"path": key, "value": len(self.items)}, Granularity.STATE)
         self.resume(name, clear)
 
     def delete_one(self, number: int) -> None:
-        """Delete one of the items there are."""
+        """Delete one of the existing items."""
         if self.state.memory:
             items = list(self.state.memory)
             self.write(MEMORY_DELETED, {"path": items[number % len(items)]}, Granularity.STATE)
@@ -156,16 +156,16 @@ def _copied(memory: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_whole(log: StoredLog) -> bool:
-    """Whether the log begins with a session, and each event fits the state before it."""
+    """Whether the log begins with `spawned`, and each event fits the state before it."""
     state, raws = AgentState(), log.raws()
     if raws[0][0] != SPAWNED:
         return False
-    return all(_takes(state, raw, item[:DIGEST_SIZE]) for raw, item in zip(raws, log.items, strict=True))
+    return all(_try_advance(state, raw, item[:DIGEST_SIZE]) for raw, item in zip(raws, log.items, strict=True))
 
 
-def _takes(state: AgentState, raw: RawEvent, digest: bytes) -> bool:
+def _try_advance(state: AgentState, raw: RawEvent, digest: bytes) -> bool:
     try:
         advance(state, raw, digest, _REMEMBERED)
-    except (ValueError, TypeError, KeyError, IndexError):  # a path that leads nowhere
+    except (ValueError, TypeError, KeyError, IndexError):  # its path does not exist
         return False
     return True

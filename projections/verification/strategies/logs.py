@@ -1,4 +1,4 @@
-"""Whole logs of one agent that fit together: sessions, pauses, memory, activity, and events of the user's own."""
+"""Strategies for whole consistent logs of one agent: sessions, pauses, memory, activity, and the user's events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _KINDS: Final = ("note", "tool_output", "completion")
 _CHECKPOINTS: Final = ("x", "y")
 
 Step = Callable[[Author], None]
-"""What an agent does next, if its state allows it."""
+"""Writes the next events of a log, if the state allows them."""
 
 
 def _when(status: str, step: Step) -> Step:
@@ -74,7 +74,7 @@ def _memory_steps() -> SearchStrategy[Step]:
     names, value = st.sampled_from(NAMES), values(st.sampled_from(NAMES), max_leaves=5)
     written = paths()
     return st.one_of(
-        st.builds(_set, names, value),  # never refused: so that there is something to work on
+        st.builds(_set, names, value),  # never refused, so that other steps find items
         st.builds(_set, written, value),
         st.builds(_append, written, value),
         st.builds(_merge, written | st.just(""), value),
@@ -135,7 +135,7 @@ def _lifecycle_steps() -> SearchStrategy[Step]:
 
 
 def _own_steps(found: SearchStrategy[Dumped]) -> SearchStrategy[Step]:
-    """Events of the user's own happen."""
+    """Steps that write the user's events."""
     return found.map(lambda event: _writes(event.type, event.data, Granularity.STATE, event.version))
 
 
@@ -155,25 +155,25 @@ def stored_logs(
     own: SearchStrategy[Dumped] | None = None,
     max_steps: int = 20,
 ) -> SearchStrategy[StoredLog]:
-    """As `logs`, with the bytes that are stored."""
+    """As `logs`, with the stored bytes."""
     kinds: list[SearchStrategy[Step]] = [_memory_steps(), _activity_steps(), _lifecycle_steps()]
     if own is not None or registry.types():
         custom = _own_steps(own_events(registry, types, fields=fields) if own is None else own)
-        kinds = [custom, *kinds, custom]  # first: what is simplest is tried first when an example is made smaller
+        kinds = [custom, *kinds, custom]  # hypothesis shrinks towards the first
     commands = st.none() | st.sampled_from(("c-1", "c-2", "c-3"))
     late = st.just(0) | st.integers(-10_000_000, 10_000_000)
     metadata = st.none() | st.just({"model": "m"})
     steps = st.builds(_accompanied, st.one_of(kinds), commands, late, metadata)
     memory = st.dictionaries(st.sampled_from(NAMES), values(st.sampled_from(NAMES), max_leaves=3), max_size=2)
 
-    def written(initial: dict[str, Any], taken: Iterable[Step]) -> StoredLog:
+    def write(initial: dict[str, Any], taken: Iterable[Step]) -> StoredLog:
         author = Author()
         author.spawn(initial)
         for step in taken:
             step(author)
         return StoredLog(tuple(author.items), AGENT, registry)
 
-    return st.builds(written, memory, st.lists(steps, max_size=max_steps))
+    return st.builds(write, memory, st.lists(steps, max_size=max_steps))
 
 
 def logs(
@@ -185,9 +185,8 @@ def logs(
 ) -> SearchStrategy[list[Event]]:
     """Whole logs of one agent, from its first `spawned` on, that a system could have written.
 
-    Memory is set before it is changed, paused agents take no mutation, checkpoints are there when they are resumed
-    from; a writer's clock goes back now and then. `registry`, `types` and `fields` say which events of the user's own
-    are among them, as for `instances`.
+    Items are set before they change, paused agents have no mutations, and resumes use existing checkpoints; writers'
+    clocks go back now and then. `registry`, `types` and `fields` choose the user's events, as for `instances`.
     """
     found = stored_logs(registry, types, fields=fields, max_steps=max_steps)
     return found.map(lambda log: log.events())

@@ -1,4 +1,4 @@
-"""Names of agents and of values inside their state."""
+"""Strategies for agent paths and property paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duramen.events import AgentPath, InvalidPath, PropertyPath
 __all__ = ["NAMES", "agent_paths", "paths", "property_paths"]
 
 NAMES: Final = ("a", "b", "c", "0", "1")
-"""Few names, some of them positions in a list: so that what is written is also read, changed and deleted."""
+"""Few names, some of them list positions, so that steps read, change and delete what others wrote."""
 
 _FIRST: Final = "abcxyzABC0129"
 _MORE: Final = f"{_FIRST}._-"
@@ -28,7 +28,7 @@ def agent_paths(*, max_segments: int = 4) -> SearchStrategy[AgentPath]:
 
 
 def property_paths(*, min_segments: int = 0, max_segments: int = 4) -> SearchStrategy[PropertyPath]:
-    """Valid property paths of any names, with escapes in their text; the empty path is the root."""
+    """Valid property paths of any names, some escaped; the empty path is the root."""
     characters = st.characters(exclude_categories=["Cs", "Cc"])
     written = st.text(characters, min_size=1, max_size=8).map(lambda text: normalize("NFC", text))
     segment = (written | st.sampled_from((*NAMES, "a/b", "~", "~1", "-1", "00"))).filter(_is_name)
@@ -44,5 +44,5 @@ def _is_name(segment: str) -> bool:
 
 
 def paths(names: Sequence[str] = NAMES, *, min_segments: int = 1, max_segments: int = 3) -> SearchStrategy[str]:
-    """Property paths as text, made of few names, so that they lead to one another."""
+    """Property paths as text, made of few names, so that many meet."""
     return st.lists(st.sampled_from(names), min_size=min_segments, max_size=max_segments).map("/".join)

@@ -1,4 +1,4 @@
-"""Plain data in all its odd shapes, and what only looks like it."""
+"""Strategies for plain data in odd shapes, and for values that only look like plain data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ODD_INTEGERS: Final = (_LEAST, 2**63 - 1, 2**63, _MOST, -(2**31) - 1, 2**53 + 1
 
 
 def texts(max_size: int = 12) -> SearchStrategy[str]:
-    """Text that can be stored: any characters but lone surrogates."""
+    """Text that can be stored: any characters except lone surrogates."""
     return st.text(st.characters(exclude_categories=["Cs"]), max_size=max_size) | st.sampled_from(_ODD_TEXTS)
 
 
@@ -42,7 +42,7 @@ def instants() -> SearchStrategy[datetime]:
 
 
 def scalars() -> SearchStrategy[PlainData]:
-    """Plain data that holds nothing else."""
+    """Plain data without containers."""
     return st.one_of(
         st.none(),
         st.booleans(),
@@ -55,7 +55,7 @@ def scalars() -> SearchStrategy[PlainData]:
 
 
 def values(keys: SearchStrategy[str] | None = None, *, max_leaves: int = 10) -> SearchStrategy[PlainData]:
-    """Plain data: everything that can be stored, and nothing else. `keys` are those of dicts, any text by default."""
+    """Plain data of all kinds that can be stored. `keys` draws the keys of dicts, any text by default."""
     names = texts() if keys is None else keys
 
     def around(inner: SearchStrategy[PlainData]) -> SearchStrategy[PlainData]:
@@ -81,7 +81,7 @@ class _Text(str):
     __slots__ = ()
 
 
-# Built anew at each draw: a test may change what it is given.
+# A function, since a test may change the values it gets.
 def _nearly() -> list[Any]:
     return [
         (),
@@ -113,12 +113,12 @@ def _nearly() -> list[Any]:
 
 
 def near_values() -> SearchStrategy[Any]:
-    """What a careless writer hands over: plain data, or something that only looks like it, alone or deep inside."""
+    """Plain data, and values that only look like it, alone or nested."""
     near = st.integers(0, len(_nearly()) - 1).map(lambda index: _nearly()[index])
 
     def around(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
         return st.lists(inner, max_size=3) | st.dictionaries(texts(), inner, max_size=3)
 
-    # A tuple around it, or each kind of scalar would be drawn as often as all of what only looks like one.
+    # In a tuple, so that scalars as a whole are as likely as the others: `|` flattens unions.
     plain = st.tuples(scalars()).map(lambda one: one[0])
     return st.recursive(near | plain, around, max_leaves=4)

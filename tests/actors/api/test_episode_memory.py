@@ -30,9 +30,8 @@ from duramen.events import (
 from duramen.events.log.keys import Keys
 from duramen.events.model.registry import DECLARED
 from duramen.projections.consumers.registry import Consumers
-from duramen.projections.episodes import word_index
+from duramen.projections.episodes import ExactVectors, word_index
 from duramen.projections.episodes.store import EPISODES
-from duramen.projections.episodes.vector_index import ExactVectors
 from hashing import Recorder, hashed
 
 OpenSystem = Callable[..., AgentSystem]

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duramen.projections.episodes import graph_vectors
-from duramen.projections.episodes.graph_vectors import GraphVectors
+from duramen.projections.episodes import GraphVectors, graph_vectors
 from duramen.projections.episodes.vector_index import ExactVectors, Mask, VectorIndex
 
 

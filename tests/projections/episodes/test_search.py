@@ -14,12 +14,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from duramen.events import EmbeddingFailed
 from duramen.events.memory.log import MemoryCache
-from duramen.projections.episodes.embeddings import Embedding
+from duramen.projections.episodes import Embedding, ExactVectors
 from duramen.projections.episodes.episode import Episode, episode_text
 from duramen.projections.episodes.facets import EpisodeFilter
 from duramen.projections.episodes.index import EpisodeIndex, Found
-from duramen.projections.episodes.tokenizer import words_of
-from duramen.projections.episodes.vector_index import ExactVectors
+from duramen.projections.episodes.tokenizer import split_words
 from duramen.projections.episodes.word_index import WordIndex
 from hashing import Recorder, hashed
 
@@ -60,8 +59,8 @@ def indexed(*episodes: Episode) -> EpisodeIndex:
 
 
 def embed_all(index: EpisodeIndex, batch: int = 7) -> None:
-    while waiting := index.waiting(batch, index.stamp):
-        index.put_vectors(waiting, unit([each.text for each in waiting]))
+    while pending := index.pending_texts(batch, index.stamp):
+        index.put_vectors(pending, unit([each.text for each in pending]))
 
 
 def unit(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -92,18 +91,18 @@ def ids(found: Sequence[Found]) -> list[str]:
     ],
 )
 def test_text_is_split_into_words_without_case_accents_and_punctuation(text: str, words: list[str]) -> None:
-    assert words_of(text) == [[word] for word in words]
+    assert split_words(text) == [[word] for word in words]
 
 
 def test_scripts_without_spaces_are_split_into_characters_that_stay_together() -> None:
-    assert words_of("退款政策 refund方针") == [list("退款政策"), ["refund"], list("方针")]
-    assert words_of("สวัสดี") == [list("สวัสดี")]
+    assert split_words("退款政策 refund方针") == [list("退款政策"), ["refund"], list("方针")]
+    assert split_words("สวัสดี") == [list("สวัสดี")]
 
 
 @given(st.text())
 def test_splitting_again_what_was_split_changes_nothing(text: str) -> None:
-    once = [word for phrase in words_of(text) for word in phrase]
-    assert [word for phrase in words_of(" ".join(once)) for word in phrase] == once
+    once = [word for phrase in split_words(text) for word in phrase]
+    assert [word for phrase in split_words(" ".join(once)) for word in phrase] == once
     assert all(word and '"' not in word and " " not in word for word in once)
 
 
@@ -118,8 +117,8 @@ def test_search_by_words_finds_exactly_the_texts_that_contain_them(
     for number, text in enumerate(documents):
         index.add(number, text)
     found = {number for number, _ in index.search(" ".join(asked), match="all" if need_all else "any")}
-    wanted = [{word for phrase in words_of(word) for word in phrase} for word in asked]
-    has = [{word for phrase in words_of(text) for word in phrase} for text in documents]
+    wanted = [{word for phrase in split_words(word) for word in phrase} for word in asked]
+    has = [{word for phrase in split_words(text) for word in phrase} for text in documents]
     test = all if need_all else any
     assert found == {number for number, words in enumerate(has) if test(want <= words for want in wanted)}
     index.close()
@@ -130,7 +129,7 @@ def test_every_text_that_has_a_word_finds_itself_and_none_is_syntax(text: str, p
     index = WordIndex()
     index.add(0, text)
     found = [number for number, _ in index.search(text, prefix=prefix, match=match)]
-    assert found == ([0] if words_of(text) else [])
+    assert found == ([0] if split_words(text) else [])
     index.close()
 
 
@@ -139,21 +138,21 @@ def test_every_text_that_has_a_word_finds_itself_and_none_is_syntax(text: str, p
 )
 def test_what_would_be_an_operator_is_a_word_or_nothing(hostile: str) -> None:
     index = indexed(episode(1, "refund policy"), episode(2, "near or words"))
-    index.by_words(hostile)
-    assert ids(index.by_words("refund NOT policy", match="all")) == []
-    assert ids(index.by_words("refund OR", match="all")) == []
+    index.search_words(hostile)
+    assert ids(index.search_words("refund NOT policy", match="all")) == []
+    assert ids(index.search_words("refund OR", match="all")) == []
 
 
 def test_a_word_stands_for_its_beginnings_only_when_asked_to() -> None:
     index = indexed(episode(1, "refunding"), episode(2, "fund"))
-    assert ids(index.by_words("refu")) == []
-    assert ids(index.by_words("REFU", prefix=True)) == ["e-1"]
+    assert ids(index.search_words("refu")) == []
+    assert ids(index.search_words("REFU", prefix=True)) == ["e-1"]
 
 
 def test_a_run_of_characters_is_found_as_it_stands_and_not_in_another_order() -> None:
     index = indexed(episode(1, "公司退款政策"), episode(2, "款退"))
-    assert ids(index.by_words("退款")) == ["e-1"]
-    assert ids(index.by_words("政策")) == ["e-1"]
+    assert ids(index.search_words("退款")) == ["e-1"]
+    assert ids(index.search_words("政策")) == ["e-1"]
 
 
 def test_more_of_the_rarer_words_is_better_and_of_equals_the_newest_comes_first() -> None:
@@ -163,8 +162,8 @@ def test_more_of_the_rarer_words_is_better_and_of_equals_the_newest_comes_first(
         episode(2, "refund"),
         *(episode(n, "train") for n in range(9, 30)),
     )
-    assert ids(index.by_words("policy refund")) == ["e-1", "e-3", "e-2"]
-    found = index.by_words("train", limit=4)
+    assert ids(index.search_words("policy refund")) == ["e-1", "e-3", "e-2"]
+    found = index.search_words("train", limit=4)
     assert ids(found) == ["e-29", "e-28", "e-27", "e-26"]
     assert len({one.score for one in found}) == 1
 
@@ -180,14 +179,14 @@ def test_everything_that_an_episode_says_is_found_but_nothing_of_its_details() -
     )
     index = indexed(one, episode(2, "other"))
     for word in ("described", "summarised", "learned", "twice", "partial"):
-        assert ids(index.by_words(word)) == ["e-1"], word
-    assert index.by_words("hunter2") == []
+        assert ids(index.search_words(word)) == ["e-1"], word
+    assert index.search_words("hunter2") == []
     assert "hunter2" not in episode_text(one)
 
 
 def test_the_first_hundred_words_of_a_question_count() -> None:
     index = indexed(episode(1, "w99"), episode(2, "w100"))
-    assert ids(index.by_words(" ".join(f"w{n}" for n in range(500)))) == ["e-1"]
+    assert ids(index.search_words(" ".join(f"w{n}" for n in range(500)))) == ["e-1"]
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------
@@ -322,14 +321,14 @@ class IndexAgreesWithTheModel(RuleBasedStateMachine):
         assert self.index.newest(selection, limit) == fitting[:limit]
 
     @rule(selection=selections, word=st.sampled_from(WORDS), limit=st.integers(1, 20))
-    def by_words(self, selection: EpisodeFilter, word: str, limit: int) -> None:
-        found = self.index.by_words(word, selection, limit)
-        [phrase] = words_of(word)
+    def search_words(self, selection: EpisodeFilter, word: str, limit: int) -> None:
+        found = self.index.search_words(word, selection, limit)
+        [phrase] = split_words(word)
         fitting = {
             one.id
             for one in self.model.values()
             if taken(selection, one)
-            and set(phrase) <= {word for phrase in words_of(episode_text(one)) for word in phrase}
+            and set(phrase) <= {word for phrase in split_words(episode_text(one)) for word in phrase}
         }
         assert set(ids(found)) <= fitting
         assert len(found) == min(limit, len(fitting))
@@ -341,7 +340,7 @@ class IndexAgreesWithTheModel(RuleBasedStateMachine):
             return
         embed_all(self.index)
         question = unit([asked])[0]
-        found = self.index.by_vector(question, selection, limit)
+        found = self.index.search_vectors(question, selection, limit)
         fitting = [one for one in self.model.values() if taken(selection, one)]
         scores = sorted((float(unit([episode_text(one)])[0] @ question) for one in fitting), reverse=True)
         assert [one.score for one in found] == pytest.approx(scores[:limit], abs=1e-5)
@@ -368,11 +367,11 @@ def test_an_episode_whose_text_changed_while_it_was_embedded_goes_on_waiting() -
     index = EpisodeIndex()
     index.use_vectors(ExactVectors)
     index.add(episode(1, "old"))
-    [waiting] = index.waiting(10, index.stamp)
+    [pending] = index.pending_texts(10, index.stamp)
     index.add(episode(1, "new"))
-    index.put_vectors([waiting], unit([waiting.text]))
-    assert [each.text for each in index.waiting(10, index.stamp)] == [episode_text(episode(1, "new"))]
-    assert index.by_vector(unit(["old"])[0]) == []
+    index.put_vectors([pending], unit([pending.text]))
+    assert [each.text for each in index.pending_texts(10, index.stamp)] == [episode_text(episode(1, "new"))]
+    assert index.search_vectors(unit(["old"])[0]) == []
 
 
 def test_an_episode_whose_text_stayed_keeps_its_vector() -> None:
@@ -381,8 +380,8 @@ def test_an_episode_whose_text_stayed_keeps_its_vector() -> None:
     index.add(episode(1))
     embed_all(index)
     index.add(episode(1, tokens_used=5, project_id="beta"))
-    assert index.waiting(10, index.stamp) == []
-    [found] = index.by_vector(unit(["refund policy"])[0], EpisodeFilter(project="beta"))
+    assert index.pending_texts(10, index.stamp) == []
+    [found] = index.search_vectors(unit(["refund policy"])[0], EpisodeFilter(project="beta"))
     assert found.episode.tokens_used == 5
 
 
@@ -392,8 +391,8 @@ def test_what_waits_since_later_is_none_of_an_earlier_search() -> None:
     index.add(episode(1))
     stamp = index.stamp
     index.add(episode(2))
-    assert len(index.waiting(10, stamp)) == 1
-    assert len(index.waiting(10, index.stamp)) == 2
+    assert len(index.pending_texts(10, stamp)) == 1
+    assert len(index.pending_texts(10, index.stamp)) == 2
 
 
 # -- embedding ---------------------------------------------------------------------------------------------------------
@@ -407,11 +406,11 @@ def embedding(embed: Any, *, cache: MemoryCache | None = None, batch: int = 3, w
 def test_each_text_is_embedded_once_in_batches_and_comes_back_in_its_place(many: list[str], batch: int) -> None:
     calls, cache = Recorder(), MemoryCache()
     used = embedding(calls, cache=cache, batch=batch)
-    first = used.vectors(many)
+    first = used.embed_texts(many)
     assert sorted(calls.texts) == sorted(set(many))
     assert all(1 <= len(call) <= batch for call in calls.calls)
     assert not many or np.allclose(first, unit(many))
-    again = embedding(calls, cache=cache).vectors(list(reversed(many)))
+    again = embedding(calls, cache=cache).embed_texts(list(reversed(many)))
     assert len(calls.texts) == len(set(many))
     assert not many or np.array_equal(again[::-1], first)
 
@@ -419,12 +418,12 @@ def test_each_text_is_embedded_once_in_batches_and_comes_back_in_its_place(many:
 def test_a_question_is_remembered_and_not_kept() -> None:
     calls, cache = Recorder(), MemoryCache()
     used = embedding(calls, cache=cache)
-    assert np.array_equal(used.question("refund"), used.question("refund"))
+    assert np.array_equal(used.embed_query("refund"), used.embed_query("refund"))
     assert calls.texts == ["refund"]
-    embedding(calls, cache=cache).question("refund")
+    embedding(calls, cache=cache).embed_query("refund")
     assert calls.texts == ["refund"] * 2
-    used.vectors(["train"])
-    embedding(calls, cache=cache).question("train")
+    used.embed_texts(["train"])
+    embedding(calls, cache=cache).embed_query("train")
     assert calls.texts == ["refund", "refund", "train"]
 
 
@@ -450,9 +449,9 @@ def test_a_question_is_remembered_and_not_kept() -> None:
 def test_what_are_no_vectors_is_refused_and_nothing_of_it_kept(answer: Any) -> None:
     calls, cache = Recorder(lambda _: answer), MemoryCache()
     with pytest.raises(EmbeddingFailed, match="'m' has to return"):
-        embedding(calls, cache=cache).vectors(["one", "two"])
+        embedding(calls, cache=cache).embed_texts(["one", "two"])
     good = Recorder()
-    embedding(good, cache=cache).vectors(["one", "two"])  # the control: later it is asked again
+    embedding(good, cache=cache).embed_texts(["one", "two"])  # the control: later it is asked again
     assert good.texts == ["one", "two"]
 
 
@@ -462,9 +461,9 @@ def test_vectors_of_another_length_are_refused_under_the_same_name(same_process:
     lengths = iter([8, 16])
     calls = Recorder(lambda texts: hashed(texts, next(lengths)))
     used = embedding(calls, cache=cache)
-    used.vectors(["one"])
+    used.embed_texts(["one"])
     with pytest.raises(EmbeddingFailed, match="another name") as caught:
-        (used if same_process else embedding(calls, cache=cache)).vectors(["two"])
+        (used if same_process else embedding(calls, cache=cache)).embed_texts(["two"])
     assert (caught.value.expected, caught.value.actual) == (8, 16)
 
 
@@ -473,7 +472,7 @@ def test_what_the_function_raises_is_the_cause_and_is_not_quoted(error: BaseExce
     calls = Recorder()
     calls.fail = error
     with pytest.raises(EmbeddingFailed) as caught:
-        embedding(calls).vectors(["hunter3"])
+        embedding(calls).embed_texts(["hunter3"])
     assert caught.value.__cause__ is error
     assert type(error).__name__ in str(caught.value)
     assert "hunter" not in str(caught.value)
@@ -490,21 +489,21 @@ def test_batches_before_a_failure_are_kept() -> None:
 
     calls.embed = second_fails
     with pytest.raises(EmbeddingFailed):
-        embedding(calls, cache=cache, batch=2).vectors(["a", "b", "c", "d"])
+        embedding(calls, cache=cache, batch=2).embed_texts(["a", "b", "c", "d"])
     again = Recorder()
-    embedding(again, cache=cache).vectors(["a", "b", "c", "d"])
+    embedding(again, cache=cache).embed_texts(["a", "b", "c", "d"])
     assert again.texts == ["c", "d"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"\xff" * 512, bytes(511)])
 def test_a_damaged_vector_in_the_cache_is_asked_for_again_and_replaced(damage: bytes) -> None:
     calls, cache = Recorder(), MemoryCache()
-    before = embedding(calls, cache=cache).vectors(["one"])
+    before = embedding(calls, cache=cache).embed_texts(["one"])
     field = next(field for field in cache._values if field != b"dimensions")
     cache.store({field: damage})
-    assert np.array_equal(embedding(calls, cache=cache).vectors(["one"]), before)
+    assert np.array_equal(embedding(calls, cache=cache).embed_texts(["one"]), before)
     assert calls.texts == ["one", "one"]
-    embedding(calls, cache=cache).vectors(["one"])
+    embedding(calls, cache=cache).embed_texts(["one"])
     assert calls.texts == ["one", "one"]
 
 
@@ -512,21 +511,21 @@ def test_a_damaged_vector_in_the_cache_is_asked_for_again_and_replaced(damage: b
 def test_a_damaged_length_in_the_cache_counts_as_none(dimensions: bytes) -> None:
     calls, cache = Recorder(), MemoryCache()
     cache.store({b"dimensions": dimensions})
-    embedding(calls, cache=cache).vectors(["one"])
+    embedding(calls, cache=cache).embed_texts(["one"])
     assert cache.load([b"dimensions"]) == [b"128"]
 
 
 def test_vectors_may_be_arrays_of_any_size_and_are_brought_to_length_one() -> None:
     answer = np.array([[3e300, 4e300], [0.0, 0.0], [1e-300, 0.0]])
-    found = embedding(lambda _: answer).vectors(["a", "b", "c"])
+    found = embedding(lambda _: answer).embed_texts(["a", "b", "c"])
     assert found.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0], [1.0, 0.0]]
 
 
 def test_what_lies_behind_the_first_8000_characters_is_not_embedded() -> None:
     calls = Recorder()
     used = embedding(calls)
-    used.vectors(["x" * 9_000, "x" * 8_000 + "y"])
-    used.question("x" * 10_000)
+    used.embed_texts(["x" * 9_000, "x" * 8_000 + "y"])
+    used.embed_query("x" * 10_000)
     assert calls.texts == ["x" * 8_000]
 
 
@@ -539,4 +538,4 @@ def test_the_result_of_a_coroutine_function_is_waited_for() -> None:
             awaitable.send(None)
         return stopped.value.value
 
-    assert np.allclose(embedding(embed, wait=wait).vectors(["refund"]), unit(["refund"]))
+    assert np.allclose(embedding(embed, wait=wait).embed_texts(["refund"]), unit(["refund"]))

@@ -20,7 +20,7 @@ from duramen.events.log.records import Put
 from duramen.projections.recorded import ReplayReport, check_logs, record_log, save_log, sound_logs
 from duramen.projections.recorded import segments as pieces
 from duramen.projections.recorded.as_code import Row, items_of
-from duramen.projections.recorded.sealing import bodies_of, sealed_bodies, store_items
+from duramen.projections.recorded.sealing import chain_bodies, store_items, strip_digests
 from duramen.projections.recorded.segments import log_segments
 from duramen.projections.recorded.workers import pool as crew
 from duramen.projections.recorded.workers.client import WorkerClient
@@ -156,8 +156,8 @@ def missing(items: list[bytes]) -> list[bytes]:
 
 
 def unfit(items: list[bytes]) -> list[bytes]:
-    bodies, (_, gone) = bodies_of(items), items_of([*rows(1), ("memory_deleted", {"path": "gone"})])
-    return sealed_bodies([*bodies[:4_199], gone[DIGEST_SIZE:], *bodies[4_199:]])
+    bodies, (_, gone) = strip_digests(items), items_of([*rows(1), ("memory_deleted", {"path": "gone"})])
+    return chain_bodies([*bodies[:4_199], gone[DIGEST_SIZE:], *bodies[4_199:]])
 
 
 @pytest.mark.parametrize(("fault", "seq"), [(altered, 3_500), (missing, 2_500), (unfit, 4_200)])

@@ -33,7 +33,7 @@ from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections import Episodes, Projection, Timeline, WorkingMemory, fold
 from duramen.projections.projection import KeyedProjection
 from duramen.projections.recorded import log_of, portrait, same
-from duramen.projections.recorded.as_code import code_of, items_of, rows_of
+from duramen.projections.recorded.as_code import format_rows, items_of, rows_of
 from duramen.projections.verification import (
     AgreesWith,
     Law,
@@ -219,7 +219,7 @@ def test_a_short_row_is_filled_in() -> None:
     assert (changed.seq, changed.session_id, claim.session_id) == (2, "s-1", None)
     with pytest.raises(InvalidMessage, match="no 'tme'"):
         log_of(("spawned", {}, {"tme": 1}))
-    assert code_of([("spawned", {})]) == "events = log_of(\n    ('spawned', {}),\n)"
+    assert format_rows([("spawned", {})]) == "events = log_of(\n    ('spawned', {}),\n)"
 
 
 # -- portraits ---------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from duramen.projections.recorded import (
     view_after,
 )
 from duramen.projections.recorded.as_code import items_of
-from duramen.projections.recorded.sealing import bodies_of, raw_of, read_items, store_items
+from duramen.projections.recorded.sealing import read_items, read_raws, store_items, strip_digests
 from duramen.projections.state.agent_state import advance
 from duramen.projections.verification import stored_logs
 
@@ -222,7 +222,7 @@ def test_an_event_that_todays_code_cannot_read_is_made_short(log: RecordedLog, t
 
 
 def test_an_event_that_does_not_fit_is_made_short(log: RecordedLog) -> None:
-    bodies = bodies_of(log.items)
+    bodies = strip_digests(log.items)
     items = items_of([*ROWS, ("memory_deleted", {"path": "gone"})])
     (found,) = check_replay(RecordedLog(log.agent, items), registry=REGISTRY).differences
     assert (found.kind, found.seq) == ("error", len(bodies) + 1)
@@ -263,10 +263,10 @@ def test_a_log_shrinks_to_the_events_that_matter(many: int, wanted: set[int]) ->
     items = items_of([("memory_set", {"path": "a", "value": number}) for number in range(many)])
 
     def differs(found: list[bytes]) -> bool:
-        return wanted <= {raw[4]["value"] for _, raw, _ in raw_of("p/a", found, WRITER)}
+        return wanted <= {raw[4]["value"] for _, raw, _ in read_raws("p/a", found, WRITER)}
 
     short = shrink_items(items, differs)
-    assert [raw[4]["value"] for _, raw, _ in raw_of("p/a", short, WRITER)] == sorted(wanted)
+    assert [raw[4]["value"] for _, raw, _ in read_raws("p/a", short, WRITER)] == sorted(wanted)
 
 
 def test_shrinking_ends_also_where_it_takes_too_long() -> None:
