@@ -1,4 +1,4 @@
-"""Mailboxes, threads, the core and the journal."""
+"""Message dispatch: mailboxes, the core that runs them, worker threads, timers and the journal of appends."""
 
 from __future__ import annotations
 

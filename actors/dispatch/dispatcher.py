@@ -1,10 +1,10 @@
-"""Who runs when: agents have a mailbox and no thread; the core runs those that have messages.
+"""The dispatcher runs the mailboxes that have messages; agents have no thread of their own.
 
-The core is a loop that one thread at a time runs, holding a lock: run mailboxes with messages, send what they
-appended, hand out answers. Mostly that is the core's own thread. But a caller that waits for its reply anyway, and
-finds the core idle, runs the loop itself until its reply is there: nothing else waits, so no thread has to change.
+The core is a loop: run mailboxes, send their appends, hand out the answers. One thread at a time runs it, holding a
+lock. Mostly that is the core's own thread. A caller that would block for its reply and finds the core idle runs the
+loop itself until the reply is there, which saves two thread switches.
 
-Whatever may block does not run here but in a worker thread, which posts its result back to the core.
+Work that may block runs in a worker thread, which posts its result back to the core.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from .signals import SignalShield
 
 __all__ = ["Dispatcher"]
 
-_LAST_MOMENT: Final = 2.0
-"""Seconds for what is under way to be given up at the end."""
+_GIVE_UP_SECONDS: Final = 2.0
+"""How long `close` waits, after its time-out, for the core to fail the appends in flight."""
 
 _BURST: Final = 1024
-"""Mailboxes run before what they appended is sent: the server works on it while the next ones run."""
+"""Most mailboxes run before their appends are sent: the server then works while the next ones run."""
 
-# What the core is doing; others look at it to know how to call it.
+# What the core is doing, which decides how other threads wake it.
 _ASLEEP, _RUNNING, _WAITING = 0, 1, 2
 
 
 class Dispatcher:
-    """Runs mailboxes. `schedule` and `post` are callable from any thread; the rest of the work happens in the core."""
+    """Runs mailboxes. `submit` is callable in the core only, all else from any thread."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._ready: deque[Mailbox] = deque()
         self._posted: deque[Callable[[], None]] = deque()
         self._core = threading.Lock()
-        self._doing = _ASLEEP
-        self._bell = threading.Event()
+        self._phase = _ASLEEP
+        self._wake_up = threading.Event()
         self._closed = False
         self._log = get_logger("dispatcher")
         self._thread = threading.Thread(target=self._main, name="duramen-core", daemon=True)
@@ -54,54 +54,54 @@ class Dispatcher:
     # -- from any thread -----------------------------------------------------------------------------------------
 
     def schedule(self, mailbox: Mailbox) -> None:
-        """Run this mailbox soon; at once if the core is not busy."""
+        """Have the core run this mailbox; at once if it is not busy."""
         if not mailbox.scheduled:
             mailbox.scheduled = True
             self._ready.append(mailbox)
-            self._call()
+            self._wake()
 
     def shield(self) -> SignalShield:
-        """What `run_for` needs around it."""
+        """The `with` block that `run_for` has to be called in."""
         return SignalShield(self._journal.wake)
 
     def run_for(self, mailbox: Mailbox, reply: Reply, timeout: float | None, shield: SignalShield) -> None:
-        """As `schedule`; and if the core is idle, be the core until `reply` is there or nothing is left to do.
+        """Schedule a mailbox; if the core is idle, run it in this thread until `reply` is done or no work is left.
 
-        Gives the core back after `timeout` seconds, when the server is lost (finding it again may block for longer),
-        and when a signal comes, whose handler runs when the caller leaves the shield.
+        Stops after `timeout` seconds, when the server is lost (reconnecting may block for longer), and when a signal
+        arrives; the signal's handler is called when the caller leaves the shield.
         """
         if not mailbox.scheduled:
             mailbox.scheduled = True
             self._ready.append(mailbox)
         if not self._core.acquire(blocking=False):
-            self._call()
+            self._wake()
             return
         deadline = None if timeout is None else monotonic() + timeout
         try:
-            self._loop(_Guest(reply, deadline, shield))
+            self._loop(_Caller(reply, deadline, shield))
         finally:
-            self._doing = _ASLEEP
+            self._phase = _ASLEEP
             self._core.release()
         if self._has_work():
-            self._bell.set()
+            self._wake_up.set()
 
     def post(self, work: Callable[[], None]) -> None:
-        """Run `work` in the core."""
+        """Have the core call `work`. An exception of it is logged."""
         self._posted.append(work)
-        self._call()
+        self._wake()
 
-    def _call(self) -> None:
-        # Work is put into its queue before this is read, and the core reads its queues after it has set this:
-        # so one of the two sees the other.
-        if self._doing == _WAITING:
+    def _wake(self) -> None:
+        # A thread queues work before it reads the phase; the core sets the phase before it reads its queues: so
+        # either this thread sees the core asleep, or the core sees the work.
+        if self._phase == _WAITING:
             self._journal.wake()
-        elif self._doing == _ASLEEP:
-            self._bell.set()
+        elif self._phase == _ASLEEP:
+            self._wake_up.set()
 
     # -- in the core -----------------------------------------------------------------------------------------------
 
     def submit(self, commit: Commit) -> None:
-        """Append; called in the core."""
+        """Hand an append to the journal."""
         self._journal.submit(commit)
 
     def _has_work(self) -> bool:
@@ -109,33 +109,33 @@ class Dispatcher:
 
     def _main(self) -> None:
         while True:
-            self._bell.wait()
-            self._bell.clear()
+            self._wake_up.wait()
+            self._wake_up.clear()
             with self._core:
                 try:
                     self._loop(None)
                 finally:
-                    self._doing = _ASLEEP
+                    self._phase = _ASLEEP
             if self._has_work():
-                self._bell.set()
+                self._wake_up.set()
             elif self._closed:
                 return
 
-    def _loop(self, guest: _Guest | None) -> None:
+    def _loop(self, caller: _Caller | None) -> None:
         journal = self._journal
         while True:
-            self._doing = _RUNNING
+            self._phase = _RUNNING
             self._run_posted()
             self._run_ready()
             journal.flush()
-            if guest is not None and (guest.should_leave() or not journal.connected):
+            if caller is not None and (caller.should_stop() or not journal.connected):
                 return
             if journal.in_flight:
-                self._doing = _WAITING
+                self._phase = _WAITING
                 idle = not self._ready and not self._posted
-                journal.collect(0 if not idle else None if guest is None else guest.left())
-                if guest is not None and guest.reply.done:
-                    return  # what else there is to do is the core's own thread's
+                journal.collect(0 if not idle else None if caller is None else caller.seconds_left())
+                if caller is not None and caller.reply.done:
+                    return  # the core's own thread does the rest
             elif not self._ready and not self._posted:
                 return
 
@@ -145,7 +145,7 @@ class Dispatcher:
             work = posted.popleft()
             try:
                 work()
-            except BaseException as error:  # whatever it is, the core must go on
+            except BaseException as error:  # the core outlives every exception
                 self._log.error("posted_work_failed", error=type(error).__name__, at=raised_at(error))
 
     def _run_ready(self) -> None:
@@ -160,34 +160,34 @@ class Dispatcher:
                     self._log.error("run_failed", agent=mailbox.path, error=type(error).__name__, at=raised_at(error))
 
     def close(self, timeout: float) -> bool:
-        """End the core when it has nothing left to do; whether it had ended within `timeout` seconds.
+        """End the core once it has no work left. Returns whether it ended within `timeout` seconds.
 
-        What is still under way then ends as an unknown outcome.
+        If it did not, appends in flight fail with OutcomeUnknown.
         """
         self._closed = True
-        self._bell.set()
+        self._wake_up.set()
         self._thread.join(timeout)
         ended = not self._thread.is_alive()
         if not ended:
             self._journal.give_up()
-            self._thread.join(_LAST_MOMENT)
+            self._thread.join(_GIVE_UP_SECONDS)
         if not self._thread.is_alive():
             self._journal.close()
         return ended
 
 
 @define
-class _Guest:
-    """A caller who is the core for as long as it waits for its reply anyway."""
+class _Caller:
+    """A caller that runs the core while it waits for its reply."""
 
     reply: Reply
     deadline: float | None
     shield: SignalShield
 
-    def should_leave(self) -> bool:
+    def should_stop(self) -> bool:
         return (
             self.reply.done or bool(self.shield.caught) or (self.deadline is not None and monotonic() >= self.deadline)
         )
 
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())

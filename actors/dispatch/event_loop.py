@@ -1,4 +1,4 @@
-"""An event loop of the system's own, for handlers and hooks that are coroutines."""
+"""The system's own event loop, which runs handlers and hooks that are coroutines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["EventLoop", "ProgramExit"]
 
 
 class ProgramExit(Exception):
-    """Carries, as its cause, an exception that is meant to end a program: asyncio would end the loop with it."""
+    """Carries SystemExit, KeyboardInterrupt or GeneratorExit as its cause: raised bare, they would end the loop."""
 
 
-async def _contained(work: Coroutine[Any, Any, Any]) -> Any:
+async def _contain_exit(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await work
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
@@ -23,7 +23,7 @@ async def _contained(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 class EventLoop:
-    """Runs coroutines in one thread, which starts with the first of them."""
+    """Runs coroutines in one thread, which starts with the first coroutine. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,17 +31,17 @@ class EventLoop:
         self._thread: threading.Thread | None = None
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Start a coroutine; its result, from any thread."""
+        """Start a coroutine and return the future of its result."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
                 self._thread.start()
             loop = self._loop
-        return asyncio.run_coroutine_threadsafe(_contained(work), loop)
+        return asyncio.run_coroutine_threadsafe(_contain_exit(work), loop)
 
     def close(self, timeout: float) -> None:
-        """Cancel what runs and end the thread, in at most `timeout` seconds."""
+        """Cancel all tasks and end the thread, within `timeout` seconds."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return

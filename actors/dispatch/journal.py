@@ -1,4 +1,4 @@
-"""The journal writer: appends of all agents of this process go out as batches of a partition."""
+"""The journal sends the appends of all agents of this process, in batches of one partition."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from duramen.events.logging import get_logger, raised_at
 __all__ = ["Commit", "Journal"]
 
 _MOST_APPENDS: Final = 512
-"""Agents in one batch: one script call of them keeps the server for a few ms, and other clients waiting so long."""
+"""Most appends in one batch: one script call of this size blocks the server for a few ms."""
 _MOST_IN_FLIGHT: Final = 64
-"""Batches under way; beyond that, appends gather into larger batches instead."""
+"""Most batches in flight; beyond that, appends gather into larger batches instead."""
 
 
 class Commit(Append):
-    """An append that knows its partition, and what to do when it is answered."""
+    """An append that knows its partition and handles the log's answer."""
 
     __slots__ = ("partition",)
 
     partition: int
 
     def settle(self, answer: Answer | DuramenError) -> None:
-        """Take the log's answer, in the core's thread."""
+        """Handle the log's answer; called in the core."""
         raise NotImplementedError
 
 
 class Journal:
-    """Gathers commits, sends them, hands out the answers. Belongs to the dispatcher's core: one thread at a time.
+    """Gathers commits, sends them and hands out the answers. Only the core may use it, one thread at a time.
 
-    A batch is never delayed on purpose: it is whatever gathered while the core was busy. Batches of different
-    partitions, and several of one, are under way together; an agent has one append under way at most, so their
-    order does not matter.
+    A batch is never delayed on purpose: it holds the commits gathered while the core was busy. Batches of several
+    partitions, and several of one partition, are in flight together. Their order does not matter, since an agent has
+    at most one append in flight.
     """
 
     def __init__(self, log: EventLog, limits: Limits) -> None:
         self._writer = log.writer()
         self._bytes = limits.batch_bytes
-        self._gathered: dict[int, deque[Commit]] = {}
+        self._pending: dict[int, deque[Commit]] = {}
         self._log = get_logger("journal")
 
     @property
@@ -49,28 +49,28 @@ class Journal:
 
     @property
     def idle(self) -> bool:
-        return not self._gathered and not self._writer.in_flight
+        return not self._pending and not self._writer.in_flight
 
     def submit(self, commit: Commit) -> None:
-        waiting = self._gathered.get(commit.partition)
+        waiting = self._pending.get(commit.partition)
         if waiting is None:
-            waiting = self._gathered[commit.partition] = deque()
+            waiting = self._pending[commit.partition] = deque()
         waiting.append(commit)
 
     def flush(self) -> None:
-        """Send what has gathered, as far as there is room under way."""
-        gathered = self._gathered
+        """Send pending commits, up to the limit of batches in flight."""
+        pending = self._pending
         batches: list[tuple[int, list[Commit]]] = []
         room = _MOST_IN_FLIGHT - self._writer.in_flight
-        while gathered and len(batches) < room:
-            partition, waiting = next(iter(gathered.items()))
-            batches.append((partition, self._take(waiting)))
+        while pending and len(batches) < room:
+            partition, waiting = next(iter(pending.items()))
+            batches.append((partition, self._next_batch(waiting)))
             if not waiting:
-                del gathered[partition]
+                del pending[partition]
         if batches:
             self._writer.send(batches)
 
-    def _take(self, waiting: deque[Commit]) -> list[Commit]:
+    def _next_batch(self, waiting: deque[Commit]) -> list[Commit]:
         if len(waiting) == 1:
             return [waiting.popleft()]
         batch: list[Commit] = []
@@ -83,7 +83,7 @@ class Journal:
         return batch
 
     def collect(self, timeout: float | None) -> None:
-        """Hand out the answers that are there; wait for one at most `timeout` seconds."""
+        """Hand out the answers that have arrived; block at most `timeout` seconds for the first."""
         for batch, result in self._writer.receive(timeout):
             commits = cast("list[Commit]", batch)
             if isinstance(result, DuramenError):
@@ -96,20 +96,20 @@ class Journal:
     def _settle(self, commit: Commit, answer: Answer | DuramenError) -> None:
         try:
             commit.settle(answer)
-        except Exception as error:  # one agent's trouble is not the others'
+        except Exception as error:  # one agent's failure must not stop the others
             self._log.error("settling_failed", agent=commit.agent, error=type(error).__name__, at=raised_at(error))
 
     @property
     def connected(self) -> bool:
-        """Whether the log can be reached without opening a connection first, which may take its time."""
+        """Whether the writer has a connection. Opening one may block."""
         return self._writer.connected
 
     def give_up(self) -> None:
-        """Let everything under way end as unknown. Callable from any thread."""
+        """Fail all appends in flight with OutcomeUnknown. Callable from any thread."""
         self._writer.give_up()
 
     def wake(self) -> None:
-        """End a `collect` that waits. Callable from any thread."""
+        """Unblock `collect`. Callable from any thread."""
         self._writer.wake()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where an agent's messages wait, and who takes them next."""
+"""A mailbox holds an agent's waiting messages; an envelope holds one message and the future of its reply."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .reply import Reply
 
 __all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runnable"]
 
-# A mailbox's runner is at any moment in one of these phases; only the dispatcher's core changes them.
+# The phases of a mailbox; only the core changes them.
 #
 #     IDLE ──run──▶ COMMITTING ──answered──▶ IDLE      quick messages: handled by the core, one append for all
 #     IDLE ──run──▶ WORKING ──done──▶ COMMITTING …     one message that may block: handled by a worker thread
@@ -24,16 +24,16 @@ HELD = 3
 
 
 class Envelope(Reply):
-    """A message on its way, when it was sent (seconds since the epoch), and the future of its reply.
+    """A message, the time it was sent (seconds since the epoch), and the future of its reply.
 
-    One object for both: with thousands of calls under way, what the garbage collector has to look at decides their
-    cost. The outcome is kept in it while the turn is committed, and nobody sees it before `release`.
+    They are one object because the garbage collector's work decides the cost of thousands of calls in flight. The
+    outcome is staged in it while the turn is committed; nobody sees it before `deliver`.
     """
 
     __slots__ = ("cause", "command_id", "message", "sent_at", "tries", "wanted")
 
     message: Any
-    """None once there is an outcome: who keeps the future does not keep what was asked."""
+    """None once there is an outcome, so that a future does not keep its message in memory."""
 
     def __init__(self, message: Any = None, command_id: str | None = None, wanted: bool = True) -> None:
         self._done = False
@@ -43,64 +43,64 @@ class Envelope(Reply):
         self.message = message
         self.command_id = command_id
         self.wanted = wanted
-        """Whether anybody waits for the reply."""
+        """False for `tell`: nobody waits for the reply."""
         self.cause = EXTERNAL
         self.sent_at = time()
         self.tries = 0
 
     def stage(self, value: Any) -> None:
-        """Let this be the reply, once it is released."""
+        """Set the reply that `deliver` will hand over."""
         self.result, self.error = value, None
 
     def stage_error(self, error: BaseException) -> None:
-        """Let this be raised in place of a reply, once it is released."""
+        """Set the error that `deliver` will hand over in place of a reply."""
         self.result, self.error = None, error
 
     def deliver(self) -> None:
-        """Hand over what was kept. Nothing happens if there was an outcome already: its system was closed meanwhile."""
+        """Hand over the staged outcome, unless there is an outcome already because the system was closed."""
         if not self._done:
             self.message = None
-            self._done = True  # last: who sees it may read the rest
+            self._done = True  # last: readers check it first
             if self._callbacks is not None:
                 self._call_back()
 
     def answer(self, value: Any) -> None:
-        """Hand over a reply, unless there was an outcome already."""
+        """Hand over a reply, unless there is an outcome already."""
         if not self._done:
             self.stage(value)
             self.deliver()
 
     def refuse(self, error: BaseException) -> None:
-        """Hand over an error in place of a reply, unless there was an outcome already."""
+        """Hand over an error in place of a reply, unless there is an outcome already."""
         if not self._done:
             self.stage_error(error)
             self.deliver()
 
 
 class Runnable(Protocol):
-    """Whoever handles a mailbox's messages: an agent in memory, or its activation."""
+    """Handles a mailbox's messages: an agent in memory, or its activation."""
 
     def run(self) -> None:
-        """Handle what waits. Called by the core only, and only while the mailbox is IDLE."""
+        """Handle the waiting messages. Called in the core, and only while the mailbox is IDLE."""
         ...
 
     def abandon(self) -> list[Envelope]:
-        """At the end of the system: messages that were taken out of the mailbox and not answered."""
+        """Return the unanswered messages that are no longer in the mailbox. Called when the system closes."""
         ...
 
 
 class Mailbox:
-    """The unit the dispatcher schedules. `runner` is replaced when the agent is activated, dropped or passivated."""
+    """The unit that the dispatcher schedules. Activating, dropping and passivating the agent replace its `runner`."""
 
     __slots__ = ("path", "phase", "runner", "scheduled", "waiting")
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.waiting: list[Envelope] = []  # a deque takes 600 bytes even when it is empty
+        self.waiting: list[Envelope] = []  # an empty deque takes 600 bytes
         self.scheduled = False
         self.phase = IDLE
         self.runner: Runnable | None = None
 
     def requeue(self, envelopes: Sequence[Envelope]) -> None:
-        """Let these be handled again, before all others, in their order."""
+        """Put these messages first, in their order, to be handled again."""
         self.waiting[:0] = envelopes

@@ -1,4 +1,4 @@
-"""Who sends a message: code of an agent's handler leaves its mark on what it sends."""
+"""The cause of a message: a message sent by a handler carries the event that the handler reacts to."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from duramen.events.model import EXTERNAL, Cause
 
 __all__ = ["bind_cause", "current_cause", "with_cause"]
 
-_SENDER: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_sender", default=None)
-"""What a message carries that is sent now. Coroutines, and tasks they start, have it from who started them."""
+_CAUSE: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_cause", default=None)
+"""Makes the cause of a message sent in this context. Coroutines and tasks inherit it from the task that starts them."""
 
 
 def current_cause() -> Cause:
-    """What a message carries that is sent from here."""
-    cause = _SENDER.get()
+    """The cause of a message sent now, in this context."""
+    cause = _CAUSE.get()
     return EXTERNAL if cause is None else cause()
 
 
 @contextmanager
 def with_cause(cause: Callable[[], Cause]) -> Generator[None]:
-    """Let all messages that are sent in this block carry what `cause` says at that moment."""
-    token = _SENDER.set(cause)
+    """Give messages sent in this block the cause that `cause()` returns at that moment."""
+    token = _CAUSE.set(cause)
     try:
         yield
     finally:
-        _SENDER.reset(token)
+        _CAUSE.reset(token)
 
 
 def bind_cause(effect: Callable[[], object]) -> Callable[[], object]:
-    """`effect`, to be called later, whose messages carry what they would carry now."""
+    """Wrap `effect` so that messages it sends later carry the cause of now."""
     cause = current_cause()
 
     def run() -> object:

@@ -1,4 +1,4 @@
-"""An agent's mailbox as Pykka sees it, so that a plain `pykka.ActorRef` works on agents."""
+"""An agent's mailbox behind Pykka's inbox protocol, so that a plain `pykka.ActorRef` works on agents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Inbox"]
 
 
 class Inbox:
-    """Pykka's inbox protocol: `put` posts to the agent, wherever it is; `get` and `empty` look at what waits."""
+    """Pykka's inbox: `put` sends to the agent, in memory or not; `get` and `empty` read its waiting messages."""
 
     __slots__ = ("_mailbox", "_registry")
 
@@ -25,11 +25,11 @@ class Inbox:
 
     @classmethod
     def detached(cls) -> Inbox:
-        """Of an agent that does not run yet."""
+        """The inbox of an agent that does not run yet."""
         return cls(None, None)
 
     def put(self, envelope: Any, /) -> None:
-        """Post a message. Raises MailboxFull, SystemClosed, InvalidMessage if the agent does not run."""
+        """Send a message. Raises MailboxFull, SystemClosed, InvalidMessage if the agent does not run."""
         if self._mailbox is None or self._registry is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
         own = envelope.reply_to  # made by `Agent._create_future`
@@ -40,7 +40,7 @@ class Inbox:
         self._registry.send(self._mailbox.path, own)
 
     def get(self) -> Any:
-        """The next message; only the dispatcher takes messages out."""
+        """Remove and return the next message. Raises InvalidMessage if none waits."""
         if self._mailbox is None or not self._mailbox.waiting:
             raise InvalidMessage("agents take their messages from the dispatcher")
         return self._mailbox.waiting.pop(0)

@@ -22,8 +22,8 @@ _LONGEST_PAUSE: Final = 0.05
 class ActorRegistry:
     """Finds or makes the mailbox of an agent and puts messages into it. Thread-safe.
 
-    One lock guards finding a mailbox, putting into it and taking it away, so that no message gets into a mailbox
-    that nobody looks at any more. It is held for less than a microsecond.
+    One lock, held for less than a microsecond, guards finding a mailbox, filling it and removing it: so no message
+    gets into a mailbox that was removed.
     """
 
     def __init__(self, dispatcher: Dispatcher, most_waiting: int, activation: Callable[[Mailbox], Runnable]) -> None:
@@ -38,7 +38,7 @@ class ActorRegistry:
         return len(self._mailboxes)
 
     def enqueue(self, path: str, envelope: Envelope) -> Mailbox:
-        """Put a message into the mailbox of `path` without scheduling it. Raises MailboxFull, SystemClosed."""
+        """Put a message into the mailbox of `path` and do not schedule it. Raises MailboxFull, SystemClosed."""
         with self._lock:
             if self._closed is not None:
                 raise SystemClosed(self._closed, agent=path)
@@ -56,29 +56,29 @@ class ActorRegistry:
         return mailbox
 
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
-        """As `post`, but wait at most so many seconds for room in the mailbox. Raises MailboxFull, SystemClosed."""
-        deadline, pause, rest = monotonic() + seconds, _PAUSE, threading.Event()
+        """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""
+        deadline, pause, never = monotonic() + seconds, _PAUSE, threading.Event()
         while True:
             try:
                 return self.enqueue(path, envelope)
             except MailboxFull:
                 if monotonic() >= deadline:
                     raise
-            rest.wait(pause)
+            never.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def send(self, path: str, envelope: Envelope, room: float = 0.0) -> None:
-        """Put a message into the mailbox of `path`, waiting `room` seconds for room, and let it run."""
+        """Put a message into the mailbox of `path`, as `enqueue_within` with `room` seconds, and schedule it."""
         mailbox = self.enqueue_within(path, envelope, room) if room > 0 else self.enqueue(path, envelope)
         if not mailbox.scheduled:
             self._dispatcher.schedule(mailbox)
 
     def deactivate(self, mailbox: Mailbox) -> None:
-        """Let whoever comes next activate the agent from its log."""
+        """Have the next message activate the agent from its log."""
         mailbox.runner = self._activation(mailbox)
 
     def remove_if_idle(self, mailbox: Mailbox) -> bool:
-        """Take a mailbox away unless a message waits or something runs; called in the core."""
+        """Remove a mailbox that is empty and idle; called in the core. Returns whether it was."""
         with self._lock:
             if mailbox.waiting or mailbox.phase != IDLE:
                 return False
@@ -86,32 +86,32 @@ class ActorRegistry:
             return True
 
     def mailboxes(self) -> list[Mailbox]:
-        """Those there are now."""
+        """A copy of the list of mailboxes."""
         with self._lock:
             return list(self._mailboxes.values())
 
     def close(self, why: str) -> None:
-        """Take no more messages; what waits is still handled."""
+        """Refuse new messages with SystemClosed; waiting ones are still handled."""
         with self._lock:
             self._closed = why
 
     def wait_until_idle(self, deadline: float) -> None:
-        """Wait until every mailbox is empty and at rest, until `deadline` (of `time.monotonic`)."""
-        rest = threading.Event()
+        """Block until every mailbox is empty and idle, or until `deadline` (of `time.monotonic`)."""
+        never = threading.Event()
         while monotonic() < deadline:
             with self._lock:
                 busy = any(mailbox.waiting or mailbox.phase != IDLE for mailbox in self._mailboxes.values())
             if not busy:
                 return
-            rest.wait(0.005)
+            never.wait(0.005)
 
     def after_fork(self, why: str) -> None:
-        """In a forked child: refuse everything. The lock may have been held by a thread that is not here."""
+        """In a forked child: refuse all messages. The old lock may belong to a thread that does not exist here."""
         self._lock = threading.Lock()
         self._closed = why
 
     def fail_waiting(self, error: Callable[[str], DuramenError]) -> None:
-        """Answer everything that still waits with an error."""
+        """Answer all waiting messages with an error."""
         with self._lock:
             waiting: list[tuple[str, Any]] = []
             for mailbox in self._mailboxes.values():

@@ -1,4 +1,4 @@
-"""The future of a message's reply: cheap to make, since every message makes one."""
+"""The future of a message's reply. It is cheap to make, since every message makes one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Callback = Callable[[], None]
 class Reply(pykka.Future[Any]):
     """A Pykka future without a lock of its own; awaitable in any event loop.
 
-    Handing a result over takes no lock unless somebody listens. One lock, shared by all replies and held for a few
-    instructions, makes sure that a callback that comes at the same moment is called exactly once.
+    Handing over a result takes no lock unless there are callbacks. One lock, shared by all replies and held for a few
+    instructions, makes sure that a callback added at that moment is called exactly once.
     """
 
     __slots__ = ("_callbacks", "_done", "error", "result")
@@ -36,9 +36,9 @@ class Reply(pykka.Future[Any]):
     def __init__(self) -> None:
         self._done = False
         self.result: Any = None
-        """The reply, which counts only once it is done."""
+        """The reply; valid only once `done`."""
         self.error: BaseException | None = None
-        """The error in its place."""
+        """The error in its place; valid only once `done`."""
         self._callbacks: list[Callback] | None = None
 
     def __repr__(self) -> str:
@@ -46,16 +46,16 @@ class Reply(pykka.Future[Any]):
 
     @property
     def done(self) -> bool:
-        """Whether the reply, or the error, is there."""
+        """Whether the reply or the error has arrived."""
         return self._done
 
     @property
     def value(self) -> Any:
-        """The reply, if it is there and no error; else None."""
+        """The reply; None while pending and after an error."""
         return self.result if self._done else None
 
     def get(self, *, timeout: float | None = None) -> Any:
-        """The reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error that came in its place."""
+        """Return the reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error in its place."""
         if self._get_hook is not None:
             return self._get_hook(timeout)
         if not self._done:
@@ -65,28 +65,28 @@ class Reply(pykka.Future[Any]):
         return self.result
 
     def get_within(self, left: float | None, asked: float | None) -> Any:
-        """As `get` with a time-out of `left` seconds, what is left of the `asked` ones that an error names."""
+        """As `get`, with `left` seconds remaining of the `asked` ones, which AskTimeout names."""
         if not self._done:
             self._wait(left, asked)
         return self._unwrap()
 
     def set(self, value: Any = None) -> None:
-        """Hand the reply over. Raises queue.Full, as Pykka does, when there is one already."""
+        """Hand over the reply. Raises queue.Full, as Pykka does, when there is an outcome already."""
         if self._done or self._get_hook is not None:
             raise queue.Full
         self.result = value
         self.error = None
-        self._done = True  # last: who sees it may read the rest
+        self._done = True  # last: readers check it first
         if self._callbacks is not None:
             self._call_back()
 
     def set_exception(self, exc_info: ExcInfo | None = None) -> None:
-        """Hand an error over in place of the reply: that given, or the one being handled."""
+        """Hand over an error in place of the reply: the given one, or the exception being handled."""
         error = (exc_info or sys.exc_info())[1]
         self.fail(error if error is not None else RuntimeError("set_exception() without an exception"))
 
     def fail(self, error: BaseException) -> None:
-        """Hand an error over in place of the reply."""
+        """Hand over an error in place of the reply. Raises queue.Full when there is an outcome already."""
         if self._done or self._get_hook is not None:
             raise queue.Full
         self.result = None
@@ -96,12 +96,12 @@ class Reply(pykka.Future[Any]):
             self._call_back()
 
     def add_done_callback(self, callback: Callback) -> None:
-        """Call `callback` once, when the reply is there: in the thread that hands it over, or at once in this one."""
+        """Call `callback` once: in the thread that hands the reply over, or at once in this one if it has arrived."""
         with self._callback_lock:
             if self._callbacks is None:
                 self._callbacks = []
             self._callbacks.append(callback)
-        # The other side sets `_done` before it looks for callbacks, and this one the other way round.
+        # The other side sets `_done` before it reads the callbacks; this one adds a callback before it reads `_done`.
         if self._done:
             self._call_back()
 
@@ -114,11 +114,11 @@ class Reply(pykka.Future[Any]):
                 if not arrived.done():
                     arrived.set_result(None)
 
-            def tell_loop() -> None:
-                with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            def wake_loop() -> None:
+                with suppress(RuntimeError):  # the loop was closed
                     loop.call_soon_threadsafe(arrive)
 
-            self.add_done_callback(tell_loop)
+            self.add_done_callback(wake_loop)
             yield from arrived
         return self._unwrap()
 

@@ -1,4 +1,4 @@
-"""Keeping a signal's handler from raising in the middle of what must not be torn."""
+"""A shield defers signal handlers that could raise in the middle of a turn."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from typing import Any, Final, Self
 
 __all__ = ["SignalShield"]
 
-_MAY_RAISE: Final = tuple(
+_SHIELDED: Final = tuple(
     int(getattr(signal, name))
     for name in ("SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF", "SIGINT")
     if hasattr(signal, name)
 )
-"""Those programs put handlers on; Ctrl-C last, so that it is the last to be let through again."""
+"""Signals that programs handle. Ctrl-C is last, so that its handler is put back last."""
 
 Handler = Callable[[int, FrameType | None], object]
 
-# The functions behind those of `signal`, which turn numbers into enums at each call: 13 µs a shield, against 1.5.
+# The C functions: those of `signal` turn numbers into enums at each call (13 µs a shield, against 1.5).
 _raw: Final[Any] = import_module("_signal")
 _get: Final[Callable[[int], object]] = _raw.getsignal
 _put: Final[Callable[[int, Handler], object]] = _raw.signal
 
 
 class SignalShield:
-    """In a `with` block of the main thread: handlers of signals are called when the block has ended.
+    """In a `with` block of the main thread, signal handlers are called only when the block has ended.
 
-    Python runs them in the main thread, between any two instructions; one that raises, as Ctrl-C's does, would leave
-    half a turn behind. `caught` tells the block that it should end; `wake` is called when a signal comes. In other
-    threads, where no handler ever runs, it does nothing. Costs about 2 µs.
+    Python calls handlers in the main thread, between any two instructions; one that raises, as Ctrl-C's does, would
+    leave half a turn. A signal adds its number to `caught` and calls `wake`. In other threads, where Python calls no
+    handlers, the block does nothing. Costs about 2 µs.
     """
 
-    __slots__ = ("_kept", "_wake", "caught")
+    __slots__ = ("_handlers", "_wake", "caught")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._kept: list[tuple[int, Handler]] = []
+        self._handlers: list[tuple[int, Handler]] = []
         self.caught: list[int] = []
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in _MAY_RAISE:
+            for number in _SHIELDED:
                 handler = _get(number)
                 if callable(handler):
-                    self._kept.append((number, handler))
+                    self._handlers.append((number, handler))
             try:
-                for number, _ in self._kept:
-                    _put(number, self._note)
-            except BaseException:  # of a handler that had not been taken away yet
-                self._end()
+                for number, _ in self._handlers:
+                    _put(number, self._catch)
+            except BaseException:  # a handler that was not replaced yet raised
+                self._restore()
                 raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._end()
+        self._restore()
 
-    def _end(self) -> None:
-        """Put all handlers back, and call those whose signals have come."""
+    def _restore(self) -> None:
+        """Put all handlers back, then call those whose signals were caught."""
         try:
-            for number, handler in self._kept:
+            for number, handler in self._handlers:
                 _put(number, handler)
             while self.caught:
                 number = self.caught.pop(0)
-                dict(self._kept)[number](number, None)
-        except BaseException:  # of a handler that is back or was called: it has had its say, the others have theirs
-            self._end()
+                dict(self._handlers)[number](number, None)
+        except BaseException:  # a handler raised: the others are put back and called all the same
+            self._restore()
             raise
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _catch(self, number: int, frame: FrameType | None) -> None:
         self.caught.append(number)
         self._wake()

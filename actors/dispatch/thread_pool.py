@@ -1,4 +1,4 @@
-"""Threads for what may block: started as needed, up to a bound, gone when idle."""
+"""A pool of threads for calls that may block."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ __all__ = ["ThreadPool"]
 
 
 class ThreadPool:
-    """A pool of daemon threads. Work beyond `most` threads waits in order.
+    """Runs work in at most `most` daemon threads, started as needed; further work waits in order.
 
-    A thread without work ends after `idle` seconds, or never.
-
-    Daemon, so that a handler that never returns cannot keep the program from ending.
+    A thread without work ends after `idle` seconds; None: never. The threads are daemons, so that a handler that never
+    returns cannot keep the program from ending.
     """
 
     def __init__(self, name: str, most: int, idle: float | None = 10.0) -> None:
@@ -25,14 +24,14 @@ class ThreadPool:
         self._idle_for = idle
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._waiting_work = 0  # submitted, taken by no thread yet
+        self._waiting_work = 0  # submitted, started by no thread yet
         self._waiting_threads = 0
         self._threads: set[threading.Thread] = set()
         self._started = 0
         self._closing = False
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread that has nothing else to do. What it raises is logged."""
+        """Run `work` in an idle thread or a new one. An exception of it is logged."""
         last = False
         with self._lock:
             self._waiting_work += 1
@@ -41,12 +40,12 @@ class ThreadPool:
                 last = self._closing
         self._work.put(work)
         if last:
-            self._work.put(None)  # `close` knew nothing of the thread that was just started
+            self._work.put(None)  # `close` did not count the thread that was just started
 
     def close(self, timeout: float) -> bool:
-        """Let running and waiting work end, at most `timeout` seconds; whether all threads are gone.
+        """Wait until all work has ended, at most `timeout` seconds. Returns whether all threads have ended.
 
-        What running work submits meanwhile is done, too: the work may be waiting for it.
+        Work that running work submits meanwhile is done too, since the running work may be waiting for it.
         """
         with self._lock:
             self._closing = True
@@ -60,7 +59,7 @@ class ThreadPool:
 
     def _start(self) -> None:
         self._started += 1
-        self._waiting_threads += 1  # from now on, so that two submits do not count on one thread
+        self._waiting_threads += 1  # from now on: two submits must not count on one thread
         thread = threading.Thread(target=self._main, name=f"duramen-{self._name}-{self._started}", daemon=True)
         self._threads.add(thread)
         thread.start()
@@ -70,13 +69,13 @@ class ThreadPool:
             try:
                 work = self._work.get(timeout=self._idle_for)
             except Empty:
-                if self._leave():
+                if self._may_end():
                     return
                 continue
             if work is None:
-                if self._leave():
+                if self._may_end():
                     return
-                self._work.put(None)  # behind the work that is on its way
+                self._work.put(None)  # behind the work that was submitted meanwhile
                 continue
             with self._lock:
                 self._waiting_threads -= 1
@@ -85,12 +84,12 @@ class ThreadPool:
                 work()
             except BaseException as error:  # a SystemExit ends the work, not the pool
                 get_logger("workers").error("work_failed", error=type(error).__name__, at=raised_at(error))
-            del work  # a waiting thread must not keep the last agent alive
+            del work  # an idle thread must not keep the last agent in memory
             with self._lock:
                 self._waiting_threads += 1
 
-    def _leave(self) -> bool:
-        """Whether a thread without work may end: not if some is on its way to it."""
+    def _may_end(self) -> bool:
+        """Whether this idle thread may end, because no submitted work waits; if so, it no longer counts."""
         with self._lock:
             if self._waiting_work > 0:
                 return False

@@ -1,4 +1,4 @@
-"""Calls at a later time, in one thread for all."""
+"""Timers call functions at a later time, all in one thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Timer", "Timers"]
 
 
 class Timer:
-    """A call that is due later; `cancel` keeps it, and its repetitions, from happening."""
+    """A call that is due later. `cancel` prevents it and its repetitions."""
 
     __slots__ = ("_call", "cancelled", "done", "interval")
 
@@ -25,21 +25,21 @@ class Timer:
         self.done = False
 
     def cancel(self) -> None:
-        """Callable from any thread, more than once. A call that has begun is not interrupted."""
+        """Prevent further calls; a call that has begun is not interrupted. Callable from any thread, more than once."""
         self.cancelled = self.done = True
 
     def run(self) -> None:
-        """Make the call; in the timers' thread."""
+        """Make the call; called in the timers' thread."""
         if not self.cancelled:
             self._call()
             self.done = self.interval is None
 
 
 class Timers:
-    """Calls what is due, one after another, in one thread that starts with the first timer.
+    """Calls due functions one after another, in one thread that starts with the first timer.
 
-    What is called must be quick: tell an agent, post to the core. A repeated call keeps its rhythm; what was missed,
-    say while the machine slept, is not made up for.
+    The functions must not block. A repeated call keeps its interval; calls missed, say while the machine slept, are
+    not made up for.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Timers:
         return self._add(seconds, Timer(call, seconds))
 
     def close(self, timeout: float) -> None:
-        """Call nothing more; wait at most `timeout` seconds for a call that has begun."""
+        """Make no more calls; wait at most `timeout` seconds for a call that has begun."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -78,11 +78,11 @@ class Timers:
         while (timer := self._next()) is not None:
             try:
                 timer.run()
-            except Exception as error:  # a mailbox that is full, a system that closes: the next one is due all the same
+            except Exception as error:  # say, a full mailbox: the next timer is due all the same
                 get_logger("timers").warning("timer_failed", error=type(error).__name__, at=raised_at(error))
 
     def _next(self) -> Timer | None:
-        """Wait for the next timer that is due; None when there will be none."""
+        """Block until a timer is due and return it; None once closed."""
         with self._changed:
             while not self._closed:
                 if not self._due:

@@ -1,4 +1,4 @@
-"""Letting idle agents leave memory: they come back by themselves with the next message."""
+"""Passivation removes idle agents from memory; the next message activates them again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ __all__ = ["Passivation"]
 
 _INTERVAL: Final = 0.25
 _STEP: Final = 2_000
-"""Agents looked at before others get the core again."""
+"""Agents checked in one piece of work, so that a sweep does not block the core."""
 
 
 class Passivation:
-    """Sends agents to rest that were idle for `after` seconds, and the longest idle when there are more than `most`.
+    """Passivates agents idle for `after` seconds, and the longest idle ones while more than `most` are in memory.
 
-    An agent that has a timer, a stash or a message waiting is not idle. What leaves memory leaves nothing behind
-    but its log. All of it happens in the core.
+    An agent with a timer, a stash or a waiting message is not idle. All of it happens in the core.
     """
 
     def __init__(self, actors: ActorRegistry, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
@@ -31,44 +30,44 @@ class Passivation:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between sweeps; None if nothing ever leaves."""
+        """Seconds between sweeps; None if no agent is ever passivated."""
         if self._most is not None:
             return _INTERVAL if self._after is None else min(_INTERVAL, max(0.01, self._after / 4))
         return None if self._after is None else max(0.01, self._after / 4)
 
     def sweep(self) -> None:
-        """Look at all agents, a step at a time. Callable from any thread."""
+        """Check all agents, a step at a time. Callable from any thread."""
         self._dispatcher.post(self.release_excess)
         if self._after is not None:
-            self._step(self._actors.mailboxes())
+            self._sweep_step(self._actors.mailboxes())
 
     def release_excess(self) -> None:
-        """Called after an activation: a tenth leaves at once, so that not every activation has to look for one.
+        """Passivate the longest idle agents beyond `most`, and a tenth of `most` more; called after an activation.
 
-        When all are busy nobody leaves; the next sweep tries again.
+        The tenth is spare room, so that not every activation has to search. Busy agents stay until a later sweep.
         """
         if self._most is None or len(self._actors) <= self._most:
             return
-        idle = [mailbox for mailbox in self._actors.mailboxes() if _rests(mailbox)]
-        leaving = len(self._actors) - self._most + self._most // 10
-        for mailbox in nsmallest(leaving, idle, key=_last_used):
+        idle = [mailbox for mailbox in self._actors.mailboxes() if _is_idle(mailbox)]
+        excess = len(self._actors) - self._most + self._most // 10
+        for mailbox in nsmallest(excess, idle, key=_last_used):
             self._release(mailbox)
 
-    def _step(self, mailboxes: list[Mailbox]) -> None:
-        now, rest = mailboxes[:_STEP], mailboxes[_STEP:]
+    def _sweep_step(self, mailboxes: list[Mailbox]) -> None:
+        step, others = mailboxes[:_STEP], mailboxes[_STEP:]
 
-        def look() -> None:
+        def release_idle() -> None:
             limit = monotonic() - (self._after or 0.0)
-            for mailbox in now:
-                if _rests(mailbox) and _last_used(mailbox) <= limit:
+            for mailbox in step:
+                if _is_idle(mailbox) and _last_used(mailbox) <= limit:
                     self._release(mailbox)
-            if rest:
-                self._step(rest)
+            if others:
+                self._sweep_step(others)
 
-        self._dispatcher.post(look)
+        self._dispatcher.post(release_idle)
 
     def release_all(self) -> None:
-        """At the end of the system: let every agent let go of what it has."""
+        """Release what all agents hold beside their state; called when the system closes."""
         for mailbox in self._actors.mailboxes():
             if isinstance(mailbox.runner, Runtime):
                 mailbox.runner.release_resources()
@@ -79,7 +78,7 @@ class Passivation:
             runtime.release_resources()
 
 
-def _rests(mailbox: Mailbox) -> bool:
+def _is_idle(mailbox: Mailbox) -> bool:
     runtime = mailbox.runner
     return mailbox.phase == IDLE and not mailbox.waiting and isinstance(runtime, Runtime) and runtime.can_passivate
 
