@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from types import ModuleType
@@ -485,6 +486,17 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
         [([0, -1, 65, 1.5, "4", None, True, []], InvalidMessage)],
     ),
     ("verify progress", lambda s, a, x: s.verify(progress=x), [([7, "x", [], object()], InvalidMessage)]),
+    ("trim path", lambda s, a, x: s.trim(x), [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)]),
+    (
+        "trim keep_events",
+        lambda s, a, x: s.trim(a.path, keep_events=x),
+        [([-1, 1.5, "9", True, []], InvalidMessage)],
+    ),
+    (
+        "trim keep_days",
+        lambda s, a, x: s.trim(a.path, keep_days=x),
+        [([-1, "9", True, [], float("nan"), float("inf")], InvalidMessage)],
+    ),
     ("fork path", lambda s, a, x: s.fork(x, to=f"{a.path}2"), [(AGENT_PATHS, InvalidPath)]),
     (
         "fork at",
@@ -746,7 +758,7 @@ def test_bad_input_is_refused_with_its_type_and_nothing_is_logged(
         agent = system.spawn(PATH, initial_state=MEMORY)
         before = everything(system)
         for bad in values:
-            said = promptly(lambda: answer(lambda bad=bad: call(system, agent, bad)))
+            said = promptly(partial(answer, partial(call, system, agent, bad)))
             found = problem(said, error)
             if found is None and everything(system) != before:
                 found = f"logged: {everything(system)}"

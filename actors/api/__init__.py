@@ -1,4 +1,4 @@
-"""What callers hold: the system, its agents' handles, their past and their episodes."""
+"""The programming interface: the system, the handles of agents, their history and their episodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at what a system is opened with, before anything is opened."""
+"""Checks of arguments of public calls."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = [
 
 
 def check_types(**arguments: tuple[object, type[Any]]) -> None:
-    """Raise InvalidMessage for an argument that is neither None nor of its kind."""
-    for name, (value, kind) in arguments.items():
-        if value is not None and not isinstance(value, kind):
-            raise InvalidMessage(f"{name} takes a {kind.__name__}", actual=type(value).__name__)
+    """Raise InvalidMessage for an argument that is neither None nor of its type."""
+    for name, (value, expected) in arguments.items():
+        if value is not None and not isinstance(value, expected):
+            raise InvalidMessage(f"{name} takes a {expected.__name__}", actual=type(value).__name__)
 
 
 def parse_agent_types(agents: object) -> dict[str, AgentFactory]:
-    """Agent types as text, with what makes agents of them. Raises InvalidMessage."""
+    """Return the factories by agent type, as text. Raises InvalidMessage."""
     if agents is None:
         return {}
     if not isinstance(agents, Mapping):
@@ -51,9 +51,9 @@ def parse_agent_types(agents: object) -> dict[str, AgentFactory]:
 
 
 def parse_moment(agent: str, seq: object, time: object, checkpoint: object) -> Point | None:
-    """The moment that is named by one of these; None if by none. Raises InvalidMessage.
+    """Return the moment that one of the arguments names, or None. Raises InvalidMessage for two.
 
-    In the place of a seq, a checkpoint and a time are understood, too.
+    `seq` also accepts a time or a checkpoint id.
     """
     given = [point for point in (seq, time, checkpoint) if point is not None]
     if len(given) > 1:
@@ -70,20 +70,20 @@ def parse_moment(agent: str, seq: object, time: object, checkpoint: object) -> P
 
 
 def check_count(name: str, value: object, most: int | None = None) -> None:
-    """Raise InvalidMessage for what is no whole number from 1 on."""
+    """Raise InvalidMessage unless `value` is a whole number from 1 to `most`."""
     if type(value) is not int or value < 1 or (most is not None and value > most):
         bound = "on" if most is None else f"to {most}"
         raise InvalidMessage(f"{name} takes a whole number, from 1 {bound}", actual=value)
 
 
 def check_callable(name: str, value: object) -> None:
-    """Raise InvalidMessage for what is neither a function nor None."""
+    """Raise InvalidMessage unless `value` is callable or None."""
     if value is not None and not callable(value):
         raise InvalidMessage(f"{name} takes a function", actual=type(value).__name__)
 
 
 def open_for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
-    """A file to write to. Raises InvalidMessage for what is none, and what opening one does."""
+    """Open a file for writing. Raises InvalidMessage if it is neither a path nor a file, and OSError."""
     if isinstance(file, str | os.PathLike):
         return open_atomically(_path(file))
     _check_open(file, "write")
@@ -91,7 +91,7 @@ def open_for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContext
 
 
 def open_for_reading(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
-    """A file to read from. Raises InvalidMessage for what is none, and what opening one does."""
+    """Open a file for reading. Raises InvalidMessage if it is neither a path nor a file, and OSError."""
     if isinstance(file, str | os.PathLike):
         return _path(file).open("rb")
     _check_open(file, "read")

@@ -1,4 +1,4 @@
-"""The past of agents: to be looked at, compared, proven and carried elsewhere."""
+"""The history of agents: past states, comparison, verification, trimming, forks, export and import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from time import time_ns
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 from uuid import UUID
 
 from duramen.events import AgentNotFound, AgentPath, PropertyPath, Trimmed, agent_path, property_segments
@@ -37,7 +37,8 @@ from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes
 from duramen.projections.sessions import export_session, import_session, to_json_line
 
 from ..agent_types import AgentFactory, folds_of
-from ..commands import plain_id
+from ..commands import TrimResult, parse_retention, plain_id
+from ..trimmer import Trimmer
 from .arguments import check_callable, check_count, open_for_reading, open_for_writing, parse_moment
 from .handles import AgentHandle, MessageSender
 from .reading import Reading
@@ -47,11 +48,12 @@ __all__ = ["History"]
 _MOST_WORKERS: Final = 64
 
 
-class History(Reading):
-    """The part of a system that looks back. Reads only, but for imports and forks. Thread-safe."""
+class History(Reading, MessageSender):
+    """The part of a system that reads the past. Thread-safe. `trim`, `fork`, imports and keyframes also write."""
 
     _agents: dict[str, AgentFactory]
-    """What runs agents of a type, so how their own events fold."""
+    """Factories by agent type: their agents fold the events of their own."""
+    _trimmer: Trimmer
 
     def state_at(
         self,
@@ -61,10 +63,10 @@ class History(Reading):
         time: datetime | None = None,
         checkpoint: str | None = None,
     ) -> PastState:
-        """An agent as it was: after the event at `seq`, at a `time` (aware), or at a checkpoint; else as it is.
+        """Return an agent's state after the event at `seq`, at a `time` (aware), at a checkpoint, or now.
 
-        Read-only, and not disturbed by what happens now. The custom state of an `Agent` subclass is there where the
-        class is registered. A time is looked up by the events' own times: see `seq_of_time`.
+        The state is read-only and does not change later. It has the custom state of an `Agent` subclass if the class is
+        registered. A time is looked up among the times of the events: see `seq_of_time`.
 
         Raises AgentNotFound, InvalidMessage (no such seq), CheckpointNotFound, Trimmed, CorruptEvent,
         UnknownEventType.
@@ -73,9 +75,9 @@ class History(Reading):
         return self._state_at(name, parse_moment(name, seq, time, checkpoint))
 
     def replay(self, path: str | AgentPath, from_seq: int | None = None, to_seq: int | None = None) -> Replay:
-        """The events `from_seq` to `to_seq`, each with the state after it; forward and back. Else all that are there.
+        """Step forward and back through the events `from_seq` to `to_seq`, by default all, with the state after each.
 
-        Raises AgentNotFound, Trimmed, InvalidMessage; while walking also CorruptEvent, UnknownEventType.
+        Raises AgentNotFound, Trimmed, InvalidMessage; its steps also CorruptEvent, UnknownEventType.
         """
         name = agent_path(path).text
         return Replay(
@@ -89,24 +91,22 @@ class History(Reading):
         )
 
     def keep_keyframes(self, path: str | AgentPath) -> int:
-        """Keep states along an agent's log wherever they are missing, so that any seq is quick to get to; how many.
+        """Store missing keyframes along an agent's log, which make any seq quick to reach. Returns how many.
 
-        For logs that were written without. Writes, and reads the whole log behind the last one that is kept. Raises
-        AgentNotFound, CorruptEvent, NotPermitted.
+        Reads the whole log after the last keyframe. Raises AgentNotFound, CorruptEvent, NotPermitted.
         """
         return sum(1 for _ in keep_keyframes(self._agent_log(path), self._fold_of()))
 
     def tree_at(
         self, path: str | AgentPath, seq: int | None = None, *, time: datetime | None = None
     ) -> dict[str, PastState]:
-        """An agent and all below it as they were together, by path: when the first stood at `seq`, at a `time`, or now.
+        """Return the states of an agent and all below it at one moment, by path: at the root's `seq`, a `time`, or now.
 
-        A consistent cut: it has, of each agent, what was committed before; nothing is in it that came from what is
-        not. Agents that were not there yet are left out. Reads the part of the log that tells the order, which is
-        shared with the other agents of the partition. An import does not carry that order: of a tree that was imported,
-        only what came after can be told apart.
+        The cut is consistent: it holds the events committed before the moment, and the causes of all of them. Agents
+        that did not exist yet are left out. The order is read from the feed of the partition; an import does not carry
+        it, so of an imported tree only later moments can be told apart.
 
-        Raises as `state_at`, and Trimmed where the order was trimmed.
+        Raises as `state_at`, and Trimmed where the feed was trimmed.
         """
         root = self._agent_log(path)
         point = parse_moment(root.agent, seq, time, None)
@@ -119,10 +119,10 @@ class History(Reading):
         return {agent: self.state_at(agent, seq=at) for agent, at in sorted(seqs.items())}
 
     def history(self, path: str | AgentPath, property: str | PropertyPath) -> Iterator[PropertyChange]:
-        """Every change of what is at a property path, oldest first: event, old and new value, or MISSING.
+        """Iterate over the changes of a property, oldest first: event, old and new value, or MISSING.
 
-        Reads the whole log in pages, or what is left of it. Each change costs a copy of the value.
-        Raises InvalidPath; while iterating what reading raises.
+        Reads the whole log in pages, as far as it was not trimmed. Each change costs a copy of the value. Raises
+        InvalidPath; while iterating also CorruptEvent, UnknownEventType, Unavailable.
         """
         agent_log, segments = self._agent_log(path), property_segments(property)
         return property_history(agent_log, segments, rebuild_base(agent_log), agent_log.head().seq)
@@ -135,19 +135,19 @@ class History(Reading):
         *,
         other: str | AgentPath | None = None,
     ) -> Comparison:
-        """What differs between two moments of an agent, or between a moment of it and one of another agent.
+        """Compare two moments of an agent, or a moment of it with one of another agent.
 
-        A moment is a seq, a time or the id of a checkpoint; None is now. Raises as `state_at`.
+        A moment is a seq, a time or a checkpoint id; None is now. Raises as `state_at`.
         """
         return compare(self._state_at(path, a), self._state_at(path if other is None else other, b))
 
     def blame(
         self, path: str | AgentPath, property: str | PropertyPath = "", at: Point | None = None, *, most: int = 1_000
     ) -> Blame:
-        """Which event set what is at a property path now, or was at a moment: with its command, session and causes.
+        """Find the event that set the value of a property now, or at a moment: with its command, session and causes.
 
-        Of a dict or list, the same for each value in it, at most `most`. Reads the whole log in pages. Raises
-        PathNotFound, InvalidMessage for more values, and as `state_at`.
+        For a dict or list, it finds the event of each value in it, at most `most` values. Reads the whole log in pages.
+        Raises PathNotFound, InvalidMessage for more values, and as `state_at`.
         """
         check_count("most", most)
         agent_log, segments = self._agent_log(path), property_segments(property)
@@ -161,13 +161,13 @@ class History(Reading):
         workers: int = 4,
         progress: Callable[[VerificationProgress], object] | None = None,
     ) -> VerificationReport:
-        """Whether everything stored of an agent, of it and all below it, or of all agents is what was written.
+        """Check all stored data of an agent, of it and all below it, or of all agents.
 
         Every event is checked against the chain of digests and folded; snapshots, checkpoints, keyframes and bases must
-        be the fold of what is before them. Damage is reported, never raised. Agents may run meanwhile. `workers` agents
-        are looked at together; `progress` is called from this thread now and then, and ends it by raising.
+        equal the fold of the events before them. Damage is reported, not raised. Agents may run meanwhile. `workers`
+        agents are checked at a time; `progress` is called in this thread now and then, and stops the check by raising.
 
-        Raises AgentNotFound, InvalidMessage, and Unavailable for a server that is lost.
+        Raises AgentNotFound, InvalidMessage, and Unavailable if the server is lost.
         """
         check_count("workers", workers, _MOST_WORKERS)
         check_callable("progress", progress)
@@ -181,7 +181,26 @@ class History(Reading):
             raise AgentNotFound(f"there is no agent {name}; spawn it first", agent=name)
         return verify(self._log, agents, self._limits, self._fold_of, workers=workers, progress=progress)
 
-    # -- another course ---------------------------------------------------------------------------------------------
+    def trim(
+        self,
+        path: str | AgentPath,
+        *,
+        keep_events: int | None = None,
+        keep_days: float | None = None,
+        dry_run: bool = False,
+    ) -> TrimResult:
+        """Replace an agent's oldest events by their state, the base. Seqs do not change.
+
+        At least the last `keep_events` stay, and all of the last `keep_days` days; without either, those of the agent's
+        retention. Events that a checkpoint or a durable consumer needs always stay: `held_by` names it. `dry_run` trims
+        nothing. The agent may run meanwhile. Events of types that are not registered here cannot be folded, and stay.
+
+        Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
+        """
+        keep, nothing = parse_retention(keep_events, keep_days)
+        return self._trimmer.by_hand(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
+
+    # -- forks ------------------------------------------------------------------------------------------------------
 
     def fork(
         self,
@@ -192,15 +211,14 @@ class History(Reading):
         tree: bool = False,
         session_id: str | UUID | None = None,
     ) -> AgentHandle:
-        """Make a new agent that goes on from any moment of another's past: a seq, a time, a checkpoint, or now.
+        """Make a new agent from any moment of another's past: a seq, a time, a checkpoint, or now.
 
-        It has the working memory, the granularity and the own state of that moment, a session of its own, no
-        checkpoints, and no sub-agents unless `tree`, which forks all below it as they were together. It runs, unless
-        the session had ended by then. It costs the same however long the past is. The origin is not touched, and may be
-        trimmed or terminated; while it has its past, `state_at` and `diff` of the fork reach into it.
+        The fork has the working memory, granularity and custom state of that moment, its own session and no
+        checkpoints. `tree` forks all sub-agents as they were at that moment. The fork runs, unless the session had
+        ended. The cost does not depend on the length of the log. The origin is not changed and may be trimmed or
+        terminated; `state_at` and `diff` of the fork read the origin's events as long as they exist.
 
-        Raises AgentExists for a path that is taken, AgentNotFound also for a moment before the agent was there, and as
-        `state_at`.
+        Raises AgentExists if `to` exists, AgentNotFound also for a moment before the agent existed, and as `state_at`.
         """
         root, target = self._agent_log(path), agent_path(to).text
         seq = seq_of(root, at)
@@ -216,22 +234,22 @@ class History(Reading):
             session_id=plain_id(session_id, "session_id"),
             now=time_ns() // 1000,
         )
-        return AgentHandle(cast("MessageSender", self), target)
+        return AgentHandle(self, target)
 
     def origin(self, path: str | AgentPath) -> Origin | None:
-        """Where an agent was forked from; None if it was not, or if its log was trimmed since. Raises AgentNotFound."""
+        """Return where an agent was forked from; None if it was not, or was trimmed since. Raises AgentNotFound."""
         return origin_of(self._agent_log(path))
 
-    # -- elsewhere -------------------------------------------------------------------------------------------------
+    # -- export and import --------------------------------------------------------------------------------------------
 
     def export_session(
         self, path: str | AgentPath, file: str | os.PathLike[str] | BinaryIO, *, tree: bool = False
     ) -> Session:
         """Write an agent, or it and all below it, to one file: events as stored, checkpoints, and the base if trimmed.
 
-        `file` is a path, which is there whole at the end or unchanged, or a file that is open for bytes. An agent may
-        run meanwhile; a tree is written as it stood at one moment. Every event is checked: raises CorruptEvent rather
-        than to carry damage on. Also raises AgentNotFound, and what writing to the file does.
+        `file` is a path, replaced only once the file is complete, or a file open for bytes. Agents may run meanwhile; a
+        tree is written as it was at one moment. Every event is checked: raises CorruptEvent rather than export damage.
+        Also raises AgentNotFound and OSError.
         """
         agents = self._paths_to_export(path, tree)
         with open_for_writing(file) as out:
@@ -244,14 +262,13 @@ class History(Reading):
         *,
         progress: Callable[[int], object] | None = None,
     ) -> Session:
-        """Take in what `export_session` has written: the same events, so the same digests, under the same path or `to`.
+        """Import a file of `export_session`: the same events with the same digests, under the same path or `to`.
 
-        All is checked while it is read, and comes to be in one step: after an error there is no agent. An import that
-        was interrupted can be done again at once. `progress` is called with the number of events taken in so far.
-        Under another path, what the events themselves say (of children, for one) names the old one.
+        Everything is checked while it is read and appears in one step: after an error there is no agent. An interrupted
+        import can be repeated at once. `progress` is called with the number of events read so far. Under another path,
+        the events themselves (of children, say) still name the old one.
 
-        Raises AgentExists, CorruptEvent for a damaged file, InvalidMessage for what is none, and what reading the file
-        does.
+        Raises AgentExists, CorruptEvent for a damaged file, InvalidMessage for another kind of file, and OSError.
         """
         name = None if to is None else agent_path(to).text
         check_callable("progress", progress)
@@ -274,10 +291,10 @@ class History(Reading):
         tree: bool = False,
         from_seq: int = 1,
     ) -> int:
-        """Write an agent's events, or those of a whole tree, as JSON Lines for other tools; how many there were.
+        """Write an agent's events, or those of a whole tree, as JSON Lines for other tools. Returns their number.
 
-        One event a line, in ASCII, agent by agent. This is not read back: what comes back is what `export_session`
-        wrote. Raises as `events`, and what writing to the file does.
+        One event a line, in ASCII, agent by agent. `import_session` reads files of `export_session` only. Raises as
+        `events`, and OSError.
         """
         agents, count = self._paths_to_export(path, tree), 0
         with open_for_writing(file) as out:
@@ -288,12 +305,12 @@ class History(Reading):
         return count
 
     def _paths_to_export(self, path: str | AgentPath, tree: bool) -> list[str]:
-        """An agent, and all below it if so told; the agent itself also if it is not there."""
+        """The agent, also if it does not exist, and with `tree` all below it."""
         name = agent_path(path).text
         return [name, *(agent for agent in self._subtree(name) if agent != name)] if tree else [name]
 
     def _subtree(self, root: str | None) -> list[str]:
-        """The paths of an agent and all below it, or of all agents; those whose head is damaged, too."""
+        """The paths of an agent and all below it, or of all agents, also those with a damaged head."""
         found = sorted(self._log.archive.agents())
         if root is None:
             return found
@@ -311,7 +328,7 @@ class History(Reading):
         return PastState(agent_log.agent, rebuilt.state, rebuilt.custom)
 
     def _before_fork(self, name: str, point: Point | None) -> PastState | None:
-        """A moment from before an agent was forked, as its origin still has it; None if there is no such."""
+        """The state at a moment before the fork, read from the origin; None if the origin no longer has it."""
         origin = origin_of(self._agent_log(name))
         if origin is None or not is_there(self._log, origin) or isinstance(point, str):
             return None

@@ -1,4 +1,4 @@
-"""Which log a system is opened on: what the url, the client or the data directory say."""
+"""Opens the log of a system: by url, by client, in a data directory, or a given one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from duramen.events.redis.client import pool_of_client, pool_of_url
 __all__ = ["DATA_DIR", "OpenedLog", "open_log"]
 
 DATA_DIR: Final = ".duramen"
-_KEY: Final = "DURAMEN_INTEGRITY_KEY"
+_KEY_VARIABLE: Final = "DURAMEN_INTEGRITY_KEY"
 
 
 @frozen
 class OpenedLog:
-    """An open log, and how to let go of it."""
+    """An open log, and the function that closes it."""
 
     log: EventLog
     close: Callable[[], None]
@@ -43,12 +43,12 @@ def open_log(
     allow_eviction: bool = False,
     integrity_key: bytes | None = None,
 ) -> OpenedLog:
-    """Open the log, or take an open one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
+    """Open a log, or check the given one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
     if log is not None:
-        return _taken(log, integrity_key)
+        return _given(log, integrity_key)
     asked = None if durability is None else Durability.parse(durability)
-    if integrity_key is None and os.environ.get(_KEY):
-        integrity_key = os.fsencode(os.environ[_KEY])
+    if integrity_key is None and os.environ.get(_KEY_VARIABLE):
+        integrity_key = os.fsencode(os.environ[_KEY_VARIABLE])
     if client is not None and (url is not None or data_dir is not None):
         raise InvalidMessage("give one of url, client and data_dir")
     if client is None and url is None and data_dir is None:
@@ -79,8 +79,8 @@ def open_log(
     )
 
 
-def _taken(log: EventLog, integrity_key: bytes | None) -> OpenedLog:
-    """An open log, which stays open when the system is closed."""
+def _given(log: EventLog, integrity_key: bytes | None) -> OpenedLog:
+    """Use the caller's log, which stays open when the system is closed."""
     if not callable(getattr(log, "writer", None)):
         raise InvalidMessage("log takes an open EventLog, such as MemoryLog()", actual=type(log).__name__)
     if integrity_key is not None:

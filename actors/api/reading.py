@@ -1,4 +1,4 @@
-"""What can be asked of a log without running an agent."""
+"""The calls of a system that read a log without running an agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Reading"]
 
 
 class Reading:
-    """The part of a system that only reads. Thread-safe: every call has a codec of its own."""
+    """The part of a system that only reads. Thread-safe, since every call has its own codec."""
 
     def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
         self._log = log
@@ -36,11 +36,11 @@ class Reading:
         return self._episodes
 
     def agents(self) -> list[Entry]:
-        """All agents of the namespace, by path. Reads only: takes no agent over."""
+        """Return all agents of the namespace, sorted by path. Does not take agents over from other processes."""
         return sorted(self._log.directory(), key=lambda entry: entry.agent)
 
     def events(self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
-        """An agent's events, oldest first, read in pages. Reads only.
+        """Iterate over an agent's events, oldest first, read in pages.
 
         Raises AgentNotFound, Trimmed, CorruptEvent, UnknownEventType while iterating.
         """
@@ -50,5 +50,5 @@ class Reading:
         return read_events(self._log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
 
     def peek(self, path: str | AgentPath) -> AgentState:
-        """An agent's state as the log has it. Reads only: another process that runs the agent is not disturbed."""
+        """Return an agent's state from its log. Does not take the agent over from another process."""
         return rebuild(AgentLog(self._log, agent_path(path).text, self._limits)).state

@@ -1,4 +1,4 @@
-"""The system: opens a log, runs agents on it, hands out handles."""
+"""The system opens a log and runs agents on it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from duramen.events.model import DECLARED
 from duramen.projections import AgentState
 
 from ..agent_types import AgentFactory
-from ..commands import LifecycleResult, Supervisor, TrimResult, decide_spawn, parse_retention, plain_id, spawn_message
+from ..commands import LifecycleResult, Supervisor, decide_spawn, plain_id, spawn_message
 from ..dispatch import ActorRegistry, Dispatcher, EventLoop, Journal, Mailbox, Reply, Runnable, ThreadPool, Timers
 from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
-from .aio import AsyncSystem
+from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent_types
-from .following import Following
 from .handles import AgentHandle
-from .history import History
 from .opening import OpenedLog, open_log
 
 __all__ = ["AgentSystem"]
@@ -39,10 +37,10 @@ _MOST_ACTIVATIONS: Final = 16
 _CALLBACK_SECONDS: Final = 5.0
 
 
-class AgentSystem(History, Following):
+class AgentSystem(SystemCalls):
     """Runs agents on one log. Make it with `open`, in a `with` or `async with` block. Thread-safe.
 
-    Not usable in a forked child: there every call raises SystemClosed at once, and the parent is unharmed.
+    In a forked child every call raises SystemClosed at once; the parent's system is not affected.
     """
 
     def __init__(
@@ -56,11 +54,13 @@ class AgentSystem(History, Following):
     ) -> None:
         loop = EventLoop()
         super().__init__(store.log, registry, limits or Limits(), loop)
+        settings = settings or Settings()
         self._store = store
         self._agents = {} if agents is None else agents
+        self._trimmer = self._make_trimmer(settings)
+        self._trimmer.hold(self._episodes.keep_before_trimming)
         dispatcher = Dispatcher(Journal(store.log, self._limits))
         self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, self._activation)
-        settings = settings or Settings()
         passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
         timers = Timers()
         self._services = Services(
@@ -74,7 +74,7 @@ class AgentSystem(History, Following):
             timers=timers,
             hooks=LifecycleHooks(),
             supervisor=Supervisor(),
-            trimmer=self._trimmer(settings),
+            trimmer=self._trimmer,
             registry=registry,
             agents=self._agents,
             limits=self._limits,
@@ -84,12 +84,11 @@ class AgentSystem(History, Following):
             digest_of=store.log.chain.digest,
             activated=passivation.release_excess,
         )
-        self._services.trimmer.hold(self._episodes.keep_before_trimming)
         self._passivation = passivation
         if passivation.interval is not None:
             timers.call_every(passivation.interval, passivation.sweep)
         self._closed = False
-        _forget_in_children(self)
+        _disable_in_children(self)
 
     @classmethod
     def open(
@@ -112,19 +111,18 @@ class AgentSystem(History, Following):
     ) -> Self:
         """Open a system.
 
-        Without `url`, `client` and `log`: on `DURAMEN_URL` if that is set, else on an embedded Valkey of its own in
-        `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` is the
-        in-memory twin, gone at the end; `redis://`, `rediss://`, `unix://` the user's server. `client` gives a
-        server by a `redis.Redis` of yours, of which only the connection settings are used; `log` an open log.
+        Without `url`, `client` and `log`, the url is `DURAMEN_URL` if set; else the system runs an embedded Valkey in
+        `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` keeps
+        the log in memory, until `close`; `redis://`, `rediss://`, `unix://` name your server. `client` is a
+        `redis.Redis` of yours, of which only the connection settings are used; `log` is an open log.
 
-        `durability` (`memory`, `fsync`, `replicas:n`) is what a receipt stands for; by default what the server does
-        anyway: `fsync` on the embedded one. `partitions` counts only when the namespace is new. `agents` maps
-        agent types to `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine;
-        `allow_eviction` takes a server that may remove the logs of agents when its memory runs short.
+        `durability` (`memory`, `fsync`, `replicas:n`) is the durability that a receipt confirms; by default that of the
+        server: `fsync` on the embedded one. `partitions` is used only for a new namespace. `agents` maps agent types to
+        `Agent` subclasses or factories. `insecure` lets `redis://` leave this machine; `allow_eviction` accepts a
+        server that may remove the logs of agents when its memory runs short.
 
-        With an `integrity_key` (16 to 1024 bytes; by default the text of `DURAMEN_INTEGRITY_KEY`, if that is set) who
-        holds the database, but not the key, cannot change a log unnoticed. A namespace is made with its key, or
-        without one, and opens with nothing else.
+        With an `integrity_key` (16 to 1024 bytes; by default the text of `DURAMEN_INTEGRITY_KEY`, if set) changes of a
+        log by anybody without the key are noticed. A namespace created with a key, or without one, opens only so.
 
         Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer, WrongKey.
         """
@@ -152,7 +150,7 @@ class AgentSystem(History, Following):
     # -- agents ----------------------------------------------------------------------------------------------------
 
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
-        """Let agents of this type run as `factory` makes them: an `Agent` subclass, or a function that returns one."""
+        """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
 
     def spawn(
@@ -172,8 +170,8 @@ class AgentSystem(History, Following):
     ) -> AgentHandle:
         """Start a session and return the agent's handle.
 
-        The agent is named by `path`, or by `project_id` and `agent_instance_id`. Raises AgentAlreadyRunning, and
-        what bad arguments raise. For the `LifecycleResult`, ask the agent with a `Spawn` message instead.
+        The agent is named by `path`, or by `project_id` and `agent_instance_id`. Raises AgentAlreadyRunning,
+        InvalidPath, InvalidMessage, ValueRefused, TooLarge. For the `LifecycleResult`, ask the agent a `Spawn` message.
         """
         handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
         message = spawn_message(
@@ -191,13 +189,13 @@ class AgentSystem(History, Following):
         return handle
 
     def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None:
-        """Raise what spawning a new agent with these arguments would raise; nothing is sent."""
+        """Raise the error that spawning a new agent with these arguments would raise. Sends nothing."""
         decide_spawn(AgentState(), spawn_message(**arguments), self._limits, path, session_id="-")
 
     @property
     def aio(self) -> AsyncSystem:
-        """The calls that wait, for asyncio."""
-        return AsyncSystem(self, self)
+        """The blocking calls, for asyncio."""
+        return AsyncSystem(self)
 
     def agent(
         self,
@@ -206,37 +204,15 @@ class AgentSystem(History, Following):
         project_id: str | UUID | None = None,
         agent_instance_id: str | UUID | None = None,
     ) -> AgentHandle:
-        """The handle of an agent, which need not exist yet. Raises InvalidPath."""
+        """Return the handle of an agent, which need not exist yet. Raises InvalidPath."""
         if path is None:
             path = AgentPath.of(project_id or "", agent_instance_id or "")
         return AgentHandle(self, agent_path(path).text)
 
     @property
     def hooks(self) -> LifecycleHooks:
-        """Where functions are registered that are called after lifecycle transitions."""
+        """The hooks: functions registered here are called after lifecycle transitions."""
         return self._services.hooks
-
-    # -- trimming --------------------------------------------------------------------------------------------------
-
-    def trim(
-        self,
-        path: str | AgentPath,
-        *,
-        keep_events: int | None = None,
-        keep_days: float | None = None,
-        dry_run: bool = False,
-    ) -> TrimResult:
-        """Remove an agent's oldest events, and keep its state there in their place; seqs stay what they are.
-
-        At least the last `keep_events` stay (0: none has to), and all of the last `keep_days` days; without either,
-        what the agent's retention says. What a checkpoint or a durable consumer needs always stays, and
-        `held_by` names it. `dry_run` only tells. The agent need not run, and goes on if it does. Blocks; events of
-        types that are not registered here cannot be folded, and so not be trimmed.
-
-        Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
-        """
-        keep, nothing = parse_retention(keep_events, keep_days)
-        return self._services.trimmer.by_hand(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -273,7 +249,7 @@ class AgentSystem(History, Following):
         command_id: str | None,
         room: float = 0.0,
     ) -> Any:
-        """Behind `AgentHandle.ask`."""
+        """As `AgentHandle.ask`, for an agent by path."""
         envelope = envelope_of(message, command_id)
         if not block:
             self._actors.send(path, envelope, room)
@@ -288,15 +264,15 @@ class AgentSystem(History, Following):
         return envelope.get_within(None if deadline is None else _left(deadline), timeout)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
-        """Behind `AgentHandle.tell`."""
+        """As `AgentHandle.tell`, for an agent by path."""
         self._actors.send(path, envelope_of(message, command_id, wanted=False), room)
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- closing ---------------------------------------------------------------------------------------------------
 
     def close(self, timeout: float = 30.0) -> None:
-        """Take no more messages, let those that wait be handled, and let go of everything, within `timeout` seconds.
+        """Refuse new messages, handle the waiting ones, and release everything, within `timeout` seconds.
 
-        Every call under way ends with its reply or a typed error.
+        Every pending call ends with its reply or a typed error.
         """
         if self._closed:
             return
@@ -310,7 +286,7 @@ class AgentSystem(History, Following):
         services.dispatcher.post(self._passivation.release_all)
         services.activations.close(_left(deadline))
         services.thread_pool.close(_left(deadline))
-        services.trimmer.close(_left(deadline))
+        self._trimmer.close(_left(deadline))
         self._episodes.close(_left(deadline))
         services.loop.close(_left(deadline))
         if not services.dispatcher.close(_left(deadline)):
@@ -338,7 +314,7 @@ class AgentSystem(History, Following):
 
         await asyncio.to_thread(self.close)
 
-    def _trimmer(self, settings: Settings) -> Trimmer:
+    def _make_trimmer(self, settings: Settings) -> Trimmer:
         return Trimmer(
             self._log,
             registry=self._registry,
@@ -351,8 +327,8 @@ class AgentSystem(History, Following):
     def _activation(self, mailbox: Mailbox) -> Runnable:
         return Activation(self._services, mailbox)
 
-    def in_child(self) -> None:
-        """In a forked child: no thread of ours lives here, and the sockets are the parent's."""
+    def disable_after_fork(self) -> None:
+        """Refuse every call: a forked child has none of our threads, and the sockets belong to the parent."""
         self._closed = True
         message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
         self._actors.after_fork(message)
@@ -363,12 +339,12 @@ def _left(deadline: float) -> float:
     return max(0.0, deadline - monotonic())
 
 
-def _forget_in_children(system: AgentSystem) -> None:
+def _disable_in_children(system: AgentSystem) -> None:
     known = weakref.ref(system)
 
     def in_child() -> None:
         found = known()
         if found is not None:
-            found.in_child()
+            found.disable_after_fork()
 
     os.register_at_fork(after_in_child=in_child)

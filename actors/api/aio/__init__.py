@@ -1,7 +1,7 @@
-"""The same for asyncio."""
+"""The calls of a system for asyncio."""
 
 from __future__ import annotations
 
-from .system import AsyncSystem
+from .system import AsyncSystem, SystemCalls
 
-__all__ = ["AsyncSystem"]
+__all__ = ["AsyncSystem", "SystemCalls"]

@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import wraps
-from itertools import islice
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import AsyncIterator
+from typing import Final
 
 from duramen.events import Event
 
 from ..episode_store import EpisodeStore
+from .twins import AsyncTwin, in_pages, twin_of
 
 __all__ = ["AsyncEpisodes"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _PAGE: Final = 256
+"""Events read ahead in one thread call."""
 
 
-def _twin(
-    call: Callable[Concatenate[EpisodeStore, P], R],
-) -> Callable[Concatenate[AsyncEpisodes, P], Coroutine[Any, Any, R]]:
-    """The awaitable twin of a call of `EpisodeStore`, with its arguments, result and documentation."""
+class AsyncEpisodes(AsyncTwin[EpisodeStore]):
+    """`EpisodeStore` for asyncio: each call runs in a thread and does not block the loop.
 
-    @wraps(call)
-    async def twin(self: AsyncEpisodes, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.to_thread(call, self.store, *args, **kwargs)
-
-    return twin
-
-
-class AsyncEpisodes:
-    """`EpisodeStore` for asyncio: each call runs in a thread, and none blocks the loop.
-
-    Cancelling a call does not stop what it has begun.
+    Cancelling a call does not stop the work it has started.
     """
 
-    __slots__ = ("store",)
+    __slots__ = ()
 
-    def __init__(self, store: EpisodeStore) -> None:
-        self.store = store
-
-    get = _twin(EpisodeStore.get)
-    list = _twin(EpisodeStore.list)
-    search = _twin(EpisodeStore.search)
+    get = twin_of(EpisodeStore.get)
+    list = twin_of(EpisodeStore.list)
+    search = twin_of(EpisodeStore.search)
 
     async def events(self, episode_id: str) -> AsyncIterator[Event]:
         """As `EpisodeStore.events`: `async for event in system.aio.episodes.events(…)`."""
-        events = await asyncio.to_thread(self.store.events, episode_id)
-        while page := await asyncio.to_thread(tuple, islice(events, _PAGE)):
-            for event in page:
-                yield event
+        events = await asyncio.to_thread(self.original.events, episode_id)
+        async for event in in_pages(events, _PAGE):
+            yield event

@@ -3,51 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any, Final
 from uuid import UUID
 
-from duramen.events import AgentPath, PathPattern, agent_path
-from duramen.projections import Subscription
-from duramen.projections.subscriptions import Callback
+from duramen.events import AgentPath, Event, PropertyPath, agent_path
+from duramen.projections import PropertyChange
 
-from ...commands import LifecycleResult, TrimResult, spawn_message
-from ..episode_store import EpisodeStore
-from ..handles import AsyncAgentHandle, MessageSender
+from ...commands import LifecycleResult, spawn_message
+from ..following import Following
+from ..handles import AsyncAgentHandle
 from ..history import History
 from .episodes import AsyncEpisodes
-from .history import AsyncHistory
+from .replay import AsyncReplay
+from .twins import AsyncTwin, in_pages, twin_of
 
 __all__ = ["AsyncSystem", "SystemCalls"]
 
-
-class SystemCalls(MessageSender, Protocol):
-    """The calls of `AgentSystem` that have twins here."""
-
-    @property
-    def episodes(self) -> EpisodeStore: ...
-
-    def subscribe(
-        self, pattern: str | PathPattern, callback: Callback | None = ..., **arguments: Any
-    ) -> Subscription: ...
-
-    def trim(self, path: str | AgentPath, **arguments: Any) -> TrimResult: ...
+_EVENTS: Final = 256
+"""Events read ahead in one thread call."""
+_CHANGES: Final = 16
+"""Changes of a property read ahead in one thread call; each holds two copies of the value."""
 
 
-class AsyncSystem(AsyncHistory):
-    """`await system.aio.spawn(...)`: the calls of `AgentSystem` that wait, for asyncio.
+class SystemCalls(History, Following):
+    """The calls of a system that have asyncio twins."""
 
-    What reads runs in a thread. A `progress` function is called there. Cancelling a call does not stop what it has
-    begun.
+
+class AsyncSystem(AsyncTwin[SystemCalls]):
+    """`await system.aio.spawn(...)`: the blocking calls of `AgentSystem`, for asyncio.
+
+    Calls that read run in a thread, and `progress` functions are called there. Cancelling a call does not stop the
+    work it has started.
     """
 
-    def __init__(self, history: History, system: Any) -> None:
-        super().__init__(history)
-        self._system: SystemCalls = system
+    __slots__ = ()
+
+    agents = twin_of(History.agents)
+    peek = twin_of(History.peek)
+    state_at = twin_of(History.state_at)
+    keep_keyframes = twin_of(History.keep_keyframes)
+    tree_at = twin_of(History.tree_at)
+    diff = twin_of(History.diff)
+    blame = twin_of(History.blame)
+    verify = twin_of(History.verify)
+    trim = twin_of(History.trim)
+    fork = twin_of(History.fork)
+    origin = twin_of(History.origin)
+    export_session = twin_of(History.export_session)
+    import_session = twin_of(History.import_session)
+    export_jsonl = twin_of(History.export_jsonl)
+    subscribe = twin_of(Following.subscribe)
 
     @property
     def episodes(self) -> AsyncEpisodes:
         """Long-term memory: the calls of `system.episodes` that read."""
-        return AsyncEpisodes(self._system.episodes)
+        return AsyncEpisodes(self.original.episodes)
 
     def agent(
         self,
@@ -56,10 +67,10 @@ class AsyncSystem(AsyncHistory):
         project_id: str | UUID | None = None,
         agent_instance_id: str | UUID | None = None,
     ) -> AsyncAgentHandle:
-        """As `AgentSystem.agent`, with the calls of asyncio. Waits for nothing."""
+        """As `AgentSystem.agent`, with the calls for asyncio. Does not wait."""
         if path is None:
             path = AgentPath.of(project_id or "", agent_instance_id or "")
-        return AsyncAgentHandle(self._system, agent_path(path).text)
+        return AsyncAgentHandle(self.original, agent_path(path).text)
 
     async def spawn(self, path: str | AgentPath | None = None, **arguments: Any) -> AsyncAgentHandle:
         """As `AgentSystem.spawn`."""
@@ -69,12 +80,21 @@ class AsyncSystem(AsyncHistory):
         result.raise_for_failure()
         return handle
 
-    async def subscribe(
-        self, pattern: str | PathPattern, callback: Callback | None = None, **arguments: Any
-    ) -> Subscription:
-        """As `AgentSystem.subscribe`; `async for change in subscription` needs no thread."""
-        return await asyncio.to_thread(self._system.subscribe, pattern, callback, **arguments)
+    async def events(
+        self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None
+    ) -> AsyncIterator[Event]:
+        """As `AgentSystem.events`: `async for event in system.aio.events(…)`."""
+        async for event in in_pages(self.original.events(path, from_seq=from_seq, to_seq=to_seq), _EVENTS):
+            yield event
 
-    async def trim(self, path: str | AgentPath, **arguments: Any) -> TrimResult:
-        """As `AgentSystem.trim`, in a thread of its own."""
-        return await asyncio.to_thread(self._system.trim, path, **arguments)
+    async def history(self, path: str | AgentPath, property: str | PropertyPath) -> AsyncIterator[PropertyChange]:
+        """As `AgentSystem.history`: `async for event, old, new in system.aio.history(…)`."""
+        changes = await asyncio.to_thread(self.original.history, path, property)
+        async for change in in_pages(changes, _CHANGES):
+            yield change
+
+    async def replay(
+        self, path: str | AgentPath, from_seq: int | None = None, to_seq: int | None = None
+    ) -> AsyncReplay:
+        """As `AgentSystem.replay`; every move is awaited."""
+        return AsyncReplay(await asyncio.to_thread(self.original.replay, path, from_seq, to_seq))

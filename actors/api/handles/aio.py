@@ -1,4 +1,4 @@
-"""The calls of an agent for asyncio: the same names and arguments, each returning an awaitable."""
+"""The calls of an agent for asyncio: the same names and arguments, and each returns an awaitable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 async def await_reply(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R:
-    """Await a reply for at most `timeout` seconds. Raises AskTimeout."""
+    """Await a reply for at most `timeout` seconds. Raises AskTimeout, or the handler's own error."""
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
@@ -36,7 +36,7 @@ async def await_reply(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R
 
 
 class _Deferred(AgentCalls):
-    """A handle whose calls give the future of the reply in place of the reply."""
+    """A handle whose calls return the future of the reply."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class _Deferred(AgentCalls):
 def _twin(
     call: Callable[Concatenate[AgentCalls, P], R],
 ) -> Callable[Concatenate[AsyncAgentHandle, P], Coroutine[Any, Any, R]]:
-    """The awaitable twin of a call of `AgentHandle`, with its arguments, result and documentation."""
+    """Make the awaitable twin of a call of `AgentHandle`, with its arguments, result and documentation."""
 
     @wraps(call)
     async def twin(self: AsyncAgentHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,7 +57,7 @@ def _twin(
 
 
 class AsyncAgentHandle:
-    """`AgentHandle` for asyncio. Cancelling a call does not take the command back."""
+    """`AgentHandle` for asyncio. Cancelling a call does not cancel the command."""
 
     __slots__ = ("_system", "deferred")
 
@@ -70,7 +70,7 @@ class AsyncAgentHandle:
 
     @property
     def aio(self) -> AsyncAgentHandle:
-        """The handle itself, so that code may ask any handle for its asyncio calls."""
+        """The handle itself, so that `handle.aio` works on both kinds of handles."""
         return self
 
     @property
@@ -83,7 +83,7 @@ class AsyncAgentHandle:
         return await await_reply(self.deferred.ask(message, block=False, command_id=command_id), timeout)
 
     async def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
-        """Send a message and do not wait for a reply; for room in the mailbox at most `room` seconds."""
+        """Send a message and do not wait for a reply. Raises MailboxFull after `room` seconds, and SystemClosed."""
         if room > 0:
             await asyncio.to_thread(self.deferred.tell, message, command_id=command_id, room=room)
         else:
@@ -122,7 +122,7 @@ class AsyncAgentHandle:
 
 
 class AsyncBatch(BatchBuilder):
-    """Used in an `async with` block; what `BatchBuilder` is for threads."""
+    """`BatchBuilder` for asyncio, used in an `async with` block."""
 
     def __init__(self, deferred: _Deferred, command_id: str | None) -> None:
         super().__init__(lambda operations: deferred.ask(Batch(operations, command_id)))

@@ -1,4 +1,4 @@
-"""Gathering several mutations into one message."""
+"""A batch gathers several mutations into one message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Path = str | PropertyPath
 class BatchBuilder:
     """Used in a `with` block: its calls are sent together when the block ends, as one atomic event batch.
 
-    `receipt` is there afterwards. An exception in the block sends nothing. Not for use by several threads.
+    After an exception in the block nothing is sent. Not thread-safe.
     """
 
     def __init__(self, send: Callable[[Sequence[Operation]], Any]) -> None:
@@ -28,7 +28,7 @@ class BatchBuilder:
 
     @property
     def receipt(self) -> Receipt:
-        """Of the whole batch. Raises InvalidMessage before the block has ended, or if it was empty."""
+        """The receipt of the whole batch. Raises InvalidMessage before the block has ended, or if it was empty."""
         if self._receipt is None:
             raise InvalidMessage("the batch is not sent yet, or had nothing in it")
         return cast("Receipt", self._receipt)

@@ -1,4 +1,4 @@
-"""The calls of one agent, whoever waits for their replies, and how."""
+"""The calls of one agent, shared by the synchronous handle and its asyncio twin."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from .batch import BatchBuilder
 __all__ = ["TIMEOUT", "AgentCalls", "MessageSender"]
 
 TIMEOUT: Final = 30.0
-"""Seconds a call waits for its reply unless told otherwise."""
+"""Seconds that a call waits for its reply by default."""
 
 Path = str | PropertyPath
 R = TypeVar("R")
 
 
 class MessageSender(Protocol):
-    """What the calls of an agent ask of its system."""
+    """The part of a system that handles need."""
 
     def ask(
         self,
@@ -66,13 +66,7 @@ class MessageSender(Protocol):
 
 
 class AgentCalls:
-    """Sends messages to one agent; the agent itself may be in memory or not, here or in another process.
-
-    Cheap, immutable, usable from any thread. Every call blocks until the reply is there, at most `TIMEOUT` seconds,
-    and raises typed errors: AskTimeout, AgentNotFound, AgentNotRunning, AgentPaused, Fenced, Unavailable,
-    OutcomeUnknown and what each call names. A mutation that has returned its receipt is as durable as
-    `receipt.durability` says.
-    """
+    """The calls of one agent. Subclasses decide how the reply is awaited."""
 
     __slots__ = ("_path", "_system")
 
@@ -132,10 +126,10 @@ class AgentCalls:
         command_id: str | None = None,
         room: float = 0.0,
     ) -> Any:
-        """Send a message and wait for its reply, or with `block=False` get a future for it (`.get`, awaitable).
+        """Send a message and wait for its reply; `block=False` returns its future instead (`.get`, awaitable).
 
-        `command_id` is for messages of your own agents; duramen's own carry theirs. A full mailbox raises
-        MailboxFull, after waiting `room` seconds for room in it.
+        `command_id` is for messages of your own classes; duramen's messages carry theirs. Raises MailboxFull after the
+        mailbox has been full for `room` seconds.
         """
         return self._send(message, block, timeout, command_id, room)
 
@@ -143,32 +137,32 @@ class AgentCalls:
         return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id, room=room)
 
     def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
-        """Send a message and do not wait for a reply. Raises MailboxFull (after waiting `room` seconds), SystemClosed.
+        """Send a message and do not wait for a reply. Errors of its handler are only logged.
 
-        Failures later on are only logged.
+        Raises MailboxFull after the mailbox has been full for `room` seconds, and SystemClosed.
         """
         self._system.tell(self._path, message, command_id=command_id, room=room)
 
     # -- working memory and activity ---------------------------------------------------------------------------------
 
     def get(self, path: Path = "", default: Any = REQUIRED) -> Any:
-        """The value at a property path, as a copy. Raises PathNotFound unless a default is given."""
+        """Return a copy of the value at a property path. Raises PathNotFound unless a default is given."""
         return self.ask(Get(path, default))
 
     def keys(self, path: Path = "") -> list[str]:
-        """The keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
+        """Return the keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
         return self.ask(Keys(path))
 
     def set(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
-        """Set a value; subtrees on the way are made. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict."""
+        """Set a value and make missing subtrees. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict."""
         return self.ask(Set(path, value, command_id))
 
     def delete(self, path: Path, *, command_id: str | None = None) -> Receipt:
-        """Remove what is at a path. Raises PathNotFound."""
+        """Remove the value at a path. Raises PathNotFound."""
         return self.ask(Delete(path, command_id))
 
     def append(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
-        """Add one value to the end of a list. Raises InvalidPath if something else than a list is there."""
+        """Add one value to the end of a list. Raises InvalidPath if the value at the path is not a list."""
         return self.ask(Append(path, value, command_id))
 
     def merge(self, path: Path, patch: Any, *, command_id: str | None = None) -> Receipt:
@@ -183,11 +177,11 @@ class AgentCalls:
         level: Granularity = Granularity.ACTIVITY,
         command_id: str | None = None,
     ) -> Receipt:
-        """Log an activity that is no state. Under the agent's granularity nothing is logged: `first_seq > seq`."""
+        """Log an activity, which changes no state. Above the agent's granularity none is logged: `first_seq > seq`."""
         return self.ask(Record(kind, data, level, command_id))
 
     def batch(self, *, command_id: str | None = None) -> BatchBuilder:
-        """Gather mutations in a `with` block and send them as one at its end; an exception sends nothing."""
+        """Gather mutations in a `with` block and send them at its end as one message; nothing after an exception."""
         return BatchBuilder(lambda operations: self.ask(Batch(operations, command_id)))
 
     def set_granularity(
@@ -197,11 +191,11 @@ class AgentCalls:
         levels: Mapping[str, Granularity | None] | None = None,
         command_id: str | None = None,
     ) -> Receipt:
-        """Change how much activity is logged from now on: in all, or by kind (None takes a kind's own level away)."""
+        """Change how much activity is logged from now on: of all kinds, or by kind (None removes a kind's level)."""
         return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id))
 
     def set_retention(self, retention: Retention | None, *, command_id: str | None = None) -> Receipt:
-        """Change how much of the agent's log is kept from now on; None: as the system keeps it."""
+        """Change how much of the agent's log is kept from now on; None: the system's retention."""
         return self.ask(SetRetention(retention, command_id))
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
@@ -217,7 +211,7 @@ class AgentCalls:
         cascade: bool = False,
         command_id: str | None = None,
     ) -> LifecycleResult:
-        """Keep working memory as a named checkpoint and take no more mutations until `resume`."""
+        """Save working memory as a named checkpoint and refuse mutations until `resume`."""
         return self.ask(
             Pause(
                 checkpoint_id=checkpoint_id,
@@ -238,7 +232,7 @@ class AgentCalls:
         cascade: bool = False,
         command_id: str | None = None,
     ) -> LifecycleResult:
-        """Restore working memory from a checkpoint, or from the latest; the agent need not be paused."""
+        """Restore working memory from a checkpoint, by default the latest; the agent need not be paused."""
         return self.ask(
             Resume(checkpoint_id=checkpoint_id, clear_current=clear_current, cascade=cascade, command_id=command_id)
         )
@@ -258,7 +252,7 @@ class AgentCalls:
         cascade: bool = True,
         command_id: str | None = None,
     ) -> LifecycleResult:
-        """End the session: keep it as an episode, then clear working memory; each can be switched off."""
+        """End the session: save it as an episode, then clear working memory. Each of the two can be switched off."""
         return self.ask(
             Terminate(
                 outcome=outcome,
@@ -276,13 +270,13 @@ class AgentCalls:
         )
 
     def restart(self, *, command_id: str | None = None) -> Receipt:
-        """Let an agent that has failed (see `Supervision`) take messages again; nothing happens to one that runs."""
+        """Let a failed agent (see `Supervision`) handle messages again. A running agent is not changed."""
         return self.ask(Restart(command_id))
 
     def checkpoints(self) -> list[Checkpoint]:
-        """The checkpoints that can be resumed from, newest first."""
+        """Return the checkpoints that can be resumed from, newest first."""
         return self.ask(ListCheckpoints())
 
     def status(self) -> AgentStatus:
-        """Where the agent stands."""
+        """Return the agent's status, session and seq."""
         return self.ask(GetStatus())

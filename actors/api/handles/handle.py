@@ -1,4 +1,4 @@
-"""What callers hold: the synchronous calls of one agent, and the way to their asyncio twins."""
+"""The handle of an agent: its synchronous calls, and `aio` for their asyncio twins."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ __all__ = ["TIMEOUT", "AgentHandle"]
 
 
 class AgentHandle(AgentCalls):
-    """Sends messages to one agent; the agent itself may be in memory or not, here or in another process.
+    """Sends messages to one agent, which may be in memory or not, in this process or in another.
 
-    Cheap, immutable, usable from any thread. Every call blocks until the reply is there, at most `TIMEOUT` seconds,
-    and raises typed errors: AskTimeout, AgentNotFound, AgentNotRunning, AgentPaused, Fenced, Unavailable,
-    OutcomeUnknown and what each call names. A mutation that has returned its receipt is as durable as
-    `receipt.durability` says.
+    Cheap, immutable, thread-safe. Every call blocks until the reply arrives, at most `TIMEOUT` seconds, and raises
+    typed errors: AskTimeout, AgentNotFound, AgentNotRunning, AgentPaused, Fenced, Unavailable, OutcomeUnknown and
+    those that the call names. A mutation that has returned its receipt is as durable as `receipt.durability` says.
     """
 
     __slots__ = ()
 
     @property
     def aio(self) -> AsyncAgentHandle:
-        """The same calls for asyncio: each returns an awaitable and never blocks the loop."""
+        """The same calls for asyncio: each returns an awaitable and does not block the loop."""
         return AsyncAgentHandle(self._system, self._path)
 
     def spawn_child(self, name: str, **arguments: Any) -> AgentHandle:
         """Spawn a sub-agent under this one's path, with the arguments of `AgentSystem.spawn`.
 
-        The parent's log says so first. `outlives_parent=True` lets it live on when the parent's session ends.
+        The parent's log records the child first. With `outlives_parent=True` the child goes on when the parent ends.
         """
         child = AgentPath.parse(self._path).child(name)
         outlives = bool(arguments.pop("outlives_parent", False))
-        self._system.check_spawn(child.text, arguments)  # before the parent says that there is a child
+        self._system.check_spawn(child.text, arguments)  # before the parent records the child
         self.ask(AdoptChild(child.text, outlives))
         handle = AgentHandle(self._system, child.text)
         result: LifecycleResult = handle.ask(spawn_message(parent=self._path, **arguments))

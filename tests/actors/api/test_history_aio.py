@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.actors.api.aio.history import AsyncReplay
+from duramen.actors.api.aio.replay import AsyncReplay
 from duramen.actors.api.aio.system import AsyncSystem
 from duramen.actors.api.history import History
 from duramen.actors.api.reading import Reading
@@ -93,6 +93,7 @@ READS: dict[str, Callable[[Any], Any]] = {
     "state_at": lambda s: s.state_at(PATH, 20),
     "tree_at": lambda s: s.tree_at(PATH),
     "diff": lambda s: s.diff(PATH, 5, 20),
+    "trim": lambda s: s.trim(PATH, keep_events=5, dry_run=True),
     "blame": lambda s: s.blame(PATH, "n"),
     "verify": lambda s: s.verify(PATH, tree=True),
     "origin": lambda s: s.origin(PATH),
@@ -278,7 +279,8 @@ def test_the_loop_goes_on_while_the_log_is_slow(system: AgentSystem, gate: threa
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(system, "_log", log)
+        for reader in (system, system._trimmer):
+            patch.setattr(reader, "_log", log)
         assert run(heartbeat()) is not None or name == "origin"
 
 
