@@ -12,30 +12,25 @@ from typing import Any, Final, cast
 
 from attrs import Factory, evolve, frozen
 
-from duramen.events import AskTimeout, Event, EventRegistry, InvalidMessage, Limits, MemoryLog
+from duramen.events import AskTimeout, Event, EventRegistry, Granularity, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
 from duramen.events.log import read_events
-from duramen.events.model import (
-    ACTIVITY_RECORDED,
-    DECLARED,
-    FAILED,
-    MEMORY_APPENDED,
-    MEMORY_DELETED,
-    MEMORY_MERGED,
-    MEMORY_SET,
-    OWN_TYPES,
-)
+from duramen.events.model import DECLARED, FAILED, OWN_TYPES
+from duramen.projections import AgentState
 from duramen.projections.recorded import portrait
 from duramen.projections.recovery import AgentLog, rebuild
+from duramen.projections.state import RUNNING
 
 from .agent import Agent
 from .api import AgentSystem
-from .commands import Append, Batch, Delete, LifecycleResult, Merge, Message, Record, Set, Spawn
+from .commands import DECIDERS, Batch, LifecycleResult, Message, Spawn
 
 __all__ = ["NotAsSpecified", "Specification", "Then", "spec"]
 
 _KIND: Final = "specified"
 _SECONDS: Final = 10.0
+_ANY_STATE: Final = AgentState(status=RUNNING, granularity=int(Granularity.TRACE))
+"""One in which every mutation is accepted and every activity logged."""
 
 
 class NotAsSpecified(AssertionError):
@@ -240,16 +235,9 @@ def _expected(one: object) -> str:
         case tuple():
             kind, data = cast("tuple[str, object]", one)
             return f"{kind} {portrait(data)}"
-        case Set(path, value):
-            return _line(MEMORY_SET, {"path": str(path), "value": value})
-        case Delete(path):
-            return _line(MEMORY_DELETED, {"path": str(path)})
-        case Append(path, value):
-            return _line(MEMORY_APPENDED, {"path": str(path), "values": [value]})
-        case Merge(path, patch):
-            return _line(MEMORY_MERGED, {"path": str(path), "patch": patch})
-        case Record(kind, data):
-            return _line(ACTIVITY_RECORDED, {"kind": kind, "data": data})
+        case _ if (decide := DECIDERS.get(cast("type[Any]", type(one)))) is not None:
+            [event] = decide(_ANY_STATE, one, Limits(), "")
+            return _line(event.type, event.data)
         case _ if _is_message(one):
             raise InvalidMessage(f"{type(one).__name__} stands for no single event; name the event's type instead")
         case _:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from .decider import (
+    DECIDERS,
+    Decide,
     Resumed,
     decide_adopt,
-    decide_append,
-    decide_delete,
-    decide_merge,
     decide_pause,
-    decide_record,
     decide_restart,
     decide_resume,
-    decide_set,
     decide_set_granularity,
     decide_set_retention,
     decide_spawn,
@@ -65,6 +62,7 @@ from .retention import (
 from .supervision import Decision, Strategy, Supervision, Supervisor
 
 __all__ = [
+    "DECIDERS",
     "DEFAULT_TTL",
     "KEEP_ALL",
     "AdoptChild",
@@ -73,6 +71,7 @@ __all__ = [
     "Batch",
     "Checkpoint",
     "ChildFailed",
+    "Decide",
     "Decision",
     "Delete",
     "Get",
@@ -104,14 +103,9 @@ __all__ = [
     "Terminate",
     "TrimResult",
     "decide_adopt",
-    "decide_append",
-    "decide_delete",
-    "decide_merge",
     "decide_pause",
-    "decide_record",
     "decide_restart",
     "decide_resume",
-    "decide_set",
     "decide_set_granularity",
     "decide_set_retention",
     "decide_spawn",

@@ -6,10 +6,10 @@ Everything that is neither in the state nor in the message is an argument. An em
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 from attrs import frozen
@@ -72,16 +72,13 @@ from .results import Outcome
 from .retention import retention_to_data
 
 __all__ = [
+    "DECIDERS",
+    "Decide",
     "Resumed",
     "decide_adopt",
-    "decide_append",
-    "decide_delete",
-    "decide_merge",
     "decide_pause",
-    "decide_record",
     "decide_restart",
     "decide_resume",
-    "decide_set",
     "decide_set_granularity",
     "decide_set_retention",
     "decide_spawn",
@@ -93,6 +90,9 @@ __all__ = [
     "require_not_failed",
     "require_running",
 ]
+
+Decide: TypeAlias = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
+"""The events of a message to an agent in a state. Raises what the message is refused with."""
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
@@ -202,7 +202,7 @@ def _require_kind(kind: object) -> None:
 # -- working memory and activity ---------------------------------------------------------------------------------------
 
 
-def decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> list[NewEvent]:
+def _decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> list[NewEvent]:
     if state.status != RUNNING:
         require_running(state, agent)
     path, value = _text_of(message.path), message.value
@@ -212,12 +212,12 @@ def decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> l
     return [_new_event((MEMORY_SET, {"path": path, "value": value}, 1, 2, None))]
 
 
-def decide_delete(state: AgentState, message: Delete, limits: Limits, agent: str) -> list[NewEvent]:
+def _decide_delete(state: AgentState, message: Delete, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
     return [NewEvent(MEMORY_DELETED, {"path": _text_of(message.path)})]
 
 
-def decide_append(state: AgentState, message: Append, limits: Limits, agent: str) -> list[NewEvent]:
+def _decide_append(state: AgentState, message: Append, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
     path = _text_of(message.path)
     nodes = check_value(message.value, limits)
@@ -225,7 +225,7 @@ def decide_append(state: AgentState, message: Append, limits: Limits, agent: str
     return [NewEvent(MEMORY_APPENDED, {"path": path, "values": [message.value]})]
 
 
-def decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
+def _decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
     segments, patch = property_segments(message.path), cast("PlainData", message.patch)
     nodes = check_value(patch, limits, "patch")
@@ -235,7 +235,7 @@ def decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) 
     return [NewEvent(MEMORY_MERGED, {"path": _text_of(message.path), "patch": patch})]
 
 
-def decide_record(state: AgentState, message: Record, limits: Limits, agent: str) -> list[NewEvent]:
+def _decide_record(state: AgentState, message: Record, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
     _require_kind(message.kind)
     level = _level(message.level, "level")
@@ -245,6 +245,16 @@ def decide_record(state: AgentState, message: Record, limits: Limits, agent: str
     if not state.logs(message.kind, level):
         return []
     return [NewEvent(ACTIVITY_RECORDED, {"kind": message.kind, "data": message.data}, granularity=level)]
+
+
+DECIDERS: Final[Mapping[type[Any], Decide]] = {
+    Set: _decide_set,
+    Delete: _decide_delete,
+    Append: _decide_append,
+    Merge: _decide_merge,
+    Record: _decide_record,
+}
+"""Of the messages that may be part of a `Batch`."""
 
 
 def decide_set_granularity(state: AgentState, message: SetGranularity, limits: Limits, agent: str) -> list[NewEvent]:

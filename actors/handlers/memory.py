@@ -10,46 +10,31 @@ from duramen.events.codec import to_datetime
 from duramen.projections.state import REQUIRED, lookup
 
 from ..commands import (
+    DECIDERS,
     AgentStatus,
-    Append,
     Batch,
-    Delete,
+    Decide,
     Get,
     GetStatus,
     Keys,
-    Merge,
-    Record,
-    Set,
     SetGranularity,
     SetRetention,
-    decide_append,
-    decide_delete,
-    decide_merge,
-    decide_record,
-    decide_set,
     decide_set_granularity,
     decide_set_retention,
     require_known,
     require_running,
 )
-from .turn import Decide, Turn
+from .turn import Turn
 
 __all__ = ["MEMORY_HANDLERS", "apply_operation"]
-
-_DECIDE: Final[Mapping[type[Any], Decide]] = {
-    Set: decide_set,
-    Delete: decide_delete,
-    Append: decide_append,
-    Merge: decide_merge,
-    Record: decide_record,
-}
 
 
 def apply_operation(turn: Turn, operation: Any) -> None:
     """Emit the events of one operation of a batch or of a handler. Raises InvalidMessage for another message."""
-    decide = _DECIDE.get(cast("type[Any]", type(operation)))
+    decide = DECIDERS.get(cast("type[Any]", type(operation)))
     if decide is None:
-        raise InvalidMessage(f"a batch takes Set, Delete, Append, Merge and Record, not {type(operation).__name__}")
+        names = [kind.__name__ for kind in DECIDERS]
+        raise InvalidMessage(f"a batch takes {', '.join(names[:-1])} and {names[-1]}, not {type(operation).__name__}")
     for event in decide(turn.state, operation, turn.services.limits, turn.agent):
         turn.emit(event)
 
@@ -109,16 +94,16 @@ def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
     )
 
 
+def _mutation(decide: Decide) -> Callable[[Turn, Any], Any]:
+    return lambda turn, message: turn.mutate(message, decide)
+
+
 MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
-    Set: lambda turn, message: turn.mutate(message, decide_set),
-    Get: _on_get,
-    Append: lambda turn, message: turn.mutate(message, decide_append),
-    Record: lambda turn, message: turn.mutate(message, decide_record),
-    Delete: lambda turn, message: turn.mutate(message, decide_delete),
-    Merge: lambda turn, message: turn.mutate(message, decide_merge),
+    **{kind: _mutation(decide) for kind, decide in DECIDERS.items()},
     Batch: _on_batch,
+    SetGranularity: _mutation(decide_set_granularity),
+    SetRetention: _mutation(decide_set_retention),
+    Get: _on_get,
     Keys: _on_keys,
     GetStatus: _on_get_status,
-    SetGranularity: lambda turn, message: turn.mutate(message, decide_set_granularity),
-    SetRetention: lambda turn, message: turn.mutate(message, decide_set_retention),
 }

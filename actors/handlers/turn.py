@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from duramen.events import CommandConflict, DuramenError, Granularity, Limits, NewEvent, Receipt, TooLarge
+from duramen.events import CommandConflict, DuramenError, Granularity, NewEvent, Receipt, TooLarge
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, pack_snapshot
 from duramen.events.log import Answer
 from duramen.events.model import EXTERNAL, SPAWNED, Handling
@@ -15,20 +15,18 @@ from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
 from ..agent_types import AgentCode
-from ..commands import fingerprint, plain_id
+from ..commands import Decide, fingerprint, plain_id
 from ..dispatch import Commit, Envelope, Inbox
 from .agent_timers import AgentTimers
 from .services import Services
 
-__all__ = ["ActiveAgent", "Decide", "Turn"]
+__all__ = ["ActiveAgent", "Turn"]
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 
 _receipt: Final[Callable[[tuple[Any, ...]], Receipt]] = partial(cast("Any", tuple).__new__, Receipt)
 """As `Receipt._make`, without its checks."""
-
-Decide = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
 
 
 class ActiveAgent(Protocol):

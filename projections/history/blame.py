@@ -6,18 +6,18 @@ same form as the working memory, with the seq of the last setter in the place of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import evolve, field, frozen
 
 from duramen.events import CorruptEvent, Event, InvalidMessage, PathNotFound, PlainData
 from duramen.events.codec import RawEvent
-from duramen.events.model import MEMORY_APPENDED, MEMORY_MERGED, MEMORY_RESTORED, MEMORY_SET, SPAWNED, join_text
+from duramen.events.model import join_text
 
 from ..recovery import AgentLog, StateFold, rebuild_base
-from ..state import lookup, read_only, touches
+from ..state import OWN_EVENT_TYPES, changed_paths, lookup, read_only, replace_scalars
 from .causes import Causes
 from .comparison import shown
 from .timeline import headline
@@ -143,50 +143,21 @@ def _setters(agent_log: AgentLog, to_seq: int, segments: _Path) -> tuple[Any, Pl
         StateFold(agent, limits, None, rebuild_base(agent_log)),
     )
     state = marks.state
-    state.memory = {key: _marked(held, state.seq) for key, held in state.memory.items()}
+    state.memory = {key: replace_scalars(held, state.seq) for key, held in state.memory.items()}
     for seq, raw, digest in agent_log.events_after(state, to_seq):
-        marked = _marked_event(agent, seq, raw)
+        marked = _with_seq(agent, seq, raw)
         values.apply(raw, digest)
         marks.apply(marked, digest)
     return lookup(state.memory, segments), lookup(values.state.memory, segments)
 
 
-def _marked(value: PlainData, seq: int) -> PlainData:
-    if type(value) is dict:
-        return {key: _marked(held, seq) for key, held in value.items()}
-    if type(value) is list:
-        return [_marked(held, seq) for held in value]
-    return seq
-
-
-def _marked_patch(patch: PlainData, seq: int) -> PlainData:
-    """A None in the dicts of a merge patch deletes; it stays."""
-    if type(patch) is dict:
-        return {key: None if held is None else _marked_patch(held, seq) for key, held in patch.items()}
-    return _marked(patch, seq)
-
-
-def _marked_ops(ops: list[list[Any]], seq: int) -> list[list[Any]]:
-    """`set` and `extend` bring values; the rest takes some away."""
-    return [[*op[:2], _marked(op[2], seq)] if op[0] in ("set", "extend") else op for op in ops]
-
-
-_MARKED: Final[Mapping[str, tuple[str, Callable[[Any, int], Any]]]] = {
-    SPAWNED: ("memory", _marked),
-    MEMORY_SET: ("value", _marked),
-    MEMORY_APPENDED: ("values", _marked),
-    MEMORY_MERGED: ("patch", _marked_patch),
-    MEMORY_RESTORED: ("ops", _marked_ops),
-}
-
-
-def _marked_event(agent: str, seq: int, raw: RawEvent) -> RawEvent:
-    found = _MARKED.get(raw[0])
-    if found is None:
+def _with_seq(agent: str, seq: int, raw: RawEvent) -> RawEvent:
+    """The event with its seq in the place of every scalar that it brings into working memory."""
+    own = OWN_EVENT_TYPES.get(raw[0])
+    if own is None or own.values is None:
         return raw
-    name, mark = found
     try:
-        return [*raw[:4], {**raw[4], name: mark(raw[4][name], seq)}, *raw[5:]]
+        return [*raw[:4], {**raw[4], own.values: own.replace_scalars(raw[4][own.values], seq)}, *raw[5:]]
     except (KeyError, TypeError, IndexError) as error:
         raise CorruptEvent(
             f"event {seq} of {agent} has data of another form ({type(error).__name__})", agent=agent, seq=seq
@@ -204,9 +175,9 @@ def _emptied(agent_log: AgentLog, to_seq: int, paths: Mapping[_Path, type[Any]])
             under.setdefault(path[:length], []).append(path)
     for seq, raw, digest in agent_log.events_after(state, to_seq):
         concerned: set[_Path] = set()
-        for touch in touches(agent_log.agent, seq, raw):
-            concerned.update(under.get(touch.segments, ()))
-            segments = touch.segments
+        for changed in changed_paths(agent_log.agent, seq, raw):
+            concerned.update(under.get(changed.segments, ()))
+            segments = changed.segments
             concerned.update(segments[:length] for length in range(len(segments)) if segments[:length] in paths)
         before = {path for path in concerned if _is_empty(state.memory, path, paths[path])}
         fold.apply(raw, digest)

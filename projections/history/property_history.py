@@ -12,7 +12,7 @@ from duramen.events.codec import build_event
 from duramen.events.model import same_value
 
 from ..recovery import AgentLog, Rebuilt, StateFold
-from ..state import HERE, MISSING, Touch, copy_tree, lookup, read_only, touches
+from ..state import EXACT, MISSING, ChangedPath, changed_paths, copy_tree, lookup, read_only
 
 __all__ = ["PropertyChange", "property_history"]
 
@@ -39,7 +39,7 @@ def property_history(
     fold = StateFold(agent_log.agent, agent_log.limits, None, start)
     old = _at(fold, segments)
     for seq, raw, digest in agent_log.events_after(fold.state, to_seq):
-        if not any(_concerns(touch, segments) for touch in touches(agent_log.agent, seq, raw)):
+        if not any(_concerns(changed, segments) for changed in changed_paths(agent_log.agent, seq, raw)):
             fold.apply(raw, digest)
             continue
         kept = copy_tree(raw[4])
@@ -58,12 +58,12 @@ def _at(fold: StateFold, segments: tuple[str, ...]) -> Any:
         return MISSING
 
 
-def _concerns(touch: Touch, segments: tuple[str, ...]) -> bool:
+def _concerns(changed: ChangedPath, segments: tuple[str, ...]) -> bool:
     """Whether what is at the path may be another after this; says yes rather too often."""
-    length = len(touch.segments)
+    length = len(changed.segments)
     if length <= len(segments):
-        return touch.segments == segments[:length] and (touch.depth != HERE or length == len(segments))
-    return touch.segments[: len(segments)] == segments
+        return changed.segments == segments[:length] and (changed.depth != EXACT or length == len(segments))
+    return changed.segments[: len(segments)] == segments
 
 
 def _same(old: Any, new: Any) -> bool:

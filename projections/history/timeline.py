@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 from attrs import frozen
 
 from duramen.events import Event, Granularity, InvalidMessage
-from duramen.events.model import vocabulary as v
 
 from ..projection import Projection
+from ..state import OWN_EVENT_TYPES
 
 __all__ = ["Moment", "Timeline", "headline"]
 
@@ -55,11 +55,10 @@ class Timeline(Projection[tuple[Moment, ...]]):
 
 def headline(event: Event) -> str:
     """A line for people: what was done, to what, without values."""
-    words = _WORDS.get(event.type)
-    if words is None:
+    own = OWN_EVENT_TYPES.get(event.type)
+    if own is None:
         return event.type.replace("_", " ")
-    named = {key: _shorten(value) for key, value in event.data.items()}
-    return words.format_map(named)
+    return own.headline.format_map({key: _shorten(value) for key, value in event.data.items()})
 
 
 def _shorten(value: Any) -> str:
@@ -67,24 +66,3 @@ def _shorten(value: Any) -> str:
         return str(len(cast("list[Any]", value)))
     text = str(value)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
-
-
-_WORDS: Final = {
-    v.SPAWNED: "spawned, session {session_id}",
-    v.CHILD_SPAWNED: "spawned sub-agent {path}",
-    v.FAILED: "failed: {error}",
-    v.FORKED: "forked from {origin} at {origin_seq}",
-    v.RESTARTED: "restarted",
-    v.PAUSED: "paused at checkpoint {checkpoint_id} (items: {keys_count})",
-    v.RESUMED: "resumed from checkpoint {checkpoint_id} (items: {items_restored})",
-    v.TERMINATED: "terminated: {outcome}",
-    v.EPISODE_RECORDED: "kept as an episode",
-    v.MEMORY_SET: "set {path}",
-    v.MEMORY_DELETED: "deleted {path}",
-    v.MEMORY_APPENDED: "appended {values} to {path}",
-    v.MEMORY_MERGED: "merged into {path}",
-    v.MEMORY_RESTORED: "restored {ops} changes",
-    v.GRANULARITY_SET: "changed the granularity",
-    v.RETENTION_SET: "changed how much of its log is kept",
-    v.ACTIVITY_RECORDED: "recorded {kind}",
-}

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, cast
+from typing import Final
 
-from duramen.events import property_segments
 from duramen.events.codec import DIGEST_SIZE, RawEvent
-from duramen.events.model import (
-    ACTIVITY_RECORDED,
-    MEMORY_APPENDED,
-    MEMORY_DELETED,
-    MEMORY_MERGED,
-    MEMORY_SET,
-    OWN_TYPES,
-)
+from duramen.events.model import ACTIVITY_RECORDED
 
+from ..state import OWN_EVENT_TYPES
 from .sealing import chain_bodies, strip_digests
 
 __all__ = ["MOST_TRIES", "keep_events_about", "shrink_items"]
@@ -75,9 +68,6 @@ class _Tries:
         return self._differs(chain_bodies(bodies))
 
 
-_BY_PATH = frozenset((MEMORY_SET, MEMORY_APPENDED, MEMORY_DELETED, MEMORY_MERGED))
-
-
 def keep_events_about(items: Sequence[bytes], raws: Sequence[RawEvent], names: Collection[str]) -> list[bytes]:
     """A shorter log that leads to the same values of the named items; other items may differ.
 
@@ -89,13 +79,9 @@ def keep_events_about(items: Sequence[bytes], raws: Sequence[RawEvent], names: C
 
 
 def _touches(raw: RawEvent, names: Collection[str]) -> bool:
-    kind, data = raw[0], raw[4]
-    if kind not in OWN_TYPES or kind == ACTIVITY_RECORDED:
+    own = OWN_EVENT_TYPES.get(raw[0])
+    if own is None or raw[0] == ACTIVITY_RECORDED:
         return False
-    if kind not in _BY_PATH:
+    if not own.is_edit or own.changed_paths is None:
         return True
-    segments = property_segments(data["path"])
-    if segments:
-        return segments[0] in names
-    patch: Any = data.get("patch")
-    return any(name in names for name in cast("dict[str, Any]", patch)) if type(patch) is dict else True
+    return any(not path.segments or path.segments[0] in names for path in own.changed_paths(raw[4]))

@@ -1,4 +1,4 @@
-"""Working memory as a projection: the fold that the live actor, recovery and every onlooker share."""
+"""Working memory as a projection: a pure form of the fold that the live actor and recovery use."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 from attrs import evolve
 
-from duramen.events import Event, Limits, PlainData, property_segments
+from duramen.events import Event, Limits
 from duramen.events.codec import to_microseconds
-from duramen.events.model import MEMORY_MERGED, MEMORY_RESTORED, OWN_TYPES
 
 from ..projection import Projection
-from .agent_state import AgentState, advance
-from .tree import copy_for_merge, copy_path, copy_tree
+from .agent_state import AgentState
+from .event_types import OWN_EVENT_TYPES, advance
+from .tree import copy_tree
 
 __all__ = ["WorkingMemory"]
 
 
 class WorkingMemory(Projection[AgentState]):
-    """The state of one agent: `.memory` is its working memory, the rest its lifecycle.
+    """Folds the events of one agent to its state: `.memory` is its working memory, other fields its lifecycle.
 
-    Give it one agent's events. `apply` leaves the old state as it was; it shares with the new one whatever the
-    event did not touch, so treat both as read-only.
+    `apply` leaves the old state as it was; the new one shares with it whatever the event did not change, so treat both
+    as read-only.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -31,16 +31,17 @@ class WorkingMemory(Projection[AgentState]):
         return AgentState()
 
     def apply(self, state: AgentState, event: Event) -> AgentState:
+        own = OWN_EVENT_TYPES.get(event.type)
         after = evolve(
             state,
-            memory=_loosen(state, event),
+            memory=state.memory if own is None else own.copy_changed(state.memory, event.data),
             checkpoints=dict(state.checkpoints),
             commands={command: list(entry) for command, entry in state.commands.items()}
             if event.command_id
             else state.commands,
         )
-        data = copy_tree(event.data) if event.type in OWN_TYPES else {}
-        # The fingerprint of a command is only compared by who takes commands, which is never a projection.
+        data = {} if own is None else copy_tree(event.data)
+        # Only an agent compares the fingerprints of commands, so a projection needs none.
         command = None if event.command_id is None else [event.command_id, b""]
         raw = [
             event.type,
@@ -62,19 +63,3 @@ class WorkingMemory(Projection[AgentState]):
 
     def load(self, data: Any) -> AgentState:
         return AgentState.load(data)
-
-
-def _loosen(state: AgentState, event: Event) -> dict[str, PlainData]:
-    """The memory, with copies of the containers that the event changes."""
-    memory = state.memory
-    if event.type == MEMORY_RESTORED:
-        copied = copy_tree(memory)
-        assert isinstance(copied, dict)
-        return copied
-    path = event.data.get("path") if event.type in OWN_TYPES else None
-    if path is None:
-        return memory
-    segments = property_segments(path)
-    if event.type == MEMORY_MERGED:
-        return copy_for_merge(memory, segments, event.data["patch"])
-    return copy_path(memory, segments)

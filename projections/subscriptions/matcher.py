@@ -9,7 +9,7 @@ from duramen.events.codec import RawEvent
 from duramen.events.model import MEMORY_SET, PatternIndex
 
 from ..notifications import EventFilter
-from ..state import BELOW, BESIDE, CONTAINERS, HERE, Touch, touches
+from ..state import CONTAINERS, DEEP, EXACT, SHALLOW, ChangedPath, changed_paths
 
 __all__ = ["SubscriptionMatcher"]
 
@@ -60,7 +60,7 @@ class SubscriptionMatcher(Generic[L]):
             known = self._of_set(agent, raw)
             if known is not None:
                 return known
-        changed = touches(agent, seq, raw)
+        changed = changed_paths(agent, seq, raw)
         found: dict[L, list[str]] = {}
         if not changed or raw[2] == _LIFECYCLE:
             for listener in self._at(agent, _AGENT):
@@ -79,12 +79,12 @@ class SubscriptionMatcher(Generic[L]):
         data = raw[4]
         try:
             path = data["path"]
-            known = self._answers.get((agent, path, BELOW if type(data["value"]) in CONTAINERS else BESIDE))
+            known = self._answers.get((agent, path, DEEP if type(data["value"]) in CONTAINERS else SHALLOW))
         except (KeyError, TypeError):
             return None
         return None if known is None else {one: [path] for one in known if self._interest_of(one).takes(raw)}
 
-    def _at(self, agent: str, touch: Touch) -> tuple[L, ...]:
+    def _at(self, agent: str, touch: ChangedPath) -> tuple[L, ...]:
         key = (agent, touch.path, touch.depth)
         known = self._answers.get(key)
         if known is None:
@@ -97,10 +97,10 @@ class SubscriptionMatcher(Generic[L]):
         return known
 
     def _look(self, path: tuple[str, ...], depth: int) -> tuple[L, ...]:
-        if depth == BELOW:
+        if depth == DEEP:
             return tuple(self._index.match_below(path))
         found = set(self._index.match(path))
-        if depth != HERE:
+        if depth != EXACT:
             below = self._index.match_below(path)
             found.update(listener for listener in below if self._interest_of(listener).fixed >= len(path))
         return tuple(found)
@@ -111,4 +111,4 @@ class SubscriptionMatcher(Generic[L]):
         self._wanted.clear()
 
 
-_AGENT: Final = Touch("", (), HERE)
+_AGENT: Final = ChangedPath("", (), EXACT)

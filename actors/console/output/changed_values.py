@@ -11,7 +11,7 @@ from duramen.events.codec import RawEvent
 from duramen.events.model import join_text, same_value
 from duramen.events.model import vocabulary as v
 from duramen.projections import MISSING, PastState
-from duramen.projections.state import ReadOnlyDict, ReadOnlyList, touches
+from duramen.projections.state import ReadOnlyDict, ReadOnlyList, changed_paths
 
 from .as_json import to_json
 from .output import Output, join_texts, text
@@ -45,8 +45,8 @@ def find_changes(event: Event, before: PastState, after: PastState) -> Changes:
         return dict(_appended(property_segments(event.data["path"]), before, after))
     raw: RawEvent = [event.type, event.version, int(event.granularity), 0, event.data, *[None] * 5]
     found: Changes = {}
-    for touch in touches(event.agent, event.seq, raw):
-        path = _common_path(touch.segments, before, after)
+    for changed in changed_paths(event.agent, event.seq, raw):
+        path = _common_path(changed.segments, before, after)
         found.update(find_differences(path, _value_at(before.memory, path), _value_at(after.memory, path)))
     return found
 

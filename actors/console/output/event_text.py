@@ -9,6 +9,7 @@ from attrs import asdict
 from duramen.events import Event, Granularity
 from duramen.events.model import vocabulary as v
 from duramen.projections.history import headline
+from duramen.projections.state import OWN_EVENT_TYPES
 
 from ..plain_data import as_dict, as_text
 from .as_json import to_json
@@ -49,18 +50,16 @@ def event_line(event: Event, *, agent: bool = False) -> Text:
 def _preview(event: Event) -> str:
     data = event.data
     found = ""
-    if event.type == v.MEMORY_SET:
-        found = _brief(data["value"])
-    elif event.type == v.MEMORY_APPENDED:
-        found = ", ".join(_brief(value) for value in data["values"][:3])
-    elif event.type == v.MEMORY_MERGED:
-        found = _brief(data["patch"])
+    own = OWN_EVENT_TYPES.get(event.type)
+    if own is None:
+        found = _brief(data)
+    elif own.is_edit and own.values is not None:
+        values = data[own.values]
+        found = ", ".join(map(_brief, values[:3])) if event.type == v.MEMORY_APPENDED else _brief(values)
     elif event.type == v.ACTIVITY_RECORDED:
         found = _activity(data["kind"], data["data"])
     elif event.type == v.EPISODE_RECORDED:
         found = str(data["episode"].get("task_description", ""))
-    elif event.type not in v.OWN_TYPES:
-        found = _brief(data)
     return shorten(found, _PREVIEW)
 
 

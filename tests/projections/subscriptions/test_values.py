@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from duramen.events import CorruptEvent, Granularity, InvalidMessage, InvalidPath, MemoryLog
 from duramen.projections.notifications.event_filter import EventFilter, event_filter_of
-from duramen.projections.state.changed_paths import touches
+from duramen.projections.state.event_types import changed_paths
 from duramen.projections.subscriptions.matcher import SubscriptionMatcher
 
 AGENT = "acme/alice"
@@ -140,7 +140,7 @@ def test_an_event_that_changes_too_many_paths_to_name_has_changed_the_whole() ->
 )
 def test_an_event_of_ours_with_data_of_another_form_is_corrupt(data: dict[str, Any]) -> None:
     with pytest.raises(CorruptEvent) as caught:
-        touches(AGENT, 7, raw("memory_set", data))
+        changed_paths(AGENT, 7, raw("memory_set", data))
     assert (caught.value.agent, caught.value.seq) == (AGENT, 7)
 
 

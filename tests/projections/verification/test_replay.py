@@ -36,7 +36,7 @@ from duramen.projections.recorded import (
 )
 from duramen.projections.recorded.as_code import items_of
 from duramen.projections.recorded.sealing import read_items, read_raws, store_items, strip_digests
-from duramen.projections.state.agent_state import advance
+from duramen.projections.state.event_types import advance
 from duramen.projections.verification import stored_logs
 
 REGISTRY = EventRegistry()
