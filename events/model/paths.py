@@ -22,7 +22,6 @@ __all__ = [
     "agent_path",
     "check_segments",
     "join_text",
-    "property_path",
     "property_segments",
     "split_text",
 ]
@@ -261,7 +260,9 @@ class PropertyPath:
     @classmethod
     def parse(cls, path: str | PropertyPath) -> PropertyPath:
         """Read the text form; return a path unchanged. The latest 8,192 texts are cached."""
-        return property_path(path)
+        if isinstance(path, PropertyPath):
+            return path
+        return _property_path_of(_text_of(path, "property path"))
 
     @classmethod
     def of(cls, *segments: str | int) -> PropertyPath:
@@ -310,17 +311,8 @@ def agent_path(path: str | AgentPath) -> AgentPath:
     return _agent_path_of(_text_of(path, "agent path"))
 
 
-def property_path(path: str | PropertyPath) -> PropertyPath:
-    """Read a property path, as `PropertyPath.parse` does. Raises `InvalidPath`."""
-    if type(path) is str:
-        return _property_path_of(path)
-    if isinstance(path, PropertyPath):
-        return path
-    return _property_path_of(_text_of(path, "property path"))
-
-
 def property_segments(path: str | PropertyPath) -> tuple[str, ...]:
     """Return the unescaped segments of a property path; fast for a cached text. Raises `InvalidPath`."""
     if type(path) is str:
         return _property_path_of(path).segments
-    return property_path(path).segments
+    return PropertyPath.parse(path).segments

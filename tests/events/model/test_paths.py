@@ -21,7 +21,6 @@ from duramen.events.model.paths import (
     PropertyPath,
     agent_path,
     join_text,
-    property_path,
     property_segments,
 )
 
@@ -130,7 +129,6 @@ def test_a_hostile_agent_path_is_refused_with_a_bounded_message(path: Any) -> No
 @pytest.mark.parametrize("path", HOSTILE_PROPERTIES.values(), ids=HOSTILE_PROPERTIES)
 def test_a_hostile_property_path_is_refused_with_a_bounded_message(path: Any) -> None:
     refused(lambda: PropertyPath.parse(path))
-    refused(lambda: property_path(path))
     refused(lambda: property_segments(path))
     refused(lambda: property_segments(path))
 
@@ -411,6 +409,6 @@ def test_a_path_shows_how_to_make_it() -> None:
 
 
 def test_a_text_seen_before_is_not_read_again() -> None:
-    assert property_path("seen/before") is property_path("seen/before")
+    assert PropertyPath.parse("seen/before") is PropertyPath.parse("seen/before")
     assert agent_path("seen/before") is agent_path("seen/before")
-    assert property_segments("seen/before") is property_path("seen/before").segments
+    assert property_segments("seen/before") is PropertyPath.parse("seen/before").segments

@@ -74,10 +74,10 @@ def let(client: redis.Redis, rules: str, keys: str = "~duramen:*", channels: str
 def test_a_good_server_is_good_in_everything(server: Server) -> None:
     findings = check(server)
     assert levels(findings) == {"ok"}
-    told = said(findings, "ok")
-    assert ("Valkey 9." if server.kind == "valkey" else "Redis 7.") in told
+    passed = said(findings, "ok")
+    assert ("Valkey 9." if server.kind == "valkey" else "Redis 7.") in passed
     for words in ("appendfsync always", "noeviction", "memory in use", "'default' has every permission", "clock"):
-        assert words in told
+        assert words in passed
     assert all(finding.advice == "" for finding in findings)
 
 
@@ -114,7 +114,7 @@ def test_a_namespace_that_cannot_be_is_refused(server: Server) -> None:
     ],
     ids=["everysec", "no fsync", "snapshots", "nothing"],
 )
-def test_a_server_that_can_lose_acknowledged_events_is_told(config: dict[str, str], level: str, words: str) -> None:
+def test_a_server_that_can_lose_acknowledged_events_is_reported(config: dict[str, str], level: str, words: str) -> None:
     with redis_server(config=config) as server:
         findings = check(server)
     assert words in said(findings, level)
@@ -198,7 +198,7 @@ def test_logs_really_are_removed_under_such_a_policy() -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_nearly_full_is_told(server: Server, client: redis.Redis) -> None:
+def test_a_server_that_is_nearly_full_is_reported(server: Server, client: redis.Redis) -> None:
     used = client.info("memory")["used_memory"]
     client.config_set("maxmemory", int(used * 1.02))
     assert "raise maxmemory" in said(check(server), "warning")
@@ -277,7 +277,7 @@ def test_a_user_without_the_keys_is_refused(server: Server, client: redis.Redis,
         AgentSystem.open(server.url.replace("unix://", f"unix://{user}"), namespace="nokeys")
 
 
-def test_what_a_user_may_not_ask_is_told_and_nothing_fails(server: Server, client: redis.Redis) -> None:
+def test_what_a_user_may_not_ask_is_reported_and_nothing_fails(server: Server, client: redis.Redis) -> None:
     findings = check(server, let(client, ALL))
     assert "problem" not in levels(findings)
     warned = said(findings, "warning")
@@ -304,7 +304,7 @@ def test_a_server_that_waits_for_replicas_that_are_not_there_is_a_problem(server
     assert "refuses writes below 1" in said(check(server), "problem")
 
 
-def test_replicas_are_told_from_both_sides() -> None:
+def test_replicas_are_reported_from_both_sides() -> None:
     with redis_server(tcp=True, aof=True) as primary, redis_server(tcp=True, aof=True) as replica:
         host, port = primary.address
         with replica.client() as client:
@@ -320,7 +320,7 @@ def test_replicas_are_told_from_both_sides() -> None:
 @pytest.mark.parametrize(
     ("skew", "expected"), [(0, "agrees"), (100, "100 s ahead"), (-100, "100 s behind"), (0.5, "agrees")]
 )
-def test_a_clock_that_disagrees_is_told(server: Server, skew: float, expected: str) -> None:
+def test_a_clock_that_disagrees_is_reported(server: Server, skew: float, expected: str) -> None:
     real = asking(server.url)
 
     def ask(doing: str, *command: bytes) -> Any:
