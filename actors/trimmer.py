@@ -1,7 +1,7 @@
-"""Trimming the logs of agents and the feeds, as far as nobody needs them: by hand, and after automatic snapshots.
+"""Trims the logs of agents and the feeds, on request and after automatic snapshots, as far as nothing needs them.
 
-It reads the events that are to go, checks and folds them, and puts their state in their place. No agent has to run for
-it, and none that runs is disturbed: the state of a prefix is the same whoever folds it.
+The trimmer reads the events to remove, checks and folds them, and stores their state in their place. The agent need not
+run, and one that runs is not disturbed: a prefix of a log has one state, in every process.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from .dispatch import ThreadPool
 __all__ = ["Trimmer"]
 
 _STEP: Final = 20_000
-"""Events that go at most after one snapshot: the rest follows after the next ones."""
+"""Events that are removed at most after one snapshot; the others follow after the next ones."""
 _FEED_STEP: Final = 1_000
 _PAUSES: Final = (0.0, 0.01, 0.03, 0.1, 0.3)
-"""Seconds before it is tried again, where another process does the same."""
+"""Seconds between tries, where another process trims the same agent."""
 _THREADS: Final = 1  # folding takes the interpreter's lock: a second thread would only slow the agents down
 
 
 class Trimmer:
-    """Trims for one system. Thread-safe; everything but `request` and `close` blocks."""
+    """Trims for one system. Thread-safe. All calls block except `request` and `add_needs`."""
 
     def __init__(
         self,
@@ -67,62 +67,60 @@ class Trimmer:
         self._lock = threading.Lock()
         self._requested: set[str] = set()
         self._closed = False
-        self._rest = threading.Event()  # set at the end
+        self._closing = threading.Event()
 
     # -- what is needed ----------------------------------------------------------------------------------------------
 
-    def hold(self, needs: Needs) -> None:
-        """Ask `needs` before each trimming, and keep what it wants kept. Checkpoints and consumers need no asking."""
+    def add_needs(self, needs: Needs) -> None:
+        """Ask `needs` before each trimming which events to keep. Those of checkpoints and consumers are always kept."""
         self._needs.append(needs)
 
     # -- after a snapshot ----------------------------------------------------------------------------------------------
 
-    def wants(self, state: AgentState) -> bool:
-        """Whether an agent in this state is ever trimmed. Quick."""
-        return not self._policy(state).keeps_all
+    def is_trimmed(self, state: AgentState) -> bool:
+        """Whether the retention of an agent in this state ever lets events go. Does not block."""
+        return not self._retention_of(state).keeps_all
 
     def request(self, agent: str) -> None:
-        """Trim an agent soon, in a thread of the trimmer's own, at most a step. What goes wrong is only logged."""
+        """Trim an agent soon, by one step, in a thread of the trimmer. Errors are only logged."""
         with self._lock:
             if self._closed or agent in self._requested:
                 return
             self._requested.add(agent)
-        self._thread_pool.submit(lambda: self._carry_out(agent))
+        self._thread_pool.submit(lambda: self._trim_requested(agent))
 
     def close(self, timeout: float) -> None:
-        """Begin nothing more; wait at most `timeout` seconds for what has begun."""
+        """Start no more trimmings; wait at most `timeout` seconds for those that have started."""
         with self._lock:
             self._closed = True
-        self._rest.set()
+        self._closing.set()
         self._thread_pool.close(timeout)
 
-    def _carry_out(self, agent: str) -> None:
+    def _trim_requested(self, agent: str) -> None:
         with self._lock:
             self._requested.discard(agent)
             if self._closed:
                 return
         try:
-            done = self.trim(agent, least=self._least, most=_STEP)
+            done = self._trim_agent(agent, least=self._least, most=_STEP)
             if done.removed:
                 self.trim_feed(self._log.partition_of(agent))
-        except Exception as error:  # a defect of the user's `apply`, too, must not end in silence
+        except Exception as error:  # also what the user's `apply` raises
             reason = str(error) if isinstance(error, DuramenError) else f"{type(error).__name__} at {raised_at(error)}"
             get_logger("retention").warning("not_trimmed", agent=agent, reason=reason)
 
-    # -- by hand -------------------------------------------------------------------------------------------------------
+    # -- on request ----------------------------------------------------------------------------------------------------
 
-    def by_hand(self, agent: str, keep: Retention | None, *, nothing: bool, dry_run: bool) -> TrimResult:
+    def trim(self, agent: str, keep: Retention | None, *, nothing: bool, dry_run: bool) -> TrimResult:
         """As `AgentSystem.trim`."""
-        done = self.trim(agent, keep, nothing=nothing, dry_run=dry_run)
+        done = self._trim_agent(agent, keep, nothing=nothing, dry_run=dry_run)
         if done.removed and not dry_run:
             partition = self._log.partition_of(agent)
             while self.trim_feed(partition) == _FEED_STEP:
                 pass
         return done
 
-    # -- trimming ------------------------------------------------------------------------------------------------------
-
-    def trim(
+    def _trim_agent(
         self,
         agent: str,
         keep: Retention | None = None,
@@ -145,8 +143,8 @@ class Trimmer:
                 if self._agent_log(agent).head().base == head.base:
                     raise
             except (Fenced, VersionConflict):
-                self._rest.wait(pause)  # two processes bring the same episodes into safety
-        # Another process was in the way each time, between one look and the next.
+                self._closing.wait(pause)  # two processes record the same episodes
+        # Another process has trimmed or written between the two reads each time.
         return self._trim_at(
             agent, self._agent_log(agent).head(), keep, dry_run=dry_run, nothing=nothing, least=least, most=most
         )
@@ -167,8 +165,8 @@ class Trimmer:
     ) -> TrimResult:
         agent_log = self._agent_log(agent)
         state = rebuild(agent_log, to_seq=head.seq).state
-        keep = KEEP_ALL if nothing else keep or self._policy(state)
-        target, held_by = head.seq if nothing else _by_rule(keep, head), None
+        keep = KEEP_ALL if nothing else keep or self._retention_of(state)
+        target, held_by = head.seq if nothing else _last_by_count(keep, head), None
         if target - head.base < least:
             return TrimResult(agent, head.base, 0, None)
         for need in self._needs_of(agent, state):
@@ -184,9 +182,9 @@ class Trimmer:
     def _replace(
         self, agent_log: AgentLog, head: Head, target: int, keep: Retention, *, least: int, dry_run: bool
     ) -> int:
-        """Put the state at `target`, or before it where events are too young to go, in the place of what is before it.
+        """Replace the events up to `target`, or up to the first that is too young, by their state.
 
-        Returns the base, which is the one there was if nothing went.
+        Returns the new base, or the old one if nothing was removed.
         """
         base = self._folded(agent_log, target, keep)
         agent, state = agent_log.agent, base.state
@@ -223,11 +221,11 @@ class Trimmer:
                 agent=agent_log.agent,
             ) from error
 
-    def _policy(self, state: AgentState) -> Retention:
+    def _retention_of(self, state: AgentState) -> Retention:
         return self._retention if state.retention is None else retention_from_data(state.retention) or KEEP_ALL
 
     def _needs_of(self, agent: str, state: AgentState) -> list[Need]:
-        """Everything that keeps events of an agent from going."""
+        """All needs that keep events of an agent from being trimmed."""
         names = list(state.checkpoints)
         there = self._log.exists([self._log.checkpoint_key(agent, name) for name in names])
         # The log is read from before its pause where the checkpoint's own copy is damaged.
@@ -237,7 +235,7 @@ class Trimmer:
             if exists
         ]
         others = [needs_of(agent) for needs_of in self._needs]
-        unread = self._consumers.first_seq(agent)  # last: what is asked before may be what brings a consumer forward
+        unread = self._consumers.first_seq(agent)  # last: the others may bring a consumer forward
         if unread is not None:
             needs.append(Need(unread[1], f"consumer {unread[0]!r}"))
         return [*needs, *[need for need in others if need is not None]]
@@ -248,7 +246,7 @@ class Trimmer:
     # -- feeds ---------------------------------------------------------------------------------------------------------
 
     def trim_feed(self, partition: int) -> int:
-        """Remove from a feed what leads to no event any more and all durable consumers have passed; how many went."""
+        """Remove a feed's first entries whose events are trimmed and that all consumers have passed; return how many."""
         lowest = self._consumers.lowest(partition)
         position = 0
         while True:
@@ -270,8 +268,8 @@ class Trimmer:
         return self._log.trim_feed(partition, position + gone) - position if gone else 0
 
 
-def _by_rule(keep: Retention, head: Head) -> int:
-    """The last seq that the rules about numbers let go; those about time are asked while events are read."""
+def _last_by_count(keep: Retention, head: Head) -> int:
+    """The last seq that a retention by count lets go; a retention by time is applied while events are read."""
     if keep.keeps_all:
         return head.base
     return head.seq if keep.events is None else head.seq - keep.events

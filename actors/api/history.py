@@ -28,7 +28,7 @@ from duramen.projections.history import (
     cut_at_time,
     cut_now,
     fork_agents,
-    is_there,
+    is_origin_available,
     origin_of,
     property_history,
 )
@@ -198,7 +198,7 @@ class History(Reading, MessageSender):
         Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
         """
         keep, nothing = parse_retention(keep_events, keep_days)
-        return self._trimmer.by_hand(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
+        return self._trimmer.trim(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)
 
     # -- forks ------------------------------------------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class History(Reading, MessageSender):
     def _before_fork(self, name: str, point: Point | None) -> PastState | None:
         """The state at a moment before the fork, read from the origin; None if the origin no longer has it."""
         origin = origin_of(self._agent_log(name))
-        if origin is None or not is_there(self._log, origin) or isinstance(point, str):
+        if origin is None or not is_origin_available(self._log, origin) or isinstance(point, str):
             return None
         found = self._state_at(origin.agent, point)
         return found.of(name) if found.seq <= origin.seq else self._state_at(origin.agent, origin.seq).of(name)

@@ -46,5 +46,5 @@ class Snapshots(KeyframeSchedule):
         if self.is_due(seq, len(snapshot)):
             self.restart(seq)
             turn.effects += (lambda: services.log.archive.keep_keyframe(path, seq, snapshot),)
-        if services.trimmer.wants(turn.state):
+        if services.trimmer.is_trimmed(turn.state):
             turn.effects += (lambda: services.trimmer.request(path),)

@@ -1,10 +1,10 @@
-"""Any past: to be walked, compared, explained, forked."""
+"""The past of agents: replayed, compared, explained by blame, forked."""
 
 from __future__ import annotations
 
 from .blame import Blame, blame
 from .comparison import Changes, Comparison, compare
-from .fork import Origin, fork_agents, is_there, origin_of
+from .fork import Origin, fork_agents, is_origin_available, origin_of
 from .past_state import PastState
 from .property_history import PropertyChange, property_history
 from .replay import Replay
@@ -28,7 +28,7 @@ __all__ = [
     "cut_now",
     "fork_agents",
     "headline",
-    "is_there",
+    "is_origin_available",
     "origin_of",
     "property_history",
 ]

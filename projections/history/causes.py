@@ -1,4 +1,4 @@
-"""Following causes through the logs of agents."""
+"""Finds the causes of events in the logs of agents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Causes:
         self._pages: dict[tuple[str, int], dict[int, Event]] = {}
 
     def event(self, agent: str, seq: int) -> Event | None:
-        """One event; None where there is none, or none any more. Raises CorruptEvent, UnknownEventType."""
+        """One event; None if there is none, or it was trimmed. Raises CorruptEvent, UnknownEventType."""
         number = (seq - 1) // _PAGE
         page = self._pages.get((agent, number))
         if page is None:
@@ -44,7 +44,7 @@ class Causes:
             return {}
 
     def causes(self, event: Event) -> tuple[Event, ...]:
-        """What caused an event, what caused that, and so on to the first that can be read, nearest first."""
+        """The cause of an event, the cause of that one, and so on to the first that can be read, nearest first."""
         found: list[Event] = []
         seen = {(event.agent, event.seq)}
         place = parse_event_id(event.causation_id)
@@ -68,7 +68,7 @@ class Causes:
         return None
 
     def _handling(self, event: Event) -> list[Event]:
-        """The events of one handling: they stand together, with the same command or the same cause."""
+        """The other events of one handling: its neighbours with the same command or the same cause."""
         key = _key(event)
         if key is None:
             return [event]

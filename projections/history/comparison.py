@@ -1,4 +1,4 @@
-"""What differs between two states, by path."""
+"""Differences between two states, by path."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LIFECYCLE: Final = ("status", "session_id", "agent_type", "paused_at", "granula
 
 @frozen
 class Changes:
-    """What turns one tree into another. Keys are property paths as text, in order; values are read-only.
+    """The differences between two trees. Keys are property paths as text, in order; values are read-only.
 
-    A subtree that is only in one of them stands there once, whole. Lists are compared position by position. Values are
+    A subtree that only one of them has is one entry. Lists are compared position by position. Values are
     the same only if their types are: True is not 1.
     """
 
@@ -40,14 +40,14 @@ class Changes:
         return len(self.added) + len(self.removed) + len(self.changed)
 
     def lines(self) -> list[str]:
-        """A line a path: `+` added, `-` removed, `~` changed. Long values are cut."""
+        """A line a path: `+` added, `-` removed, `~` changed. Long values are shortened."""
         found = [(path, f"+ {path}: {shown(value)}") for path, value in self.added.items()]
         found += [(path, f"- {path}: {shown(value)}") for path, value in self.removed.items()]
         found += [(path, f"~ {path}: {shown(old)} → {shown(new)}") for path, (old, new) in self.changed.items()]
         return [line for _, line in sorted(found, key=lambda pair: _natural(pair[0]))]
 
     def as_data(self) -> dict[str, Any]:
-        """As plain data: a copy."""
+        """A copy as plain data."""
         return {
             "added": {path: _plain(value) for path, value in self.added.items()},
             "removed": {path: _plain(value) for path, value in self.removed.items()},
@@ -57,7 +57,7 @@ class Changes:
 
 @frozen
 class Comparison:
-    """What differs between two moments. True if anything does, but for seq, digest and time themselves.
+    """The differences between two moments, without seq, digest and time themselves. True if there are any.
 
     `str()` is for people: the two moments, then a line for each difference.
     """
@@ -66,23 +66,23 @@ class Comparison:
     b: PastState
     memory: Changes
     custom: Changes
-    """Of the state that an agent's class makes of its own events; the path of one that is no dict or list is empty."""
+    """Differences of the custom state, which the agent's class folds; a scalar has the empty path."""
     lifecycle: Mapping[str, tuple[Any, Any]]
-    """Old and new of what differs beside memory: status, session, metadata …"""
+    """Old and new of other fields that differ: status, session, metadata …"""
 
     @property
     def added(self) -> Mapping[str, Any]:
-        """What is in the working memory of `b` only, by property path."""
+        """Values that only the working memory of `b` has, by property path."""
         return self.memory.added
 
     @property
     def removed(self) -> Mapping[str, Any]:
-        """What is in the working memory of `a` only, by property path."""
+        """Values that only the working memory of `a` has, by property path."""
         return self.memory.removed
 
     @property
     def changed(self) -> Mapping[str, tuple[Any, Any]]:
-        """What is in both and differs, by property path: old and new."""
+        """Values that both have and that differ, by property path: old and new."""
         return self.memory.changed
 
     def __bool__(self) -> bool:
@@ -96,7 +96,7 @@ class Comparison:
         return "\n".join(lines if self else [*lines, "  no difference"])
 
     def as_data(self) -> dict[str, Any]:
-        """As plain data: a copy."""
+        """A copy as plain data."""
         return {
             "a": {"agent": self.a.agent, "seq": self.a.seq},
             "b": {"agent": self.b.agent, "seq": self.b.seq},
@@ -107,7 +107,7 @@ class Comparison:
 
 
 def compare(a: PastState, b: PastState) -> Comparison:
-    """What differs between two states, of one agent or of two."""
+    """The differences between two states, of one agent or of two."""
     lifecycle = {
         name: (getattr(a, name), getattr(b, name)) for name in _LIFECYCLE if getattr(a, name) != getattr(b, name)
     }
@@ -158,13 +158,13 @@ def _plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value for people, cut where it is long."""
+    """A value for people, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _natural(path: str) -> list[tuple[int, int, str]]:
-    """Positions in the order of numbers."""
+    """A sort key: list positions in the order of numbers."""
     return [_part(segment) for segment in path.split("/")]
 
 

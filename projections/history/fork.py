@@ -1,8 +1,8 @@
-"""Agents that continue from any moment of another one's past.
+"""Forks: agents that continue from any moment of another agent's past.
 
-A fork has no copy of the past: its log begins behind the moment, with the state at it for a base, as a log that was
-trimmed. Its first event says where it comes from, and the chain of digests goes on from there. So it costs the same
-however long the past is, and needs its origin no more.
+A fork does not copy the past. Its log begins after the moment, with the state there as its base, like a trimmed log.
+Its first event names the origin, and the chain of digests continues from there. So it costs the same however long the
+past is, and does not need its origin afterwards.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from duramen.events.model import FORKED
 from ..recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, state_before
 from ..state import ABSENT, advance
 
-__all__ = ["Origin", "fork_agents", "is_there", "origin_of"]
+__all__ = ["Origin", "fork_agents", "is_origin_available", "origin_of"]
 
 
 @frozen
 class Origin:
-    """Where a fork comes from: the last event that it shares with its origin, and that event's digest."""
+    """The last event that a fork shares with its origin, and that event's digest."""
 
     agent: str
     seq: int
@@ -35,7 +35,7 @@ class Origin:
 def fork_agents(
     agent_log: AgentLog, seqs: Mapping[str, int], to: str, *, fold_of: FoldOf, session_id: str | None, now: int
 ) -> None:
-    """Let the agents of a tree, the subject first, go on from these seqs under new paths: all of them, or none.
+    """Fork the agents of a tree, the root first, at these seqs to new paths: all of them, or none.
 
     Raises AgentExists, AgentNotFound for one that was not there yet, Trimmed, and what reading raises.
     """
@@ -108,7 +108,7 @@ def _adoption(
 
 
 def origin_of(agent_log: AgentLog) -> Origin | None:
-    """Where an agent was forked from; None if it was not, or was trimmed since. Raises AgentNotFound, CorruptEvent."""
+    """The origin of a fork; None if the agent is none, or was trimmed since. Raises AgentNotFound, CorruptEvent."""
     head = agent_log.head()
     if head.base in (0, head.seq):
         return None
@@ -121,8 +121,8 @@ def origin_of(agent_log: AgentLog) -> Origin | None:
     return Origin(raw[4]["origin"], raw[4]["origin_seq"], raw[4]["origin_digest"])
 
 
-def is_there(log: EventLog, origin: Origin) -> bool:
-    """Whether the origin still has the event that the fork goes on from."""
+def is_origin_available(log: EventLog, origin: Origin) -> bool:
+    """Whether the origin still has the event that the fork continues."""
     try:
         return digest_at(log, origin.agent, origin.seq) == origin.digest
     except (AgentNotFound, Trimmed):

@@ -1,4 +1,4 @@
-"""An agent as it was: what the log says of it up to a seq, to be looked at and not changed."""
+"""The read-only state of an agent at a seq of its past."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["PastState"]
 class PastState:
     """The state of one agent after the event at `seq`; at 0, before there was any.
 
-    Read-only, all the way down, and for good: later events never show in it. Two are equal if what they say of
-    memory, lifecycle and custom state is the same, types included. Not hashable.
+    Read-only at every depth; later events never change it. Two are equal if memory, lifecycle and custom state are
+    equal, types included. Not hashable.
     """
 
     __slots__ = ("_agent", "_custom", "_state")
 
     def __init__(self, agent: str, state: AgentState, custom: Any) -> None:
-        """`state` and `custom` must not be changed by anybody any more."""
+        """Nothing may change `state` and `custom` after this call."""
         self._agent = agent
         self._state = state
         self._custom = custom
@@ -73,7 +73,7 @@ class PastState:
 
     @property
     def custom(self) -> Any:
-        """What `apply` of the agent's class had made of its own events; None where the class is not known here."""
+        """The custom state, which `apply` of the agent's class folds; None where the class is not registered here."""
         return read_only(self._custom)
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class PastState:
 
     @property
     def digest(self) -> bytes:
-        """That of the event at `seq`: it stands for all events up to there."""
+        """The digest of the event at `seq`; it identifies all events up to there."""
         return self._state.digest
 
     @property
@@ -108,7 +108,7 @@ class PastState:
 
     @property
     def session_first_seq(self) -> int:
-        """Where the session began; 0 before the first."""
+        """The seq where the session began; 0 before the first."""
         return self._state.session_first_seq
 
     @property
@@ -149,15 +149,15 @@ class PastState:
 
     @property
     def checkpoints(self) -> Mapping[str, int]:
-        """By id, oldest first: the seq of the pause that took it. Those that had expired by then are among them."""
+        """The seq of the pause that took each checkpoint, by id, oldest first; also of expired ones."""
         return {name: entry[0] for name, entry in self._state.checkpoints.items()}
 
     def of(self, agent: str) -> PastState:
-        """The same, as the past of another agent: of a fork, from before it was one."""
+        """The same state under another path: the past of a fork from before the fork."""
         return PastState(agent, self._state, self._custom)
 
     def as_data(self) -> dict[str, Any]:
-        """All of it as plain data: a copy."""
+        """A copy as plain data."""
         return {
             "agent": self._agent,
             "seq": self.seq,

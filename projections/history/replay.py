@@ -1,4 +1,4 @@
-"""Walking through an agent's past, forward and back, at the same cost at each step."""
+"""Replay steps through an agent's past, forward and back, at the same cost for each step."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .past_state import PastState
 __all__ = ["Replay"]
 
 _WINDOW: Final = 256
-"""How many steps back are at hand; more are folded again, so many at a time."""
+"""Steps back that are in memory; earlier ones are folded again, this many at a time."""
 _FRAMES: Final = 64
-"""How many states elsewhere are held to begin from. They share what has not changed between them."""
+"""States elsewhere in the log that are cached to begin from. They share what has not changed between them."""
 _SPREAD: Final = 16
 
 
 @frozen
 class _Frame:
-    """What the log says up to a seq. Never changed: the next one shares with it whatever its event did not touch."""
+    """The state at a seq. Never changed: the next one shares with it whatever its event did not change."""
 
     state: AgentState
     custom: Any
@@ -44,11 +44,11 @@ class _Step:
 class Replay:
     """The events `from_seq` to `to_seq` of one agent, each with the state after it. Made by `AgentSystem.replay`.
 
-    It stands after `seq`, at first before `from_seq`. `step` takes the next event, `back` takes the last one back,
-    `seek` goes anywhere; iterating steps to the end. States are read-only and stay what they are.
+    Its position is after `seq`, at first before `from_seq`. `step` goes to the next event, `back` to the one before,
+    `seek` to any; iterating steps to the end. States are read-only and never change.
 
-    A step costs the same wherever it is: some hundred states around the place are at hand, and a few elsewhere to
-    begin from; the log is read in pages. Nothing is written. For one thread. Raises while walking: CorruptEvent,
+    A step costs the same everywhere: some hundred states around the position are in memory, and a few elsewhere to
+    begin from; the log is read in pages. Nothing is written. Not thread-safe. Steps raise CorruptEvent,
     UnknownEventType, Trimmed where the log is trimmed meanwhile.
     """
 
@@ -82,7 +82,7 @@ class Replay:
         self._at = 0  # how many of `_steps` are behind us
         self._ahead: Iterator[tuple[int, RawEvent, bytes]] | None = None  # continues after the last of `_steps`
 
-    # -- where we are ----------------------------------------------------------------------------------------------
+    # -- position --------------------------------------------------------------------------------------------------
 
     @property
     def agent(self) -> str:
@@ -96,12 +96,12 @@ class Replay:
 
     @property
     def to_seq(self) -> int:
-        """The last event; what is appended while replaying is not part of it."""
+        """The last event; events appended while replaying are not part of it."""
         return self._to
 
     @property
     def seq(self) -> int:
-        """The last event that was taken; `from_seq - 1` at the start."""
+        """The seq of the last event that was stepped over; `from_seq - 1` at the start."""
         return self._first.state.seq + self._at
 
     @property
@@ -114,10 +114,10 @@ class Replay:
         """The state at `seq`."""
         return self._past(self._steps[self._at - 1].frame if self._at else self._first)
 
-    # -- walking ---------------------------------------------------------------------------------------------------
+    # -- steps -----------------------------------------------------------------------------------------------------
 
     def step(self) -> tuple[Event, PastState] | None:
-        """Take the next event: the event, and the state after it. None at the end."""
+        """Go on by one event: that event, and the state after it. None at the end."""
         if self._at == len(self._steps) and not self._fetch():
             return None
         found = self._steps[self._at]
@@ -125,7 +125,7 @@ class Replay:
         return found.event, self._past(found.frame)
 
     def back(self) -> tuple[Event, PastState] | None:
-        """Take the last event back: that event, and the state before it. None at the start."""
+        """Go back by one event: that event, and the state before it. None at the start."""
         if self._at == 0:
             if self.seq == self._from:
                 return None
@@ -135,7 +135,7 @@ class Replay:
         return self._steps[self._at].event, self._past(before)
 
     def seek(self, seq: int | None = None, *, time: datetime | None = None) -> PastState:
-        """Stand after this seq, or after the last event before `time`; the state there.
+        """Go to this seq, or to the last event before `time`; the state there.
 
         Raises InvalidMessage outside of `from_seq - 1` to `to_seq`. A time outside of them goes to that end.
         """
@@ -166,13 +166,13 @@ class Replay:
             raise StopIteration
         return found
 
-    # -- the states at hand ----------------------------------------------------------------------------------------
+    # -- states around the position --------------------------------------------------------------------------------
 
     def _past(self, frame: _Frame) -> PastState:
         return PastState(self._agent, frame.state, frame.custom)
 
     def _fetch(self) -> bool:
-        """Fold the next event of the log behind the last one at hand; False at the end."""
+        """Fold the next event of the log after the last one in memory; False at the end."""
         last = self._steps[-1].frame if self._steps else self._first
         if last.state.seq >= self._to:
             return False
@@ -183,16 +183,16 @@ class Replay:
             return False
         self._steps.append(self._after(last, *found))
         if len(self._steps) >= 2 * _WINDOW:
-            self._hold(self._first)
+            self._cache(self._first)
             self._first = self._steps[_WINDOW - 1].frame
             del self._steps[:_WINDOW]
             self._at -= _WINDOW
         return True
 
     def _go_to(self, seq: int) -> None:
-        """Have the states before `seq` at hand, and stand there."""
+        """Fold the states before `seq` into memory, and go there."""
         if self._steps:
-            self._hold(self._first)
+            self._cache(self._first)
         self._first = self._frame_at(max(self._from, seq - _WINDOW))
         self._steps, self._at, self._ahead = [], 0, None
         while self.seq + len(self._steps) < seq and self._fetch():
@@ -203,7 +203,7 @@ class Replay:
         event = build_valid_event(self._agent, seq, raw, digest, self._agent_log.registry)
         own = copy_tree(raw[4]) if raw[0] not in OWN_TYPES else None
         try:
-            # Command ids are for who takes commands: without them, no step has to copy thousands.
+            # Only a live agent needs command ids: without them, no step copies thousands.
             state = self._memory.apply(frame.state, evolve(event, command_id=None))
         except MISFITS as error:
             raise misfit(self._agent, seq, error) from None
@@ -221,17 +221,17 @@ class Replay:
 
     # -- states elsewhere ------------------------------------------------------------------------------------------
 
-    def _hold(self, frame: _Frame) -> None:
-        """Keep a state to begin from. Of too many, the one goes that is farthest from here."""
+    def _cache(self, frame: _Frame) -> None:
+        """Cache a state to begin from. Of too many, the one farthest from here is dropped."""
         self._frames[frame.state.seq] = frame
         if len(self._frames) > _FRAMES:
             here = frame.state.seq
             del self._frames[max(self._frames, key=lambda seq: abs(seq - here))]
 
     def _frame_at(self, seq: int) -> _Frame:
-        held = sorted(self._frames)
-        at = bisect_right(held, seq)
-        known = self._frames[held[at - 1]] if at else None
+        seqs = sorted(self._frames)
+        at = bisect_right(seqs, seq)
+        known = self._frames[seqs[at - 1]] if at else None
         if known is not None and seq - known.state.seq <= _SPREAD * _WINDOW:
             start = Rebuilt(known.state, known.custom, 0)
         else:
@@ -241,7 +241,7 @@ class Replay:
         return self._fold_up(start, seq)
 
     def _fold_up(self, start: Rebuilt, seq: int) -> _Frame:
-        """The state at `seq` from an earlier one, holding some on the way."""
+        """The state at `seq` from an earlier one, caching some on the way."""
         fold = StateFold(self._agent, self._agent_log.limits, self._fold_of, start)
         if start.state.seq < seq:
             fold = StateFold(self._agent, self._agent_log.limits, self._fold_of, fold.copy())
@@ -250,7 +250,7 @@ class Replay:
         for _, raw, digest in self._agent_log.events_after(state, seq):
             fold.apply(raw, digest)
             if (seq - state.seq) % every == 0 and state.seq < seq:
-                self._hold(_frame_of(fold.copy()))
+                self._cache(_frame_of(fold.copy()))
         return _frame_of(fold.copy())
 
 

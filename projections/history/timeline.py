@@ -1,4 +1,4 @@
-"""What happened, in order, a line an event: for people who look at a session."""
+"""Timelines of agents, for people: one line for each event, in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDTH: Final = 80
 
 @frozen
 class Moment:
-    """One line of a timeline. `title` names what was done to what; it shows no values."""
+    """One line of a timeline. `title` names the change and its path; it shows no values."""
 
     agent: str
     seq: int
@@ -54,7 +54,7 @@ class Timeline(Projection[tuple[Moment, ...]]):
 
 
 def headline(event: Event) -> str:
-    """A line for people: what was done, to what, without values."""
+    """A line about an event for people: the change and its path, without values."""
     own = OWN_EVENT_TYPES.get(event.type)
     if own is None:
         return event.type.replace("_", " ")

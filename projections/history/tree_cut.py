@@ -1,4 +1,4 @@
-"""A whole tree at one moment: where each of its agents stood, by the order in which the partition committed."""
+"""Consistent cuts of a tree: the seq of each agent at one moment, in the order in which the partition committed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAGE: Final = 5_000
 
 @frozen
 class _Feed:
-    """What is left of a partition's feed."""
+    """The part of a partition's feed that is not trimmed."""
 
     log: EventLog
     partition: int
@@ -29,7 +29,7 @@ class _Feed:
     end: int
 
     def of_tree(self, root: str, start: int, end: int) -> Iterator[tuple[int, FeedEntry]]:
-        """Appends of a tree's agents and their positions, from after `start` to `end`."""
+        """Positions and appends of a tree's agents, after `start` and up to `end`."""
         for before in range(start, end, _PAGE):
             page = self.log.feed(self.partition, before, min(_PAGE, end - before))
             for position, entry in enumerate(page, before + 1):
@@ -82,7 +82,7 @@ def cut_at_time(root: AgentLog, time: datetime) -> dict[str, int]:
 def _seqs_at(feed: _Feed, root: str, end: int) -> dict[str, int]:
     """The seqs of the agents of a tree after the first `end` appends of the partition."""
     seqs: dict[str, int] = {}
-    # What is left of a trimmed feed does not tell of agents that have not moved in it: their next append does.
+    # A trimmed feed has no append of some agents before `end`: their next append shows where they were.
     last = feed.end if feed.base else end
     for position, entry in feed.of_tree(root, feed.base, last):
         if position <= end:

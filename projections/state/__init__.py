@@ -1,4 +1,4 @@
-"""An agent's state, and how each event changes it. Pure."""
+"""The state of an agent, and the events that change it. Pure."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ TERMINATED_STATUS: Final = "terminated"
 FAILED_STATUS: Final = "failed"
 
 SCHEMA: Final = "state-1"
-"""Of `AgentState.dump`. Snapshots of another schema are ignored."""
+"""The form of `AgentState.dump`. Snapshots of another form are ignored."""
 
 
 def _empty() -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _empty() -> dict[str, Any]:
 
 @define(eq=False)
 class AgentState:
-    """Everything the log says about one agent. `memory` is its working memory: plain data, changed in place."""
+    """All that the log of one agent has led to. `memory` is its working memory: plain data, changed in place."""
 
     seq: int = 0
     digest: bytes = NO_DIGEST
@@ -62,7 +62,7 @@ class AgentState:
     levels: dict[str, int] = field(factory=_empty)
     """Granularity by kind of activity, where it differs."""
     retention: dict[str, Any] | None = None
-    """How much of its log is kept, `events` and `days`; None: as the system keeps it."""
+    """How much of its log is kept, `events` and `days`; None: the retention of the system."""
     when_paused: str = "refuse"
     paused_at: str | None = None
     """The checkpoint the agent is paused at."""
@@ -70,22 +70,22 @@ class AgentState:
     """Sub-agents of this session by path, and whether each may outlive it."""
     memory: dict[str, Any] = field(factory=_empty)
     nodes: int = 1
-    """Of the working memory: the values in it, containers included."""
+    """The number of values in working memory, containers included."""
     checkpoints: dict[str, list[Any]] = field(factory=_empty)
     """By id, oldest first: [seq, time µs, keys, expires at µs or None, metadata, digest before].
 
-    Expired ones go at the next pause.
+    The next pause removes expired ones.
     """
     commands: dict[str, list[Any]] = field(factory=_empty)
     """The latest command ids, oldest first: [first seq, last seq, digest, fingerprint]."""
 
     def dump(self) -> dict[str, Any]:
-        """As plain data, for a snapshot. Shares its containers with the state."""
+        """The fields as plain data, for a snapshot. Shares its containers with the state."""
         return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> AgentState:
-        """From plain data, which becomes the state's own. Raises TypeError for what `dump` does not give."""
+        """A state from plain data, which it then owns. Raises TypeError for data of another form than `dump` makes."""
         state, fresh = cls(**dumped), cls()
         for name in _FIELDS:
             kind: type[Any] = getattr(fresh, name).__class__

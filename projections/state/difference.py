@@ -1,4 +1,4 @@
-"""What to do to one tree to get another, as operations.
+"""The difference of two trees, as operations that turn one into the other.
 
 Values are the same only if their types are, as `same_value` has it: True is not 1, 0.0 is not -0.0, NaN
 is NaN. The order of keys does not count. The operations share the values of the new tree: write or apply
@@ -27,7 +27,7 @@ _CONTAINER: Final = 2
 def difference(old: dict[str, PlainData], new: dict[str, PlainData]) -> list[Op]:
     """Return operations that turn `old` into `new`; none if they are the same.
 
-    What did not change is not in them, except in a container of which so much changed that setting the
+    Unchanged values are not in them, except in a container of which so much changed that setting the
     whole of it is smaller. Lists are compared position by position: without its first element, a list is
     another one.
     """

@@ -50,7 +50,7 @@ def split_ops(ops: Iterable[Op], size_of: Callable[[PlainData], int], limit: int
     """Divide operations into lists of at most `limit` encoded bytes that do the same, applied in order.
 
     An operation that is too large by itself becomes several: one sets or appends an empty container, the
-    others fill it. What cannot be divided, such as one long text, stands alone in a list over the limit.
+    others fill it. A value that cannot be divided, such as one long text, stands alone in a list over the limit.
 
     `size_of` returns the encoded size of a value. It may give a list or dict no more than 5 bytes besides its
     items, as msgpack does. The lists share the values of `ops`.

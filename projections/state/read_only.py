@@ -1,4 +1,4 @@
-"""Looking at plain data without being able to change it."""
+"""Read-only views of plain data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN: Final = 500
 
 
 class _View:
-    """What both have: something held, equality with what is held, and no hash."""
+    """A view of a value: equal to it, and not hashable."""
 
     __slots__ = ("_held",)
 
@@ -21,7 +21,7 @@ class _View:
 
     @staticmethod
     def inside(value: Any) -> Any:
-        """What a view shows; other values as they are."""
+        """The value that a view shows; any other value itself."""
         return value._held if isinstance(value, _View) else value
 
     def __eq__(self, other: object) -> bool:
@@ -92,7 +92,7 @@ class ReadOnlyList(_View, Sequence[Any]):
 
 
 def read_only(value: Any) -> Any:
-    """The value, in a view if it is a dict or list. Costs nothing: what is inside is wrapped when it is looked at."""
+    """The value, in a view if it is a dict or list. Nothing is copied: inner containers are wrapped on access."""
     if type(value) is dict:
         return ReadOnlyDict(cast("dict[str, Any]", value))
     if type(value) is list:

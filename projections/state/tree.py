@@ -1,12 +1,12 @@
-"""Edits of a tree of plain data in place, by path, that can be taken back.
+"""Edits of a tree of plain data in place, by path, that can be undone.
 
 A path is a sequence of segments. In a dict a segment is a key; in a list it is the position of an element
 that is there, in decimal: "0", "1", "2" … Every edit succeeds whole or raises before it changes anything.
 It returns by how much the number of nodes changed, and notes in the list `undo`, if one is given, what
 `roll_back` needs.
 
-Values are not checked here: they are plain data of limited depth, checked where they came in. What is set or
-appended becomes a part of the tree and is edited with it; hand over a copy of what somebody else keeps.
+Values are not checked here: callers have checked that they are plain data of limited depth. A value that is set or
+appended becomes part of the tree and is edited with it, so pass a copy of a value that is used elsewhere.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ def copy_for_merge(root: _Dict, segments: Sequence[str], patch: PlainData) -> _D
 
 
 def _reach(root: _Dict, segments: Sequence[str]) -> tuple[PlainData, int]:
-    """Find the container that an edit at this path changes, and which segment is the place in it.
+    """Find the container that an edit at this path changes, and the depth of the segment that is the place in it.
 
-    That is the last segment, or the first one whose key is missing in a dict.
+    This is the last segment, or the first one whose key is missing in a dict.
     """
     node: PlainData = root
     depth = 0
@@ -161,7 +161,7 @@ def _reach(root: _Dict, segments: Sequence[str]) -> tuple[PlainData, int]:
         if child is MISSING:
             if type(node) is dict:
                 break
-            raise _no_way(node, segments, depth)
+            raise _unreachable(node, segments, depth)
         node = child
         depth += 1
     return node, depth
@@ -171,7 +171,7 @@ def _value_at(container: PlainData, segments: Sequence[str], depth: int) -> Plai
     """Return the value at the place that `_reach` found; MISSING if it can be created there."""
     found = _child(container, segments[depth])
     if found is MISSING and type(container) is not dict:
-        raise _no_way(container, segments, depth)
+        raise _unreachable(container, segments, depth)
     return found
 
 
@@ -185,7 +185,7 @@ def _store(container: PlainData, segments: Sequence[str], depth: int, value: Pla
         index = _index(segments[depth], len(container))
         if index >= 0:
             return put_index(container, index, value, undo)
-    raise _no_way(container, segments, depth)
+    raise _unreachable(container, segments, depth)
 
 
 def _merge_into(target: _Dict, patch: _Dict, undo: list[Undo] | None) -> int:
@@ -203,7 +203,7 @@ def _merge_into(target: _Dict, patch: _Dict, undo: list[Undo] | None) -> int:
 
 
 def _without_nones(patch: PlainData) -> PlainData:
-    """Return what a patch makes of nothing: a copy without the Nones of its dicts. In lists they stay."""
+    """Return the result of a patch where nothing was: a copy without the Nones of its dicts. In lists they stay."""
     if type(patch) is dict:
         return {key: _without_nones(value) for key, value in patch.items() if value is not None}
     return copy_tree(patch)
@@ -266,8 +266,8 @@ def _not_found(segments: Sequence[str]) -> PathNotFound:
     return PathNotFound(f"nothing is at {_text(segments)}; look at the keys above it for what there is")
 
 
-def _no_way(node: PlainData, segments: Sequence[str], depth: int) -> InvalidPath:
-    """Say why the segment at `depth` leads nowhere from a list or a scalar."""
+def _unreachable(node: PlainData, segments: Sequence[str], depth: int) -> InvalidPath:
+    """The error for a segment, at `depth`, that leads nowhere from a list or a scalar."""
     where = _text(segments[:depth])
     if type(node) is list:
         return PathNotFound(

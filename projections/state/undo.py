@@ -1,7 +1,7 @@
-"""One change of one dict or list: how many nodes it adds, and how it is taken back.
+"""Changes of one dict or list that can be undone, with the number of nodes they add.
 
 A node is a scalar or a container; keys are not counted. Every change returns by how much it changed the
-number of nodes; it counts no more than what it adds and removes. With `undo=None` nothing is noted.
+number of nodes, and only visits the nodes that it adds and removes. With `undo=None` nothing is noted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Undo: TypeAlias = tuple[Any, int, Any, Any]
-"""How to take back one change: container, kind, key, old content. Only this module looks inside."""
+"""How to undo one change: container, kind, key, old content. Only this module reads it."""
 
 CONTAINERS: Final = frozenset((dict, list))
 
@@ -61,7 +61,7 @@ def count_nodes(value: PlainData) -> int:
 def put_key(container: dict[str, PlainData], key: str, value: PlainData, undo: list[Undo] | None) -> int:
     """Set a key, new or not."""
     old = container.get(key, MISSING)
-    # Scalars are most of what is set, and to call for them would cost more than all the rest.
+    # Most values are scalars: a call for each would cost more than all else here.
     change = count_nodes(value) if type(value) in CONTAINERS else 1
     if old is not MISSING:
         change -= count_nodes(old) if type(old) in CONTAINERS else 1
@@ -125,10 +125,10 @@ def shorten(container: list[PlainData], length: int, undo: list[Undo] | None) ->
 
 
 def roll_back(undo: list[Undo], mark: int = 0) -> None:
-    """Take back every change noted after position `mark`, latest first, and forget it.
+    """Undo every change noted after position `mark`, latest first, and forget it.
 
     The tree is then what it was, with the same containers. The order of keys is no part of that promise: in a
-    dict of more than 64 keys, a key whose removal is taken back stands last.
+    dict of more than 64 keys, a key whose removal is undone stands last.
     """
     while len(undo) > mark:
         container, kind, key, old = undo.pop()

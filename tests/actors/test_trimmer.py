@@ -168,7 +168,7 @@ def test_what_goes_wrong_while_trimming_by_itself_harms_nobody(open_system: Call
             asked.set()
             raise RuntimeError("a plug that is broken")
 
-        system._services.trimmer.hold(fails)
+        system._services.trimmer.add_needs(fails)
         agent = system.spawn(PATH)
         count_up(agent, events=30)
         assert asked.wait(10)
@@ -184,7 +184,7 @@ def test_a_system_closes_while_it_trims(open_system: Callable[..., AgentSystem],
             begun.set()
             gate.wait(10)
 
-        system._services.trimmer.hold(waits)
+        system._services.trimmer.add_needs(waits)
         for number in range(5):
             count_up(system.spawn(f"acme/a{number}"), events=30)
         assert begun.wait(10)
@@ -376,7 +376,7 @@ def test_a_consumer_of_other_agents_holds_nothing(system: AgentSystem) -> None:
 
 def test_whatever_else_needs_a_part_says_so(system: AgentSystem) -> None:
     count_up(system.spawn(PATH), events=9)
-    system._services.trimmer.hold(lambda agent: Need(5, "fork acme/alice-b") if agent == PATH else None)
+    system._services.trimmer.add_needs(lambda agent: Need(5, "fork acme/alice-b") if agent == PATH else None)
     assert system.trim(PATH, keep_events=0) == TrimResult(PATH, 4, 4, "fork acme/alice-b")
     assert system.trim(PATH, keep_events=8).held_by is None
 
