@@ -246,7 +246,7 @@ class Trimmer:
     # -- feeds ---------------------------------------------------------------------------------------------------------
 
     def trim_feed(self, partition: int) -> int:
-        """Remove a feed's first entries whose events are trimmed and that all consumers have passed; return how many."""
+        """Remove a feed's first entries whose events are trimmed and that all consumers have passed; their number."""
         lowest = self._consumers.lowest(partition)
         position = 0
         while True:
