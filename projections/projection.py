@@ -18,10 +18,10 @@ class Attachable(ABC, Generic[V]):
     """A `Projection`, a `KeyedProjection` or a `Sink`; V is what `runner.state` shows of it."""
 
     version: ClassVar[int] = 1
-    """Raise it when what older code has stored no longer fits; it is then built anew."""
+    """Increase it when stored views no longer fit the code; views of an older version are rebuilt."""
 
     types: ClassVar[frozenset[str] | None] = None
-    """The types of events that matter; others are not handed to it once it is attached. None: all types."""
+    """The types of events that it handles; others are not handed to it once it is attached. None: all types."""
 
 
 class Projection(Attachable[S]):
@@ -41,11 +41,11 @@ class Projection(Attachable[S]):
         """The state after `event`. Returns `state` itself when the event does not concern this view."""
 
     def dump(self, state: S) -> Any:
-        """The state as plain data, to be stored. As it stands, it is for states that are plain data."""
+        """The state as plain data, to be stored. Override it for a state that is not plain data."""
         return state
 
     def load(self, data: Any) -> S:
-        """The state from what `dump` gave, which is the state's own from now on."""
+        """The state from the result of `dump`, which belongs to the state from now on."""
         return cast("S", data)
 
 
@@ -61,12 +61,12 @@ def fold(projection: Projection[S], events: Iterable[Event], state: S = _START) 
 
 
 class Sink(Attachable["Sink"]):
-    """Takes events into a database, and keeps how far it has come in the same transactions.
+    """Writes events to a database, and its cursor in the same transactions.
 
-    Because both are in one transaction, no event is ever taken twice or left out, whatever dies when. The methods are
-    called by one thread, never at the same time. What they raise is taken for a database that cannot be reached
-    as long as `cursor` raises, too: then they are called again later. Otherwise the event that cannot be
-    written is looked for, and the consumer is parked there. Attached with a new `version`, it is `reset`.
+    Because both are in one transaction, no event is ever written twice or left out, whatever dies when. The methods are
+    called by one thread, never at the same time. If one raises and `cursor` does too, the database counts as
+    unreachable, and the methods are called again later. Otherwise the consumer finds the event that cannot be written,
+    and is parked there. Attached with a new `version`, it is `reset`.
     """
 
     @abstractmethod
@@ -97,10 +97,10 @@ E = TypeVar("E")
 
 
 class KeyedView(Mapping[str, E]):
-    """The entries of a view that goes on changing, without being able to change them.
+    """A read-only mapping of the entries of a view that goes on changing.
 
-    Looking up a key is always right. Iterating goes over the keys there were when it began: an entry that has gone
-    since is left out. `copy()` gives all entries as they are at one moment.
+    A lookup gives the present entry. An iteration goes over the keys from when it began, without those that have gone
+    since. `copy()` gives all entries as they are at one moment.
     """
 
     __slots__ = ("_entries",)
@@ -112,7 +112,7 @@ class KeyedView(Mapping[str, E]):
         return self._entries[key]
 
     def __iter__(self) -> Iterator[str]:
-        # list() of a dict is one step of the interpreter: nobody changes it meanwhile.
+        # list() of a dict is one step of the interpreter: no other thread changes it meanwhile.
         return (key for key in list(self._entries) if key in self._entries)
 
     def __len__(self) -> int:
@@ -130,11 +130,11 @@ class KeyedView(Mapping[str, E]):
 
 
 class KeyedProjection(Attachable[KeyedView[E]], Generic[E]):
-    """A fold an entry: `key` says which entry an event belongs to, `apply` what becomes of it.
+    """A fold of many entries: `key` says which entry an event belongs to, `apply` how it changes.
 
-    What `Projection` is for one state, for as many as there are keys, a million if need be: attached, only the
-    entries that were touched are written. Both methods are pure, and neither argument is changed. Events with the same
-    key may come from different agents; those of one agent come in order.
+    It scales to millions of entries: attached, only the entries that have changed are written. Both methods are pure,
+    and neither argument is changed. Events with the same key may come from different agents; those of one agent come
+    in order.
     """
 
     @abstractmethod
@@ -143,12 +143,12 @@ class KeyedProjection(Attachable[KeyedView[E]], Generic[E]):
 
     @abstractmethod
     def apply(self, entry: E | None, event: Event) -> E | None:
-        """The entry after `event`. None stands for no entry: before the first event, and to take it away."""
+        """The entry after `event`. None stands for no entry: before the first event, and to remove it."""
 
     def dump(self, entry: E) -> Any:
-        """The entry as plain data, to be stored. As it stands, it is for entries that are plain data."""
+        """The entry as plain data, to be stored. Override it for entries that are not plain data."""
         return entry
 
     def load(self, data: Any) -> E:
-        """The entry from what `dump` gave, which is the entry's own from now on."""
+        """The entry from the result of `dump`, which belongs to the entry from now on."""
         return cast("E", data)

@@ -1,4 +1,4 @@
-"""Telling others, as it happens, what agents do."""
+"""Following what agents do: subscriptions and durable consumers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from duramen.events import Cursor, EventRegistry, Granularity, Limits, PathPatte
 from duramen.events.log import EventLog
 from duramen.events.model import Mark
 from duramen.projections import ConsumerInfo, Consumers, Runner, Subscription
-from duramen.projections.notifications import Category
+from duramen.projections.notifications import Category, EventFilter
 from duramen.projections.projection import Attachable
-from duramen.projections.subscriptions import Callback, Hub, HubStatus, OnError, Pools
+from duramen.projections.subscriptions import Callback, Delivery, Hub, HubStatus, OnError, Pools
 
 from ..dispatch import EventLoop, ThreadPool
 from .reading import Reading
@@ -62,25 +62,19 @@ class Following(Reading):
         What: `granularity` is the highest level delivered; `categories` names the levels one by one instead, and
         `types` the types of events. `values` adds old and new values, which are computed from the log.
 
-        From where: `after` continues behind a subscription's `cursor`; `from_start` begins with the first event.
+        From where: `after` continues after a subscription's `cursor`; `from_start` begins with the first event.
 
         How: `latest_only` drops changes that newer ones of the same paths have overtaken before they were delivered;
         `every` delivers in bursts, so many seconds apart at least; `batches` calls back with lists. At most `buffer`
-        changes wait in memory: who is slower catches up from the log.
+        changes wait in memory: a slower subscription catches up from the log.
 
-        A callback that raises is logged, counted and told to `on_error(error, change)`; the next change comes all the
-        same, or none does, with `stop_on_failure`. `on_error(error, None)` tells why the subscription has ended.
+        If a callback raises, the error is logged, counted and passed to `on_error(error, change)`; the next change
+        comes all the same, or none does, with `stop_on_failure`. `on_error(error, None)` is called at the end of a
+        subscription, with the reason.
 
         Raises InvalidPath, InvalidMessage, Diverged for a cursor of another log, SystemClosed, Unavailable.
         """
-        return self._hub.subscribe(
-            pattern,
-            callback,
-            granularity=granularity,
-            categories=categories,
-            types=types,
-            after=after,
-            from_start=from_start,
+        delivery = Delivery(
             values=values,
             latest_only=latest_only,
             every=every,
@@ -89,6 +83,8 @@ class Following(Reading):
             on_error=on_error,
             stop_on_failure=stop_on_failure,
         )
+        event_filter = EventFilter.parse(pattern, granularity, categories, types)
+        return self._hub.subscribe(event_filter, callback, delivery, after=after, from_start=from_start)
 
     def attach(
         self,
@@ -105,28 +101,20 @@ class Following(Reading):
 
         `agents` is a pattern of agent paths. `granularity` is the highest level it is given, `categories` names the
         levels one by one instead, `types` the types of events. With other ones than before, or another `version` of
-        the projection, the view is built anew, beside the one that is stored. A view that is begun starts with the
-        first event there ever was, or behind `after`: a subscription's `cursor`, or `system.cursor()` for now.
+        the projection, the view is rebuilt; the stored one is read until then. A new view starts with the first event
+        of the log, or after `after`: a subscription's `cursor`, or `system.cursor()` for now.
 
-        One runner keeps a name: attached again elsewhere, the one before is fenced. Views are stored in the log's
-        server; a `Sink` keeps its own. Raises InvalidMessage, InvalidPath, Unavailable, SystemClosed; what the
-        projection raises later parks the runner.
+        A name has one runner: attaching it again elsewhere fences the runner before. Views are stored in the log's
+        server; a `Sink` stores its own. Raises InvalidMessage, InvalidPath, Unavailable, SystemClosed; an exception of
+        the projection parks the runner.
         """
-        return self._consumers.attach(
-            projection,
-            name,
-            agents=agents,
-            granularity=granularity,
-            categories=categories,
-            types=types,
-            after=after,
-        )
+        event_filter = EventFilter.parse(agents, granularity, categories, types)
+        return self._consumers.attach(projection, name, event_filter, after=after)
 
     def cursor(self) -> Cursor:
-        """A place behind all that is committed now: what is told to begin `after` it needs nothing from before.
+        """The cursor after all that is committed now. Raises Unavailable.
 
-        So `attach(…, after=system.cursor())` makes a new consumer of a log whose beginning was trimmed. Raises
-        Unavailable.
+        `attach(…, after=system.cursor())` makes a new consumer of a log whose beginning was trimmed.
         """
         ends = enumerate(self._log.positions())
         return Cursor(self._log.identity, {partition: Mark(end) for partition, end in ends if end})
@@ -137,15 +125,15 @@ class Following(Reading):
 
     @property
     def consumers(self) -> Consumers:
-        """The durable consumers, to look at and to repair by hand."""
+        """The durable consumers, for inspection and repair by hand."""
         return self._consumers
 
     def sharing_status(self) -> HubStatus:
-        """How many subscriptions there are, how far behind, and what has gone wrong."""
+        """How many subscriptions there are, how far behind they are, and which have failed."""
         return self._hub.status()
 
     def _close_sharing(self, timeout: float) -> bool:
-        """End all that follows; whether every thread of it has ended within `timeout` seconds."""
+        """End subscriptions and consumers; whether all their threads have ended within `timeout` seconds."""
         deadline = monotonic() + timeout
         self._consumers.close(timeout)
         self._hub.close(timeout)
@@ -153,6 +141,6 @@ class Following(Reading):
         return self._readers.close(max(0.0, deadline - monotonic())) and callbacks
 
     def _forget_sharing(self, message: str) -> None:
-        """In a forked child."""
+        """End subscriptions and consumers, in a forked child."""
         self._hub.after_fork(message)
         self._consumers.after_fork(message)

@@ -41,6 +41,11 @@ class NoticeStream(Protocol):
         """How many messages could not be understood. Nobody who keeps to the protocol sends such."""
         ...
 
+    @property
+    def received(self) -> int:
+        """How many messages have arrived."""
+        ...
+
     def follow(self, partitions: Collection[int], level: int) -> None:
         """Follow these partitions, events up to this granularity, and nothing else. Blocks for nothing.
 

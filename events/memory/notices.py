@@ -28,6 +28,7 @@ class MemoryNotices:
         self._woken = False
         self._closed = False
         self._told: list[Notice] = []
+        self.received = 0
         self._taken: list[Notice] = []
         self._stop = listen(self._hear)
 
@@ -78,6 +79,7 @@ class MemoryNotices:
             if notice.partition in self._partitions and notice.level <= self._level and not self._closed:
                 known = self._hints.get(notice.partition, notice.position)
                 self._hints[notice.partition] = max(known, notice.position) if known else 0
+                self.received += 1
                 if self._events and notice.events is not None and len(self._told) < _MOST:
                     self._told.append(notice)
                 self._changed.notify_all()

@@ -111,6 +111,7 @@ class RedisNotices:
         self._hints: dict[int, int] = {}
         self._told: list[Notice] = []
         self._strange = 0
+        self.received = 0
         self._strange_at: dict[int, float] = {}
 
     @property
@@ -216,6 +217,7 @@ class RedisNotices:
         partition, level = self._asked.get(channel, _NOWHERE)
         if partition < 0:
             return
+        self.received += 1
         notice = notice_of(partition, level, payload) if len(payload) < self._keep else None
         position = position_of(payload) if notice is None else notice.position
         if position is None:

@@ -1,8 +1,8 @@
-"""A durable consumer at work: the view that is read, the one that is built beside it, and what operators ask of them.
+"""A durable consumer at work: its live view, the one that is being built, and the requests of operators.
 
-catching_up ◀──▶ live ── its code raised, the log is not what it was ──▶ parked ── retry, skip ──▶ catching_up
-     ▲             │                                                       │
-     └─ switched ──┴──────────── rebuilding ◀── rebuild, another version ──┘
+catching_up ◀──▶ live ── its code raised, or the log has changed ──▶ parked ── retry, skip ──▶ catching_up
+     ▲             │                                                   │
+     └─ switched ──┴────────── rebuilding ◀── rebuild, another version ┘
 
 From anywhere: fenced (another process has taken the name over), closed.
 """
@@ -10,41 +10,21 @@ From anywhere: fenced (another process has taken the name over), closed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final
 
 from attrs import define, evolve, field
 
-from duramen.events import Cursor, DuramenError, EventRegistry, Limits, Unavailable
-from duramen.events.log import LIVE, NEXT, ConsumerRecord, ConsumerRequest, ConsumerStore, EventLog, Slot, fenced
+from duramen.events import DuramenError, Unavailable
+from duramen.events.log import LIVE, NEXT, ConsumerRequest, fenced
 from duramen.events.logging import get_logger
 
-from ..notifications import Scope
+from .plan import CATCHING_UP, CLOSED, LIVE_STATUS, PARKED, REBUILDING, Plan
 from .selection import Parked
 from .view_builder import ViewBuilder
-from .view_storage import ViewStorage
 
-__all__ = [
-    "CATCHING_UP",
-    "CLOSED",
-    "FENCED",
-    "LIVE_STATUS",
-    "PARKED",
-    "REBUILD",
-    "REBUILDING",
-    "RETRY",
-    "SKIP",
-    "Consumer",
-    "Plan",
-]
-
-CATCHING_UP: Final = "catching_up"
-LIVE_STATUS: Final = "live"
-PARKED: Final = "parked"
-REBUILDING: Final = "rebuilding"
-FENCED: Final = "fenced"
-CLOSED: Final = "closed"
+__all__ = ["REBUILD", "RETRY", "SKIP", "Consumer"]
 
 RETRY: Final = "retry"
 SKIP: Final = "skip"
@@ -53,309 +33,271 @@ REBUILD: Final = "rebuild"
 _HEARTBEAT: Final = 1.0
 
 
-@define(eq=False, kw_only=True)
-class Plan:
-    """What a consumer is made of. `kept` makes an empty fold; `reset` empties tables that cannot be built beside."""
-
-    log: EventLog
-    name: str
-    scope: Scope
-    kept: Callable[[], ViewStorage]
-    reset: Callable[[], None] | None
-    can_rebuild: bool
-    after: Cursor
-    registry: EventRegistry
-    limits: Limits
-    owner: str
-
-    @property
-    def views(self) -> ConsumerStore:
-        return self.log.consumer_store()
-
-    def fresh(self, slot: Slot) -> ConsumerRecord:
-        """The record of a view that is begun."""
-        kept = self.kept()
-        return ConsumerRecord(
-            name=self.name,
-            slot=slot,
-            kind=kept.kind,
-            version=kept.version,
-            scope=self.scope.text,
-            cursor=self.after,
-            status=CATCHING_UP if slot == LIVE else REBUILDING,
-        )
-
-
 @define(eq=False)
-class _Side:
-    """A build, and how it fares."""
+class _View:
+    """A builder, and the status of its view."""
 
-    build: ViewBuilder
+    builder: ViewBuilder
     status: str
-    halted: Parked | None = None
+    parked: Parked | None = None
 
 
 @define(eq=False)
-class _Order:
+class _Request:
     what: str
     agent: str | None = None
     seq: int | None = None
-    wish: ConsumerRequest | None = None
+    stored: ConsumerRequest | None = None
     done: threading.Event = field(factory=threading.Event)
 
 
 class Consumer:
-    """Used by one thread, but for the properties. `open` claims the name; `turn` does what there is to do."""
+    """Used by one thread; only the properties may be read from others. `open` claims the name; `turn` does the work."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._views = plan.views
-        self._live: _Side | None = None
-        self._next: _Side | None = None
+        self._store = plan.store
+        self._live: _View | None = None
+        self._next: _View | None = None
         self._ends: Sequence[int] = ()
         self._beat_at = 0.0
-        self._seen: str | None = None
-        self._orders: list[_Order] = []
-        self._left = False
+        self._last_request: str | None = None
+        self._requests: list[_Request] = []
+        self._abandoned = False
         self._logger = get_logger("projection").bind(consumer=plan.name)
 
-    # -- for everybody -----------------------------------------------------------------------------------------------
+    # -- from any thread ---------------------------------------------------------------------------------------------
 
     @property
-    def side(self) -> _Side:
-        """The view that is read; the one that is being built where there is no other."""
+    def current(self) -> ViewBuilder:
+        """The view that users read: the live one, or the first one while it is being built."""
+        return self._current.builder
+
+    @property
+    def _current(self) -> _View:
         found = self._live or self._next
         assert found is not None, "not opened"
         return found
 
     @property
     def building(self) -> ViewBuilder:
-        """The view that is being built, or the one that is read."""
-        return (self._next or self.side).build
+        """The view that is being built, or the live one."""
+        return (self._next or self._current).builder
 
     @property
     def status(self) -> str:
-        beside = self._next
-        if beside is not None:
-            return REBUILDING if beside.halted is None else PARKED
-        return self.side.status
+        if self._next is not None:
+            return REBUILDING if self._next.parked is None else PARKED
+        return self._current.status
 
     @property
-    def halted(self) -> Parked | None:
-        """Why the view that is read does not go on, unless another is about to take its place."""
-        live, beside = self._live, self._next
-        if beside is not None:
-            return beside.halted
-        return None if live is None else live.halted
+    def parked(self) -> Parked | None:
+        """Why the live view does not go on; of the one that is being built, if there is one."""
+        view = self._next or self._live
+        return None if view is None else view.parked
 
     @property
     def barrier(self) -> tuple[str, int] | None:
         """Agent and seq of the event at which it is parked, if its own code refused it."""
-        side = self._next if self._next is not None and self._next.halted is not None else self.side
-        return side.build.barrier
+        view = self._next if self._next is not None and self._next.parked is not None else self._current
+        return view.builder.barrier
 
     @property
-    def switched(self) -> bool:
-        """Whether there is a view that others read, so that what is saved is what they see."""
+    def is_live(self) -> bool:
+        """Whether there is a live view, so that users see what is saved."""
         return self._live is not None
 
-    def order(self, what: str, agent: str | None = None, seq: int | None = None) -> threading.Event:
-        """To be carried out at the next turn; set when it is. Callable from any thread."""
-        order = _Order(what, agent, seq)
-        self._orders.append(order)
-        return order.done
+    def request(self, what: str, agent: str | None = None, seq: int | None = None) -> threading.Event:
+        """Let the next turn retry, skip or rebuild; the event is set when it has. Callable from any thread."""
+        request = _Request(what, agent, seq)
+        self._requests.append(request)
+        return request.done
 
-    def leave(self) -> None:
-        """Store nothing any more, and have nothing read. Callable from any thread."""
-        self._left = True
-        for side in self._sides():
-            side.build.prefetching.kill()
+    def abandon(self) -> None:
+        """Store and read nothing any more. Callable from any thread."""
+        self._abandoned = True
+        for view in self._views():
+            view.builder.reading.prefetching.kill()
 
     def close(self) -> None:
-        """Have nothing read any more. By the thread that used it, at its end."""
-        for side in self._sides():
-            side.build.close()
+        """Stop reading. Called by its thread, at the end."""
+        for view in self._views():
+            view.builder.close()
 
     def after_fork(self) -> None:
-        """In a forked child, where that thread does not live."""
-        for side in self._sides():
-            side.build.prefetching.after_fork()
+        """Forget the process that reads ahead, in a forked child."""
+        for view in self._views():
+            view.builder.reading.prefetching.after_fork()
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Claim the name. Raises Unavailable, CorruptEvent, and what the sink's `reset` raises."""
-        plan, views = self._plan, self._views
-        stored = views.look(plan.name)
-        live = views.claim(plan.fresh(LIVE), plan.owner)
+        plan, store = self._plan, self._store
+        stored = store.look(plan.name)
+        live = store.claim(plan.new_record(LIVE), plan.owner)
         if live is None and plan.reset is not None:
             plan.reset()
-            views.remove(plan.name)
-            live = views.claim(plan.fresh(LIVE), plan.owner)
+            store.remove(plan.name)
+            live = store.claim(plan.new_record(LIVE), plan.owner)
         if live is not None:
-            self._live = _Side(self._build(live), CATCHING_UP)
-        interrupted = stored.next is not None and stored.next.form == plan.fresh(NEXT).form
+            self._live = _View(ViewBuilder(plan, live), CATCHING_UP)
+        interrupted = stored.next is not None and stored.next.form == plan.new_record(NEXT).form
         if live is None or interrupted:
             self._begin_next(anew=False)
-        if stored.wish is not None:
-            self._hear(stored.wish)
-
-    def _build(self, record: ConsumerRecord) -> ViewBuilder:
-        plan = self._plan
-        return ViewBuilder(
-            plan.log, self._views, plan.kept(), plan.scope, record, registry=plan.registry, limits=plan.limits
-        )
+        self._note_request(stored.wish)
 
     def _begin_next(self, *, anew: bool) -> None:
         if self._next is not None:
-            self._next.build.close()
-        record = self._views.claim(self._plan.fresh(NEXT), self._plan.owner, anew=anew)
+            self._next.builder.close()
+        record = self._store.claim(self._plan.new_record(NEXT), self._plan.owner, anew=anew)
         assert record is not None, "a view that is being built is replaced, whatever it is"
-        self._next = _Side(self._build(record), REBUILDING)
+        self._next = _View(ViewBuilder(self._plan, record), REBUILDING)
 
     # -- working -----------------------------------------------------------------------------------------------------
 
     def turn(self, hints: Mapping[int, int], *, urgent: bool) -> bool:
-        """One round: look, obey, read, store; whether there is more to read. Raises Unavailable, Fenced."""
-        self._obey()
+        """One round: handle requests, read, store; whether there is more to read. Raises Unavailable, Fenced."""
+        self._handle_requests()
         if monotonic() - self._beat_at >= _HEARTBEAT:
             self._beat()
         busy = False
-        for side in self._sides():
-            side.build.hint(hints)
-            busy = self._advance(side) or busy
+        for view in self._views():
+            view.builder.reading.note(hints)
+            busy = self._advance(view) or busy
         self._promote()
-        for side in self._sides():
-            self._store(side, idle=not busy, urgent=urgent)
+        for view in self._views():
+            self._save_if_due(view, idle=not busy, urgent=urgent)
         return busy
 
     def pause(self) -> float:
-        """Seconds until there is something to do by itself."""
-        waiting = any(side.build.dirty for side in self._sides() if side.halted is None)
+        """Seconds until the next turn is due, whatever is heard."""
+        waiting = any(view.builder.dirty for view in self._views() if view.parked is None)
         return 0.02 if waiting else max(0.0, self._beat_at + _HEARTBEAT - monotonic())
 
     def finish(self) -> None:
-        """Store where everything stands, for the last time. Raises Unavailable, Fenced."""
-        for side in self._sides():
-            if side.halted is None:
-                self._save(side, CLOSED if side is self._live else REBUILDING)
+        """Store views and cursors for the last time. Raises Unavailable, Fenced."""
+        for view in self._views():
+            if view.parked is None:
+                self._save(view, CLOSED if view is self._live else REBUILDING)
 
-    def _sides(self) -> list[_Side]:
-        return [side for side in (self._live, self._next) if side is not None]
+    def _views(self) -> list[_View]:
+        return [view for view in (self._live, self._next) if view is not None]
 
     def _beat(self) -> None:
-        """Look at the log and the store, whatever was heard."""
+        """Ask the log where it ends and the store for requests, whatever was heard."""
         before, self._ends = self._ends, self._plan.log.positions()
-        stored = self._views.look(self._plan.name)
-        for side, found in ((self._live, stored.live), (self._next, stored.next)):
-            if side is not None and (found is None or found.token != side.build.record.token):
+        stored = self._store.look(self._plan.name)
+        for view, found in ((self._live, stored.live), (self._next, stored.next)):
+            if view is not None and (found is None or found.token != view.builder.record.token):
                 raise fenced(self._plan.name, found)
-        for side in self._sides():
-            side.build.look(self._ends)
-            if side.status == LIVE_STATUS and before and side.build.behind(before):
-                side.status = CATCHING_UP
-        self._hear(stored.wish)
+        for view in self._views():
+            view.builder.reading.note_ends(self._ends)
+            if view.status == LIVE_STATUS and before and view.builder.reading.is_behind(before):
+                view.status = CATCHING_UP
+        self._note_request(stored.wish)
         self._beat_at = monotonic()
 
-    def _advance(self, side: _Side) -> bool:
-        if side.halted is not None:
+    def _advance(self, view: _View) -> bool:
+        if view.parked is not None:
             return False
         try:
-            busy = side.build.step()
-        except Parked as halted:
-            self._park(side, halted)
+            busy = view.builder.step()
+        except Parked as parked:
+            self._park(view, parked)
             return False
-        if not busy and side is self._live:
-            side.status = LIVE_STATUS
+        if not busy and view is self._live:
+            view.status = LIVE_STATUS
         return busy
 
     def _promote(self) -> None:
-        """Put the view that was built in the place of the other when it has come as far."""
-        live, beside = self._live, self._next
-        if beside is None or beside.halted is not None or beside.build.todo:
+        """Make the view that was built the live one when it has come as far."""
+        live, built = self._live, self._next
+        if built is None or built.parked is not None or built.builder.reading.todo:
             return
-        # A view that is parked may have read what the log has lost.
-        if live is not None and live.halted is None and beside.build.behind_of(live.build.positions):
-            beside.build.hint(live.build.positions)
+        # A parked view may have read events that the log has lost.
+        if live is not None and live.parked is None:
+            positions = live.builder.positions
+            if built.builder.reading.is_behind_view(positions):
+                built.builder.reading.note(positions)
+                return
+        if not self._save(built, LIVE_STATUS):
             return
-        if not self._save(beside, LIVE_STATUS):
-            return
-        beside.build.switch()
-        beside.status = LIVE_STATUS
+        built.builder.switch()
+        built.status = LIVE_STATUS
         if live is not None:
-            live.build.close()
-        self._live, self._next = beside, None
-        self._logger.info("view_switched", version=beside.build.record.version, events=beside.build.applied)
+            live.builder.close()
+        self._live, self._next = built, None
+        self._logger.info("view_switched", version=built.builder.record.version, events=built.builder.applied)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
-    def _store(self, side: _Side, *, idle: bool, urgent: bool) -> None:
-        build = side.build
-        if side.halted is not None:
+    def _save_if_due(self, view: _View, *, idle: bool, urgent: bool) -> None:
+        builder = view.builder
+        if view.parked is not None:
             return
-        if build.due(side.status, idle=idle) or (urgent and idle and build.dirty):
-            self._save(side, side.status)
+        if builder.is_due(view.status, idle=idle) or (urgent and idle and builder.dirty):
+            self._save(view, view.status)
 
-    def _save(self, side: _Side, status: str, done: ConsumerRequest | None = None) -> bool:
+    def _save(self, view: _View, status: str, done: ConsumerRequest | None = None) -> bool:
         """Whether view and cursor are stored now."""
-        if self._left:
+        if self._abandoned:
             return False
         try:
-            failure = None if side.halted is None else side.halted.failure
-            self._hear(side.build.save(status, failure, done))
-        except Parked as halted:
-            self._park(side, halted)
+            failure = None if view.parked is None else view.parked.failure
+            self._note_request(view.builder.save(status, failure, done))
+        except Parked as parked:
+            self._park(view, parked)
             return False
-        return not side.build.dirty
+        return not view.builder.dirty
 
-    def _park(self, side: _Side, halted: Parked) -> None:
-        side.status, side.halted = PARKED, halted
-        if self._left:
+    def _park(self, view: _View, parked: Parked) -> None:
+        view.status, view.parked = PARKED, parked
+        if self._abandoned:
             return
-        failure = halted.failure
+        failure = parked.failure
         self._logger.warning(
             "consumer_parked", error=failure.error, agent=failure.agent, seq=failure.seq, at=failure.place
         )
-        side.status = PARKED
         try:
-            self._hear(side.build.save(PARKED, failure))
-        except Parked:  # it is the view that cannot be stored: then the one before stays
-            side.build.note(PARKED, failure)
+            self._note_request(view.builder.save(PARKED, failure))
+        except Parked:  # the view itself cannot be stored: then the stored one stays
+            view.builder.save_status(PARKED, failure)
 
-    # -- orders ------------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------------------
 
-    def _hear(self, wish: ConsumerRequest | None) -> None:
-        if wish is not None and wish.id != self._seen:
-            self._seen = wish.id
-            self._orders.append(_Order(wish.what, wish.agent, wish.seq, wish))
+    def _note_request(self, stored: ConsumerRequest | None) -> None:
+        if stored is not None and stored.id != self._last_request:
+            self._last_request = stored.id
+            self._requests.append(_Request(stored.what, stored.agent, stored.seq, stored))
 
-    def _obey(self) -> None:
-        while self._orders:
-            order = self._orders[0]
-            self._carry_out(order)
-            order.done.set()
-            if order.wish is not None:
-                self._save(self.side, self.side.status, order.wish)
-            self._orders.pop(0)
+    def _handle_requests(self) -> None:
+        while self._requests:
+            request = self._requests[0]
+            self._handle(request)
+            request.done.set()
+            if request.stored is not None:
+                self._save(self._current, self._current.status, request.stored)
+            self._requests.pop(0)
 
-    def _carry_out(self, order: _Order) -> None:
-        self._logger.info("consumer_told", what=order.what, agent=order.agent, seq=order.seq)
-        if order.what == REBUILD:
+    def _handle(self, request: _Request) -> None:
+        self._logger.info("consumer_told", what=request.what, agent=request.agent, seq=request.seq)
+        if request.what == REBUILD:
             self._rebuild()
             return
-        for side in self._sides():
-            goes_on = order.what == RETRY
-            if order.what == SKIP:
-                goes_on = side.build.skip(order.agent or "", order.seq or 0)
-            if side.halted is None or not goes_on:
+        for view in self._views():
+            goes_on = request.what == RETRY
+            if request.what == SKIP:
+                goes_on = view.builder.skip(request.agent or "", request.seq or 0)
+            if view.parked is None or not goes_on:
                 continue
-            if order.what == RETRY:
-                side.build.retry()
-            side.halted = None
-            side.status = CATCHING_UP if side is self._live else REBUILDING
+            if request.what == RETRY:
+                view.builder.retry()
+            view.parked = None
+            view.status = CATCHING_UP if view is self._live else REBUILDING
 
     def _rebuild(self) -> None:
-        if self._next is not None and self._next.halted is None:
+        if self._next is not None and self._next.parked is None:
             return  # one is under way
         reset, live = self._plan.reset, self._live
         if reset is None or live is None:
@@ -370,7 +312,7 @@ class Consumer:
             return
         except Exception as error:  # the user's own code, and whatever its driver raises
             raise Unavailable(f"the tables cannot be emptied now ({type(error).__name__})") from error
-        fresh = self._plan.fresh(LIVE)
-        record = evolve(fresh, token=live.build.record.token, revision=live.build.record.revision)
-        live.build.close()
-        self._live = _Side(self._build(record), CATCHING_UP)
+        old = live.builder.record
+        live.builder.close()
+        record = evolve(self._plan.new_record(LIVE), token=old.token, revision=old.revision)
+        self._live = _View(ViewBuilder(self._plan, record), CATCHING_UP)

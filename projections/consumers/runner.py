@@ -1,4 +1,4 @@
-"""A projection attached to the log under a durable name: what its user holds."""
+"""A projection that is attached to a log under a durable name, as its user sees it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from duramen.events import (
 )
 from duramen.events.logging import get_logger, raised_at
 
-from ..notifications import NoticeSource, Pacer, together
-from .consumer import CLOSED, FENCED, REBUILD, RETRY, SKIP, Consumer, Plan
+from ..notifications import NoticeSource, Pacer, merge_hints
+from .consumer import REBUILD, RETRY, SKIP, Consumer
+from .plan import CLOSED, FENCED, Plan
 from .selection import Parked
 from .waiters import Waiters
 
@@ -37,14 +38,14 @@ S = TypeVar("S")
 
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
-_ORDER_SECONDS: Final = 10.0
-_BREATH: Final = 0.25
-"""Seconds that a live consumer rests at most that nobody waits for."""
+_REQUEST_SECONDS: Final = 10.0
+_LONGEST_ROUND: Final = 0.25
+"""Seconds that a live consumer pauses at most between rounds while no caller waits for it."""
 
 
 @frozen
 class Progress:
-    """How far a view has come: appends done with, and those there are, over all partitions it reads."""
+    """How far a view has come: the appends that are done with, and all there are, of the partitions it reads."""
 
     position: int
     end: int
@@ -56,19 +57,19 @@ class Progress:
 
 
 class Runner(Generic[S]):
-    """Keeps the view of one projection, in a thread of its own. From `AgentSystem.attach`. Thread-safe.
+    """Keeps the view of one projection up to date, in a thread of its own. From `AgentSystem.attach`. Thread-safe.
 
-    Use it in a `with` block, or close it; the system closes those that are left.
+    Use it in a `with` block, or close it; the system closes the others.
     """
 
-    def __init__(self, plan: Plan, ear: NoticeSource) -> None:
+    def __init__(self, plan: Plan, notices: NoticeSource) -> None:
         self._plan = plan
-        self._ear = ear
-        self._awaiting = Waiters()
+        self._notices = notices
+        self._waiters = Waiters()
         self._consumer = Consumer(plan)
         self._closing = False
         self._abandoned = False
-        self._rest = Pacer(_BREATH)
+        self._pacer = Pacer(_LONGEST_ROUND)
         self._ended: DuramenError | None = None
         self._trouble: DuramenError | None = None
         self._logger = get_logger("projection").bind(consumer=plan.name)
@@ -79,7 +80,7 @@ class Runner(Generic[S]):
         try:
             self._consumer.open()
         except BaseException:
-            self._ear.close()
+            self._notices.close()
             raise
         self._thread.start()
         return self
@@ -87,7 +88,7 @@ class Runner(Generic[S]):
     def __repr__(self) -> str:
         return f"<Runner {self.name} {self.status}>"
 
-    # -- what it has come to -----------------------------------------------------------------------------------------
+    # -- the view -----------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -96,11 +97,11 @@ class Runner(Generic[S]):
 
     @property
     def state(self) -> S:
-        """The view as it is now, which may be ahead of what is stored. Only look at it.
+        """The view as it is now, which may be ahead of the stored one. Do not change it.
 
-        While a view is being built beside it, the one before. A sink's is the sink.
+        While a new view is being built, the one before. For a sink, the sink.
         """
-        found: S = self._consumer.side.build.view
+        found: S = self._consumer.current.view
         return found
 
     @property
@@ -115,25 +116,25 @@ class Runner(Generic[S]):
         """Why it is parked, fenced, or cannot go on just now (Unavailable: it tries again by itself)."""
         if isinstance(self._ended, SystemClosed):
             return None
-        halted = self._consumer.halted
-        return self._ended or (_error_of(self.name, halted) if halted else self._trouble)
+        parked = self._consumer.parked
+        return self._ended or (_error_of(self.name, parked) if parked else self._trouble)
 
     @property
     def applied(self) -> int:
         """Events handed to the projection since the view was begun."""
-        return self._consumer.side.build.applied
+        return self._consumer.current.applied
 
     @property
     def lag(self) -> int:
-        """Appends that are not done with. Asks the log, so that a handler that hangs is seen. Raises Unavailable."""
-        ends, positions = self._plan.log.positions(), self._consumer.side.build.positions
-        return sum(max(0, ends[number] - positions.get(number, 0)) for number in self._plan.scope.partitions)
+        """Appends that are not done with. Asks the log, so it grows while a handler hangs. Raises Unavailable."""
+        ends, positions = self._plan.log.positions(), self._consumer.current.positions
+        return sum(max(0, ends[number] - positions.get(number, 0)) for number in self._plan.partitions)
 
     @property
     def progress(self) -> Progress:
         """How far the view has come, or the one that is being built. Asks the log. Raises Unavailable."""
         ends, positions = self._plan.log.positions(), self._consumer.building.positions
-        partitions = self._plan.scope.partitions
+        partitions = self._plan.partitions
         return Progress(sum(positions.values()), sum(ends[partition] for partition in partitions))
 
     # -- waiting -----------------------------------------------------------------------------------------------------
@@ -147,14 +148,14 @@ class Runner(Generic[S]):
     ) -> None:
         """Return when the events of these receipts have been applied; with `saved`, when view and cursor are stored.
 
-        Without receipts: all that is in the log now. Raises AskTimeout; ConsumerParked, Trimmed, Diverged, DataLoss
-        or what else it is parked with; Fenced; SystemClosed; Unavailable.
+        Without receipts: all events that are in the log now. Raises AskTimeout; ConsumerParked, Trimmed, Diverged,
+        DataLoss or another error that it is parked with; Fenced; SystemClosed; Unavailable.
         """
         future = self.future_of(receipts, saved)
         try:
             future.result(timeout)
         except FutureTimeout:
-            raise self.too_late(timeout) from None
+            raise self.timed_out(timeout) from None
         except CancelledError:
             raise SystemClosed(f"consumer {self.name} was closed") from None
         finally:
@@ -166,8 +167,8 @@ class Runner(Generic[S]):
         return AsyncRunner(self)
 
     def future_of(self, receipts: Receipt | Iterable[Receipt] | None, saved: bool) -> Future[None]:
-        """Behind `wait_for`. To be given to `forget` in the end."""
-        log, wanted = self._plan.log, set(self._plan.scope.partitions)
+        """The future that `wait_for` waits for. Pass it to `forget` at the end."""
+        log, wanted = self._plan.log, set(self._plan.partitions)
         if receipts is not None:
             found = [receipts] if isinstance(receipts, Receipt) else list(receipts)
             if not all(type(receipt) is Receipt for receipt in found):
@@ -178,39 +179,39 @@ class Runner(Generic[S]):
         # A receipt does not say where its append stands in the feed: at its present end or before.
         ends = log.positions()
         target = {partition: ends[partition] for partition in wanted}
-        future = self._awaiting.add(target, saved=saved)
-        self._tell()
-        self._ear.wake()
+        future = self._waiters.add(target, saved=saved)
+        self._resolve_waiters()
+        self._notices.wake()
         return future
 
     def forget(self, future: Future[None]) -> None:
-        """Nobody waits for this one any more."""
-        self._awaiting.forget(future)
+        """Stop waiting for a future of `future_of`."""
+        self._waiters.forget(future)
 
-    def too_late(self, timeout: float | None) -> AskTimeout:
-        """The error of who has waited too long."""
+    def timed_out(self, timeout: float | None) -> AskTimeout:
+        """The error of a `wait_for` whose time is up."""
         return AskTimeout(f"consumer {self.name} has not come that far within {timeout} s", expected=timeout)
 
-    def _tell(self) -> None:
-        """Tell those who wait, if there is something to tell."""
-        if not self._awaiting.any:
+    def _resolve_waiters(self) -> None:
+        """Resolve the futures whose positions are reached; all, with the error, if there is one."""
+        if not self._waiters.any:
             return
-        build = self._consumer.side.build
-        self._awaiting.reached(build.positions, build.saved_positions if self._consumer.switched else {})
-        halted = self._consumer.halted
-        error = self._ended or (_error_of(self.name, halted) if halted else None)
+        view = self._consumer.current
+        self._waiters.reached(view.positions, view.saved_positions if self._consumer.is_live else {})
+        parked = self._consumer.parked
+        error = self._ended or (_error_of(self.name, parked) if parked else None)
         if error is not None:
-            self._awaiting.fail(error)
+            self._waiters.fail(error)
 
     # -- by hand -----------------------------------------------------------------------------------------------------
 
     def retry(self) -> None:
         """Let a parked consumer try again. Raises InvalidMessage if it is not parked."""
         self._parked()
-        self._order(RETRY)
+        self._request(RETRY)
 
     def skip(self) -> None:
-        """Leave out the event it is parked at, for good: exactly that one, which is recorded.
+        """Skip the event it is parked at, for good: exactly that one, which is recorded.
 
         Raises InvalidMessage if it is not parked, or not because its own code refused an event.
         """
@@ -218,60 +219,62 @@ class Runner(Generic[S]):
         place = self._consumer.barrier
         if place is None:
             raise InvalidMessage(f"consumer {self.name} is parked by {failure.error}, and not at an event of its own")
-        self._order(SKIP, *place)
+        self._request(SKIP, *place)
 
     def rebuild(self) -> None:
-        """Build the view anew from the start of the log, beside the one that is read. Returns when it is begun.
+        """Rebuild the view from the start of the log. Returns when that has begun.
 
-        That one stays up to date, and is replaced in one write when the new one has come as far. A sink is emptied
-        instead, and filled again. Raises InvalidMessage for one that cannot be emptied.
+        The present view stays up to date, and is replaced in one write when the new one has come as far. A sink is
+        emptied instead, and filled again. Raises InvalidMessage for a sink that cannot be emptied.
         """
         if self._plan.reset is not None and not self._plan.can_rebuild:
             self._plan.reset()
-        self._order(REBUILD)
+        self._request(REBUILD)
 
     @property
     def skipped(self) -> tuple[int, tuple[tuple[str, int], ...]]:
-        """How many events were left out by hand, and the latest of them."""
-        return self._consumer.side.build.skipped
+        """How many events were skipped, and the latest of them."""
+        return self._consumer.current.skipped
 
     def _parked(self) -> Parked:
-        halted = self._consumer.halted
-        if halted is None or self._ended is not None:
+        parked = self._consumer.parked
+        if parked is None or self._ended is not None:
             raise InvalidMessage(f"consumer {self.name} is not parked: it is {self.status}", actual=self.status)
-        return halted
+        return parked
 
-    def _order(self, what: str, agent: str | None = None, seq: int | None = None) -> None:
+    def _request(self, what: str, agent: str | None = None, seq: int | None = None) -> None:
         if self._ended is not None or self._closing:
             raise copy(self._ended) if self._ended else SystemClosed(f"consumer {self.name} is closed")
-        done = self._consumer.order(what, agent, seq)
-        self._ear.wake()
-        if not done.wait(_ORDER_SECONDS):
-            raise AskTimeout(f"consumer {self.name} was told to {what}, and will when it can", expected=_ORDER_SECONDS)
+        done = self._consumer.request(what, agent, seq)
+        self._notices.wake()
+        if not done.wait(_REQUEST_SECONDS):
+            raise AskTimeout(
+                f"consumer {self.name} was told to {what}, and will when it can", expected=_REQUEST_SECONDS
+            )
 
     @property
     def ended(self) -> bool:
-        """Whether nothing comes any more: fenced, or closed."""
+        """Whether it has ended: fenced, or closed."""
         return self._ended is not None
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Let it end by itself; `close` waits for that."""
+        """Let its thread end; `close` waits for that."""
         self._closing = True
-        self._ear.wake()
+        self._notices.wake()
 
     def after_fork(self, message: str) -> None:
-        """In a forked child: its thread does not live here, and its connection is the parent's."""
+        """End, in a forked child: its thread and connection are the parent's."""
         self._closing = True
         self._consumer.after_fork()
-        self._awaiting = Waiters()
+        self._waiters = Waiters()
         self._ended = SystemClosed(message)
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Store what it has come to, and end, within `timeout` seconds; whether it has ended by then.
+        """Store view and cursor and end, within `timeout` seconds; whether it has ended by then.
 
-        Code of the projection that hangs cannot be ended: its thread is left to itself, and stores nothing any more.
+        A projection that hangs cannot be ended: its thread is abandoned, and stores nothing any more.
         """
         self.stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
@@ -279,7 +282,7 @@ class Runner(Generic[S]):
         ended = not self._thread.is_alive()
         if not ended and not self._abandoned:
             self._abandoned = True
-            self._consumer.leave()
+            self._consumer.abandon()
             self._logger.warning("consumer_left_behind", seconds=timeout)
         self._end(SystemClosed(f"consumer {self.name} is closed"))
         return ended
@@ -294,8 +297,8 @@ class Runner(Generic[S]):
 
     def _end(self, error: DuramenError) -> None:
         self._ended = self._ended or error
-        self._awaiting.fail(self._ended)
-        self._ear.close()
+        self._waiters.fail(self._ended)
+        self._notices.close()
 
     def _main(self) -> None:
         try:
@@ -308,7 +311,7 @@ class Runner(Generic[S]):
         except DuramenError as error:
             self._logger.warning("consumer_ended", error=type(error).__name__)
             self._end(error)
-        except BaseException as error:  # whatever it is, nobody must wait for this thread
+        except BaseException as error:  # whatever it is, no caller must wait for this thread
             self._logger.warning("consumer_failed", error=type(error).__name__, at=raised_at(error))
             self._end(SystemClosed(f"consumer {self.name} failed: {type(error).__name__}"))
         finally:
@@ -320,25 +323,25 @@ class Runner(Generic[S]):
         while not self._closing:
             began = monotonic()
             try:
-                # What somebody waits for is there, whether it was heard of or not.
-                hints = together(hints, self._awaiting.positions)
-                busy = self._consumer.turn(hints, urgent=self._awaiting.for_saved)
+                # The positions that callers wait for exist, with or without a notice.
+                hints = merge_hints(hints, self._waiters.positions)
+                busy = self._consumer.turn(hints, urgent=self._waiters.for_saved)
             except Unavailable as error:
                 self._trouble = error
-                hints = self._ear.receive(pause)
+                hints = self._notices.receive(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
                 continue
             self._trouble, pause = None, _PAUSE
-            self._tell()
-            hints = {} if busy else self._listen(monotonic() - began)
+            self._resolve_waiters()
+            hints = {} if busy else self._wait_for_notices(monotonic() - began)
 
-    def _listen(self, took: float) -> Mapping[int, int]:
-        self._rest.begin(took)
-        hints = self._ear.receive(self._consumer.pause())
-        if not hints or self._awaiting.any or self._closing:
+    def _wait_for_notices(self, took: float) -> Mapping[int, int]:
+        self._pacer.begin(took)
+        hints = self._notices.receive(self._consumer.pause())
+        if not hints or self._waiters.any or self._closing:
             return hints
-        self._ear.rest(self._rest.left)
-        return together(hints, self._ear.receive(0.0))
+        self._notices.pause(self._pacer.left)
+        return merge_hints(hints, self._notices.receive(0.0))
 
 
 class AsyncRunner:
@@ -364,7 +367,7 @@ class AsyncRunner:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise runner.too_late(timeout) from None
+            raise runner.timed_out(timeout) from None
         finally:
             runner.forget(future)
 
@@ -373,9 +376,9 @@ class AsyncRunner:
         return await asyncio.to_thread(self._runner.close, timeout)
 
 
-def _error_of(name: str, halted: Parked) -> DuramenError:
-    """The typed error of a consumer that is parked; a new one each time, for each who raises it."""
-    cause, failure = halted.cause, halted.failure
+def _error_of(name: str, parked: Parked) -> DuramenError:
+    """The typed error of a parked consumer; a new object each time, since several threads may raise it."""
+    cause, failure = parked.cause, parked.failure
     if isinstance(cause, DuramenError):
         return copy(cause)
     error = ConsumerParked(

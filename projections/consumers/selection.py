@@ -1,4 +1,4 @@
-"""Which of the events that were read a build hands to its fold, and at which of them it stops."""
+"""Choosing the events that are handed to a fold, and the one at which it stops."""
 
 from __future__ import annotations
 
@@ -11,81 +11,15 @@ from duramen.events.feed import EventBatch
 from duramen.events.log import ConsumerRecord, Failure
 from duramen.events.logging import raised_at
 
-from ..notifications import Scope
+from ..notifications import EventFilter
 
-__all__ = ["EventSelection", "Parked", "halt"]
+__all__ = ["EventSelection", "Parked", "parked_by"]
 
 _SKIPS: Final = 100
 
 
-class EventSelection:
-    """Used by one thread, but for `skipped` and `barrier`."""
-
-    def __init__(self, scope: Scope, registry: EventRegistry, record: ConsumerRecord) -> None:
-        self._scope = scope
-        self._registry = registry
-        self.barrier: tuple[str, int] | None = None
-        """Agent and seq of the event that the user's code refused."""
-        self._stopped: Parked | None = None
-        self._leave_out: set[tuple[str, int]] = set()
-        self.reload(record)
-
-    def reload(self, record: ConsumerRecord) -> None:
-        """Go back to what is stored of what was skipped."""
-        self._count = record.skipped
-        self._skips = list(record.skips)
-
-    @property
-    def skipped(self) -> tuple[int, tuple[tuple[str, int], ...]]:
-        """How many events were left out, and the latest of them."""
-        return self._count, tuple(self._skips)
-
-    def events(self, facts: EventBatch) -> tuple[EventBatch, list[Event], Parked | None]:
-        """Those facts that are wanted, as events, up to the first that stops the build, and why it does."""
-        levels, types = self._scope.levels, self._scope.types
-        if not self._scope.every_level:
-            facts = facts.only([raw[2] in levels for raw in facts.raws])
-        if types is not None:
-            facts = facts.only([raw[0] in types for raw in facts.raws])
-        halted = None
-        if self._leave_out or self.barrier:
-            facts, halted = self._sort_out(facts)
-        events, error = build_valid_events(facts.agents, facts.seqs, facts.raws, facts.digests, self._registry)
-        if error is not None:
-            halted = self.stop_at(*facts.places[len(events)], error)
-        return facts, events, halted
-
-    def before_barrier(self, facts: EventBatch) -> int:
-        """How many come before the one that stops the build."""
-        return facts.places.index(self.barrier) if self.barrier in facts.places else len(facts)
-
-    def stop_at(self, agent: str, seq: int, error: Exception) -> Parked:
-        """Let this event stop the build from now on."""
-        self.barrier = (agent, seq)
-        self._stopped = halt(error, agent, seq, can_skip=True)
-        return self._stopped
-
-    def go_on(self) -> None:
-        """Try again what stopped the build."""
-        self.barrier = self._stopped = None
-
-    def leave_out(self, agent: str, seq: int) -> bool:
-        """Skip this event; whether it is the one that stopped the build. Otherwise it may still come."""
-        self._leave_out.add((agent, seq))
-        return self.barrier == (agent, seq)
-
-    def _sort_out(self, facts: EventBatch) -> tuple[EventBatch, Parked | None]:
-        """Without those that are to be skipped, up to the one that stops the build."""
-        stop = self.before_barrier(facts)
-        skips = [place for place in facts.places[:stop] if place in self._leave_out]
-        self._count += len(skips)
-        self._skips = [*self._skips, *skips][-_SKIPS:]
-        wanted = facts.only([at < stop and place not in skips for at, place in enumerate(facts.places)])
-        return wanted, self._stopped if stop < len(facts) else None
-
-
 class Parked(Exception):
-    """The build stands still until somebody tells it to go on. `cause` is what was raised."""
+    """The build has stopped until an operator lets it go on. `cause` is the exception that stopped it."""
 
     def __init__(self, failure: Failure, cause: BaseException) -> None:
         super().__init__(failure.error)
@@ -93,8 +27,77 @@ class Parked(Exception):
         self.cause = cause
 
 
-def halt(error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False) -> Parked:
+def parked_by(
+    error: BaseException, agent: str | None = None, seq: int | None = None, *, can_skip: bool = False
+) -> Parked:
+    """The `Parked` of an exception, with advice and without the text of the user's own exceptions."""
     own = isinstance(error, DuramenError)
     advice = str(error) if own else "correct the code and retry, or skip the event"
     place = None if own else raised_at(error)
     return Parked(Failure(type(error).__name__, agent, seq, advice, place, can_skip, time_ns() // 1000), error)
+
+
+class EventSelection:
+    """Used by one thread; only `skipped` and `barrier` may be read from others."""
+
+    def __init__(self, event_filter: EventFilter, registry: EventRegistry, record: ConsumerRecord) -> None:
+        self._filter = event_filter
+        self._registry = registry
+        self.barrier: tuple[str, int] | None = None
+        """Agent and seq of the event that the user's code refused."""
+        self._parked: Parked | None = None
+        self._to_skip: set[tuple[str, int]] = set()
+        self.reload(record)
+
+    def reload(self, record: ConsumerRecord) -> None:
+        """Go back to the skips that are stored."""
+        self._count = record.skipped
+        self._skips = list(record.skips)
+
+    @property
+    def skipped(self) -> tuple[int, tuple[tuple[str, int], ...]]:
+        """How many events were skipped, and the latest of them."""
+        return self._count, tuple(self._skips)
+
+    def events(self, batch: EventBatch) -> tuple[EventBatch, list[Event], Parked | None]:
+        """The wanted part of a batch, its events, up to the first that stops the build, and why that one does."""
+        levels, types = self._filter.levels, self._filter.types
+        if not self._filter.has_every_level:
+            batch = batch.only([raw[2] in levels for raw in batch.raws])
+        if types is not None:
+            batch = batch.only([raw[0] in types for raw in batch.raws])
+        parked = None
+        if self._to_skip or self.barrier:
+            batch, parked = self._sort_out(batch)
+        events, error = build_valid_events(batch.agents, batch.seqs, batch.raws, batch.digests, self._registry)
+        if error is not None:
+            parked = self.stop_at(*batch.places[len(events)], error)
+        return batch, events, parked
+
+    def before_barrier(self, batch: EventBatch) -> int:
+        """How many come before the one that stops the build."""
+        return batch.places.index(self.barrier) if self.barrier in batch.places else len(batch)
+
+    def stop_at(self, agent: str, seq: int, error: Exception) -> Parked:
+        """Let this event stop the build from now on."""
+        self.barrier = (agent, seq)
+        self._parked = parked_by(error, agent, seq, can_skip=True)
+        return self._parked
+
+    def go_on(self) -> None:
+        """Try again what stopped the build."""
+        self.barrier = self._parked = None
+
+    def skip(self, agent: str, seq: int) -> bool:
+        """Skip this event; whether it is the one that stopped the build. Otherwise it may still come."""
+        self._to_skip.add((agent, seq))
+        return self.barrier == (agent, seq)
+
+    def _sort_out(self, batch: EventBatch) -> tuple[EventBatch, Parked | None]:
+        """The batch up to the event that stops the build, without those that are to be skipped."""
+        stop = self.before_barrier(batch)
+        skips = [place for place in batch.places[:stop] if place in self._to_skip]
+        self._count += len(skips)
+        self._skips = [*self._skips, *skips][-_SKIPS:]
+        wanted = batch.only([at < stop and place not in skips for at, place in enumerate(batch.places)])
+        return wanted, self._parked if stop < len(batch) else None

@@ -1,4 +1,4 @@
-"""What a consumer makes of events in a database of the user's own: only its cursor is known here."""
+"""The view of a consumer in a database of the user's own: only its cursor is known here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .view_storage import Refused
 
 __all__ = ["SinkStorage"]
 
-_TRIES: Final = 3  # of one event that is refused while the database can be reached: a deadlock is not its fault
+_TRIES: Final = 3  # of one refused event, while the database can be reached: a deadlock is not the event's fault
 _PAUSE: Final = 0.05
 
 
@@ -46,7 +46,7 @@ class SinkStorage:
     def full(self) -> bool:
         return False
 
-    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
+    def load(self, store: ConsumerStore, record: ConsumerRecord) -> Cursor:
         self._after = self._stored()
         if self._after is None:
             return self._start
@@ -55,12 +55,12 @@ class SinkStorage:
         except InvalidMessage as error:
             raise CorruptEvent(f"what the sink of {self._name} gives as its cursor is none; reset it") from error
 
-    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+    def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
         if not events:
             return
         if self._write(events, place(-1)) is None:
             return
-        # One of them cannot be written. One by one, those before it are; the transaction tells which it is.
+        # One of them cannot be written. Writing one by one finds it, after those before it.
         for index, event in enumerate(events):
             error = self._write([event], place(index))
             for _ in range(_TRIES - 1):
@@ -71,23 +71,23 @@ class SinkStorage:
             if error is not None:
                 raise Refused(index, error) from error
 
-    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
-        # After the commit there: the cursor here is only ever behind.
+    def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
+        # The sink commits first, so the cursor stored here is never ahead of the sink's.
         if record.cursor.to_bytes() != self._after:
             error = self._write([], record.cursor)
             if error is not None:
                 raise _unreachable(self._name, error) from error
-        return views.save(record, done=done)
+        return store.save(record, done=done)
 
     def _write(self, events: Sequence[Event], cursor: Cursor) -> Exception | None:
-        """What the sink raised, if nothing was written. Raises Unavailable, Fenced."""
+        """The exception of the sink, if nothing was written. Raises Unavailable, Fenced."""
         packed = cursor.to_bytes()
         try:
             self._sink.write(self._name, events, after=self._after, cursor=packed)
         except Fenced:
             raise
         except Exception as error:
-            # A commit whose answer was lost is a commit.
+            # The answer to a commit may have been lost.
             found = self._stored()
             if found != packed:
                 if found != self._after:

@@ -1,4 +1,4 @@
-"""What durable consumers still have to read: of an agent's log, and of a feed."""
+"""The events that durable consumers have still to read, of an agent's log and of a feed."""
 
 from __future__ import annotations
 
@@ -6,48 +6,50 @@ from typing import Final
 
 from attrs import frozen
 
-from duramen.events import InvalidPath, PathPattern, Trimmed
+from duramen.events import Trimmed
 from duramen.events.log import ConsumerRecord, EventLog
 from duramen.events.model import START, Mark
+
+from ..notifications import EventFilter
 
 __all__ = ["UnreadByConsumers", "UnreadRange"]
 
 _PAGE: Final = 1_000
 _FAR: Final = 20_000
-"""Entries that are looked through for an agent. Who is farther behind holds the whole log meanwhile."""
+"""Entries that are searched for an agent. A consumer that is further behind prevents all trimming meanwhile."""
 
 
 @frozen
 class UnreadRange:
-    """A consumer and its place in the feed of a partition."""
+    """A consumer, and its mark in the feed of a partition."""
 
     name: str
     mark: Mark
 
 
 class UnreadByConsumers:
-    """Looks at the consumers that are stored each time it is asked, and so at those of all processes. Thread-safe."""
+    """Reads the stored consumers, so those of all processes, at each call. Thread-safe."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
     def lowest(self, partition: int, agent: str | None = None) -> UnreadRange | None:
-        """The consumer that is farthest behind in a partition; of those that take an agent's events, if one is named.
+        """The consumer that is furthest behind in a partition; with `agent`, of those that read its events.
 
-        None: there is none. A consumer that has not begun there stands at the start.
+        None: there is none. A consumer that has not begun there counts as at the start.
         """
         log = self._log
         behind = [
             UnreadRange(record.name, record.cursor.marks.get(partition, START))
             for record in log.consumer_store().records()
-            if record.cursor.log == log.identity and self._takes(record, partition, agent)
+            if record.cursor.log == log.identity and self._reads(record, partition, agent)
         ]
         return min(behind, key=lambda one: (one.mark.position, one.mark.offset), default=None)
 
     def first_seq(self, agent: str) -> tuple[str, int] | None:
         """A consumer that has still to read events of an agent, and the first of them; None: all have read all.
 
-        A lower seq, at worst the first of all, where finding the right one would take too long.
+        Where finding the right one would take too long it is a lower seq, at worst the first of all.
         """
         partition = self._log.partition_of(agent)
         lowest = self.lowest(partition, agent)
@@ -58,7 +60,7 @@ class UnreadByConsumers:
         while position < stop:
             try:
                 page = self._log.feed_page(partition, position, _PAGE)
-            except Trimmed as trimmed:  # its consumer is told so when it comes to it
+            except Trimmed as trimmed:  # its consumer raises that itself when it reads there
                 position, offset = int(trimmed.actual), 0
                 continue
             for entry in page.entries:
@@ -70,23 +72,8 @@ class UnreadByConsumers:
                 return None
         return lowest.name, 1
 
-    def _takes(self, record: ConsumerRecord, partition: int, agent: str | None) -> bool:
-        pattern = _pattern_of(record.scope)
-        if pattern is None:
-            return True
+    def _reads(self, record: ConsumerRecord, partition: int, agent: str | None) -> bool:
+        event_filter = EventFilter.from_text(record.scope)
         if agent is not None:
-            return pattern.matches(agent.split("/"))
-        root = pattern.segments[:2]
-        one_root = len(root) == 2 and "*" not in root and "**" not in root
-        return not one_root or self._log.partition_of("/".join(root)) == partition
-
-
-def _pattern_of(scope: str) -> PathPattern | None:
-    """The agents that a scope names before its levels and types; None where it names none: then it takes all."""
-    parts = scope.rsplit(" ", 2)
-    if len(parts) < 3:
-        return None
-    try:
-        return PathPattern.parse(parts[0])
-    except InvalidPath:
-        return None
+            return event_filter.pattern.matches(agent.split("/"))
+        return partition in event_filter.partitions(self._log)

@@ -1,4 +1,4 @@
-"""What a consumer makes of events, and how that is stored: a view kept whole, or an entry a key."""
+"""The view of a consumer, and how it is stored: as one value, or an entry a key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..projection import KeyedProjection, KeyedView, Projection
 
 __all__ = ["KeyedViewStorage", "Refused", "ViewStorage", "WholeViewStorage"]
 
-_PAGE: Final = 200  # events; with more of them alive at once Python's collector has more to do
-_MOST_TOUCHED: Final = 2_000  # entries in one write: a server that takes them holds nobody up for long
+_PAGE: Final = 200  # events; with more of them alive at once Python's garbage collector has more to do
+_MOST_TOUCHED: Final = 2_000  # entries in one write: the server is blocked by it only briefly
 
 
 class Refused(Exception):
-    """The user's code raised `error` at the event of this index. What the fold holds now is not to be used."""
+    """The user's code raised `error` at the event of this index. The state of the fold is undefined."""
 
     def __init__(self, index: int, error: Exception) -> None:
         super().__init__(index)
@@ -28,12 +28,12 @@ class Refused(Exception):
 
 
 class ViewStorage(Protocol):
-    """Used by one thread, but for `view`."""
+    """Used by one thread; only `view` may be read from others."""
 
     kind: ClassVar[str]
     """As in `ConsumerRecord`."""
     page: ClassVar[int]
-    """How many events it is best given at a time."""
+    """The best number of events to apply at a time."""
 
     @property
     def version(self) -> int: ...
@@ -43,24 +43,24 @@ class ViewStorage(Protocol):
 
     @property
     def view(self) -> Any:
-        """What users see."""
+        """The view that users read."""
         ...
 
     @property
     def full(self) -> bool:
-        """Whether so much has gathered that it has to be saved."""
+        """Whether so many changes have gathered that they have to be saved."""
         ...
 
-    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
-        """Go back to what is stored; where that stands."""
+    def load(self, store: ConsumerStore, record: ConsumerRecord) -> Cursor:
+        """Go back to the stored view; its cursor."""
         ...
 
-    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
-        """Fold events; `place` tells the cursor behind one of them, -1 for behind all. Raises Refused."""
+    def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        """Fold events; `place` gives the cursor after one of them, -1 for after all. Raises Refused."""
         ...
 
-    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
-        """Store the record, whose cursor stands behind what was taken, together with the view."""
+    def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
+        """Store the view together with the record, whose cursor comes after the applied events."""
         ...
 
 
@@ -94,8 +94,8 @@ class WholeViewStorage:
     def full(self) -> bool:
         return False
 
-    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
-        stored = views.blob(record.name, record.slot) if record.applied else None
+    def load(self, store: ConsumerStore, record: ConsumerRecord) -> Cursor:
+        stored = store.blob(record.name, record.slot) if record.applied else None
         if stored is None and record.applied:
             raise CorruptEvent(f"the stored view of {record.name} is gone; rebuild it")
         if stored is None:
@@ -105,20 +105,20 @@ class WholeViewStorage:
         self._changed = False
         return record.cursor
 
-    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
-        state, apply, taken = self._state, self._projection.apply, 0
+    def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        state, apply, applied = self._state, self._projection.apply, 0
         try:
             for event in events:
                 state = apply(state, event)
-                taken += 1
+                applied += 1
         except Exception as error:
-            raise Refused(taken, error) from error
+            raise Refused(applied, error) from error
         self._changed = self._changed or bool(events)
         self._state = state
 
-    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
+    def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         blob = self._pack(record.name) if self._changed else None
-        saved = views.save(record, blob=blob, done=done)
+        saved = store.save(record, blob=blob, done=done)
         self._changed = self._changed and not saved.current
         return saved
 
@@ -133,7 +133,7 @@ class WholeViewStorage:
 
 
 class KeyedViewStorage:
-    """An entry a key, each stored by itself. Entries are changed in place of each other, and only here."""
+    """An entry a key, each stored by itself. Entries are replaced only here."""
 
     kind: ClassVar[str] = "keyed"
     page: ClassVar[int] = _PAGE
@@ -162,16 +162,16 @@ class KeyedViewStorage:
     def full(self) -> bool:
         return len(self._touched) >= _MOST_TOUCHED
 
-    def load(self, views: ConsumerStore, record: ConsumerRecord) -> Cursor:
+    def load(self, store: ConsumerStore, record: ConsumerRecord) -> Cursor:
         unpack, load = self._codec.unpack, self._projection.load
-        found = views.entries(record.name, record.slot) if record.revision else ()
-        # A dict of its own: whoever looks at the view meanwhile goes on seeing the last one.
+        found = store.entries(record.name, record.slot) if record.revision else ()
+        # A new dict: a thread that reads the view meanwhile goes on seeing the last one.
         self._entries = {key: load(unpack(stored)) for key, stored in found}
         self._touched.clear()
         return record.cursor
 
-    def take(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
-        entries, touched, taken = self._entries, self._touched, 0
+    def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        entries, touched, applied = self._entries, self._touched, 0
         key_of, apply = self._projection.key, self._projection.apply
         try:
             for event in events:
@@ -183,13 +183,13 @@ class KeyedViewStorage:
                         entries.pop(key, None)
                     else:
                         entries[key] = after
-                taken += 1
+                applied += 1
         except Exception as error:
-            raise Refused(taken, error) from error
+            raise Refused(applied, error) from error
 
-    def save(self, views: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
+    def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         changes = {_storable(key): self._packed(key, record.name) for key in self._touched}
-        saved = views.save(record, changes=changes, done=done)
+        saved = store.save(record, changes=changes, done=done)
         if saved.current:
             self._touched.clear()
         return saved

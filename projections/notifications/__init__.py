@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from .channels import Channels
-from .event_filter import Category, EventFilter, Scope, event_filter_of, partitions_of, scope_of
+from .event_filter import Category, EventFilter
+from .listener import Listener
 from .pacing import Pacer
-from .shared_listener import ListenerPool, NoticeSource, together
+from .shared_listener import ListenerPool, NoticeSource, merge_hints
 from .timer_queue import TimerQueue
 
 __all__ = [
     "Category",
-    "Channels",
     "EventFilter",
+    "Listener",
     "ListenerPool",
     "NoticeSource",
     "Pacer",
-    "Scope",
     "TimerQueue",
-    "event_filter_of",
-    "partitions_of",
-    "scope_of",
-    "together",
+    "merge_hints",
 ]

@@ -1,4 +1,4 @@
-"""Pausing between two rounds of reading, for what comes meanwhile."""
+"""Pausing between two rounds of reading, so that events gather meanwhile."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from attrs import define
 __all__ = ["Pacer"]
 
 _SHARE: Final = 19
-"""Times as long as a round took: one part in twenty goes into rounds, if there is a stream of events."""
+"""A pause is so many times as long as the round before: under a stream of events 5 % of the time goes into rounds."""
 
 
 @define
 class Pacer:
-    """For who reads in rounds, of which one costs about the same for one event and for a hundred.
+    """For readers that poll: a round costs about the same for one event as for a hundred.
 
     The first round after a while of quiet comes at once.
     """
 
-    most: float
-    """Seconds that a rest takes at most."""
+    longest: float
+    """Seconds that a pause takes at most."""
     until: float = 0.0
     """A time of `monotonic`."""
 
     def begin(self, took: float) -> None:
-        """Rest after a round of so many seconds."""
-        self.until = monotonic() + min(self.most, _SHARE * took)
+        """Begin the pause after a round of so many seconds."""
+        self.until = monotonic() + min(self.longest, _SHARE * took)
 
     @property
     def left(self) -> float:
-        """Seconds; none are left if it is not more than 0."""
+        """Seconds; 0 or less when the pause is over."""
         return self.until - monotonic()

@@ -1,40 +1,44 @@
-"""Hearing for all consumers of a system: one connection a level of detail, however many there are."""
+"""Listening for all consumers of a system: one connection a level, however many consumers there are."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from duramen.events.log import EventLog
+from duramen.events.logging import get_logger, raised_at
 
 from .listener import Listener
 
-__all__ = ["Inlet", "ListenerPool", "NoticeSource", "together"]
+__all__ = ["Inlet", "ListenerPool", "NoticeSource", "merge_hints"]
+
+_PACE: Final = 0.04
+"""Seconds between two turns of a listening thread: consumers read in rounds, so they need not be woken more often."""
 
 
 class NoticeSource(Protocol):
-    """What a runner hears of new events through."""
+    """Says to a runner which partitions may have moved."""
 
     def receive(self, timeout: float | None) -> dict[int, int]:
         """Partitions that may have moved, and how far; waits at most `timeout` seconds or until `wake`."""
         ...
 
-    def rest(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Wait so long, or until `wake`, whatever is heard."""
         ...
 
     def wake(self) -> None:
-        """End a `receive` or `rest` that waits, or the next one."""
+        """End a `receive` or `pause` that waits, or the next one."""
         ...
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Receive nothing any more."""
         ...
 
 
-def together(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+def merge_hints(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
     """How far partitions may have moved by both; 0 stands for unknown, and outweighs any position."""
     found = dict(one)
     for number, position in other.items():
@@ -44,99 +48,140 @@ def together(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]
 
 
 class Inlet:
-    """What one consumer hears through. `receive` is for one thread; the rest for any."""
+    """The `NoticeSource` of one consumer. `receive` and `pause` are for one thread; the other calls for any."""
 
     def __init__(self, partitions: Collection[int], close: Callable[[Inlet], None]) -> None:
-        self._partitions = frozenset(partitions)
+        self.partitions = frozenset(partitions)
         self._close = close
         self._changed = threading.Condition()
         self._hints: dict[int, int] = {}
-        self._woken = self._resting = False
+        self._woken = self._pausing = False
 
     def receive(self, timeout: float | None) -> dict[int, int]:
-        """Partitions that may have moved, and how far; waits at most `timeout` seconds or until `wake`."""
         with self._changed:
             self._changed.wait_for(lambda: self._hints or self._woken, timeout)
             hints, self._hints, self._woken = self._hints, {}, False
             return hints
 
-    def rest(self, seconds: float) -> None:
-        """Wait so long, or until `wake`, whatever is heard; that is for the next `receive`."""
+    def pause(self, seconds: float) -> None:
         with self._changed:
-            self._resting = True
+            self._pausing = True
             self._changed.wait_for(lambda: self._woken, seconds)
-            self._resting = False
+            self._pausing = False
 
-    def tell(self, hints: Mapping[int, int]) -> None:
-        """Note what was heard."""
-        concerning = {number: position for number, position in hints.items() if number in self._partitions}
+    def add(self, hints: Mapping[int, int]) -> None:
+        """Note which partitions may have moved. Those of others are ignored."""
+        concerning = {number: position for number, position in hints.items() if number in self.partitions}
         if not concerning:
             return
         with self._changed:
-            self._hints = together(self._hints, concerning)
-            if not self._resting:
+            self._hints = merge_hints(self._hints, concerning)
+            if not self._pausing:
                 self._changed.notify_all()
 
     def wake(self) -> None:
-        """End a `receive` or `rest` that waits, or the next one."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Hear nothing any more."""
         self._close(self)
         self.wake()
 
-    @property
-    def partitions(self) -> frozenset[int]:
-        return self._partitions
+
+class _ListeningThread:
+    """A listener for events up to one level, and the thread that hands its hints to inlets."""
+
+    def __init__(self, log: EventLog, level: int) -> None:
+        self._listener = Listener(log, events=False)
+        self._level = level
+        self._inlets: tuple[Inlet, ...] = ()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"duramen-listener-{level}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add(self, inlet: Inlet) -> None:
+        """Hand hints to one more. `add` and `remove` must not run at the same time."""
+        self._inlets = (*self._inlets, inlet)
+        self._listener.wake()
+
+    def remove(self, inlet: Inlet) -> bool:
+        """Whether others are left."""
+        self._inlets = tuple(other for other in self._inlets if other is not inlet)
+        self._listener.wake()
+        return bool(self._inlets)
+
+    def stop(self) -> None:
+        """Let the thread end. Callable from any thread."""
+        self._stopped.set()
+        self._listener.wake()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the thread has ended, at the latest after `timeout` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                inlets = self._inlets
+                self._listener.follow(frozenset[int]().union(*(inlet.partitions for inlet in inlets)), self._level)
+                hints, _ = self._listener.receive(None)
+                for inlet in inlets if hints else ():
+                    inlet.add(hints)
+                self._stopped.wait(_PACE if hints else 0.0)
+        except Exception as error:  # consumers ask the log by themselves once in a while
+            get_logger("projection").warning("listener_failed", error=type(error).__name__, at=raised_at(error))
+        finally:
+            self._listener.close()
 
 
 class ListenerPool:
-    """Makes ears. Thread-safe. A thread a level: it starts with the first ear of that level, ends with the last."""
+    """Makes inlets. Thread-safe. The thread of a level starts with its first inlet and ends with its last."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._listeners: dict[int, Listener] = {}
-        self._ended: list[Listener] = []
+        self._threads: dict[int, _ListeningThread] = {}
+        self._ended: list[_ListeningThread] = []
 
     def open(self, partitions: Collection[int], level: int) -> Inlet:
-        """An ear for these partitions, and for events up to this level."""
+        """An inlet for these partitions, and for events up to this level."""
         with self._lock:
-            listener = self._listeners.get(level)
-            if listener is None:
-                listener = self._listeners[level] = Listener(self._log, level)
-                listener.start()
-            ear = Inlet(partitions, lambda closed: self._leave(level, closed))
-            listener.add(ear)
-            return ear
+            thread = self._threads.get(level)
+            if thread is None:
+                thread = self._threads[level] = _ListeningThread(self._log, level)
+                thread.start()
+            inlet = Inlet(partitions, lambda closed: self._leave(level, closed))
+            thread.add(inlet)
+            return inlet
 
     def close(self, timeout: float) -> bool:
         """End all threads; whether they have ended within `timeout` seconds."""
         deadline = monotonic() + timeout
         with self._lock:
-            self._ended += self._listeners.values()
-            self._listeners = {}
+            self._ended += self._threads.values()
+            self._threads = {}
             ended = list(self._ended)
-        for listener in ended:
-            listener.stop()
-        gone = [listener.wait(max(0.0, deadline - monotonic())) for listener in ended]
+        for thread in ended:
+            thread.stop()
+        gone = [thread.wait(max(0.0, deadline - monotonic())) for thread in ended]
         return all(gone)
 
     def after_fork(self) -> None:
-        """In a forked child: no thread of ours lives here."""
+        """Forget the threads, in a forked child: they live in the parent."""
         self._lock = threading.Lock()
-        self._listeners = {}
+        self._threads = {}
         self._ended = []
 
-    def _leave(self, level: int, ear: Inlet) -> None:
+    def _leave(self, level: int, inlet: Inlet) -> None:
         with self._lock:
-            listener = self._listeners.get(level)
-            if listener is None or listener.remove(ear):
+            thread = self._threads.get(level)
+            if thread is None or thread.remove(inlet):
                 return
-            del self._listeners[level]
+            del self._threads[level]
             self._ended = [ended for ended in self._ended if not ended.wait(0.0)]
-            self._ended.append(listener)
-            listener.stop()
+            self._ended.append(thread)
+            thread.stop()

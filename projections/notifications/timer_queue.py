@@ -1,4 +1,4 @@
-"""What is to be done at a time, by a thread that has other things to do until then."""
+"""Calls that are due at a time, made by a thread that does other things until then."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["TimerQueue"]
 
 
 class TimerQueue:
-    """Used by one thread. Times are those of `monotonic`."""
+    """Not thread-safe. Times are those of `monotonic`."""
 
     def __init__(self) -> None:
-        self._set: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
 
     @property
     def next(self) -> float:
-        """When the next one is due; infinity if there is none."""
-        return self._set[0][0] if self._set else inf
+        """When the next timer is due; infinity if there is none."""
+        return self._timers[0][0] if self._timers else inf
 
     def add(self, when: float, call: Callable[[], None]) -> None:
-        """Have something quick called at a time. Of the same time, the first comes first."""
-        heappush(self._set, (when, next(self._numbers), call))
+        """Have something quick called at a time. Calls of the same time are made in the order of adding."""
+        heappush(self._timers, (when, next(self._numbers), call))
 
-    def ring(self) -> None:
-        """Call what is due."""
+    def run_due(self) -> None:
+        """Make the calls that are due."""
         while self.next <= monotonic():
-            heappop(self._set)[2]()
+            heappop(self._timers)[2]()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .callbacks import OnError
 from .change import Change
+from .delivery import Delivery, OnError
 from .hub import Callback, Hub, HubStatus, Pools
 from .subscription import Subscription
 
-__all__ = ["Callback", "Change", "Hub", "HubStatus", "OnError", "Pools", "Subscription"]
+__all__ = ["Callback", "Change", "Delivery", "Hub", "HubStatus", "OnError", "Pools", "Subscription"]

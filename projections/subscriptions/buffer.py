@@ -1,4 +1,4 @@
-"""What waits to be delivered to one subscription, bounded, and where that leaves the subscription's cursor."""
+"""Changes that wait to be delivered to one subscription, bounded, and its cursor."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .change import Change
 __all__ = ["ChangeBuffer", "Item"]
 
 Key = tuple[str, str, bool]
-"""What only the newest is wanted of: an agent and a property path, or an agent and a type of events (False)."""
+"""Of this only the newest change is wanted: an agent and a property path, or an agent and a type of events (False)."""
 
 
 @define(eq=False)
 class Item:
-    """A change, and where the reader's place behind its event is found."""
+    """A change, and how the reader's mark after its event is found."""
 
     partition: int
     change: Change
     place: Mark | EventBatch
-    """That place itself, or the page that the event was read in: few places are ever asked for."""
+    """That mark itself, or the page that the event was read in: few marks are ever asked for."""
     index: int = 0
     """Of the event in the page."""
     newest_of: int = 0
@@ -33,76 +33,75 @@ class Item:
 
     @property
     def mark(self) -> Mark:
-        """The reader's place behind the event."""
+        """The reader's mark after the event."""
         place = self.place
         return place if isinstance(place, Mark) else place.mark(self.index)
 
 
 class ChangeBuffer:
-    """In the order of arrival. Not thread-safe: its subscription's lock guards it.
+    """Keeps the order of arrival. Not thread-safe: its subscription's lock guards it.
 
-    With `latest_only`, a change goes as soon as newer ones have come for all its paths. What was taken counts until
-    it is done with.
+    With `latest_only`, a change is dropped as soon as newer ones have come for all its paths. Items that were popped
+    count until they are confirmed.
     """
 
-    def __init__(self, most: int, *, latest_only: bool = False) -> None:
-        self.most = most
+    def __init__(self, capacity: int, *, latest_only: bool = False) -> None:
+        self.capacity = capacity
         self._latest_only = latest_only
         self._waiting: OrderedDict[int, Item] = OrderedDict()
         self._newest: dict[Key, Item] = {}
-        self._taken = 0
+        self._popped = 0
         self._counts: dict[int, int] = {}
-        self._behind: dict[int, Mark | Item] = {}
+        self._delivered: dict[int, Mark | Item] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting) + self._taken
+        return len(self._waiting) + self._popped
 
     @property
     def waiting(self) -> int:
-        """How many have not been taken."""
+        """How many have not been popped."""
         return len(self._waiting)
 
     def add(self, since: Mark, items: Sequence[Item]) -> None:
-        """Put changes of one partition at the end, at least one; `since` is the place before their events."""
+        """Put changes of one partition at the end, at least one; `since` is the mark before their events."""
         partition = items[0].partition
         count = self._counts.get(partition, 0)
         if count == 0:
-            self._behind[partition] = since
+            self._delivered[partition] = since
         self._counts[partition] = count + len(items)
         for item in items:
             if self._latest_only:
                 self._supersede(item)
             self._waiting[id(item)] = item
 
-    def take(self, most: int | None = None) -> list[Item]:
-        """The oldest, all of them or at most so many. Each is to be `done` one day."""
+    def pop(self, most: int | None = None) -> list[Item]:
+        """The oldest items, all of them or at most so many. Each is to be confirmed after its delivery."""
         if most is None or most >= len(self._waiting):
             items = list(self._waiting.values())
-            self._waiting.clear()
-            self._newest.clear()
+            self.clear()
         else:
             items = [self._waiting.popitem(last=False)[1] for _ in range(most)]
             for item in items:
                 self._forget(item)
-        self._taken += len(items)
+        self._popped += len(items)
         return items
 
-    def done(self, item: Item) -> None:
-        """The change has been delivered. To be called in the order of taking."""
-        self._taken -= 1
+    def confirm(self, item: Item) -> None:
+        """Note that an item was delivered. To be called in the order of popping."""
+        self._popped -= 1
         self._counts[item.partition] -= 1
-        # An item holds on to a whole page: not for longer than others of it wait.
-        self._behind[item.partition] = item if self._counts[item.partition] else item.mark
+        # An item refers to a whole page, so it is kept only while others of the page wait.
+        self._delivered[item.partition] = item if self._counts[item.partition] else item.mark
 
     def clear(self) -> None:
-        """Drop what waits; what was taken stays taken."""
+        """Drop the items that wait; those that were popped stay popped."""
         self._waiting.clear()
         self._newest.clear()
 
-    def place(self, partition: int) -> tuple[Mark, bool]:
-        """Behind what is done with of a partition, and whether that is all that was ever added."""
-        behind = self._behind.get(partition, START)
-        return behind if isinstance(behind, Mark) else behind.mark, not self._counts.get(partition)
+    def delivered(self, partition: int) -> tuple[Mark, bool]:
+        """The mark after the delivered items of a partition, and whether these are all that were ever added."""
+        last = self._delivered.get(partition, START)
+        return last if isinstance(last, Mark) else last.mark, not self._counts.get(partition)
 
     def _supersede(self, item: Item) -> None:
         values = dict(item.change.values or {})

@@ -1,4 +1,4 @@
-"""Calling a function for what a subscription takes in: one call at a time, in order, in a thread of a pool."""
+"""Calling a function with the changes of a subscription: one call at a time, in order, in a thread of a pool."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any, Protocol, cast
 
-from attrs import frozen
-
 from duramen.events.logging import get_logger, raised_at
 
 from .buffer import Item
 from .change import Change
 from .intake import Intake
 
-__all__ = ["Callbacks", "Delivery", "OnError", "Runs"]
-
-OnError = Callable[[BaseException, Change | None], object]
-"""Told what a callback raised and for which change, or, with None, why the subscription has ended."""
+__all__ = ["Callbacks", "Runs"]
 
 
 class Runs(Protocol):
@@ -40,28 +35,18 @@ class Runs(Protocol):
         ...
 
 
-@frozen(kw_only=True)
-class Delivery:
-    """How the function is to be called."""
-
-    batches: bool = False
-    every: float = 0.0
-    on_error: OnError | None = None
-    stop_on_failure: bool = False
-
-
 class Callbacks:
     """Delivers one intake to one function. `wake` is called when there may be something to do."""
 
-    def __init__(self, intake: Intake, function: Callable[[Any], Any], manner: Delivery, runs: Runs) -> None:
+    def __init__(self, intake: Intake, function: Callable[[Any], Any], runs: Runs) -> None:
         self._intake = intake
         self._function = function
-        self._manner = manner
+        self._delivery = intake.delivery
         self._runs = runs
         self._is_async = _is_async(function)
         self._busy = False
-        self._told = False
-        self._alarm_set = False
+        self._end_reported = False
+        self._has_timer = False
         self._next_burst = 0.0
         self._thread: int | None = None
         self.failures = 0
@@ -72,9 +57,9 @@ class Callbacks:
             if self._busy or not self._has_work():
                 return
             if monotonic() < self._next_burst and not self._intake.ended:
-                if not self._alarm_set:
-                    self._alarm_set = True
-                    self._runs.at(self._next_burst, self._ring)
+                if not self._has_timer:
+                    self._has_timer = True
+                    self._runs.at(self._next_burst, self._end_pause)
                 return
             self._busy = True
         if self._is_async:
@@ -83,26 +68,26 @@ class Callbacks:
             self._runs.submit(self._run)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until no call is under way, at most `timeout` seconds; not for a call that this one comes from."""
+        """Wait until no call is under way, at most `timeout` seconds. Returns at once in the callback itself."""
         with self._intake.changed:
             if self._thread == threading.get_ident():
                 return True
             return self._intake.changed.wait_for(lambda: not self._busy, timeout)
 
     def after_fork(self) -> None:
-        """In a forked child: the thread that called is not here."""
+        """Forget the call under way, in a forked child: its thread lives in the parent."""
         self._busy = False
 
-    def _ring(self) -> None:
+    def _end_pause(self) -> None:
         with self._intake.changed:
-            self._alarm_set = False
+            self._has_timer = False
         self.wake()
 
     def _has_work(self) -> bool:
         intake = self._intake
         if intake.closed:
             return False
-        return intake.backlog.waiting > 0 or (intake.error is not None and not self._told)
+        return intake.buffer.waiting > 0 or (intake.error is not None and not self._end_reported)
 
     # -- where the function runs -------------------------------------------------------------------------------------
 
@@ -112,16 +97,16 @@ class Callbacks:
             for items in self._bursts():
                 for part in self._parts(items):
                     try:
-                        result = self._function(self._given(part))
-                        # What does not look like a coroutine's function may be one.
+                        result = self._function(self._argument(part))
+                        # A plain function may still return an awaitable.
                         if result is not None and inspect.isawaitable(result):
                             self._runs.start(_awaited(result)).result()
-                    except BaseException as error:  # a SystemExit too ends no thread of others
-                        if not self._failed(error, part):
+                    except BaseException as error:  # even a SystemExit must not end a thread of the pool
+                        if not self._handle_failure(error, part):
                             break
-                    self._intake.done(part)
+                    self._intake.confirm(part)
         finally:
-            self._rest()
+            self._end_run()
         self.wake()
 
     async def _run_async(self) -> None:
@@ -130,51 +115,51 @@ class Callbacks:
             for items in self._bursts():
                 for part in self._parts(items):
                     try:
-                        await self._function(self._given(part))
+                        await self._function(self._argument(part))
                     except BaseException as error:
                         task = asyncio.current_task()
                         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                             raise  # the loop ends
-                        if not self._failed(error, part):
+                        if not self._handle_failure(error, part):
                             break
-                    self._intake.done(part)
-                await asyncio.sleep(0)  # a function that never waits must not keep the loop from others
+                    self._intake.confirm(part)
+                await asyncio.sleep(0)  # a function that never waits must not block the loop
         finally:
-            self._rest()
+            self._end_run()
         self.wake()
 
     def _bursts(self) -> Iterator[list[Item]]:
-        """What waits, again and again until there is nothing, or until a pause is due."""
-        intake, pause = self._intake, self._manner.every
+        """The changes that wait, again and again until there are none, or until a pause is due."""
+        intake, pause = self._intake, self._delivery.every
         while True:
             with intake.changed:
                 if not self._has_work():
                     return
-                error = intake.error if intake.backlog.waiting == 0 else None
+                error = intake.error if intake.buffer.waiting == 0 else None
                 if error is None:
-                    items = intake.take()
+                    items = intake.buffer.pop()
                     self._next_burst = monotonic() + pause
                 else:
-                    self._told = True
+                    self._end_reported = True
                     items = []
             if error is not None:
-                self._tell(error, None)
+                self._report(error, None)
                 return
             yield items
             if pause:
                 return
 
     def _parts(self, items: list[Item]) -> Iterator[Sequence[Item]]:
-        """What one call gets. Stops when the subscription is closed."""
-        for part in [items] if self._manner.batches else zip(items, strict=True):
+        """The items of each call. Stops when the subscription is closed."""
+        for part in [items] if self._delivery.batches else zip(items, strict=True):
             if self._intake.closed:
                 return
             yield part
 
-    def _given(self, part: Sequence[Item]) -> Any:
-        return [item.change for item in part] if self._manner.batches else part[0].change
+    def _argument(self, part: Sequence[Item]) -> Any:
+        return [item.change for item in part] if self._delivery.batches else part[0].change
 
-    def _rest(self) -> None:
+    def _end_run(self) -> None:
         with self._intake.changed:
             self._busy = False
             self._thread = None
@@ -182,31 +167,31 @@ class Callbacks:
 
     # -- failures ------------------------------------------------------------------------------------------------------
 
-    def _failed(self, error: BaseException, part: Sequence[Item]) -> bool:
-        """Whether to go on. Types and places only are logged: the text of an exception may quote the event."""
+    def _handle_failure(self, error: BaseException, part: Sequence[Item]) -> bool:
+        """Whether to go on. Only types and places are logged: the text of an exception may quote the event."""
         change = part[0].change
         self.failures += 1
         get_logger("subscription").warning(
             "callback_failed",
-            pattern=self._intake.interest.pattern.text,
+            pattern=self._intake.event_filter.pattern.text,
             agent=change.agent,
             seq=change.seq,
             error=type(error).__name__,
             at=raised_at(error),
         )
-        self._tell(error, change)
-        if self._manner.stop_on_failure:
-            self._told = True
-            self._intake.stop_at(error)
+        self._report(error, change)
+        if self._delivery.stop_on_failure:
+            self._end_reported = True
+            self._intake.stop(error)
             return False
         return True
 
-    def _tell(self, error: BaseException, change: Change | None) -> None:
-        told = self._manner.on_error
-        if told is None:
+    def _report(self, error: BaseException, change: Change | None) -> None:
+        on_error = self._delivery.on_error
+        if on_error is None:
             return
         try:
-            result = told(error, change)
+            result = on_error(error, change)
             if inspect.isawaitable(result):
                 self._runs.start(_awaited(result))
         except BaseException as own:

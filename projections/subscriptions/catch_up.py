@@ -1,4 +1,4 @@
-"""What reads one partition for one subscription alone, a page at a time."""
+"""Reading one partition for one subscription alone, a page at a time."""
 
 from __future__ import annotations
 
@@ -20,78 +20,79 @@ __all__ = ["CatchUpReader", "PageResult"]
 
 @define(eq=False)
 class PageResult:
-    """What a page had for the subscription, and where that has come to."""
+    """The changes of a page, and the reader's mark after them."""
 
     items: list[Item]
     mark: Mark
     more: bool = True
-    """Whether there was more in the feed when it was last looked at."""
+    """Whether the feed had more when it was last asked."""
     error: DuramenError | None = None
-    """What is wrong with the event behind the mark, or one behind that which is not wanted."""
+    """What is wrong with the event after the mark, or with a later one if that one is not wanted."""
 
 
 class CatchUpReader:
     """Used by one thread at a time."""
 
-    def __init__(self, source: Source, interest: EventFilter, partition: int, mark: Mark, *, values: bool) -> None:
-        self._audience: SubscriptionMatcher[EventFilter] = SubscriptionMatcher(_itself)
-        self._audience.add(interest)
-        self._interest = interest
+    def __init__(self, source: Source, event_filter: EventFilter, partition: int, mark: Mark, *, values: bool) -> None:
+        self._matcher: SubscriptionMatcher[EventFilter] = SubscriptionMatcher(_itself)
+        self._matcher.add(event_filter)
+        self._filter = event_filter
         self._registry = source.registry
-        self._teller = ChangeBuilder(source, values=True) if values else None
+        self._builder = ChangeBuilder(source, values=True) if values else None
         self._partition = partition
-        level = interest.level if self._teller is None else max(interest.level, self._teller.level)
-        codec, wants = Codec(source.limits), self._audience.wants
+        level = event_filter.level if self._builder is None else max(event_filter.level, self._builder.level)
+        codec, wants = Codec(source.limits), self._matcher.wants
         self.reader = FeedReader(source.log, codec, partition, mark, level=level, wants=wants)
 
     def page(self, most: int) -> PageResult:
-        """The next page. Raises what reading raises; what is wrong with an event comes behind those before it."""
+        """The next page. Raises what reading raises; an error of an event comes after the changes before it."""
         before = self.reader.mark
-        facts = self.reader.take(most)
-        if facts is None:
+        batch = self.reader.take(most)
+        if batch is None:
             return PageResult([], self.reader.mark, more=False)
-        paths, error = self._paths(facts)
-        items, wrong = self._plain(facts, paths) if self._teller is None else self._valued(facts, paths, self._teller)
+        paths, error = self._paths(batch)
+        builder = self._builder
+        items, wrong = self._plain(batch, paths) if builder is None else self._with_values(batch, paths, builder)
         error = wrong or error
         if error is None:
             return PageResult(items, self.reader.mark, more=self.reader.lag > 0)
         return PageResult(items, items[-1].mark if items else before, error=error)
 
-    def _paths(self, facts: EventBatch) -> tuple[list[list[str] | None], DuramenError | None]:
-        """By which paths each event concerns the subscription, up to the first that is none, and what that is."""
+    def _paths(self, batch: EventBatch) -> tuple[list[list[str] | None], DuramenError | None]:
+        """The matching paths of each event, None where it is not wanted; up to the first that fails, and its error."""
         found: list[list[str] | None] = []
-        of, interest = self._audience.of, self._interest
+        match, event_filter = self._matcher.match, self._filter
         try:
-            for agent, seq, raw in zip(facts.agents, facts.seqs, facts.raws, strict=True):
-                found.append(of(agent, seq, raw).get(interest))
+            for agent, seq, raw in zip(batch.agents, batch.seqs, batch.raws, strict=True):
+                found.append(match(agent, seq, raw).get(event_filter))
         except DuramenError as error:
             return found, error
         return found, None
 
-    def _plain(self, facts: EventBatch, paths: list[list[str] | None]) -> tuple[list[Item], DuramenError | None]:
+    def _plain(self, batch: EventBatch, paths: list[list[str] | None]) -> tuple[list[Item], DuramenError | None]:
         wanted = [one is not None for one in paths]
-        chosen = facts.only(wanted + [False] * (len(facts) - len(wanted)))
+        chosen = batch.only(wanted + [False] * (len(batch) - len(wanted)))
         events, error = build_valid_events(chosen.agents, chosen.seqs, chosen.raws, chosen.digests, self._registry)
         each = zip(events, filter(_is_there, paths), strict=False)
         changes = [Change(event.agent, event.seq, event, tuple(names or ())) for event, names in each]
         return [Item(self._partition, change, chosen, index) for index, change in enumerate(changes)], error
 
-    def _valued(
-        self, facts: EventBatch, paths: list[list[str] | None], teller: ChangeBuilder
+    def _with_values(
+        self, batch: EventBatch, paths: list[list[str] | None], builder: ChangeBuilder
     ) -> tuple[list[Item], DuramenError | None]:
         items: list[Item] = []
         try:
-            for index, (fact, names) in enumerate(zip(facts.each(), paths, strict=False)):
-                change = teller.tell(fact, names)
+            for index, (found, names) in enumerate(zip(batch.each(), paths, strict=False)):
+                change = builder.with_values(found, names)
                 if change is not None:
-                    items.append(Item(self._partition, change, facts, index))
+                    items.append(Item(self._partition, change, batch, index))
         except DuramenError as error:
             return items, error
         return items, None
 
 
-def _itself(interest: EventFilter) -> EventFilter:
-    return interest
+def _itself(event_filter: EventFilter) -> EventFilter:
+    return event_filter
 
 
 def _is_there(names: list[str] | None) -> bool:

@@ -14,10 +14,10 @@ __all__ = ["Change"]
 
 @frozen
 class Change:
-    """One event, as it concerns a subscription. Share it, but do not change what it holds.
+    """One event, as it concerns a subscription. Its values are shared: do not change them.
 
-    `paths` are the property paths, as text, that the event names and that concern the pattern; a path stands for
-    all that is below it. It is empty for an event that changes no property: one of lifecycle, of activity, of your
+    `paths` are the property paths, as text, that the event names and that match the pattern; a path stands for
+    everything below it. It is empty for an event that changes no property: one of lifecycle, of activity, of your
     own. "" is the whole working memory.
 
     `values` has the value before and after the event of each of `paths`, where the subscription was made with

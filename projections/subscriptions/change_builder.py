@@ -1,32 +1,77 @@
-"""From an event as it was read to what is delivered of it."""
+"""From an event as it was read to the change that is delivered of it, with values if they are wanted."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from duramen.events import EventRegistry, Granularity, Limits
-from duramen.events.codec import build_valid_event
+from duramen.events import Event, EventRegistry, Granularity, InvalidPath, Limits
+from duramen.events.codec import Codec, build_valid_event
 from duramen.events.feed import FeedEvent
 from duramen.events.log import EventLog
+from duramen.events.model import split_text
 
+from ..recovery import AgentLog, rebuild
+from ..state import MISSING, AgentState, WorkingMemory, lookup
 from .change import Change
-from .state_cache import StateCache, value_at
 
-__all__ = ["ChangeBuilder", "Source"]
+__all__ = ["ChangeBuilder", "Source", "StateCache"]
 
 _CHANGES_STATE: Final = int(Granularity.STATE)
+_MOST_AGENTS: Final = 1_000
+_MOST_NODES: Final = 500_000  # values in all memories together: some hundred MB at the most
 
 
 @frozen
 class Source:
-    """What is read, and how."""
+    """A log, and how its events are decoded."""
 
     log: EventLog
     registry: EventRegistry
     limits: Limits
+
+
+class StateCache:
+    """Working memory of agents, cached between events, rebuilt from the log otherwise. Used by one thread at a time.
+
+    `apply` must be called with every event that changes the state of an agent, in the order of the agent's log.
+    """
+
+    def __init__(self, log: EventLog, limits: Limits, *, most_agents: int = _MOST_AGENTS) -> None:
+        self._log = log
+        self._limits = limits
+        self._codec = Codec(limits)
+        self._most_agents = most_agents
+        self._fold = WorkingMemory(evolve(limits, commands_remembered=0))
+        self._states: OrderedDict[str, AgentState] = OrderedDict()
+        self._nodes = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def apply(self, event: Event) -> tuple[AgentState, AgentState]:
+        """The agent's state before and after an event; read-only, both. Raises what `rebuild` raises."""
+        before = self._states.pop(event.agent, None)
+        if before is None:
+            before = self._rebuild(event.agent, event.seq - 1)
+        else:
+            self._nodes -= before.nodes
+        # Events of activity are not applied here: they change nothing except the position.
+        after = self._fold.apply(evolve(before, seq=event.seq - 1), event)
+        self._states[event.agent] = after
+        self._nodes += after.nodes
+        while len(self._states) > 1 and (len(self._states) > self._most_agents or self._nodes > _MOST_NODES):
+            self._nodes -= self._states.popitem(last=False)[1].nodes
+        return before, after
+
+    def _rebuild(self, agent: str, seq: int) -> AgentState:
+        if seq == 0:
+            return AgentState()
+        state = rebuild(AgentLog(self._log, agent, self._limits, codec=self._codec), to_seq=seq).state
+        return evolve(state, commands={}, checkpoints={})
 
 
 class ChangeBuilder:
@@ -34,21 +79,33 @@ class ChangeBuilder:
 
     def __init__(self, source: Source, *, values: bool) -> None:
         self._registry = source.registry
-        self._remembered = StateCache(source.log, source.limits) if values else None
+        self._states = StateCache(source.log, source.limits) if values else None
         self.level = _CHANGES_STATE if values else 0
 
-    def tell(self, fact: FeedEvent, paths: Sequence[str] | None) -> Change | None:
-        """What to deliver of an event that concerns the subscription by these paths; None if it does not.
+    def plain(self, found: FeedEvent, paths: Sequence[str]) -> Change:
+        """The change without values. Raises UnknownEventType, CorruptEvent."""
+        event = build_valid_event(found.agent, found.seq, found.raw, found.digest, self._registry)
+        return Change(found.agent, found.seq, event, tuple(paths))
 
-        Raises UnknownEventType, CorruptEvent, and with values what `rebuild` raises.
+    def with_values(self, found: FeedEvent, paths: Sequence[str] | None) -> Change | None:
+        """The change with the values at `paths`, or None if `paths` is.
+
+        Raises UnknownEventType, CorruptEvent, and what `rebuild` raises.
         """
-        if paths is None and (self._remembered is None or fact.raw[2] > _CHANGES_STATE):
+        assert self._states is not None
+        if paths is None and found.raw[2] > _CHANGES_STATE:
             return None
-        event = build_valid_event(fact.agent, fact.seq, fact.raw, fact.digest, self._registry)
-        if self._remembered is None:
-            return Change(fact.agent, fact.seq, event, tuple(paths or ()))
-        before, after = self._remembered.show(event)
+        event = build_valid_event(found.agent, found.seq, found.raw, found.digest, self._registry)
+        before, after = self._states.apply(event)
         if paths is None:
             return None
-        values = {path: (value_at(before, path), value_at(after, path)) for path in paths}
-        return Change(fact.agent, fact.seq, event, tuple(paths), values)
+        values = {path: (_value_at(before, path), _value_at(after, path)) for path in paths}
+        return Change(found.agent, found.seq, event, tuple(paths), values)
+
+
+def _value_at(state: AgentState, path: str) -> Any:
+    """The value at a property path, `MISSING` if there is none."""
+    try:
+        return lookup(state.memory, split_text(path, "property path"))
+    except InvalidPath:  # there is no value, or a key that no property path can have
+        return MISSING

@@ -1,9 +1,9 @@
-"""All subscriptions of one system: they share one thread that reads, and pools that call back and catch up."""
+"""All subscriptions of one system: they share a thread that reads, and pools for callbacks and for catching up."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any, Final, cast
@@ -14,20 +14,18 @@ from duramen.events import (
     Cursor,
     Diverged,
     EventRegistry,
-    Granularity,
     InvalidMessage,
     Limits,
-    PathPattern,
     SystemClosed,
 )
 from duramen.events.log import EventLog
 from duramen.events.model import START, Mark
 
-from ..notifications import Category, EventFilter, event_filter_of
-from .buffer import ChangeBuffer
-from .callbacks import Callbacks, Delivery, OnError
+from ..notifications import EventFilter
+from .callbacks import Callbacks
 from .change import Change
 from .change_builder import Source
+from .delivery import Delivery
 from .follower import Follower
 from .intake import Intake
 from .subscription import Subscription
@@ -35,16 +33,15 @@ from .subscription import Subscription
 __all__ = ["Callback", "Hub", "HubStatus", "Pools"]
 
 Callback = Callable[[Change], Any] | Callable[[list[Change]], Any]
-"""Takes a change, or with `batches=True` a list of them; a plain function or an `async def`."""
+"""A plain function or an `async def` of one argument: a change, or with `batches=True` a list of them."""
 
 _HEARTBEAT: Final = 1.0
-_BUFFER: Final = 1_000
 _MOST_ERRORS: Final = 100
 
 
 @frozen(kw_only=True)
 class Pools:
-    """Where a hub's work runs. What is given to `call` may block for long, to `read` as long as a server may."""
+    """Where a hub's work runs. The work of `call` may block for long, that of `read` as long as a server may."""
 
     call: Callable[[Callable[[], None]], None]
     read: Callable[[Callable[[], None]], None]
@@ -54,15 +51,15 @@ class Pools:
 
 @frozen(kw_only=True)
 class HubStatus:
-    """How live sharing is doing in this process."""
+    """The state of this process's subscriptions."""
 
     subscriptions: int = 0
     lag: int = 0
     """The greatest of all subscriptions."""
     strange_messages: int = 0
-    """Messages on the channels that were not understood, or proved false; somebody else publishes there."""
+    """Notices that were not understood, or proved false: another program publishes on the channels."""
     errors: dict[str, str] = field(factory=dict[str, str])
-    """By pattern: the type of the error that a subscription of that pattern has ended with, the last hundred."""
+    """By pattern: the type of the error that its subscription has ended with, for the last hundred."""
 
 
 @frozen(kw_only=True)
@@ -99,43 +96,32 @@ class Hub:
 
     def subscribe(
         self,
-        pattern: str | PathPattern,
-        callback: Callback | None = None,
+        event_filter: EventFilter,
+        callback: Callback | None,
+        delivery: Delivery,
         *,
-        granularity: Granularity = Granularity.STATE,
-        categories: Iterable[Category] | None = None,
-        types: Iterable[str] | None = None,
         after: Cursor | None = None,
         from_start: bool = False,
-        values: bool = False,
-        latest_only: bool = False,
-        every: float | None = None,
-        batches: bool = False,
-        buffer: int = _BUFFER,
-        on_error: OnError | None = None,
-        stop_on_failure: bool = False,
     ) -> Subscription:
         """As `AgentSystem.subscribe`, which says what each argument means."""
-        interest = event_filter_of(pattern, granularity, categories, types)
-        pause = _checked(callback, after, from_start, every, buffer)
-        marks, at_end = self._begin_at(interest, after, from_start)
-        backlog = ChangeBuffer(buffer, latest_only=latest_only)
-        intake = Intake(self._source, interest, marks, backlog, values=values, at_end=at_end)
-        manner = Delivery(batches=batches, every=pause, on_error=on_error, stop_on_failure=stop_on_failure)
+        if callback is not None and not callable(callback):
+            raise InvalidMessage("callback takes a function of one argument", actual=type(callback).__name__)
+        marks, at_end = self._begin_at(event_filter, after, from_start)
+        intake = Intake(self._source, event_filter, delivery, marks, at_end=at_end)
         with self._lock:
             if self._closed is not None:
                 raise SystemClosed(self._closed)
             follower = self._follower or self._new_follower()
             runs = _Runs(submit=self._pools.call, start=self._pools.start, at=follower.at)
             function = cast("Callable[[Any], Any] | None", callback)
-            calls = None if function is None else Callbacks(intake, function, manner, runs)
-            subscription = Subscription(intake, calls, self._leave, every=pause)
+            calls = None if function is None else Callbacks(intake, function, runs)
+            subscription = Subscription(intake, calls, self._leave)
             self._subscriptions[subscription] = intake
             follower.add(intake)
         return subscription
 
     def status(self) -> HubStatus:
-        """Counts, and what has gone wrong."""
+        """Counts, and the errors of subscriptions that have ended."""
         with self._lock:
             follower, subscriptions = self._follower, list(self._subscriptions)
             strange = self._strange + (follower.strange if follower else 0)
@@ -149,7 +135,7 @@ class Hub:
         )
 
     def close(self, timeout: float) -> bool:
-        """End all subscriptions; whether everything has ended within `timeout` seconds. No callback starts any more."""
+        """End all subscriptions; whether everything has ended within `timeout` seconds. No callback starts then."""
         deadline = monotonic() + timeout
         with self._lock:
             self._closed = "the system is closed; open a new one"
@@ -162,7 +148,7 @@ class Hub:
         return all([*ended, *(follower.wait(max(0.0, deadline - monotonic())) for follower in followers)])
 
     def after_fork(self, message: str) -> None:
-        """In a forked child: no thread of ours lives here. Iterators raise SystemClosed."""
+        """End all subscriptions, in a forked child: their threads live in the parent. Iterators raise SystemClosed."""
         self._lock = threading.Lock()
         self._closed = message
         self._follower = None
@@ -170,10 +156,16 @@ class Hub:
             subscription.after_fork(SystemClosed(message))
         self._subscriptions = {}
 
-    def _begin_at(self, interest: EventFilter, after: Cursor | None, from_start: bool) -> tuple[dict[int, Mark], bool]:
-        """Where each partition is read from, and whether that is its end."""
+    def _begin_at(
+        self, event_filter: EventFilter, after: Cursor | None, from_start: bool
+    ) -> tuple[dict[int, Mark], bool]:
+        """The mark that each partition is read from, and whether that is its end. Raises InvalidMessage, Diverged."""
         log = self._source.log
-        partitions = interest.partitions(log)
+        partitions = event_filter.partitions(log)
+        if after is not None and not isinstance(cast("object", after), Cursor):
+            raise InvalidMessage("after takes a Cursor; see Cursor.from_text", actual=type(after).__name__)
+        if after is not None and from_start:
+            raise InvalidMessage("give either after or from_start")
         if after is not None and after.log != log.identity:
             raise Diverged(
                 "this cursor is of another log: the namespace was made anew, or it is another one; start anew",
@@ -182,7 +174,7 @@ class Hub:
             )
         if after is not None or from_start:
             return {partition: after.marks.get(partition, START) if after else START for partition in partitions}, False
-        # What is committed from here on lies behind these positions, so it does not matter when the hub begins to look.
+        # Everything committed from here on comes after these positions, whenever the hub begins to read.
         ends = log.positions()
         return {partition: Mark(ends[partition]) for partition in partitions}, True
 
@@ -211,20 +203,3 @@ class Hub:
         self._errors[pattern] = type(error).__name__
         if len(self._errors) > _MOST_ERRORS:
             del self._errors[next(iter(self._errors))]
-
-
-def _checked(callback: object, after: object, from_start: bool, every: float | None, buffer: int) -> float:
-    """The pause between bursts. Raises InvalidMessage for arguments that do not go together, or are none."""
-    if callback is not None and not callable(callback):
-        raise InvalidMessage("callback takes a function of one argument", actual=type(callback).__name__)
-    if after is not None and not isinstance(after, Cursor):
-        raise InvalidMessage("after takes a Cursor; see Cursor.from_text", actual=type(after).__name__)
-    if after is not None and from_start:
-        raise InvalidMessage("give either after or from_start")
-    if type(buffer) is not int or buffer < 1:
-        raise InvalidMessage("buffer is how many changes may wait, at least 1", actual=buffer)
-    if every is None:
-        return 0.0
-    if type(every) not in (int, float) or not 0 < every < 86_400:
-        raise InvalidMessage("every takes seconds, more than none and less than a day")
-    return float(every)

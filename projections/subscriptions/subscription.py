@@ -39,15 +39,12 @@ class Subscription:
         intake: Intake,
         callbacks: Callbacks | None,
         leave: Callable[[Subscription], None],
-        *,
-        every: float = 0.0,
     ) -> None:
         self._intake = intake
         self._callbacks = callbacks
         self._leave = leave
-        self._every = every
         self._next_burst = 0.0
-        self._in_hand: deque[Item] = deque()
+        self._popped: deque[Item] = deque()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         intake.wake = self._wake
 
@@ -56,12 +53,12 @@ class Subscription:
 
     @property
     def pattern(self) -> PathPattern:
-        """What it was made for."""
-        return self._intake.interest.pattern
+        """The pattern that it was made with."""
+        return self._intake.event_filter.pattern
 
     @property
     def cursor(self) -> Cursor:
-        """Behind all that was delivered: `subscribe(..., after=cursor)` continues with the very next change.
+        """After all that was delivered: `subscribe(..., after=cursor)` continues with the very next change.
 
         A callback's change counts when the callback has returned; an iterator's when it was handed out.
         """
@@ -69,20 +66,20 @@ class Subscription:
 
     @property
     def lag(self) -> int:
-        """How far it is behind: changes that wait, and appends of the log that it has not looked at.
+        """How far it is behind: changes that wait, and appends of the log that it has not read.
 
-        The end of the log is that of the last look, a second ago at most.
+        The end of the log is up to a second old.
         """
         return self._intake.lag()
 
     @property
     def error(self) -> BaseException | None:
-        """Why it has ended; None while it runs, and if it was closed."""
+        """The error that it has ended with; None while it runs, and if it was closed."""
         return self._intake.error
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come in."""
+        """Whether it has ended: nothing more will come in."""
         return self._intake.ended
 
     @property
@@ -91,9 +88,9 @@ class Subscription:
         return self._callbacks.failures if self._callbacks else 0
 
     def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
-        """Deliver nothing more, and wait for a callback that runs, at most `timeout` seconds; whether none runs.
+        """Deliver nothing more, and wait at most `timeout` seconds for a running callback; whether none runs.
 
-        May be called twice, and by the callback itself, which is then not waited for.
+        May be called twice. The callback itself may call it, and is then not waited for.
         """
         self._intake.end()
         self._wake()
@@ -104,52 +101,52 @@ class Subscription:
         return await asyncio.to_thread(self.close, timeout)
 
     def after_fork(self, error: BaseException) -> None:
-        """In a forked child: nothing comes in any more."""
+        """End, in a forked child."""
         self._intake.after_fork(error)
         self._waiters = []
         if self._callbacks is not None:
             self._callbacks.after_fork()
 
-    # -- taking --------------------------------------------------------------------------------------------------------
+    # -- changes -------------------------------------------------------------------------------------------------------
 
     def take(self, most: int | None = None, timeout: float | None = None) -> list[Change]:
-        """What has come in, at most `most` changes; waits for the first, at most `timeout` seconds.
+        """The changes that have come in, at most `most`; waits at most `timeout` seconds for the first.
 
         Empty when the time is up, and after the end. Raises the error that it has ended with.
         """
-        return [item.change for item in self._hand_out(self._wait(most, timeout))]
+        return self._changes(self._wait(most, timeout))
 
     def batches(self) -> Batches:
-        """Iterates, plainly or asynchronously, over lists of what has come in, none of them empty."""
+        """An iterator, plain or asynchronous, over lists of the changes that have come in; none is empty."""
         return Batches(self)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Change:
-        if not self._in_hand or self._intake.closed:
-            self._in_hand = deque(self._wait(None, None))
-        if not self._in_hand:
+        if not self._popped or self._intake.closed:
+            self._popped = deque(self._wait(None, None))
+        if not self._popped:
             raise StopIteration
-        return self._next_in_hand()
+        return self._next_popped()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Change:
-        if not self._in_hand or self._intake.closed:
-            self._in_hand = deque(await self._await_items())
-        if not self._in_hand:
+        if not self._popped or self._intake.closed:
+            self._popped = deque(await self._await_items())
+        if not self._popped:
             raise StopAsyncIteration
-        return self._next_in_hand()
+        return self._next_popped()
 
     def next_batch(self) -> list[Change]:
-        """Behind `batches()`."""
+        """The next list of `batches()`."""
         return self.take()
 
     async def anext_batch(self) -> list[Change]:
-        """Behind `batches()`."""
-        return [item.change for item in self._hand_out(await self._await_items())]
+        """The next list of `batches()`, for asyncio."""
+        return self._changes(await self._await_items())
 
     def __enter__(self) -> Self:
         return self
@@ -179,16 +176,16 @@ class Subscription:
             waiters, self._waiters = self._waiters, []
             self._intake.changed.notify_all()
         for loop, waiter in waiters:
-            with suppress(RuntimeError):  # the loop has ended, and who waited with it
+            with suppress(RuntimeError):  # the loop has ended, and its waiting tasks with it
                 loop.call_soon_threadsafe(_resolve, waiter)
 
     def _wait(self, most: int | None, timeout: float | None) -> list[Item]:
-        """What waits, at least one; none at the end and when time is up."""
+        """Items, at least one; none at the end and when time is up."""
         deadline = None if timeout is None else monotonic() + timeout
         intake = self._intake
         with intake.changed:
             while True:
-                items, pause = self._look(most)
+                items, pause = self._pop(most)
                 if items or intake.closed:
                     return items
                 left = None if deadline is None else deadline - monotonic()
@@ -198,12 +195,12 @@ class Subscription:
 
     async def _await_items(self) -> list[Item]:
         intake = self._intake
-        if intake.backlog.waiting:  # who always finds something must not keep the loop from others
+        if intake.buffer.waiting:  # an iteration that never waits must not block the loop
             await asyncio.sleep(0)
         while True:
             loop = asyncio.get_running_loop()
             with intake.changed:
-                items, pause = self._look(None)
+                items, pause = self._pop(None)
                 if items or intake.closed:
                     return items
                 waiter = loop.create_future()
@@ -214,36 +211,36 @@ class Subscription:
                 with intake.changed:
                     self._waiters = [known for known in self._waiters if known[1] is not waiter]
 
-    def _look(self, most: int | None) -> tuple[list[Item], float | None]:
-        """With the lock held: what can be taken now, or for how long there is nothing to take; raises the error."""
+    def _pop(self, most: int | None) -> tuple[list[Item], float | None]:
+        """With the lock held: the items that wait, or the seconds until the next burst. Raises the error of the end."""
         if self._callbacks is not None:
             raise InvalidMessage("this subscription delivers to its callback; make one without to iterate")
         intake = self._intake
         if intake.closed:
             return [], None
-        if not intake.backlog.waiting:
+        if not intake.buffer.waiting:
             if intake.error is not None:
                 raise intake.error
             return [], None
         now = monotonic()
         if now < self._next_burst and intake.error is None:
             return [], self._next_burst - now
-        self._next_burst = now + self._every
-        return intake.take(most), None
+        self._next_burst = now + intake.delivery.every
+        return intake.buffer.pop(most), None
 
-    def _hand_out(self, items: list[Item]) -> list[Item]:
+    def _changes(self, items: list[Item]) -> list[Change]:
         if items:
-            self._intake.done(items)
-        return items
+            self._intake.confirm(items)
+        return [item.change for item in items]
 
-    def _next_in_hand(self) -> Change:
-        item = self._in_hand.popleft()
-        self._intake.done([item])
+    def _next_popped(self) -> Change:
+        item = self._popped.popleft()
+        self._intake.confirm([item])
         return item.change
 
 
 class Batches:
-    """Lists of changes of one subscription, as they come in."""
+    """An iterator over lists of changes of one subscription, as they come in."""
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription

@@ -303,7 +303,7 @@ def test_a_subscriber_that_sleeps_is_not_cut_off_by_the_servers_buffer(
                             batch.set(f"k{item}", [number, "x" * 2_000])
                 last = writer.set("n", 1).seq
                 eventually(lambda: subscription.lag > 20)
-                assert len(subscription._intake.backlog) <= 20
+                assert len(subscription._intake.buffer) <= 20
                 gate.set()
                 seen.wait_until(last)
                 assert seen.is_exactly(2, last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,14 +24,17 @@ from duramen.events import (
     Receipt,
     SystemClosed,
 )
+from duramen.events.log import EventLog
 from duramen.events.log.records import Span, SpanEvents
 from duramen.events.model.cursor import Cursor
 from duramen.events.model.registry import DECLARED
 from duramen.projections import Episodes, KeyedProjection, Projection, Timeline, WorkingMemory, fold
 from duramen.projections.consumers import runner as runner_module
 from duramen.projections.consumers import view_builder as build_module
-from duramen.projections.consumers.attach import attach
-from duramen.projections.notifications import pacing as rest_module
+from duramen.projections.consumers.plan import plan_of
+from duramen.projections.consumers.runner import Runner
+from duramen.projections.notifications import EventFilter, NoticeSource
+from duramen.projections.notifications import pacing as pacing_module
 from duramen.projections.notifications.shared_listener import Inlet, ListenerPool
 from following import Count, LastSeqs, OpenSystem, PerAgent, expected_seqs, seqs_of
 from waiting import eventually
@@ -335,7 +338,7 @@ def test_who_waits_is_told_when_it_is_closed(open_system: OpenSystem, gate: thre
 
     thread = threading.Thread(target=wait)
     thread.start()
-    eventually(lambda: runner._awaiting.any)
+    eventually(lambda: runner._waiters.any)
     runner.close(timeout=0.05)
     thread.join(10)
     assert len(told) == 1
@@ -413,7 +416,7 @@ class Deaf:
         self._woken.clear()
         return {}
 
-    def rest(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         self._woken.wait(seconds)
 
     def wake(self) -> None:
@@ -431,12 +434,17 @@ class Liar(Deaf):
         return {0: 0, 1: 10**9, 5: -3, 77: 5}
 
 
-@pytest.mark.parametrize("ear", [Deaf, Liar])
-def test_the_last_event_is_found_whatever_is_heard(ear: type[Deaf]) -> None:
+def runner_of(log: EventLog, projection: Projection[Any], notices: NoticeSource) -> Runner[Any]:
+    wanted = EventFilter.parse("**")
+    plan = plan_of(log, DECLARED, Limits(), projection=projection, name="name", event_filter=wanted)
+    return Runner[Any](plan, notices).start()
+
+
+@pytest.mark.parametrize("source", [Deaf, Liar])
+def test_the_last_event_is_found_whatever_is_heard(source: type[Deaf]) -> None:
     with AgentSystem.open(log=MemoryLog()) as system:
         alice = system.spawn("acme/alice")
-        heard = ear()
-        runner = attach(system.log, LastSeqs(), "seqs", registry=DECLARED, limits=Limits(), ear=heard).start()
+        runner = runner_of(system.log, LastSeqs(), source())
         eventually(lambda: runner.status == "live")
         alice.set("the last", 1)
         eventually(lambda: seqs_of(runner.state) == {"acme/alice": [1, 2]}, timeout=5)
@@ -444,51 +452,46 @@ def test_the_last_event_is_found_whatever_is_heard(ear: type[Deaf]) -> None:
         assert runner.close()
 
 
-class Awake(ListenerPool):
-    """Tells while somebody rests."""
+class Watched:
+    """An inlet that says whether its runner pauses."""
 
-    def __init__(self, log: MemoryLog) -> None:
-        super().__init__(log)
-        self.resting = threading.Event()
+    def __init__(self, inlet: Inlet) -> None:
+        self._inlet = inlet
+        self.receive, self.wake, self.close = inlet.receive, inlet.wake, inlet.close
+        self.pausing = threading.Event()
 
-    def open(self, partitions: Collection[int], level: int) -> Inlet:
-        ear = super().open(partitions, level)
-        rest = ear.rest
-
-        def noted(seconds: float) -> None:
-            self.resting.set()
-            rest(seconds)
-            self.resting.clear()
-
-        ear.rest = noted  # type: ignore[method-assign]
-        return ear
+    def pause(self, seconds: float) -> None:
+        self.pausing.set()
+        self._inlet.pause(seconds)
+        self.pausing.clear()
 
 
-def test_who_is_waited_for_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_consumer_that_a_caller_waits_for_does_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """A live consumer takes what comes within a while in one round; here that while is longer than the test."""
-    monkeypatch.setattr(runner_module, "_BREATH", 1_000.0)
-    monkeypatch.setattr(rest_module, "_SHARE", 1e12)
+    monkeypatch.setattr(runner_module, "_LONGEST_ROUND", 1_000.0)
+    monkeypatch.setattr(pacing_module, "_SHARE", 1e12)
     log = MemoryLog()
-    ears = Awake(log)
+    pool = ListenerPool(log)
+    notices = Watched(pool.open(range(log.partitions), 4))
     with AgentSystem.open(log=log) as system:
         alice = system.spawn("acme/alice")
-        runner = attach(log, Count(), "count", registry=DECLARED, limits=Limits(), ear=ears).start()
+        runner = runner_of(log, Count(), notices)
 
-        def until_it_rests() -> None:
+        def until_it_pauses() -> None:
             for number in range(100):
                 alice.set("a", number)
-                if ears.resting.wait(0.2):
+                if notices.pausing.wait(0.2):
                     return
-            raise AssertionError("it never rests")
+            raise AssertionError("it never pauses")
 
-        until_it_rests()
+        until_it_pauses()
         last = alice.set("b", 1)
         before = runner.applied
         runner.wait_for(last, timeout=10)
         assert before < last.seq == runner.applied
-        until_it_rests()
+        until_it_pauses()
         assert runner.close()
-    assert ears.close(10)
+    assert pool.close(10)
 
 
 # -- projections of the library ----------------------------------------------------------------------------------------

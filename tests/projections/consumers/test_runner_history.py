@@ -148,7 +148,7 @@ class Story:
         self.close(number)
         self.attach(number)
         assert self.runner is not None
-        self.runner._consumer.leave()
+        self.runner._consumer.abandon()
         self.runner.close()
 
     def rebuild(self, number: int) -> None:

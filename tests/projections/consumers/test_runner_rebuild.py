@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.events import Event, Granularity, InvalidMessage, Limits
+from duramen.events import Event, InvalidMessage, Limits
 from duramen.events.log.consumer_store import LIVE, NEXT
 from duramen.events.log.event_log import EventLog
-from duramen.events.model.cursor import Cursor
 from duramen.events.model.registry import DECLARED
 from duramen.projections import KeyedProjection, Projection
 from duramen.projections.consumers import view_builder as build
-from duramen.projections.consumers.consumer import LIVE_STATUS, REBUILD, REBUILDING, Consumer, Plan
-from duramen.projections.consumers.view_storage import KeyedViewStorage, WholeViewStorage
-from duramen.projections.notifications.event_filter import scope_of
+from duramen.projections.consumers.consumer import REBUILD, Consumer
+from duramen.projections.consumers.plan import LIVE_STATUS, REBUILDING, plan_of
+from duramen.projections.notifications import EventFilter
 from following import Count, LastSeqs, OpenSystem, expected_seqs, parked, seqs_of
 from waiting import eventually
 
@@ -176,26 +175,8 @@ EVERYWHERE = dict.fromkeys(range(16), 0)
 
 def consumer_of(log: EventLog, projection: Projection[Any] | KeyedProjection[Any]) -> Consumer:
     """As a runner has it, without a thread."""
-    scope = scope_of(log, "**", granularity=Granularity.TRACE, categories=None, types=None, handled=None)
-
-    def kept() -> Any:
-        if isinstance(projection, Projection):
-            return WholeViewStorage(projection, Limits())
-        return KeyedViewStorage(projection, Limits())
-
     consumer = Consumer(
-        Plan(
-            log=log,
-            name="seqs",
-            scope=scope,
-            kept=kept,
-            reset=None,
-            can_rebuild=True,
-            after=Cursor(log.identity),
-            registry=DECLARED,
-            limits=Limits(),
-            owner=f"owner-{id(scope)}",
-        )
+        plan_of(log, DECLARED, Limits(), projection=projection, name="seqs", event_filter=EventFilter.parse("**"))
     )
     consumer.open()
     return consumer
@@ -230,15 +211,15 @@ def test_the_view_that_is_read_stays_up_to_date_while_another_is_built(one_syste
     alice = filled(one_system, 3_000)
     consumer = consumer_of(log, LastSeqs())
     until(consumer, lambda: consumer.status == LIVE_STATUS)
-    consumer.order(REBUILD)
+    consumer.request(REBUILD)
     consumer.turn({}, urgent=False)
     assert consumer.status == REBUILDING
     alice.set("more", 1)
     consumer.turn(EVERYWHERE, urgent=False)
-    assert len(consumer.side.build.view["acme/alice"]) == 3_001
+    assert len(consumer.current.view["acme/alice"]) == 3_001
     assert 0 < sum(consumer.building.positions.values()) < sum(log.positions())
     until(consumer, lambda: consumer.status == LIVE_STATUS)
-    assert list(consumer.side.build.view["acme/alice"]) == list(range(1, 3_002))
+    assert list(consumer.current.view["acme/alice"]) == list(range(1, 3_002))
     assert log.consumer_store().blob("seqs", NEXT) is None
 
 
@@ -250,7 +231,7 @@ def test_a_reader_of_the_store_sees_the_old_view_or_the_new_one_whole(one_system
     until(consumer, lambda: consumer.status == LIVE_STATUS)
     consumer.finish()
     old = log.consumer_store().blob("seqs", LIVE)
-    consumer.order(REBUILD)
+    consumer.request(REBUILD)
     consumer.turn({}, urgent=False)
     while consumer.status == REBUILDING:
         assert log.consumer_store().blob("seqs", LIVE) == old
@@ -265,7 +246,7 @@ def test_a_rebuild_that_was_cut_off_is_carried_on(one_system: AgentSystem, finis
     filled(one_system, 3_000)
     consumer = consumer_of(log, LastSeqs())
     until(consumer, lambda: consumer.status == LIVE_STATUS)
-    consumer.order(REBUILD)
+    consumer.request(REBUILD)
     consumer.turn({}, urgent=True)
     assert consumer.status == REBUILDING
     if finish:
@@ -275,8 +256,8 @@ def test_a_rebuild_that_was_cut_off_is_carried_on(one_system: AgentSystem, finis
     again = consumer_of(log, LastSeqs())
     assert again.status == REBUILDING
     until(again, lambda: again.status == LIVE_STATUS)
-    assert list(again.side.build.view["acme/alice"]) == list(range(1, 3_001))
-    assert again.side.build.applied == 3_000
+    assert list(again.current.view["acme/alice"]) == list(range(1, 3_001))
+    assert again.current.applied == 3_000
     assert log.consumer_store().look("seqs").next is None
 
 
@@ -295,7 +276,7 @@ def test_a_view_that_was_begun_by_other_code_is_begun_anew(one_system: AgentSyst
 
     three = consumer_of(log, SumThree())
     until(three, lambda: three.status == LIVE_STATUS)
-    assert three.side.build.view == 4_000
+    assert three.current.view == 4_000
     assert [record.version for record in log.consumer_store().records()] == [3]
 
 
@@ -305,7 +286,7 @@ def test_a_consumer_of_many_pages_and_partitions_equals_the_fold(open_any: OpenS
         filled(system, 90, f"project-{number}/agent")
     consumer = consumer_of(system.log, LastSeqs())
     until(consumer, lambda: consumer.status == LIVE_STATUS)
-    assert seqs_of(consumer.side.build.view) == expected_seqs(system)
+    assert seqs_of(consumer.current.view) == expected_seqs(system)
 
 
 # -- what is stored is damaged -----------------------------------------------------------------------------------------

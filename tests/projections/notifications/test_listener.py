@@ -1,9 +1,9 @@
-"""Who hears too much looks instead, now and then; nothing is missed by that, and it listens again afterwards."""
+"""A listener that hears too much polls instead; nothing is missed by that, and it listens again afterwards."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import inf
 from time import monotonic
 from typing import Any
@@ -13,9 +13,8 @@ import pytest
 
 from contracts.authors import Author
 from contracts.feeds import body
-from duramen.actors import AgentSystem, Set
-from duramen.events import MemoryLog, Unavailable
-from duramen.projections.notifications.channels import Channels
+from duramen.actors import AgentHandle, AgentSystem, Set
+from duramen.events import MemoryLog, Receipt, Unavailable
 from duramen.projections.notifications.listener import Listener
 from duramen.projections.notifications.overload import Overload
 from duramen.projections.subscriptions.change import Change
@@ -24,122 +23,136 @@ from servers import valkey_server
 from waiting import eventually
 
 
-class Told:
-    """Who hears: how far each partition has come."""
-
-    def __init__(self, *partitions: int) -> None:
-        self.partitions = frozenset(partitions)
-        self.hints: dict[int, int] = {}
-
-    def tell(self, hints: Mapping[int, int]) -> None:
-        self.hints = self.hints | dict(hints)
-
-
-class Hasty(MemoryLog):
-    """Counts how often somebody looks where its feeds end."""
+class PolledLog(MemoryLog):
+    """Counts how often its ends are asked for."""
 
     def __init__(self) -> None:
         super().__init__(partitions=2)
-        self.looks = 0
+        self.polls = 0
         self.away = False
 
     def positions(self) -> list[int]:
-        self.looks += 1
+        self.polls += 1
         if self.away:
             raise Unavailable("it is away")
         return super().positions()
 
 
 @pytest.fixture
-def log() -> Hasty:
-    return Hasty()
+def log() -> PolledLog:
+    return PolledLog()
 
 
 @pytest.fixture
-def listener(log: Hasty) -> Iterator[Listener]:
-    listener = Listener(log, 4)
-    listener.start()
+def author(log: PolledLog) -> Author:
+    return Author(log, "acme/alice")
+
+
+@pytest.fixture
+def listener(log: PolledLog) -> Iterator[Listener]:
+    listener = Listener(log, events=True)
+    listener.follow((0, 1), 4)
+    assert listener.receive(0.0)[0] == {0: 0, 1: 0}
     yield listener
-    listener.stop()
-    assert listener.wait(10)
+    listener.close()
 
 
-def stream(log: MemoryLog, author: Author, until: threading.Event) -> threading.Thread:
-    """Somebody who writes without a pause."""
-
-    def write() -> None:
-        while not until.is_set():
+def crowd(listener: Listener, author: Author) -> None:
+    """Let more gather at each turn than the listener keeps up with."""
+    for _ in range(100):
+        for _ in range(40):
             author.write(body(1))
+        listener.receive(0.0)
+        if listener.is_polling:
+            return
+    raise AssertionError("it never polls")
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    return thread
 
-
-def test_under_a_stream_it_looks_and_when_that_ends_it_listens_again(log: Hasty, listener: Listener) -> None:
-    author, told, enough = Author(log, "acme/alice"), Told(0, 1), threading.Event()
+def test_it_polls_under_a_stream_and_listens_again_when_few_events_come(
+    log: PolledLog, listener: Listener, author: Author
+) -> None:
     partition = log.partition_of(author.agent)
-    listener.add(told)
     author.write(body(1))
-    eventually(lambda: told.hints.get(partition) in (0, 1))
-    assert log.looks == 0, "control: one event is heard of"
-    thread = stream(log, author, enough)
-    try:
-        eventually(lambda: log.looks > 2)
-        assert listener._looks
-    finally:
-        enough.set()
-        thread.join(10)
-    eventually(lambda: not listener._looks)
-    eventually(lambda: told.hints.get(partition) in (0, author.seq))
-    looks = log.looks
+    hints, batches = listener.receive(0.0)
+    assert (hints, len(batches), log.polls) == ({partition: 1}, 1, 0), "control: one event is heard of"
+    crowd(listener, author)
+    author.write(body(1))
+    assert listener.receive(inf) == ({partition: author.seq}, []), "the first poll finds all"
+    assert listener.is_polling
+    for _ in range(20):
+        author.write(body(1))
+    assert listener.receive(inf) == ({partition: author.seq}, [])
+    assert listener.is_polling, "control: twenty are not few"
+    author.write(body(1))
+    assert listener.receive(inf) == ({partition: author.seq}, [])
+    assert not listener.is_polling
+    assert listener.receive(0.0)[0] == {0: 0, 1: 0}, "events between poll and subscription are read"
+    polls = log.polls
     author.write(body(2))
-    eventually(lambda: told.hints.get(partition) == author.seq)
-    assert log.looks == looks, "and hears again"
+    hints, batches = listener.receive(0.0)
+    assert (hints, len(batches), log.polls) == ({partition: author.seq}, 1, polls), "it hears again"
 
 
-def test_it_listens_where_it_cannot_look(log: Hasty, listener: Listener) -> None:
-    author, told, enough = Author(log, "acme/alice"), Told(0, 1), threading.Event()
-    listener.add(told)
+def test_a_poll_waits_until_it_is_due_or_woken(log: PolledLog, listener: Listener, author: Author) -> None:
+    crowd(listener, author)
+    listener.receive(inf)
+    listener._poll_at = inf
+    author.write(body(1))
+    assert listener.receive(0.0) == ({}, [])
+    listener.wake()
+    assert listener.receive(60.0) == ({}, [])
+    assert log.polls == 1
+
+
+def test_it_listens_where_it_cannot_poll(log: PolledLog, listener: Listener, author: Author) -> None:
+    crowd(listener, author)
     log.away = True
-    thread = stream(log, author, enough)
-    try:
-        eventually(lambda: log.looks > 1)
-    finally:
-        enough.set()
-        thread.join(10)
-    eventually(lambda: told.hints.get(log.partition_of(author.agent)) in (0, author.seq))
+    assert listener.receive(inf) == ({}, [])
+    assert log.polls == 1
+    assert not listener.is_polling
+    assert listener.receive(0.0)[0] == {0: 0, 1: 0}
 
 
-def test_a_feed_that_has_become_shorter_is_to_be_looked_at() -> None:
-    log = Hasty()
-    listener = Listener(log, 4)
-    listener._ends = {0: 7, 1: 0}
-    assert listener._look(frozenset((0, 1))) == {0: 0}
-    assert listener._look(frozenset((0, 1))) == {}
-    listener._stream.close()
+def test_a_feed_that_has_become_shorter_is_to_be_read(log: PolledLog, listener: Listener, author: Author) -> None:
+    crowd(listener, author)
+    listener.receive(inf)
+    partition = log.partition_of(author.agent)
+    listener._ends[partition] += 100
+    assert listener.receive(inf)[0] == {partition: 0}
+
+
+def test_channels_wanted_while_it_polls_are_followed_afterwards(
+    log: PolledLog, listener: Listener, author: Author
+) -> None:
+    crowd(listener, author)
+    listener._poll_at = inf
+    listener.follow((0,), 4)
+    assert listener.receive(0.0) == ({}, [])
+    listener._overload.end()
+    assert listener.receive(0.0)[0] == {0: 0}
 
 
 def test_a_consumer_leaves_the_channels_under_a_stream_and_has_seen_everything() -> None:
     with valkey_server() as server, AgentSystem.open(server.url, namespace=f"n{uuid4().hex}") as system:
-        alice = system.spawn("acme/alice", initial_state={"n": 0})
+        agents = [system.spawn(f"project-{number}/alice", initial_state={"n": 0}) for number in range(32)]
         client: Any = server.client()
         with system.attach(Count(), "count") as runner:
             eventually(lambda: bool(client.pubsub_channels()))
-            written, left = 0, False
-            until = monotonic() + 60
-            while not left and monotonic() < until:
-                for reply in [alice.ask(Set("n", number), block=False) for number in range(200)]:
-                    receipt = reply.get(timeout=30)
-                written += 200
-                left = not client.pubsub_channels()
-            assert left
-            runner.wait_for(receipt)
-            assert runner.state == written + 1
+            written, until = len(agents), monotonic() + 60
+            while client.pubsub_channels() and monotonic() < until:
+                receipts = write_to_all(agents)
+                written += len(receipts)
+            assert not client.pubsub_channels()
+            runner.wait_for(receipts)
+            assert runner.state == written
             eventually(lambda: bool(client.pubsub_channels()), what="back on the channels")
-            runner.wait_for(alice.set("n", -1))
-            assert runner.state == written + 2
+            runner.wait_for(agents[0].set("n", -1))
+            assert runner.state == written + 1
         client.close()
+
+
+def write_to_all(agents: list[AgentHandle]) -> list[Receipt]:
+    return [reply.get(timeout=30) for reply in [agent.ask(Set("n", 1), block=False) for agent in agents * 10]]
 
 
 def test_a_subscription_that_sleeps_leaves_the_channels_and_misses_nothing() -> None:
@@ -172,14 +185,14 @@ def test_a_subscription_that_sleeps_leaves_the_channels_and_misses_nothing() -> 
         client.close()
 
 
-def test_what_somebody_waits_for_is_read_though_nobody_tells_of_it() -> None:
+def test_events_that_a_caller_waits_for_are_read_without_a_notice() -> None:
     log = MemoryLog()
     with AgentSystem.open(log=log) as system:
         alice = system.spawn("acme/alice", initial_state={"n": 0})
         with system.attach(Count(), "count") as runner:
             runner.wait_for()
-            runner._consumer._beat_at = inf  # it never looks by itself
-            system._consumers._ears._listeners[4]._hearers = ()  # and hears nothing
+            runner._consumer._beat_at = inf  # it never asks the log by itself
+            system._consumers._listeners._threads[4]._inlets = ()  # and hears nothing
             receipt = alice.set("n", 1)
             assert runner.state == 1, "control"
             runner.wait_for(receipt)
@@ -188,49 +201,24 @@ def test_what_somebody_waits_for_is_read_though_nobody_tells_of_it() -> None:
 
 def test_one_crowded_turn_is_no_overload_and_many_in_a_row_are() -> None:
     overload = Overload()
-    overload.heard(10_000)
-    assert not overload.looks
+    assert not overload.note(10_000)
     for _ in range(100):
-        overload.heard(1)
-    assert not overload.looks
-    for _ in range(50):
-        overload.heard(1_000)
-    assert overload.looks
+        overload.note(1)
+    assert not overload.lasts
+    assert any(overload.note(1_000) for _ in range(50))
+    assert overload.lasts
 
 
 def test_an_overload_that_comes_back_at_once_lasts_longer() -> None:
     overload = Overload()
     lasted: list[float] = []
     for _ in range(6):
-        while not overload.looks:
-            overload.heard(1_000)
+        while not overload.lasts:
+            overload.note(1_000)
         lasted.append(round(overload.until - monotonic()))
-        overload.until = monotonic()  # it is over
+        overload.end()
     assert lasted == [2, 4, 8, 16, 16, 16]
     overload.until = monotonic() - 60.0
-    while not overload.looks:
-        overload.heard(1_000)
+    while not overload.lasts:
+        overload.note(1_000)
     assert round(overload.until - monotonic()) == 2
-
-
-def test_channels_are_left_while_there_is_too_much_and_then_looked_at_anew() -> None:
-    log = MemoryLog(partitions=2)
-    author = Author(log, "acme/alice")
-    partition = log.partition_of(author.agent)
-    channels = Channels(log.notices(events=True))
-    channels.follow((0, 1), 4)
-    assert channels.receive(0.0)[0] == {0: 0, 1: 0}
-    author.write(body(1))
-    hints, told = channels.receive(0.0)
-    assert (hints, len(told)) == ({partition: 1}, 1)
-    channels._overload.until = inf
-    assert channels.deaf
-    channels.receive(0.0)
-    author.write(body(2))
-    assert channels.receive(0.0) == ({}, [])
-    channels.follow((0,), 4)
-    assert channels.receive(0.0) == ({}, []), "what is wanted now waits, too"
-    channels._overload.until = 0.0
-    channels.receive(0.0)
-    assert channels.receive(0.0)[0] == {0: 0}
-    channels.close()

@@ -14,27 +14,27 @@ from servers import valkey_server
 from waiting import eventually
 
 
-def ear(*partitions: int) -> Inlet:
+def inlet(*partitions: int) -> Inlet:
     return Inlet(partitions, lambda closed: None)
 
 
-def test_an_ear_hears_of_its_partitions_only() -> None:
-    mine = ear(1, 2)
-    mine.tell({1: 5, 3: 7})
-    mine.tell({3: 9})
+def test_an_inlet_hears_of_its_partitions_only() -> None:
+    mine = inlet(1, 2)
+    mine.add({1: 5, 3: 7})
+    mine.add({3: 9})
     assert mine.receive(0) == {1: 5}
     assert mine.receive(0) == {}
 
 
 def test_hints_add_up_and_unknown_outweighs_a_position() -> None:
-    mine = ear(1, 2, 3)
-    mine.tell({1: 5, 2: 0, 3: 4})
-    mine.tell({1: 3, 2: 8, 3: 0})
+    mine = inlet(1, 2, 3)
+    mine.add({1: 5, 2: 0, 3: 4})
+    mine.add({1: 3, 2: 8, 3: 0})
     assert mine.receive(0) == {1: 5, 2: 0, 3: 0}
 
 
 def test_a_wake_ends_one_waiting_even_when_it_came_first() -> None:
-    mine = ear(1)
+    mine = inlet(1)
     mine.wake()
     assert mine.receive(60) == {}
     thread = threading.Thread(target=mine.receive, args=(60,))
@@ -44,47 +44,47 @@ def test_a_wake_ends_one_waiting_even_when_it_came_first() -> None:
     assert not thread.is_alive()
 
 
-def test_only_a_wake_ends_a_rest_and_what_was_heard_meanwhile_is_kept() -> None:
-    mine = ear(1, 2)
-    resting, rested = threading.Event(), threading.Event()
+def test_only_a_wake_ends_a_pause_and_what_was_heard_meanwhile_is_kept() -> None:
+    mine = inlet(1, 2)
+    pausing, paused = threading.Event(), threading.Event()
 
-    def rest() -> None:
-        resting.set()
-        mine.rest(60)
-        rested.set()
+    def pause() -> None:
+        pausing.set()
+        mine.pause(60)
+        paused.set()
 
-    thread = threading.Thread(target=rest)
+    thread = threading.Thread(target=pause)
     thread.start()
-    assert resting.wait(10)
-    mine.tell({1: 5})
-    mine.tell({1: 6, 2: 3})
-    assert not rested.wait(0.2)
+    assert pausing.wait(10)
+    mine.add({1: 5})
+    mine.add({1: 6, 2: 3})
+    assert not paused.wait(0.2)
     mine.wake()
     thread.join(10)
-    assert rested.is_set()
+    assert paused.is_set()
     assert mine.receive(0) == {1: 6, 2: 3}
-    mine.rest(-1.0)
-    mine.tell({2: 4})
-    assert mine.receive(60) == {2: 4}, "who does not rest any more hears at once"
+    mine.pause(-1.0)
+    mine.add({2: 4})
+    assert mine.receive(60) == {2: 4}, "after the pause it hears at once"
 
 
 def listening() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "projections-ear" in thread.name]
+    return [thread.name for thread in threading.enumerate() if "duramen-listener" in thread.name]
 
 
-def test_a_thread_a_level_starts_with_the_first_ear_and_ends_with_the_last() -> None:
-    ears = ListenerPool(MemoryLog())
-    one, two, other = ears.open([1], 4), ears.open([2], 4), ears.open([1], 1)
-    assert sorted(listening()) == ["duramen-projections-ear-1", "duramen-projections-ear-4"]
+def test_a_thread_a_level_starts_with_the_first_inlet_and_ends_with_the_last() -> None:
+    pool = ListenerPool(MemoryLog())
+    one, two, other = pool.open([1], 4), pool.open([2], 4), pool.open([1], 1)
+    assert sorted(listening()) == ["duramen-listener-1", "duramen-listener-4"]
     one.close()
     other.close()
-    eventually(lambda: listening() == ["duramen-projections-ear-4"])
+    eventually(lambda: listening() == ["duramen-listener-4"])
     two.close()
     two.close()
     eventually(lambda: listening() == [])
-    again = ears.open([1], 4)
+    again = pool.open([1], 4)
     assert len(listening()) == 1
-    assert ears.close(10)
+    assert pool.close(10)
     assert listening() == []
     again.close()
 

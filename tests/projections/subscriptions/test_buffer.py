@@ -23,10 +23,10 @@ def change(seq: int, *paths: str, agent: str = "acme/alice", type: str = "memory
 
 
 def filled(*changes: Change, latest_only: bool = True) -> ChangeBuffer:
-    backlog = ChangeBuffer(100, latest_only=latest_only)
+    buffer = ChangeBuffer(100, latest_only=latest_only)
     for number, one in enumerate(changes, 1):
-        backlog.add(Mark(number - 1), [Item(0, one, Mark(number))])
-    return backlog
+        buffer.add(Mark(number - 1), [Item(0, one, Mark(number))])
+    return buffer
 
 
 def seqs(items: list[Item]) -> list[int]:
@@ -34,38 +34,38 @@ def seqs(items: list[Item]) -> list[int]:
 
 
 def test_without_latest_only_everything_comes_in_order() -> None:
-    backlog = filled(change(1, "a"), change(2, "a"), change(3, "a"), latest_only=False)
-    assert seqs(backlog.take(2)) == [1, 2]
-    assert seqs(backlog.take()) == [3]
+    buffer = filled(change(1, "a"), change(2, "a"), change(3, "a"), latest_only=False)
+    assert seqs(buffer.pop(2)) == [1, 2]
+    assert seqs(buffer.pop()) == [3]
 
 
 def test_of_a_path_only_the_newest_waits() -> None:
-    assert seqs(filled(change(1, "a"), change(2, "b"), change(3, "a")).take()) == [2, 3]
+    assert seqs(filled(change(1, "a"), change(2, "b"), change(3, "a")).pop()) == [2, 3]
 
 
 def test_a_change_of_several_paths_waits_until_all_of_them_are_overtaken() -> None:
-    assert seqs(filled(change(1, "a", "b"), change(2, "a")).take()) == [1, 2]
-    assert seqs(filled(change(1, "a", "b"), change(2, "a"), change(3, "b")).take()) == [2, 3]
+    assert seqs(filled(change(1, "a", "b"), change(2, "a")).pop()) == [1, 2]
+    assert seqs(filled(change(1, "a", "b"), change(2, "a"), change(3, "b")).pop()) == [2, 3]
 
 
 def test_agents_do_not_overtake_each_other() -> None:
-    assert seqs(filled(change(1, "a"), change(1, "a", agent="acme/bob")).take()) == [1, 1]
+    assert seqs(filled(change(1, "a"), change(1, "a", agent="acme/bob")).pop()) == [1, 1]
 
 
 def test_what_changes_no_property_is_overtaken_by_its_own_type_only() -> None:
     states = filled(change(1, type="paused"), change(2, type="claim"), change(3, type="claim"), change(4, "a"))
-    assert seqs(states.take()) == [1, 3, 4]
+    assert seqs(states.pop()) == [1, 3, 4]
 
 
 def test_what_was_taken_is_overtaken_no_more() -> None:
-    backlog = filled(change(1, "a"), change(2, "b"))
-    assert seqs(backlog.take(1)) == [1]
-    backlog.add(Mark(2), [Item(0, change(3, "a"), Mark(3))])
-    assert seqs(backlog.take()) == [2, 3]
+    buffer = filled(change(1, "a"), change(2, "b"))
+    assert seqs(buffer.pop(1)) == [1]
+    buffer.add(Mark(2), [Item(0, change(3, "a"), Mark(3))])
+    assert seqs(buffer.pop()) == [2, 3]
 
 
 def test_an_overtaken_change_leaves_its_old_value_to_the_newer_one() -> None:
-    items = filled(change(1, "a", values={"a": (0, 1)}), change(2, "a", values={"a": (1, 2)})).take()
+    items = filled(change(1, "a", values={"a": (0, 1)}), change(2, "a", values={"a": (1, 2)})).pop()
     assert [item.change.values for item in items] == [{"a": (0, 2)}]
 
 
@@ -83,7 +83,7 @@ def test_what_stands_behind_the_cursor_is_all_delivered_or_overtaken(
     latest_only: bool, steps: list[tuple[str, int, int]]
 ) -> None:
     """A new reader at the cursor gets at least the newest change of each path that the old one did not deliver."""
-    backlog = ChangeBuffer(1_000, latest_only=latest_only)
+    buffer = ChangeBuffer(1_000, latest_only=latest_only)
     position = {0: 0, 1: 0}
     newest: dict[tuple[int, str], int] = {}
     delivered: dict[tuple[int, str], int] = {}
@@ -94,17 +94,17 @@ def test_what_stands_behind_the_cursor_is_all_delivered_or_overtaken(
         seq = position[partition]
         newest[partition, path] = seq
         item = Item(partition, change(seq, path, agent=f"acme/{partition}"), Mark(seq))
-        backlog.add(Mark(seq - 1), [item])
+        buffer.add(Mark(seq - 1), [item])
         for _ in range(takes):
-            in_hand = in_hand or backlog.take(2)
+            in_hand = in_hand or buffer.pop(2)
             if not in_hand:
                 break
             item = in_hand.pop(0)
-            backlog.done(item)
+            buffer.confirm(item)
             seen.append((item.partition, item.change.seq))
             delivered[item.partition, item.change.paths[0]] = item.change.seq
         for one in (0, 1):
-            mark, all_done = backlog.place(one)
+            mark, all_done = buffer.delivered(one)
             if all_done:
                 mark = Mark(position[one])  # as its intake takes it, which knows how far was read
             behind = {key: last for key, last in newest.items() if key[0] == one and last <= mark.position}
@@ -114,8 +114,8 @@ def test_what_stands_behind_the_cursor_is_all_delivered_or_overtaken(
         assert ordered == sorted(set(ordered))
         if not latest_only:
             assert ordered == list(range(1, len(ordered) + 1))
-    assert len(backlog) == backlog.waiting + len(in_hand)
+    assert len(buffer) == buffer.waiting + len(in_hand)
 
 
 def test_a_partition_of_which_nothing_came_is_at_the_start() -> None:
-    assert ChangeBuffer(1).place(5) == (START, True)
+    assert ChangeBuffer(1).delivered(5) == (START, True)

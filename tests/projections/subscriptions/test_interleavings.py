@@ -22,14 +22,14 @@ from duramen.events.log.notices import Notice
 from duramen.events.log.records import FeedPage
 from duramen.events.model.cursor import START, Mark
 from duramen.events.model.registry import DECLARED
-from duramen.projections.notifications.event_filter import event_filter_of
+from duramen.projections.notifications.event_filter import EventFilter
 from duramen.projections.notifications.pacing import Pacer
 from duramen.projections.state.missing import MISSING
-from duramen.projections.subscriptions import follower as follower_module
 from duramen.projections.subscriptions import intake as intake_module
-from duramen.projections.subscriptions.buffer import ChangeBuffer
+from duramen.projections.subscriptions import partitions as partitions_module
 from duramen.projections.subscriptions.change import Change
 from duramen.projections.subscriptions.change_builder import Source
+from duramen.projections.subscriptions.delivery import Delivery
 from duramen.projections.subscriptions.follower import Follower
 from duramen.projections.subscriptions.intake import Intake
 
@@ -69,11 +69,11 @@ class PageResult:
     def take(self, count: int) -> None:
         if not self.in_hand:
             with self.intake.changed:
-                self.in_hand.extend(self.intake.take())
+                self.in_hand.extend(self.intake.buffer.pop())
         for _ in range(min(count, len(self.in_hand))):
             item = self.in_hand.popleft()
             self.changes.append(item.change)
-            self.intake.done([item])
+            self.intake.confirm([item])
 
 
 class World:
@@ -116,7 +116,7 @@ class World:
 
     def lose(self, agent: int) -> None:
         """Somebody writes, and what is told of it never arrives."""
-        stream: Any = self.follower._channels._stream
+        stream: Any = self.follower._listener._stream
         kept = list(stream._told), dict(stream._hints)
         self.write(agent, 1)
         stream._told, stream._hints = kept
@@ -142,14 +142,15 @@ class World:
     def subscribe(
         self, pattern: str, *, from_start: bool, values: bool, buffer: int, marks: dict[int, Mark] | None = None
     ) -> PageResult:
-        interest = event_filter_of(pattern, Granularity.STATE, None, None)
+        event_filter = EventFilter.parse(pattern, Granularity.STATE)
         at_end = not from_start and marks is None
         if marks is None:
             ends = self.log.positions()
-            marks = {p: START if from_start else Mark(ends[p]) for p in interest.partitions(self.log)}
+            marks = {p: START if from_start else Mark(ends[p]) for p in event_filter.partitions(self.log)}
         first = {author.agent: 1 if from_start else author.seq + 1 for author in self.authors}
-        intake = Intake(self.source, interest, marks, ChangeBuffer(buffer), values=values, at_end=at_end)
-        intake._rest = Pacer(0.0)  # time stands still here
+        delivery = Delivery(values=values, buffer=buffer)
+        intake = Intake(self.source, event_filter, delivery, marks, at_end=at_end)
+        intake._pacer = Pacer(0.0)  # time stands still here
         self.follower.add(intake)
         seen = PageResult(intake, first, values)
         self.seen.append(seen)
@@ -161,15 +162,15 @@ class World:
         cursor = old.intake.cursor()
         old.intake.end()
         self.follower.remove(old.intake)
-        pattern = old.intake.interest.pattern.text
-        buffer = old.intake.backlog.most
+        pattern = old.intake.event_filter.pattern.text
+        buffer = old.intake.buffer.capacity
         new = self.subscribe(pattern, from_start=False, values=old.values, buffer=buffer, marks=dict(cursor.marks))
         self.seen.pop()
         new.first, new.changes = old.first, old.changes
         self.seen[number] = new
 
     def settle(self) -> None:
-        self.follower._look_at = 0.0  # a heartbeat, for what was lost
+        self.follower._beat_at = 0.0  # a heartbeat, for what was lost
         for _ in range(10_000):
             before = sum(len(seen.changes) for seen in self.seen)
             for _ in range(3):
@@ -179,7 +180,7 @@ class World:
             for seen in self.seen:
                 seen.take(100)
             idle = sum(len(seen.changes) for seen in self.seen) == before
-            if idle and not self.jobs and not self.follower._requests and not self.follower._moved:
+            if idle and not self.jobs and not self.follower._requests and not self.follower._partitions._moved:
                 return
         raise AssertionError("it never comes to rest")
 
@@ -187,7 +188,7 @@ class World:
         for seen in self.seen:
             assert seen.intake.error is None
             for author in self.authors:
-                wanted = seen.intake.interest.pattern.matches((*author.agent.split("/"), "n"))
+                wanted = seen.intake.event_filter.pattern.matches((*author.agent.split("/"), "n"))
                 seqs = [change.seq for change in seen.changes if change.agent == author.agent]
                 assert seqs == (list(range(seen.first[author.agent], author.seq + 1)) if wanted else [])
             for change in seen.changes if seen.values else ():
@@ -231,7 +232,7 @@ def carry_out(world: World, step: tuple[Any, ...]) -> None:
         case ("turn",):
             world.follower.turn(wait=False)
         case ("heartbeat",):
-            world.follower._look_at = 0.0
+            world.follower._beat_at = 0.0
         case ("job",) if world.jobs:
             world.reading_alone = True
             world.jobs.popleft()()
@@ -246,11 +247,12 @@ def carry_out(world: World, step: tuple[Any, ...]) -> None:
         case ("resume", number) if number < len(world.seen):
             world.resume(number)
         case ("reconnect",):
-            world.follower._note(dict.fromkeys(range(2), 0))
+            world.follower._partitions.note(dict.fromkeys(range(2), 0))
         case ("fail",):
-            for partition, part in list(world.follower._parts.items()):
-                world.follower._moved.setdefault(partition, 0)
-                world.follower._give_up(partition, part, ValueError())  # type: ignore[arg-type]
+            partitions = world.follower._partitions
+            for partition, part in list(partitions._parts.items()):
+                partitions._moved.setdefault(partition, 0)
+                partitions._give_up(partition, part, ValueError())  # type: ignore[arg-type]
 
 
 def test_a_partition_whose_subscribers_are_all_behind_is_not_read_for_them() -> None:
@@ -258,16 +260,16 @@ def test_a_partition_whose_subscribers_are_all_behind_is_not_read_for_them() -> 
     seen = world.subscribe("acme/**", from_start=False, values=False, buffer=3)
     partition = world.log.partition_of(AGENTS[0])
     world.calm([0])
-    assert partition in world.follower._parts, "as long as one follows it is read"
+    assert partition in world.follower._partitions._parts, "as long as one follows it is read"
     world.calm([0] * 6)
-    assert not seen.intake.follows(partition), "its buffer is full"
-    world.follower._look_at = 0.0  # a heartbeat: what was heard is compared with the log, for who was given it
+    assert not seen.intake.is_following(partition), "its buffer is full"
+    world.follower._beat_at = 0.0  # a heartbeat: what was heard is compared with the log, for who was given it
     world.calm([0, 0])
-    assert partition not in world.follower._parts
+    assert partition not in world.follower._partitions._parts
     world.settle()
     world.judge()
     world.calm([0])
-    assert partition in world.follower._parts, "who has caught up brings it back"
+    assert partition in world.follower._partitions._parts, "who has caught up brings it back"
 
 
 def test_nobody_listens_where_all_are_behind_and_nothing_is_missed_by_that() -> None:
@@ -275,12 +277,12 @@ def test_nobody_listens_where_all_are_behind_and_nothing_is_missed_by_that() -> 
     seen = world.subscribe("**", from_start=False, values=False, buffer=3)
     asleep, awake = (world.log.partition_of(AGENTS[number]) for number in (0, 2))
     assert asleep != awake
-    stream: Any = world.follower._channels._stream
+    stream: Any = world.follower._listener._stream
     world.calm([0, 2])
     assert stream._partitions == {asleep, awake}, "control: who keeps up listens"
     world.calm([0] * 6)
-    assert not seen.intake.follows(asleep), "control: it is behind"
-    world.follower._look_at = 0.0
+    assert not seen.intake.is_following(asleep), "control: it is behind"
+    world.follower._beat_at = 0.0
     world.calm([0])
     assert stream._partitions == {awake}
     heard = len(world.told)
@@ -299,8 +301,8 @@ def test_nothing_is_read_for_nobody_though_what_was_heard_is_not_compared_yet() 
     seen = world.subscribe("acme/**", from_start=False, values=False, buffer=3)
     partition = world.log.partition_of(AGENTS[0])
     world.calm([0] * 6)
-    assert not seen.intake.follows(partition), "control: it is behind"
-    assert world.follower._parts[partition].heard.count > 0, "control: no heartbeat since"
+    assert not seen.intake.is_following(partition), "control: it is behind"
+    assert world.follower._partitions._parts[partition].unconfirmed.count > 0, "control: no heartbeat since"
     reads: list[int] = []
     world.log.before.extend([lambda: reads.append(1)] * 100)
     world.calm([0, 0])
@@ -319,15 +321,15 @@ def test_who_wants_values_takes_what_comes_within_a_while_in_one_reading() -> No
     seen.take(10)
     assert [change.seq for change in seen.changes] == [1, 2]
     intake = seen.intake
-    intake._rest.most = 1e9
-    intake._rest.begin(1.0)
-    intake._rest.until += 1e6
+    intake._pacer.longest = 1e9
+    intake._pacer.begin(1.0)
+    intake._pacer.until += 1e6
     world.calm([0, 0, 0])
     seen.take(10)
     assert len(seen.changes) == 2, "it rests"
-    assert [call for _, _, call in world.follower._alarms._set] == [intake._rested]
-    intake._rest.most = intake._rest.until = 0.0
-    intake._rested()
+    assert [call for _, _, call in world.follower._timers._timers] == [intake._end_pause]
+    intake._pacer.longest = intake._pacer.until = 0.0
+    intake._end_pause()
     world.settle()
     world.judge()
     assert len(seen.changes) == 5
@@ -352,18 +354,20 @@ def test_a_batch_of_several_levels_is_taken_as_it_was_told() -> None:
     assert reads != [], "control: what is not heard is read"
 
 
-def test_a_hub_that_cannot_listen_looks_and_misses_nothing() -> None:
+def test_a_hub_that_cannot_listen_polls_and_misses_nothing() -> None:
     world = World()
     seen = world.subscribe("acme/**", from_start=False, values=False, buffer=100)
     world.calm([0])
-    world.follower._channels._overload.until = NEVER * NEVER
+    listener = world.follower._listener
+    listener._overload.until = listener._poll_at = NEVER * NEVER
     world.follower.turn(wait=False)
     world.calm([0, 1, 0])
     seen.take(100)
     assert len(seen.changes) == 1, "control: it hears nothing"
+    listener._poll_at = 0.0
     world.settle()
     assert len(seen.changes) == 4
-    world.follower._channels._overload.until = 0.0
+    listener._overload.until = 0.0
     world.calm([0, 1])
     seen.take(100)
     assert len(seen.changes) == 6, "it listens again"
@@ -375,15 +379,15 @@ def test_nothing_is_read_twice_for_who_is_behind_everywhere() -> None:
     slow = world.subscribe("acme/alice/**", from_start=False, values=False, buffer=2)
     world.subscribe("globex/**", from_start=False, values=False, buffer=100)
     world.calm([0, 2])
-    assert world.follower._served.wants("acme/alice"), "control: it is live"
+    assert world.follower._partitions._distributor.wants("acme/alice"), "control: it is live"
     world.calm([0] * 5)
-    assert not any(slow.intake.takes(partition) for partition in slow.intake.partitions), "control: it is behind"
-    world.follower._look_at = 0.0
+    assert not any(slow.intake.is_live(partition) for partition in slow.intake.partitions), "control: it is behind"
+    world.follower._beat_at = 0.0
     world.follower.turn(wait=False)
-    assert not world.follower._served.wants("acme/alice")
-    assert world.follower._served.wants("globex/grace")
+    assert not world.follower._partitions._distributor.wants("acme/alice")
+    assert world.follower._partitions._distributor.wants("globex/grace")
     world.settle()
-    assert world.follower._served.wants("acme/alice"), "it is served again"
+    assert world.follower._partitions._distributor.wants("acme/alice"), "it joins again"
     world.judge()
 
 
@@ -398,7 +402,7 @@ def test_each_subscription_gets_its_exact_suffix_whatever_happens_in_between(
     first: list[tuple[Any, ...]], then: list[tuple[Any, ...]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (follower_module, intake_module):
+        for module in (partitions_module, intake_module):
             patch.setattr(module, "PAGE", 2)  # so that readers read ahead
         world = World()
         for agent in range(len(AGENTS)):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duramen.events import CorruptEvent, Granularity, InvalidMessage, InvalidPath, MemoryLog
-from duramen.projections.notifications.event_filter import EventFilter, event_filter_of
+from duramen.projections.notifications.event_filter import EventFilter
 from duramen.projections.state.event_types import changed_paths
 from duramen.projections.subscriptions.matcher import SubscriptionMatcher
 
@@ -26,7 +26,7 @@ def set_(path: str, value: Any) -> list[Any]:
 
 def interest(pattern: str, **options: Any) -> EventFilter:
     wanted = options.pop("granularity", Granularity.TRACE)
-    return event_filter_of(pattern, wanted, options.pop("categories", None), options.pop("types", None))
+    return EventFilter.parse(pattern, wanted, options.pop("categories", None), options.pop("types", None))
 
 
 def paths_for(pattern: str, event: list[Any], agent: str = AGENT, **options: Any) -> list[str] | None:
@@ -34,7 +34,7 @@ def paths_for(pattern: str, event: list[Any], agent: str = AGENT, **options: Any
     audience: SubscriptionMatcher[str] = SubscriptionMatcher(lambda _: asked)
     asked = interest(pattern, **options)
     audience.add("it")
-    return audience.of(agent, 1, event).get("it")
+    return audience.match(agent, 1, event).get("it")
 
 
 RESTORED = raw(
@@ -203,13 +203,13 @@ def test_all_together_hear_what_each_would_hear_alone(wanted: list[str], told: l
     for number in interests:
         audience.add(number)
     for agent, event in told:
-        found = audience.of(agent, 1, event)
+        found = audience.match(agent, 1, event)
         alone = {number: paths_for(pattern, event, agent) for number, pattern in enumerate(wanted)}
         assert found == {number: paths for number, paths in alone.items() if paths is not None}
         assert audience.wants(agent) or not found  # who is passed over unread cannot have concerned anybody
     for number in interests:
         audience.remove(number)
-    assert all(not audience.of(agent, 1, event) for agent, event in told)
+    assert all(not audience.match(agent, 1, event) for agent, event in told)
 
 
 @given(patterns, st.lists(names, min_size=1, max_size=3))

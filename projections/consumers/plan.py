@@ -1,0 +1,106 @@
+"""What a durable consumer is made of, from the arguments of `attach`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+from uuid import uuid4
+
+from attrs import define
+
+from duramen.events import Cursor, EventRegistry, InvalidMessage, Limits
+from duramen.events.log import LIVE, ConsumerRecord, ConsumerStore, EventLog, Slot, check_name
+from duramen.events.model import describe_type
+
+from ..notifications import EventFilter
+from ..projection import Attachable, KeyedProjection, Projection, Sink
+from .sink_storage import SinkStorage
+from .view_storage import KeyedViewStorage, ViewStorage, WholeViewStorage
+
+__all__ = ["CATCHING_UP", "CLOSED", "FENCED", "LIVE_STATUS", "PARKED", "REBUILDING", "Plan", "plan_of"]
+
+CATCHING_UP: Final = "catching_up"
+LIVE_STATUS: Final = "live"
+PARKED: Final = "parked"
+REBUILDING: Final = "rebuilding"
+FENCED: Final = "fenced"
+CLOSED: Final = "closed"
+
+
+@define(eq=False, kw_only=True)
+class Plan:
+    """`new_storage` makes an empty view; `reset` empties the tables of a sink, beside which no view can be built."""
+
+    log: EventLog
+    name: str
+    event_filter: EventFilter
+    new_storage: Callable[[], ViewStorage]
+    reset: Callable[[], None] | None
+    can_rebuild: bool
+    after: Cursor
+    registry: EventRegistry
+    limits: Limits
+    owner: str
+
+    @property
+    def store(self) -> ConsumerStore:
+        return self.log.consumer_store()
+
+    @property
+    def partitions(self) -> list[int]:
+        return self.event_filter.partitions(self.log)
+
+    def new_record(self, slot: Slot) -> ConsumerRecord:
+        """The record of a view that is begun."""
+        storage = self.new_storage()
+        return ConsumerRecord(
+            name=self.name,
+            slot=slot,
+            kind=storage.kind,
+            version=storage.version,
+            scope=self.event_filter.text,
+            cursor=self.after,
+            status=CATCHING_UP if slot == LIVE else REBUILDING,
+        )
+
+
+def plan_of(
+    log: EventLog,
+    registry: EventRegistry,
+    limits: Limits,
+    *,
+    projection: Attachable[Any],
+    name: str,
+    event_filter: EventFilter,
+    after: Cursor | None = None,
+) -> Plan:
+    """Check the arguments of `AgentSystem.attach`, which says what each means. Raises InvalidMessage."""
+    check_name(name)
+    if after is not None and not isinstance(cast("object", after), Cursor):
+        raise InvalidMessage("after takes a Cursor; see Cursor.from_text", actual=type(after).__name__)
+    start = after or Cursor(log.identity)
+    return Plan(
+        log=log,
+        name=name,
+        new_storage=_storage_of(projection, name, start, limits),
+        event_filter=event_filter.only(projection.types),
+        reset=(lambda: projection.reset(name)) if isinstance(projection, Sink) else None,
+        can_rebuild=not isinstance(projection, Sink) or type(projection).reset is not Sink.reset,
+        after=start,
+        registry=registry,
+        limits=limits,
+        owner=uuid4().hex,
+    )
+
+
+def _storage_of(projection: Attachable[Any], name: str, start: Cursor, limits: Limits) -> Callable[[], ViewStorage]:
+    if isinstance(projection, Projection):
+        return lambda: WholeViewStorage(projection, limits)
+    if isinstance(projection, KeyedProjection):
+        keyed = cast("KeyedProjection[Any]", projection)
+        return lambda: KeyedViewStorage(keyed, limits)
+    if isinstance(projection, Sink):
+        return lambda: SinkStorage(projection, name, start)
+    raise InvalidMessage(
+        f"a Projection, KeyedProjection or Sink can be attached, not {describe_type(projection)}; give an instance"
+    )

@@ -1,0 +1,44 @@
+"""How changes reach a callback or an iterator: the options of `subscribe` that change nothing about which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import field, frozen
+
+from duramen.events import InvalidMessage
+
+from .change import Change
+
+__all__ = ["Delivery", "OnError"]
+
+OnError = Callable[[BaseException, Change | None], object]
+"""Called with what a callback raised and for which change, or, with None, why the subscription has ended."""
+
+_DAY: Final = 86_400
+
+
+def _seconds(every: float | None) -> float:
+    if every is None:
+        return 0.0
+    if type(every) not in (int, float) or not 0 < every < _DAY:
+        raise InvalidMessage("every takes seconds, more than none and less than a day")
+    return float(every)
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """As `AgentSystem.subscribe`, which says what each option means. Raises InvalidMessage."""
+
+    values: bool = False
+    latest_only: bool = False
+    every: float = field(default=None, converter=_seconds)
+    batches: bool = False
+    buffer: int = 1_000
+    on_error: OnError | None = None
+    stop_on_failure: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.buffer) is not int or self.buffer < 1:
+            raise InvalidMessage("buffer is how many changes may wait, at least 1", actual=self.buffer)
