@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, cast
 from uuid import uuid4
@@ -16,12 +17,12 @@ from duramen.events.model import check_value
 from duramen.projections.recovery import CustomFold
 from duramen.projections.state import REQUIRED, copy_tree, lookup
 
-from .commands import Append, ChildFailed, Delete, Merge, Record, Set, Supervision, require_running
+from .commands import Append, ChildFailed, Delete, Merge, Operation, Record, Set, Supervision, require_running
 from .dispatch import Envelope, Inbox, Timer, bind_cause
-from .handlers import apply_operation
+from .handlers import HandlerCall, apply_operation, current_call
 
 if TYPE_CHECKING:
-    from .handlers import ActiveAgent, Turn
+    from .handlers import ActiveAgent
 
 __all__ = ["Agent"]
 
@@ -74,7 +75,6 @@ class Agent(pykka.Actor):
     """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
 
     _actor_runtime: ActiveAgent | None = None
-    _actor_turn: Turn | None = None
     _actor_inbox_was_early: bool = False
     """Whether the inbox was read before the agent ran, by its own `__init__` or a factory."""
 
@@ -103,62 +103,73 @@ class Agent(pykka.Actor):
     @property
     def path(self) -> str:
         """The agent path, as text."""
-        return self._active().path
+        return self._actor_active().path
 
     @property
     def session_id(self) -> str | None:
-        return self._active().state.session_id
+        with self._actor_reading() as runtime:
+            return runtime.state.session_id
 
     @property
     def seq(self) -> int:
         """Position in the log, including the events of this handler so far."""
-        return self._active().state.seq
+        with self._actor_reading() as runtime:
+            return runtime.state.seq
 
     @property
     def state(self) -> Any:
         """The state that `apply` has folded so far. Do not change it; emit an event."""
-        return self._active().custom
+        with self._actor_reading() as runtime:
+            return runtime.custom
 
     def emit(self, event: object) -> None:
         """Emit one of the agent's own events: an instance of a class declared with `@event_type`.
 
         Raises UnknownEventType, ValueRefused, TooLarge, AgentPaused; the handler may catch them and go on.
         """
-        turn, runtime = self._open_turn(), self._active()
-        require_running(runtime.state, runtime.path)
-        registry = runtime.services.registry
-        name, version, data = registry.dump(event)
-        check_value(data, runtime.services.limits, name)
-        folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that `apply` refuses is not emitted
-        if registry.load(name, version, turn.codec.copy(data)) != event:
-            raise InvalidMessage(f"event type {name!r} does not come back equal from its own fields; use plain data")
-        turn.emit(NewEvent(name, data, version))
-        runtime.custom = folded
+        with self._actor_call() as turn:
+            runtime = turn.runtime
+            require_running(turn.state, turn.agent)
+            registry = turn.services.registry
+            name, version, data = registry.dump(event)
+            check_value(data, turn.services.limits, name)
+            folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that `apply` refuses is not emitted
+            if registry.load(name, version, turn.codec.copy(data)) != event:
+                raise InvalidMessage(
+                    f"event type {name!r} does not come back equal from its own fields; use plain data"
+                )
+            turn.emit(NewEvent(name, data, version))
+            runtime.custom = folded
 
     def set(self, path: str, value: Any) -> None:
         """As `AgentHandle.set`, within this handler's batch."""
-        apply_operation(self._open_turn(), Set(path, value))
+        self._actor_mutate(Set(path, value))
 
     def delete(self, path: str) -> None:
         """As `AgentHandle.delete`, within this handler's batch."""
-        apply_operation(self._open_turn(), Delete(path))
+        self._actor_mutate(Delete(path))
 
     def append(self, path: str, value: Any) -> None:
         """As `AgentHandle.append`, within this handler's batch."""
-        apply_operation(self._open_turn(), Append(path, value))
+        self._actor_mutate(Append(path, value))
 
     def merge(self, path: str, patch: Any) -> None:
         """As `AgentHandle.merge`, within this handler's batch."""
-        apply_operation(self._open_turn(), Merge(path, patch))
+        self._actor_mutate(Merge(path, patch))
 
     def record(self, kind: str, data: Any = None, *, level: Granularity = Granularity.ACTIVITY) -> None:
         """As `AgentHandle.record`, within this handler's batch."""
-        apply_operation(self._open_turn(), Record(kind, data, level))
+        self._actor_mutate(Record(kind, data, level))
+
+    def _actor_mutate(self, operation: Operation) -> None:
+        with self._actor_call() as turn:
+            apply_operation(turn, operation)
 
     def get(self, path: str = "", default: Any = REQUIRED) -> Any:
         """The value at a property path, as a copy, with this handler's changes so far. Raises PathNotFound."""
         try:
-            return copy_tree(lookup(self._active().state.memory, segments_of(path)))
+            with self._actor_reading() as runtime:
+                return copy_tree(lookup(runtime.state.memory, segments_of(path)))
         except PathNotFound:
             if default is REQUIRED:
                 raise
@@ -170,8 +181,8 @@ class Agent(pykka.Actor):
         A handler that raises discards its effects. A crash between commit and effect loses the effect: it is called
         at most once.
         """
-        turn = self._open_turn()
-        turn.effects += (bind_cause(effect),)
+        with self._actor_call() as turn:
+            turn.effects += (bind_cause(effect),)
 
     def schedule_once(self, seconds: float, message: object) -> Timer:
         """Send this agent `message` once, `seconds` from now.
@@ -179,11 +190,11 @@ class Agent(pykka.Actor):
         Timers live in memory: a crash, a take-over by another process or `terminate` ends them; an agent that has
         one is not passivated.
         """
-        return self._active().timers.add(seconds, message, repeat=False)
+        return self._actor_active().timers.add(seconds, message, repeat=False)
 
     def schedule_every(self, seconds: float, message: object) -> Timer:
         """Send this agent `message` every `seconds`, until the timer is cancelled; see `schedule_once`."""
-        return self._active().timers.add(seconds, message, repeat=True)
+        return self._actor_active().timers.add(seconds, message, repeat=True)
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 
@@ -193,12 +204,6 @@ class Agent(pykka.Actor):
         if self._actor_inbox_was_early:
             for made in ("actor_inbox", "_actor_ref"):
                 vars(self).pop(made, None)
-
-    def actor_begin(self, turn: Turn) -> None:
-        self._actor_turn = turn
-
-    def actor_end(self) -> None:
-        self._actor_turn = None
 
     def actor_handle(self, message: object) -> Any:
         """Call the handler of a message."""
@@ -225,16 +230,29 @@ class Agent(pykka.Actor):
 
         return CustomFold(self.actor_fold_version(), self.initial, apply)
 
-    def _active(self) -> ActiveAgent:
+    def _actor_active(self) -> ActiveAgent:
         if self._actor_runtime is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
         return self._actor_runtime
 
-    def _open_turn(self) -> Turn:
-        if self._actor_turn is None:
-            raise InvalidMessage("only while on_receive runs; send a message to the agent instead")
-        self._actor_turn.update_time()
-        return self._actor_turn
+    @contextmanager
+    def _actor_reading(self) -> Generator[ActiveAgent]:
+        """Read within the handler's call; outside of handlers, read the state as it is at that moment."""
+        runtime, call = self._actor_active(), current_call()
+        if call is None or call.turn.runtime is not runtime:
+            yield runtime
+        else:
+            with call:
+                yield runtime
+
+    def _actor_call(self) -> HandlerCall:
+        call = current_call()
+        if call is None or call.turn.runtime is not self._actor_runtime:
+            raise InvalidMessage(
+                "only for a handler of this agent, in its own task or thread, or in one that has its context "
+                "(asyncio.to_thread, contextvars.copy_context().run); from elsewhere, send the agent a message"
+            )
+        return call
 
     # -- the attributes of every Pykka actor, made only when read: they take 1.5 kB ------------------------------------
 

@@ -22,6 +22,7 @@ __all__ = [
     "EmbeddingFailed",
     "EpisodeNotFound",
     "Fenced",
+    "HandlerEnded",
     "HandlerStopped",
     "InvalidMessage",
     "InvalidPath",
@@ -179,6 +180,10 @@ class SystemClosed(DuramenError):
 
 class ConsumerParked(DuramenError):
     """A projection's own code raised at an event, and its consumer is parked before it; the cause is chained."""
+
+
+class HandlerEnded(DuramenError):
+    """A task or thread that outlived its handler has used the agent; nothing was written. Send a message instead."""
 
 
 class HandlerStopped(DuramenError):

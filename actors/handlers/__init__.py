@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .agent_timers import AgentTimers
+from .handler_call import HandlerCall, current_call
 from .hooks import LifecycleHooks
 from .lifecycle import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
 from .memory import MEMORY_HANDLERS, apply_operation
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration
-from .turn import ActiveAgent, Turn
+from .turn import ActiveAgent, Savepoint, Turn
 
 __all__ = [
     "BLOCKING_HANDLERS",
@@ -17,12 +18,15 @@ __all__ = [
     "QUICK_HANDLERS",
     "ActiveAgent",
     "AgentTimers",
+    "HandlerCall",
     "LifecycleHooks",
+    "Savepoint",
     "Services",
     "Settings",
     "Transition",
     "Turn",
     "apply_operation",
+    "current_call",
     "reply_to",
     "with_duration",
 ]

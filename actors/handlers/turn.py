@@ -20,7 +20,7 @@ from ..dispatch import Commit, Envelope, Inbox
 from .agent_timers import AgentTimers
 from .services import Services
 
-__all__ = ["ActiveAgent", "Turn"]
+__all__ = ["ActiveAgent", "Savepoint", "Turn"]
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
@@ -239,7 +239,7 @@ class Turn(Commit):
     @contextmanager
     def savepoint(self, *, limited: bool = True) -> Generator[None]:
         """Roll back to here if the block raises, or if it emits more than a batch may hold (unless not `limited`)."""
-        saved = _Savepoint(self)
+        saved = Savepoint(self)
         try:
             yield
             if limited:
@@ -258,7 +258,7 @@ class Turn(Commit):
         return pack_snapshot(record, self.codec, services.limits, services.log.chain)
 
 
-class _Savepoint:
+class Savepoint:
     """What a turn and its agent's state were at one moment; what changed in place since is in the turn's undo list."""
 
     def __init__(self, turn: Turn) -> None:

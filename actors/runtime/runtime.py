@@ -223,10 +223,10 @@ class Runtime(Snapshots):
         turn = Turn(self, Codec(self.services.limits))
         kind: type[Any] = envelope.message.__class__
         handler = BLOCKING_HANDLERS.get(kind)
-        if handler is None:
-            run_user_handler(self, turn, envelope)
-            return
         try:
+            if handler is None:
+                run_user_handler(self, turn, envelope)
+                return
             turn.handle(envelope, handler)
         except BaseException as error:
             self.crash(turn, envelope, error)

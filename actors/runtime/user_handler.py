@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, cast
 
-from duramen.events import DuramenError, Granularity, HandlerStopped, NewEvent
+from duramen.events import DuramenError, Granularity, HandlerStopped, NewEvent, TooLarge
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, event_id
 
 from ..agent import Agent
 from ..commands import ChildFailed, Decision, Strategy, require_known, require_not_failed
-from ..dispatch import Envelope, ProgramExit, ThreadPool, with_cause
-from ..handlers import ActiveAgent, Turn
+from ..dispatch import Envelope, ProgramExit, ThreadPool
+from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
 
 __all__ = ["ActiveUserAgent", "run_effect", "run_user_handler"]
 
@@ -41,77 +41,90 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
     All events it emits are one batch; an exception discards them and goes to the caller. An exception that is meant
     to end a program (`SystemExit`) ends this agent's activation only.
     """
-    scope = turn.savepoint()
     try:
         require_known(runtime.state, runtime.path)
         require_not_failed(runtime.state, runtime.path)
-        if envelope.command_id is not None:
-            known = turn.find_command(envelope.command_id, envelope.message)
-            if known is not None:
-                turn.stage(envelope, known)
-                runtime.services.dispatcher.post(lambda: runtime.finish(turn))
-                return
+        known = None if envelope.command_id is None else turn.find_command(envelope.command_id, envelope.message)
     except DuramenError as error:
         turn.stage_error(envelope, error)
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
         return
-    scope.__enter__()
-    runtime.agent.actor_begin(turn)
-    handling = turn.set_cause(envelope)
-    with with_cause(lambda: handling.message_cause(turn.state.seq)):
+    if known is not None:
+        turn.stage(envelope, known)
+        runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+        return
+    run = _Run(runtime, turn, envelope)
+    with run.call.running():
         try:
             value = runtime.agent.actor_handle(envelope.message)
         except BaseException as error:
-            _end(runtime, turn, envelope, scope, (None, error))
+            run.end(None, error)
             return
         if inspect.iscoroutine(value):
             running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
-            running.add_done_callback(lambda done: _end(runtime, turn, envelope, scope, _outcome(done)))
+            running.add_done_callback(run.end_coroutine)
             return
-    _end(runtime, turn, envelope, scope, (value, None))
+    run.end(value, None)
 
 
-def _outcome(done: Future[Any]) -> tuple[Any, BaseException | None]:
-    if done.cancelled():
-        return None, asyncio.CancelledError()  # the handler's own, or the end of the system
-    try:
-        return done.result(), None
-    except ProgramExit as error:
-        return None, error.__cause__
-    except BaseException as error:
-        return None, error
+class _Run:
+    """One run of a handler: its turn, its call, and the savepoint that its failure returns to."""
 
+    def __init__(self, runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> None:
+        self._runtime = runtime
+        self._turn = turn
+        self._envelope = envelope
+        self._saved = Savepoint(turn)
+        self.call = HandlerCall(turn, envelope)
 
-def _end(
-    runtime: ActiveUserAgent, turn: Turn, envelope: Envelope, scope: Any, outcome: tuple[Any, BaseException | None]
-) -> None:
-    """Finish the turn of a handler that has returned, or supervise one that has raised."""
-    value, error = outcome
-    runtime.agent.actor_end()
-    try:
-        suppressed = scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
-        assert not suppressed
-    except BaseException as raised:
-        error = raised
-    if error is None:
-        turn.stage(envelope, value)
-    elif isinstance(error, Exception):
-        verdict = _judge(runtime, error)
-        if verdict.strategy is not Strategy.RESUME:
-            failure = error
-            runtime.services.dispatcher.post(lambda: _supervise(runtime, envelope, failure, verdict))
+    def end_coroutine(self, done: Future[Any]) -> None:
+        """Finish with the outcome of the handler's coroutine; in the event loop's thread."""
+        if done.cancelled():
+            self.end(None, asyncio.CancelledError())  # by the handler itself, or at the end of the system
             return
-        turn.stage_error(envelope, error)
-    else:
-        stopped = HandlerStopped(
-            f"a handler of {runtime.path} raised {type(error).__name__}; only this agent was stopped, it comes back "
-            "from its log with the next message",
-            agent=runtime.path,
-        )
-        stopped.__cause__ = error
-        runtime.crash(turn, envelope, stopped)
-        return
-    runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+        error = done.exception()
+        if isinstance(error, ProgramExit):
+            error = error.__cause__
+        self.end(None if error is not None else done.result(), error)
+
+    def end(self, value: Any, error: BaseException | None) -> None:
+        """Finish the turn of a handler that has returned, or supervise one that has raised."""
+        try:
+            self._end(value, error)
+        except BaseException as defect:
+            self._runtime.crash(self._turn, self._envelope, defect)
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        runtime, turn, envelope = self._runtime, self._turn, self._envelope
+        self.call.end()
+        try:
+            if error is None:
+                self._saved.check_size(turn)
+        except TooLarge as oversize:
+            error = oversize
+        if error is not None:
+            self._saved.restore(turn)
+            self.call.end()  # at the seq that is left
+        turn.undo = None
+        if error is None:
+            turn.stage(envelope, value)
+        elif isinstance(error, Exception):
+            decision = _judge(runtime, error)
+            if decision.strategy is not Strategy.RESUME:
+                failure = error
+                runtime.services.dispatcher.post(lambda: _supervise(runtime, envelope, failure, decision))
+                return
+            turn.stage_error(envelope, error)
+        else:
+            stopped = HandlerStopped(
+                f"a handler of {runtime.path} raised {type(error).__name__}; only this agent was stopped, it comes "
+                "back from its log with the next message",
+                agent=runtime.path,
+            )
+            stopped.__cause__ = error
+            runtime.crash(turn, envelope, stopped)
+            return
+        runtime.services.dispatcher.post(lambda: runtime.finish(turn))
 
 
 def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
@@ -120,8 +133,8 @@ def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
     return runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
 
 
-def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, verdict: Decision) -> None:
-    """Carry out the verdict on a failed handler; in the core."""
+def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, decision: Decision) -> None:
+    """Carry out the decision on a failed handler; in the core."""
     state, services, kind = runtime.state, runtime.services, type(error).__name__
     get_logger("agent").error(
         "agent_failed",
@@ -130,16 +143,16 @@ def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, v
         session_id=state.session_id,
         error=kind,
         at=raised_at(error),
-        strategy=verdict.strategy.value,
+        strategy=decision.strategy.value,
     )
     envelope.refuse(error)
-    if verdict.strategy is Strategy.RESTART:
-        runtime.deactivate(verdict.pause)
+    if decision.strategy is Strategy.RESTART:
+        runtime.deactivate(decision.pause)
         return
     turn = Turn(runtime, services.codec)
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
-    if verdict.strategy is Strategy.ESCALATE and parent is not None:
+    if decision.strategy is Strategy.ESCALATE and parent is not None:
         notice = Envelope(ChildFailed(runtime.path, kind), wanted=False)
         notice.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
         turn.effects += (lambda: services.actors.send(parent, notice),)

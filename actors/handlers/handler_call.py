@@ -1,0 +1,77 @@
+"""One call of a user's handler: its writes belong to the turn of its message, and to no other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import RLock
+from typing import Final
+
+from duramen.events import HandlerEnded
+from duramen.events.model import Cause
+
+from ..dispatch import Envelope, with_cause
+from .turn import Turn
+
+__all__ = ["HandlerCall", "current_call"]
+
+_CURRENT: Final[ContextVar[HandlerCall | None]] = ContextVar("duramen_handler_call", default=None)
+"""The call that code runs in. Coroutines, tasks and `asyncio.to_thread` inherit it; a plain thread does not."""
+
+
+def current_call() -> HandlerCall | None:
+    """The call of the handler that runs here, or that has started this task or thread; None outside of handlers."""
+    return _CURRENT.get()
+
+
+class HandlerCall:
+    """Lets code of one handler write into its turn, one thread at a time, until the handler has ended.
+
+    `with call as turn` gives the turn. It raises HandlerEnded for a task or thread that outlived the handler.
+    """
+
+    __slots__ = ("_ended_at", "_handling", "_lock", "command_id", "turn")
+
+    def __init__(self, turn: Turn, envelope: Envelope) -> None:
+        self.turn = turn
+        self.command_id = envelope.command_id
+        self._handling = turn.set_cause(envelope)
+        self._lock = RLock()
+        self._ended_at: int | None = None
+
+    def __enter__(self) -> Turn:
+        self._lock.acquire()
+        if self._ended_at is not None:
+            self._lock.release()
+            raise HandlerEnded(
+                f"the handler of {self.turn.agent} that has started this has ended; send the agent a message instead, "
+                "or let the handler wait for its tasks and threads",
+                agent=self.turn.agent,
+                seq=self._ended_at,
+            )
+        self.turn.update_time()
+        return self.turn
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def end(self) -> None:
+        """Refuse all that comes from now on. Waits for a write that another thread has begun."""
+        with self._lock:
+            self._ended_at = self.turn.state.seq
+
+    def message_cause(self) -> Cause:
+        """The cause of a message that is sent now."""
+        ended_at = self._ended_at
+        return self._handling.message_cause(self.turn.state.seq if ended_at is None else ended_at)
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Run the handler's code in this block."""
+        token = _CURRENT.set(self)
+        try:
+            with with_cause(self.message_cause):
+                yield
+        finally:
+            _CURRENT.reset(token)
