@@ -17,7 +17,7 @@ from duramen.events.model import check_value
 from duramen.projections.recovery import CustomFold
 from duramen.projections.state import REQUIRED, copy_tree, lookup
 
-from .commands import Append, ChildFailed, Delete, Merge, Operation, Record, Set, Supervision, require_running
+from .commands import Append, ChildFailed, Delete, Merge, Operation, Record, Set, Strategy, Supervision, require_running
 from .dispatch import Envelope, Inbox, Timer, bind_cause
 from .handlers import HandlerCall, apply_operation, current_call
 
@@ -65,8 +65,8 @@ class Agent(pykka.Actor):
     before the reply leaves, discarded without a trace if it raises. Replay calls `apply`, never `on_receive`.
     """
 
-    supervision: ClassVar[Supervision] = Supervision()
-    """The policy for handlers that raise. duramen's own errors are refusals, not failures."""
+    supervision: ClassVar[Supervision | Strategy] = Supervision()
+    """The policy for handlers that raise, or its strategy alone. duramen's own errors are refusals, not failures."""
 
     own_thread: ClassVar[bool] = False
     """Whether messages are handled in a thread that only this agent uses, for libraries that need one thread."""

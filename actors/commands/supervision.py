@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from enum import StrEnum
 from time import monotonic
+from typing import Any
 
 from attrs import field, frozen
+
+from duramen.events import InvalidMessage
 
 __all__ = ["Decision", "Strategy", "Supervision", "Supervisor"]
 
@@ -25,20 +29,42 @@ class Strategy(StrEnum):
     """Stop, and call `on_child_failed` of the parent."""
 
 
+def _to_strategy(value: object) -> Strategy:
+    try:
+        return Strategy(str(value))
+    except ValueError:
+        names = ", ".join(Strategy)
+        raise InvalidMessage(f"a supervision strategy is one of {names}", actual=value) from None
+
+
+def _check_number(_instance: object, attribute: Any, value: Any) -> None:
+    least = 1 if attribute.name == "factor" else 0
+    if type(value) not in (int, float) or not math.isfinite(value) or value < least:
+        raise InvalidMessage(f"{attribute.name} of a supervision is a finite number from {least} on", actual=value)
+
+
 @frozen(kw_only=True)
 class Supervision:
     """The supervision of the agents of a class. Times are in seconds.
 
     Pauses before a restart grow from `first_pause` by `factor` up to `longest_pause`. More than `restarts` restarts
-    `within` this time stop the agent.
+    `within` this time stop the agent. Raises InvalidMessage for an unknown strategy and for what is no number.
     """
 
-    strategy: Strategy = field(default=Strategy.RESUME, converter=Strategy)
-    restarts: int = 5
-    within: float = 60.0
-    first_pause: float = 0.1
-    factor: float = 2.0
-    longest_pause: float = 30.0
+    strategy: Strategy = field(default=Strategy.RESUME, converter=_to_strategy)
+    restarts: int = field(default=5, validator=_check_number)
+    within: float = field(default=60.0, validator=_check_number)
+    first_pause: float = field(default=0.1, validator=_check_number)
+    factor: float = field(default=2.0, validator=_check_number)
+    longest_pause: float = field(default=30.0, validator=_check_number)
+
+    def pause_before(self, restart: int) -> float:
+        """The pause in seconds before a restart, the first of which is 1."""
+        try:
+            pause = self.first_pause * float(self.factor) ** (restart - 1)
+        except OverflowError:
+            pause = self.longest_pause if self.first_pause else 0.0
+        return min(self.longest_pause, pause)
 
 
 @frozen
@@ -56,8 +82,13 @@ class Supervisor:
         self._lock = threading.Lock()
         self._restarts: dict[str, deque[float]] = {}
 
-    def decide(self, agent: str, policy: Supervision) -> Decision:
-        """The decision about a failure that has just happened, which counts as a restart if it is one."""
+    def decide(self, agent: str, policy: Supervision | Strategy | str) -> Decision:
+        """The decision about a failure that has just happened, which counts as a restart if it is one.
+
+        A strategy alone stands for a policy of it. Raises InvalidMessage for a policy of any other type.
+        """
+        if not isinstance(policy, Supervision):
+            policy = Supervision(strategy=policy)
         if policy.strategy is not Strategy.RESTART:
             return Decision(policy.strategy)
         now = monotonic()
@@ -70,4 +101,4 @@ class Supervisor:
             if count > policy.restarts:
                 del self._restarts[agent]
                 return Decision(Strategy.STOP)
-        return Decision(Strategy.RESTART, min(policy.longest_pause, policy.first_pause * policy.factor ** (count - 1)))
+        return Decision(Strategy.RESTART, policy.pause_before(count))

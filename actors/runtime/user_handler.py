@@ -130,7 +130,11 @@ class _Run:
 def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
     if isinstance(error, DuramenError):
         return Decision(Strategy.RESUME)  # a refusal: what was asked for is at fault, not the agent
-    return runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
+    try:
+        return runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
+    except Exception as invalid:  # of the user's class, which may compute it
+        get_logger("agent").error("supervision_invalid", agent=runtime.path, error=type(invalid).__name__)
+        return Decision(Strategy.STOP)
 
 
 def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, decision: Decision) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentSystem, Restart, Strategy, Supervision
-from duramen.events import AgentFailed
+from duramen.actors.commands.supervision import Decision, Supervisor
+from duramen.events import AgentFailed, InvalidMessage
 
 OpenSystem = Callable[..., AgentSystem]
 
@@ -127,3 +128,68 @@ def test_what_a_failure_says_stays_out_of_log_and_events(
     assert "ZeroDivisionError" in caplog.text
     assert "secret-in-a-message" not in caplog.text
     assert all("secret-in-a-message" not in repr(event) for event in system.events("acme/a"))
+
+
+# -- policies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first_pause", [0, 0.0, 1e-300, 0.1])
+def test_the_pause_grows_to_the_longest_and_has_no_end_however_many_restarts_there_are(first_pause: float) -> None:
+    policy = Supervision(strategy="restart", restarts=10**6, within=1e9, first_pause=first_pause)
+    supervisor = Supervisor()
+    pauses = [supervisor.decide("acme/a", policy).pause for _ in range(1_200)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == first_pause
+    assert pauses[-1] == (30.0 if first_pause else 0.0)
+    assert policy.pause_before(10**9) == pauses[-1]
+
+
+def test_an_agent_is_alive_after_its_1025th_restart(open_system: OpenSystem) -> None:
+    kind = _kind(strategy="restart", restarts=10**6, within=1e9, first_pause=0.0)
+    agent = open_system(agents={"f": kind}).spawn("acme/a", agent_type="f")
+    for _ in range(1_030):
+        _break(agent)
+    assert agent.ask("count") == 1
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RESTART, "restart"])
+def test_a_strategy_alone_is_a_policy(open_system: OpenSystem, strategy: Any) -> None:
+    kind = type("Alone", (Fragile,), {"supervision": strategy})
+    agent = open_system(agents={"f": kind}).spawn("acme/a", agent_type="f")
+    _break(agent)
+    assert agent.ask("count") == 1, "a new object"
+
+
+def _raising(self: Agent) -> Supervision:
+    raise LookupError("secret-in-a-message")
+
+
+@pytest.mark.parametrize("policy", [None, 3, "retsart", Supervision, property(_raising)])
+def test_an_agent_whose_policy_is_none_is_stopped_and_its_caller_gets_the_error(
+    open_system: OpenSystem, caplog: pytest.LogCaptureFixture, policy: Any
+) -> None:
+    kind = type("Odd", (Fragile,), {"supervision": policy})
+    agent = open_system(agents={"f": kind}).spawn("acme/a", agent_type="f")
+    _break(agent)
+    assert agent.status().status == "failed"
+    assert "supervision_invalid" in caplog.text
+    assert "secret-in-a-message" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"strategy": "retsart"}, {"strategy": None}]
+    + [
+        {name: value}
+        for name in ("restarts", "within", "first_pause", "factor", "longest_pause")
+        for value in (-1, float("nan"), float("inf"), "1", None, True)
+    ],
+    ids=str,
+)
+def test_a_policy_with_a_field_of_no_sense_is_refused_where_it_is_made(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage):
+        Supervision(**fields)
+
+
+def test_other_policies_are_followed_at_once() -> None:
+    assert Supervisor().decide("acme/a", Strategy.STOP) == Decision(Strategy.STOP)
