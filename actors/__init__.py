@@ -5,7 +5,7 @@ from __future__ import annotations
 from duramen.events import Receipt
 
 from .agent import Agent
-from .api import AgentHandle, AgentSystem
+from .api import AgentHandle, AgentSystem, AsyncAgentHandle
 from .commands import (
     AgentStatus,
     Append,
@@ -43,6 +43,7 @@ __all__ = [
     "AgentStatus",
     "AgentSystem",
     "Append",
+    "AsyncAgentHandle",
     "Batch",
     "Checkpoint",
     "Delete",

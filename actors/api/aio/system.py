@@ -9,6 +9,7 @@ from uuid import UUID
 
 from duramen.events import AgentPath, Event, PropertyPath, agent_path
 from duramen.projections import PropertyChange
+from duramen.projections.recovery import Point
 
 from ...commands import LifecycleResult, spawn_message
 from ..following import Following
@@ -48,7 +49,6 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     blame = twin_of(History.blame)
     verify = twin_of(History.verify)
     trim = twin_of(History.trim)
-    fork = twin_of(History.fork)
     origin = twin_of(History.origin)
     export_session = twin_of(History.export_session)
     import_session = twin_of(History.import_session)
@@ -79,6 +79,19 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         result: LifecycleResult = await handle.ask(spawn_message(**arguments))
         result.raise_for_failure()
         return handle
+
+    async def fork(
+        self,
+        path: str | AgentPath,
+        at: Point | None = None,
+        *,
+        to: str | AgentPath,
+        tree: bool = False,
+        session_id: str | UUID | None = None,
+    ) -> AsyncAgentHandle:
+        """As `AgentSystem.fork`, with the handle for asyncio."""
+        forked = await asyncio.to_thread(self.original.fork, path, at, to=to, tree=tree, session_id=session_id)
+        return forked.aio
 
     async def events(
         self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None

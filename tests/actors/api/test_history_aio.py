@@ -133,6 +133,7 @@ def test_files_are_written_and_read(past: AgentSystem, tmp_path: Path) -> None:
 def test_a_fork_is_made_and_goes_on(past: AgentSystem) -> None:
     async def fork() -> None:
         made = await past.aio.fork(PATH, 20, to="acme/fork")
+        assert isinstance(made, AsyncAgentHandle)
         assert await made.aio.get() == past.state_at(PATH, 20).get()
         await made.aio.set("n", "mine")
         origin = await past.aio.origin("acme/fork")

@@ -1,0 +1,1 @@
+../../../actors/front_door/__init__.py
