@@ -26,7 +26,7 @@ class Spy:
 def spy_on(put: Callable[[Any, str, Any], None]) -> Spy:
     """Look from now on; `put` sets an attribute."""
     spy = Spy()
-    start, give = PrefetchClient.start.__func__, FeedReader.give  # type: ignore[attr-defined]
+    start, give = PrefetchClient.start.__func__, FeedReader.hand_over  # type: ignore[attr-defined]
 
     def started(cls: Any, *about: Any) -> PrefetchClient | None:
         near: PrefetchClient | None = start(cls, *about)
@@ -41,5 +41,5 @@ def spy_on(put: Callable[[Any, str, Any], None]) -> Spy:
         spy.at.pop(spy.windows, lambda near: None)(spy.started[-1])
 
     put(PrefetchClient, "start", classmethod(started))
-    put(FeedReader, "give", given)
+    put(FeedReader, "hand_over", given)
     return spy

@@ -9,6 +9,7 @@ from .notice_batches import complete_batches
 from .reader import FeedReader
 from .unconfirmed import UnconfirmedEvents, confirm_with_log
 from .window import Window
+from .window_loader import WindowLoader
 from .window_plan import Places
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Places",
     "UnconfirmedEvents",
     "Window",
+    "WindowLoader",
     "complete_batches",
     "confirm_with_log",
     "fetch_together",

@@ -1,11 +1,11 @@
-"""Reading a little of many partitions: what their readers need next is asked for together."""
+"""Reading a little of many partitions together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..errors import DuramenError, Unavailable
-from ..log import EventLog, Span, SpanEvents
+from ..log import FeedSources, Span, SpanEvents
 from .reader import FeedReader
 
 __all__ = ["fetch_together"]
@@ -13,31 +13,30 @@ __all__ = ["fetch_together"]
 _CALL_BYTES = 1024 * 1024
 
 
-def fetch_together(log: EventLog, readers: Sequence[FeedReader]) -> None:
-    """Fetch what each of these readers, of one log, takes next: in two exchanges for all, and not two for each.
+def fetch_together(log: FeedSources, readers: Sequence[FeedReader]) -> None:
+    """Fetch what each of these readers of one log needs next: in two exchanges for all, instead of two for each.
 
-    An optimisation: whatever is odd is left to the reader that comes upon it, and one that is far behind, or has
-    something in hand, is left out. Raises Unavailable.
+    An optimisation: errors are left to the reader that meets them, and a reader that is far behind, or has something
+    fetched, is left out. Raises Unavailable.
     """
-    asked = [(reader, wish) for reader in readers if (wish := reader.wish()) is not None]
-    if len(asked) < 2:
+    requests = [(reader, request) for reader in readers if (request := reader.next_request()) is not None]
+    if len(requests) < 2:
         return
     try:
-        pages = log.feed_pages([wish for _, wish in asked])
+        pages = log.feed_pages([request for _, request in requests])
         planned: list[tuple[FeedReader, int, list[Span]]] = []
-        for (reader, wish), page in zip(asked, pages, strict=True):
-            spans = reader.foresee(wish, page)
+        for (reader, request), page in zip(requests, pages, strict=True):
+            spans = reader.plan_with(request, page)
             if spans:
-                planned.append((reader, wish[0], spans))
+                planned.append((reader, request[0], spans))
         found = log.gather_all([(partition, spans) for _, partition, spans in planned], _CALL_BYTES)
     except Unavailable:
         raise
     except DuramenError:
         return
-    for (reader, _, spans), stretches in zip(planned, found, strict=True):
-        reader.provide([_whole(span, stretch) for span, stretch in zip(spans, stretches, strict=False)])
+    for (reader, _, spans), answers in zip(planned, found, strict=True):
+        reader.provide([_if_whole(span, answer) for span, answer in zip(spans, answers, strict=False)])
 
 
-def _whole(span: Span, stretch: SpanEvents) -> SpanEvents | None:
-    """A stretch that has all that was asked for."""
-    return stretch if len(stretch.items) == max(1, span.count) else None
+def _if_whole(span: Span, found: SpanEvents) -> SpanEvents | None:
+    return found if len(found.items) == max(1, span.count) else None

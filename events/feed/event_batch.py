@@ -1,4 +1,4 @@
-"""Stored events as a reader of a feed hands them out."""
+"""Stored events as a reader of a feed returns them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HIGHEST: Final = max(Granularity)
 
 @define(eq=False)
 class FeedEvent:
-    """A stored event as it was read: decoded, its digest checked. Do not change it.
+    """A stored event, decoded, its digest checked. Do not change it. Equal to itself only: compare fields.
 
-    `position` and `offset` are the reader's place behind it. Equal to itself only: compare fields.
+    `position` and `offset` are the reader's place after it.
     """
 
     agent: str
@@ -34,55 +34,55 @@ class FeedEvent:
 
     @property
     def mark(self) -> Mark:
-        """The reader's place behind this event."""
+        """The reader's place after this event."""
         return Mark(self.position, self.offset, self.agent, self.seq, self.digest)
 
 
 @define(eq=False)
 class EventBatch:
-    """Consecutive facts in columns, an element of each for each of them: for who reads a million."""
+    """Consecutive events in columns, for readers of millions: each column has an element an event."""
 
     agents: Sequence[str]
     seqs: Sequence[int]
     raws: Sequence[RawEvent]
     digests: Sequence[bytes]
     _numbers: Sequence[int]
-    """Of the events in the window."""
+    """The numbers of the events in the window."""
     _window: Window
 
     def __len__(self) -> int:
         return len(self.raws)
 
     @property
-    def places(self) -> list[tuple[str, int]]:
-        """Agent and seq of each; made at each call."""
+    def ids(self) -> list[tuple[str, int]]:
+        """Agent and seq of each event; made at each call."""
         return list(zip(self.agents, self.seqs, strict=True))
 
     def mark(self, index: int) -> Mark:
-        """The reader's place behind one of them."""
+        """The reader's place after one of the events."""
         return self._window.mark(self._numbers[index])
 
-    def only(self, chosen: Sequence[bool]) -> EventBatch:
-        """Those for which `chosen` has True; not the marks of the others."""
+    def select(self, chosen: Sequence[bool]) -> EventBatch:
+        """The events for which `chosen` has True."""
         if all(chosen):
             return self
 
-        def those(column: Sequence[T]) -> list[T]:
+        def selected(column: Sequence[T]) -> list[T]:
             return list(compress(column, chosen))
 
-        columns = those(self.agents), those(self.seqs), those(self.raws), those(self.digests)
-        return EventBatch(*columns, those(self._numbers), self._window)
+        columns = selected(self.agents), selected(self.seqs), selected(self.raws), selected(self.digests)
+        return EventBatch(*columns, selected(self._numbers), self._window)
 
-    def each(self) -> list[FeedEvent]:
-        """As objects."""
-        behind = self._window.places.behind
+    def events(self) -> list[FeedEvent]:
+        """The events as objects."""
+        place_after = self._window.places.after
         columns = zip(self.agents, self.seqs, self.raws, self.digests, self._numbers, strict=True)
-        return [FeedEvent(agent, seq, raw, digest, *behind(number)) for agent, seq, raw, digest, number in columns]
+        return [FeedEvent(agent, seq, raw, digest, *place_after(number)) for agent, seq, raw, digest, number in columns]
 
 
 def event_batch_of(window: Window, start: int, raws: Sequence[RawEvent], level: int) -> EventBatch:
-    """Of events of a window from one on that were decoded, those up to a level."""
+    """The decoded events of a window from number `start` on, without those above a level."""
     stop = start + len(raws)
     agents, seqs, digests = window.agents[start:stop], window.seqs[start:stop], window.digests[start:stop]
-    facts = EventBatch(agents, seqs, raws, digests, range(start, stop), window)
-    return facts if level >= _HIGHEST else facts.only([raw[2] <= level for raw in raws])
+    batch = EventBatch(agents, seqs, raws, digests, range(start, stop), window)
+    return batch if level >= _HIGHEST else batch.select([raw[2] <= level for raw in raws])

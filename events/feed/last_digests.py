@@ -1,4 +1,4 @@
-"""The last digest that was read of each agent, for as many agents as fit."""
+"""The last digest that was read of each agent, for the latest few thousand agents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REMEMBERED: Final = 4_096
 
 
 class LastDigests:
-    """What the next event of an agent has to continue. The agents that were read longest ago are forgotten."""
+    """The digests that the next events of agents continue. The agents read longest ago are forgotten."""
 
     def __init__(self, most: int = _REMEMBERED) -> None:
         self._most = most
@@ -22,7 +22,7 @@ class LastDigests:
         """Seq and digest; None: not known."""
         return self._known.get(agent)
 
-    def before(self, agent: str, seq: int) -> bytes | None:
+    def digest_before(self, agent: str, seq: int) -> bytes | None:
         """The digest that event `seq` continues; None: not known."""
         if seq == 1:
             return NO_DIGEST

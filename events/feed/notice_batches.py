@@ -1,4 +1,4 @@
-"""Putting together what the channels of several levels tell of one batch."""
+"""Putting the notices of one batch together that came on the channels of several levels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Row(NamedTuple):
     bits: int
 
 
-def complete_batches(told: Sequence[Notice]) -> list[list[Notice]]:
-    """The batches whose messages are all there, each with them: one of each level that it has events of."""
+def complete_batches(notices: Sequence[Notice]) -> list[list[Notice]]:
+    """The notices of each batch whose notices are all there: one for each level that the batch has events of."""
     found: list[list[Notice]] = []
     waiting: dict[int, dict[int, Notice]] = {}
-    for notice in told:
+    for notice in notices:
         if notice.levels == 1 << notice.level:
             found.append([notice])
             continue
@@ -41,31 +41,31 @@ def _batch_of(notice: Notice) -> tuple[int, int, int]:
     return notice.before, notice.position, notice.levels
 
 
-def rows_of(messages: Sequence[Notice]) -> list[Row] | None:
-    """The appends of a batch, in their order, from the messages of all its levels.
+def rows_of(batch: Sequence[Notice]) -> list[Row] | None:
+    """The appends of a batch, in their order, from the notices of all its levels.
 
-    None where these do not tell them: a message or its events are missing, or agents that share no level came in an
-    order that no message shows.
+    None where they cannot be known: a notice or its events are missing, or agents share no level, so that no notice
+    shows their order.
     """
-    first = messages[0]
-    all_there = sum(1 << message.level for message in messages) == first.levels
-    if not all_there or any(message.events is None for message in messages):
+    first = batch[0]
+    all_there = sum(1 << notice.level for notice in batch) == first.levels
+    if not all_there or any(notice.events is None for notice in batch):
         return None
-    rows = _in_turn(first) if len(messages) == 1 else _merged(messages)
+    rows = _rows_of_one(first) if len(batch) == 1 else _merge(batch)
     return rows if rows is not None and len(rows) == first.position - first.before else None
 
 
-def _in_turn(message: Notice) -> list[Row]:
-    return [Row(agent, first, items, message.levels) for agent, first, items in message.events or ()]
+def _rows_of_one(notice: Notice) -> list[Row]:
+    return [Row(agent, first, items, notice.levels) for agent, first, items in notice.events or ()]
 
 
-def _merged(messages: Sequence[Notice]) -> list[Row] | None:
+def _merge(batch: Sequence[Notice]) -> list[Row] | None:
     parts: dict[str, list[tuple[int, list[bytes], int]]] = {}
-    for message in messages:
-        for agent, first, items in message.events or ():
-            parts.setdefault(agent, []).append((first, items, 1 << message.level))
-    order = _one_order([list(dict.fromkeys(agent for agent, _, _ in message.events or ())) for message in messages])
-    rows = [] if order is None else [_joined(agent, sorted(parts[agent], key=_place)) for agent in order]
+    for notice in batch:
+        for agent, first, items in notice.events or ():
+            parts.setdefault(agent, []).append((first, items, 1 << notice.level))
+    order = _only_order([list(dict.fromkeys(agent for agent, _, _ in notice.events or ())) for notice in batch])
+    rows = [] if order is None else [_join(agent, sorted(parts[agent], key=_place)) for agent in order]
     return None if order is None else [row for row in rows if row is not None]
 
 
@@ -73,8 +73,8 @@ def _place(part: tuple[int, list[bytes], int]) -> int:
     return part[0]
 
 
-def _joined(agent: str, parts: Sequence[tuple[int, list[bytes], int]]) -> Row | None:
-    """The stretches of one append; None if something is missing between them."""
+def _join(agent: str, parts: Sequence[tuple[int, list[bytes], int]]) -> Row | None:
+    """The parts of one append; None if an event is missing between them."""
     first, items, bits = parts[0][0], list[bytes](), 0
     for at, some, bit in parts:
         if at != first + len(items):
@@ -84,8 +84,8 @@ def _joined(agent: str, parts: Sequence[tuple[int, list[bytes], int]]) -> Row | 
     return Row(agent, first, items, bits)
 
 
-def _one_order(orders: Sequence[list[str]]) -> list[str] | None:
-    """The only order of all of them in which each of these is in its own order; None if there are more, or none."""
+def _only_order(orders: Sequence[list[str]]) -> list[str] | None:
+    """The only order of all agents that keeps each of these orders; None if there are several, or none."""
     times = Counter(agent for order in orders for agent in order)
     left: list[list[str]] = [order[::-1] for order in orders if order]
     found: list[str] = []

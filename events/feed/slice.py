@@ -1,4 +1,4 @@
-"""What a window of a feed needs of one agent's log, and how it is checked when it comes."""
+"""The parts of one agent's log that a window of a feed needs, checked as they come."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..log import Span, SpanEvents
 __all__ = ["MOST_IN_CALL", "DigestProbe", "FeedSlice", "Job"]
 
 MOST_IN_CALL: Final = 2_000
-"""Events. One call keeps the server from serving others; this many take it less than a millisecond."""
+"""Events. One call blocks the server for others; for this many, less than a millisecond."""
 
 
 @define(eq=False)
 class DigestProbe:
-    """The digest of one event, as the log has it now; None if it is not there, or was trimmed."""
+    """Reads the digest of one event from the log; None if the event is not there, or was trimmed."""
 
     agent: str
     seq: int
@@ -30,28 +30,28 @@ class DigestProbe:
     def span(self) -> Span:
         return Span(self.agent, self.seq, 0)
 
-    def take(self, stretch: SpanEvents, *, cut: bool) -> None:
-        self.digest = stretch.items[0] if stretch.items else None
-        self.head = stretch.head
+    def accept(self, found: SpanEvents, *, cut: bool) -> None:
+        self.digest = found.items[0] if found.items else None
+        self.head = found.head
         self.done = True
 
 
 @define(eq=False)
 class FeedSlice:
-    """Consecutive events of one agent. Those whose chain of digests holds are ready, from `first_seq` on."""
+    """Consecutive events of one agent. `bodies` has those whose chain of digests holds, from `first_seq` on."""
 
     chain: DigestChain
     agent: str
     first_seq: int
     stop: int
-    """Behind the last seq that is wanted."""
-    before: bytes | None
-    """The digest before the first event, as it was read earlier; None: it has to be looked at."""
-    look: DigestProbe | None = None
+    """One more than the last seq wanted."""
+    previous: bytes | None
+    """The digest before the first event, as it was read earlier; None: `probe` reads it."""
+    probe: DigestProbe | None = None
     digests: list[bytes] = field(factory=list[bytes])
     bodies: list[bytes] = field(factory=list[bytes])
     problem: DuramenError | None = None
-    """Why what follows is not ready. None though something is missing: the window was cut short."""
+    """Why the following events are not ready. None although some are missing: the window was cut short."""
 
     @property
     def whole(self) -> bool:
@@ -66,21 +66,21 @@ class FeedSlice:
         seq = self.first_seq + len(self.bodies)
         return Span(self.agent, seq, min(self.stop - seq, MOST_IN_CALL))
 
-    def take(self, stretch: SpanEvents, *, cut: bool) -> None:
+    def accept(self, found: SpanEvents, *, cut: bool) -> None:
         asked = self.span()
-        if stretch.base >= 0 and stretch.first_seq > asked.from_seq:
-            self.problem = _trimmed(asked, stretch)
+        if found.base >= 0 and found.first_seq > asked.from_seq:
+            self.problem = _trimmed(asked, found)
             return
-        looked = None if self.look is None else self.look.digest
-        previous = self.digests[-1] if self.digests else self.before or looked
-        self._add(previous, stretch.items)
-        if self.problem is None and not cut and len(stretch.items) < asked.count:
-            self.problem = _missing(self, stretch)
+        probed = None if self.probe is None else self.probe.digest
+        previous = self.digests[-1] if self.digests else self.previous or probed
+        self._add(previous, found.items)
+        if self.problem is None and not cut and len(found.items) < asked.count:
+            self.problem = _missing(self, found)
 
     def _add(self, previous: bytes | None, items: Sequence[bytes]) -> None:
-        """Add what continues the chain.
+        """Add the items that continue the chain.
 
-        Where the digest before the first one is gone it is believed, unless there is a key: then nothing is.
+        Where the digest before the first item is gone, that item is trusted, unless there is an integrity key.
         """
         if previous is None and items and not self.chain.is_keyed:
             previous, items = self._trust(items[0]), items[1:]
@@ -107,26 +107,26 @@ class FeedSlice:
 
 
 Job = DigestProbe | FeedSlice
-"""What is asked of a log: its span, and who takes what is found."""
+"""What is fetched of a log: `span` says what, `accept` takes the result."""
 
 
-def _trimmed(asked: Span, stretch: SpanEvents) -> Trimmed:
+def _trimmed(asked: Span, found: SpanEvents) -> Trimmed:
     return Trimmed(
-        f"events up to {stretch.base} of {asked.agent} were trimmed before they were read here: go on from "
-        f"{stretch.base + 1}, or take what came before from a snapshot",
+        f"events up to {found.base} of {asked.agent} were trimmed before they were read here: go on from "
+        f"{found.base + 1}, or take what came before from a snapshot",
         agent=asked.agent,
         seq=asked.from_seq,
         expected=asked.from_seq,
-        actual=stretch.base + 1,
+        actual=found.base + 1,
     )
 
 
-def _missing(run: FeedSlice, stretch: SpanEvents) -> CorruptEvent:
-    seq = run.first_seq + len(run.bodies)
+def _missing(piece: FeedSlice, found: SpanEvents) -> CorruptEvent:
+    seq = piece.first_seq + len(piece.bodies)
     return CorruptEvent(
-        f"the feed names event {seq} of {run.agent}, which its log does not have; restore it from a backup",
-        agent=run.agent,
+        f"the feed names event {seq} of {piece.agent}, which its log does not have; restore it from a backup",
+        agent=piece.agent,
         seq=seq,
-        expected=run.stop - 1,
-        actual=max(0, stretch.head),
+        expected=piece.stop - 1,
+        actual=max(0, found.head),
     )

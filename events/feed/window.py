@@ -1,4 +1,4 @@
-"""A part of a feed with the events it names, fetched agent by agent, to be handed out in commit order."""
+"""A part of a feed with the events it names, fetched agent by agent and put in commit order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .window_plan import Places, Plan, Planner
 __all__ = ["Window", "Windows"]
 
 _WINDOW_BYTES: Final = 16 * 1024 * 1024
-"""Of events in one window: beyond these it is cut short."""
+"""Of events in one window, which is cut short there."""
 _FETCHED: Final = 32_768
 _CALL_BYTES: Final = 1024 * 1024
 _CALL_SPANS: Final = 500
@@ -25,22 +25,22 @@ _CALL_SPANS: Final = 500
 
 @define(eq=False)
 class Window:
-    """The wanted events of some entries behind a mark, in commit order: an element of each of the four lists.
+    """The wanted events of some entries after a mark, in commit order: an element of each of the four lists.
 
-    Their chains of digests hold. Where not all can be handed out the lists end before the first that cannot.
+    Their chains of digests hold. The lists end before the first event that cannot be returned.
     """
 
     count: int
-    """How many events are wanted."""
+    """Wanted events."""
     end: int
-    """Position behind all entries."""
+    """The feed position after all entries."""
     places: Places
     agents: list[str] = field(factory=list[str])
     seqs: list[int] = field(factory=list[int])
     bodies: list[bytes] = field(factory=list[bytes])
     digests: list[bytes] = field(factory=list[bytes])
     problem: DuramenError | None = None
-    """What is wrong with the event behind them. None though there are more: the window was cut short."""
+    """What is wrong with the event after them. None although there are more: the window was cut short."""
     last: tuple[str, int, bytes] | None = None
     """The last event before `end`, whether it is wanted or not; None where it was trimmed."""
     size: int = 0
@@ -48,19 +48,23 @@ class Window:
 
     @property
     def ready(self) -> int:
-        """How many of the events can be handed out."""
+        """Events that can be returned."""
         return len(self.bodies)
 
     def mark(self, number: int) -> Mark:
-        """Behind that event."""
-        position, offset = self.places.behind(number)
+        """The reader's place after that event."""
+        position, offset = self.places.after(number)
         return Mark(position, offset, self.agents[number], self.seqs[number], self.digests[number])
+
+    def end_mark(self, before: Mark) -> Mark:
+        """The reader's place after all entries, where it stood at `before`."""
+        return Mark(self.end, 0, *(self.last or (before.agent, before.seq, before.digest)))
 
 
 class Windows:
     """Fetches windows of one partition for one reader, and notes the last digest of each agent in `known`.
 
-    Wanted are events of agents that `wants` says yes to, in entries that have one of the levels whose bits are given.
+    It fetches events of agents that `wants` accepts, in entries that have one of the levels in `bits`.
     """
 
     def __init__(
@@ -74,29 +78,29 @@ class Windows:
     def confirm(self, mark: Mark) -> None:
         """Raise Diverged or DataLoss if the log does not have the mark's event any more."""
         if mark.digest:
-            look = DigestProbe(mark.agent, mark.seq)
-            self._fetch([look])
-            _confirm(mark, look)
+            probe = DigestProbe(mark.agent, mark.seq)
+            self._fetch([probe])
+            _confirm(mark, probe)
 
     def plan(self, page: FeedPage, mark: Mark) -> Plan:
-        """For a window of the entries behind `mark`, or the first of them. What is before them was loaded."""
+        """The plan of a window of the entries after `mark`, or the first of them; those before them were loaded."""
         return self._planner.plan(page, mark)
 
-    def load(self, plan: Plan, given: Sequence[SpanEvents | None] = ()) -> Window:
-        """The planned window. `given` is what was found already of the spans of its jobs. Raises as `confirm`.
+    def load(self, plan: Plan, provided: Sequence[SpanEvents | None] = ()) -> Window:
+        """The planned window. `provided` has what was found already of its jobs' spans. Raises as `confirm`.
 
         Where their events are too many, those at the end are not ready; one at least is.
         """
         size = 0
-        for job, stretch in zip(plan.jobs, given, strict=False):
-            if stretch is not None and not _waits(job):
-                size += sum(map(len, stretch.items))
-                job.take(stretch, cut=False)
+        for job, found in zip(plan.jobs, provided, strict=False):
+            if found is not None and not _waits(job):
+                size += sum(map(len, found.items))
+                job.accept(found, cut=False)
         size += self._fetch([job for job in plan.jobs if not job.done])
         if plan.here is not None:
             _confirm(plan.mark, plan.here)
-        for run in plan.runs:
-            self._conclude(run)
+        for piece in plan.slices:
+            self._conclude(piece)
         window = Window(len(plan.seqs), plan.end, plan.places, size=size)
         there = plan.there
         if there.digest is not None:
@@ -106,7 +110,7 @@ class Windows:
         return window
 
     def _fetch(self, jobs: Sequence[Job]) -> int:
-        """Ask for what the jobs want, in their order, until they are done or a window is full; how many bytes came."""
+        """Fetch the spans of the jobs, in order, until they are done or a window is full; returns the bytes fetched."""
         size = count = at = 0
         while at < len(jobs) and size < _WINDOW_BYTES and count < _FETCHED:
             spans: list[Span] = []
@@ -117,42 +121,42 @@ class Windows:
                 if events >= MOST_IN_CALL:
                     break
             found = self._log.gather(self._partition, spans, _CALL_BYTES)
-            bytes_ = sum(len(item) for stretch in found for item in stretch.items)
+            bytes_ = sum(len(item) for one in found for item in one.items)
             size += bytes_
-            count += sum(len(stretch.items) for stretch in found)
-            for number, stretch in enumerate(found, 1):
-                jobs[at].take(stretch, cut=bytes_ >= _CALL_BYTES and number == len(found))
+            count += sum(len(one.items) for one in found)
+            for number, one in enumerate(found, 1):
+                jobs[at].accept(one, cut=bytes_ >= _CALL_BYTES and number == len(found))
                 at += jobs[at].done
         return size
 
-    def _conclude(self, run: FeedSlice) -> None:
-        """Remember where a run ends, or find out why it does not hold together with what was read before."""
-        if run.bodies:
-            self._known.note(run.agent, run.first_seq + len(run.bodies) - 1, run.digests[-1])
-        elif isinstance(run.problem, CorruptEvent) and run.look is None and run.first_seq > 1:
-            self.confirm(Mark(0, 0, run.agent, run.first_seq - 1, run.before or b""))
+    def _conclude(self, piece: FeedSlice) -> None:
+        """Note where a slice ends, or find out why it does not continue what was read before."""
+        if piece.bodies:
+            self._known.note(piece.agent, piece.first_seq + len(piece.bodies) - 1, piece.digests[-1])
+        elif isinstance(piece.problem, CorruptEvent) and piece.probe is None and piece.first_seq > 1:
+            self.confirm(Mark(0, 0, piece.agent, piece.first_seq - 1, piece.previous or b""))
 
 
 def _waits(job: Job) -> bool:
-    """Whether a run has to know first which digest it continues."""
-    return isinstance(job, FeedSlice) and job.look is not None and not job.look.done
+    """Whether a slice needs the digest that it continues first."""
+    return isinstance(job, FeedSlice) and job.probe is not None and not job.probe.done
 
 
 def _assemble(window: Window, plan: Plan) -> None:
-    """Put what the runs have in the order in which it was committed, up to the first event that is not ready."""
+    """Put the events of the slices in commit order, up to the first event that is not ready."""
     window.agents, window.seqs = plan.agents, plan.seqs
-    whole = all(run.whole for run in plan.runs)
+    whole = all(piece.whole for piece in plan.slices)
     if whole and plan.straight:
-        window.bodies = _in_turns(window.agents, {run.agent: iter(run.bodies) for run in plan.runs})
-        window.digests = _in_turns(window.agents, {run.agent: iter(run.digests) for run in plan.runs})
+        window.bodies = _in_turns(window.agents, {piece.agent: iter(piece.bodies) for piece in plan.slices})
+        window.digests = _in_turns(window.agents, {piece.agent: iter(piece.digests) for piece in plan.slices})
         return
     order = plan.order
     if not whole:
         ready = _cut(window, order)
         del order[ready:], window.agents[ready:], window.seqs[ready:]
-    places = [seq - run.first_seq for run, seq in zip(order, window.seqs, strict=True)]
-    window.bodies = [run.bodies[place] for run, place in zip(order, places, strict=True)]
-    window.digests = [run.digests[place] for run, place in zip(order, places, strict=True)]
+    places = [seq - piece.first_seq for piece, seq in zip(order, window.seqs, strict=True)]
+    window.bodies = [piece.bodies[place] for piece, place in zip(order, places, strict=True)]
+    window.digests = [piece.digests[place] for piece, place in zip(order, places, strict=True)]
 
 
 def _in_turns(agents: Sequence[str], parts: dict[str, Iterator[bytes]]) -> list[bytes]:
@@ -160,32 +164,32 @@ def _in_turns(agents: Sequence[str], parts: dict[str, Iterator[bytes]]) -> list[
 
 
 def _cut(window: Window, order: Sequence[FeedSlice]) -> int:
-    """How many events are ready; notes what is wrong with the one behind them."""
-    for number, (run, seq) in enumerate(zip(order, window.seqs, strict=True)):
-        place = seq - run.first_seq
-        if place >= len(run.bodies):
-            # If it is one before this that is wrong, which nobody wants, a window that begins here is right.
-            window.problem = run.problem if place == len(run.bodies) else None
+    """How many events are ready; sets the window's problem to that of the next one."""
+    for number, (piece, seq) in enumerate(zip(order, window.seqs, strict=True)):
+        place = seq - piece.first_seq
+        if place >= len(piece.bodies):
+            # Where an unwanted event before this one is damaged, a window that begins at this one is sound.
+            window.problem = piece.problem if place == len(piece.bodies) else None
             return number
     return len(order)
 
 
-def _confirm(mark: Mark, look: DigestProbe) -> None:
-    if look.head < mark.seq:
+def _confirm(mark: Mark, probe: DigestProbe) -> None:
+    if probe.head < mark.seq:
         raise DataLoss(
             f"event {mark.seq} of {mark.agent} was read here, but the log does not have it any more: the server lost "
             "what it had acknowledged; start again from the beginning, or from a view that is older than the loss",
             agent=mark.agent,
             seq=mark.seq,
             expected=mark.seq,
-            actual=max(0, look.head),
+            actual=max(0, probe.head),
         )
-    if look.digest is not None and look.digest != mark.digest:  # a trimmed one can not be compared any more
+    if probe.digest is not None and probe.digest != mark.digest:  # a trimmed one cannot be compared any more
         raise Diverged(
             f"event {mark.seq} of {mark.agent} is another than the one read here: the log was replaced, restored or "
             "failed over; start again from the beginning",
             agent=mark.agent,
             seq=mark.seq,
             expected=mark.digest.hex(),
-            actual=look.digest.hex(),
+            actual=probe.digest.hex(),
         )

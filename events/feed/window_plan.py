@@ -1,4 +1,4 @@
-"""What has to be fetched to hand out some entries of a feed, and in which order it is handed out."""
+"""Which events have to be fetched for some entries of a feed, and in which order they are returned."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["Places", "Plan", "Planner"]
 _MOST_PLANNED: Final = 20_000
 """Wanted events in one window, unless one entry has more."""
 _GAP: Final = 8
-"""So many events that nobody wants are read along: a part more would cost as much."""
+"""Unwanted events between wanted ones that are read along: a slice more would cost as much."""
 
 
 @define(eq=False)
 class Places:
-    """The reader's place behind each wanted event, by its number.
+    """The reader's place after each wanted event, by the number of the event.
 
-    Entries of one event each, all wanted, need no list: `ends` is None. Else it tells of each wanted entry how many
-    wanted events there are up to its end, and `entries` how many entries are before it; None where all are wanted.
+    `ends` has, for each wanted entry, the wanted events up to its end; None where every entry has one event and is
+    wanted. `entries` has, for each wanted entry, the entries before it; None where all are wanted.
     """
 
     position: int
@@ -37,8 +37,8 @@ class Places:
     ends: list[int] | None = None
     entries: list[int] | None = None
 
-    def behind(self, number: int) -> tuple[int, int]:
-        """Position and offset of a mark there."""
+    def after(self, number: int) -> tuple[int, int]:
+        """Position and offset of a mark after that event."""
         ends = self.ends
         if ends is None:
             return self.position + number + 1, 0
@@ -52,42 +52,42 @@ class Places:
 
 @define(eq=False)
 class Plan:
-    """The wanted events of some entries behind a mark, in commit order: an element of `agents` and `seqs` each.
+    """The wanted events of some entries after a mark, in commit order: an element of `agents` and `seqs` each.
 
-    Lists, not a list of objects: a million small ones would keep the collector busy.
+    Lists, not a list of objects: a million small ones would keep the garbage collector busy.
     """
 
     mark: Mark
     end: int
-    """Position behind all entries."""
+    """The feed position after all entries."""
     there: DigestProbe
-    """At the last event before that position, whether it is wanted or not."""
+    """Probes the last event before that position, whether it is wanted or not."""
     places: Places
     agents: list[str] = field(factory=list[str])
     seqs: list[int] = field(factory=list[int])
     straight: bool = True
-    """Whether each agent has one run, and all of it is wanted: then its events come in the order of the run."""
+    """Whether each agent has one slice, all of it wanted: then its events come in the order of the slice."""
     here: DigestProbe | None = None
-    """At the mark's event."""
+    """Probes the mark's event."""
     jobs: list[Job] = field(factory=list[Job])
-    """What to ask the log for, in this order."""
-    runs: list[FeedSlice] = field(factory=list[FeedSlice])
+    """What to fetch, in this order."""
+    slices: list[FeedSlice] = field(factory=list[FeedSlice])
     _order: list[FeedSlice] = field(factory=list[FeedSlice])
 
     @property
     def order(self) -> list[FeedSlice]:
-        """The run of each event."""
+        """The slice of each event."""
         if self._order:
             return self._order
-        by_agent = {run.agent: run for run in self.runs}
+        by_agent = {piece.agent: piece for piece in self.slices}
         return [by_agent[agent] for agent in self.agents]
 
 
 @define(eq=False)
 class Planner:
-    """Plans windows for one reader: as few runs as there can be.
+    """Plans windows for one reader, with as few slices as possible.
 
-    Wanted are events of agents that `wants` says yes to, in entries that have one of the levels in `bits`.
+    It plans events of agents that `wants` accepts, in entries that have one of the levels in `bits`.
     """
 
     bits: int
@@ -96,33 +96,33 @@ class Planner:
     chain: DigestChain
 
     def plan(self, page: FeedPage, mark: Mark) -> Plan:
-        """Of the entries behind `mark`, or the first of them."""
-        quick = self._quickly(page.fields, mark) if self.wants is None and not mark.offset else None
-        plan = quick or self._plan(page.rows, mark)
+        """The plan of the entries after `mark`, or of the first of them."""
+        all_wanted = self._plan_all(page.fields, mark) if self.wants is None and not mark.offset else None
+        plan = all_wanted or self._plan(page.rows, mark)
         if mark.digest:
             plan.here = DigestProbe(mark.agent, mark.seq)
             plan.jobs.append(plan.here)
         plan.jobs.append(plan.there)
-        for run in plan.runs:
-            if run.before is None:
-                run.look = DigestProbe(run.agent, run.first_seq - 1)
-                plan.jobs.append(run.look)
-            plan.jobs.append(run)
+        for piece in plan.slices:
+            if piece.previous is None:
+                piece.probe = DigestProbe(piece.agent, piece.first_seq - 1)
+                plan.jobs.append(piece.probe)
+            plan.jobs.append(piece)
         return plan
 
-    def _run(self, agent: str, first_seq: int, stop: int) -> FeedSlice:
-        return FeedSlice(self.chain, agent, first_seq, stop, self.known.before(agent, first_seq))
+    def _slice(self, agent: str, first_seq: int, stop: int) -> FeedSlice:
+        return FeedSlice(self.chain, agent, first_seq, stop, self.known.digest_before(agent, first_seq))
 
-    def _quickly(self, fields: list[Any], mark: Mark) -> Plan | None:
-        """The plan where all entries are wanted, in a few steps for all of them; None where it has to be another."""
+    def _plan_all(self, fields: list[Any], mark: Mark) -> Plan | None:
+        """The plan where all entries are wanted, in a few steps for all of them; None where that is not possible."""
         agents, firsts, counts, levels = fields[::4], fields[1::4], fields[2::4], fields[3::4]
         if sum(counts) > _MOST_PLANNED or not all(level & self.bits for level in set(levels)):
             return None
         entries = len(agents)
         stops: list[int] = list(map(add, firsts, counts))
         begins = dict(zip(reversed(agents), reversed(firsts), strict=True))
-        runs = {
-            agent: self._run(agent, begins[agent], stop)
+        slices = {
+            agent: self._slice(agent, begins[agent], stop)
             for agent, stop in dict(zip(agents, stops, strict=True)).items()
         }
         there = DigestProbe(agents[-1], stops[-1] - 1)
@@ -130,10 +130,10 @@ class Planner:
         ends = range(1, entries + 1) if plain else list(accumulate(counts))
         if not plain:
             agents = list(chain.from_iterable(map(repeat, agents, counts)))
-        due = {agent: iter(range(run.first_seq, run.stop)) for agent, run in runs.items()}
+        due = {agent: iter(range(piece.first_seq, piece.stop)) for agent, piece in slices.items()}
         seqs = list(map(next, map(due.__getitem__, agents)))
-        # Each agent's entries are its events one after the other, or the feed is not as it should be.
-        wanted = sum([run.stop - run.first_seq for run in runs.values()])
+        # In a sound feed each agent's entries are its events one after the other.
+        wanted = sum([piece.stop - piece.first_seq for piece in slices.values()])
         if not wanted == len(agents) == len(seqs) or [seqs[end - 1] + 1 for end in ends] != stops:
             return None
         return Plan(
@@ -143,11 +143,11 @@ class Planner:
             places=Places(mark.position, ends=None if plain else list(ends)),
             agents=agents,
             seqs=seqs,
-            runs=list(runs.values()),
+            slices=list(slices.values()),
         )
 
     def _plan(self, rows: Sequence[FeedRow], mark: Mark) -> Plan:
-        wanted = _Asked(self.wants)
+        wanted = _Wanted(self.wants)
         latest: dict[str, FeedSlice] = {}
         plan = Plan(mark=mark, end=mark.position, there=DigestProbe("", 0), places=Places(mark.position))
         order: list[FeedSlice] = []
@@ -160,15 +160,15 @@ class Planner:
                 if entry and len(order) + count > _MOST_PLANNED:
                     break
                 start, stop = first + done, first + count
-                run = latest.get(agent)
-                if run is not None and run.stop <= first <= run.stop + _GAP:
-                    plan.straight = plan.straight and run.stop == first
-                    run.stop = stop
+                piece = latest.get(agent)
+                if piece is not None and piece.stop <= first <= piece.stop + _GAP:
+                    plan.straight = plan.straight and piece.stop == first
+                    piece.stop = stop
                 else:
-                    plan.straight = plan.straight and run is None
-                    run = latest[agent] = self._run(agent, start, stop)
-                    plan.runs.append(run)
-                order += [run] * (stop - start)
+                    plan.straight = plan.straight and piece is None
+                    piece = latest[agent] = self._slice(agent, start, stop)
+                    plan.slices.append(piece)
+                order += [piece] * (stop - start)
                 seqs += range(start, stop)
                 ends.append(len(order))
                 entries.append(entry)
@@ -177,11 +177,11 @@ class Planner:
         agent, first, count, _ = rows[entry - 1]
         plan.end, plan.there = mark.position + entry, DigestProbe(agent, first + count - 1)
         plan.places = Places(mark.position, mark.offset, ends, entries)
-        return evolve(plan, agents=[run.agent for run in order], order=order)
+        return evolve(plan, agents=[piece.agent for piece in order], order=order)
 
 
-class _Asked(dict[str, bool]):
-    """Who is wanted, asked once for each agent of a window."""
+class _Wanted(dict[str, bool]):
+    """Whether an agent is wanted, asked once for each agent of a window."""
 
     def __init__(self, wants: Callable[[str], bool] | None) -> None:
         super().__init__()

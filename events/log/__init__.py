@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .archive import Archive
+from .base import LogBase
 from .consumer_store import (
     LIVE,
     NEXT,
@@ -25,7 +26,7 @@ from .consumer_store import (
 )
 from .content_cache import ContentCache
 from .durability import Durability
-from .event_log import EventLog, FeedSource, LentConnections, LogWriter, ReadAhead
+from .event_log import AgentLogReader, EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
 from .reading import digest_at, pages_of, raw_events, read_events, unknown_agent
@@ -49,13 +50,14 @@ from .records import (
     SpanEvents,
     Status,
 )
-from .trimming import NOT_FITTING, feed_trimmed, not_there, trimmed_further
+from .trimming import HEAD_MISMATCH, diverged_at_base, feed_trimmed, trimmed_further
 
 __all__ = [
+    "HEAD_MISMATCH",
     "LIVE",
     "NEXT",
-    "NOT_FITTING",
     "Adoption",
+    "AgentLogReader",
     "Answer",
     "Append",
     "Archive",
@@ -75,9 +77,11 @@ __all__ = [
     "FeedRequest",
     "FeedRow",
     "FeedSource",
+    "FeedSources",
     "Head",
     "Keys",
     "LentConnections",
+    "LogBase",
     "LogWriter",
     "Notice",
     "NoticeStream",
@@ -93,9 +97,9 @@ __all__ = [
     "Stored",
     "check_name",
     "digest_at",
+    "diverged_at_base",
     "feed_trimmed",
     "fenced",
-    "not_there",
     "pack_record",
     "pack_request",
     "pack_rest",

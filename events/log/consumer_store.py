@@ -115,7 +115,7 @@ class Stored:
 
     live: ConsumerRecord | None
     next: ConsumerRecord | None
-    wish: ConsumerRequest | None
+    request: ConsumerRequest | None
 
 
 @frozen
@@ -124,21 +124,21 @@ class Saved:
 
     current: bool
     revision: int
-    wish: ConsumerRequest | None
+    request: ConsumerRequest | None
 
 
 class ConsumerStore(Protocol):
     """Views of one namespace. Every method blocks, is thread-safe, and raises typed errors."""
 
-    def look(self, name: str) -> Stored:
+    def find(self, name: str) -> Stored:
         """What is stored of a consumer."""
         ...
 
-    def claim(self, fresh: ConsumerRecord, owner: str, *, anew: bool = False) -> ConsumerRecord | None:
+    def claim(self, fresh: ConsumerRecord, owner: str, *, replace: bool = False) -> ConsumerRecord | None:
         """Take a view over, under a new token `epoch:owner`; the record as it then is.
 
         Where there is none, it is made as `fresh`. Where there is one of another form (kind, version, scope), a view
-        that is being built is thrown away and begun anew; of a live one nothing is changed, and None returned.
+        that is being built is thrown away and begun replace; of a live one nothing is changed, and None returned.
         With `anew`, whatever there is is thrown away.
         """
         ...
@@ -159,10 +159,10 @@ class ConsumerStore(Protocol):
         changes: Mapping[str, bytes | None] | None = None,
         done: ConsumerRequest | None = None,
     ) -> Saved:
-        """Write a record, and with it the whole view, or entries of it (None: it goes), in one.
+        """Write a record, and with it the whole view, or entries of it (None: it is removed), in one.
 
-        `record.revision` is that of the view which this one continues; it is stored one higher. `done` is a wish that
-        was obeyed, and goes. Raises Fenced if another has claimed the view, or it was removed.
+        `record.revision` is that of the view which this one continues; it is stored one higher. `done` is a request
+        that was carried out, and is removed. Raises Fenced if another has claimed the view, or it was removed.
         """
         ...
 
@@ -173,8 +173,8 @@ class ConsumerStore(Protocol):
         """
         ...
 
-    def wish(self, name: str, wish: ConsumerRequest) -> bool:
-        """Leave a wish in the place of one that may be there; False if there is no such consumer."""
+    def request(self, name: str, request: ConsumerRequest) -> bool:
+        """Leave a request in the place of one that may be there; False if there is no such consumer."""
         ...
 
     def remove(self, name: str) -> bool:
@@ -281,17 +281,17 @@ def unpack_record(name: str, slot: Slot, stored: bytes) -> ConsumerRecord:
         ) from None
 
 
-def pack_request(wish: ConsumerRequest) -> bytes:
+def pack_request(request: ConsumerRequest) -> bytes:
     """As msgpack [id, what, agent, seq]."""
-    return msgpack.packb([wish.id, wish.what, wish.agent, wish.seq])
+    return msgpack.packb([request.id, request.what, request.agent, request.seq])
 
 
 def unpack_request(stored: bytes | None) -> ConsumerRequest | None:
-    """None, too, for what is no wish: it binds nobody."""
+    """None, too, for what is no request: it binds nobody."""
     if stored is None:
         return None
     try:
-        wish = ConsumerRequest(*cast("list[Any]", msgpack.unpackb(stored)))
+        request = ConsumerRequest(*cast("list[Any]", msgpack.unpackb(stored)))
     except (ValueError, TypeError):
         return None
-    return wish if type(wish.id) is str and type(wish.what) is str else None
+    return request if type(request.id) is str and type(request.what) is str else None

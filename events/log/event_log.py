@@ -1,7 +1,7 @@
-"""The log, as the rest of the library sees it; `RedisLog` and `MemoryLog` are its two implementations.
+"""The log as protocols, each for one kind of reader or writer; `RedisLog` and `MemoryLog` answer all of them.
 
 The unit of commit is a batch: one append each for many agents of one partition. Each append is checked and
-answered on its own; each is in the log whole or not at all.
+answered on its own; each is in the log whole or not at all. `LogBase` answers what follows from other answers.
 """
 
 from __future__ import annotations
@@ -14,25 +14,37 @@ from ..errors import DuramenError
 from .consumer_store import ConsumerStore
 from .content_cache import ContentCache
 from .notices import NoticeStream
-from .records import Answer, Append, Base, Claim, Entry, FeedAccess, FeedEntry, FeedPage, Head, Page, Span, SpanEvents
+from .records import Answer, Append, Base, Claim, Entry, FeedAccess, FeedPage, FeedRequest, Head, Page, Span, SpanEvents
 
 if TYPE_CHECKING:
     from .archive import Archive
 
-__all__ = ["EventLog", "FeedSource", "LentConnections", "LogWriter", "ReadAhead"]
+__all__ = [
+    "AgentLogReader",
+    "EventLog",
+    "FeedSource",
+    "FeedSources",
+    "LentConnections",
+    "LogAppender",
+    "LogKeys",
+    "LogTrimmer",
+    "LogWriter",
+    "ReadAhead",
+]
 
 
-class LentConnections(Protocol):
-    """Connections that nobody else is given until `close`. Used by one thread at a time."""
+class LogKeys(Protocol):
+    """Where the parts of an agent's log are stored."""
 
-    @property
-    def access(self) -> FeedAccess:
-        """What the other process has to know besides."""
-        ...
+    def partition_of(self, agent: str) -> int: ...
 
-    def close(self) -> None:
-        """Close them, for the other process too. Idempotent."""
-        ...
+    def log_key(self, agent: str) -> str: ...
+
+    def snapshot_key(self, agent: str) -> str: ...
+
+    def base_key(self, agent: str) -> str: ...
+
+    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str: ...
 
 
 class LogWriter(Protocol):
@@ -53,9 +65,9 @@ class LogWriter(Protocol):
         ...
 
     def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
-        """Start batches, each of one partition, which comes first.
+        """Start batches, each as its partition and its appends.
 
-        Never blocks for the answers, never raises for a lost server: `receive` tells.
+        Never blocks for the answers, and never raises for a lost server: `receive` returns the error.
         """
         ...
 
@@ -72,45 +84,17 @@ class LogWriter(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the connection; batches under way stay unanswered."""
+        """Release the connection; batches under way stay unanswered."""
         ...
 
 
-class EventLog(Protocol):
-    """Storage of events, snapshots and checkpoints. Every method blocks, is thread-safe, and raises typed errors."""
-
-    @property
-    def identity(self) -> str:
-        """Identifies this log for ever; a restored or replaced database has another."""
-        ...
-
-    @property
-    def partitions(self) -> int:
-        """The number of partitions, fixed when the namespace was made."""
-        ...
-
-    @property
-    def chain(self) -> DigestChain:
-        """How digests and checksums are made here: with the integrity key that the log was opened with, or without."""
-        ...
-
-    @property
-    def archive(self) -> Archive:
-        """What readers of the past, auditors and movers of whole logs need."""
-        ...
+class LogAppender(Protocol):
+    """Appending, and the right to do so."""
 
     @property
     def durability(self) -> str:
         """What an answered append has reached: `memory`, `fsync` or `replicas:n`."""
         ...
-
-    def partition_of(self, agent: str) -> int: ...
-
-    def log_key(self, agent: str) -> str: ...
-
-    def snapshot_key(self, agent: str) -> str: ...
-
-    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str: ...
 
     def writer(self) -> LogWriter:
         """A new writer with a connection of its own."""
@@ -124,14 +108,23 @@ class EventLog(Protocol):
         """Take agents over under new fences `epoch:owner`; None for those that do not exist. `now` is in µs."""
         ...
 
+
+class AgentLogReader(Protocol):
+    """Reading one agent's log, and the states stored with it."""
+
+    @property
+    def chain(self) -> DigestChain:
+        """How digests and checksums are made here: with the integrity key that the log was opened with, or without."""
+        ...
+
     def head(self, agent: str) -> Head | None:
-        """Where an agent's log stands; None if there is none."""
+        """Where an agent's log stands; None if there is none. Raises CorruptEvent."""
         ...
 
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
         """At most `limit` events from `from_seq` on, fewer where a page would grow too large; None: no such agent.
 
-        Raises Trimmed if `from_seq` lies before the first event that is left.
+        Raises CorruptEvent, and Trimmed if `from_seq` lies before the first event that is left.
         """
         ...
 
@@ -143,17 +136,19 @@ class EventLog(Protocol):
         """
         ...
 
+    def base(self, agent: str) -> Base | None:
+        """Where an agent's log was trimmed; None if it is whole, or there is none. Raises CorruptEvent."""
+        ...
+
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         """Snapshots or checkpoints by key."""
         ...
 
     def exists(self, keys: Sequence[str]) -> list[bool]: ...
 
-    def base_key(self, agent: str) -> str: ...
 
-    def base(self, agent: str) -> Base | None:
-        """Where an agent's log was trimmed; None if it is whole, or there is none. Raises CorruptEvent."""
-        ...
+class LogTrimmer(Protocol):
+    """Removing the oldest events and feed entries."""
 
     def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
         """Remove an agent's events up to `base`, and put `snapshot`, its state there, at `base_key`: both, or neither.
@@ -165,111 +160,136 @@ class EventLog(Protocol):
         ...
 
     def trim_feed(self, partition: int, position: int) -> int:
-        """Remove the oldest entries of a feed up to `position`; what stays keeps its position.
+        """Remove the oldest entries of a feed up to `position`; the others keep their positions.
 
         Returns how many were trimmed since the beginning: `position`, unless the feed does not reach so far, or was
         trimmed further already.
         """
         ...
 
-    def directory(self) -> Iterator[Entry]:
-        """All agents, in no order; those that change meanwhile come with their state before or after."""
+
+class ReadAhead(Protocol):
+    """Fetches what one reader of one partition needs next, while it works. Used by one thread at a time.
+
+    An optimisation only: it raises nothing and leaves out whatever is not as expected, which the reader then asks for.
+    """
+
+    def request(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None:
+        """Ask for these events, up to so many bytes, and at most `limit` entries of the feed after `position`."""
         ...
 
-    def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
-        """Appends after feed position `position` (0: from the start).
+    def send_more(self) -> None:
+        """Send the next part of the request: a server is not to be busy with all at once. Never waits for replies."""
+        ...
+
+    def send_all(self) -> None:
+        """Send what is left of the request, for a reader that will not call `send_more` for a while."""
+        ...
+
+    def collect(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
+        """The events of each span, all of them or None, and the feed entries; waits for the replies."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection, and drop the request. It may be used again."""
+        ...
+
+
+class FeedSource(Protocol):
+    """What a reader of one partition's feed needs."""
+
+    @property
+    def chain(self) -> DigestChain: ...
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        """At most `limit` appends after feed position `position` (0: from the start), and where the feed ends.
 
         Raises Trimmed if some of them are no longer there; its `actual` is the first position to ask for.
         """
         ...
 
-    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
-        """As `feed`, together with where the feed ends, which tells a reader that stands behind it."""
-        ...
-
-    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
-        """As `feed_page` of each partition, position and limit, asked together."""
-        ...
-
     def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         """Events of many agents of one partition as stored, in the order of the spans.
 
-        Stops behind the event that reaches `most_bytes`: then the last stretch may be short, and others missing. A
-        stretch is short, too, where the log ends. At least one event is returned if there is one.
+        Stops after the event that reaches `most_bytes`: then the last span may be short, and others missing. A
+        span is short, too, where the log ends. At least one event is returned if there is one. Raises CorruptEvent.
         """
         ...
 
-    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
-        """As `gather` of each partition and its spans, asked together."""
+    def read_ahead(self, partition: int) -> ReadAhead | None:
+        """A new one, for one reader; it holds a connection only while something is requested. None: no use here."""
         ...
 
-    def ahead(self, partition: int) -> ReadAhead:
-        """A new one, for a reader of that partition; it holds a connection only where something is asked for."""
+
+class LentConnections(Protocol):
+    """Connections that nobody else is given until `close`. Used by one thread at a time."""
+
+    @property
+    def access(self) -> FeedAccess:
+        """What the borrowing process needs to know."""
         ...
 
-    def lend(self, count: int) -> LentConnections | None:
-        """So many connections for another process, which then reads feeds as a `BorrowedFeed`; None where it cannot.
+    def close(self) -> None:
+        """Close them, for the borrowing process too. Idempotent."""
+        ...
 
-        That is a log in memory, one with an integrity key, which is nobody else's business, and one whose connections
-        are encrypted, or can be only few; and as long as some are lent already. To be closed when it is not used any
-        more. Never raises for a lost server.
-        """
+
+class FeedSources(FeedSource, Protocol):
+    """What readers of several partitions' feeds need."""
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions, fixed when the namespace was made."""
         ...
 
     def positions(self) -> list[int]:
         """Where the feed of each partition ends."""
         ...
 
+    def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
+        """As `feed_page` for each request, asked together."""
+        ...
+
+    def gather_all(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
+        """As `gather` for each partition and its spans, asked together."""
+        ...
+
+    def lend(self, count: int) -> LentConnections | None:
+        """So many connections for another process, which reads feeds over them as a `BorrowedFeed`. To be closed.
+
+        None where that cannot be: a log in memory or with an integrity key, encrypted connections, a pool of few, or
+        as long as some are lent already. Never raises for a lost server.
+        """
+        ...
+
+
+class EventLog(LogKeys, LogAppender, AgentLogReader, LogTrimmer, FeedSources, Protocol):
+    """Storage of events, snapshots and checkpoints. Every method blocks, is thread-safe, and raises typed errors."""
+
+    @property
+    def identity(self) -> str:
+        """Identifies this log for ever; a restored or replaced database has another."""
+        ...
+
+    @property
+    def archive(self) -> Archive:
+        """What readers of the past, auditors and movers of whole logs need."""
+        ...
+
+    def directory(self) -> Iterator[Entry]:
+        """All agents, in no order; those that change meanwhile come with their state before or after."""
+        ...
+
     def notices(self, *, events: bool = False) -> NoticeStream:
-        """A new stream with a connection of its own, following nothing yet; with `events`, `told` has them."""
+        """A new stream with a connection of its own, following nothing yet; with `events`, its notices have them."""
         ...
 
     def consumer_store(self) -> ConsumerStore:
-        """Where durable consumers keep their views and how far they have come."""
+        """Where durable consumers store their views and positions."""
         ...
 
     def embeddings(self, model: str) -> ContentCache:
-        """Where the vectors of an embedding model are kept: hash of a text → vector, as bytes."""
+        """Where the vectors of an embedding model are stored: hash of a text → vector, as bytes."""
         ...
 
     def close(self) -> None: ...
-
-
-class ReadAhead(Protocol):
-    """For one reader of one partition, and one thread at a time.
-
-    An optimisation only: nothing is raised, whatever is odd is left out, and who misses something asks for it in turn.
-    """
-
-    def ask(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None:
-        """Ask for these events, up to so many bytes, and at most `limit` entries of the feed behind `position`."""
-        ...
-
-    def go_on(self) -> None:
-        """Ask for some more of it: a server is not to be busy with all at once. Never waits for answers."""
-        ...
-
-    def hurry(self) -> None:
-        """Ask for all that is left of it: who asked has other things to do than to call `go_on`."""
-        ...
-
-    def take(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
-        """What was found of each span, all of it or None, and of the feed; waits for the answers."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the connection, and of what was asked for. It may be used again."""
-        ...
-
-
-class FeedSource(Protocol):
-    """The part of `EventLog` that a `FeedReader` needs."""
-
-    @property
-    def chain(self) -> DigestChain: ...
-
-    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage: ...
-
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]: ...
-
-    def ahead(self, partition: int) -> ReadAhead: ...

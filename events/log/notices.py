@@ -37,7 +37,7 @@ class NoticeStream(Protocol):
     """Hears which partitions have moved. Used by one thread at a time, but for `wake` and `close`."""
 
     @property
-    def strange(self) -> int:
+    def unexpected(self) -> int:
         """How many messages could not be understood. Nobody who keeps to the protocol sends such."""
         ...
 
@@ -62,7 +62,7 @@ class NoticeStream(Protocol):
         """
         ...
 
-    def told(self) -> list[Notice]:
+    def take_notices(self) -> list[Notice]:
         """The messages behind what the last `receive` has returned, in the order of each channel; once.
 
         None of a stream that was not opened for events, and none without events. Nothing in them was checked but its

@@ -11,9 +11,9 @@ from typing import Final
 from ..errors import Diverged, Trimmed
 from .records import Base
 
-__all__ = ["NOT_FITTING", "feed_trimmed", "not_there", "trimmed_further"]
+__all__ = ["HEAD_MISMATCH", "diverged_at_base", "feed_trimmed", "trimmed_further"]
 
-NOT_FITTING: Final = "head and list of {} do not fit together; restore them from a backup"
+HEAD_MISMATCH: Final = "head and list of {} do not fit together; restore them from a backup"
 
 
 def trimmed_further(agent: str, seq: int, base: int) -> Trimmed:
@@ -26,7 +26,7 @@ def trimmed_further(agent: str, seq: int, base: int) -> Trimmed:
     )
 
 
-def not_there(agent: str, base: Base) -> Diverged:
+def diverged_at_base(agent: str, base: Base) -> Diverged:
     """The log is not to be trimmed by a state of another history."""
     return Diverged(
         f"the log of {agent} has another event at {base.seq}, or none; nothing was trimmed",

@@ -28,21 +28,21 @@ class MemoryConsumerStore:
         self._entries: dict[tuple[str, Slot], dict[str, bytes]] = {}
         self._requests: dict[str, ConsumerRequest] = {}
 
-    def look(self, name: str) -> Stored:
+    def find(self, name: str) -> Stored:
         with self._lock:
             return Stored(self._record(name, LIVE), self._record(name, NEXT), self._requests.get(name))
 
-    def claim(self, fresh: ConsumerRecord, owner: str, *, anew: bool = False) -> ConsumerRecord | None:
+    def claim(self, fresh: ConsumerRecord, owner: str, *, replace: bool = False) -> ConsumerRecord | None:
         with self._lock:
             name, slot = fresh.name, fresh.slot
             found = self._record(name, slot)
             epoch = 0 if found is None else _epoch(found)
             same = found is not None and found.form == fresh.form
-            if found is not None and same and _owner(found) == owner and not (anew and found.revision):
+            if found is not None and same and _owner(found) == owner and not (replace and found.revision):
                 return found
-            if found is not None and not same and slot != NEXT and not anew:
+            if found is not None and not same and slot != NEXT and not replace:
                 return None
-            if not same or anew:
+            if not same or replace:
                 found = None
             if found is None:
                 self._forget(name, slot)
@@ -99,11 +99,11 @@ class MemoryConsumerStore:
             self._forget(name, NEXT)
             return self._keep(evolve(found, slot=LIVE, token=f"{epoch + 1}:{_owner(found)}"))
 
-    def wish(self, name: str, wish: ConsumerRequest) -> bool:
+    def request(self, name: str, request: ConsumerRequest) -> bool:
         with self._lock:
             known = (name, LIVE) in self._records or (name, NEXT) in self._records
             if known:
-                self._requests[name] = wish
+                self._requests[name] = request
             return known
 
     def remove(self, name: str) -> bool:

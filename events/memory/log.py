@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from time import time
 from typing import Any
@@ -14,13 +13,12 @@ from attrs import define, evolve, field
 
 import msgpack
 
-from ..codec import NO_DIGEST, DigestChain
-from ..errors import CorruptEvent, InvalidMessage
+from ..codec import NO_DIGEST
+from ..errors import CorruptEvent
 from ..log import (
     Adoption,
     Answer,
     Append,
-    Archive,
     Base,
     Claim,
     ConsumerStore,
@@ -28,30 +26,28 @@ from ..log import (
     Entry,
     FeedEntry,
     FeedPage,
+    FeedRequest,
     Head,
-    Keys,
+    LogBase,
     LogWriter,
     Notice,
     NoticeStream,
     Page,
     Put,
-    ReadAhead,
     Span,
     SpanEvents,
     Status,
     feed_trimmed,
-    pages_of,
-    partition_of,
     trimmed_further,
 )
 from ..model import Granularity, Limits
 from .archive import MemoryArchive, MemoryParts
 from .consumer_store import MemoryConsumerStore
 from .notices import MemoryNotices
-from .partition import events_to_go, gathered
+from .partition import count_to_trim, gather_spans
 from .writer import MemoryWriter
 
-__all__ = ["MemoryCache", "MemoryLog", "NoReadAhead"]
+__all__ = ["MemoryCache", "MemoryLog"]
 
 
 @define(eq=False)
@@ -65,8 +61,8 @@ class _Partition:
     bases: dict[str, Base] = field(factory=dict[str, Base])
 
 
-class MemoryLog:
-    """An `EventLog` of this process, under the same contract suite as `RedisLog`. Gone when the process ends.
+class MemoryLog(LogBase):
+    """An `EventLog` in this process, under the same contract suite as `RedisLog`. Gone when the process ends.
 
     Two systems given one `MemoryLog` behave as two processes on one server. `clock` (seconds) decides when
     checkpoints expire. `listen` is the twin of subscribing to the channels. `integrity_key` is that of `RedisLog`.
@@ -80,91 +76,59 @@ class MemoryLog:
         clock: Callable[[], float] = time,
         integrity_key: bytes | None = None,
     ) -> None:
-        if type(partitions) is not int or not 1 <= partitions <= 99:
-            raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
-        self.chain = DigestChain(integrity_key)
+        super().__init__("memory", partitions, integrity_key)
+        self.identity = uuid4().hex
+        self.partitions = partitions
+        self.durability = "memory"
         self._limits = limits or Limits()
         self._clock = clock
-        self._keys = Keys("memory")
-        self._identity = uuid4().hex
         self._lock = threading.Lock()
-        self._partitions = [_Partition() for _ in range(partitions)]
+        self._parts = [_Partition() for _ in range(partitions)]
         self._logs: dict[str, list[bytes]] = {}
         self._values: dict[str, tuple[bytes, float]] = {}
         self._embeddings: dict[str, MemoryCache] = {}
         self._listeners: list[Callable[[Notice], None]] = []
-        self._views = MemoryConsumerStore()
-        self._archive = MemoryArchive(
+        self._consumers = MemoryConsumerStore()
+        self.archive = MemoryArchive(
             MemoryParts(
                 self._lock,
-                lambda: [agent for part in self._partitions for agent in part.heads],
-                lambda agent: self._partitions[self.partition_of(agent)].heads.get(agent),
-                lambda agent: self._logs.get(self.log_key(agent), []),
+                lambda: [agent for part in self._parts for agent in part.heads],
+                lambda agent: self._parts[self.partition_of(agent)].heads.get(agent),
+                self._items,
                 self._begin,
                 self._put,
-                self._tell,
+                self._publish,
             )
         )
 
-    @property
-    def identity(self) -> str:
-        return self._identity
-
-    @property
-    def partitions(self) -> int:
-        return len(self._partitions)
-
-    @property
-    def archive(self) -> Archive:
-        return self._archive
-
-    @property
-    def durability(self) -> str:
-        return "memory"
-
-    def partition_of(self, agent: str) -> int:
-        return partition_of(agent, len(self._partitions))
-
-    def log_key(self, agent: str) -> str:
-        return self._keys.log(self.partition_of(agent), agent)
-
-    def snapshot_key(self, agent: str) -> str:
-        return self._keys.snapshot(self.partition_of(agent), agent)
-
-    def base_key(self, agent: str) -> str:
-        return self._keys.base(self.partition_of(agent), agent)
-
-    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
-        return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
-
     def listen(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
-        """Call `listener` for each notice, in the committing thread; what comes back ends it."""
+        """Call `listener` for each notice, in the committing thread, until the returned function is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def writer(self) -> LogWriter:
-        return MemoryWriter(self.commit)
+        return MemoryWriter(self._commit)
 
-    def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
+    def _commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
         with self._lock:
-            part = self._partitions[partition]
+            part = self._parts[partition]
             answers = [self._answer(part, append) for append in batch]
             accepted = [a for a, answer in zip(batch, answers, strict=True) if answer.status is Status.COMMITTED]
             notices = self._write(partition, part, [append for append in accepted if append.items])
-        self._tell(notices)
+        self._publish(notices)
         return answers
 
-    def _tell(self, notices: list[Notice]) -> None:
+    def _publish(self, notices: list[Notice]) -> None:
         for notice in notices:
             for listener in list(self._listeners):
                 listener(notice)
 
     def _begin(self, adoption: Adoption, items: list[bytes]) -> list[Notice]:
-        """Let an agent come to be with a log that was made elsewhere."""
+        """Create an agent with a log that was made elsewhere."""
         agent, partition = adoption.agent, self.partition_of(adoption.agent)
-        part = self._partitions[partition]
+        part = self._parts[partition]
         if items:
             self._logs[self.log_key(agent)] = items
             part.feed.append(FeedEntry(agent, adoption.base + 1, len(items), adoption.levels))
@@ -176,8 +140,8 @@ class MemoryLog:
         self._put(adoption.puts)
         bits = adoption.levels if items else 0
         touched = [level for level in Granularity if bits & 1 << level]
-        told = [self._notice(partition, part, level, [], entries=1, levels=bits) for level in touched]
-        return [evolve(notice, events=None) for notice in told]
+        notices = [self._notice(partition, part, level, [], entries=1, levels=bits) for level in touched]
+        return [evolve(notice, events=None) for notice in notices]
 
     def _answer(self, part: _Partition, append: Append) -> Answer:
         head = part.heads.get(append.agent)
@@ -226,8 +190,8 @@ class MemoryLog:
             )
             if append.entry is not None:
                 part.directory[append.agent] = append.entry
-            for level, stretch in groupby(range(len(append.items)), append.levels.__getitem__):
-                offsets = list(stretch)
+            for level, run in groupby(range(len(append.items)), append.levels.__getitem__):
+                offsets = list(run)
                 items = append.items[offsets[0] : offsets[-1] + 1]
                 events.setdefault(level, []).append((append.agent, first + offsets[0], items))
             bits = sum(1 << level for level in set(append.levels))
@@ -238,6 +202,9 @@ class MemoryLog:
             self._notice(partition, part, level, found, entries=len(batch), levels=together)
             for level, found in events.items()
         ]
+
+    def _items(self, agent: str) -> list[bytes]:
+        return self._logs.get(self.log_key(agent), [])
 
     def _put(self, puts: Sequence[Put]) -> None:
         for put in puts:
@@ -265,19 +232,19 @@ class MemoryLog:
             return [self._claim(agent, owner, now) for agent in agents]
 
     def _claim(self, agent: str, owner: str, now: int) -> Claim | None:
-        heads = self._partitions[self.partition_of(agent)].heads
+        heads = self._parts[self.partition_of(agent)].heads
         head = heads.get(agent)
         if head is None:
             return None
         epoch = int(head.fence.partition(":")[0]) + 1
         heads[agent] = head = evolve(head, fence=f"{epoch}:{owner}", claimed_at=now)
-        return Claim(head, len(self._logs.get(self.log_key(agent), ())))
+        return Claim(head, len(self._items(agent)))
 
     def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
         with self._lock:
-            part = self._partitions[self.partition_of(agent)]
-            items = self._logs.get(self.log_key(agent), [])
-            count = events_to_go(agent, part.heads.get(agent), part.bases.get(agent), items, base)
+            part = self._parts[self.partition_of(agent)]
+            items = self._items(agent)
+            count = count_to_trim(agent, part.heads.get(agent), part.bases.get(agent), items, base)
             if count:
                 self._values[self.base_key(agent)] = (snapshot, float("inf"))
                 part.bases[agent] = base
@@ -286,7 +253,7 @@ class MemoryLog:
 
     def trim_feed(self, partition: int, position: int) -> int:
         with self._lock:
-            part = self._partitions[partition]
+            part = self._parts[partition]
             if part.base < position <= part.base + len(part.feed):
                 del part.feed[: position - part.base]
                 part.base = position
@@ -294,18 +261,14 @@ class MemoryLog:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def head(self, agent: str) -> Head | None:
-        with self._lock:
-            return self._partitions[self.partition_of(agent)].heads.get(agent)
-
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
         with self._lock:
-            head = self._partitions[self.partition_of(agent)].heads.get(agent)
+            head = self._parts[self.partition_of(agent)].heads.get(agent)
             if head is None:
                 return None
             if from_seq <= head.base:
                 raise trimmed_further(agent, from_seq - 1, head.base)
-            items = self._logs.get(self.log_key(agent), [])
+            items = self._items(agent)
             if head.base + len(items) != head.seq:
                 raise CorruptEvent(
                     f"the log of {agent} does not fit its head",
@@ -325,10 +288,7 @@ class MemoryLog:
 
     def base(self, agent: str) -> Base | None:
         with self._lock:
-            return self._partitions[self.partition_of(agent)].bases.get(agent)
-
-    def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
-        return pages_of(agent, from_seq, to_seq, partial(self.read, agent))
+            return self._parts[self.partition_of(agent)].bases.get(agent)
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         with self._lock:
@@ -346,19 +306,19 @@ class MemoryLog:
         return value
 
     def directory(self) -> Iterator[Entry]:
-        for part in self._partitions:
+        for part in self._parts:
             with self._lock:
                 heads, lines = dict(part.heads), dict(part.directory)
             for agent, head in heads.items():
                 line: list[Any] = msgpack.unpackb(lines[agent]) if agent in lines else ["running", None, None]
                 yield Entry(agent, head, *line)
 
-    def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
-        return self.feed_page(partition, position, limit).entries
+    def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
+        return [self._feed_page(*request) for request in requests]
 
-    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+    def _feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
         with self._lock:
-            part = self._partitions[partition]
+            part = self._parts[partition]
             start = position - part.base
             if start < 0:
                 raise feed_trimmed(partition, position, part.base)
@@ -366,26 +326,17 @@ class MemoryLog:
             fields = [value for e in entries for value in (e.agent, e.first_seq, e.count, e.levels)]
             return FeedPage(fields, part.base + len(part.feed))
 
-    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
-        return [self.feed_page(*one) for one in asked]
+    def gather_all(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
+        return [self._gather(partition, spans, most_bytes) for partition, spans in requests]
 
-    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
-        return [self.gather(partition, spans, most_bytes) for partition, spans in asked]
-
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
-        part = self._partitions[partition]
+    def _gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
+        part = self._parts[partition]
         with self._lock:
-            return gathered(spans, part.heads, part.bases, lambda a: self._logs.get(self.log_key(a), []), most_bytes)
-
-    def ahead(self, partition: int) -> ReadAhead:
-        return NoReadAhead()
-
-    def lend(self, count: int) -> None:
-        return None
+            return gather_spans(spans, part.heads, part.bases, self._items, most_bytes)
 
     def positions(self) -> list[int]:
         with self._lock:
-            return [part.base + len(part.feed) for part in self._partitions]
+            return [part.base + len(part.feed) for part in self._parts]
 
     def notices(self, *, events: bool = False) -> NoticeStream:
         return MemoryNotices(self.listen, events=events)
@@ -394,25 +345,10 @@ class MemoryLog:
         return self._embeddings.setdefault(model, MemoryCache())
 
     def consumer_store(self) -> ConsumerStore:
-        return self._views
+        return self._consumers
 
     def close(self) -> None:
-        """Nothing to let go of: the log lives as long as the object, so that a system can be opened on it again."""
-
-
-class NoReadAhead:
-    """For a log that needs no time."""
-
-    def ask(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None: ...
-
-    def go_on(self) -> None: ...
-
-    def hurry(self) -> None: ...
-
-    def take(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
-        return [], None
-
-    def close(self) -> None: ...
+        """Does nothing: the log lives as long as the object, so that a system can be opened on it again."""
 
 
 class MemoryCache:

@@ -33,7 +33,7 @@ class MemoryNotices:
         self._stop = listen(self._hear)
 
     @property
-    def strange(self) -> int:
+    def unexpected(self) -> int:
         return 0
 
     def follow(self, partitions: Collection[int], level: int) -> None:
@@ -56,7 +56,7 @@ class MemoryNotices:
             self._taken, self._told = self._told, []
             return hints
 
-    def told(self) -> list[Notice]:
+    def take_notices(self) -> list[Notice]:
         taken, self._taken = self._taken, []
         return taken
 

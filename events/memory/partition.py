@@ -1,4 +1,4 @@
-"""What a log in memory has of spans, as a server's script would answer."""
+"""Spans and trimming in memory, answered as the server's scripts answer them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import NOT_FITTING, Base, Head, Span, SpanEvents, not_there, trimmed_further, unknown_agent
+from ..log import HEAD_MISMATCH, Base, Head, Span, SpanEvents, diverged_at_base, trimmed_further, unknown_agent
 
-__all__ = ["events_to_go", "gathered"]
+__all__ = ["count_to_trim", "gather_spans"]
 
 
-def gathered(
+def gather_spans(
     spans: Sequence[Span],
     heads: Mapping[str, Head],
     bases: Mapping[str, Base],
     log_of: Callable[[str], list[bytes]],
     most_bytes: int,
 ) -> list[SpanEvents]:
-    """As `EventLog.gather`; `log_of` tells all that an agent's list has."""
+    """As `EventLog.gather`; `log_of` returns an agent's whole list."""
     found: list[SpanEvents] = []
     for span in spans:
         if most_bytes <= 0:
             break
         agent = span.agent
-        found.append(_stretch_of(span, heads.get(agent), bases.get(agent), log_of(agent), most_bytes))
+        found.append(_events_of(span, heads.get(agent), bases.get(agent), log_of(agent), most_bytes))
         most_bytes -= sum(map(len, found[-1].items))
     return found
 
 
-def _stretch_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> SpanEvents:
-    """Up to the event that reaches `most_bytes`; `stored` is all that the agent's list has."""
+def _events_of(span: Span, head: Head | None, base: Base | None, stored: list[bytes], most_bytes: int) -> SpanEvents:
+    """Up to the event that reaches `most_bytes`; `stored` is the agent's whole list."""
     if head is None:
         return SpanEvents(-1, -1, span.from_seq, [])
     first = max(span.from_seq, head.base + 1)
@@ -52,10 +52,10 @@ def _digest(span: Span, head: Head, base: Base | None, stored: list[bytes]) -> l
     return [item[:DIGEST_SIZE] for item in stored[at : at + 1]]
 
 
-def events_to_go(agent: str, head: Head | None, known: Base | None, items: Sequence[bytes], base: Base) -> int:
-    """How many events a trimming up to `base` removes; 0: it was done before. `known` is the base there is.
+def count_to_trim(agent: str, head: Head | None, known: Base | None, items: Sequence[bytes], base: Base) -> int:
+    """How many events trimming up to `base` removes; 0: it was done before. `known` is the log's present base.
 
-    The same questions, in the same order, as `trim.lua`. Raises what `EventLog.trim` raises.
+    The same checks, in the same order, as `trim.lua`. Raises what `EventLog.trim` raises.
     """
     if head is None:
         raise unknown_agent(agent)
@@ -64,9 +64,9 @@ def events_to_go(agent: str, head: Head | None, known: Base | None, items: Seque
         raise trimmed_further(agent, base.seq, head.base)
     if count == 0:
         if known != base:
-            raise not_there(agent, base)
+            raise diverged_at_base(agent, base)
     elif head.base + len(items) != head.seq:
-        raise CorruptEvent(NOT_FITTING.format(agent), agent=agent)
+        raise CorruptEvent(HEAD_MISMATCH.format(agent), agent=agent)
     elif count > len(items) or items[count - 1][:DIGEST_SIZE] != base.digest:
-        raise not_there(agent, base)
+        raise diverged_at_base(agent, base)
     return count

@@ -18,9 +18,9 @@ __all__ = ["BorrowedFeed"]
 
 
 class BorrowedFeed:
-    """As a `RedisLog`, for who reads feeds only. Used by one thread.
+    """A `FeedSource` on lent connections. Used by one thread.
 
-    Raises Unavailable as soon as a connection is lost: it cannot be opened anew here.
+    Raises Unavailable as soon as a connection is lost: it cannot be opened again here.
     """
 
     def __init__(self, access: FeedAccess) -> None:
@@ -42,18 +42,18 @@ class BorrowedFeed:
     def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
 
-    def ahead(self, partition: int) -> ReadAhead:
-        return self._feed.ahead(partition)
+    def read_ahead(self, partition: int) -> ReadAhead:
+        return self._feed.read_ahead(partition)
 
 
 def _connections(descriptors: Sequence[int]) -> Any:
-    """redis-py's connections, but that each has a socket to begin with; of which kind is the same behind connecting."""
+    """A class of redis-py's connections that start with a lent socket; once connected, its kind makes no difference."""
     left = deque(descriptors)
 
     class Borrowed(redis.UnixDomainSocketConnection):
         def _connect(self) -> socket.socket:
             if not left:
-                raise OSError("no connection is left of those that were lent")
+                raise OSError("all lent connections are in use")
             sock = socket.socket(fileno=left.popleft())
             sock.settimeout(self.socket_timeout)
             return sock

@@ -1,47 +1,33 @@
-"""The process that is read for: it starts the one that reads, tells it what, and takes windows from it."""
+"""The process that is read for: it starts the helper, tells it what to read, and receives windows."""
 
 from __future__ import annotations
 
 import os
-import select
-import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import astuple, frozen
 
+from ..helper_process import HelperGone, HelperProcess
 from ..model import Mark
-from .protocol import CONNECTIONS, DONE, FREE, READ, TROUBLE, WINDOW, hear, read_slot, say
+from .protocol import CONNECTIONS, DONE, FAILED, FREE, READ, WINDOW, read_slot
 from .window_codec import Fetched, unpack_window
 
 if TYPE_CHECKING:
-    from ..log import EventLog, LentConnections
+    from ..log import FeedSources, LentConnections
 
-__all__ = ["Done", "HelperGone", "PrefetchClient", "Ready"]
+__all__ = ["Done", "PrefetchClient", "Ready"]
 
 _SLOTS: Final = 4
-"""Windows that wait to be taken, at most: about as many as are read while this process reads one."""
+"""Windows that wait to be received, at most: about as many as are read while this process reads one."""
 _SECONDS: Final = 5.0
 """For a message of a few bytes to be sent: more than a socket holds are never under way."""
 _STANDARD: Final = 2
 """The last descriptor that means something else in the other process."""
 _SECRETS: Final = "DURAMEN_"
-"""What names in the environment begin with that may hold a url or a key."""
-
-# Where this process finds modules comes behind where any process does: a folder of scripts may have a `types.py`.
-_PROGRAM: Final = """
-import sys
-sys.path += [entry for entry in sys.argv[1:] if entry not in sys.path]
-from duramen.events.prefetch.worker import main
-main()
-"""
-
-
-class HelperGone(Exception):
-    """The process has ended, or says what is not understood. For who works with it: no user sees it."""
+"""Names in the environment that may hold a url or a key begin with this."""
 
 
 @frozen
@@ -54,30 +40,25 @@ class Ready:
 
 @frozen
 class Done:
-    """No more windows of a partition come: all was read, or there is something odd, which whoever reads on finds."""
+    """No more windows of a partition come: all was read, or something is wrong there, which the next reader finds."""
 
     partition: int
-    odd: bool
+    failed: bool
 
 
 class PrefetchClient:
-    """One process, which is started here. Used by one thread at a time; raises HelperGone."""
+    """One helper, which is started here. Used by one thread at a time, except `kill`; raises HelperGone."""
 
-    def __init__(
-        self, lent: LentConnections, slots: list[int], connection: socket.socket, process: subprocess.Popen[bytes]
-    ) -> None:
+    def __init__(self, lent: LentConnections, slots: list[int], helper: HelperProcess) -> None:
         self._lent = lent
         self._slots = slots
-        self._connection = connection
-        self._process = process
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
+        self._helper = helper
 
     @classmethod
-    def start(cls, log: EventLog, pattern: str | None, level: int) -> PrefetchClient | None:
+    def start(cls, log: FeedSources, pattern: str | None, level: int) -> PrefetchClient | None:
         """For agents that match a pattern (None: all), and events up to a level.
 
-        None where it cannot be, or not now: no connections are lent, or this system or program knows no such processes.
+        None where that is not possible, or not now: the log lends no connections, or no such process can be started.
         """
         if not _can_start():
             return None
@@ -88,71 +69,62 @@ class PrefetchClient:
             stack.callback(lent.close)
             try:
                 slots = [_slot(stack) for _ in range(_SLOTS)]
-                ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                stack.callback(ours.close)
                 passed = [*slots, *lent.access.descriptors]
                 if min(passed) <= _STANDARD:
                     return None
-                ours.settimeout(_SECONDS)
-                with its:
-                    process = _start(its.fileno(), passed)
-                stack.callback(_kill, process)
-                say(ours, astuple(lent.access), pattern, level, slots)
-            except OSError:
+                helper = HelperProcess(
+                    "duramen.events.prefetch.worker",
+                    timeout=_SECONDS,
+                    descriptors=passed,
+                    environment={name: text for name, text in os.environ.items() if not name.startswith(_SECRETS)},
+                    quiet=True,
+                )
+                stack.callback(helper.close)
+                helper.send(astuple(lent.access), pattern, level, slots)
+            except (OSError, HelperGone):
                 return None
             stack.pop_all()
-        return cls(lent, slots, ours, process)
+        return cls(lent, slots, helper)
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._helper.pid
 
     def read(self, partition: int, mark: Mark, until: int) -> None:
-        """Let it read a partition from a mark up to a position, behind those it was told before."""
-        self._say(READ, partition, until, astuple(mark))
+        """Let the helper read a partition from a mark up to a position, after those that it was told before."""
+        self._helper.send(READ, partition, until, astuple(mark))
 
     def next(self, timeout: float) -> Ready | Done | None:
-        """What comes next, in the order in which it was read; None if nothing comes within so many seconds."""
-        if not self._poll.poll(max(0.0, timeout) * 1000):
+        """The next window or end, in the order of reading; None if nothing comes within `timeout` seconds."""
+        if not self._helper.connection.has_message(timeout):
             return None
         try:
-            message = hear(self._connection)
-            if message is None:
-                raise HelperGone("it has ended")
-            what, partition, *details = message
-            if what in (DONE, TROUBLE):
-                return Done(partition, what == TROUBLE)
+            what, partition, *details = self._helper.receive()
+            if what in (DONE, FAILED):
+                return Done(partition, what == FAILED)
             if what != WINDOW:
-                raise HelperGone("it says what nobody understands")
+                raise HelperGone("it sent an unknown message")
             slot, size = details
             fetched = unpack_window(read_slot(slot, size))
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise HelperGone(type(error).__name__) from None
-        self._say(FREE, slot)
+        self._helper.send(FREE, slot)
         return Ready(partition, fetched)
 
     def kill(self) -> None:
-        """End it, whatever it does. From any thread."""
-        _kill(self._process)
+        """End the helper, whatever it does. Callable from any thread."""
+        self._helper.kill()
 
     def close(self) -> None:
-        """End it, whatever it does, and let go of everything."""
-        _kill(self._process)
-        self._connection.close()
+        """End the helper, whatever it does, and release everything."""
+        self._helper.close()
         for slot in self._slots:
             os.close(slot)
         self._lent.close()
 
     def after_fork(self) -> None:
-        """In a forked child: let go of what would keep it from seeing that this process' parent has ended."""
-        self._connection.close()
-        self._process.poll()  # it is no child of this process, and that is noted
-
-    def _say(self, *message: Any) -> None:
-        try:
-            say(self._connection, *message)
-        except OSError as error:
-            raise HelperGone(type(error).__name__) from None
+        """In a forked child: close what would keep the helper from seeing that its parent has ended."""
+        self._helper.after_fork()
 
 
 def _can_start() -> bool:
@@ -161,24 +133,7 @@ def _can_start() -> bool:
     return hasattr(os, "memfd_create") and python.startswith("python") and not getattr(sys, "frozen", False)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-
-
 def _slot(stack: ExitStack) -> int:
     descriptor = os.memfd_create("duramen-window")
     stack.callback(os.close, descriptor)
     return descriptor
-
-
-def _start(channel: int, descriptors: list[int]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _PROGRAM, *sys.path],
-        stdin=channel,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=descriptors,
-        env={name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)},
-        start_new_session=True,  # Ctrl-C is for this process, which ends it
-    )

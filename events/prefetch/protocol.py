@@ -1,59 +1,40 @@
-"""What the two processes say to each other: short messages on a socket, and windows in memory that both have.
+"""The messages between the two processes, and the shared memory in which windows are passed.
 
-A window has some MiB: through a socket it would go in many portions, at each of which one process waits for the other.
+A window has some MiB: through a socket it would go in many portions, and at each one process waits for the other.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-from typing import Any, Final, cast
-
-import msgpack
+from typing import Final
 
 __all__ = [
     "AT_A_TIME",
     "CONNECTIONS",
     "DONE",
+    "FAILED",
     "FREE",
     "READ",
-    "TROUBLE",
     "WINDOW",
-    "hear",
     "read_slot",
-    "say",
     "write_slot",
 ]
 
 AT_A_TIME: Final = 2
-"""Partitions that are read: while a window of one is checked, the server has time for the other's."""
+"""Partitions read in turn: while a window of one is checked, the server has time for the other's."""
 CONNECTIONS: Final = 1 + AT_A_TIME
-"""That are lent: one for each of them, and one for what has to be asked for in turn."""
+"""Connections lent: one for each of these partitions, and one for requests that cannot be sent ahead."""
 
 READ: Final = "read"
-"""To the reading process: read a partition from a mark up to a position of its feed."""
+"""To the helper: partition, feed position to read up to, and mark to read from."""
 FREE: Final = "free"
-"""To it: what is in a slot has been taken out."""
+"""To the helper: slot that may be written again."""
 WINDOW: Final = "window"
-"""From it: the next window of a partition is in a slot, with so many bytes."""
+"""From the helper: partition, slot that holds its next window, and bytes of the window."""
 DONE: Final = "done"
-"""From it: all of a partition was read."""
-TROUBLE: Final = "trouble"
-"""From it: there is something odd in a partition, which is not read on."""
-
-_MOST: Final = 256 * 1024
-"""Bytes of a message: more than a socket takes at once."""
-
-
-def say(connection: socket.socket, *message: Any) -> None:
-    """Send one message. Raises OSError."""
-    connection.sendall(msgpack.packb(message))
-
-
-def hear(connection: socket.socket) -> list[Any] | None:
-    """The next message; None where the other process has ended. Raises OSError."""
-    message = connection.recv(_MOST)
-    return cast("list[Any]", msgpack.unpackb(message)) if message else None
+"""From the helper: partition that was read to the end."""
+FAILED: Final = "failed"
+"""From the helper: partition that it reads no further, because something in it is wrong."""
 
 
 def write_slot(descriptor: int, packed: bytes) -> None:
@@ -68,5 +49,5 @@ def read_slot(descriptor: int, size: int) -> bytes:
     """Raises OSError."""
     packed = os.pread(descriptor, size, 0)
     if len(packed) != size:
-        raise OSError("a slot has less than was said")
+        raise OSError("a slot has fewer bytes than announced")
     return packed

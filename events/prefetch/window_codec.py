@@ -1,4 +1,4 @@
-"""A window of a feed as bytes, from the process that read it to the one that hands it out."""
+"""A window of a feed as bytes, from the process that read it to the one that returns its events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fetched:
 
 
 def pack_window(before: Mark, window: Window, feed_end: int) -> bytes:
-    """Of a window with which nothing is wrong. Numbers as they are in memory: no other machine reads them."""
+    """Pack a window that has no problem. Numbers are as in memory: no other machine reads them."""
     places = window.places
     numbers: dict[str, int] = {}
     for agent in window.agents:
@@ -53,7 +53,7 @@ def pack_window(before: Mark, window: Window, feed_end: int) -> bytes:
 
 
 def unpack_window(packed: bytes) -> Fetched:
-    """Raises ValueError or TypeError for what `pack_window` has not made."""
+    """Raises ValueError or TypeError for bytes that `pack_window` has not made."""
     found = cast("list[Any]", msgpack.unpackb(packed))
     before, feed_end, count, end, places, names, agents, seqs, bodies, digests, last, size = found
     position, offset, ends, entries = places

@@ -1,4 +1,4 @@
-"""Durable consumers on a server: see `views`, and the scripts `view_*.lua`."""
+"""Durable consumers on a server: see the protocol, and the scripts `consumer_*.lua`."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ class RedisConsumerStore:
         self._claim = Script("consumer_claim")
         self._save = Script("consumer_save")
         self._switch = Script("consumer_switch")
-        self._wish = Script("consumer_request")
+        self._request = Script("consumer_request")
         self._remove = Script("consumer_remove")
 
-    def look(self, name: str) -> Stored:
+    def find(self, name: str) -> Stored:
         key = self._keys.views.encode()
-        live, beside, wish = self._server.execute("look at a consumer", b"HMGET", key, *_fields(name))
+        live, beside, request = self._server.execute("look at a consumer", b"HMGET", key, *_fields(name))
         return Stored(
             None if live is None else unpack_record(name, LIVE, live),
             None if beside is None else unpack_record(name, NEXT, beside),
-            unpack_request(wish),
+            unpack_request(request),
         )
 
-    def claim(self, fresh: ConsumerRecord, owner: str, *, anew: bool = False) -> ConsumerRecord | None:
+    def claim(self, fresh: ConsumerRecord, owner: str, *, replace: bool = False) -> ConsumerRecord | None:
         self._require_permissions()
         name, slot = fresh.name, fresh.slot
-        replace = b"any" if anew else b"other" if slot == NEXT else b"none"
-        arguments = [_field(name, slot), owner.encode(), fresh.form.encode(), pack_rest(fresh), replace]
+        replaced = b"any" if replace else b"other" if slot == NEXT else b"none"
+        arguments = [_field(name, slot), owner.encode(), fresh.form.encode(), pack_rest(fresh), replaced]
         keys = [self._keys.views, self._keys.view(name, slot)]
         stored = self._server.run_script(self._claim, keys, arguments, "claim a view")
         return None if stored is None else unpack_record(name, slot, stored)
@@ -71,7 +71,7 @@ class RedisConsumerStore:
 
     def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
         key, cursor = self._keys.view(name, slot).encode(), b"0"
-        seen: set[bytes] = set()  # a hash that is being resized gives some of its fields twice
+        seen: set[bytes] = set()  # the server may return a field twice while a hash is resized
         while True:
             cursor, found = self._server.execute("load a view", b"HSCAN", key, cursor, b"COUNT", _STEP)
             for field, value in zip(found[::2], found[1::2], strict=True):
@@ -125,9 +125,9 @@ class RedisConsumerStore:
             raise fenced(name, unpack_record(name, NEXT, found[1]))
         return unpack_record(name, LIVE, found[1])
 
-    def wish(self, name: str, wish: ConsumerRequest) -> bool:
-        arguments = [*_fields(name), pack_request(wish)]
-        return bool(self._server.run_script(self._wish, [self._keys.views], arguments, "ask a consumer"))
+    def request(self, name: str, request: ConsumerRequest) -> bool:
+        arguments = [*_fields(name), pack_request(request)]
+        return bool(self._server.run_script(self._request, [self._keys.views], arguments, "ask a consumer"))
 
     def remove(self, name: str) -> bool:
         keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
@@ -145,7 +145,7 @@ class RedisConsumerStore:
         return [(record.name, record.cursor) for record in self.records()]
 
     def _require_permissions(self) -> None:
-        """Before the first write: a script that is refused a command half-way has no roll-back. Raises NotPermitted."""
+        """Checked before the first write: a script refused a command half-way has no roll-back. Raises NotPermitted."""
         if not self._permitted:
             doing = "ask for this user's permissions"
             require_consumer_permissions(
@@ -163,15 +163,15 @@ def _fields(name: str) -> tuple[bytes, bytes, bytes]:
 
 
 def _entries(changes: Mapping[str, bytes | None]) -> list[bytes]:
-    """How many are written, key and value of each, and the keys that go."""
+    """The number of entries to write, key and value of each, and the keys to remove."""
     arguments: list[bytes] = []
-    gone: list[bytes] = []
+    removed: list[bytes] = []
     for key, value in changes.items():
         if value is None:
-            gone.append(key.encode())
+            removed.append(key.encode())
         else:
             arguments += (key.encode(), value)
-    return [b"%d" % (len(arguments) // 2), *arguments, *gone]
+    return [b"%d" % (len(arguments) // 2), *arguments, *removed]
 
 
 def _text(field: bytes, name: str) -> str:

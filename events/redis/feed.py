@@ -83,8 +83,8 @@ class RedisFeed:
         found: list[Any] = self._server.run_scripts(self._gather, calls, "read events")
         return [_stretches(spans, rows) for (_, spans), rows in zip(asked, found, strict=True)]
 
-    def ahead(self, partition: int) -> RedisReadAhead:
-        """For a reader of its own."""
+    def read_ahead(self, partition: int) -> RedisReadAhead:
+        """A new one, for one reader."""
         return RedisReadAhead(self._server, self._keys, partition, _fields)
 
     def _base_command(self, partition: int) -> tuple[bytes, ...]:

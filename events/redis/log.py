@@ -12,29 +12,23 @@ import redis
 
 import msgpack
 
-from ..codec import DigestChain
 from ..errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from ..log import (
-    Answer,
-    Append,
-    Archive,
     Base,
     Claim,
     ConsumerStore,
     ContentCache,
     Durability,
     Entry,
-    FeedEntry,
     FeedPage,
-    Head,
-    Keys,
+    FeedRequest,
+    LogBase,
     LogWriter,
     NoticeStream,
     Page,
     ReadAhead,
     Span,
     SpanEvents,
-    partition_of,
 )
 from ..logging import get_logger
 from ..model import Limits
@@ -67,7 +61,7 @@ _AT_ONCE: Final = 256
 """Fields a command: a megabyte or so of vectors, so that no other command waits long behind it."""
 
 
-class RedisLog:
+class RedisLog(LogBase):
     """Agents' logs in one namespace of one server. Thread-safe; connections are opened as needed.
 
     `ensure_server` is called when the server cannot be reached, before the next try: it starts or finds the embedded
@@ -89,55 +83,22 @@ class RedisLog:
         allow_eviction: bool = False,
         integrity_key: bytes | None = None,
     ) -> None:
-        if type(partitions) is not int or not 1 <= partitions <= 99:
-            raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
-        self.chain = DigestChain(integrity_key)
+        super().__init__(namespace, partitions, integrity_key)
         self._server = RedisClient(pool, retry_seconds=retry_seconds, ensure_server=ensure_server)
-        self._keys = Keys(namespace)
         self._limits = limits or Limits()
         self._claim = Script("claim")
         self._pages = RedisPages(self._server, self._keys, self._limits)
         self._append = Script("append")
         self._log = get_logger("log").bind(namespace=namespace)
-        self._look(allow_eviction)
-        self._identity, self._partitions = self._open(partitions)
+        self._check_server(allow_eviction)
+        self.identity, self.partitions = self._open(partitions)
         self._trimming = RedisTrimming(self._server, self._keys)
-        self._feed = RedisFeed(self._server, self._keys, self._partitions)
-        self._lender = ConnectionLender(self._server, namespace, self._partitions)
-        self._views = RedisConsumerStore(self._server, self._keys)
-        self._archive = RedisArchive(self._server, self._keys, self._partitions)
-        self._durability, self._confirm = self._settle(durability)
-
-    @property
-    def identity(self) -> str:
-        return self._identity
-
-    @property
-    def partitions(self) -> int:
-        return self._partitions
-
-    @property
-    def archive(self) -> Archive:
-        return self._archive
-
-    @property
-    def durability(self) -> str:
-        return str(self._durability)
-
-    def partition_of(self, agent: str) -> int:
-        return partition_of(agent, self._partitions)
-
-    def log_key(self, agent: str) -> str:
-        return self._keys.log(self.partition_of(agent), agent)
-
-    def snapshot_key(self, agent: str) -> str:
-        return self._keys.snapshot(self.partition_of(agent), agent)
-
-    def base_key(self, agent: str) -> str:
-        return self._keys.base(self.partition_of(agent), agent)
-
-    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
-        return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
+        self._feed = RedisFeed(self._server, self._keys, self.partitions)
+        self._lender = ConnectionLender(self._server, namespace, self.partitions)
+        self._consumers = RedisConsumerStore(self._server, self._keys)
+        self.archive = RedisArchive(self._server, self._keys, self.partitions)
+        reached, self._awaited_durability = self._choose_durability(durability)
+        self.durability = str(reached)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -145,23 +106,11 @@ class RedisLog:
         return RedisWriter(
             self._server.connect,
             AppendFormat(self._keys, self._limits, self._append),
-            self._confirm,
+            self._awaited_durability,
             reply_timeout=self._server.reply_timeout,
             retry_seconds=self._server.retry_seconds,
             on_lost_notices=self._lost_notices,
         )
-
-    def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
-        writer = self.writer()
-        try:
-            writer.send([(partition, batch)])
-            while True:
-                for _, result in writer.receive(None):
-                    if isinstance(result, DuramenError):
-                        raise result
-                    return result
-        finally:
-            writer.close()
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
         found: dict[str, Claim | None] = {}
@@ -183,11 +132,6 @@ class RedisLog:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def head(self, agent: str) -> Head | None:
-        heads = self._keys.heads(self.partition_of(agent))
-        stored = self._server.execute("read a head", b"HMGET", heads.encode(), agent.encode())[0]
-        return None if stored is None else head_of(stored)
-
     def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
         return self._pages.page(self.partition_of(agent), agent, from_seq, limit)
 
@@ -205,7 +149,7 @@ class RedisLog:
         return [bool(count) for count in found]
 
     def directory(self) -> Iterator[Entry]:
-        for partition in range(self._partitions):
+        for partition in range(self.partitions):
             lines = self._server.read_hash(self._keys.directory(partition), "list agents")
             heads = self._server.read_hash(self._keys.heads(partition), "list agents")
             for agent, stored in heads.items():
@@ -216,23 +160,14 @@ class RedisLog:
                 )
                 yield Entry(agent.decode(), head_of(stored), *line)
 
-    def feed(self, partition: int, position: int, limit: int) -> list[FeedEntry]:
-        return self._feed.pages([(partition, position, limit)])[0].entries
+    def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
+        return self._feed.pages(requests)
 
-    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
-        return self._feed.pages([(partition, position, limit)])[0]
+    def gather_all(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
+        return self._feed.gather(requests, most_bytes)
 
-    def feed_pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
-        return self._feed.pages(asked)
-
-    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
-        return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
-
-    def gather_all(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
-        return self._feed.gather(asked, most_bytes)
-
-    def ahead(self, partition: int) -> ReadAhead:
-        return self._feed.ahead(partition)
+    def read_ahead(self, partition: int) -> ReadAhead:
+        return self._feed.read_ahead(partition)
 
     def lend(self, count: int) -> LentConnections | None:
         return None if self.chain.is_keyed else self._lender.lend(count)
@@ -248,14 +183,14 @@ class RedisLog:
         return RedisCache(self._server, self._keys.embeddings(model))
 
     def consumer_store(self) -> ConsumerStore:
-        return self._views
+        return self._consumers
 
     def close(self) -> None:
         self._server.close()
 
     # -- the server ------------------------------------------------------------------------------------------------
 
-    def _look(self, allow_eviction: bool) -> None:
+    def _check_server(self, allow_eviction: bool) -> None:
         """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
         policy = eviction_policy(self._server.execute)
         if not allow_eviction:
@@ -284,7 +219,7 @@ class RedisLog:
         self.chain.require_key(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")
         return identity, int(known)
 
-    def _settle(self, asked: Durability | None) -> tuple[Durability, Durability]:
+    def _choose_durability(self, asked: Durability | None) -> tuple[Durability, Durability]:
         """The durability to report, and what each append has to wait for to reach it."""
         always = self._syncs_always()
         if asked is None:

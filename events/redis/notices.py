@@ -115,7 +115,7 @@ class RedisNotices:
         self._strange_at: dict[int, float] = {}
 
     @property
-    def strange(self) -> int:
+    def unexpected(self) -> int:
         return self._strange
 
     def follow(self, partitions: Collection[int], level: int) -> None:
@@ -134,7 +134,7 @@ class RedisNotices:
             if self._closed:
                 self._let_go()
 
-    def told(self) -> list[Notice]:
+    def take_notices(self) -> list[Notice]:
         told, self._told = self._told, []
         return told
 

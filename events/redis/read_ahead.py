@@ -65,8 +65,8 @@ class RedisReadAhead:
         self._pages = 0
         self._under_way = False
 
-    def ask(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None:
-        """As `ReadAhead.ask`. Who is not known is asked for first, in a round trip."""
+    def request(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None:
+        """As `ReadAhead.request`. Who is not known is asked for first, in a round trip."""
         if self._under_way:
             self._drop()
         self._asked, self._replies = [], []
@@ -80,7 +80,7 @@ class RedisReadAhead:
             return
         portions = [*self._spans_in_portions(spans, most_bytes), *self._feed_in_portions(position, limit)]
         self._portions = [portion for portion in reversed(portions) if portion]
-        self.go_on()
+        self.send_more()
 
     def _reaches(self, span: Span) -> bool:
         known = self._known.get(span.agent)
@@ -128,8 +128,8 @@ class RedisReadAhead:
         ]
         return [*portions, [encode_command((b"LLEN", self._feed)), encode_command((b"HMGET", self._heads, b"base"))]]
 
-    def go_on(self) -> None:
-        """As `ReadAhead.go_on`. Takes in what has come, too: else the server would have to keep it."""
+    def send_more(self) -> None:
+        """As `ReadAhead.send_more`. Takes in what has come, too: else the server would have to keep it."""
         if self._wire is None or not self._under_way:
             return
         try:
@@ -139,8 +139,8 @@ class RedisReadAhead:
         except (redis.RedisError, OSError):  # a refusal, too: who asks in turn is told of it
             self._drop()
 
-    def hurry(self) -> None:
-        """As `ReadAhead.hurry`."""
+    def send_all(self) -> None:
+        """As `ReadAhead.send_all`."""
         if self._wire is None or not self._under_way:
             return
         try:
@@ -158,8 +158,8 @@ class RedisReadAhead:
     def _receive(self, wire: Wire) -> None:
         self._replies += [wire.read() for _ in range(self._awaited.popleft())]
 
-    def take(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
-        """As `ReadAhead.take`."""
+    def collect(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
+        """As `ReadAhead.collect`."""
         wire = self._wire
         if wire is None or not self._under_way:
             return [], None

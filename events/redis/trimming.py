@@ -9,7 +9,7 @@ import msgpack
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import NOT_FITTING, Base, Keys, not_there, trimmed_further, unknown_agent
+from ..log import HEAD_MISMATCH, Base, Keys, diverged_at_base, trimmed_further, unknown_agent
 from .client import RedisClient, Script
 
 __all__ = ["RedisTrimming"]
@@ -51,9 +51,9 @@ class RedisTrimming:
         if status == _Status.PASSED:
             raise trimmed_further(agent, base.seq, int(found))
         if status == _Status.OTHER:
-            raise not_there(agent, base)
+            raise diverged_at_base(agent, base)
         if status == _Status.CORRUPT:
-            raise CorruptEvent(NOT_FITTING.format(agent), agent=agent)
+            raise CorruptEvent(HEAD_MISMATCH.format(agent), agent=agent)
 
     def trim_feed(self, partition: int, position: int) -> int:
         """As `EventLog.trim_feed`."""

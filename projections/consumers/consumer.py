@@ -134,7 +134,7 @@ class Consumer:
     def open(self) -> None:
         """Claim the name. Raises Unavailable, CorruptEvent, and what the sink's `reset` raises."""
         plan, store = self._plan, self._store
-        stored = store.look(plan.name)
+        stored = store.find(plan.name)
         live = store.claim(plan.new_record(LIVE), plan.owner)
         if live is None and plan.reset is not None:
             plan.reset()
@@ -145,12 +145,12 @@ class Consumer:
         interrupted = stored.next is not None and stored.next.form == plan.new_record(NEXT).form
         if live is None or interrupted:
             self._begin_next(anew=False)
-        self._note_request(stored.wish)
+        self._note_request(stored.request)
 
     def _begin_next(self, *, anew: bool) -> None:
         if self._next is not None:
             self._next.builder.close()
-        record = self._store.claim(self._plan.new_record(NEXT), self._plan.owner, anew=anew)
+        record = self._store.claim(self._plan.new_record(NEXT), self._plan.owner, replace=anew)
         assert record is not None, "a view that is being built is replaced, whatever it is"
         self._next = _View(ViewBuilder(self._plan, record), REBUILDING)
 
@@ -187,7 +187,7 @@ class Consumer:
     def _beat(self) -> None:
         """Ask the log where it ends and the store for requests, whatever was heard."""
         before, self._ends = self._ends, self._plan.log.positions()
-        stored = self._store.look(self._plan.name)
+        stored = self._store.find(self._plan.name)
         for view, found in ((self._live, stored.live), (self._next, stored.next)):
             if view is not None and (found is None or found.token != view.builder.record.token):
                 raise fenced(self._plan.name, found)
@@ -195,7 +195,7 @@ class Consumer:
             view.builder.reading.note_ends(self._ends)
             if view.status == LIVE_STATUS and before and view.builder.reading.is_behind(before):
                 view.status = CATCHING_UP
-        self._note_request(stored.wish)
+        self._note_request(stored.request)
         self._beat_at = monotonic()
 
     def _advance(self, view: _View) -> bool:

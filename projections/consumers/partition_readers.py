@@ -70,7 +70,7 @@ class PartitionReaders:
         """Drop pages that were fetched and not used, except those of the partition that is to be read on."""
         for partition, reader in self.readers.items():
             if partition != hold:
-                reader.rest()
+                reader.release()
 
     def close(self) -> None:
         """Drop all pages, and end the process that reads ahead, if there is one."""

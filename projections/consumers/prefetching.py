@@ -88,7 +88,7 @@ class Prefetching:
 
         Partition `apart` is not given to the process: the view is reading it.
         """
-        if self._current is not None and not readers[self._current].between:
+        if self._current is not None and not readers[self._current].is_idle:
             return self._current
         self._current = None
         while self._client is not None:
@@ -137,7 +137,7 @@ class Prefetching:
         least = max(1, LEAST_LAG // _PARTS)
         far = [number for number, reader in readers.items() if self._behind(number, reader) >= least]
         free = [number for number in far if number not in self._assigned and number not in self._finished]
-        ready = [number for number in free if number != apart and readers[number].between]
+        ready = [number for number in free if number != apart and readers[number].is_idle]
         for number in ready[: AT_A_TIME - len(self._assigned)]:
             client.read(number, readers[number].mark, self._ends[number])
             self._assigned.add(number)
@@ -157,11 +157,11 @@ class Prefetching:
         if isinstance(message, Done):
             self._assigned.discard(message.partition)
             self._finished.add(message.partition)
-            self._useless = self._useless or message.odd
+            self._useless = self._useless or message.failed
             return True
         reader, fetched = readers[message.partition], message.fetched
-        if fetched.before != reader.mark or not reader.between:
+        if fetched.before != reader.mark or not reader.is_idle:
             raise HelperGone("it is at another place")
-        reader.give(fetched.window, fetched.feed_end)
+        reader.hand_over(fetched.window, fetched.feed_end)
         self._current = message.partition
         return True

@@ -41,7 +41,7 @@ class RecordWriter:
 
     def check_owner(self) -> None:
         """Go back to the record that is stored. Raises Fenced if the view belongs to another process now."""
-        stored = self._store.look(self.record.name)
+        stored = self._store.find(self.record.name)
         found = stored.live if self.record.slot == LIVE else stored.next
         if found is None or found.token != self.record.token:
             raise fenced(self.record.name, found)

@@ -153,7 +153,7 @@ class Consumers:
         self._listeners.after_fork()
 
     def _parked(self, name: str) -> Failure:
-        stored = self._log.consumer_store().look(check_name(name))
+        stored = self._log.consumer_store().find(check_name(name))
         records = [record for record in (stored.next, stored.live) if record is not None]
         if not records:
             raise _unknown(name)
@@ -163,7 +163,7 @@ class Consumers:
         raise InvalidMessage(f"consumer {name} is not parked: it is {records[-1].status}", actual=records[-1].status)
 
     def _request(self, name: str, what: str, agent: str | None = None, seq: int | None = None) -> None:
-        if not self._log.consumer_store().wish(check_name(name), ConsumerRequest(uuid4().hex, what, agent, seq)):
+        if not self._log.consumer_store().request(check_name(name), ConsumerRequest(uuid4().hex, what, agent, seq)):
             raise _unknown(name)
 
     def _info(self, record: ConsumerRecord, ends: Sequence[int], building: ConsumerRecord | None) -> ConsumerInfo:

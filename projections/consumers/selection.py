@@ -63,20 +63,20 @@ class EventSelection:
         """The wanted part of a batch, its events, up to the first that stops the build, and why that one does."""
         levels, types = self._filter.levels, self._filter.types
         if not self._filter.has_every_level:
-            batch = batch.only([raw[2] in levels for raw in batch.raws])
+            batch = batch.select([raw[2] in levels for raw in batch.raws])
         if types is not None:
-            batch = batch.only([raw[0] in types for raw in batch.raws])
+            batch = batch.select([raw[0] in types for raw in batch.raws])
         parked = None
         if self._to_skip or self.barrier:
             batch, parked = self._sort_out(batch)
         events, error = build_valid_events(batch.agents, batch.seqs, batch.raws, batch.digests, self._registry)
         if error is not None:
-            parked = self.stop_at(*batch.places[len(events)], error)
+            parked = self.stop_at(*batch.ids[len(events)], error)
         return batch, events, parked
 
     def before_barrier(self, batch: EventBatch) -> int:
         """How many come before the one that stops the build."""
-        return batch.places.index(self.barrier) if self.barrier in batch.places else len(batch)
+        return batch.ids.index(self.barrier) if self.barrier in batch.ids else len(batch)
 
     def stop_at(self, agent: str, seq: int, error: Exception) -> Parked:
         """Let this event stop the build from now on."""
@@ -96,8 +96,8 @@ class EventSelection:
     def _sort_out(self, batch: EventBatch) -> tuple[EventBatch, Parked | None]:
         """The batch up to the event that stops the build, without those that are to be skipped."""
         stop = self.before_barrier(batch)
-        skips = [place for place in batch.places[:stop] if place in self._to_skip]
+        skips = [place for place in batch.ids[:stop] if place in self._to_skip]
         self._count += len(skips)
         self._skips = [*self._skips, *skips][-_SKIPS:]
-        wanted = batch.only([at < stop and place not in skips for at, place in enumerate(batch.places)])
+        wanted = batch.select([at < stop and place not in skips for at, place in enumerate(batch.ids)])
         return wanted, self._parked if stop < len(batch) else None

@@ -120,7 +120,7 @@ class ViewBuilder:
             if self._is_stale:
                 self._turn = partition  # again, so that two refused events do not alternate
             elif has_turn:  # what was fetched is used first: to fetch it again costs more than it is worth
-                self._turn = partition + readers[partition].between
+                self._turn = partition + readers[partition].is_idle
         self._apply_prefetched(until, wait=True)
         self._held = self._turn
         reading.release(hold=self._held)
@@ -133,7 +133,7 @@ class ViewBuilder:
             self._apply_prefetched(until, apart=partition)
             late, wanted = monotonic() >= until, self.reading.prefetching.wants(partition)
         if wanted:
-            self.reading.readers[partition].rest()
+            self.reading.readers[partition].release()
 
     def _apply_prefetched(self, until: float, *, apart: int | None = None, wait: bool = False) -> bool:
         """Apply what another process has read, if there is one; with `wait` until then. Whether there was something.
@@ -181,7 +181,7 @@ class ViewBuilder:
         reader = reading.readers[partition]
         before = reader.mark
         try:
-            batch = reader.take(self._storage.page, ahead=ahead)
+            batch = reader.read_batch(self._storage.page, ahead=ahead)
         except Unavailable:
             raise
         except DuramenError as error:
@@ -211,7 +211,7 @@ class ViewBuilder:
             )
         except Refused as refused:
             # The fold may hold half of that event. It is loaded again, and then read up to there.
-            self._selection.stop_at(*chosen.places[refused.index], refused.error)
+            self._selection.stop_at(*chosen.ids[refused.index], refused.error)
             return None
         except Fenced:
             self._writer.check_owner()  # another runner may have written to a sink once more before it was fenced
@@ -294,7 +294,7 @@ class ViewBuilder:
             self.saved_positions = self.positions
         else:
             self._is_stale = True
-        return saved.wish
+        return saved.request
 
     def save_status(
         self, status: str, failure: Failure | None, done: ConsumerRequest | None = None
@@ -302,7 +302,7 @@ class ViewBuilder:
         """Store a status with the view that is stored. Raises Unavailable, Fenced."""
         saved = self._writer.write(partial(self._store.save, done=done), status=status, failure=failure)
         self._is_stale = self._is_stale or not saved.current
-        return saved.wish
+        return saved.request
 
     def switch(self) -> None:
         """Become the live view, in one write. All must be saved. Raises Unavailable, Fenced."""

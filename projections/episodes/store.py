@@ -32,7 +32,7 @@ _AT_ONCE: Final = 1_000
 
 def stored_episodes(log: EventLog, codec: Codec) -> tuple[Iterator[Episode], dict[int, Mark]]:
     """The episodes that are kept, and from where on the feed of each partition has those that are not."""
-    record = log.consumer_store().look(EPISODES).live
+    record = log.consumer_store().find(EPISODES).live
     if record is None or record.cursor.log != log.identity:
         return iter(()), {}
     load = EpisodeView().load
@@ -96,7 +96,7 @@ class EpisodeWriter:
                 return
 
     def _kept_up_to(self, partition: int) -> int:
-        record = self._log.consumer_store().look(EPISODES).live
+        record = self._log.consumer_store().find(EPISODES).live
         if record is None or record.cursor.log != self._log.identity:
             return -1
         return record.cursor.marks.get(partition, START).position

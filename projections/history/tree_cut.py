@@ -31,7 +31,7 @@ class _Feed:
     def of_tree(self, root: str, start: int, end: int) -> Iterator[tuple[int, FeedEntry]]:
         """Positions and appends of a tree's agents, after `start` and up to `end`."""
         for before in range(start, end, _PAGE):
-            page = self.log.feed(self.partition, before, min(_PAGE, end - before))
+            page = self.log.feed_page(self.partition, before, min(_PAGE, end - before)).entries
             for position, entry in enumerate(page, before + 1):
                 if _is_of(entry.agent, root):
                     yield position, entry
@@ -70,7 +70,7 @@ def cut_at_time(root: AgentLog, time: datetime) -> dict[str, int]:
     feed, wanted = _feed_of(root.log, root.agent), to_microseconds(time)
 
     def is_before(position: int) -> bool:
-        entry = root.log.feed(feed.partition, position - 1, 1)[0]
+        entry = root.log.feed_page(feed.partition, position - 1, 1).entries[0]
         return int(root.of(entry.agent).raw_event(entry.first_seq + entry.count - 1)[3]) <= wanted
 
     end = last_before(feed.base, feed.end, is_before)
@@ -104,7 +104,7 @@ def _feed_of(log: EventLog, root: str) -> _Feed:
     partition = log.partition_of(root)
     end = log.positions()[partition]
     try:
-        log.feed(partition, 0, 1)
+        log.feed_page(partition, 0, 1)
     except Trimmed as error:
         return _Feed(log, partition, int(error.actual), end)
     return _Feed(log, partition, 0, end)

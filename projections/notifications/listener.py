@@ -40,8 +40,8 @@ class Listener:
 
     @property
     def strange(self) -> int:
-        """As `NoticeStream.strange`."""
-        return self._stream.strange
+        """As `NoticeStream.unexpected`."""
+        return self._stream.unexpected
 
     @property
     def is_polling(self) -> bool:
@@ -61,7 +61,7 @@ class Listener:
         before, self._received = self._received, self._stream.received
         if self._overload.note(self._received - before):
             self._poll_at, self._ends = 0.0, {}
-        return hints, complete_batches(self._stream.told())
+        return hints, complete_batches(self._stream.take_notices())
 
     def wake(self) -> None:
         """End a `receive` that waits, or the next one. Callable from any thread."""

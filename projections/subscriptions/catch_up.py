@@ -47,7 +47,7 @@ class CatchUpReader:
     def page(self, most: int) -> PageResult:
         """The next page. Raises what reading raises; an error of an event comes after the changes before it."""
         before = self.reader.mark
-        batch = self.reader.take(most)
+        batch = self.reader.read_batch(most)
         if batch is None:
             return PageResult([], self.reader.mark, more=False)
         paths, error = self._paths(batch)
@@ -71,7 +71,7 @@ class CatchUpReader:
 
     def _plain(self, batch: EventBatch, paths: list[list[str] | None]) -> tuple[list[Item], DuramenError | None]:
         wanted = [one is not None for one in paths]
-        chosen = batch.only(wanted + [False] * (len(batch) - len(wanted)))
+        chosen = batch.select(wanted + [False] * (len(batch) - len(wanted)))
         events, error = build_valid_events(chosen.agents, chosen.seqs, chosen.raws, chosen.digests, self._registry)
         each = zip(events, filter(_is_there, paths), strict=False)
         changes = [Change(event.agent, event.seq, event, tuple(names or ())) for event, names in each]
@@ -82,7 +82,7 @@ class CatchUpReader:
     ) -> tuple[list[Item], DuramenError | None]:
         items: list[Item] = []
         try:
-            for index, (found, names) in enumerate(zip(batch.each(), paths, strict=False)):
+            for index, (found, names) in enumerate(zip(batch.events(), paths, strict=False)):
                 change = builder.with_values(found, names)
                 if change is not None:
                     items.append(Item(self._partition, change, batch, index))

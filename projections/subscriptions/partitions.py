@@ -148,7 +148,7 @@ class FollowedPartitions:
         if part is None or position <= part.mark.position or not self._distributor.is_followed(partition):
             return
         try:
-            events = part.reader.hear(notices, part.unconfirmed)
+            events = part.reader.accept_notices(notices, part.unconfirmed)
         except CorruptEvent:
             self.false += 1
             return

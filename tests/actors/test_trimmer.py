@@ -352,11 +352,11 @@ def test_a_consumer_holds_what_it_has_still_to_read(any_system: AgentSystem) -> 
     count_up(agent, events=19)
     consumer_at(any_system, 8)
     assert any_system.trim(PATH, keep_events=0) == TrimResult(PATH, 8, 8, "consumer 'costs'")
-    assert any_system.log.feed(any_system.log.partition_of(PATH), 8, 1)[0].first_seq == 9
+    assert any_system.log.feed_page(any_system.log.partition_of(PATH), 8, 1).entries[0].first_seq == 9
     consumer_at(any_system, 20)
     assert any_system.trim(PATH, keep_events=0) == TrimResult(PATH, 20, 20 - 8, None)
     with pytest.raises(Trimmed):
-        any_system.log.feed(any_system.log.partition_of(PATH), 19, 1)
+        any_system.log.feed_page(any_system.log.partition_of(PATH), 19, 1).entries
 
 
 def test_a_consumer_in_the_middle_of_an_append_holds_the_rest_of_it(system: AgentSystem) -> None:
@@ -387,11 +387,11 @@ def test_a_feed_is_trimmed_only_where_all_its_events_are_gone(any_system: AgentS
     count_up(other, events=5)
     partition = any_system.log.partition_of("acme/root/one")
     any_system.trim("acme/root/one", keep_events=0)
-    assert [entry.agent for entry in any_system.log.feed(partition, 1, 1)] == ["acme/root/two"]
+    assert [entry.agent for entry in any_system.log.feed_page(partition, 1, 1).entries] == ["acme/root/two"]
     any_system.trim("acme/root/two", keep_events=1)
-    assert [entry.first_seq for entry in any_system.log.feed(partition, 11, 5)] == [6]
+    assert [entry.first_seq for entry in any_system.log.feed_page(partition, 11, 5).entries] == [6]
     with pytest.raises(Trimmed):
-        any_system.log.feed(partition, 10, 1)
+        any_system.log.feed_page(partition, 10, 1).entries
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------------

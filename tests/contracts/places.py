@@ -81,7 +81,7 @@ class MemoryPlace:
             self.log._logs.pop(log.log_key(agent), None)
 
     def write_head(self, log: EventLog, agent: str, head: Head | None) -> None:
-        heads = self.log._partitions[log.partition_of(agent)].heads
+        heads = self.log._parts[log.partition_of(agent)].heads
         if head is None:
             heads.pop(agent, None)
         else:

@@ -136,7 +136,7 @@ class TwoLogs(RuleBasedStateMachine):
 
     @rule(position=numbers, limit=st.integers(0, 20))
     def feed(self, position: int, limit: int) -> None:
-        self.both(lambda log: log.feed(self.partition, position, limit))
+        self.both(lambda log: log.feed_page(self.partition, position, limit).entries)
 
     @rule(agent=agents)
     def load(self, agent: str) -> None:

@@ -29,7 +29,7 @@ def everything(place: Place, log: EventLog) -> tuple[Any, ...]:
     return (
         {agent: log.head(agent) for agent in TREE},
         {agent: place.items(log, agent) for agent in TREE},
-        log.feed(partition, 0, 1_000),
+        log.feed_page(partition, 0, 1_000).entries,
         sorted((entry.agent, entry.status) for entry in log.directory()),
     )
 

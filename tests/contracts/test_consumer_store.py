@@ -55,9 +55,9 @@ def views(log: EventLog) -> ConsumerStore:
 
 
 def test_nothing_is_known_of_a_consumer_that_was_never_attached(views: ConsumerStore) -> None:
-    stored = views.look("costs")
-    assert (stored.live, stored.next, stored.wish) == (None, None, None)
-    assert views.records() == views.cursors() == []
+    stored = views.find("costs")
+    assert (stored.live, stored.next, stored.request) == (None, None, None)
+    assert views.records() == []
     assert views.blob("costs", LIVE) is None
     assert list(views.entries("costs", LIVE)) == []
 
@@ -65,7 +65,7 @@ def test_nothing_is_known_of_a_consumer_that_was_never_attached(views: ConsumerS
 def test_the_first_claim_makes_the_record(views: ConsumerStore) -> None:
     found = claimed(views)
     assert found == evolve(fresh(), token="1:one")
-    assert views.look("costs").live == found
+    assert views.find("costs").live == found
 
 
 def test_a_second_claim_fences_the_first_and_keeps_what_is_stored(views: ConsumerStore) -> None:
@@ -77,7 +77,7 @@ def test_a_second_claim_fences_the_first_and_keeps_what_is_stored(views: Consume
         views.save(evolve(first, revision=1), blob=b"other")
     assert caught.value.actual == "2:two"
     assert views.blob("costs", LIVE) == b"view"
-    assert views.look("costs").live == second
+    assert views.find("costs").live == second
 
 
 def test_a_claim_that_is_asked_for_twice_is_one(views: ConsumerStore) -> None:
@@ -88,7 +88,7 @@ def test_a_live_view_of_another_form_is_left_alone(views: ConsumerStore) -> None
     first = claimed(views)
     assert views.claim(fresh(version=2), "two") is None
     assert views.claim(fresh(scope="acme/* 1234 *"), "two") is None
-    assert views.look("costs").live == first
+    assert views.find("costs").live == first
     assert views.save(first).current
 
 
@@ -113,11 +113,11 @@ def test_a_view_that_is_being_built_goes_on_in_the_same_form(views: ConsumerStor
 def test_anew_throws_away_whatever_there_is(views: ConsumerStore) -> None:
     first = claimed(views, fresh(slot=NEXT))
     views.save(evolve(first, cursor=THERE), blob=b"half")
-    second = views.claim(fresh(slot=NEXT), "one", anew=True)
+    second = views.claim(fresh(slot=NEXT), "one", replace=True)
     assert second is not None
     assert (second.cursor, second.revision) == (START, 0)
     assert views.blob("costs", NEXT) is None
-    assert views.claim(fresh(slot=NEXT), "one", anew=True) == second
+    assert views.claim(fresh(slot=NEXT), "one", replace=True) == second
 
 
 # -- saving ------------------------------------------------------------------------------------------------------------
@@ -136,9 +136,9 @@ def test_a_view_and_its_cursor_are_read_back_as_saved(views: ConsumerStore) -> N
         updated_at=1_700_000_000_000_000,
     )
     assert views.save(written, blob=b"\x00view") == Saved(True, 1, None)
-    assert views.look("costs").live == evolve(written, revision=1)
+    assert views.find("costs").live == evolve(written, revision=1)
     assert views.records() == [evolve(written, revision=1)]
-    assert views.cursors() == [("costs", THERE)]
+    assert [(r.name, r.cursor) for r in views.records()] == [("costs", THERE)]
     assert views.blob("costs", LIVE) == b"\x00view"
 
 
@@ -168,7 +168,7 @@ def test_a_save_that_continues_another_revision_is_not_written(views: ConsumerSt
             False, 2, None
         )
     assert views.blob("costs", LIVE) == b"two"
-    assert views.cursors() == [("costs", THERE)]
+    assert [(r.name, r.cursor) for r in views.records()] == [("costs", THERE)]
 
 
 def test_saving_the_record_alone_leaves_the_view(views: ConsumerStore) -> None:
@@ -204,7 +204,7 @@ def test_of_two_writers_at_once_one_writes(views: ConsumerStore) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["fenced"] * 3 + ["saved"]
-    live = views.look("costs").live
+    live = views.find("costs").live
     assert live is not None
     assert views.blob("costs", LIVE) == live.token.partition(":")[2].encode()
 
@@ -220,7 +220,7 @@ def test_the_view_that_was_built_takes_the_place_of_the_live_one(views: Consumer
     assert views.blob("costs", LIVE) == b"old"
     live = views.switch(evolve(beside, cursor=THERE, revision=1))
     assert (live.slot, live.version, live.cursor, live.token) == (LIVE, 2, THERE, "2:two")
-    stored = views.look("costs")
+    stored = views.find("costs")
     assert (stored.live, stored.next) == (live, None)
     assert (views.blob("costs", LIVE), views.blob("costs", NEXT)) == (b"new", None)
     with pytest.raises(Fenced):
@@ -262,24 +262,24 @@ def test_a_switch_that_is_asked_for_twice_is_one(views: ConsumerStore) -> None:
 
 def test_a_wish_comes_back_with_every_save_until_it_is_done(views: ConsumerStore) -> None:
     record, wish = claimed(views), ConsumerRequest("w-1", "skip", "acme/alice", 7)
-    assert views.wish("costs", wish)
-    assert views.look("costs").wish == wish
+    assert views.request("costs", wish)
+    assert views.find("costs").request == wish
     assert views.save(record) == Saved(True, 1, wish)
     assert views.save(evolve(record, revision=1), done=wish) == Saved(True, 2, None)
-    assert views.look("costs").wish is None
+    assert views.find("costs").request is None
 
 
 def test_a_newer_wish_is_not_taken_for_the_one_that_is_done(views: ConsumerStore) -> None:
     record, older, newer = claimed(views), ConsumerRequest("w-1", "retry"), ConsumerRequest("w-2", "rebuild")
-    views.wish("costs", older)
-    views.wish("costs", newer)
-    assert views.save(record, done=older).wish == newer
-    assert views.look("costs").wish == newer
+    views.request("costs", older)
+    views.request("costs", newer)
+    assert views.save(record, done=older).request == newer
+    assert views.find("costs").request == newer
 
 
 def test_nothing_can_be_wished_of_a_consumer_that_is_not_there(views: ConsumerStore) -> None:
-    assert not views.wish("costs", ConsumerRequest("w-1", "retry"))
-    assert views.look("costs").wish is None
+    assert not views.request("costs", ConsumerRequest("w-1", "retry"))
+    assert views.find("costs").request is None
 
 
 def test_what_is_no_wish_is_none() -> None:
@@ -291,10 +291,10 @@ def test_a_consumer_that_is_removed_is_gone_with_its_views(views: ConsumerStore)
     claimed(views, fresh("other"))
     views.save(record, blob=b"live")
     views.save(beside, changes={"a": b"1"})
-    views.wish("costs", ConsumerRequest("w-1", "retry"))
+    views.request("costs", ConsumerRequest("w-1", "retry"))
     assert views.remove("costs")
     assert not views.remove("costs")
-    assert views.look("costs") == views.look("never")
+    assert views.find("costs") == views.find("never")
     assert (views.blob("costs", LIVE), list(views.entries("costs", NEXT))) == (None, [])
     with pytest.raises(Fenced, match="removed"):
         views.save(evolve(record, revision=1))
@@ -309,7 +309,7 @@ def test_cursors_name_every_view_that_reads(views: ConsumerStore) -> None:
     views.save(evolve(live, cursor=THERE))
     claimed(views, fresh(slot=NEXT, version=2))
     claimed(views, fresh("audit"))
-    assert views.cursors() == [("audit", START), ("costs", THERE), ("costs", START)]
+    assert [(r.name, r.cursor) for r in views.records()] == [("audit", START), ("costs", THERE), ("costs", START)]
 
 
 # -- names and bytes ---------------------------------------------------------------------------------------------------

@@ -292,16 +292,16 @@ def trim(log: EventLog, place: Place, author: Author, seq: int) -> None:
 def test_a_position_that_was_trimmed_from_the_feed_is_refused(log: EventLog) -> None:
     expected = written(log, rounds=1, agents=5)
     marks = [fact.mark for fact in all_facts(reader_of(log))]
-    log.feed(0, 2, 10)
+    log.feed_page(0, 2, 10).entries
     assert log.trim_feed(0, 3) == 3
     for position in (0, 2):
         with pytest.raises(Trimmed) as caught:
-            log.feed(0, position, 10)
+            log.feed_page(0, position, 10).entries
         assert caught.value.actual == 3
     with pytest.raises(Trimmed):
         reader_of(log).read(1)
     assert places_of(all_facts(reader_of(log, marks[2]))) == expected[3:]
-    assert [entry.agent for entry in log.feed(0, 3, 10)] == [agent for agent, _ in expected[3:]]
+    assert [entry.agent for entry in log.feed_page(0, 3, 10).entries] == [agent for agent, _ in expected[3:]]
     assert log.positions() == [5]
 
 
@@ -315,8 +315,8 @@ def test_a_feed_that_is_trimmed_while_it_is_read_skips_nothing(place: Place) -> 
     assert places_of(all_facts(fresh)) == expected[2:]
     other.trim_feed(0, 4)
     with pytest.raises(Trimmed):
-        log.feed(0, 2, 10)
-    assert len(log.feed(0, 4, 10)) == 2
+        log.feed_page(0, 2, 10).entries
+    assert len(log.feed_page(0, 4, 10).entries) == 2
 
 
 def test_events_that_were_trimmed_before_they_were_read_are_told(log: EventLog, place: Place) -> None:

@@ -107,7 +107,7 @@ def test_what_was_foreseen_is_not_believed_the_next_time(log: EventLog) -> None:
     assert [fact.seq for fact in taken(mine)] == [3]
     fetch_together(log, readers)
     author.write(body(4))
-    mine.rest()
+    mine.release()
     assert [fact.seq for fact in taken(mine)] == [4]
 
 
@@ -142,8 +142,8 @@ def test_who_is_far_behind_is_left_to_itself() -> None:
     readers = readers_of(log)
     for reader in readers:
         reader.read(10)
-        reader.rest()
-    assert [reader.wish() for reader in readers] == [None] * PARTITIONS
+        reader.release()
+    assert [reader.next_request() for reader in readers] == [None] * PARTITIONS
 
 
 STEPS = st.lists(
@@ -175,7 +175,7 @@ def test_whatever_is_fetched_and_read_when_each_event_comes_once_and_in_order(
         elif kind == "read":
             found[what] += readers[what].read(count)
         else:
-            readers[what].rest()
+            readers[what].release()
     for number, reader in enumerate(readers):
         for _ in range(2):  # what was fetched before the last writing, and then all
             found[number] += taken(reader)

@@ -206,4 +206,4 @@ def test_events_too_many_for_a_message_are_hinted_at_all_the_same(stream: Notice
     author = agents_of(log, 9, 0)[-1]
     author.write(body(1, size=60_000), body(2, size=60_000))
     assert hints(stream, {0}) == {0: 2}
-    assert stream.strange == 0
+    assert stream.unexpected == 0

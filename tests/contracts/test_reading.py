@@ -194,7 +194,7 @@ def test_the_feed_has_every_append_in_commit_order(log: EventLog) -> None:
     one.write(b"a", b"b", levels=bytes([LIFECYCLE, STATE]))
     two.write(b"c", level=TRACE)
     log.commit(partition, [two.append(b"d", level=ACTIVITY), one.append(b"e", b"f", b"g", levels=b"\x02\x02\x04")])
-    assert log.feed(partition, 0, 100) == [
+    assert log.feed_page(partition, 0, 100).entries == [
         FeedEntry("acme/root/one", 1, 2, 1 << LIFECYCLE | 1 << STATE),
         FeedEntry("acme/root/two", 1, 1, 1 << TRACE),
         FeedEntry("acme/root/two", 2, 1, 1 << ACTIVITY),
@@ -207,7 +207,7 @@ def test_the_feed_goes_on_from_a_position_and_has_at_most_as_many_entries(log: E
         author.fill(1)
     partition = log.partition_of(AGENT)
     firsts = {
-        (position, limit): [entry.first_seq for entry in log.feed(partition, position, limit)]
+        (position, limit): [entry.first_seq for entry in log.feed_page(partition, position, limit).entries]
         for position, limit in [(0, 3), (3, 3), (9, 3), (10, 3), (1_000, 3), (4, 0)]
     }
     assert firsts == {
@@ -225,14 +225,17 @@ def test_refused_repeated_and_empty_appends_are_not_in_the_feed(log: EventLog, a
     commit_one(log, append)
     commit_one(log, author.append())
     commit_one(log, author.append(b"x", fence="9:nobody"))
-    assert len(log.feed(log.partition_of(AGENT), 0, 100)) == 1
+    assert len(log.feed_page(log.partition_of(AGENT), 0, 100).entries) == 1
 
 
 def test_each_partition_has_a_feed_of_its_own(log: EventLog) -> None:
     agents = [f"acme/agent-{number}" for number in range(30)]
     for agent in agents:
         Author(log, agent).fill(1)
-    fed = {partition: [entry.agent for entry in log.feed(partition, 0, 100)] for partition in range(log.partitions)}
+    fed = {
+        partition: [entry.agent for entry in log.feed_page(partition, 0, 100).entries]
+        for partition in range(log.partitions)
+    }
     assert fed == {
         partition: [agent for agent in agents if log.partition_of(agent) == partition]
         for partition in range(log.partitions)
@@ -374,7 +377,7 @@ def test_a_notice_stands_at_the_feed_position_of_its_batch(place: Place, log: Ev
         log.commit(partition, [author.append(b"1") for author in authors])
         notices = heard()
     assert [(notice.previous, notice.position, notice.before) for notice in notices] == [(0, 3, 0)]
-    assert len(log.feed(partition, 0, 10)) == 3
+    assert len(log.feed_page(partition, 0, 10).entries) == 3
 
 
 def test_a_large_notice_has_positions_only(place: Place) -> None:

@@ -45,7 +45,7 @@ def taken(reader: FeedReader, most: int = 100_000, *, ahead: bool, page: int = 5
     """Agent, seq, number and digest of what is read, up to the end or about `most` events."""
     found: PageResult = []
     while len(found) < most:
-        facts = reader.take(page, ahead=ahead)
+        facts = reader.read_batch(page, ahead=ahead)
         if facts is None:
             break
         numbers = [raw[4]["number"] for raw in facts.raws]
@@ -81,7 +81,7 @@ def test_what_is_asked_for_ahead_is_what_would_be_read_in_turn(place: Place, pag
     expected = taken(reader_of(log), ahead=False)
     reader = reader_of(log)
     found = taken(reader, ahead=True, page=page)
-    reader.rest()
+    reader.release()
     assert found == expected
     assert reader.mark == reader_of_end(log)
     assert reader.lag == 0
@@ -99,7 +99,7 @@ def test_only_what_is_wanted_comes_ahead(place: Place) -> None:
     chosen = {authors[1].agent, authors[3].agent}
     reader = reader_of(log, wants=chosen.__contains__)
     found = taken(reader, ahead=True)
-    reader.rest()
+    reader.release()
     assert found == [one for one in taken(reader_of(log), ahead=False) if one[0] in chosen]
 
 
@@ -108,7 +108,7 @@ def test_far_behind_nearly_all_comes_ahead(log: EventLog, monkeypatch: pytest.Mo
     asked = events_in_turn(log, monkeypatch)
     reader = reader_of(log)
     count = len(taken(reader, ahead=True))
-    reader.rest()
+    reader.release()
     assert 0 < sum(asked) <= count // 10
     asked.clear()
     assert len(taken(reader_of(log), ahead=False)) == sum(asked) == count
@@ -121,8 +121,8 @@ def test_who_rests_and_goes_on_loses_nothing_and_gets_nothing_twice(log: EventLo
     found: PageResult = []
     for _ in range(3):
         found += taken(reader, first, ahead=True)
-        reader.rest()
-        reader.rest()
+        reader.release()
+        reader.release()
     found += taken(reader, ahead=False)
     assert found == taken(reader_of(log), ahead=False)
 
@@ -136,7 +136,7 @@ def test_who_rests_holds_no_connection(server: ServerPlace) -> None:
         for _ in range(5):
             reader = reader_of(log)
             taken(reader, _FIRST, ahead=True)
-            reader.rest()
+            reader.release()
         connections: Any = pool
         held = [connections.get_connection(), connections.get_connection()]  # neither is missing
         for connection in held:
@@ -183,7 +183,7 @@ def test_nothing_is_lost_and_nothing_comes_twice_whatever_happens_under_way(
     found = taken(reader, _FIRST, ahead=True)
     happens(server, log, authors)
     found += taken(reader, ahead=True)
-    reader.rest()
+    reader.release()
     assert found[: len(before)] == before
     assert len(found) == sum(author.seq for author in authors)
     assert len({(agent, seq) for agent, seq, *_ in found}) == len(found)
@@ -198,7 +198,7 @@ def test_what_is_trimmed_before_it_is_asked_for_is_told_behind_what_came_before(
     trim(server, log, author, 590)
     with pytest.raises(Trimmed) as caught:
         found += taken(reader, ahead=True)
-    reader.rest()
+    reader.release()
     assert (caught.value.agent, caught.value.actual) == (author.agent, 591)
     mark = reader.mark
     with pytest.raises(Trimmed) as again:
@@ -224,7 +224,7 @@ def test_a_damaged_event_is_told_behind_what_came_before(server: ServerPlace, lo
     assert found == expected[:bad]
     server.keep(log, author.agent, whole)
     found += taken(reader, ahead=True)
-    reader.rest()
+    reader.release()
     assert found == expected
 
 
@@ -237,7 +237,7 @@ def test_an_event_that_is_missing_is_told_behind_what_came_before(server: Server
     with pytest.raises(DuramenError):
         while True:
             found += taken(reader, 1, ahead=True)
-    reader.rest()
+    reader.release()
     assert found == expected[: len(found)]
     bad = [(agent, number) for agent, number, *_ in expected].index((author.agent, 401))
     assert len(found) == bad
@@ -253,7 +253,7 @@ def test_a_damaged_entry_of_the_feed_is_told_behind_what_came_before(server: Ser
     with pytest.raises(CorruptEvent):
         while True:
             found += taken(reader, 1, ahead=True)
-    reader.rest()
+    reader.release()
     assert found == expected[: len(found)]
     assert len(found) > _FIRST
 
@@ -266,7 +266,7 @@ def test_large_events_are_asked_for_in_turn_where_their_number_has_no_bounds(
     asked = events_in_turn(log, monkeypatch)
     reader = reader_of(log)
     found = taken(reader, ahead=True)
-    reader.rest()
+    reader.release()
     assert len(found) == sum(author.seq for author in authors)
     assert sum(asked) > authors[0].seq // 2
 
@@ -289,6 +289,6 @@ def test_a_server_that_is_gone_is_told_as_in_turn(server: ServerPlace, monkeypat
             found += taken(reader, 1, ahead=True)
     monkeypatch.undo()
     found += taken(reader, ahead=True)
-    reader.rest()
+    reader.release()
     assert found == expected
     log.close()

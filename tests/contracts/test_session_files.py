@@ -145,7 +145,7 @@ def test_it_goes_on_where_it_came_to(source: AgentSystem, elsewhere: AgentSystem
 def test_who_reads_the_feed_hears_of_it(source: AgentSystem, elsewhere: AgentSystem) -> None:
     elsewhere.import_session(BytesIO(exported(source, tree=True)))
     partition = elsewhere.log.partition_of(ALICE)
-    entries = elsewhere.log.feed(partition, 0, 10)
+    entries = elsewhere.log.feed_page(partition, 0, 10).entries
     assert [(entry.agent, entry.first_seq, entry.count) for entry in entries] == [
         (ALICE, 1, source.peek(ALICE).seq),
         (CHILD, 1, source.peek(CHILD).seq),

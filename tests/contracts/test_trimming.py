@@ -192,16 +192,16 @@ def test_a_trimmed_feed_keeps_its_positions(log: EventLog, author: Author) -> No
     for _ in range(6):
         author.fill(1)
     partition = log.partition_of(AGENT)
-    entries = log.feed(partition, 0, 100)
+    entries = log.feed_page(partition, 0, 100).entries
     assert log.trim_feed(partition, 4) == 4
     page = log.feed_page(partition, 4, 100)
     assert (page.entries, page.end) == (entries[4:], 6)
     with pytest.raises(Trimmed) as caught:
-        log.feed(partition, 3, 100)
+        log.feed_page(partition, 3, 100).entries
     assert caught.value.actual == 4
     author.fill(1)
     assert log.positions()[partition] == 7
-    assert [entry.first_seq for entry in log.feed(partition, 5, 100)] == [6, 7]
+    assert [entry.first_seq for entry in log.feed_page(partition, 5, 100).entries] == [6, 7]
 
 
 def test_a_feed_of_which_nothing_is_left_goes_on(log: EventLog, author: Author) -> None:
@@ -210,7 +210,7 @@ def test_a_feed_of_which_nothing_is_left_goes_on(log: EventLog, author: Author) 
     assert log.trim_feed(partition, 2) == 2
     assert log.positions()[partition] == 2
     author.fill(1)
-    assert (log.positions()[partition], [e.first_seq for e in log.feed(partition, 2, 5)]) == (3, [3])
+    assert (log.positions()[partition], [e.first_seq for e in log.feed_page(partition, 2, 5).entries]) == (3, [3])
 
 
 @pytest.mark.parametrize("position", [0, 2, 3, 7, 10**9])

@@ -59,7 +59,7 @@ def told(log: EventLog) -> Iterator[Told]:
         while len(found) < count:
             assert monotonic() < deadline, f"only {len(found)} of {count} notices came"
             stream.receive(1.0)
-            found += stream.told()
+            found += stream.take_notices()
         assert len(found) == count
         return found
 
@@ -105,7 +105,7 @@ def test_what_is_heard_is_what_would_have_been_read(log: EventLog, told: Told) -
     two.write(body(2), body(3), body(4))
     log.commit(0, [one.append(body(5), body(6)), two.append(body(7))])
     for notice in told(3):
-        facts = reader.hear([notice], hearsay)
+        facts = reader.accept_notices([notice], hearsay)
         assert facts is not None
         count = len(facts)
         read: list[FeedEvent] = []
@@ -133,8 +133,8 @@ def test_agents_that_nobody_wants_are_passed_over_and_checked_all_the_same(log: 
     [notice] = told(1)
     lie = evolve(notice, events=[(two.agent, 2, [b"x" * 40])])
     with pytest.raises(CorruptEvent):
-        reader.hear([lie], UnconfirmedEvents())
-    assert reader.hear([notice], UnconfirmedEvents()) == []
+        reader.accept_notices([lie], UnconfirmedEvents())
+    assert reader.accept_notices([notice], UnconfirmedEvents()) == []
     assert reader.mark.position == 3
 
 
@@ -178,7 +178,7 @@ def test_what_may_not_be_the_next_is_not_taken_and_found_by_reading(log: EventLo
             all_facts(reader)
     before, hearsay = reader.mark, UnconfirmedEvents()
     expected = places_of(all_facts(reader_of(log, before)))
-    assert reader.hear([notice], hearsay) is None
+    assert reader.accept_notices([notice], hearsay) is None
     assert (reader.mark, hearsay.count) == (before, 0)
     assert places_of(all_facts(reader)) == expected
 
@@ -198,7 +198,7 @@ def test_what_claims_to_be_the_next_and_does_not_continue_is_refused(log: EventL
     before = reader.mark
     row = LIES[lie](one, last_digest(log, two))
     with pytest.raises(CorruptEvent) as caught:
-        reader.hear([Notice(0, STATE, 2, 3, [tuple(row)], 2, 1 << STATE)], hearsay)
+        reader.accept_notices([Notice(0, STATE, 2, 3, [tuple(row)], 2, 1 << STATE)], hearsay)
     assert caught.value.agent == one.agent
     assert len(str(caught.value.actual)) <= 2 * DIGEST_SIZE
     assert (reader.mark, hearsay.count) == (before, 0)
@@ -213,7 +213,7 @@ def test_what_continues_and_is_no_event_is_refused(log: EventLog, raw: Any) -> N
     packed: Any = msgpack.packb(raw)
     row = forged(one, 2, last_digest(log, one), packed)
     with pytest.raises(CorruptEvent):
-        reader.hear([Notice(0, STATE, 1, 2, [tuple(row)], 1, 1 << STATE)], hearsay)
+        reader.accept_notices([Notice(0, STATE, 1, 2, [tuple(row)], 1, 1 << STATE)], hearsay)
     assert (reader.mark.position, hearsay.count) == (1, 0)
 
 
@@ -222,7 +222,7 @@ def test_what_continues_and_is_no_event_is_refused(log: EventLog, raw: Any) -> N
 
 def hear_forged(reader: FeedReader, hearsay: UnconfirmedEvents, before: int, *rows: list[Any]) -> None:
     notice = Notice(0, STATE, before, before + len(rows), [tuple(row) for row in rows], before, 1 << STATE)
-    assert reader.hear([notice], hearsay) is not None
+    assert reader.accept_notices([notice], hearsay) is not None
 
 
 def wrong(log: EventLog, hearsay: UnconfirmedEvents) -> DuramenError:
@@ -278,8 +278,8 @@ def test_what_was_heard_before_and_after_a_stretch_that_was_read_is_compared(log
         if number == 2:
             assert len(reader.read(10)) == 1
         else:
-            assert reader.hear([notice], hearsay) is not None
-    assert [start for start, _ in hearsay.stretches] == [1, 3]
+            assert reader.accept_notices([notice], hearsay) is not None
+    assert [start for start, _ in hearsay.runs] == [1, 3]
     assert confirm_with_log(log, {0: hearsay}) == {}
 
 
@@ -290,7 +290,7 @@ def test_what_was_trimmed_since_is_not_held_against_anybody(log: EventLog, told:
     one.write(body(1))
     one.write(body(2))
     for notice in told(2):
-        assert reader.hear([notice], hearsay) is not None
+        assert reader.accept_notices([notice], hearsay) is not None
     log.trim_feed(0, 3)
     assert confirm_with_log(log, {0: hearsay}) == {}
 
@@ -307,16 +307,16 @@ def test_one_partition_that_was_lied_about_does_not_hide_the_others() -> None:
         hearsays[partition] = UnconfirmedEvents()
         row = forged(author, 2, last_digest(log, author), body(666))
         notice = Notice(partition, STATE, 1, 2, [tuple(row)], 1, 1 << STATE)
-        assert reader.hear([notice], hearsays[partition]) is not None
+        assert reader.accept_notices([notice], hearsays[partition]) is not None
         if partition == 0:
             author.write(body(666))
     assert {partition: type(error) for partition, error in confirm_with_log(log, hearsays).items()} == {1: DataLoss}
 
 
 class Absent(MemoryLog):
-    """Cannot be reached when it is asked for so many things at once."""
+    """Cannot be reached while `gone`."""
 
-    gone = True
+    gone = False
 
     def feed_pages(self, asked: Any) -> Any:
         if self.gone:
@@ -329,6 +329,7 @@ def test_a_log_that_cannot_be_reached_is_asked_again() -> None:
     [one] = agents_of(log, 1)
     reader, hearsay = standing(log, one), UnconfirmedEvents()
     hear_forged(reader, hearsay, 1, forged(one, 2, last_digest(log, one), body(666)))
+    log.gone = True
     with pytest.raises(Unavailable):
         confirm_with_log(log, {0: hearsay})
     log.gone = False
@@ -362,8 +363,8 @@ def test_a_batch_of_several_levels_is_heard_when_all_its_messages_are_there(log:
     assert complete_batches(messages[:2]) == complete_batches(messages[1:]) == []
     assert rows_of(messages[:2]) is None
     [batch] = complete_batches(messages)
-    assert reader.hear(batch[:2], hearsay) is None
-    facts = reader.hear(batch, hearsay)
+    assert reader.accept_notices(batch[:2], hearsay) is None
+    facts = reader.accept_notices(batch, hearsay)
     assert facts is not None
     assert fields(facts) == fields(behind.read(100))
     assert [(fact.agent, fact.raw[2]) for fact in facts] == [
@@ -384,7 +385,7 @@ def test_a_reader_of_fewer_levels_does_not_take_what_it_cannot_check(log: EventL
     told(1)
     log.commit(0, [mixed(one, 1, STATE, ACTIVITY, STATE)])
     [batch] = complete_batches(told(2))
-    assert reader.hear(batch, UnconfirmedEvents()) is None
+    assert reader.accept_notices(batch, UnconfirmedEvents()) is None
     assert [fact.raw[4]["number"] for fact in all_facts(reader)] == [1, 3]
 
 
@@ -394,7 +395,7 @@ def test_agents_whose_order_no_message_shows_are_read(log: EventLog, told: Told)
     told(2)
     log.commit(0, [mixed(one, 1, STATE), mixed(two, 2, ACTIVITY)])
     [batch] = complete_batches(told(2))
-    assert reader.hear(batch, hearsay) is None
+    assert reader.accept_notices(batch, hearsay) is None
     assert (reader.mark.position, hearsay.count) == (2, 0)
     assert places_of(all_facts(reader)) == [(one.agent, 2), (two.agent, 2)]
 
@@ -425,9 +426,9 @@ def test_a_batch_of_which_something_is_missing_is_not_taken(log: EventLog, told:
     told(1)
     log.commit(0, [mixed(one, 1, ACTIVITY, STATE, ACTIVITY)])
     state, activity = sorted(told(2), key=lambda notice: notice.level)
-    assert reader.hear([SPOILED[how](state), activity], hearsay) is None
+    assert reader.accept_notices([SPOILED[how](state), activity], hearsay) is None
     assert (reader.mark.position, hearsay.count) == (1, 0)
-    assert reader.hear([state, activity], hearsay) is not None
+    assert reader.accept_notices([state, activity], hearsay) is not None
 
 
 def test_events_on_the_channel_of_another_level_are_refused(log: EventLog, told: Told) -> None:
@@ -437,7 +438,7 @@ def test_events_on_the_channel_of_another_level_are_refused(log: EventLog, told:
     log.commit(0, [mixed(one, 1, STATE, ACTIVITY)])
     messages = [evolve(notice, level=notice.level + 1, levels=notice.levels << 1) for notice in told(2)]
     with pytest.raises(CorruptEvent):
-        reader.hear(messages, hearsay)
+        reader.accept_notices(messages, hearsay)
     assert (reader.mark.position, hearsay.count) == (1, 0)
 
 
@@ -452,8 +453,8 @@ def test_only_who_asks_for_events_is_told_them(log: EventLog, told: Told) -> Non
         one.write(body(1))
         assert len(told(1)) == 1
         while stream.receive(LONG).get(0) != 1:
-            assert stream.told() == []
-        assert stream.told() == []
+            assert stream.take_notices() == []
+        assert stream.take_notices() == []
     finally:
         stream.close()
 
@@ -494,12 +495,12 @@ def test_broken_old_and_repeated_messages_are_counted(place: Place, log: EventLo
             packed: Any = msgpack.packb(lie, use_bin_type=False)
             place.client.publish(channel, packed)
         deadline = monotonic() + LONG
-        while stream.strange < 4:
-            assert monotonic() < deadline, f"{stream.strange} were counted"
+        while stream.unexpected < 4:
+            assert monotonic() < deadline, f"{stream.unexpected} were counted"
             stream.receive(0.2)
         one.write(body(3))
         while stream.receive(LONG).get(0) != 3:
             assert monotonic() < deadline
-        assert [notice.position for notice in stream.told()] == [3]
+        assert [notice.position for notice in stream.take_notices()] == [3]
     finally:
         stream.close()

@@ -85,7 +85,7 @@ class TwoWrites:
         changes: Mapping[str, bytes | None] | None = None,
         done: ConsumerRequest | None = None,
     ) -> Saved:
-        live = self._views.look(record.name).live
+        live = self._views.find(record.name).live
         assert live is not None
         before = evolve(live, revision=record.revision, applied=live.applied or int(blob is not None))
         saved = self._views.save(before, blob=blob, changes=changes)

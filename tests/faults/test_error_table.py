@@ -409,7 +409,7 @@ def test_a_server_out_of_memory_refuses_whole_batches_and_takes_the_next_when_it
     assert commit_one(log, append).status is Status.COMMITTED
     assert head_of(log, AGENT).seq == author.seq + 500
     assert client.llen(log.log_key(AGENT)) == author.seq + 500
-    assert len(log.feed(log.partition_of(AGENT), 0, 1_000)) == author.seq // 500 + 2
+    assert len(log.feed_page(log.partition_of(AGENT), 0, 1_000).entries) == author.seq // 500 + 2
 
 
 def test_a_server_out_of_memory_is_told_to_each_caller_and_costs_no_state(

@@ -328,7 +328,7 @@ def test_messages_that_mean_nothing_are_counted_and_cause_next_to_no_work(
     received = 0
     deadline = monotonic() + LONG
     began = monotonic()
-    while stream.strange < rounds * len(GARBAGE):
+    while stream.unexpected < rounds * len(GARBAGE):
         assert monotonic() < deadline
         found = stream.receive(0.2)
         assert found in ({}, {1: 0})
@@ -393,7 +393,7 @@ def test_a_user_that_may_not_subscribe_gets_no_hints_and_no_error(
     cleanup.callback(stream.close)
     stream.follow({0, 1}, 4)
     assert stream.receive(0.3) == {}
-    assert stream.strange == 0
+    assert stream.unexpected == 0
     with server.client() as client:
         kinds = [line for line in client.execute_command("CLIENT", "LIST") if "user=deaf" in str(line)]
         assert len(kinds) <= 2  # it does not try again and again

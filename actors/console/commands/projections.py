@@ -171,7 +171,7 @@ def _wait(system: AgentSystem, name: str, arguments: argparse.Namespace, output:
 
 def _has_request(system: AgentSystem, name: str) -> bool:
     """Whether the consumer has still to do something that was requested by hand."""
-    return system.log.consumer_store().look(name).wish is not None
+    return system.log.consumer_store().find(name).request is not None
 
 
 Action = Callable[[AgentSystem, str, argparse.Namespace, Output], dict[str, Any]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .fold_server import receive, send
 from .pool import sound_logs
 
-__all__ = ["receive", "send", "sound_logs"]
+__all__ = ["sound_logs"]

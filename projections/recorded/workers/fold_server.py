@@ -1,7 +1,7 @@
-"""Folds logs in a process of its own: the other end of the law that a replay is the same there.
+"""A helper that folds logs, for the law that a replay is the same in another process.
 
-Reads requests from standard input and answers on standard output, each a length in four bytes and msgpack. The first
-request says what to fold with: modules to import, and where the factory and its adapter are found.
+The first message says what to fold with: modules to import, and where the factory, its adapter and the registry are
+found. Each further one is an agent and its items, answered by the portrait of the state.
 """
 
 from __future__ import annotations
@@ -13,49 +13,32 @@ import sys
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final, NoReturn
 
-import msgpack
 from duramen.events import EventRegistry
+from duramen.events.helper_process import Connection, connect_to_parent
 from duramen.events.model import DECLARED
 
 from ...projection import fold
 from ..portrait import portrait
 from ..stored_log import StoredLog
 
-__all__ = ["bring", "locate", "main", "receive", "send"]
+__all__ = ["import_module", "locate", "main"]
 
-_SIZE: Final = 4
 _MAIN: Final = "__duramen_main__"
 
 Place = tuple[str, str, str]
 """Module, file (empty: by the name alone), and dotted name in it."""
 
 
-def send(stream: BinaryIO, message: Any) -> None:
-    """Write one message."""
-    packed: bytes = msgpack.packb(message)
-    stream.write(len(packed).to_bytes(_SIZE, "big") + packed)
-    stream.flush()
-
-
-def receive(read: Callable[[int], bytes]) -> Any:
-    """Read one message; None at the end. `read` returns exactly as many bytes as asked for, or fewer at the end."""
-    size = read(_SIZE)
-    if len(size) < _SIZE:
-        return None
-    body = read(int.from_bytes(size, "big"))
-    return msgpack.unpackb(body)
-
-
 def locate(place: Place) -> Any:
     """The thing at a place, its module imported by name, or from its file where that finds another one or none."""
     module, file, name = place
-    found = bring(module, file)
+    found = import_module(module, file)
     return reduce(getattr, name.split("."), found) if name else found
 
 
-def bring(name: str, file: str) -> Any:
+def import_module(name: str, file: str) -> Any:
     """The module of a name, from its file where the name alone finds another one or none. Raises what it raises."""
     if name != "__main__":
         try:
@@ -76,29 +59,35 @@ def bring(name: str, file: str) -> Any:
     return module
 
 
-def main() -> int:
-    """Answer until standard input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the user's code prints must not get into the answers
-    requests = sys.stdin.buffer
-    setup = receive(requests.read)
-    if setup is None:
-        return 0
+def main() -> NoReturn:
+    """Answer requests until the parent ends, then end this process."""
+    connection = connect_to_parent("duramen-fold-end")
+    os.dup2(2, 1)  # what the user's code prints is seen
+    code = 0
+    try:
+        setup = connection.receive()
+        if setup is not None:
+            _serve(connection, setup)
+    except OSError:
+        code = 1  # the parent has ended
+    os._exit(code)
+
+
+def _serve(connection: Connection, setup: Any) -> None:
     try:
         make, registry = _prepared(setup)
     except BaseException as error:
-        send(answers, ["failed", f"{type(error).__name__}: {error}"])
-        return 1
-    send(answers, ["ready", ""])
-    while (request := receive(requests.read)) is not None:
-        send(answers, _answer(make, registry, request))
-    return 0
+        connection.send("failed", f"{type(error).__name__}: {error}")
+        return
+    connection.send("ready", "")
+    while (request := connection.receive()) is not None:
+        connection.send(*_answer(make, registry, request))
 
 
 def _prepared(setup: Any) -> tuple[Callable[[], Any], EventRegistry]:
     modules, factory, adapter, registry = setup
     for module, file in modules:
-        bring(module, file)
+        import_module(module, file)
     known = DECLARED if registry is None else locate(tuple(registry))
     made, adapt = locate(tuple(factory)), locate(tuple(adapter))
     return lambda: adapt(made, known), known

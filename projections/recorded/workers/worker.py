@@ -1,46 +1,44 @@
-"""One of several processes that fold recorded logs: it is told what to fold, and says whether that is as recorded.
+"""A helper that folds recorded logs, and answers whether they fold as they were recorded.
 
-It is handed the events and never opens a store, so it needs no url, password or key. Requests come on standard input,
-a socket that is answered on as well: each message a length in four bytes and msgpack. What it does not find to be as it
-was recorded is looked at once more, and told, by the process that asked.
+It is sent the events and never opens a store, so it needs no url, password or key. A log that does not fold as it was
+recorded is folded once more by the parent, which reports the difference.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, BinaryIO, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from duramen.events import EventRegistry, Limits
 from duramen.events.codec import PLAIN, Codec, decode_items
-from duramen.events.helper_process import end_with
+from duramen.events.helper_process import Connection, connect_to_parent
 from duramen.events.model import DECLARED, same_value
 
 from ...state import AgentState
 from ..recording import load_log
 from ..replay_check import apply_event, check_replay
 from ..segments import comparable_state
-from .fold_server import bring, receive, send
+from .fold_server import import_module
 
 __all__ = ["BEGIN", "DONE", "END", "FILE", "ITEMS", "READY", "SegmentFold", "declarations", "main"]
 
 BEGIN: Final = "begin"
-"""A piece: agent, the packed state it begins with or None, seqs and packed states that it leads to."""
+"""A segment: agent, the packed state it begins with or None, and packed states that follow, with their seqs."""
 ITEMS: Final = "items"
-"""The next events of it."""
+"""The next events of the segment."""
 END: Final = "end"
-"""That was all, up to this seq. Answered by `DONE`: the number of events, or None: not as it was recorded."""
+"""The seq at which the segment ends. Answered by `DONE`: the number of events, or None: not as recorded."""
 FILE: Final = "file"
-"""A file of a recorded log. Answered by `DONE`, and before that by how many events are folded now and then."""
+"""A file of a recorded log. Answered by `DONE`, and before that, from time to time, by the events folded so far."""
 READY: Final = "ready"
 """The first answer: whether the same event types and upcasters are known here."""
 DONE: Final = "done"
 
 
 def declarations(registry: EventRegistry) -> list[list[Any]]:
-    """What a registry knows, as names that are the same in every process that has imported the same modules."""
+    """The types and upcasters of a registry, by names that are equal where the same modules are imported."""
     types = [[name, registry.current_version(name), *_origin(cls)] for name, cls in registry.types().items()]
     steps = [[name, start, *_origin(function)] for (name, start), function in registry.upcasters().items()]
     return [*sorted(types), *sorted(steps)]
@@ -51,7 +49,7 @@ def _origin(thing: object) -> tuple[str, str]:
 
 
 class SegmentFold:
-    """Folds the events of one piece, and compares. Raises ValueError at the first state that is another one."""
+    """Folds the events of one segment. Raises ValueError at the first state that differs from the recorded one."""
 
     def __init__(self, agent: str, begin: bytes | None, states: Sequence[tuple[int, bytes]]) -> None:
         self._agent = agent
@@ -60,8 +58,8 @@ class SegmentFold:
         self._begin = self._state.seq
         self._states = list(states)
 
-    def take(self, items: Sequence[bytes]) -> int:
-        """Fold the next events; the seq of the last one. Raises what events raise that cannot be read or do not fit."""
+    def fold(self, items: Sequence[bytes]) -> int:
+        """Fold the next events; returns the seq of the last. Raises what unreadable or unfitting events raise."""
         while self._states and (due := self._states[0][0] - self._state.seq) <= len(items):
             self._fold(items[:due])
             self._compare(self._states.pop(0)[1])
@@ -89,47 +87,41 @@ class SegmentFold:
 
 
 def main() -> NoReturn:
-    """Answer until nobody asks any more, and end this process."""
-    connection = socket.socket(fileno=os.dup(0))
-    end_with(connection.fileno(), "duramen-replay-end")  # the user's code may take for ever
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)  # what the user's code reads or prints is no part of the conversation
-    os.dup2(nothing, 1)
-    stream = cast("BinaryIO", connection.makefile("rwb"))
+    """Answer requests until the parent ends, then end this process."""
+    connection = connect_to_parent("duramen-replay-end")
     code = 0
     try:
-        setup = receive(stream.read)
+        setup = connection.receive()
         ready = setup is not None and _knows(*setup)
-        send(stream, [READY, ready])
+        connection.send(READY, ready)
         if ready:
-            _serve(stream)
+            _serve(connection)
     except OSError:
-        code = 1  # the process that asked has ended
-    # At once: what `stream` may still hold has nobody to go to, and Python would complain when it lets go of it.
+        code = 1  # the parent has ended
     os._exit(code)
 
 
 def _knows(modules: list[list[str]], expected: list[list[Any]]) -> bool:
     try:
         for module, file in modules:
-            bring(module, file)
+            import_module(module, file)
     except Exception:  # whatever the user's module does where it is imported once more
         return False
     return declarations(DECLARED) == expected
 
 
-def _serve(stream: BinaryIO) -> None:
-    while (request := receive(stream.read)) is not None:
+def _serve(connection: Connection) -> None:
+    while (request := connection.receive()) is not None:
         kind, *details = request
-        work = _folded_file if kind == FILE else _folded_piece
-        send(stream, [DONE, work(stream, *details)])
+        work = _fold_file if kind == FILE else _fold_segment
+        connection.send(DONE, work(connection, *details))
 
 
-def _folded_file(stream: BinaryIO, file: str) -> int | None:
+def _fold_file(connection: Connection, file: str) -> int | None:
     def progress(events: int) -> None:
-        send(stream, [ITEMS, events])
+        connection.send(ITEMS, events)
 
-    return _unless_it_differs(partial(_events_of, file, progress))
+    return _unless_different(partial(_events_of, file, progress))
 
 
 def _events_of(file: str, progress: Callable[[int], None]) -> int:
@@ -139,20 +131,22 @@ def _events_of(file: str, progress: Callable[[int], None]) -> int:
     return report.events
 
 
-def _folded_piece(stream: BinaryIO, agent: str, begin: bytes | None, states: list[tuple[int, bytes]]) -> int | None:
-    """Fold what comes until the end. What is behind a difference is read, but not looked at."""
+def _fold_segment(
+    connection: Connection, agent: str, begin: bytes | None, states: list[tuple[int, bytes]]
+) -> int | None:
+    """Fold the items received until `END`. Those after a difference are received, and ignored."""
     fold = SegmentFold(agent, begin, states)
     sound = True
-    while (request := receive(stream.read)) is not None:
+    while (request := connection.receive()) is not None:
         kind, what = request
         if kind == END:
-            return _unless_it_differs(partial(fold.end, what)) if sound else None
-        sound = sound and _unless_it_differs(partial(fold.take, what)) is not None
+            return _unless_different(partial(fold.end, what)) if sound else None
+        sound = sound and _unless_different(partial(fold.fold, what)) is not None
     return None
 
 
-def _unless_it_differs(work: Callable[[], int]) -> int | None:
+def _unless_different(work: Callable[[], int]) -> int | None:
     try:
         return work()
-    except Exception:  # the one who asked finds it again, and tells it
+    except Exception:  # the parent finds it again, and reports it
         return None

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
-import select
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from time import monotonic
 from types import ModuleType
-from typing import Any, BinaryIO, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
+from duramen.events.helper_process import HelperGone, HelperProcess, HelperSilent
 from duramen.events.model import DECLARED
 
 from ...recorded import StoredLog
-from ...recorded.workers import receive, send
 from ..subject import Subject
 from .law import Law, NotChecked, folded
 
@@ -25,14 +22,6 @@ __all__ = ["SameInAnotherProcess"]
 _SECONDS: Final = 60.0
 """The time-out of an answer; the first answer includes all imports."""
 
-# This process's module path comes after the worker's own: a folder of scripts may have a `types.py`.
-_WORKER: Final = """
-import sys
-sys.path += [entry for entry in sys.argv[1:] if entry not in sys.path]
-from duramen.projections.recorded.workers.fold_server import main
-sys.exit(main())
-"""
-
 
 class SameInAnotherProcess(Law):
     """Another process with another `PYTHONHASHSEED` folds a log to the same state, whatever hashes it has."""
@@ -40,76 +29,48 @@ class SameInAnotherProcess(Law):
     name: ClassVar[str] = "another process comes to the same"
 
     def __init__(self) -> None:
-        self._process: _Process | None = None
+        self._helper: HelperProcess | None = None
 
     @contextmanager
     def opened(self, subject: Subject) -> Generator[None]:
         setup = _setup(subject)
-        self._process = _Process()
+        seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+        self._helper = HelperProcess(
+            "duramen.projections.recorded.workers.fold_server",
+            timeout=_SECONDS,
+            environment={**os.environ, "PYTHONHASHSEED": seed},
+        )
         try:
-            kind, text = self._process.ask(setup)
+            kind, text = _ask(self._helper, *setup)
             if kind != "ready":
                 raise NotChecked(f"another process cannot import it: {text}")
             yield
         finally:
-            self._process.close()
-            self._process = None
+            self._helper.close()
+            self._helper = None
 
     def check(self, subject: Subject, log: StoredLog) -> None:
-        assert self._process is not None, "opened() comes first"
+        assert self._helper is not None, "opened() comes first"
         here = folded(subject, log.events())
         try:
-            kind, there = self._process.ask([log.agent, list(log.items)])
-        except TimeoutError:
+            kind, there = _ask(self._helper, log.agent, list(log.items))
+        except HelperSilent:
             raise self.broken(f"the other process gave no answer within {_SECONDS:.0f} s") from None
         if kind == "raised":
             raise self.broken(f"in another process it raised {there}")
         self.compare("another process folded the same events to something else", here, there)
 
 
-class _Process:
-    """A worker process that folds logs."""
-
-    def __init__(self) -> None:
-        seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _WORKER, *sys.path],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    def ask(self, message: Any) -> tuple[str, str]:
-        """Send a message and wait for the answer: `failed` from a process that has ended. Raises TimeoutError."""
-        deadline = monotonic() + _SECONDS
-        try:
-            send(cast("BinaryIO", self._process.stdin), message)
-            answer = receive(lambda size: self._read(size, deadline))
-        except BrokenPipeError:
-            answer = None
-        return ("failed", "it ended at once") if answer is None else (answer[0], answer[1])
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        output = cast("BinaryIO", self._process.stdout).fileno()
-        found = b""
-        while len(found) < size:
-            if not select.select([output], [], [], max(0.0, deadline - monotonic()))[0]:
-                raise TimeoutError
-            part = os.read(output, size - len(found))
-            if not part:
-                break
-            found += part
-        return found
-
-    def close(self) -> None:
-        process = self._process
-        cast("BinaryIO", process.stdin).close()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-        cast("BinaryIO", process.stdout).close()
+def _ask(helper: HelperProcess, *message: Any) -> tuple[str, str]:
+    """The helper's answer; one that has ended answers `failed`. Raises HelperSilent."""
+    try:
+        helper.send(*message)
+        kind, text = helper.receive()
+    except HelperSilent:
+        raise
+    except HelperGone:
+        return "failed", "it ended at once"
+    return kind, text
 
 
 def _setup(subject: Subject) -> list[Any]:

@@ -429,7 +429,7 @@ def test_episodes_outlast_the_events_they_were_made_from(open_any: OpenSystem) -
 def test_what_keeps_episodes_is_beyond_the_reach_of_users(system: AgentSystem) -> None:
     told(system)
     system.trim("acme/bob", keep_events=0)
-    assert system.log.consumer_store().look(EPISODES).live is not None
+    assert system.log.consumer_store().find(EPISODES).live is not None
     with pytest.raises(InvalidMessage):
         Consumers(system.log, DECLARED, Limits()).remove(EPISODES)
     assert len(system.episodes.list()) == 4
@@ -453,7 +453,7 @@ def test_a_log_that_lost_its_end_is_told_once_and_then_read_anew() -> None:
     with AgentSystem.open(log=log) as system:
         told(system)
         assert len(system.episodes.list()) == 4
-        part = log._partitions[log.partition_of("beta/carol")]
+        part = log._parts[log.partition_of("beta/carol")]
         part.feed.clear()
         with pytest.raises(DataLoss):
             system.episodes.list()

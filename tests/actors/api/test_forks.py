@@ -266,7 +266,7 @@ def test_a_tree_is_forked_as_it_was_together(system: AgentSystem) -> None:
 def test_who_follows_the_feed_hears_of_a_fork(system: AgentSystem) -> None:
     system.fork(ALICE, 5, to=FORK)
     partition = system.log.partition_of(FORK)
-    entry = system.log.feed(partition, 0, 100)[-1]
+    entry = system.log.feed_page(partition, 0, 100).entries[-1]
     assert (entry.agent, entry.first_seq, entry.count, entry.levels) == (FORK, 6, 1, 2)
     assert [e.status for e in system.agents() if e.agent == FORK] == ["running"]
 

@@ -111,7 +111,7 @@ def test_a_rebuild_is_waited_for_until_it_is_done(duramen: Duramen, system: Agen
         ran = duramen("projections", "wait", "costs", "--json")
         assert (ran.code, ran.data["status"]) == (0, "live")
         assert (before, runner.state) == (2, 2)
-        assert system.log.consumer_store().look("costs").wish is None
+        assert system.log.consumer_store().find("costs").request is None
 
 
 def test_waiting_for_one_that_nobody_runs_ends_when_nothing_moves(duramen: Duramen, system: AgentSystem) -> None:

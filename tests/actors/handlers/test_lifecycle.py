@@ -486,7 +486,7 @@ def test_a_large_state_is_restored_in_one_atomic_append(any_system: AgentSystem)
     added = types(any_system, head)
     assert added == ["memory_restored"] * (len(added) - 1) + ["resumed"]
     assert len(added) > 2
-    entries = any_system.log.feed(any_system.log.partition_of(PATH), 0, 100)
+    entries = any_system.log.feed_page(any_system.log.partition_of(PATH), 0, 100).entries
     assert (entries[-1].first_seq, entries[-1].count) == (head + 1, len(added))
 
 

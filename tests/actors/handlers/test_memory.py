@@ -240,7 +240,7 @@ def test_a_batch_is_one_append_and_one_receipt(any_system: AgentSystem) -> None:
         batch.delete("a")
     assert (batch.receipt.first_seq, batch.receipt.seq) == (2, 6)
     assert agent.get() == {"l": [1], "b": 2}
-    entries = any_system.log.feed(any_system.log.partition_of(PATH), 0, 10)
+    entries = any_system.log.feed_page(any_system.log.partition_of(PATH), 0, 10).entries
     assert [(entry.first_seq, entry.count) for entry in entries] == [(1, 1), (2, 5)]
 
 

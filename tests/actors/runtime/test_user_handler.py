@@ -128,7 +128,7 @@ def test_all_that_a_handler_emits_is_one_batch_and_the_reply_shows_it(open_any: 
 def test_the_events_of_a_handler_are_one_entry_of_the_feed(open_system: OpenSystem) -> None:
     system, [agent] = run(open_system, Researcher)
     agent.ask(Find("why"))
-    entries = [e for p in range(system.log.partitions) for e in system.log.feed(p, 0, 100)]
+    entries = [e for p in range(system.log.partitions) for e in system.log.feed_page(p, 0, 100).entries]
     assert [(entry.first_seq, entry.count) for entry in entries] == [(1, 1), (2, 2)]
 
 

@@ -23,13 +23,15 @@ from contracts.authors import Author
 from contracts.feeds import CODEC, agents_of, all_facts, body
 from duramen.actors import AgentSystem
 from duramen.events import CorruptEvent, Diverged, DuramenError, Event, MemoryLog, Trimmed, Unavailable
-from duramen.events.feed.reader import FeedReader
+from duramen.events.feed.reader import EVERY_LEVEL, FeedReader
+from duramen.events.feed.window_loader import WindowLoader
+from duramen.events.helper_process import HelperGone
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Base, Status
 from duramen.events.model.cursor import Cursor, Mark
 from duramen.events.prefetch.borrowed_feed import BorrowedFeed
-from duramen.events.prefetch.client import HelperGone, PrefetchClient
-from duramen.events.prefetch.protocol import DONE, FREE, WINDOW, hear, say
+from duramen.events.prefetch.client import PrefetchClient
+from duramen.events.prefetch.protocol import DONE, FREE, WINDOW
 from duramen.events.redis.client.connection import pool_of_url
 from duramen.events.redis.log import RedisLog
 from duramen.projections import Projection, Runner
@@ -274,9 +276,9 @@ def damaged(logs: Logs, author: Author, seq: int) -> None:
     with logs.system() as system:
         key = system.log.log_key(author.agent)
         client: Any = system.log._server  # type: ignore[attr-defined]
-        item = bytearray(client.ask("read", b"LINDEX", key.encode(), b"%d" % (seq - 1)))
+        item = bytearray(client.execute("read", b"LINDEX", key.encode(), b"%d" % (seq - 1)))
         item[-1] ^= 1
-        client.ask("damage", b"LSET", key.encode(), b"%d" % (seq - 1), bytes(item))
+        client.execute("damage", b"LSET", key.encode(), b"%d" % (seq - 1), bytes(item))
 
 
 @pytest.mark.parametrize("seq", [1, 70, 150])
@@ -361,8 +363,8 @@ def test_no_more_windows_are_under_way_than_there_is_room_for(logs: Logs, spy: S
     full: list[int] = []
     windows = done = 0
     while done < 4:
-        assert near._poll.poll(30_000)
-        what, _, *slot = hear(near._connection) or ["nothing", 0]
+        assert near._helper.connection.has_message(30)
+        what, _, *slot = near._helper.receive()
         assert what in (WINDOW, DONE)
         done += what == DONE
         if what == WINDOW:
@@ -370,7 +372,7 @@ def test_no_more_windows_are_under_way_than_there_is_room_for(logs: Logs, spy: S
             assert slot[0] not in full
             full.append(slot[0])
         if len(full) == len(near._slots):
-            say(near._connection, FREE, full.pop(0))
+            near._helper.send(FREE, full.pop(0))
     assert windows > len(near._slots)
 
 
@@ -427,9 +429,12 @@ def test_nobody_else_is_given_a_connection_that_is_lent(logs: Logs) -> None:
     lent = log.lend(2)
     assert lent is not None
     feed = BorrowedFeed(evolve(lent.access, descriptors=[os.dup(one) for one in lent.access.descriptors]))
-    reader, other = FeedReader(feed, CODEC, 0), FeedReader(log, CODEC, 0)
+    loader, other = WindowLoader(feed, 0, level=EVERY_LEVEL), FeedReader(log, CODEC, 0)
     found: list[tuple[str, int]] = []
-    while (window := reader.window()) is not None:
+    mark = Mark()
+    while (window := loader.load(mark, ahead=True)) is not None:
+        mark = window.end_mark(mark)
+        loader.send_all()
         found += zip(window.agents, window.seqs, strict=True)
         other.read(10)  # what was asked for ahead is under way meanwhile
     assert found == [(fact.agent, fact.seq) for fact in all_facts(FeedReader(log, CODEC, 0))]

@@ -228,7 +228,7 @@ def test_after_begins_behind_a_cursor(open_system: OpenSystem) -> None:
     alice = system.spawn("acme/alice")
     with system.attach(Count(), "all") as runner:
         runner.wait_for(alice.set("a", 1), saved=True)
-    ((_, cursor),) = system.log.consumer_store().cursors()
+    ((_, cursor),) = [(r.name, r.cursor) for r in system.log.consumer_store().records()]
     later = system.attach(Count(), "later", after=cursor)
     later.wait_for(alice.set("a", 2))
     assert later.state == 1

@@ -420,7 +420,7 @@ def test_an_operator_skips_and_retries_from_another_process(open_any: OpenSystem
     runner.wait_for(saved=True)
     assert runner.state["acme/alice"] == [1, 2, 4, 5]
     assert elsewhere.consumers.get("seqs").skips == (BAD,)
-    assert system.log.consumer_store().look("seqs").wish is None
+    assert system.log.consumer_store().find("seqs").request is None
 
 
 def test_what_is_asked_while_nobody_runs_is_done_by_the_next_who_does(open_any: OpenSystem) -> None:

@@ -53,7 +53,7 @@ def page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def token_of(system: AgentSystem, name: str) -> str:
-    live = system.log.consumer_store().look(name).live
+    live = system.log.consumer_store().find(name).live
     return "" if live is None else live.token
 
 
@@ -117,7 +117,7 @@ def test_an_operator_asks_for_a_rebuild_from_elsewhere(open_any: OpenSystem) -> 
     open_any().consumers.rebuild("seqs")
     eventually(lambda: token_of(system, "seqs").startswith("2:"))
     eventually(lambda: runner.status == "live")
-    assert system.log.consumer_store().look("seqs").wish is None
+    assert system.log.consumer_store().find("seqs").request is None
 
 
 def test_a_rebuild_with_corrected_code_frees_a_parked_consumer(open_any: OpenSystem) -> None:
@@ -251,14 +251,14 @@ def test_a_rebuild_that_was_cut_off_is_carried_on(one_system: AgentSystem, finis
     assert consumer.status == REBUILDING
     if finish:
         consumer.finish()
-    stored = log.consumer_store().look("seqs").next
+    stored = log.consumer_store().find("seqs").next
     assert stored is not None
     again = consumer_of(log, LastSeqs())
     assert again.status == REBUILDING
     until(again, lambda: again.status == LIVE_STATUS)
     assert list(again.current.view["acme/alice"]) == list(range(1, 3_001))
     assert again.current.applied == 3_000
-    assert log.consumer_store().look("seqs").next is None
+    assert log.consumer_store().find("seqs").next is None
 
 
 @pytest.mark.usefixtures("page_by_page")

@@ -75,7 +75,7 @@ def test_the_cursor_in_our_store_is_never_ahead_of_the_tables(open_any: OpenSyst
     runner = system.attach(sink, "seen")
     for number in range(5):
         runner.wait_for(alice.set("n", number), saved=True)
-    ((_, known),) = system.log.consumer_store().cursors()
+    ((_, known),) = [(r.name, r.cursor) for r in system.log.consumer_store().records()]
     assert Cursor.from_bytes(sink.cursor("seen") or b"") == known
     assert known.marks[system.log.partition_of("acme/alice")].seq == 6
 
@@ -260,7 +260,7 @@ def test_a_sink_that_cannot_be_emptied_says_so_and_goes_on(open_system: OpenSyst
     runner.wait_for(alice.set("a", 1))
     system.consumers.rebuild("bare")
     runner.wait_for(alice.set("a", 2))
-    eventually(lambda: system.log.consumer_store().look("bare").wish is None)
+    eventually(lambda: system.log.consumer_store().find("bare").request is None)
     assert runner.status == "live"
 
 

@@ -225,8 +225,8 @@ def forge(log: MemoryLog, **changed: Any) -> None:
         raw[["type", "version", "level", "time", "data"].index(name)] = value
     body = codec.pack(raw)
     items(log).append(chain(last[:DIGEST_SIZE], body) + body)
-    head = log._partitions[log.partition_of(PATH)].heads[PATH]
-    log._partitions[log.partition_of(PATH)].heads[PATH] = evolve(head, seq=head.seq + 1, digest=items(log)[-1][:16])
+    head = log._parts[log.partition_of(PATH)].heads[PATH]
+    log._parts[log.partition_of(PATH)].heads[PATH] = evolve(head, seq=head.seq + 1, digest=items(log)[-1][:16])
 
 
 @pytest.mark.parametrize(

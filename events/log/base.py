@@ -1,0 +1,95 @@
+"""What every backend answers in the same way: from its keys, and from the few answers it must have of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..codec import DigestChain
+from ..errors import DuramenError, InvalidMessage
+from .event_log import LentConnections, LogWriter, ReadAhead
+from .keys import Keys, partition_of
+from .reading import pages_of
+from .records import Answer, Append, FeedPage, FeedRequest, Head, Page, Span, SpanEvents
+
+if TYPE_CHECKING:
+    from .archive import Archive
+
+__all__ = ["LogBase"]
+
+
+class LogBase(ABC):
+    """The part of an `EventLog` that follows from the rest of it. A backend overrides what it can do faster.
+
+    A backend sets `identity`, `partitions`, `durability` and `archive` when it is opened.
+    """
+
+    identity: str
+    partitions: int
+    durability: str
+    archive: Archive
+
+    def __init__(self, namespace: str, partitions: int, integrity_key: bytes | None) -> None:
+        if type(partitions) is not int or not 1 <= partitions <= 99:
+            raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
+        self.chain = DigestChain(integrity_key)
+        self._keys = Keys(namespace)
+
+    @abstractmethod
+    def writer(self) -> LogWriter: ...
+
+    @abstractmethod
+    def read(self, agent: str, from_seq: int, limit: int) -> Page | None: ...
+
+    @abstractmethod
+    def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]: ...
+
+    @abstractmethod
+    def gather_all(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]: ...
+
+    def partition_of(self, agent: str) -> int:
+        return partition_of(agent, self.partitions)
+
+    def log_key(self, agent: str) -> str:
+        return self._keys.log(self.partition_of(agent), agent)
+
+    def snapshot_key(self, agent: str) -> str:
+        return self._keys.snapshot(self.partition_of(agent), agent)
+
+    def base_key(self, agent: str) -> str:
+        return self._keys.base(self.partition_of(agent), agent)
+
+    def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
+        return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
+
+    def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
+        writer = self.writer()
+        try:
+            writer.send([(partition, batch)])
+            while True:
+                for _, result in writer.receive(None):
+                    if isinstance(result, DuramenError):
+                        raise result
+                    return result
+        finally:
+            writer.close()
+
+    def head(self, agent: str) -> Head | None:
+        return self.archive.heads([agent])[0]
+
+    def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
+        return pages_of(agent, from_seq, to_seq, partial(self.read, agent))
+
+    def feed_page(self, partition: int, position: int, limit: int) -> FeedPage:
+        return self.feed_pages([(partition, position, limit)])[0]
+
+    def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
+        return self.gather_all([(partition, spans)], most_bytes)[0] if spans else []
+
+    def read_ahead(self, partition: int) -> ReadAhead | None:
+        return None
+
+    def lend(self, count: int) -> LentConnections | None:
+        return None
