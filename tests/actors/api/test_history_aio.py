@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from duramen.actors import AgentHandle, AgentSystem
+from duramen.actors import AgentHandle, AgentSystem, AsyncAgentHandle
 from duramen.actors.api.aio.replay import AsyncReplay
 from duramen.actors.api.aio.system import AsyncSystem
 from duramen.actors.api.history import History
