@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 import attrs
 
 from ..errors import InvalidMessage, UnknownEventType
+from .redefinition import find_holders, has_same_definition, has_same_origin
 from .vocabulary import OWN_TYPES
 
 __all__ = ["DECLARED", "EventRegistry", "Upcaster", "event_type", "upcaster"]
@@ -34,15 +36,22 @@ class EventRegistry:
 
     It is filled while modules are imported, and only read afterwards. Stored events name the type and its version,
     never a class or module path: a class can be renamed or moved, its registered name cannot.
+
+    A class that repeats the definition of one registered before is that class: the earlier one stays. A changed
+    definition replaces it, and nothing is loaded as that type while an imported module holds the earlier class: its
+    `isinstance` would not recognise what is loaded.
     """
 
     def __init__(self) -> None:
         self._by_name: dict[str, _Declared] = {}
         self._by_class: dict[type[Any], str] = {}
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        self._replaced: dict[str, list[weakref.ref[type[Any]]]] = {}
 
-    def register(self, cls: type[Any], name: str, version: int = 1) -> None:
-        """Register `cls` as the class of stored events called `name`.
+    def register(self, cls: C, name: str, version: int = 1) -> C:
+        """Register `cls` as the class of stored events called `name`; return the class to use.
+
+        That is the class registered before, if `cls` repeats its definition.
 
         Raises InvalidMessage for a name that is not `[a-z][a-z0-9_.-]*` of at most 64 characters, is one of our own
         or another class's, for a version below 1, and for a class that is not an attrs class.
@@ -53,11 +62,16 @@ class EventRegistry:
         if not attrs.has(cls):
             raise InvalidMessage(f"event type {name!r}: put @event_type above @attrs.frozen")
         known = self._by_name.get(name)
-        if known is not None and _origin(known.cls) != _origin(cls):
-            raise InvalidMessage(f"event type {name!r} is already {known.cls.__qualname__}; names are for ever")
+        if known is not None and known.cls is not cls:
+            if not has_same_origin(known.cls, cls):
+                raise InvalidMessage(f"event type {name!r} is already {_full_name(known.cls)}; names are for ever")
+            if known.version == version and has_same_definition(known.cls, cls):
+                return cast("C", known.cls)
+            self._replaced.setdefault(name, []).append(weakref.ref(known.cls))
         fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
         self._by_name[name] = _Declared(cls, version, fields)
         self._by_class[cls] = name
+        return cast("C", cls)
 
     def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
         """Register `function` to turn data of `from_version` into data of the next version.
@@ -71,29 +85,39 @@ class EventRegistry:
         if not callable(function):
             raise InvalidMessage(f"upcaster of {name!r}: takes a function", actual=type(function).__name__)
         known = self._upcasters.get((name, from_version))
-        if known is not None and _origin(known) != _origin(function):
+        if known is not None and not has_same_origin(known, function):
             raise InvalidMessage(f"event type {name!r} already has an upcaster from version {from_version}")
         self._upcasters[(name, from_version)] = function
 
     def dump(self, event: object) -> tuple[str, int, Data]:
-        """Return name, version and data of an instance. Raises UnknownEventType for a class not registered."""
+        """Return name, version and data of an instance.
+
+        Raises UnknownEventType for a class that is not registered, or was replaced by a changed definition.
+        """
         name = self._by_class.get(type(event))
         if name is None:
             raise UnknownEventType(
                 f"{type(event).__qualname__} is not an event type; put @event_type(name) above its @frozen"
             )
         declared = self._by_name[name]
+        if declared.cls is not type(event):
+            raise UnknownEventType(
+                f"event type {name!r}: this instance is of the class that stood here before {_full_name(declared.cls)} "
+                "was defined again; make it anew from the class of now"
+            )
         return name, declared.version, {argument: getattr(event, field) for field, argument in declared.fields}
 
     def load(self, name: str, version: int, data: Data) -> Any:
         """Build an instance from stored data, which is brought to today's version first.
 
-        Raises UnknownEventType, also if the class does not accept the data: its fields were then changed without
-        a new version and an upcaster.
+        Raises UnknownEventType, also if the class does not accept the data (its fields were then changed without
+        a new version and an upcaster), and if an imported module holds a class that this one replaced.
         """
         declared = self._by_name.get(name)
         if declared is None:
             raise UnknownEventType(f"event type {name!r} is not registered here; import the module that declares it")
+        if name in self._replaced:
+            self._check_replaced(name, declared)
         current = self.upcast(name, version, data)
         try:
             return declared.cls(**current)
@@ -104,6 +128,19 @@ class EventRegistry:
                 expected=declared.version,
                 actual=version,
             ) from error
+
+    def _check_replaced(self, name: str, declared: _Declared) -> None:
+        for reference in self._replaced[name]:
+            earlier = reference()
+            holders = [] if earlier is None else find_holders(earlier)
+            if holders:
+                raise UnknownEventType(
+                    f"event type {name!r}: {_full_name(declared.cls)} was defined again with a change, and "
+                    f"{', '.join(holders)} still holds the class from before, which would not recognise these events; "
+                    "import or reload that module again, or start the program anew",
+                    expected=declared.version,
+                )
+        del self._replaced[name]
 
     def has_type(self, name: str) -> bool:
         """Whether a class is registered under this name."""
@@ -173,8 +210,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _origin(thing: Any) -> tuple[object, object]:
-    return getattr(thing, "__module__", None), getattr(thing, "__qualname__", thing)
+def _full_name(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 DECLARED: Final = EventRegistry()
@@ -185,12 +222,12 @@ def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARE
     """Declare an attrs class as an event type. Write it above `@frozen`: attrs makes slotted classes twice.
 
     The fields must be plain data. `name` is stored with each event and can never change. Raise `version` when the
-    fields change, and add an `upcaster` from each version to the next.
+    fields change, and add an `upcaster` from each version to the next. A class that is defined again without a
+    change, as by `importlib.reload`, stays the class that it was.
     """
 
     def declare(cls: C) -> C:
-        registry.register(cls, name, version)
-        return cls
+        return registry.register(cls, name, version)
 
     return declare
 
