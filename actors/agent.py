@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Event
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, TypeVar, cast
 from uuid import uuid4
 
 import pykka
 
-from duramen.events import EventRegistry, Granularity, InvalidMessage, NewEvent, PathNotFound, UnknownEventType
+from duramen.events import (
+    EventRegistry,
+    Granularity,
+    InvalidMessage,
+    NewEvent,
+    PathNotFound,
+    UnknownAgentType,
+    UnknownEventType,
+)
 from duramen.events import property_segments as segments_of
 from duramen.events.codec import RawEvent
 from duramen.events.model import check_value
@@ -71,8 +80,22 @@ class Agent(pykka.Actor):
     own_thread: ClassVar[bool] = False
     """Whether messages are handled in a thread that only this agent uses, for libraries that need one thread."""
 
+    on_paused: ClassVar[Literal["refuse", "handle"]] = "refuse"
+    """What a paused agent does with messages of its own. `refuse`: its handler does not start, the caller gets
+    AgentPaused; a pause with `when_paused="stash"` stashes them instead. `handle`: its handler runs, but cannot write.
+    """
+
     state_version: ClassVar[int] = 1
     """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if cls.on_paused not in ("refuse", "handle"):
+            raise InvalidMessage(f"{cls.__name__}.on_paused is 'refuse' or 'handle'")
+        for name in ("on_receive", "on_child_failed"):
+            handler = getattr(cls, name)
+            if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+                raise InvalidMessage(f"{cls.__name__}.{name} is a generator; return a value instead of yielding")
 
     _actor_runtime: ActiveAgent | None = None
     _actor_inbox_was_early: bool = False
@@ -82,7 +105,22 @@ class Agent(pykka.Actor):
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message that is not one of duramen's own, and return the reply."""
-        raise InvalidMessage(f"{type(self).__name__} does not understand {type(message).__name__}")
+        runtime = self._actor_active()
+        kind = runtime.state.agent_type
+        if kind is not None and kind not in runtime.services.agents:
+            raise UnknownAgentType(
+                f"agent type {kind!r} of {self.path} is not registered in this process; give its class to "
+                "AgentSystem.open(agents=...) or system.register(...)",
+                agent=self.path,
+                actual=kind,
+            )
+        if type(self) is Agent:
+            raise InvalidMessage(
+                f"{self.path} is a plain agent without messages of its own; spawn it with the agent_type of a "
+                "registered Agent subclass",
+                agent=self.path,
+            )
+        raise InvalidMessage(f"{type(self).__name__} does not understand {type(message).__name__}", agent=self.path)
 
     def initial(self) -> Any:
         """The state that `apply` starts from: plain data, a new object at each call."""

@@ -36,6 +36,7 @@ __all__ = [
     "Trimmed",
     "Unavailable",
     "Unconfirmed",
+    "UnknownAgentType",
     "UnknownEventType",
     "UnsafeServer",
     "ValueRefused",
@@ -192,6 +193,10 @@ class HandlerStopped(DuramenError):
 
 class CorruptEvent(DuramenError):
     """Stored bytes differ from what was written: they do not decode, exceed a bound, or do not match their digest."""
+
+
+class UnknownAgentType(DuramenError):
+    """The agent's type is not registered in this process, so no class here handles its own messages."""
 
 
 class UnknownEventType(DuramenError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DuramenError
 from duramen.events.log import Claim
@@ -12,6 +12,7 @@ from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild
 from duramen.projections.state import TERMINATED_STATUS
 
 from ..agent import Agent
+from ..agent_types import AgentFactory
 from ..commands import Spawn
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from .append_errors import for_agent
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from ..handlers import Services
 
 __all__ = ["Activation", "type_of"]
+
+
+class _Made(NamedTuple):
+    agent: Agent
+    factory: AgentFactory | None
+    """None for the plain `Agent` of a type that is not registered."""
 
 
 class Activation:
@@ -41,7 +48,7 @@ class Activation:
         envelope = self._mailbox.waiting[0]
         if type(envelope.message) is Spawn and envelope.tries == 0 and self._is_plain(envelope.message):
             envelope.tries = 1
-            self._start(self._absent_agent(Agent(), type_of(envelope.message), presumed_absent=True))
+            self._start(self._absent_agent(_Made(Agent(), None), type_of(envelope.message), presumed_absent=True))
             return
         self._mailbox.phase = WORKING
         self._services.activations.submit(self._activate)
@@ -77,15 +84,16 @@ class Activation:
         wanted = self._wanted_type()
         return self._absent_agent(self._make(wanted), wanted, presumed_absent=False)
 
-    def _absent_agent(self, agent: Agent, agent_type: str | None, *, presumed_absent: bool) -> Runtime:
-        start = Rebuilt(AgentState(), agent.initial(), 0)
+    def _absent_agent(self, made: _Made, agent_type: str | None, *, presumed_absent: bool) -> Runtime:
+        start = Rebuilt(AgentState(), made.agent.initial(), 0)
         fence = f"1:{self._services.owner}"
         return Runtime(
             self._services,
             self._mailbox,
-            agent,
+            made.agent,
             fence,
             start,
+            factory=made.factory,
             create=True,
             presumed_absent=presumed_absent,
             made_for=agent_type,
@@ -100,12 +108,12 @@ class Activation:
                 expected=head.seq,
                 actual=head.base + claim.length,
             )
-        made: dict[str | None, Agent] = {}
+        made: dict[str | None, _Made] = {}
 
         def fold_of(agent_type: str | None) -> CustomFold | None:
             if agent_type not in made:
                 made[agent_type] = self._make(agent_type)
-            return made[agent_type].actor_fold(services.registry)
+            return made[agent_type].agent.actor_fold(services.registry)
 
         rebuilt = rebuild(AgentLog(services.log, path, services.limits), fold_of=fold_of, to_seq=head.seq)
         state = rebuilt.state
@@ -118,12 +126,13 @@ class Activation:
                 actual=state.digest.hex(),
             )
         if state.status != TERMINATED_STATUS:
-            return Runtime(services, self._mailbox, made[state.agent_type], head.fence, rebuilt)
+            ready = made[state.agent_type]
+            return Runtime(services, self._mailbox, ready.agent, head.fence, rebuilt, factory=ready.factory)
         # A new session may be of another type, and the fold of its own events starts from its initial state.
         wanted = self._wanted_type()
-        agent = self._make(wanted)
-        ended = Rebuilt(state, agent.initial(), rebuilt.snapshot_seq)
-        return Runtime(services, self._mailbox, agent, head.fence, ended, made_for=wanted)
+        fresh = self._make(wanted)
+        ended = Rebuilt(state, fresh.agent.initial(), rebuilt.snapshot_seq)
+        return Runtime(services, self._mailbox, fresh.agent, head.fence, ended, factory=fresh.factory, made_for=wanted)
 
     def _wanted_type(self) -> str | None:
         """The agent type of the spawn that waits first; None for any other message."""
@@ -131,7 +140,7 @@ class Activation:
         message = waiting[0].message if waiting else None
         return type_of(message) if type(message) is Spawn else None
 
-    def _make(self, agent_type: str | None) -> Agent:
+    def _make(self, agent_type: str | None) -> _Made:
         factory = self._services.agents.get(agent_type) if agent_type is not None else None
         agent = Agent() if factory is None else factory()
         if not isinstance(agent, Agent):
@@ -139,7 +148,7 @@ class Activation:
                 f"agent type {agent_type!r} does not make agents: its factory must return an Agent",
                 agent=self._mailbox.path,
             )
-        return agent
+        return _Made(agent, factory)
 
     def _start(self, runtime: Runtime) -> None:
         mailbox = self._mailbox

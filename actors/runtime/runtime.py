@@ -14,7 +14,8 @@ from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
 from ..agent import Agent
-from ..commands import Get, GetStatus, Hold, Keys, LifecycleResult, ListCheckpoints, Spawn
+from ..agent_types import AgentFactory
+from ..commands import ChildFailed, Get, GetStatus, Hold, Keys, LifecycleResult, ListCheckpoints, Spawn
 from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool
 from ..handlers import (
     BLOCKING_HANDLERS,
@@ -66,6 +67,7 @@ class Runtime(Snapshots):
 
     __slots__ = (
         "_create",
+        "_factory",
         "_handling",
         "_made_for",
         "_mailbox",
@@ -92,11 +94,12 @@ class Runtime(Snapshots):
         fence: str,
         rebuilt: Rebuilt,
         *,
+        factory: AgentFactory | None,
         create: bool = False,
         presumed_absent: bool = False,
         made_for: str | None = _NO_SPAWN,
     ) -> None:
-        """`made_for` is the agent type of the spawn that the agent object was made for."""
+        """`factory` has made the agent; `made_for` is the agent type of the spawn that it was made for."""
         super().__init__(rebuilt.snapshot_seq)
         self.services = services
         self.path = mailbox.path
@@ -106,6 +109,7 @@ class Runtime(Snapshots):
         self._mailbox = mailbox
         self.fence = fence
         self._create = create
+        self._factory = factory
         self._made_for = made_for
         self._presumed_absent = presumed_absent  # the log was not asked yet whether there is such an agent
         self.log_key = services.log.log_key(mailbox.path)
@@ -145,6 +149,9 @@ class Runtime(Snapshots):
         if turn.envelopes:
             self.finish(turn)
         elif self._mailbox.waiting and self._mailbox.runner is self:
+            if self._is_outdated() and _is_user_message(type(self._mailbox.waiting[0].message)):
+                self.deactivate()
+                return
             self._mailbox.phase = WORKING
             self._thread_pool.submit(self._handle_blocking)
 
@@ -188,13 +195,26 @@ class Runtime(Snapshots):
         plain = type(self.agent) is Agent and wanted not in self.services.agents
         return plain or wanted == self._made_for
 
+    def _is_outdated(self) -> bool:
+        """Whether the agent's type was registered, or registered again, after this agent object was made."""
+        state = self.state
+        if state.status in (ABSENT, TERMINATED_STATUS):
+            return False  # the object was made for a spawn; no user message reaches it
+        registered = None if state.agent_type is None else self.services.agents.get(state.agent_type)
+        return registered is not self._factory
+
     def begin_session(self) -> None:
         """Note that a spawn was handled: the next session needs an agent object of its own."""
         self._made_for = _NO_SPAWN
 
     def _stash_message(self, envelope: Envelope, kind: type[Any]) -> bool:
-        """Stash a message of a paused agent if the pause asked for it; False for reads and lifecycle messages."""
-        if self.state.when_paused != "stash" or kind in _READS or kind in LIFECYCLE:
+        """Stash a message of a paused agent if the pause asked for it; False for reads and lifecycle messages.
+
+        A sub-agent's failure is always stashed: nobody would send it again.
+        """
+        if kind in _READS or kind in LIFECYCLE or (self.state.when_paused != "stash" and kind is not ChildFailed):
+            return False
+        if self.agent.on_paused == "handle" and _is_user_message(kind):
             return False
         if len(self._stash) >= self.services.limits.stash_messages:
             envelope.refuse(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
@@ -391,6 +411,10 @@ class Runtime(Snapshots):
             self._timers.cancel()
         if self._thread_pool is not self.services.thread_pool:
             self._thread_pool.close(0)
+
+
+def _is_user_message(kind: type[Any]) -> bool:
+    return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS
 
 
 def _may_block(message: Any) -> bool:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, cast
 
-from duramen.events import DuramenError, Granularity, HandlerStopped, NewEvent, TooLarge
+from duramen.events import DuramenError, Granularity, HandlerStopped, InvalidMessage, NewEvent, TooLarge
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, event_id
+from duramen.projections.state import PAUSED_STATUS, RUNNING
 
 from ..agent import Agent
-from ..commands import ChildFailed, Decision, Strategy, require_known, require_not_failed
+from ..commands import ChildFailed, Decision, Strategy, require_running
 from ..dispatch import Envelope, ProgramExit, ThreadPool
 from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
 
@@ -42,8 +43,8 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
     to end a program (`SystemExit`) ends this agent's activation only.
     """
     try:
-        require_known(runtime.state, runtime.path)
-        require_not_failed(runtime.state, runtime.path)
+        if runtime.state.status != PAUSED_STATUS or runtime.agent.on_paused != "handle":
+            require_running(runtime.state, runtime.path)
         known = None if envelope.command_id is None else turn.find_command(envelope.command_id, envelope.message)
     except DuramenError as error:
         turn.stage_error(envelope, error)
@@ -59,6 +60,10 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
             value = runtime.agent.actor_handle(envelope.message)
         except BaseException as error:
             run.end(None, error)
+            return
+        if inspect.isgenerator(value) or inspect.isasyncgen(value):
+            kind = type(runtime.agent).__name__
+            run.end(None, InvalidMessage(f"a handler of {kind} gave a generator; return a value instead of yielding"))
             return
         if inspect.iscoroutine(value):
             running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
@@ -129,12 +134,15 @@ class _Run:
 
 def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
     if isinstance(error, DuramenError):
-        return Decision(Strategy.RESUME)  # a refusal: what was asked for is at fault, not the agent
+        return Decision(Strategy.RESUME)  # a refusal: the message is at fault, not the agent
     try:
-        return runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
+        decision = runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
     except Exception as invalid:  # of the user's class, which may compute it
         get_logger("agent").error("supervision_invalid", agent=runtime.path, error=type(invalid).__name__)
-        return Decision(Strategy.STOP)
+        decision = Decision(Strategy.STOP)
+    if runtime.state.status != RUNNING and decision.strategy is not Strategy.RESTART:
+        return Decision(Strategy.RESUME)  # `failed` would end the pause: a restart would then let the agent run
+    return decision
 
 
 def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, decision: Decision) -> None:

@@ -27,6 +27,7 @@ from duramen.events import (
     InvalidPath,
     MemoryLog,
     TooLarge,
+    UnknownAgentType,
     UnknownEventType,
     ValueRefused,
     event_type,
@@ -553,7 +554,7 @@ def test_the_class_registered_under_the_agent_type_runs(open_any: OpenSystem) ->
     assert system.spawn("p/a", agent_type="answering").ask("who") == "Answering"
     assert system.spawn("p/b", agent_type=kind).ask("who") == "Other"
     assert system.spawn("p/c", agent_type=str(kind)).ask("who") == "Other"
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(UnknownAgentType):
         system.spawn("p/d", agent_type="unregistered").ask("who")
 
 
