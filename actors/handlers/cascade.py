@@ -99,7 +99,10 @@ def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[H
 
 
 def _children(parent: ActiveAgent, *, all_children: bool) -> list[str]:
-    return [path for path, outlives in parent.state.children.items() if all_children or not outlives]
+    """The sub-agents that a log names, as far as they are below their parent: a file or an import may name others."""
+    below = f"{parent.path}/"
+    children = parent.state.children.items()
+    return [path for path, outlives in children if path.startswith(below) and (all_children or not outlives)]
 
 
 def _hold(root: ActiveAgent, paths: list[str], deadline: float) -> list[ActiveAgent]:

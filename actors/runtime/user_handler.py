@@ -164,7 +164,7 @@ def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, d
     turn = Turn(runtime, services.codec)
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
-    if decision.strategy is Strategy.ESCALATE and parent is not None:
+    if decision.strategy is Strategy.ESCALATE and parent is not None and runtime.path.startswith(f"{parent}/"):
         notice = Envelope(ChildFailed(runtime.path, kind), wanted=False)
         notice.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
         turn.effects += (lambda: services.actors.send(parent, notice),)

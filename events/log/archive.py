@@ -55,6 +55,14 @@ class Archive(Protocol):
         """Write checkpoints and snapshots, each in place of what is there."""
         ...
 
+    def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
+        """Put a value for `key` beside those of an agent that does not exist yet, where it is gone after a day."""
+        ...
+
+    def stage_keyframe(self, agent: str, token: str, seq: int, stored: bytes) -> None:
+        """Put a keyframe beside those of an agent that does not exist yet, where it is gone after a day."""
+        ...
+
     def stage(self, agent: str, token: str, at: int, previous: bytes, items: Sequence[bytes]) -> int:
         """Put items beside the log of an agent that does not exist yet, where they are gone after a day.
 

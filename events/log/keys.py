@@ -20,6 +20,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:keyframes:ID` | HASH | seq → a snapshot there, to begin a replay from | until the log is trimmed past it; may be deleted |
 | `duramen:{ns:NN}:keyframe-seqs:ID` | ZSET | the seqs of these, each scored by itself | as those; may be deleted with them |
 | `duramen:{ns:NN}:staged:ID:TID` | LIST | events of an agent that is being imported, beside its log | a day after the last portion |
+| `duramen:{ns:NN}:staged:ID:TID` | STRING, HASH or ZSET | checkpoints and keyframes of such an agent | a day |
 
 | channel | what is published |
 |---|---|

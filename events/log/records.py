@@ -252,3 +252,7 @@ class Adoption:
     levels: int
     """Bit `1 << level` for each granularity among the events."""
     puts: tuple[Put, ...] = ()
+    staged_values: tuple[tuple[str, int], ...] = ()
+    """Key and `ttl_ms` of each value that was staged for the agent."""
+    has_keyframes: bool = False
+    """Whether keyframes were staged for the agent."""

@@ -38,6 +38,8 @@ class MemoryArchive:
         self._seqs: dict[str, list[int]] = {}
         """Of each agent's keyframes, in order."""
         self._staged: dict[tuple[str, str], list[bytes]] = {}
+        self._staged_values: dict[tuple[str, str, str], bytes] = {}
+        self._staged_frames: dict[tuple[str, str], dict[int, bytes]] = {}
 
     # -- keyframes -------------------------------------------------------------------------------------------------
 
@@ -102,6 +104,14 @@ class MemoryArchive:
                 staged.clear()
             return len(staged)
 
+    def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
+        with self._parts.lock:
+            self._staged_values[agent, token, key] = value
+
+    def stage_keyframe(self, agent: str, token: str, seq: int, stored: bytes) -> None:
+        with self._parts.lock:
+            self._staged_frames.setdefault((agent, token), {})[seq] = stored
+
     def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
         with self._parts.lock:
             known = 0
@@ -122,8 +132,17 @@ class MemoryArchive:
             notices: list[Notice] = []
             for adoption in adoptions:
                 notices += self._parts.begin(adoption, self._staged.pop((adoption.agent, token), []))
+                self._move_staged(adoption, token)
         self._parts.tell(notices)
         return None
+
+    def _move_staged(self, adoption: Adoption, token: str) -> None:
+        agent = adoption.agent
+        values = ((key, self._staged_values.pop((agent, token, key)), ttl) for key, ttl in adoption.staged_values)
+        self._parts.put([Put(*value) for value in values])
+        frames = self._staged_frames.pop((agent, token), {})
+        if adoption.has_keyframes:
+            self._frames[agent], self._seqs[agent] = frames, sorted(frames)
 
 
 def _fits(staged: list[bytes], adoption: Adoption) -> bool:

@@ -15,6 +15,7 @@ from .client import RedisClient, Script, pack_for_lua
 __all__ = ["RedisArchive"]
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
+_KEYFRAMES: Final = ("keyframe-seqs", "keyframes")
 
 
 class RedisArchive:
@@ -118,6 +119,26 @@ class RedisArchive:
         arguments = [b"%d" % at, previous, b"%d" % _DAY_MS, *items]
         return int(self._server.run_script(self._stage, [key], arguments, "stage events"))
 
+    def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
+        staged = self._staged(agent, token, key).encode()
+        self._server.execute("stage a checkpoint", b"SET", staged, value, b"PX", b"%d" % _DAY_MS)
+
+    def stage_keyframe(self, agent: str, token: str, seq: int, stored: bytes) -> None:
+        seqs, frames = (self._staged(agent, token, name).encode() for name in _KEYFRAMES)
+        life, field = b"%d" % _DAY_MS, b"%d" % seq
+        self._server.execute_all(
+            "stage a keyframe",
+            [
+                (b"ZADD", seqs, field, field),
+                (b"HSET", frames, field, stored),
+                (b"PEXPIRE", seqs, life),
+                (b"PEXPIRE", frames, life),
+            ],
+        )
+
+    def _staged(self, agent: str, token: str, name: str) -> str:
+        return self._keys.staged(self._partition_of(agent), agent, f"{token} {name}")
+
     def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
         partition = self._partition_of(adoptions[0].agent)
         k = self._keys
@@ -127,9 +148,17 @@ class RedisArchive:
             keys += [k.staged(partition, a.agent, token), k.log(partition, a.agent)]
             keys += [put.key for put in a.puts]
             puts = [(put.value, put.ttl_ms) for put in a.puts]
-            rows.append(
-                [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before, a.largest]
-            )
+            moves = [(self._staged(a.agent, token, key), key, ttl_ms) for key, ttl_ms in a.staged_values]
+            if a.has_keyframes:
+                kept = (k.keyframe_seqs(partition, a.agent), k.keyframes(partition, a.agent))
+                moves += [
+                    (self._staged(a.agent, token, name), key, 0) for name, key in zip(_KEYFRAMES, kept, strict=True)
+                ]
+            for staged, key, _ in moves:
+                keys += [staged, key]
+            lives = [ttl_ms for *_, ttl_ms in moves]
+            row = [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before]
+            rows.append([*row, a.largest, lives])
         channels = [k.channel(partition, level).encode() for level in Granularity]
         reply = self._server.run_script(
             self._adopt, keys, [pack_for_lua(rows), self._publish, *channels], "adopt agents"

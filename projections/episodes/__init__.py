@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from .episode import Episode, Episodes, compose_episode
+from .episode import Episode, Episodes, compose_episode, episode_id
 from .facets import EpisodeFilter
 from .feed import EpisodeFeed
 from .index import EpisodeIndex, Found
@@ -48,4 +48,5 @@ __all__ = [
     "Vector",
     "VectorIndex",
     "compose_episode",
+    "episode_id",
 ]

@@ -16,7 +16,7 @@ from duramen.events.model import EPISODE_RECORDED
 from ..projection import KeyedProjection, Projection
 from ..recovery import SessionTotals, is_plain_dict
 
-__all__ = ["Episode", "EpisodeView", "Episodes", "compose_episode", "episode_text", "parse_episode"]
+__all__ = ["Episode", "EpisodeView", "Episodes", "compose_episode", "episode_id", "episode_text", "parse_episode"]
 
 TASK_TYPE: Final = "session_completion"
 DESCRIPTION: Final = 500
@@ -138,7 +138,7 @@ def compose_episode(
     project, instance = agent.split("/", 1)
     described = task_description or f"Session {session_id} of {agent}: {totals.events} events, ended in {outcome}"
     return Episode(
-        id=str(UUID(bytes=blake2b(f"{agent}\n{first_seq}\n{session_id}".encode(), digest_size=16).digest())),
+        id=episode_id(agent, first_seq, session_id),
         project_id=project,
         agent_instance_id=instance,
         session_id=session_id,
@@ -156,6 +156,11 @@ def compose_episode(
         last_seq=last_seq,
         created_at=created_at,
     )
+
+
+def episode_id(agent: str, first_seq: object, session_id: object) -> str:
+    """The id of the episode of a session."""
+    return str(UUID(bytes=blake2b(f"{agent}\n{first_seq}\n{session_id}".encode(), digest_size=16).digest()))
 
 
 def _summary(totals: SessionTotals, memory: Mapping[str, Any]) -> str:

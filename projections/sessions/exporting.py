@@ -12,11 +12,11 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from duramen.events import AgentNotFound, CorruptEvent, Event, Limits
+from duramen.events import AgentNotFound, CorruptEvent, Event, Limits, Trimmed
 from duramen.events.codec import DIGEST_SIZE, FORMAT, SessionWriter, decode_body
 from duramen.events.log import EventLog, Head
 
-from ..recovery import AgentLog, rebuild
+from ..recovery import UNFOLDED, AgentLog, rebuild
 
 __all__ = ["ExportedAgent", "Session", "export_session", "to_json_line"]
 
@@ -81,7 +81,7 @@ def export_session(
 
 
 def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None:
-    log, agent = agent_log.log, agent_log.agent
+    agent = agent_log.agent
     state = rebuild(agent_log, to_seq=head.seq).state
     checkpoints = {name: [entry[0] - 1, entry[3]] for name, entry in state.checkpoints.items()}
     before = agent_log.digest_at(head.base)
@@ -98,12 +98,45 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None
         },
     )
     if head.base:
-        writer.write("base", log.load([log.base_key(agent)])[0])
+        writer.write("base", _load_base(agent_log, head))
     writer.write("types", _write_events(agent_log, head, before or b"", writer))
-    for name in checkpoints:
-        stored = log.load([log.checkpoint_key(agent, name)])[0]
-        if stored is not None:  # None: it has expired
+    for name, entry in state.checkpoints.items():
+        stored = _load_checkpoint(agent_log, name, entry)
+        if stored is not None:
             writer.write("checkpoint", name, stored)
+
+
+def _load_base(agent_log: AgentLog, head: Head) -> bytes | None:
+    """The stored state at the base of the head. Raises Trimmed if the log was trimmed further meanwhile."""
+    log, agent = agent_log.log, agent_log.agent
+    stored = log.load([log.base_key(agent)])[0]
+    if stored is None or agent_log.unpack_snapshot(stored).seq != head.base:
+        raise Trimmed(
+            f"{agent} was trimmed while it was exported; export it again", agent=agent, seq=head.base, actual=head.base
+        )
+    return stored
+
+
+def _load_checkpoint(agent_log: AgentLog, name: str, entry: list[Any]) -> bytes | None:
+    """A checkpoint as of the export; None if it has expired.
+
+    It is made from the events where a later pause has replaced the stored one, or that is damaged; None if these
+    events were trimmed.
+    """
+    stored = agent_log.log.load([agent_log.log.checkpoint_key(agent_log.agent, name)])[0]
+    if stored is None:
+        return None
+    try:
+        record = agent_log.unpack_snapshot(stored)
+        if (record.seq, record.digest) == (entry[0] - 1, entry[5]):
+            return stored
+    except CorruptEvent:
+        pass
+    try:
+        state = rebuild(agent_log, to_seq=entry[0] - 1).state
+    except Trimmed:
+        return None
+    return agent_log.pack_state(state, {"custom": None, "custom_version": UNFOLDED})
 
 
 def _write_events(agent_log: AgentLog, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:

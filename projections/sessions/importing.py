@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from hashlib import sha256
 from typing import IO, Any, Final, cast
+from uuid import uuid4
 
 from attrs import define, evolve, field
 
-from duramen.events import AgentExists, CorruptEvent, DuramenError, InvalidMessage, Limits, Unavailable, agent_path
+from duramen.events import AgentExists, CorruptEvent, InvalidMessage, Limits, Unavailable, agent_path
 from duramen.events.codec import (
     DIGEST_SIZE,
     FORMAT,
+    NO_DIGEST,
     Codec,
     SessionReader,
     SnapshotRecord,
@@ -25,6 +26,7 @@ from duramen.events.log import Adoption, EventLog, Put
 from ..recovery import EVERY, AgentLog, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
 from ..state import AgentState
 from .exporting import ExportedAgent, Session
+from .path_map import PathMap
 
 __all__ = ["import_session"]
 
@@ -43,15 +45,19 @@ class _Incoming:
     staged: int = 0
     levels: int = 0
     largest: int = 0
-    keyframes: list[int] = field(factory=list[int])
+    has_keyframes: bool = False
     schedule: KeyframeSchedule = field(factory=KeyframeSchedule)
-    sums: dict[int, bytes] = field(factory=dict[int, bytes])
-    """A checksum of working memory at each seq where a checkpoint was taken."""
+    digest: bytes = NO_DIGEST
+    """That of the last event in the file; it differs from the one here where paths were mapped."""
+    known: dict[int, tuple[bytes, bytes]] = field(factory=dict[int, tuple[bytes, bytes]])
+    """Digest in the file, and a checksum of working memory, at each seq where a checkpoint was taken."""
+    values: list[tuple[str, int]] = field(factory=list[tuple[str, int]])
+    """Key and `ttl_ms` of each checkpoint that was staged."""
 
-    def note_checkpoint(self) -> None:
+    def checkpoints_here(self) -> list[str]:
+        """The checkpoints that the file has of this seq."""
         seq = self.fold.state.seq
-        if any(taken[0] == seq for taken in self.meta["checkpoints"].values()):
-            self.sums[seq] = _checksum(self.fold.state.memory)
+        return [name for name, taken in self.meta["checkpoints"].items() if taken[0] == seq]
 
 
 class _Import:
@@ -66,26 +72,23 @@ class _Import:
         self._now = now
         self._codec = Codec(limits)
         self._progress = progress
-        self._done: list[_Incoming] = []
         self._adoptions: list[Adoption] = []
         self._events = 0
         self._token = ""
+        self._fence = f"1:{uuid4().hex}"
+        self._map = PathMap("", "")
 
     def run(self, file: IO[bytes], to: str | None) -> Session:
         records = SessionReader(file, self._limits).records()
         kind, fields = next(records, _NOTHING)
         header = self._read_header(kind, fields)
-        paths = _map_paths(header["agents"], to)
+        self._map = _map_of(header["agents"], to)
+        paths = {agent: agent_path(self._map.path(agent) or "").text for agent in header["agents"]}
         self._token = header["id"]
         self._refuse_existing(list(paths.values()))
-        try:
-            self._read_agents(records, paths)
-            known = self._log.archive.adopt(self._adoptions, self._token)
-        except BaseException:
-            self._clean_up()
-            raise
+        self._read_agents(records, paths)
+        known = self._log.archive.adopt(self._adoptions, self._token)
         if known is not None:
-            self._clean_up()
             raise _already_exists(known)
         return Session(tuple(ExportedAgent(one.agent, one.seq, one.digest, one.base) for one in self._adoptions))
 
@@ -146,20 +149,23 @@ class _Import:
             raise _damaged(f"the base of {agent.origin} is damaged") from None
         if (record.seq, record.digest) != (agent.meta["base"], agent.meta["before"]) or held.seq != record.seq:
             raise _damaged(f"the base of {agent.origin} is not where its events begin")
+        if not self._map.is_identity:
+            held = AgentState.load(self._map.map_state(held.dump()))
         agent.base = self._repack(record, agent)
         agent.fold = StateFold(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
         agent.schedule.keyframe_seq = held.seq
-        agent.note_checkpoint()
+        agent.digest = record.digest
+        self._note_checkpoints(agent)
 
     def _read_events(self, agent: _Incoming, fields: list[Any]) -> None:
         """Check, fold and stage a page of events."""
         state, archive = agent.fold.state, self._log.archive
         if len(fields) != 2 or fields[0] != state.seq + 1 or not fields[1] or not _is_items(fields[1]):
             raise _damaged(f"events of {agent.origin} are not in order")
-        items, previous = cast("list[bytes]", fields[1]), state.digest
-        for item in items:
+        previous, items = state.digest, list[bytes]()
+        for item in cast("list[bytes]", fields[1]):
             seq, body = state.seq + 1, item[DIGEST_SIZE:]
-            expected = self._log.chain.digest(state.digest, body)
+            expected = self._log.chain.digest(agent.digest, body)
             if item[:DIGEST_SIZE] != expected:
                 raise CorruptEvent(
                     f"event {seq} of {agent.origin} in this session file does not continue the chain of digests",
@@ -169,15 +175,20 @@ class _Import:
                     actual=item[:DIGEST_SIZE].hex(),
                 )
             event = decode_body(agent.origin, seq, body, self._codec)
+            if not self._map.is_identity and self._map.map_event(event, agent.origin):
+                body = self._codec.pack(event)
+            items.append(self._log.chain.digest(state.digest, body) + body)
+            agent.digest = expected
             agent.levels |= 1 << event[2]
-            agent.fold.apply_leniently(event, expected)
-            agent.note_checkpoint()
-            agent.schedule.weight += len(item)
-            agent.largest = max(agent.largest, len(item))
+            agent.fold.apply_leniently(event, items[-1][:DIGEST_SIZE])
+            self._note_checkpoints(agent)
+            agent.schedule.weight += len(items[-1])
+            agent.largest = max(agent.largest, len(items[-1]))
         self._keep_keyframe(agent)
         staged = archive.stage(agent.path, self._token, agent.staged, previous, items)
         agent.staged += len(items)
         if staged < agent.staged:
+            self._refuse_existing([agent.path])  # another import of the file was quicker
             raise Unavailable(f"what was staged for {agent.path} is gone; import it again", agent=agent.path)
         self._events += len(items)
         if self._progress is not None:
@@ -190,16 +201,36 @@ class _Import:
             return
         stored = self._snapshot(agent)
         if stored is not None and agent.schedule.is_due(state.seq, len(stored)):
-            self._log.archive.keep_keyframe(agent.path, state.seq, stored)
+            self._log.archive.stage_keyframe(agent.path, self._token, state.seq, stored)
             agent.schedule.restart(state.seq)
-            agent.keyframes.append(state.seq)
+            agent.has_keyframes = True
 
     def _snapshot(self, agent: _Incoming) -> bytes | None:
-        return snapshot_of(AgentLog(self._log, agent.path, self._limits, codec=self._codec), agent.fold)
+        return snapshot_of(self._agent_log(agent), agent.fold)
+
+    def _agent_log(self, agent: _Incoming) -> AgentLog:
+        return AgentLog(self._log, agent.path, self._limits, codec=self._codec)
 
     def _repack(self, record: SnapshotRecord, agent: _Incoming) -> bytes:
         """A snapshot of the file, packed for the path here."""
-        return pack_snapshot(evolve(record, agent=agent.path), self._codec, self._limits, self._log.chain)
+        state = record.state
+        if not self._map.is_identity:
+            state = {**state, "agent": self._map.map_state(state["agent"])}
+        record = evolve(record, agent=agent.path, state=state)
+        return pack_snapshot(record, self._codec, self._limits, self._log.chain)
+
+    def _note_checkpoints(self, agent: _Incoming) -> None:
+        """Note what the checkpoints of this seq have to hold, and stage them where paths are mapped."""
+        names, state = agent.checkpoints_here(), agent.fold.state
+        if not names:
+            return
+        agent.known[state.seq] = (agent.digest, _checksum(state.memory))
+        if self._map.is_identity:
+            return
+        fields = {"custom": agent.fold.custom, "custom_version": agent.fold.custom_version or ""}
+        stored = self._agent_log(agent).pack_state(state, fields)
+        for name in names:
+            self._stage_checkpoint(agent, name, stored)
 
     def _read_checkpoint(self, agent: _Incoming, fields: list[Any]) -> None:
         name, stored = fields if len(fields) == 2 else ("", b"")
@@ -212,17 +243,23 @@ class _Import:
             memory = record.state["agent"]["memory"]
         except (CorruptEvent, KeyError, TypeError):
             raise _damaged(f"a checkpoint of {agent.origin} is damaged") from None
-        sound = (record.seq, record.digest) == (entry[0] - 1, entry[5])
-        if not sound or agent.sums.get(record.seq, _checksum(memory)) != _checksum(memory):
+        digest, checksum = agent.known.get(record.seq, (entry[5], _checksum(memory)))
+        if (record.seq, record.digest, _checksum(memory)) != (entry[0] - 1, digest, checksum):
             raise _damaged(f"a checkpoint of {agent.origin} is not the fold of its events")
         left = 0 if entry[3] is None else (entry[3] - self._now) // 1000
-        if entry[3] is None or left > 0:
-            key = self._log.checkpoint_key(agent.path, name)
-            self._log.archive.put([Put(key, self._repack(record, agent), left)])
+        if entry[3] is not None and left <= 0:
+            return
+        if self._map.is_identity or record.seq not in agent.known:
+            self._stage_checkpoint(agent, name, self._repack(record, agent))
+        agent.values.append((self._log.checkpoint_key(agent.path, name), left))
+
+    def _stage_checkpoint(self, agent: _Incoming, name: str, stored: bytes) -> None:
+        key = self._log.checkpoint_key(agent.path, name)
+        self._log.archive.stage_value(agent.path, self._token, key, stored)
 
     def _finish_agent(self, agent: _Incoming) -> None:
         state, meta = agent.fold.state, agent.meta
-        if (state.seq, state.digest) != (meta["seq"], meta["digest"]) or (agent.base is None) != (meta["base"] == 0):
+        if (state.seq, agent.digest) != (meta["seq"], meta["digest"]) or (agent.base is None) != (meta["base"] == 0):
             raise _damaged(f"the events of {agent.origin} do not end where its header says")
         puts: list[Put] = []
         if agent.base is not None:
@@ -238,20 +275,16 @@ class _Import:
                 base=meta["base"],
                 before=meta["before"],
                 digest=state.digest,
-                fence=f"1:{self._token}",
+                fence=self._fence,
                 updated_at=state.updated_at,
                 entry=entry,
                 largest=agent.largest,
                 levels=agent.levels,
                 puts=tuple(puts),
+                staged_values=tuple(agent.values),
+                has_keyframes=agent.has_keyframes,
             )
         )
-        self._done.append(agent)
-
-    def _clean_up(self) -> None:
-        for agent in self._done:
-            with suppress(DuramenError):  # a keyframe left behind is never read: the log has another digest there
-                self._log.archive.drop_keyframes(agent.path, agent.keyframes)
 
 
 def import_session(
@@ -271,13 +304,13 @@ def import_session(
     return _Import(log, limits, fold_of, now, progress).run(file, to)
 
 
-def _map_paths(agents: list[str], to: str | None) -> dict[str, str]:
+def _map_of(agents: list[str], to: str | None) -> PathMap:
     root = agents[0]
     target = agent_path(root if to is None else to).text
     for agent in agents:
         if agent_path(agent).text != agent or (agent != root and not agent.startswith(f"{root}/")):
             raise _damaged("its agents are not of one tree")
-    return {agent: agent_path(target + agent[len(root) :]).text for agent in agents}
+    return PathMap(root, target)
 
 
 def _is_paths(value: Any) -> bool:

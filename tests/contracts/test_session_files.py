@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
+import stat
+import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +19,7 @@ import pytest
 from attrs import frozen
 
 from contracts.places import MemoryPlace, Place, ServerPlace
-from duramen.actors import Agent, AgentSystem, Settings
+from duramen.actors import Agent, AgentSystem, Settings, Spawn, Strategy, Supervision
 from duramen.events import (
     AgentExists,
     AgentNotFound,
@@ -26,11 +29,13 @@ from duramen.events import (
     InvalidMessage,
     InvalidPath,
     MemoryLog,
+    Trimmed,
     Unavailable,
     event_type,
 )
 from duramen.events.codec.session_file import SessionReader
-from duramen.events.log.records import Base
+from duramen.events.log.records import Base, Put
+from duramen.projections.recorded import Row, items_of, store_items
 from duramen.projections.recovery import AgentLog, state_for_base
 from duramen.projections.recovery.trim_base import pack_base
 
@@ -317,6 +322,7 @@ def test_no_single_flipped_byte_gets_in(source: AgentSystem) -> None:
     file, chance = exported(source), random.Random(4)
     refused = harmless = 0
     with opened(MemoryLog()) as system:
+        system.import_session(BytesIO(file), "acme/whole")
         for number in range(150):
             at = chance.randrange(len(file))
             bad = file[:at] + bytes([file[at] ^ (1 << chance.randrange(8))]) + file[at + 1 :]
@@ -329,7 +335,8 @@ def test_no_single_flipped_byte_gets_in(source: AgentSystem) -> None:
             else:  # a bit that says nothing of the content: of gzip's header, or behind the end of the last block
                 harmless += 1
                 assert gzip.decompress(bad) == gzip.decompress(file)
-                assert heads(system)[f"acme/bob-{number}"][2] == heads(source)[ALICE][2]
+                assert system.state_at(f"acme/bob-{number}").memory == system.state_at("acme/whole").memory
+                assert heads(system)[f"acme/bob-{number}"][0] == heads(source)[ALICE][0]
     assert refused + harmless == 150
     assert harmless <= 10
 
@@ -419,6 +426,224 @@ def test_an_agent_that_runs_meanwhile_is_exported_as_it_stood(source: AgentSyste
     with opened(MemoryLog()) as system:
         system.import_session(BytesIO(file.getvalue()))
         assert system.verify().ok and system.peek(ALICE).seq == seq
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+COPY = "acme/copy"
+
+
+@pytest.fixture
+def copied(source: AgentSystem) -> AgentSystem:
+    """The source with a copy of its tree in the same store, each of whose agents has ended one session and an error."""
+    source.agent(ALICE).terminate("success", task_description="work", cascade=True)
+    source.agent(ALICE).ask(Spawn(agent_type="noter"))
+    source.agent(ALICE).spawn_child("child", initial_state={"work": 1})
+    source.import_session(BytesIO(exported(source, tree=True)), COPY)
+    return source
+
+
+def test_tree_operations_of_a_copy_act_on_the_copy_alone(copied: AgentSystem) -> None:
+    before = {path: list(copied.events(path)) for path in (ALICE, CHILD)}
+    copy = copied.agent(COPY)
+    assert copy.pause("all", cascade=True).data["agents"] == 2
+    assert copied.agent(f"{COPY}/child").status().status == "paused"
+    assert copy.resume("all", cascade=True).data["agents"] == 2
+    assert copy.terminate().data["agents"] == 2
+    assert copied.agent(f"{COPY}/child").status().status == "terminated"
+    assert {path: list(copied.events(path)) for path in (ALICE, CHILD)} == before
+    assert copied.agent(ALICE).terminate().data["agents"] == 2, "the original still has its sub-agent"
+
+
+def test_a_copy_names_no_path_of_its_original(copied: AgentSystem) -> None:
+    for path in (COPY, f"{COPY}/child"):
+        for event in copied.events(path):
+            assert ALICE not in repr(event), event
+            assert event.data.get("agent_instance_id") != "alice"
+        assert ALICE not in repr(copied.state_at(path).as_data())
+    state = copied.state_at(f"{COPY}/child")
+    assert state.parent == COPY
+    assert list(copied.state_at(COPY).children) == [f"{COPY}/child"]
+    assert copied.state_at(COPY).memory == copied.state_at(ALICE).memory
+    assert copied.verify().ok
+
+
+def test_a_copy_has_episodes_of_its_own(copied: AgentSystem) -> None:
+    mine, theirs = (copied.episodes.list(agent=agent) for agent in (COPY, ALICE))
+    assert [one.task_description for one in mine] == [one.task_description for one in theirs] == ["work"]
+    assert {one.id for one in mine}.isdisjoint(one.id for one in theirs)
+    assert [event.agent for event in copied.episodes.events(mine[0].id)][:1] == [COPY]
+    ended = [event.data["episode_id"] for event in copied.events(COPY) if event.type == "terminated"]
+    assert ended == [mine[0].id]
+    (source,) = (one for one in copied.episodes.list(project="acme") if one.id == theirs[0].id)
+    assert source.agent == ALICE
+
+
+def test_an_import_under_the_same_path_changes_no_byte(source: AgentSystem, elsewhere: AgentSystem) -> None:
+    """Control: where nothing has to be mapped, digests are the same everywhere."""
+    elsewhere.import_session(BytesIO(exported(source, tree=True)))
+    assert heads(elsewhere) == heads(source)
+
+
+def test_checkpoints_of_a_copy_are_those_of_its_original(source: AgentSystem, elsewhere: AgentSystem) -> None:
+    before = source.agent(ALICE).checkpoints()
+    elsewhere.import_session(BytesIO(exported(source)), COPY)
+    copy = elsewhere.agent(COPY)
+    assert copy.checkpoints() == before
+    copy.set("k1", "changed")
+    assert copy.resume("lunch").success and copy.get("k1") == source.agent(ALICE).get("k1")
+    assert elsewhere.verify().ok
+
+
+def test_a_trimmed_tree_is_copied_with_its_paths(source: AgentSystem, elsewhere: AgentSystem) -> None:
+    source.agent(ALICE).resume("lunch")
+    source.trim(ALICE, keep_events=4)
+    elsewhere.import_session(BytesIO(exported(source, tree=True)), COPY)
+    assert list(elsewhere.state_at(COPY).children) == [f"{COPY}/child"]
+    assert elsewhere.agent(COPY).terminate().data["agents"] == 2
+    assert elsewhere.verify().ok
+
+
+@pytest.mark.parametrize("to", [ALICE, COPY])
+def test_a_log_that_names_a_stranger_does_not_reach_it(elsewhere: AgentSystem, to: str) -> None:
+    """A file may say whatever its writer wants: that an agent of somebody else is its sub-agent, or its parent."""
+    rows: list[Row] = [
+        ("spawned", {"parent": "acme/victim", "agent_type": "failing"}),
+        ("child_spawned", {"path": "acme/victim", "outlives": False}),
+    ]
+    with opened(MemoryLog()) as system:
+        store_items(system.log, ALICE, items_of(rows), [1, 1])
+        file = exported(system)
+    told: list[Any] = []
+
+    class Victim(Agent):
+        def on_receive(self, message: Any) -> None:
+            told.append(message)
+
+    class Failing(Agent):
+        supervision = Supervision(strategy=Strategy.ESCALATE)
+
+        def on_receive(self, message: Any) -> None:
+            raise ValueError
+
+    with AgentSystem.open(log=elsewhere.log, agents={"victim": Victim, "failing": Failing}) as system:
+        victim = system.spawn("acme/victim", agent_type="victim", initial_state={"work": "valuable"})
+        system.import_session(BytesIO(file), to)
+        alice = system.agent(to)
+        assert "acme/victim" in system.state_at(to).children, "the file names it"
+        for result in (alice.pause(cascade=True), alice.resume(cascade=True)):
+            assert result.success
+        with pytest.raises(ValueError):
+            alice.ask("fail")
+        assert alice.terminate().success
+        victim.ask("still there")
+        assert told == ["still there"] and victim.get() == {"work": "valuable"}
+
+
+# -- beside other work -------------------------------------------------------------------------------------------------
+
+
+def test_an_export_beside_a_pause_of_the_same_name_has_the_checkpoint_that_was_there(
+    source: AgentSystem, elsewhere: AgentSystem
+) -> None:
+    alice = source.agent(ALICE)
+    expected = {one.checkpoint_id: one.seq for one in alice.checkpoints()}
+
+    class Busy(BytesIO):
+        def write(self, data: Any) -> int:
+            if not self.tell():
+                alice.set("k1", "later")
+                assert alice.pause("lunch").success and alice.resume("lunch").success
+            return super().write(data)
+
+    file = Busy()
+    source.export_session(ALICE, file)
+    elsewhere.import_session(BytesIO(file.getvalue()))
+    assert {one.checkpoint_id: one.seq for one in elsewhere.agent(ALICE).checkpoints()} == expected
+    assert elsewhere.agent(ALICE).resume("lunch").success
+    assert elsewhere.agent(ALICE).get("k1") == "v" * 43
+    assert elsewhere.verify().ok
+
+
+def test_an_export_with_a_damaged_checkpoint_can_be_imported(source: AgentSystem, elsewhere: AgentSystem) -> None:
+    key = source.log.checkpoint_key(ALICE, "lunch")
+    source.log.archive.put([Put(key, b"damaged")])
+    elsewhere.import_session(BytesIO(exported(source)))
+    assert elsewhere.agent(ALICE).resume("lunch").success
+
+
+def test_an_export_of_what_is_trimmed_meanwhile_says_so(source: AgentSystem) -> None:
+    source.trim(ALICE, keep_events=40)
+
+    class Busy(BytesIO):
+        def write(self, data: Any) -> int:
+            if not self.tell():
+                source.trim(ALICE, keep_events=20)
+            return super().write(data)
+
+    with pytest.raises(Trimmed):
+        source.export_session(ALICE, Busy())
+
+
+def test_an_import_that_another_import_of_the_file_overtakes_finds_the_agent(
+    source: AgentSystem, elsewhere: AgentSystem
+) -> None:
+    file = exported(source, tree=True)
+    done: list[int] = []
+
+    def overtake(events: int) -> None:
+        if not done:
+            done.append(elsewhere.import_session(BytesIO(file)).events)
+
+    with pytest.raises(AgentExists):
+        elsewhere.import_session(BytesIO(file), progress=overtake)
+    assert done and elsewhere.verify().ok and heads(elsewhere).keys() == {ALICE, CHILD}
+
+
+def test_a_failed_import_leaves_nothing_that_a_later_agent_of_the_path_finds(
+    elsewhere: AgentSystem, place: Place
+) -> None:
+    with opened(MemoryLog()) as system:
+        alice = system.spawn(ALICE, initial_state={"x": 1})
+        assert alice.pause("lunch", ttl=None).success and alice.resume("lunch").success
+        for _ in range(60):
+            with alice.batch() as batch:
+                for number in range(200):
+                    batch.set("x", number)
+        file = exported(system)
+        digest = system.peek(ALICE).digest
+    for damaged in (file[:-8] + bytes(8), file[:-40]):
+        with pytest.raises(CorruptEvent):
+            elsewhere.import_session(BytesIO(damaged))
+    assert leftovers(place) == 0
+    assert elsewhere.log.archive.keyframes(ALICE) == []
+    elsewhere.import_session(BytesIO(file))
+    assert elsewhere.log.archive.keyframes(ALICE) != [], "control: a whole file brings keyframes"
+    assert [one.checkpoint_id for one in elsewhere.agent(ALICE).checkpoints()] == ["lunch"]
+    assert elsewhere.peek(ALICE).digest == digest and elsewhere.verify().ok
+
+
+def test_an_export_to_what_is_no_regular_file_writes_there(source: AgentSystem, tmp_path: Path) -> None:
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    source.export_session(ALICE, pipe)
+    reader.join()
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with opened(MemoryLog()) as system:
+        assert system.import_session(BytesIO(read[0])).agent == ALICE
+    source.export_session(ALICE, "/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    source.export_jsonl(ALICE, link)
+    assert link.is_symlink() and target.read_bytes().startswith(b"{") and target.stat().st_mode & 0o777 == 0o600
+    with pytest.raises((DuramenError, OSError)):
+        source.export_session(ALICE, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "target"}
 
 
 def test_bad_arguments_are_refused(elsewhere: AgentSystem) -> None:

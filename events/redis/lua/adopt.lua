@@ -9,8 +9,9 @@
 --         staged     LIST    its events, beside its log                                             a day
 --         log        LIST    its events                                                             for ever
 --         values     STRING  snapshots and checkpoints                                              their TTL
--- ARGV  1 agents     msgpack [[agent, seq, base, digest, fence, updated_at, entry, levels, puts, before, largest], ...]
---                    puts = [[value, ttl in ms or 0], ...]
+--         from, to   checkpoints and keyframes that were staged (a day), and their own keys         their TTL
+-- ARGV  1 agents     msgpack [[agent, seq, base, digest, fence, updated_at, entry, levels, puts, before, largest,
+--                    moves], ...]; puts = [[value, ttl in ms or 0], ...], moves = [ttl in ms or 0, ...]
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3... channel of level 1, 2, 3, 4
 -- Returns nil (done, now or before), or [what is in the way: exists, log or staged; the agent].
@@ -34,8 +35,12 @@ for i, agent in ipairs(agents) do
       redis.call('DEL', KEYS[at])
       return {'staged', agent[1]}
     end
+    local from = at + 2 + #agent[9]
+    for j = 0, #agent[12] - 1 do
+      if redis.call('EXISTS', KEYS[from + 2 * j]) == 0 then return {'staged', agent[1]} end
+    end
   end
-  at = at + 2 + #agent[9]
+  at = at + 2 + #agent[9] + 2 * #agent[12]
 end
 if known == #agents then return nil end
 
@@ -70,6 +75,11 @@ for i, agent in ipairs(agents) do
     else
       redis.call('SET', KEYS[place + 1 + j], put[1])
     end
+  end
+  for j, ttl in ipairs(agent[12]) do
+    local from = place + 2 + #agent[9] + 2 * (j - 1)
+    redis.call('RENAME', KEYS[from], KEYS[from + 1])
+    if ttl > 0 then redis.call('PEXPIRE', KEYS[from + 1], ttl) else redis.call('PERSIST', KEYS[from + 1]) end
   end
   if agent[3] > 0 then redis.call('HSET', KEYS[4], agent[1], cmsgpack.pack({agent[3], agent[10]})) end
   redis.call('HSET', KEYS[2], agent[1], agent[7])
