@@ -12,7 +12,7 @@ from duramen.events.codec import build_event
 from duramen.events.model import same_value
 
 from ..recovery import AgentLog, Rebuilt, StateFold
-from ..state import EXACT, MISSING, ChangedPath, changed_paths, copy_tree, lookup, read_only
+from ..state import MISSING, ChangedPath, changed_paths, copy_tree, lookup, read_only
 
 __all__ = ["PropertyChange", "property_history"]
 
@@ -60,10 +60,8 @@ def _at(fold: StateFold, segments: tuple[str, ...]) -> Any:
 
 def _concerns(changed: ChangedPath, segments: tuple[str, ...]) -> bool:
     """Whether what is at the path may be another after this; says yes rather too often."""
-    length = len(changed.segments)
-    if length <= len(segments):
-        return changed.segments == segments[:length] and (changed.depth != EXACT or length == len(segments))
-    return changed.segments[: len(segments)] == segments
+    length = min(len(changed.segments), len(segments))
+    return changed.segments[:length] == segments[:length]
 
 
 def _same(old: Any, new: Any) -> bool:

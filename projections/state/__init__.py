@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .agent_state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, SCHEMA, TERMINATED_STATUS, AgentState
-from .changed_paths import DEEP, EXACT, SHALLOW, ChangedPath
+from .changed_paths import DEEP, EXACT, MERGED, SHALLOW, ChangedPath
 from .difference import difference, overlay
 from .event_types import OWN_EVENT_TYPES, OwnEventType, advance, changed_paths, replace_scalars
 from .missing import MISSING, REQUIRED, Missing
@@ -19,6 +19,7 @@ __all__ = [
     "DEEP",
     "EXACT",
     "FAILED_STATUS",
+    "MERGED",
     "MISSING",
     "OWN_EVENT_TYPES",
     "PAUSED_STATUS",

@@ -13,6 +13,7 @@ from .undo import CONTAINERS
 __all__ = [
     "DEEP",
     "EXACT",
+    "MERGED",
     "SHALLOW",
     "WHOLE",
     "ChangedPath",
@@ -29,6 +30,8 @@ SHALLOW: Final = 1
 """The value at the path has become a scalar, or has got or lost elements: what was below it may be gone."""
 DEEP: Final = 2
 """All values below the path may have changed."""
+MERGED: Final = 3
+"""A dict was merged into the value at the path: a scalar or a list that was there is gone, with its elements."""
 
 _MOST: Final = 256  # paths of one event; an event with more is given one path for all of them
 
@@ -62,12 +65,8 @@ def paths_of_items(items: dict[str, PlainData]) -> Sequence[ChangedPath]:
 
 
 def paths_of_patch(segments: tuple[str, ...], patch: PlainData) -> Sequence[ChangedPath]:
-    found = _up_to_most(_leaves(segments, patch))
-    if found is None:
-        return (_changed(segments, DEEP),)
-    if not segments or found[:1] == [_changed(segments, found[0].depth)]:
-        return found
-    return [_changed(segments, EXACT), *found]
+    found = _up_to_most(_paths_in_patch(segments, patch))
+    return (_changed(segments, DEEP),) if found is None else found
 
 
 def paths_of_ops(ops: list[list[Any]]) -> Sequence[ChangedPath]:
@@ -75,10 +74,12 @@ def paths_of_ops(ops: list[list[Any]]) -> Sequence[ChangedPath]:
     return WHOLE if found is None else found
 
 
-def _leaves(segments: tuple[str, ...], patch: PlainData) -> Iterator[ChangedPath]:
+def _paths_in_patch(segments: tuple[str, ...], patch: PlainData) -> Iterator[ChangedPath]:
     if type(patch) is dict and patch:
+        if segments:  # the root stays a dict
+            yield _changed(segments, MERGED)
         for key, value in patch.items():
-            yield from _leaves((*segments, key), value)
+            yield from _paths_in_patch((*segments, key), value)
     elif patch is None:
         yield _changed(segments, DEEP)
     else:

@@ -49,7 +49,8 @@ class ChangeBuffer:
         self.capacity = capacity
         self._latest_only = latest_only
         self._waiting: OrderedDict[int, Item] = OrderedDict()
-        self._newest: dict[Key, Item] = {}
+        self._by_key: dict[Key, list[Item]] = {}
+        """With `latest_only`, the items that wait by their keys, the newest last."""
         self._popped = 0
         self._counts: dict[int, int] = {}
         self._delivered: dict[int, Mark | Item] = {}
@@ -96,7 +97,7 @@ class ChangeBuffer:
     def clear(self) -> None:
         """Drop the items that wait; those that were popped stay popped."""
         self._waiting.clear()
-        self._newest.clear()
+        self._by_key.clear()
 
     def delivered(self, partition: int) -> tuple[Mark, bool]:
         """The mark after the delivered items of a partition, and whether these are all that were ever added."""
@@ -104,26 +105,36 @@ class ChangeBuffer:
         return last if isinstance(last, Mark) else last.mark, not self._counts.get(partition)
 
     def _supersede(self, item: Item) -> None:
-        values = dict(item.change.values or {})
         for key in _keys(item.change):
-            older = self._newest.get(key)
-            self._newest[key] = item
+            same = self._by_key.setdefault(key, [])
+            same.append(item)
             item.newest_of += 1
-            if older is None:
-                continue
-            if older.change.values and key[1] in values:
-                values[key[1]] = (older.change.values[key[1]][0], values[key[1]][1])
-            older.newest_of -= 1
-            if older.newest_of == 0:
-                del self._waiting[id(older)]
-                self._counts[older.partition] -= 1
-        if item.change.values is not None:
-            item.change = evolve(item.change, values=values)
+            if len(same) > 1:
+                older = same[-2]
+                older.newest_of -= 1
+                if older.newest_of == 0:
+                    self._drop(older)
+
+    def _drop(self, item: Item) -> None:
+        """Drop an item, and leave the old values of its paths to the next items that have these."""
+        del self._waiting[id(item)]
+        self._counts[item.partition] -= 1
+        for key in _keys(item.change):
+            same = self._by_key[key]
+            at = same.index(item)
+            del same[at]
+            if item.change.values:
+                heir, path = same[at], key[1]
+                values = dict(heir.change.values or {})
+                values[path] = (item.change.values[path][0], values[path][1])
+                heir.change = evolve(heir.change, values=values)
 
     def _forget(self, item: Item) -> None:
         for key in _keys(item.change) if self._latest_only else ():
-            if self._newest.get(key) is item:
-                del self._newest[key]
+            same = self._by_key[key]
+            same.remove(item)
+            if not same:
+                del self._by_key[key]
 
 
 def _keys(change: Change) -> list[Key]:

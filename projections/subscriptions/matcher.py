@@ -9,7 +9,7 @@ from duramen.events.codec import RawEvent
 from duramen.events.model import MEMORY_SET, PatternIndex
 
 from ..notifications import EventFilter
-from ..state import CONTAINERS, DEEP, EXACT, SHALLOW, ChangedPath, changed_paths
+from ..state import CONTAINERS, DEEP, EXACT, MERGED, SHALLOW, ChangedPath, changed_paths
 
 __all__ = ["SubscriptionMatcher"]
 
@@ -101,9 +101,16 @@ class SubscriptionMatcher(Generic[L]):
             return tuple(self._index.match_below(path))
         found = set(self._index.match(path))
         if depth != EXACT:
-            below = self._index.match_below(path)
-            found.update(listener for listener in below if self._filter_of(listener).fixed >= len(path))
+            below = [one for one in self._index.match_below(path) if self._filter_of(one).fixed >= len(path)]
+            if depth == MERGED:  # below, only elements of a list may be gone
+                below = [one for one in below if self._may_name_element(one, len(path))]
+            found.update(below)
         return tuple(found)
+
+    def _may_name_element(self, listener: L, depth: int) -> bool:
+        """Whether the segment of this depth in a pattern is a position in a list, or a wildcard."""
+        following = self._filter_of(listener).pattern.segments[depth : depth + 1]
+        return bool(following) and (following[0] in ("*", "**") or following[0].isdecimal())
 
     def _clear_answers(self) -> None:
         self._answers.clear()

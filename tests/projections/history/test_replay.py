@@ -34,6 +34,7 @@ from duramen.projections.history.past_state import PastState
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.recovery.keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of
 from duramen.projections.recovery.state_fold import StateFold
+from duramen.projections.state import lookup
 from duramen.projections.state.read_only import plain
 
 PATH = "acme/alice"
@@ -487,6 +488,26 @@ def test_the_history_of_a_place_in_a_list_knows_what_moves_up() -> None:
         found = [(event.seq, old, new) for event, old, new in system.history(PATH, "l/0")]
         assert found == [(1, MISSING, 1), (3, 1, 2), (4, 2, MISSING), (5, MISSING, {"x": 5})]
         assert [change.new for change in system.history(PATH, "l/0/x")] == [5]
+
+
+@pytest.mark.parametrize("patch", [{"l": {"a": 1}}, {"l": {"0": 1}}, {"l": {"a": {"b": {}}}}, {"l": {}}])
+@pytest.mark.parametrize("before", [[1, 2], 5, "text", None])
+def test_a_dict_that_is_merged_over_a_list_or_scalar_is_in_the_histories_of_both(before: Any, patch: Any) -> None:
+    with AgentSystem.open("memory://") as system:
+        agent = system.spawn(PATH, initial_state={"l": before})
+        agent.merge("", patch)
+        for path in ("l", "l/0", "l/a"):
+            first, then = _value({"l": before}, path), agent.get(path, MISSING)
+            steps = [(1, MISSING, first), (2, first, then)]
+            steps = [(seq, old, new) for seq, old, new in steps if old != new]
+            assert [(event.seq, old, new) for event, old, new in system.history(PATH, path)] == steps
+
+
+def _value(memory: Any, path: str) -> Any:
+    try:
+        return lookup(memory, path.split("/"))
+    except PathNotFound:
+        return MISSING
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------

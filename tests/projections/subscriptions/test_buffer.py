@@ -69,6 +69,44 @@ def test_an_overtaken_change_leaves_its_old_value_to_the_newer_one() -> None:
     assert [item.change.values for item in items] == [{"a": (0, 2)}]
 
 
+def test_an_old_value_is_told_once_where_a_change_waits_for_another_of_its_paths() -> None:
+    both = change(1, "a", "b", values={"a": (0, 1), "b": (0, 1)})
+    then = change(2, "a", values={"a": (1, 2)})
+    assert [item.change.values for item in filled(both, then).pop()] == [{"a": (0, 1), "b": (0, 1)}, {"a": (1, 2)}]
+    last = change(3, "b", values={"b": (1, 3)})
+    assert [item.change.values for item in filled(both, then, last).pop()] == [{"a": (0, 2)}, {"b": (0, 3)}]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from("abc"), min_size=1), st.integers(0, 2), st.sampled_from(["alice", "bob"])),
+        max_size=30,
+    )
+)
+def test_the_values_of_a_path_continue_each_other_whatever_is_overtaken(
+    steps: list[tuple[set[str], int, str]],
+) -> None:
+    buffer = ChangeBuffer(1_000, latest_only=True)
+    now: dict[tuple[str, str], int] = {}
+    told: dict[tuple[str, str], int] = {}
+
+    def take(most: int | None) -> None:
+        for item in buffer.pop(most):
+            for path, (old, new) in (item.change.values or {}).items():
+                assert old == told.get((item.change.agent, path), 0)
+                told[item.change.agent, path] = new
+            buffer.confirm(item)
+
+    for seq, (paths, takes, agent) in enumerate(steps, 1):
+        values = {path: (now.get((agent, path), 0), seq) for path in sorted(paths)}
+        now |= {(agent, path): seq for path in paths}
+        buffer.add(Mark(seq - 1), [Item(0, change(seq, *values, agent=agent, values=values), Mark(seq))])
+        if takes:
+            take(takes)
+    take(None)
+    assert told == now
+
+
 def test_missing_is_no_value_and_says_so() -> None:
     assert repr(MISSING) == "MISSING"
     assert not MISSING

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duramen.events import CorruptEvent, Granularity, InvalidMessage, InvalidPath, MemoryLog
+from duramen.events import CorruptEvent, DuramenError, Granularity, InvalidMessage, InvalidPath, MemoryLog
 from duramen.projections.notifications.event_filter import EventFilter
-from duramen.projections.state.event_types import changed_paths
+from duramen.projections.state import AgentState, advance, changed_paths
 from duramen.projections.subscriptions.matcher import SubscriptionMatcher
 
 AGENT = "acme/alice"
@@ -84,8 +85,17 @@ RESTORED = raw(
         (
             "acme/*/profile/x/**",
             raw("memory_merged", {"path": "", "patch": {"profile": {"x": {"y": 2}}}}),
-            ["profile/x/y"],
+            ["profile/x", "profile/x/y"],
         ),
+        # A merged dict may stand where a scalar or a list was.
+        ("acme/alice/status", raw("memory_merged", {"path": "", "patch": {"status": {"code": 1}}}), ["status"]),
+        ("acme/alice/steps/0", raw("memory_merged", {"path": "", "patch": {"steps": {"first": 1}}}), ["steps"]),
+        ("acme/alice/steps/0/x", raw("memory_merged", {"path": "steps", "patch": {"first": 1}}), ["steps"]),
+        ("acme/*/steps/1/x", raw("memory_merged", {"path": "", "patch": {"steps": {"first": 1}}}), ["steps"]),
+        ("acme/*/steps/*", raw("memory_merged", {"path": "steps", "patch": {"first": 1}}), ["steps", "steps/first"]),
+        ("acme/alice/steps/**/x", raw("memory_merged", {"path": "steps", "patch": {"first": 1}}), ["steps"]),
+        ("acme/*/profile/age", raw("memory_merged", {"path": "", "patch": {"profile": {"tone": 1}}}), None),
+        ("**/age", raw("memory_merged", {"path": "", "patch": {"profile": {"tone": 1}}}), None),
         ("acme/*/other", raw("memory_merged", {"path": "", "patch": {"profile": {"x": 1}}}), None),
         (
             "acme/alice/profile/old/x",
@@ -117,6 +127,47 @@ def test_an_event_concerns_a_pattern_by_the_paths_that_it_names(
     pattern: str, event: list[Any], paths: list[str] | None
 ) -> None:
     assert paths_for(pattern, event) == paths
+
+
+KEYS = ("a", "b", "0")
+TREES = st.recursive(
+    st.sampled_from([None, 1, "x"]),
+    lambda child: st.lists(child, max_size=2) | st.dictionaries(st.sampled_from(KEYS), child, max_size=2),
+    max_leaves=4,
+)
+PATHS = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3).map("/".join)
+EDITS = st.one_of(
+    st.builds(set_, PATHS, TREES),
+    st.builds(lambda path: raw("memory_deleted", {"path": path}), PATHS),
+    st.builds(lambda path, value: raw("memory_appended", {"path": path, "values": [value]}), PATHS, TREES),
+    st.builds(lambda path, patch: raw("memory_merged", {"path": path, "patch": patch}), st.just("") | PATHS, TREES),
+)
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """By path, a scalar itself, of a list its length, of a dict its type."""
+    if isinstance(value, dict):
+        inner = [places(held, (*path, key)) for key, held in value.items()]
+        return {path: dict} | {place: held for each in inner for place, held in each.items()}
+    if isinstance(value, list):
+        inner = [places(held, (*path, str(index))) for index, held in enumerate(value)]
+        return {path: len(value)} | {place: held for each in inner for place, held in each.items()}
+    return {path: (value,)}
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(st.sampled_from(KEYS), TREES, min_size=2), EDITS)
+def test_whatever_is_gone_or_another_is_told_to_its_subscribers(memory: dict[str, Any], edit: list[Any]) -> None:
+    state = AgentState(memory=deepcopy(memory))
+    try:
+        advance(state, deepcopy(edit), b"", 10)
+    except DuramenError:
+        return
+    old, new = places(memory), places(state.memory)
+    for path in [path for path, held in old.items() if new.get(path) != held]:
+        name = "/".join(path)
+        assert paths_for(f"{AGENT}/{name}", edit), name
+        assert paths_for(f"{AGENT}/{name}/**", edit), name
 
 
 def test_a_sub_agents_path_and_a_property_path_are_joined_alike() -> None:
