@@ -86,7 +86,10 @@ class Agent(pykka.Actor):
     """
 
     state_version: ClassVar[int] = 1
-    """Raise it when `apply` folds to another form: snapshots of the old form are then ignored."""
+    """Increase it when `apply` folds to another form: snapshots of the old form are then ignored.
+
+    Agent type and version alone identify the fold, so the class may be renamed.
+    """
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -123,11 +126,17 @@ class Agent(pykka.Actor):
         raise InvalidMessage(f"{type(self).__name__} does not understand {type(message).__name__}", agent=self.path)
 
     def initial(self) -> Any:
-        """The state that `apply` starts from: plain data, a new object at each call."""
+        """The state that `apply` starts from: plain data, a new object at each call.
+
+        An agent whose initial state is not plain data cannot be brought into memory: ValueRefused.
+        """
         return None
 
     def apply(self, state: Any, event: Any) -> Any:
-        """The state after one of the agent's own events, an instance of its class. Pure; the state is plain data."""
+        """The state after one of the agent's own events, an instance of its class. Pure.
+
+        The state is plain data, with text keys: `emit` raises ValueRefused for one that could not be stored.
+        """
         return state
 
     def on_child_failed(self, path: str, error: str) -> Any:
@@ -176,6 +185,7 @@ class Agent(pykka.Actor):
                 raise InvalidMessage(
                     f"event type {name!r} does not come back equal from its own fields; use plain data"
                 )
+            turn.codec.pack_exactly(folded, f"the state after {name}")
             turn.emit(NewEvent(name, data, version))
             runtime.custom = folded
 
@@ -250,8 +260,8 @@ class Agent(pykka.Actor):
         return self._handle_receive(message)  # Pykka's: it knows proxies, and calls `on_receive` for the rest
 
     def actor_fold_version(self) -> str:
-        """The name of the form that `apply` folds to."""
-        return f"{type(self).__name__}/{self.state_version}"
+        """The form of the custom state, among those of its agent type; empty for a class without an `apply`."""
+        return "" if type(self).apply is Agent.apply else str(self.state_version)
 
     def actor_fold(self, registry: EventRegistry) -> CustomFold | None:
         """The fold of the agent's own events; None for a class without an `apply`."""
@@ -266,7 +276,8 @@ class Agent(pykka.Actor):
                 )
             return self.apply(state, registry.load(raw[0], raw[1], raw[4]))
 
-        return CustomFold(self.actor_fold_version(), self.initial, apply)
+        former = f"{type(self).__name__}/{self.state_version}"
+        return CustomFold(self.actor_fold_version(), self.initial, apply, former)
 
     def _actor_active(self) -> ActiveAgent:
         if self._actor_runtime is None:

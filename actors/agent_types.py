@@ -19,7 +19,7 @@ class AgentCode(Protocol):
         ...
 
     def actor_fold_version(self) -> str:
-        """The name of the form that the fold gives."""
+        """The form of the custom state, among those of its agent type; empty for a class without a fold."""
         ...
 
 

@@ -195,7 +195,7 @@ class History(Reading, MessageSender):
         retention. Events that a checkpoint or a durable consumer needs always stay: `held_by` names it. `dry_run` trims
         nothing. The agent may run meanwhile. Events of types that are not registered here cannot be folded, and stay.
 
-        Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge.
+        Raises AgentNotFound, InvalidMessage, CorruptEvent, UnknownEventType, TooLarge, ValueRefused.
         """
         keep, nothing = parse_retention(keep_events, keep_days)
         return self._trimmer.trim(agent_path(path).text, keep, nothing=nothing, dry_run=dry_run)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DuramenError
+from duramen.events.codec import Codec
 from duramen.events.log import Claim
 from duramen.events.logging import get_logger
 from duramen.projections import AgentState
@@ -85,7 +86,7 @@ class Activation:
         return self._absent_agent(self._make(wanted), wanted, presumed_absent=False)
 
     def _absent_agent(self, made: _Made, agent_type: str | None, *, presumed_absent: bool) -> Runtime:
-        start = Rebuilt(AgentState(), made.agent.initial(), 0)
+        start = Rebuilt(AgentState(), self._initial_state(made.agent), 0)
         fence = f"1:{self._services.owner}"
         return Runtime(
             self._services,
@@ -131,8 +132,15 @@ class Activation:
         # A new session may be of another type, and the fold of its own events starts from its initial state.
         wanted = self._wanted_type()
         fresh = self._make(wanted)
-        ended = Rebuilt(state, fresh.agent.initial(), rebuilt.snapshot_seq)
+        ended = Rebuilt(state, self._initial_state(fresh.agent), rebuilt.snapshot_seq)
         return Runtime(services, self._mailbox, fresh.agent, head.fence, ended, factory=fresh.factory, made_for=wanted)
+
+    def _initial_state(self, agent: Agent) -> Any:
+        """The state that the agent's own events start from. Raises ValueRefused if it could not be stored."""
+        state = agent.initial()
+        if state is not None:
+            Codec(self._services.limits).pack_exactly(state, f"the initial state of {type(agent).__name__}")
+        return state
 
     def _wanted_type(self) -> str | None:
         """The agent type of the spawn that waits first; None for any other message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from secrets import token_bytes
@@ -12,7 +13,7 @@ from typing import Any, Final, cast
 import msgpack
 
 from ..errors import CorruptEvent, TooLarge, ValueRefused
-from ..model import MEMORY_RESTORED, Limits, PlainData, same_value
+from ..model import MEMORY_RESTORED, Limits, PlainData, check_value, same_value
 
 __all__ = ["DIGEST_SIZE", "NO_DIGEST", "Codec", "RawEvent", "chain", "to_datetime", "to_microseconds"]
 
@@ -107,6 +108,26 @@ class Codec:
         if _may_hold_timestamp(data) and _holds_timestamp(value):
             raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
         return value
+
+    def pack_exactly(self, value: Any, where: str) -> bytes:
+        """Pack a value, read it back and compare. Raises ValueRefused unless it comes back equal in value and type.
+
+        The message names `where`, and for a value that is no plain data also the place in it.
+        """
+        try:
+            packed = self.pack(value)
+            found = self.unpack(packed)
+            # Of the types that msgpack takes, only bytes-like ones and datetimes can be equal and still differ.
+            if found == value and not any(marker in packed for marker in _INEXACT):
+                return packed
+            is_same = same_value(found, value)
+        except (ValueRefused, CorruptEvent, RecursionError):
+            is_same = False
+        if not is_same:
+            with suppress(TooLarge):  # large values are allowed here: it is the other reason that is wanted
+                check_value(value, self._limits, where)
+            raise ValueRefused(f"{where} would not be read back equal; use plain data with text keys only")
+        return packed
 
     def encode(self, event: RawEvent) -> tuple[bytes, dict[str, Any]]:
         """Return the body of an event whose data was checked, and a copy of the data as it will be read back.
@@ -235,4 +256,6 @@ def _holds_timestamp(value: Any) -> bool:
 
 
 _CONTAINERS: Final = frozenset((dict, list))
+_INEXACT: Final = (b"\xc4", b"\xc5", b"\xc6", b"\xc7")
+"""First bytes of binary data and of datetimes; other bytes may be the same."""
 _SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))

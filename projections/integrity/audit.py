@@ -300,7 +300,7 @@ class Audit:
             return
         held = self._codec.copy({**state.dump(), "granularity": int(state.granularity)})
         fits = same_value(record.state.get("agent"), held)
-        if fold.custom_version is not None and record.state.get("custom_version") == fold.custom_version:
+        if fold.reads(record.state.get("custom_version")):
             fits = fits and same_value(record.state.get("custom"), self._codec.copy(fold.custom))
         if not fits:
             self._report_snapshot(snapshot, "the fold", "another state", "is not the fold of the events up to it")

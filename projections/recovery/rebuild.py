@@ -118,7 +118,7 @@ def _usable(agent_log: AgentLog, stored: bytes, *, fold_of: FoldOf | None, to_se
         _log_ignored(agent, "its state has another seq than it says")
         return None
     fold = None if fold_of is None else fold_of(state.agent_type)
-    if (fold is not None and version != fold.version) or (to_seq is not None and state.seq > to_seq):
+    if (fold is not None and not fold.reads(version)) or (to_seq is not None and state.seq > to_seq):
         return None
     return Rebuilt(state, custom, state.seq)
 
@@ -163,7 +163,7 @@ def _custom_at(agent: str, base: BaseState, fold_of: FoldOf) -> Any:
         return base.custom
     if base.custom_version is None:
         return fold.initial()  # there was nothing to fold yet
-    if base.custom_version != fold.version:
+    if not fold.reads_base(base.custom_version):
         seq = base.state.seq
         raise Trimmed(
             f"the state that {agent}'s own events had made at {seq} has the form {base.custom_version[:80]!r}, not "

@@ -23,12 +23,22 @@ MISFITS: Final = (ValueError, TypeError, KeyError, IndexError)
 class CustomFold:
     """The fold of a user's own events into a custom state, next to working memory. Each session starts a new one.
 
-    `version` names the form of the custom state; snapshots of another form are ignored.
+    `version` names, among the folds of one agent type, the form of the custom state; snapshots of another form are
+    ignored. Forms were once named `CLASS/VERSION`: snapshots of that form are read where it is `former_version`.
     """
 
     version: str
     initial: Callable[[], Any]
     apply: Callable[[Any, RawEvent], Any]
+    former_version: str | None = None
+
+    def reads(self, version: object) -> bool:
+        """Whether a custom state of this form in a snapshot is one of this fold."""
+        return version in (self.version, self.former_version)
+
+    def reads_base(self, version: str) -> bool:
+        """Whether a base of this form is one of this fold. There is no other copy: a class may have been renamed."""
+        return self.version in (version, version.rpartition("/")[2])
 
 
 FoldOf = Callable[[str | None], CustomFold | None]
@@ -72,6 +82,10 @@ class StateFold:
     def custom_version(self) -> str | None:
         """The form of the custom state; None where there is none."""
         return None if self._fold is None else self._fold.version
+
+    def reads(self, version: object) -> bool:
+        """Whether a custom state of this form in a snapshot can be compared with that of this fold."""
+        return self._fold is not None and self._fold.reads(version)
 
     def apply(self, raw: RawEvent, digest: bytes) -> None:
         """Let the next event change the state, and own its containers.

@@ -35,6 +35,8 @@ class BaseState:
 
 def pack_base(agent_log: AgentLog, base: BaseState) -> bytes:
     """The stored bytes: a snapshot that also has the totals. Raises TooLarge, ValueRefused."""
+    if base.custom is not None:
+        agent_log.codec.pack_exactly(base.custom, f"the own state of {agent_log.agent}")
     return agent_log.pack_state(
         base.state,
         {"custom": base.custom, "custom_version": base.custom_version, "totals": _dump_totals(base.totals)},

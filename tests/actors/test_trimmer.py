@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter as Tally
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, cast
+from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum
+from typing import Any, ClassVar, cast
 
 import pytest
 from attrs import evolve, frozen
@@ -23,16 +25,20 @@ from duramen.events import (
     Event,
     EventRegistry,
     InvalidMessage,
+    Limits,
     MemoryLog,
     Trimmed,
+    ValueRefused,
     event_type,
 )
 from duramen.events.log.consumer_store import LIVE, ConsumerRecord
 from duramen.events.log.event_log import EventLog
-from duramen.events.log.records import Head
+from duramen.events.log.records import Base, Head
 from duramen.events.model.cursor import Cursor, Mark
 from duramen.events.model.values import same_value
 from duramen.projections import AgentState, Episode, WorkingMemory, fold
+from duramen.projections.recovery import AgentLog, BaseState, pack_base, rebuild
+from duramen.projections.state import copy_tree
 from waiting import eventually
 
 PATH = "acme/alice"
@@ -589,9 +595,6 @@ def test_a_newer_form_starts_where_there_was_nothing_to_fold() -> None:
 
 def test_a_fold_that_raises_trims_nothing(counted: MemoryLog) -> None:
     class Broken(Counter):
-        def custom_version(self) -> str:
-            return "Counter/1"
-
         def apply(self, state: Any, event: Any) -> Any:
             raise RuntimeError("no")
 
@@ -599,6 +602,174 @@ def test_a_fold_that_raises_trims_nothing(counted: MemoryLog) -> None:
         with pytest.raises(AgentFailed):
             system.trim(PATH, keep_events=0)
         assert base_of(system) == 7
+
+
+def renamed(kind: type[Agent]) -> type[Agent]:
+    return type("BetterNamed", (kind,), {})
+
+
+def test_a_class_may_be_renamed_after_its_log_was_trimmed(counted: MemoryLog) -> None:
+    with AgentSystem.open(log=counted, registry=REGISTRY, agents={"counter": renamed(Counter)}) as system:
+        agent = system.agent(PATH)
+        assert agent.ask("sum") == 55
+        agent.ask(1)
+        assert system.trim(PATH, keep_events=0).base == 12
+        assert system.fork(PATH, to="acme/fork").ask("sum") == 56
+        assert system.verify().ok
+    with AgentSystem.open(log=counted, registry=REGISTRY, agents=KINDS) as system:
+        assert system.agent(PATH).ask("sum") == 56
+    newer = {"counter": renamed(NewerCounter)}  # the control: the version is what counts
+    with AgentSystem.open(log=counted, registry=REGISTRY, agents=newer) as system, pytest.raises(Trimmed, match="form"):
+        system.agent(PATH).ask("sum")
+
+
+@pytest.mark.parametrize(
+    ("form", "is_read"), [("Counter/1", True), ("OldName/1", True), ("1", True), ("Counter/2", False)]
+)
+def test_a_base_whose_form_has_the_name_of_a_class_is_read_by_its_version(form: str, is_read: bool) -> None:
+    log = MemoryLog()
+    with AgentSystem.open(log=log, registry=REGISTRY, agents=KINDS) as system:
+        system.spawn(PATH, agent_type="counter").ask(5)
+    agent_log = AgentLog(log, PATH, Limits(), REGISTRY)
+    state = rebuild(agent_log, use_snapshot=False).state
+    log.trim(PATH, Base(state.seq, state.digest), pack_base(agent_log, BaseState(state, {"sum": 5}, form)))
+    with AgentSystem.open(log=log, registry=REGISTRY, agents=KINDS) as system:
+        if is_read:
+            assert system.agent(PATH).ask("sum") == 5
+        else:
+            with pytest.raises(Trimmed, match="form"):
+                system.agent(PATH).ask("sum")
+
+
+# -- a state that would not come back ----------------------------------------------------------------------------------
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Keeper(Agent):
+    """Its state is what `makes` gives for the number of its event."""
+
+    makes: ClassVar[Callable[[int], Any]]
+
+    def initial(self) -> Any:
+        return {}
+
+    def apply(self, state: Any, event: Any) -> Any:
+        return {**state, "made": type(self).makes(event.number)}
+
+    def on_receive(self, message: Any) -> Any:
+        if message == "state":
+            return copy_tree(self.state)
+        self.emit(Counted(message))
+        return None
+
+
+def keeper(makes: Callable[[int], Any]) -> dict[str, Any]:
+    return {"keeper": type("Keeper", (Keeper,), {"makes": staticmethod(makes)})}
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+UNSTORABLE: dict[str, Callable[[int], Any]] = {
+    "int key": lambda number: {number: 1},
+    "None key": lambda number: {None: number},
+    "bool key": lambda number: [{True: number}],
+    "tuple": lambda number: (number,),
+    "tuple key": lambda number: {(number,): 1},
+    "set": lambda number: {number},
+    "counter": lambda number: Tally({"a": number}),
+    "bytearray": lambda number: {"b": bytearray(b"x")},
+    "memoryview": lambda number: [memoryview(b"x")],
+    "enum": lambda number: Level.HIGH,
+    "object": lambda number: object(),
+    "event": Counted,
+    "large int": lambda number: 2**64,
+    "lone surrogate": lambda number: "\udcff",
+    "naive time": lambda number: datetime(2024, 1, 1),
+    "offset of half a second": lambda number: datetime(2024, 1, 1, tzinfo=timezone(timedelta(seconds=1.5))),
+    "too deep": lambda number: nested(5_000),
+}
+STORABLE: dict[str, Callable[[int], Any]] = {
+    "text keys": lambda number: {str(number): [number, {"x": None, "y": 1.5, "z": True}]},
+    "bytes": lambda number: [b"\xc4\xc5", b""],
+    "time": lambda number: datetime(2024, 1, 1, tzinfo=UTC),
+    "text of such bytes": lambda number: "Ä ĄŇ Ǆ",
+    "floats": lambda number: [float("nan"), -0.0, float("inf")],
+    "deep": lambda number: nested(100),
+}
+
+
+@pytest.mark.parametrize("name", UNSTORABLE)
+def test_a_state_that_would_not_come_back_is_refused_when_it_arises(name: str) -> None:
+    def makes(number: int) -> Any:
+        return UNSTORABLE[name](number) if number > 1 else "fine"
+
+    with AgentSystem.open(log=MemoryLog(), registry=REGISTRY, agents=keeper(makes)) as system:
+        agent = system.spawn(PATH, agent_type="keeper")
+        agent.ask(1)
+        with pytest.raises(ValueRefused):
+            agent.ask(2)
+        assert (agent.ask("state"), head_of(system).seq) == ({"made": "fine"}, 2)
+        agent.ask(1)
+        assert head_of(system).seq == 3
+
+
+@pytest.mark.parametrize("name", STORABLE)
+def test_a_state_of_plain_data_comes_back_from_a_base(name: str) -> None:
+    log, kinds = MemoryLog(), keeper(STORABLE[name])
+    with AgentSystem.open(log=log, registry=REGISTRY, agents=kinds) as system:
+        agent = system.spawn(PATH, agent_type="keeper")
+        agent.ask(1)
+        state = agent.ask("state")
+        assert system.trim(PATH, keep_events=0).base == 2
+    with AgentSystem.open(log=log, registry=REGISTRY, agents=kinds) as system:
+        assert same_value(system.agent(PATH).ask("state"), state)
+
+
+def test_an_initial_state_that_would_not_come_back_starts_no_session() -> None:
+    class Ballot(Counter):
+        def initial(self) -> Any:
+            return {7: 1}
+
+    with AgentSystem.open(log=MemoryLog(), registry=REGISTRY, agents={**KINDS, "ballot": Ballot}) as system:
+        with pytest.raises(ValueRefused, match="initial state of Ballot"):
+            system.spawn(PATH, agent_type="ballot")
+        assert system.log.head(PATH) is None
+        agent = system.spawn(PATH, agent_type="counter")
+        agent.terminate()
+        with pytest.raises(ValueRefused, match="initial state of Ballot"):
+            system.spawn(PATH, agent_type="ballot")
+        assert head_of(system).seq == 3
+
+
+def test_what_replaces_events_is_only_written_if_it_comes_back(open_any: Callable[..., AgentSystem]) -> None:
+    rule = Settings(snapshot_every=5, retention=Retention(events=3))
+    with open_any(settings=Settings(snapshot_every=5), registry=REGISTRY, agents=keeper(str)) as system:
+        agent = system.spawn(PATH, agent_type="keeper")
+        for number in range(20):
+            agent.ask(number)
+    # The class as it was before: it folds the same events to a state that no snapshot can hold.
+    with open_any(settings=rule, registry=REGISTRY, agents=keeper(lambda number: {number: 1})) as system:
+        agent = system.agent(PATH)
+        for attempt in (
+            lambda: system.trim(PATH, keep_events=0),
+            lambda: system.fork(PATH, to="acme/fork"),
+            lambda: agent.pause("lunch").raise_for_failure(),
+        ):
+            with pytest.raises(ValueRefused):
+                attempt()
+        count_up(agent, events=20)
+        assert base_of(system) == 0 and system.log.head("acme/fork") is None
+    with open_any(registry=REGISTRY, agents=keeper(str)) as system:
+        assert system.agent(PATH).ask("state") == {"made": "19"}
+        assert system.verify().ok
 
 
 # -- the law -----------------------------------------------------------------------------------------------------------

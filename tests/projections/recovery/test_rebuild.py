@@ -300,6 +300,19 @@ def test_a_snapshot_of_another_fold_is_ignored(snapped: MemoryLog) -> None:
         assert (found.snapshot_seq, found.custom) == (0, {"type": "t", "count": 0})
 
 
+def test_a_snapshot_whose_form_has_the_name_of_a_class_is_read_by_that_class_only(snapped: MemoryLog) -> None:
+    record = record_of(snapped)
+    plant(snapped, evolve(poisoned(record), state={**poisoned(record).state, "custom_version": "Counter/1"}))
+
+    def custom_of(former_version: str) -> Any:
+        fold = counting("1")("t")
+        assert fold is not None
+        return state_of(snapped, fold_of=lambda _: evolve(fold, former_version=former_version)).custom
+
+    assert custom_of("Counter/1") == "poison"
+    assert custom_of("Other/1") == {"type": "t", "count": 0}
+
+
 def test_a_custom_fold_starts_anew_with_each_session() -> None:
     log = MemoryLog()
     with AgentSystem.open(log=log) as system:
