@@ -1,4 +1,4 @@
-"""Events and entries of a feed that are under way from a server while its reader works on those before them."""
+"""Events and feed entries that are on their way from a server while the reader works on those before them."""
 
 from __future__ import annotations
 
@@ -6,47 +6,46 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import redis
 from attrs import define
 
 from ..codec import DIGEST_SIZE
-from ..errors import CorruptEvent, DuramenError
+from ..errors import CorruptEvent
 from ..log import FeedPage, Keys, Span, SpanEvents
 from .append_format import head_of
 from .client import RedisClient, Wire, encode_argument, encode_command
+from .held_connection import FAILURES, HeldConnection
 
 __all__ = ["RedisReadAhead"]
 
 _REMEMBERED: Final = 4_096
-# As much as keeps a server from serving others for less than a millisecond.
+# So much blocks a server for others for less than a millisecond.
 _AT_ONCE: Final = 2_000
 _SPANS_AT_ONCE: Final = 250
 
 
 @define(eq=False)
 class _Known:
-    """An agent's head as it was stored once. What it says of the events up to `seq` stays true while the base does."""
+    """An agent's head as it was stored once. What it says of the events up to `seq` holds as long as the base does."""
 
     stored: bytes
     base: int
     seq: int
     largest: int
     command: bytes
-    """To read its log, but for where."""
+    """The command that reads the log, without the two indexes."""
 
 
 class RedisReadAhead:
-    """Asks by plain commands, in a quarter of the server's time that the script takes.
+    """A `ReadAhead` that uses plain commands, which take a quarter of the server's time that the script takes.
 
-    But only where the largest event of the log is so small that the answer has its bounds without anybody counting:
-    that has to be known from the answer before. What a list was trimmed by is known in the same way, and looked at
-    behind the reading: a base only grows, so one that is the same as before was the same during it.
+    It requests only events that cannot exceed the limit, by the largest event of their log, which an earlier reply has
+    shown. Where a list was trimmed is known in the same way, and read again after the events: a base only grows, so one
+    that has not changed was the same during the reading.
     """
 
     def __init__(
         self, server: RedisClient, keys: Keys, partition: int, fields_of: Callable[[Sequence[bytes]], list[Any]]
     ) -> None:
-        self._server = server
         self._keys = keys
         self._heads = keys.heads(partition).encode()
         self._feed = keys.feed(partition).encode()
@@ -54,29 +53,27 @@ class RedisReadAhead:
         self._fields_of = fields_of
         self._known: dict[str, _Known] = {}
         self._base = 0
-        """Of the feed, as it was last seen."""
-        self._wire: Wire | None = None
+        """Of the feed, as it was last read."""
+        self._connection = HeldConnection(server)
         self._portions: list[list[bytes]] = []
-        """Commands that are still to be sent; the first ones last."""
+        """Commands still to be sent; the first portion is the last element."""
         self._awaited: deque[int] = deque()
-        """Of each portion that was sent, how many replies it will have."""
+        """The number of replies of each portion that was sent."""
         self._replies: list[Any] = []
-        self._asked: list[tuple[Span, _Known | None]] = []
+        self._requested: list[tuple[Span, _Known | None]] = []
         self._pages = 0
-        self._under_way = False
 
     def request(self, spans: Sequence[Span], position: int, limit: int, most_bytes: int) -> None:
-        """As `ReadAhead.request`. Who is not known is asked for first, in a round trip."""
-        if self._under_way:
-            self._drop()
-        self._asked, self._replies = [], []
-        self._under_way = True
+        """As `ReadAhead.request`. Unknown heads are read first, in a round trip."""
+        if self._connection.under_way:
+            self._discard()
+        self._requested, self._replies = [], []
         try:
-            if self._wire is None:
-                self._wire = self._server.connect()
-            self._learn(self._wire, [span for span in spans if not self._reaches(span)])
-        except (redis.RedisError, OSError, DuramenError):
-            self._drop()
+            wire = self._connection.open()
+            self._connection.under_way = True
+            self._read_heads(wire, [span for span in spans if not self._reaches(span)])
+        except FAILURES:
+            self._discard()
             return
         portions = [*self._spans_in_portions(spans, most_bytes), *self._feed_in_portions(position, limit)]
         self._portions = [portion for portion in reversed(portions) if portion]
@@ -86,7 +83,7 @@ class RedisReadAhead:
         known = self._known.get(span.agent)
         return known is not None and span.from_seq + max(1, span.count) - 1 <= known.seq
 
-    def _learn(self, wire: Wire, spans: Sequence[Span]) -> None:
+    def _read_heads(self, wire: Wire, spans: Sequence[Span]) -> None:
         for at in range(0, len(spans), _SPANS_AT_ONCE):
             part = spans[at : at + _SPANS_AT_ONCE]
             wire.send(self._heads_of(part))
@@ -110,12 +107,12 @@ class RedisReadAhead:
                 commands.append(known.command + encode_argument(b"%d" % at) + encode_argument(b"%d" % (at + count - 1)))
             else:
                 known = None
-            self._asked.append((span, known))
+            self._requested.append((span, known))
             if events >= _AT_ONCE or len(commands) >= _SPANS_AT_ONCE:
                 commands, events = [], 0
                 portions.append(commands)
-        looks = [[self._heads_of(spans[at : at + _SPANS_AT_ONCE])] for at in range(0, len(spans), _SPANS_AT_ONCE)]
-        return portions + looks
+        heads = [[self._heads_of(spans[at : at + _SPANS_AT_ONCE])] for at in range(0, len(spans), _SPANS_AT_ONCE)]
+        return portions + heads
 
     def _feed_in_portions(self, position: int, limit: int) -> list[list[bytes]]:
         start = position - self._base
@@ -129,25 +126,25 @@ class RedisReadAhead:
         return [*portions, [encode_command((b"LLEN", self._feed)), encode_command((b"HMGET", self._heads, b"base"))]]
 
     def send_more(self) -> None:
-        """As `ReadAhead.send_more`. Takes in what has come, too: else the server would have to keep it."""
-        if self._wire is None or not self._under_way:
+        """As `ReadAhead.send_more`. Receives what has come, too: otherwise the server would have to keep it."""
+        wire = self._connection.busy_wire
+        if wire is None:
             return
         try:
-            if self._awaited and self._wire.has_reply():
-                self._receive(self._wire)
-            self._send(self._wire)
-        except (redis.RedisError, OSError):  # a refusal, too: who asks in turn is told of it
-            self._drop()
+            if self._awaited and wire.has_reply():
+                self._receive(wire)
+            self._send(wire)
+        except FAILURES:
+            self._discard()
 
     def send_all(self) -> None:
         """As `ReadAhead.send_all`."""
-        if self._wire is None or not self._under_way:
-            return
+        wire = self._connection.busy_wire
         try:
-            while self._portions:
-                self._send(self._wire)
-        except (redis.RedisError, OSError):
-            self._drop()
+            while wire is not None and self._portions:
+                self._send(wire)
+        except FAILURES:
+            self._discard()
 
     def _send(self, wire: Wire) -> None:
         if self._portions:
@@ -160,39 +157,41 @@ class RedisReadAhead:
 
     def collect(self) -> tuple[list[SpanEvents | None], FeedPage | None]:
         """As `ReadAhead.collect`."""
-        wire = self._wire
-        if wire is None or not self._under_way:
+        wire = self._connection.busy_wire
+        if wire is None:
             return [], None
         try:
             while self._portions:
                 self._send(wire)
             while self._awaited:
                 self._receive(wire)
-        except (redis.RedisError, OSError):
-            self._drop()
+        except FAILURES:
+            self._discard()
             return [], None
-        self._under_way = False
-        found = self._found(iter(self._replies))
-        self._replies, self._asked = [], []
+        self._connection.under_way = False
+        found = self._decode(iter(self._replies))
+        self._replies, self._requested = [], []
         return found
 
-    def _found(self, replies: Iterator[Any]) -> tuple[list[SpanEvents | None], FeedPage | None]:
-        asked = self._asked
-        items: list[list[bytes]] = [[] if known is None else next(replies) for _, known in asked]
+    def _decode(self, replies: Iterator[Any]) -> tuple[list[SpanEvents | None], FeedPage | None]:
+        requested = self._requested
+        items: list[list[bytes]] = [[] if known is None else next(replies) for _, known in requested]
         stored: list[bytes | None] = []
-        for _ in range(0, len(asked), _SPANS_AT_ONCE):
+        for _ in range(0, len(requested), _SPANS_AT_ONCE):
             stored += next(replies)
-        stretches = [
-            self._stretch(span, known, head, part)
-            for (span, known), head, part in zip(asked, stored, items, strict=True)
+        found = [
+            self._events_of(span, known, head, part)
+            for (span, known), head, part in zip(requested, stored, items, strict=True)
         ]
         pages: list[list[bytes]] = [next(replies) for _ in range(self._pages)]
         length, base = int(next(replies)), int(next(replies)[0] or 0)
         moved, self._base = base != self._base, base
-        return stretches, None if moved or not pages else self._page(pages, base + length)
+        return found, None if moved or not pages else self._page(pages, base + length)
 
-    def _stretch(self, span: Span, known: _Known | None, stored: bytes | None, items: list[bytes]) -> SpanEvents | None:
-        """What came of a span, if it is all that was asked for."""
+    def _events_of(
+        self, span: Span, known: _Known | None, stored: bytes | None, items: list[bytes]
+    ) -> SpanEvents | None:
+        """The events of a span, if all of them came."""
         now = self._note(span.agent, stored)
         if now is None or known is None or now.base != known.base or len(items) != max(1, span.count):
             return None
@@ -226,14 +225,13 @@ class RedisReadAhead:
 
     def close(self) -> None:
         """As `ReadAhead.close`."""
-        if self._wire is not None and not self._under_way:
-            self._wire.release()
-            self._wire = None
-        self._drop()
+        self._connection.close()
+        self._clear()
 
-    def _drop(self) -> None:
-        if self._wire is not None:
-            self._wire.discard()
-        self._wire, self._under_way = None, False
-        self._portions, self._replies, self._asked = [], [], []
+    def _discard(self) -> None:
+        self._connection.discard()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._portions, self._replies, self._requested = [], [], []
         self._awaited.clear()
