@@ -1,4 +1,4 @@
-"""What readers of the past, auditors and movers of whole logs need of a log, and nobody else does."""
+"""What only readers of the past, auditors and movers of whole logs need of a log."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ __all__ = ["Archive"]
 
 
 class Archive(Protocol):
-    """Every method blocks, is thread-safe, may be called twice for the same, and raises typed errors."""
+    """Every method blocks, is thread-safe, may be repeated, and raises typed errors."""
 
     def keyframes(self, agent: str) -> list[int]:
-        """The seqs at which states of an agent are kept, in order. Empty where this user may not ask."""
+        """The seqs of an agent's keyframes, in order. Empty where this user may not read them."""
         ...
 
     def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
-        """Seq and snapshot of the latest state that is kept no later than `seq`.
+        """Seq and snapshot of the latest keyframe no later than `seq`. As quick however many there are.
 
-        None also where this user may not ask, or somebody has deleted that state. As quick however many there are.
+        None also where this user may not read it, or where its snapshot was deleted.
         """
         ...
 
     def keyframe(self, agent: str, seq: int) -> bytes | None:
-        """The snapshot that is kept at a seq."""
+        """The snapshot of the keyframe at a seq."""
         ...
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
-        """Keep a snapshot at a seq. Not checked here: a reader believes it only if the log has its digest there."""
+        """Store a keyframe at a seq. Not checked here: a reader uses it only if the log has its digest there."""
         ...
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
-        """Forget the snapshots at these seqs."""
+        """Remove the keyframes at these seqs."""
         ...
 
     def agents(self) -> list[str]:
@@ -45,9 +45,9 @@ class Archive(Protocol):
         ...
 
     def raw(self, agent: str, at: int, count: int) -> Raw:
-        """At most `count` items from position `at` of the list (0: the first that is left), and head and length.
+        """At most `count` items from position `at` of the list (0: the first that is left), with head and length.
 
-        Not one moment's: an append may come between. Raises nothing about what it finds.
+        Not of one moment: an append may come between. Damage is returned, not raised.
         """
         ...
 
@@ -64,18 +64,17 @@ class Archive(Protocol):
         ...
 
     def stage(self, agent: str, token: str, at: int, previous: bytes, items: Sequence[bytes]) -> int:
-        """Put items beside the log of an agent that does not exist yet, where they are gone after a day.
+        """Stage items for an agent that does not exist yet; they expire after a day. Returns how many are staged now.
 
-        Written only if `at` items were staged under this token before, the last of them with the digest `previous`, and
-        returns how many there are now. Where the items are there already nothing changes. If others are, all that was
-        staged is removed.
+        Written only if `at` items were staged under this token before, the last of them with the digest `previous`.
+        Items that are staged already are not written again; if others are, everything staged is removed.
         """
         ...
 
     def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
-        """Let agents of one partition come to be, all in one step or none, each with what was staged for it.
+        """Create agents of one partition, all in one step or none, each from what was staged for it.
 
-        Returns the path of one that exists already, and then has done nothing; None: done, now or before. Raises
-        CorruptEvent where something else was staged than the heads say.
+        Returns the path of an agent that exists already, having done nothing; None: done, now or before. Raises
+        CorruptEvent where what was staged does not fit the heads.
         """
         ...

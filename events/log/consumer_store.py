@@ -1,7 +1,7 @@
-"""Where durable consumers are kept: what they have made of the events, and how far they have come, in one write.
+"""Where durable consumers store their views and their positions, both in one write.
 
-A consumer is known by its name. It has one view that others read (`LIVE`), and another one beside it while a new one
-is being built (`NEXT`). Whoever claims a view writes it from then on; whoever wrote it before is refused.
+A consumer is known by its name. It has one view that is read (`LIVE`), and a second one while its replacement is being
+built (`NEXT`). The process that claims a view writes it from then on; the one that wrote it before is refused.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _SUM: Final = 16
 
 @frozen
 class Failure:
-    """Why a consumer stands still. `error` is the type's name, `place` the line of code that raised it.
+    """Why a consumer is parked. `error` is the type's name, `place` the line of code that raised it.
 
-    No text of the user's own exceptions is kept: it may quote what it was given.
+    The text of a user's exception is not stored: it may quote the event.
     """
 
     error: str
@@ -60,33 +60,33 @@ class Failure:
     advice: str
     place: str | None
     can_skip: bool
-    """Whether it stands at one event that can be left out."""
+    """Whether one event stopped it, which can be skipped."""
     at: int
     """µs since the epoch."""
 
 
 @frozen(kw_only=True)
 class ConsumerRecord:
-    """What is stored of one view, apart from the view itself."""
+    """What is stored of one view, without the view itself."""
 
     name: str
     slot: Slot
     kind: str
-    """`whole`: one value; `keyed`: a value a key; `sink`: in a database of the user's, only the cursor is here."""
+    """`whole`: one value; `keyed`: a value a key; `sink`: in the user's database, only the cursor is stored here."""
     version: int
-    """Of the projection's code."""
+    """The projection's version."""
     scope: str
-    """Which events it takes, as text."""
+    """The event filter, as text."""
     cursor: Cursor
     token: str = ""
-    """Who may write it: `epoch:owner`."""
+    """The process that may write it: `epoch:owner`."""
     revision: int = 0
     """How often it was written."""
     status: str = ""
     applied: int = 0
-    """Events that it was given."""
+    """Events that were applied."""
     skipped: int = 0
-    """Events that were left out by hand."""
+    """Events that were skipped by hand."""
     skips: tuple[tuple[str, int], ...] = ()
     """The latest of these: agent and seq."""
     failure: Failure | None = None
@@ -95,13 +95,13 @@ class ConsumerRecord:
 
     @property
     def form(self) -> str:
-        """What code must be alike in to carry this view on."""
+        """What must be equal for code to continue this view."""
         return f"{self.kind} {self.version} {self.scope}"
 
 
 @frozen
 class ConsumerRequest:
-    """What an operator asks of a consumer, wherever it runs: `retry`, `skip` of one event, or `rebuild`."""
+    """An operator's request to a consumer, wherever it runs: `retry`, `skip` of one event, or `rebuild`."""
 
     id: str
     what: str
@@ -111,7 +111,7 @@ class ConsumerRequest:
 
 @frozen
 class Stored:
-    """All that is stored of one consumer, apart from its views."""
+    """What is stored of one consumer, without its views."""
 
     live: ConsumerRecord | None
     next: ConsumerRecord | None
@@ -120,7 +120,7 @@ class Stored:
 
 @frozen
 class Saved:
-    """What a save found. `current`: it is in the store. Otherwise the view there is at another `revision`."""
+    """The result of a save. `current`: it was written. Otherwise the stored view has another `revision`."""
 
     current: bool
     revision: int
@@ -131,24 +131,23 @@ class ConsumerStore(Protocol):
     """Views of one namespace. Every method blocks, is thread-safe, and raises typed errors."""
 
     def find(self, name: str) -> Stored:
-        """What is stored of a consumer."""
+        """What is stored of a consumer, without its views."""
         ...
 
     def claim(self, fresh: ConsumerRecord, owner: str, *, replace: bool = False) -> ConsumerRecord | None:
-        """Take a view over, under a new token `epoch:owner`; the record as it then is.
+        """Take a view over, under a new token `epoch:owner`; returns its record.
 
-        Where there is none, it is made as `fresh`. Where there is one of another form (kind, version, scope), a view
-        that is being built is thrown away and begun replace; of a live one nothing is changed, and None returned.
-        With `anew`, whatever there is is thrown away.
+        Where there is none, it becomes `fresh`. Of views of another form (kind, version, scope), one that is being
+        built is replaced by `fresh`; a live one is not changed, and None is returned. With `replace` any is replaced.
         """
         ...
 
     def blob(self, name: str, slot: Slot) -> bytes | None:
-        """The view, if it is kept whole and was ever saved."""
+        """The view, if it is one value and was ever saved."""
         ...
 
     def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
-        """The entries of a keyed view. Each comes once; those that are saved meanwhile as before or after."""
+        """The entries of a keyed view, each once; those that are saved meanwhile in their state before or after."""
         ...
 
     def save(
@@ -167,31 +166,27 @@ class ConsumerStore(Protocol):
         ...
 
     def switch(self, record: ConsumerRecord) -> ConsumerRecord:
-        """Make the view that was being built the live one, in one write; the old one is gone, its writer fenced.
+        """Make the view that was being built the live one, in one write; the old one is removed, its writer fenced.
 
-        `record` is that of the `NEXT` view as it was saved last. Raises Fenced.
+        `record` is the `NEXT` view's, as saved last. Raises Fenced.
         """
         ...
 
     def request(self, name: str, request: ConsumerRequest) -> bool:
-        """Leave a request in the place of one that may be there; False if there is no such consumer."""
+        """Store a request in place of an earlier one; False if there is no such consumer."""
         ...
 
     def remove(self, name: str) -> bool:
-        """Forget a consumer with its views. Who runs it is fenced. False if there is none."""
+        """Remove a consumer with its views; the process that runs it is fenced. False if there is none."""
         ...
 
     def records(self) -> list[ConsumerRecord]:
-        """All views of all consumers, without the views themselves, by name."""
-        ...
-
-    def cursors(self) -> list[tuple[str, Cursor]]:
-        """How far all views have come: what lies behind all of them, no consumer will read again."""
+        """The records of all views of all consumers, by name."""
         ...
 
 
 def check_name(name: str) -> str:
-    """The name of a consumer. Raises InvalidMessage."""
+    """The name, if it is one for a consumer. Raises InvalidMessage."""
     if type(cast("object", name)) is not str or not _NAME.match(name):
         raise InvalidMessage(
             "the name of a consumer is 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit",
@@ -203,7 +198,7 @@ def check_name(name: str) -> str:
 def fenced(name: str, found: ConsumerRecord | None) -> Fenced:
     """The error of a writer whose view belongs to another."""
     if found is None:
-        return Fenced(f"consumer {name} was removed; attach it again to build its view anew", actual=None)
+        return Fenced(f"consumer {name} was removed; attach it again to build its view again", actual=None)
     return Fenced(
         f"another process has taken consumer {name} over; nothing of this one was written. Attach it again to take it "
         "back",
@@ -212,12 +207,12 @@ def fenced(name: str, found: ConsumerRecord | None) -> Fenced:
 
 
 def seal(body: bytes) -> bytes:
-    """Bytes of a view with a checksum before them."""
+    """The bytes of a view after their checksum."""
     return sha256(body).digest()[:_SUM] + body
 
 
 def unseal(stored: bytes, name: str) -> bytes:
-    """The bytes behind the checksum. Raises CorruptEvent."""
+    """The bytes after the checksum. Raises CorruptEvent."""
     body = stored[_SUM:]
     if sha256(body).digest()[:_SUM] != stored[:_SUM]:
         raise CorruptEvent(f"the stored view of {name} does not match its checksum; rebuild it")
@@ -235,7 +230,7 @@ def pack_record(record: ConsumerRecord) -> bytes:
 
 
 def pack_rest(record: ConsumerRecord) -> bytes:
-    """What of a record only its readers look into."""
+    """The part of a record that the scripts do not read."""
     failure = record.failure
     fields = [
         record.kind,
@@ -253,7 +248,7 @@ def pack_rest(record: ConsumerRecord) -> bytes:
 
 
 def unpack_record(name: str, slot: Slot, stored: bytes) -> ConsumerRecord:
-    """Raises CorruptEvent for what `pack_record` has not made."""
+    """Raises CorruptEvent for bytes that `pack_record` has not made."""
     try:
         token, revision, _, body = cast("list[Any]", msgpack.unpackb(stored, raw=True))
         kind, version, scope, cursor, status, applied, skipped, skips, failure, updated_at = cast(
@@ -287,7 +282,7 @@ def pack_request(request: ConsumerRequest) -> bytes:
 
 
 def unpack_request(stored: bytes | None) -> ConsumerRequest | None:
-    """None, too, for what is no request: it binds nobody."""
+    """None also for bytes that are no request: they are ignored."""
     if stored is None:
         return None
     try:

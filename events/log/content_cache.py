@@ -1,4 +1,4 @@
-"""What was computed from a content and can be computed again, kept so that it need not be."""
+"""Results that were computed from a content, and could be computed again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["ContentCache"]
 
 
 class ContentCache(Protocol):
-    """Bytes by field; a field names a content by its hash. Thread-safe. What is lost is computed again."""
+    """Bytes by field; a field is the hash of a content. Thread-safe. Lost values are computed again."""
 
     def load(self, fields: Sequence[bytes]) -> list[bytes | None]:
         """The value of each field, in order; None where there is none."""
         ...
 
     def store(self, values: Mapping[bytes, bytes]) -> None:
-        """Keep these values. Storing twice is the same as once."""
+        """Store these values. Storing twice is the same as once."""
         ...

@@ -16,10 +16,10 @@ _FORM: Final = re.compile(r"(memory|fsync|replicas[:(](\d{1,2})\)?)\Z")
 
 @frozen
 class Durability:
-    """`memory`: the server has it. `fsync`: its disk has it. `replicas:n`: `n` replicas have it, besides the server.
+    """`memory`: the server has it. `fsync`: its disk has it. `replicas:n`: the server and `n` replicas have it.
 
-    None of them is a consensus: a failover to a replica that lagged loses what that replica had not. `replicas:n`
-    makes the window small, and a call that it cannot confirm raises `Unconfirmed`.
+    None of them is a consensus: a failover to a replica that lagged loses what that replica lacked. `replicas:n`
+    makes that less likely, and a call that cannot be confirmed raises `Unconfirmed`.
     """
 
     level: str

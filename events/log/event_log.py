@@ -222,7 +222,7 @@ class FeedSource(Protocol):
 
 
 class LentConnections(Protocol):
-    """Connections that nobody else is given until `close`. Used by one thread at a time."""
+    """Connections that no other thread is given until `close`. Used by one thread at a time."""
 
     @property
     def access(self) -> FeedAccess:

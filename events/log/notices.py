@@ -1,4 +1,4 @@
-"""Hearing that a log has grown."""
+"""Notices: how readers learn that a log has grown."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Notice", "NoticeStream"]
 
 @define
 class Notice:
-    """A message of a partition's channel: a hint to read the log, with the events themselves unless they were too many.
+    """A message of a partition's channel: its feed has grown, with the events themselves unless they are too large.
 
-    `previous` and `position` are feed positions: of the last append before, and of the last in this batch, that has
-    events of this level. A reader that did not stand at `previous` has missed something. The events are
-    consecutive ones of an agent, as stored, with the seq of the first.
+    `previous` and `position` are feed positions: of the last append with events of this level before this batch, and
+    of the last one in it. A reader that did not stand at `previous` has missed something. Each element of `events` has
+    an agent, the seq of its first event, and consecutive events as stored.
 
-    `before` is where the feed stood before this batch, and `levels` has bit `1 << level` for each granularity in it: of
-    a batch with one level the message is all there is between `before` and `position`.
+    `before` is where the feed ended before this batch, and `levels` has bit `1 << level` for each granularity in it: of
+    a batch with one level the notice has everything between `before` and `position`.
     """
 
     partition: int
@@ -34,11 +34,11 @@ class Notice:
 
 
 class NoticeStream(Protocol):
-    """Hears which partitions have moved. Used by one thread at a time, but for `wake` and `close`."""
+    """Receives which partitions have moved. Used by one thread at a time, except `wake` and `close`."""
 
     @property
     def unexpected(self) -> int:
-        """How many messages could not be understood. Nobody who keeps to the protocol sends such."""
+        """How many messages were malformed or out of order, which no duramen process sends."""
         ...
 
     @property
@@ -47,26 +47,26 @@ class NoticeStream(Protocol):
         ...
 
     def follow(self, partitions: Collection[int], level: int) -> None:
-        """Follow these partitions, events up to this granularity, and nothing else. Blocks for nothing.
+        """Follow these partitions, events up to this granularity, and nothing else. Never blocks.
 
-        Once that is in force, each partition that was not followed like this before is hinted at with 0.
+        Once that is in force, `receive` returns 0 for each partition that was not followed like this before.
         """
         ...
 
     def receive(self, timeout: float | None) -> dict[int, int]:
-        """The partitions that may have moved, and how far: the highest feed position heard of each.
+        """The partitions that may have moved, each with the highest feed position received.
 
-        0 stands for unknown, after a (re)connection for one: go and look. Waits for one, at most `timeout` seconds
-        or until `wake`, and is empty then. Never raises for a lost server, but connects again, with pauses. A hint
-        is nothing more: anybody who may publish can send one, and what was lost on the way is never sent again.
+        Position 0 is unknown, as after a (re)connection: read the feed. Waits for a notice, at most `timeout` seconds
+        or until `wake`; then the result is empty. Never raises for a lost server, but connects again, with pauses. A
+        position is a hint: any user who may publish can send one, and what was lost on the way is never sent again.
         """
         ...
 
     def take_notices(self) -> list[Notice]:
-        """The messages behind what the last `receive` has returned, in the order of each channel; once.
+        """The notices with events of what the last `receive` returned, in the order of each channel; once.
 
-        None of a stream that was not opened for events, and none without events. Nothing in them was checked but its
-        form: an array of three parts in each row, whose last is a list.
+        Empty for a stream that was not opened for events. Only their form was checked: rows of three parts, of which
+        the last is a list of bytes.
         """
         ...
 
@@ -75,5 +75,5 @@ class NoticeStream(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the connection. A `receive` that waits in another thread ends."""
+        """Release the connection. A `receive` that waits in another thread ends."""
         ...

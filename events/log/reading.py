@@ -1,4 +1,4 @@
-"""Reading a log page after page: the loop that both logs share."""
+"""Reading a log page after page: what both backends share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, build_valid_event, decode_items
 from ..errors import AgentNotFound, CorruptEvent, Trimmed
 from ..model import Event, EventRegistry
-from .event_log import EventLog
+from .event_log import AgentLogReader
 from .records import Page
 from .trimming import trimmed_further
 
 __all__ = ["digest_at", "pages_of", "raw_events", "read_events", "unknown_agent"]
 
 _MOST: Final = 1 << 52
-"""More events than a log can have: a page's own limit is less."""
+"""More events than a log can have; a page's own limit is less."""
 
 
 def pages_of(
@@ -23,9 +23,9 @@ def pages_of(
     from_seq: int,
     to_seq: int | None,
     read: Callable[[int, int], Page | None],
-    ask: Callable[[Page, int], None] | None = None,
+    request_next: Callable[[Page, int], None] | None = None,
 ) -> Iterator[Page]:
-    """As `EventLog.pages`. `ask` is told of each page that is not the last, and how many events are wanted after it."""
+    """As `AgentLogReader.pages`. `request_next` gets each page but the last, and how many events are to follow it."""
     while to_seq is None or from_seq <= to_seq:
         page = read(from_seq, _MOST if to_seq is None else to_seq - from_seq + 1)
         if page is None:
@@ -35,13 +35,13 @@ def pages_of(
         if to_seq is None:
             to_seq = page.head.seq  # what is appended while reading belongs to the next reading
         from_seq += len(page.items)
-        if ask is not None and from_seq <= to_seq:
-            ask(page, to_seq - from_seq + 1)
+        if request_next is not None and from_seq <= to_seq:
+            request_next(page, to_seq - from_seq + 1)
         yield page
 
 
 def raw_events(
-    log: EventLog,
+    log: AgentLogReader,
     agent: str,
     codec: Codec,
     *,
@@ -62,7 +62,7 @@ def raw_events(
 
 
 def read_events(
-    log: EventLog,
+    log: AgentLogReader,
     agent: str,
     codec: Codec,
     registry: EventRegistry,
@@ -81,10 +81,10 @@ def read_events(
         yield build_valid_event(agent, seq, raw, own, registry)
 
 
-def digest_at(log: EventLog, agent: str, seq: int) -> bytes | None:
+def digest_at(log: AgentLogReader, agent: str, seq: int) -> bytes | None:
     """The digest of the event at `seq`, which the event after it continues; None if the log ends before it.
 
-    The event itself may be trimmed, but none behind it. Raises Trimmed, AgentNotFound, CorruptEvent.
+    That event may be trimmed, but none after it. Raises Trimmed, AgentNotFound, CorruptEvent.
     """
     if seq == 0:
         return NO_DIGEST

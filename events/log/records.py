@@ -1,4 +1,4 @@
-"""What goes into a log and what comes out of it: appends, answers, heads, pages."""
+"""The values that are passed to a log and returned by it: appends, answers, heads, pages."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ __all__ = [
 
 
 class Status(IntEnum):
-    """What the log says to one append of a batch. The numbers are those of `append.lua`."""
+    """The log's answer to one append of a batch. The numbers are those of `append.lua`."""
 
     COMMITTED = 0
     DUPLICATE = 1
-    """The same bytes were committed before, by this same append: its reply was lost."""
+    """The same append was committed before, and its reply was lost."""
     FENCED = 2
     """Another process has claimed the agent."""
     CONFLICT = 3
-    """The log has events that the writer did not know of, though the fence is the writer's."""
+    """The log has events that the writer did not know, although the fence is the writer's."""
     BEHIND = 4
     """The log lacks events that were acknowledged. Never append them again from memory."""
     GONE = 5
     """The log does not know the agent, and the append was not one that creates it."""
     CORRUPT = 6
-    """Head and list do not fit together, or the last digest is another."""
+    """Head and list do not fit together, or the last digest is not the writer's."""
     EXISTS = 7
     """The append would create the agent, but it exists."""
 
 
 @frozen
 class Put:
-    """A snapshot or checkpoint to be written together with an append; `ttl_ms` 0 means for ever."""
+    """A snapshot or checkpoint to be written together with an append; with `ttl_ms` 0 it does not expire."""
 
     key: str
     value: bytes
@@ -61,7 +61,7 @@ class Put:
 
 @define(eq=False)
 class Append:
-    """One agent's part of a batch. With no items it only asks whether fence and position still hold."""
+    """One agent's part of a batch. Without items it only checks that fence and position still hold."""
 
     agent: str
     log_key: str
@@ -87,7 +87,7 @@ class Append:
 
 @frozen
 class Answer:
-    """What the log says to one append. `head` and `fence` are the log's; `claimed_at` is the claimer's clock, in µs."""
+    """The log's answer to one append, with its head and fence; `claimed_at` is by the claimer's clock, in µs."""
 
     status: Status
     head: int = 0
@@ -97,9 +97,9 @@ class Answer:
 
 @frozen
 class Head:
-    """Where an agent's log stands. `base` is how many events were trimmed: the first that is left is `base + 1`.
+    """Where an agent's log stands. `base` events were trimmed: the first that is left is `base + 1`.
 
-    No item has more bytes than `largest`, if that is known (not 0): for readers, and no part of where the log stands.
+    `largest` is the most bytes that an item has; 0: not known. It helps readers, and is not compared.
     """
 
     seq: int
@@ -113,7 +113,7 @@ class Head:
 
 @frozen
 class Base:
-    """Where an agent's log was trimmed: the last event that is gone, and its digest, which the next one continues."""
+    """Where an agent's log was trimmed: the last event removed, and its digest, which the next event continues."""
 
     seq: int
     digest: bytes
@@ -121,7 +121,7 @@ class Base:
 
 @frozen
 class Claim:
-    """The head after a claim, now under the claimer's fence, and how many events the list really holds."""
+    """The head after a claim, under the claimer's fence, and how many events the list really has."""
 
     head: Head
     length: int
@@ -149,7 +149,7 @@ class Entry:
 
 @define(eq=False)
 class Span:
-    """Events wanted of one agent: `count` of them from `from_seq` on. With 0 only the digest of that one."""
+    """A request for `count` events of one agent from `from_seq` on; with 0, for the digest of that event alone."""
 
     agent: str
     from_seq: int
@@ -158,10 +158,10 @@ class Span:
 
 @define(eq=False)
 class SpanEvents:
-    """What the log has of a span: `items` as stored, from `first_seq` on, which is later where the log was trimmed.
+    """The events of a span: `items` as stored, from `first_seq` on, which is later where the log was trimmed.
 
-    `base` is how many events were trimmed, `head` the last seq; both are -1 where there is no such agent. Where only a
-    digest was asked for, it is the one item, or there is none.
+    `base` is how many events were trimmed, `head` the last seq; both are -1 where there is no such agent. The answer to
+    a request for a digest has it as its one item, or no item.
     """
 
     base: int
@@ -182,7 +182,7 @@ class FeedAccess:
 
 
 FeedRequest = tuple[int, int, int]
-"""What is asked of a feed: its partition, a position, and how many entries behind it at most."""
+"""A request for entries of a feed: partition, position, and at most so many entries after it."""
 
 FeedRow = tuple[str, int, int, int]
 """The fields of a `FeedEntry`."""
@@ -200,10 +200,10 @@ class FeedEntry:
 
 @frozen
 class FeedPage:
-    """Consecutive entries of a feed from the position asked for on, and where the feed ended at that moment."""
+    """Consecutive entries of a feed after the position asked for, and where the feed ended at that moment."""
 
     fields: list[Any]
-    """Agent, first seq, count and levels of an entry, then of the next: a million tuples would take their time."""
+    """Agent, first seq, count and levels of an entry, then of the next: a million tuples would take long to make."""
     end: int
 
     @property
@@ -218,10 +218,10 @@ class FeedPage:
 
 @frozen
 class Raw:
-    """A part of an agent's list as it is, sound or not.
+    """A part of an agent's list as stored, sound or not.
 
     `head` is None where there is none, or where it does not decode: then `head_is_damaged`. `length` is how many items
-    the list has, -1 where the key holds something else.
+    the list has, -1 where the key holds another type.
     """
 
     head: Head | None
@@ -232,9 +232,9 @@ class Raw:
 
 @frozen
 class Adoption:
-    """A log that was staged and is to become an agent, or one that only has a base: head and what belongs to it.
+    """A staged log, or one that only has a base, that is to become an agent: its head and what belongs to it.
 
-    `fence` is `1:` and an id of this adoption: an adoption that comes twice is known by it.
+    `fence` is `1:` and an id of this adoption, by which a repeated adoption is recognised.
     """
 
     agent: str

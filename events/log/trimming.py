@@ -1,7 +1,7 @@
-"""Reading a log whose oldest events are gone.
+"""The errors of reading and trimming a log whose oldest events are gone.
 
-A log is trimmed up to its base, an absolute seq. What stays continues the chain of digests: the digest of the event at
-the base is kept, and so is the agent's state there.
+A log is trimmed up to its base, an absolute seq. The digest of the event at the base is kept, so that the next event
+continues the chain of digests, and so is the agent's state there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEAD_MISMATCH: Final = "head and list of {} do not fit together; restore them fr
 
 
 def trimmed_further(agent: str, seq: int, base: int) -> Trimmed:
-    """What comes after `seq` was asked for, and a part of it is gone."""
+    """The error of reading what follows `seq` where a part of it is gone."""
     return Trimmed(
         f"events up to {base} of {agent} were trimmed; read from {base + 1} on",
         agent=agent,
@@ -27,7 +27,7 @@ def trimmed_further(agent: str, seq: int, base: int) -> Trimmed:
 
 
 def diverged_at_base(agent: str, base: Base) -> Diverged:
-    """The log is not to be trimmed by a state of another history."""
+    """The error of trimming by a state of another history."""
     return Diverged(
         f"the log of {agent} has another event at {base.seq}, or none; nothing was trimmed",
         agent=agent,
@@ -37,7 +37,7 @@ def diverged_at_base(agent: str, base: Base) -> Diverged:
 
 
 def feed_trimmed(partition: int, position: int, base: int) -> Trimmed:
-    """What both logs say to who asks for entries of a feed that are no longer there."""
+    """The error of reading entries of a feed that are no longer there."""
     return Trimmed(
         f"the feed of partition {partition} was trimmed up to {base}: start again from position {base}, "
         "and take what came before from snapshots or from the agents' own logs",

@@ -17,16 +17,16 @@ __all__ = ["MemoryArchive", "MemoryParts"]
 
 @frozen
 class MemoryParts:
-    """What `MemoryLog` lends its archive. All but `tell` are called under `lock`."""
+    """What the archive uses of its `MemoryLog`. All but `publish` are called under `lock`."""
 
     lock: Lock
     agents: Callable[[], list[str]]
     head: Callable[[str], Head | None]
     items: Callable[[str], list[bytes]]
-    begin: Callable[[Adoption, list[bytes]], list[Notice]]
-    """Let an agent come to be with these items; what listeners are to be told."""
+    create: Callable[[Adoption, list[bytes]], list[Notice]]
+    """Create an agent with these items; returns the notices to publish."""
     put: Callable[[Sequence[Put]], None]
-    tell: Callable[[list[Notice]], None]
+    publish: Callable[[list[Notice]], None]
 
 
 class MemoryArchive:
@@ -36,7 +36,7 @@ class MemoryArchive:
         self._parts = parts
         self._frames: dict[str, dict[int, bytes]] = {}
         self._seqs: dict[str, list[int]] = {}
-        """Of each agent's keyframes, in order."""
+        """The seqs of each agent's keyframes, in order."""
         self._staged: dict[tuple[str, str], list[bytes]] = {}
         self._staged_values: dict[tuple[str, str, str], bytes] = {}
         self._staged_frames: dict[tuple[str, str], dict[int, bytes]] = {}
@@ -131,9 +131,9 @@ class MemoryArchive:
                 return None
             notices: list[Notice] = []
             for adoption in adoptions:
-                notices += self._parts.begin(adoption, self._staged.pop((adoption.agent, token), []))
+                notices += self._parts.create(adoption, self._staged.pop((adoption.agent, token), []))
                 self._move_staged(adoption, token)
-        self._parts.tell(notices)
+        self._parts.publish(notices)
         return None
 
     def _move_staged(self, adoption: Adoption, token: str) -> None:

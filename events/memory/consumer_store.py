@@ -1,4 +1,4 @@
-"""Durable consumers in this process's memory: the twin of `RedisConsumerStore`, for unit tests and trials."""
+"""The consumer store of a log in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final, TypeVar
 from attrs import evolve
 
 from ..log import LIVE, NEXT, ConsumerRecord, ConsumerRequest, Saved, Slot, Stored, fenced, pack_record, unpack_record
-from ..model import Cursor
 
 __all__ = ["MemoryConsumerStore"]
 
@@ -45,9 +44,9 @@ class MemoryConsumerStore:
             if not same or replace:
                 found = None
             if found is None:
-                self._forget(name, slot)
+                self._remove(name, slot)
                 found = evolve(fresh, revision=0)
-            return self._keep(evolve(found, token=f"{epoch + 1}:{owner}"))
+            return self._store(evolve(found, token=f"{epoch + 1}:{owner}"))
 
     def blob(self, name: str, slot: Slot) -> bytes | None:
         with self._lock:
@@ -76,13 +75,13 @@ class MemoryConsumerStore:
                 return Saved(False, found.revision, self._requests.get(name))
             if blob is not None:
                 self._blobs[place] = blob
-            kept = self._entries.setdefault(place, {})
+            entries = self._entries.setdefault(place, {})
             for key, value in (changes or {}).items():
                 if value is None:
-                    kept.pop(key, None)
+                    entries.pop(key, None)
                 else:
-                    kept[key] = value
-            self._keep(evolve(record, revision=record.revision + 1))
+                    entries[key] = value
+            self._store(evolve(record, revision=record.revision + 1))
             if done is not None and self._requests.get(name) == done:
                 del self._requests[name]
             return Saved(True, record.revision + 1, self._requests.get(name))
@@ -96,8 +95,8 @@ class MemoryConsumerStore:
             epoch = max(_epoch(found), 0 if live is None else _epoch(live))
             _move(self._blobs, name)
             _move(self._entries, name)
-            self._forget(name, NEXT)
-            return self._keep(evolve(found, slot=LIVE, token=f"{epoch + 1}:{_owner(found)}"))
+            self._remove(name, NEXT)
+            return self._store(evolve(found, slot=LIVE, token=f"{epoch + 1}:{_owner(found)}"))
 
     def request(self, name: str, request: ConsumerRequest) -> bool:
         with self._lock:
@@ -110,7 +109,7 @@ class MemoryConsumerStore:
         with self._lock:
             known = (name, LIVE) in self._records or (name, NEXT) in self._records
             for slot in _SLOTS:
-                self._forget(name, slot)
+                self._remove(name, slot)
             self._requests.pop(name, None)
             return known
 
@@ -118,18 +117,15 @@ class MemoryConsumerStore:
         with self._lock:
             return [unpack_record(name, slot, stored) for (name, slot), stored in sorted(self._records.items())]
 
-    def cursors(self) -> list[tuple[str, Cursor]]:
-        return [(record.name, record.cursor) for record in self.records()]
-
     def _record(self, name: str, slot: Slot) -> ConsumerRecord | None:
         stored = self._records.get((name, slot))
         return None if stored is None else unpack_record(name, slot, stored)
 
-    def _keep(self, record: ConsumerRecord) -> ConsumerRecord:
+    def _store(self, record: ConsumerRecord) -> ConsumerRecord:
         self._records[(record.name, record.slot)] = pack_record(record)
         return record
 
-    def _forget(self, name: str, slot: Slot) -> None:
+    def _remove(self, name: str, slot: Slot) -> None:
         self._records.pop((name, slot), None)
         self._blobs.pop((name, slot), None)
         self._entries.pop((name, slot), None)
@@ -143,8 +139,8 @@ def _owner(record: ConsumerRecord) -> str:
     return record.token.partition(":")[2]
 
 
-def _move(kept: dict[tuple[str, Slot], V], name: str) -> None:
-    moved = kept.pop((name, NEXT), None)
-    kept.pop((name, LIVE), None)
+def _move(stored: dict[tuple[str, Slot], V], name: str) -> None:
+    moved = stored.pop((name, NEXT), None)
+    stored.pop((name, LIVE), None)
     if moved is not None:
-        kept[(name, LIVE)] = moved
+        stored[(name, LIVE)] = moved

@@ -1,4 +1,4 @@
-"""The log in this process's memory: the same answers as the server gives, for unit tests and trials."""
+"""The log in this process's memory, which answers as a server does: for unit tests and trials."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MemoryLog(LogBase):
     """An `EventLog` in this process, under the same contract suite as `RedisLog`. Gone when the process ends.
 
     Two systems given one `MemoryLog` behave as two processes on one server. `clock` (seconds) decides when
-    checkpoints expire. `listen` is the twin of subscribing to the channels. `integrity_key` is that of `RedisLog`.
+    checkpoints expire. `integrity_key` is that of `RedisLog`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class MemoryLog(LogBase):
                 lambda: [agent for part in self._parts for agent in part.heads],
                 lambda agent: self._parts[self.partition_of(agent)].heads.get(agent),
                 self._items,
-                self._begin,
+                self._create,
                 self._put,
                 self._publish,
             )
@@ -125,7 +125,7 @@ class MemoryLog(LogBase):
             for listener in list(self._listeners):
                 listener(notice)
 
-    def _begin(self, adoption: Adoption, items: list[bytes]) -> list[Notice]:
+    def _create(self, adoption: Adoption, items: list[bytes]) -> list[Notice]:
         """Create an agent with a log that was made elsewhere."""
         agent, partition = adoption.agent, self.partition_of(adoption.agent)
         part = self._parts[partition]
@@ -151,7 +151,7 @@ class MemoryLog(LogBase):
         return Answer(status, head.seq, head.fence, head.claimed_at)
 
     def _check(self, head: Head | None, append: Append) -> Status:
-        """The same questions, in the same order, as `append.lua`."""
+        """The same checks, in the same order, as `append.lua`."""
         length = len(self._logs.get(append.log_key, ()))
         if head is None:
             if not append.create:
@@ -177,7 +177,7 @@ class MemoryLog(LogBase):
 
     def _write(self, partition: int, part: _Partition, batch: Sequence[Append]) -> list[Notice]:
         events: dict[int, list[tuple[str, int, list[bytes]]]] = {}
-        together = 0
+        bits_of_batch = 0
         for append in batch:
             head = part.heads.get(append.agent) or Head(0, 0, NO_DIGEST, append.fence, append.updated_at, 0)
             first = head.seq + 1
@@ -195,11 +195,11 @@ class MemoryLog(LogBase):
                 items = append.items[offsets[0] : offsets[-1] + 1]
                 events.setdefault(level, []).append((append.agent, first + offsets[0], items))
             bits = sum(1 << level for level in set(append.levels))
-            together |= bits
+            bits_of_batch |= bits
             part.feed.append(FeedEntry(append.agent, first, len(append.items), bits))
             self._put(append.puts)
         return [
-            self._notice(partition, part, level, found, entries=len(batch), levels=together)
+            self._notice(partition, part, level, found, entries=len(batch), levels=bits_of_batch)
             for level, found in events.items()
         ]
 
@@ -352,7 +352,7 @@ class MemoryLog(LogBase):
 
 
 class MemoryCache:
-    """A cache in this process's memory."""
+    """A `ContentCache` in this process's memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

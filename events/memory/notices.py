@@ -1,4 +1,4 @@
-"""Notices of the log in memory, boiled down as those of a server's channels are."""
+"""Notices of the log in memory, summed up like those of a server's channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..log import Notice
 __all__ = ["MemoryNotices"]
 
 _MOST: Final = 1_000
-"""Messages that wait with their events. Who does not come for them finds all in the log."""
+"""Notices that wait with their events; the events of others are read from the log."""
 
 Listen = Callable[[Callable[[Notice], None]], Callable[[], None]]
 
@@ -24,13 +24,13 @@ class MemoryNotices:
         self._changed = Condition()
         self._partitions: frozenset[int] = frozenset()
         self._level = 0
-        self._hints: dict[int, int] = {}
+        self._positions: dict[int, int] = {}
         self._woken = False
         self._closed = False
-        self._told: list[Notice] = []
+        self._waiting: list[Notice] = []
         self.received = 0
         self._taken: list[Notice] = []
-        self._stop = listen(self._hear)
+        self._stop = listen(self._note)
 
     @property
     def unexpected(self) -> int:
@@ -43,18 +43,18 @@ class MemoryNotices:
             more = level > self._level
             fresh = [partition for partition in partitions if more or partition not in self._partitions]
             self._partitions, self._level = frozenset(partitions), level
-            kept = {partition: hint for partition, hint in self._hints.items() if partition in self._partitions}
-            self._hints = kept | dict.fromkeys(fresh, 0)
-            self._told = []
+            known = {partition: at for partition, at in self._positions.items() if partition in self._partitions}
+            self._positions = known | dict.fromkeys(fresh, 0)
+            self._waiting = []
             self._changed.notify_all()
 
     def receive(self, timeout: float | None) -> dict[int, int]:
         with self._changed:
-            self._changed.wait_for(lambda: self._hints or self._woken or self._closed, timeout)
+            self._changed.wait_for(lambda: self._positions or self._woken or self._closed, timeout)
             self._woken = False
-            hints, self._hints = self._hints, {}
-            self._taken, self._told = self._told, []
-            return hints
+            positions, self._positions = self._positions, {}
+            self._taken, self._waiting = self._waiting, []
+            return positions
 
     def take_notices(self) -> list[Notice]:
         taken, self._taken = self._taken, []
@@ -70,16 +70,16 @@ class MemoryNotices:
             if self._closed:
                 return
             self._closed = True
-            self._hints = {}
+            self._positions = {}
             self._changed.notify_all()
         self._stop()
 
-    def _hear(self, notice: Notice) -> None:
+    def _note(self, notice: Notice) -> None:
         with self._changed:
             if notice.partition in self._partitions and notice.level <= self._level and not self._closed:
-                known = self._hints.get(notice.partition, notice.position)
-                self._hints[notice.partition] = max(known, notice.position) if known else 0
+                known = self._positions.get(notice.partition, notice.position)
+                self._positions[notice.partition] = max(known, notice.position) if known else 0
                 self.received += 1
-                if self._events and notice.events is not None and len(self._told) < _MOST:
-                    self._told.append(notice)
+                if self._events and notice.events is not None and len(self._waiting) < _MOST:
+                    self._waiting.append(notice)
                 self._changed.notify_all()

@@ -27,7 +27,7 @@ class MemoryWriter:
         return True
 
     def give_up(self) -> None:
-        """Nothing is ever under way."""
+        """Does nothing: no batch is ever under way."""
 
     def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
         self._done.extend((batch, self._commit(partition, batch)) for partition, batch in batches)
@@ -38,7 +38,7 @@ class MemoryWriter:
         return done
 
     def wake(self) -> None:
-        """Nothing ever waits."""
+        """Does nothing: `receive` never waits."""
 
     def close(self) -> None:
         self._done.clear()

@@ -1,4 +1,4 @@
-"""The process that is read for: it starts the helper, tells it what to read, and receives windows."""
+"""The process that is read for: it starts the helper, requests partitions, and receives windows."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class PrefetchClient:
         return self._helper.pid
 
     def read(self, partition: int, mark: Mark, until: int) -> None:
-        """Let the helper read a partition from a mark up to a position, after those that it was told before."""
+        """Let the helper read a partition from a mark up to a position, after those requested before."""
         self._helper.send(READ, partition, until, astuple(mark))
 
     def next(self, timeout: float) -> Ready | Done | None:

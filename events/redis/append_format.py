@@ -1,4 +1,4 @@
-"""How a batch goes to `append.lua` and how its answers come back."""
+"""The bytes of a call of `append.lua`, and of its answers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _LEAST_HEAD: Final = 6
 
 @frozen
 class _Fixed:
-    """What calls of a partition have in common, in the server's protocol."""
+    """The parts that all calls of a partition have in common, in the server's protocol."""
 
     keys: bytes
     tails: dict[bytes, bytes]
-    """By the levels in the batch: command, limit, and each level with its channel."""
+    """By the levels of a batch: command, limit, and each level with its channel."""
 
 
 class AppendFormat:
@@ -85,7 +85,7 @@ class AppendFormat:
 
 
 def answers_of(reply: Any, count: int) -> tuple[list[Answer], int]:
-    """Answers in the order of a batch of so many appends, and how many notices could not be published."""
+    """The answers to a batch of `count` appends, in order, and how many notices could not be published."""
     if reply == 0:
         return [_COMMITTED] * count, 0
     rows, lost = msgpack.unpackb(reply, raw=True)
@@ -95,7 +95,7 @@ def answers_of(reply: Any, count: int) -> tuple[list[Answer], int]:
 
 
 def head_of(stored: bytes) -> Head:
-    """A head as it stands in `heads`. Raises CorruptEvent."""
+    """A head as stored in `heads`. Raises CorruptEvent."""
     try:
         row = msgpack.unpackb(stored, raw=True)
     except (ValueError, TypeError):
@@ -104,7 +104,7 @@ def head_of(stored: bytes) -> Head:
 
 
 def claim_of(row: list[Any]) -> Claim:
-    """A head as `claim.lua` answers it. Raises CorruptEvent."""
+    """A claim as `claim.lua` answers it. Raises CorruptEvent."""
     return Claim(_head(row[0]), int(row[1]))
 
 

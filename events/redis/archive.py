@@ -19,7 +19,7 @@ _KEYFRAMES: Final = ("keyframe-seqs", "keyframes")
 
 
 class RedisArchive:
-    """Thread-safe: it keeps nothing of its own."""
+    """Stateless, and so thread-safe."""
 
     def __init__(self, server: RedisClient, keys: Keys, partitions: int, publish: bytes = b"PUBLISH") -> None:
         self._server = server
@@ -39,7 +39,7 @@ class RedisArchive:
         try:
             found = self._server.execute("look for keyframes", b"ZRANGE", self._keyframe_seqs(agent), b"0", b"-1")
         except NotPermitted:
-            return []  # an optimisation: the past is there all the same
+            return []  # an optimisation: the events can be read without it
         return [int(seq) for seq in found]
 
     def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
@@ -56,7 +56,7 @@ class RedisArchive:
         return stored
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
-        # The seq first: what is lost between the two is a state, and not the way to one that then stays for ever.
+        # The seq first: a snapshot whose seq was lost between the two would stay for ever.
         self._server.execute("keep a keyframe", b"ZADD", self._keyframe_seqs(agent), b"%d" % seq, b"%d" % seq)
         self._server.execute("keep a keyframe", b"HSET", self._keyframes(agent), b"%d" % seq, stored)
 
@@ -83,7 +83,7 @@ class RedisArchive:
         found: list[str] = []
         for partition in range(self._partitions):
             heads = self._server.read_hash(self._keys.heads(partition), "list agents")
-            # Beside the agents, whose paths have a slash, stands how far the feed has come.
+            # Only the paths of agents have a slash; the other fields are positions of the feed.
             found += [agent.decode(errors="replace") for agent in heads if b"/" in agent]
         return found
 
@@ -103,7 +103,7 @@ class RedisArchive:
                 "read a log as it is",
                 [(b"LLEN", log), (b"LRANGE", log, b"%d" % at, b"%d" % (at + max(1, count) - 1))],
             )
-        except UnsafeServer:  # the key holds something else
+        except UnsafeServer:  # the key holds another type
             length, items = -1, []
         return Raw(head, damaged, int(length), items)
 

@@ -24,7 +24,6 @@ from ..log import (
     unpack_record,
     unpack_request,
 )
-from ..model import Cursor
 from .client import RedisClient, Script, require_consumer_permissions
 
 __all__ = ["RedisConsumerStore"]
@@ -49,10 +48,10 @@ class RedisConsumerStore:
 
     def find(self, name: str) -> Stored:
         key = self._keys.views.encode()
-        live, beside, request = self._server.execute("look at a consumer", b"HMGET", key, *_fields(name))
+        live, next_one, request = self._server.execute("look at a consumer", b"HMGET", key, *_fields(name))
         return Stored(
             None if live is None else unpack_record(name, LIVE, live),
-            None if beside is None else unpack_record(name, NEXT, beside),
+            None if next_one is None else unpack_record(name, NEXT, next_one),
             unpack_request(request),
         )
 
@@ -140,9 +139,6 @@ class RedisConsumerStore:
             if slot in _SLOTS:
                 found.append(unpack_record(name, _SLOTS[slot], stored))
         return sorted(found, key=lambda record: (record.name, record.slot))
-
-    def cursors(self) -> list[tuple[str, Cursor]]:
-        return [(record.name, record.cursor) for record in self.records()]
 
     def _require_permissions(self) -> None:
         """Checked before the first write: a script refused a command half-way has no roll-back. Raises NotPermitted."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgpack
 
 from ..errors import CorruptEvent
-from ..log import FeedPage, Keys, Span, SpanEvents, feed_trimmed
+from ..log import FeedPage, FeedRequest, Keys, Span, SpanEvents, feed_trimmed
 from .client import RedisClient, Script
 from .read_ahead import RedisReadAhead
 
@@ -17,7 +17,7 @@ __all__ = ["RedisFeed"]
 
 _TYPES: Final[list[type]] = [str, int, int, int]
 _ENTRY: Final = 0x90 | len(_TYPES)
-"""The byte an entry begins with: an array of so many."""
+"""The first byte of an entry: an array of so many elements."""
 _FIRST: Final[itemgetter[int]] = itemgetter(0)
 _TRIES: Final = 100
 
@@ -25,8 +25,8 @@ _TRIES: Final = 100
 class RedisFeed:
     """Reads feeds. Thread-safe.
 
-    A list has no memory of what was trimmed from it; the feed's base has. A base only grows, and grows together with
-    the trimming. So one that was seen earlier, and is still the same behind a reading, was the same during it.
+    The feed's base says how much was trimmed from its list. A base only grows, in one step with the trimming; so one
+    that was known before a reading, and is the same after it, was the same during it.
     """
 
     def __init__(self, server: RedisClient, keys: Keys, partitions: int) -> None:
@@ -35,53 +35,53 @@ class RedisFeed:
         self._bases = [0] * partitions
         self._gather = Script("gather", read_only=True)
 
-    def pages(self, asked: Sequence[tuple[int, int, int]]) -> list[FeedPage]:
-        """Of each partition at most so many entries behind a position, and the feed's end. Raises Trimmed."""
+    def pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
+        """As `FeedSources.feed_pages`."""
         for _ in range(_TRIES):
-            bases = [self._bases[partition] for partition, _, _ in asked]
+            bases = [self._bases[partition] for partition, _, _ in requests]
             commands: list[Sequence[bytes]] = []
-            for (partition, position, limit), base in zip(asked, bases, strict=True):
+            for (partition, position, limit), base in zip(requests, bases, strict=True):
                 key, start = self._keys.feed(partition).encode(), max(0, position - base)
                 page = (b"LRANGE", key, b"%d" % start, b"%d" % (start + max(1, limit) - 1))
                 commands += [page, (b"LLEN", key), self._base_command(partition)]
             replies = self._server.execute_all("read the feed", commands)
             now = list(map(_base, replies[2::3]))
-            for (partition, _, _), base in zip(asked, now, strict=True):
+            for (partition, _, _), base in zip(requests, now, strict=True):
                 self._bases[partition] = base
             if now != bases:
-                continue  # the server was asked for other places than those that were meant
-            for (partition, position, _), base in zip(asked, bases, strict=True):
+                continue  # the commands read other positions than those requested
+            for (partition, position, _), base in zip(requests, bases, strict=True):
                 if position < base:
                     raise feed_trimmed(partition, position, base)
             found = zip(replies[::3], replies[1::3], bases, strict=True)
             return [FeedPage(_fields(rows), base + length) for rows, length, base in found]
-        raise CorruptEvent("a feed has another base at each look")
+        raise CorruptEvent("the base of a feed changes with each reading")
 
     def positions(self) -> list[int]:
-        """Where the feed of each partition ends; in between it may have grown."""
+        """As `FeedSources.positions`. Not of one moment: feeds may grow in between."""
         commands: list[Sequence[bytes]] = []
         for partition in range(len(self._bases)):
             length = (b"LLEN", self._keys.feed(partition).encode())
-            # The base on both sides: a feed that is trimmed in between would seem to end elsewhere.
+            # The base before and after: a feed that is trimmed in between would seem to end elsewhere.
             commands += [self._base_command(partition), length, self._base_command(partition)]
         for _ in range(_TRIES):
             replies = self._server.execute_all("look where the feeds end", commands)
             if replies[::3] == replies[2::3]:
                 return [_base(stored) + length for stored, length in zip(replies[::3], replies[1::3], strict=True)]
-        raise CorruptEvent("a feed has another base at each look")
+        raise CorruptEvent("the base of a feed changes with each reading")
 
-    def gather(self, asked: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
-        """Events of these spans of each partition, up to so many bytes of each."""
+    def gather(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
+        """As `FeedSources.gather_all`."""
         k = self._keys
         calls: list[tuple[Sequence[str], Sequence[bytes]]] = []
-        for partition, spans in asked:
+        for partition, spans in requests:
             keys = [k.heads(partition), k.bases(partition), *[k.log(partition, span.agent) for span in spans]]
             arguments = [b"%d" % most_bytes]
             for span in spans:
                 arguments += (span.agent.encode(), b"%d" % span.from_seq, b"%d" % span.count)
             calls.append((keys, arguments))
         found: list[Any] = self._server.run_scripts(self._gather, calls, "read events")
-        return [_stretches(spans, rows) for (_, spans), rows in zip(asked, found, strict=True)]
+        return [_span_events(spans, rows) for (_, spans), rows in zip(requests, found, strict=True)]
 
     def read_ahead(self, partition: int) -> RedisReadAhead:
         """A new one, for one reader."""
@@ -95,7 +95,7 @@ def _base(stored: list[bytes | None]) -> int:
     return int(stored[0] or 0)
 
 
-def _stretches(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]:
+def _span_events(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]:
     return [
         SpanEvents(-1, -1, span.from_seq, []) if row is None else SpanEvents(*row)
         for span, row in zip(spans, rows, strict=False)
@@ -103,7 +103,7 @@ def _stretches(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]:
 
 
 def _fields(stored: Sequence[bytes]) -> list[Any]:
-    """Of entries of a feed, as `FeedPage` has them. Raises CorruptEvent."""
+    """The fields of entries, as in `FeedPage`. Raises CorruptEvent."""
     joined = b"".join([entry[1:] for entry in stored])
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(joined) or 1)
     unpacker.feed(joined)

@@ -10,7 +10,7 @@ from .client import RedisClient, Wire
 __all__ = ["FAILURES", "HeldConnection"]
 
 FAILURES = (redis.RedisError, OSError, DuramenError)
-"""Errors of a request that is sent ahead. The reader asks again in its turn, and is told of the error then."""
+"""Errors of a request that is sent ahead. The reader sends it again in its turn, and raises the error then."""
 
 
 class HeldConnection:

@@ -58,7 +58,7 @@ FORMAT: Final = b"1"
 
 
 _AT_ONCE: Final = 256
-"""Fields a command: a megabyte or so of vectors, so that no other command waits long behind it."""
+"""Fields a command: a megabyte or so of vectors, so that no other command waits long."""
 
 
 class RedisLog(LogBase):
@@ -116,7 +116,7 @@ class RedisLog(LogBase):
         found: dict[str, Claim | None] = {}
         for partition, members in self._by_partition(agents).items():
             keys = [self._keys.heads(partition), *[self._keys.log(partition, agent) for agent in members]]
-            # Claimed once or twice is the same: only the epoch grows. So a lost reply may be asked for again.
+            # A second claim only raises the epoch, so the call is repeated where its reply was lost.
             reply = self._server.run_script(
                 self._claim, keys, [pack_for_lua(members), owner.encode(), b"%d" % now], "claim"
             )
@@ -154,7 +154,7 @@ class RedisLog(LogBase):
             heads = self._server.read_hash(self._keys.heads(partition), "list agents")
             for agent, stored in heads.items():
                 if b"/" not in agent:
-                    continue  # where the feed stands, not an agent
+                    continue  # a position of the feed, not an agent
                 line: list[Any] = (
                     msgpack.unpackb(lines[agent], raw=False) if agent in lines else ["running", None, None]
                 )
@@ -176,7 +176,7 @@ class RedisLog(LogBase):
         return self._feed.positions()
 
     def notices(self, *, events: bool = False) -> NoticeStream:
-        # A message has positions, paths and lengths beside the events.
+        # A message also has positions, paths and lengths.
         return RedisNotices(self._server, self._keys, keep=2 * self._limits.notice_bytes if events else 0)
 
     def embeddings(self, model: str) -> ContentCache:
@@ -220,7 +220,7 @@ class RedisLog(LogBase):
         return identity, int(known)
 
     def _choose_durability(self, asked: Durability | None) -> tuple[Durability, Durability]:
-        """The durability to report, and what each append has to wait for to reach it."""
+        """The durability to report, and the one that each append has to wait for to reach it."""
         always = self._syncs_always()
         if asked is None:
             return Durability("fsync" if always else "memory"), Durability("memory")
@@ -237,7 +237,7 @@ class RedisLog(LogBase):
         try:
             settings = self._server.execute("read the settings", b"CONFIG", b"GET", b"append*")
         except DuramenError:
-            return False  # users without CONFIG are usual; then no more is promised than is known
+            return False  # many users have no CONFIG; then no more is promised than is known
         found = dict(zip(settings[::2], settings[1::2], strict=True))
         return found.get(b"appendonly") == b"yes" and found.get(b"appendfsync") == b"always"
 
@@ -261,7 +261,7 @@ class RedisLog(LogBase):
 
 
 class RedisCache:
-    """A cache in one hash of a server. Raises what `RedisClient.ask_all` raises."""
+    """A `ContentCache` in one hash of a server. Raises what `RedisClient.ask_all` raises."""
 
     def __init__(self, server: RedisClient, key: str) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""Notices of a server's channels, boiled down to which partitions have moved."""
+"""Notices from a server's channels, summed up as the partitions that have moved."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _REFUSED_PAUSE: Final = 5.0
 _SILENCE: Final = 1.0
-"""Seconds without a byte after which the server is asked whether it is still there."""
-_STRANGE_PAUSE: Final = 1.0
+"""Seconds without a byte, after which the server is sent a PING."""
+_MALFORMED_PAUSE: Final = 1.0
 _MOST_PORTIONS: Final = 16
-"""Of 64 KiB each: what one `receive` takes at most, so that a flood does not keep it from returning."""
+"""Portions of 64 KiB that one `receive` reads at most, so that it returns in a flood."""
 _PARTS: Final = 3
-"""Of a message: kind, channel, payload; of a confirmation: kind, channel, number of channels."""
+"""Parts of a message: kind, channel, payload; of a confirmation: kind, channel, number of channels."""
 _PING: Final = encode_command((b"PING",))
 _NO_PING: Final = b"'ping' command"
 _JOIN: Final = b"SUBSCRIBE"
 _LEAVE: Final = b"UNSUBSCRIBE"
 _ARRAY_OF_FIVE: Final = 0x95
 _KEEP: Final = 256
-"""Bytes of a message that are kept in any case: what an answer and the positions take."""
+"""Bytes of a message that are always kept: an answer or the positions need so many."""
 _UINT8: Final = 0xCC
 _UINT64: Final = 0xCF
 
@@ -46,11 +46,11 @@ _NOWHERE: Final[_Place] = (-1, Granularity.TRACE)
 
 
 class Refused(Exception):
-    """The server has answered with an error; its code is all there is to say."""
+    """The server has answered with an error, whose code is the text."""
 
 
 def position_of(payload: bytes) -> int | None:
-    """The position in a notice, of which the first bytes are enough; None if it is none."""
+    """The position in a notice, of which the first bytes are enough; None if it is malformed."""
     if not payload or payload[0] != _ARRAY_OF_FIVE:
         return None
     previous, at = _unsigned(payload, 1)
@@ -59,7 +59,7 @@ def position_of(payload: bytes) -> int | None:
 
 
 def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    """Unsigned integers of msgpack, and where the next value begins; -1 for anything else."""
+    """An unsigned integer of msgpack, and where the next value begins; -1 for anything else."""
     if at >= len(data):
         return -1, at
     first = data[at]
@@ -72,7 +72,7 @@ def _unsigned(data: bytes, at: int) -> tuple[int, int]:
 
 
 def notice_of(partition: int, level: Granularity, payload: bytes) -> Notice | None:
-    """A whole message; None if it is none."""
+    """A whole notice; None if it is malformed."""
     try:
         previous, position, rows, before, levels = msgpack.unpackb(payload, raw=True)
         events = None if rows is False else [(agent.decode(), first, items) for agent, first, items in rows]
@@ -88,7 +88,7 @@ def _are_items(first: Any, items: Any) -> bool:
 
 
 class RedisNotices:
-    """A `NoticeStream` with a connection of its own, opened when something is followed, and anew when it is lost.
+    """A `NoticeStream` with a connection of its own, opened when something is followed, and again when it is lost.
 
     `follow`, `wake` and `close` may be called from any thread.
     """
@@ -102,21 +102,21 @@ class RedisNotices:
         self._closed = False
         self._woken = False
         self._keep = keep
-        """Bytes of a message that are looked at for its events; 0: its positions are enough."""
+        """The largest message, in bytes, whose events are decoded; 0: only positions are."""
         self._wanted: Mapping[bytes, _Place] = {}
-        self._asked: dict[bytes, _Place] = {}
+        self._subscribed: dict[bytes, _Place] = {}
         self._ends: dict[bytes, int] = {}
         self._wire: Wire | None = None
         self._pushes = PushParser()
-        self._hints: dict[int, int] = {}
-        self._told: list[Notice] = []
-        self._strange = 0
+        self._positions: dict[int, int] = {}
+        self._notices: list[Notice] = []
+        self._unexpected = 0
         self.received = 0
-        self._strange_at: dict[int, float] = {}
+        self._malformed_at: dict[int, float] = {}
 
     @property
     def unexpected(self) -> int:
-        return self._strange
+        return self._unexpected
 
     def follow(self, partitions: Collection[int], level: int) -> None:
         levels = [one for one in Granularity if one <= level]
@@ -126,17 +126,17 @@ class RedisNotices:
     def receive(self, timeout: float | None) -> dict[int, int]:
         try:
             with self._using:
-                self._told = []
+                self._notices = []
                 self._receive(inf if timeout is None else monotonic() + timeout)
-                hints, self._hints = self._hints, {}
-                return hints
+                positions, self._positions = self._positions, {}
+                return positions
         finally:
             if self._closed:
-                self._let_go()
+                self._release()
 
     def take_notices(self) -> list[Notice]:
-        told, self._told = self._told, []
-        return told
+        notices, self._notices = self._notices, []
+        return notices
 
     def wake(self) -> None:
         self._woken = True
@@ -145,10 +145,10 @@ class RedisNotices:
     def close(self) -> None:
         self._closed = True
         self._waker.set()
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
-        if self._using.acquire(blocking=False):  # else whoever is in `receive` does it on the way out
+    def _release(self) -> None:
+        if self._using.acquire(blocking=False):  # otherwise the thread in `receive` does it on its way out
             try:
                 self._drop()
                 self._waker.close()
@@ -158,7 +158,7 @@ class RedisNotices:
     # -- receiving -------------------------------------------------------------------------------------------------
 
     def _receive(self, until: float) -> None:
-        """Return when there are hints, or it is time, or somebody has called `wake`."""
+        """Return when there are positions, at `until`, or after a `wake`."""
         while not self._closed:
             try:
                 self._step(until)
@@ -167,11 +167,11 @@ class RedisNotices:
             if self._woken:
                 self._woken = False
                 return
-            if self._hints or monotonic() >= until:
+            if self._positions or monotonic() >= until:
                 return
 
     def _step(self, until: float) -> None:
-        """Wait for one thing to happen, and see to it."""
+        """Wait for bytes, a wake, a silence or the time to connect, and handle it."""
         now = monotonic()
         if self._wire is None:
             if not self._wanted or now < self._try_at:
@@ -181,7 +181,7 @@ class RedisNotices:
             self._connect()
         wire = self._wire
         assert wire is not None
-        self._ask(wire)
+        self._subscribe(wire)
         if wire.wait(_seconds(min(until, self._silent_at())), self._waker):
             self._drain(wire)
             return
@@ -190,81 +190,83 @@ class RedisNotices:
             self._break_silence(wire)
 
     def _drain(self, wire: Wire) -> None:
-        """Take what has arrived, and so answer many messages about a partition with one hint."""
+        """Handle what has arrived: many messages about a partition become one position."""
         for _ in range(_MOST_PORTIONS):
             data = wire.receive()
             for message in self._pushes.feed(data):
-                self._take(message)
-            if len(data) < RECEIVE_BYTES:  # else there may be more
+                self._handle(message)
+            if len(data) < RECEIVE_BYTES:  # otherwise there may be more
                 break
         self._heard_at = monotonic()
         self._pinged = False
 
-    def _take(self, message: list[bytes]) -> None:
+    def _handle(self, message: list[bytes]) -> None:
         kind = message[0]
         if kind == b"message" and len(message) == _PARTS:
-            self._take_notice(message[1], message[2])
+            self._handle_notice(message[1], message[2])
         elif kind == b"subscribe" and len(message) == _PARTS:
-            # What was published before this is not coming: even the first time somebody may have read up to there.
-            self._hint(self._asked.get(message[1], _NOWHERE)[0], 0)
+            # Notices published before this are lost, also the first time: a reader may have read the feed before.
+            self._note_position(self._subscribed.get(message[1], _NOWHERE)[0], 0)
             self._losses = 0
         elif kind == b"unsubscribe" and len(message) == _PARTS:
-            self._hint(self._asked.pop(message[1], _NOWHERE)[0], 0)  # unasked, or it were not there: so ask again
-        elif kind.startswith(b"-") and not kind.endswith(_NO_PING):  # a server that refuses to answer is there
+            self._note_position(
+                self._subscribed.pop(message[1], _NOWHERE)[0], 0
+            )  # never requested: so the next step subscribes again
+        elif kind.startswith(b"-") and not kind.endswith(_NO_PING):  # a server that refuses PING is there
             raise Refused(kind[1:].split(b" ", 1)[0].decode("ascii", "replace"))
 
-    def _take_notice(self, channel: bytes, payload: bytes) -> None:
-        partition, level = self._asked.get(channel, _NOWHERE)
+    def _handle_notice(self, channel: bytes, payload: bytes) -> None:
+        partition, level = self._subscribed.get(channel, _NOWHERE)
         if partition < 0:
             return
         self.received += 1
         notice = notice_of(partition, level, payload) if len(payload) < self._keep else None
         position = position_of(payload) if notice is None else notice.position
         if position is None:
-            self._strange += 1
-            # It says nothing, so there is nothing to look for. One look a second is for who may have meant well.
-            if monotonic() >= self._strange_at.get(partition, 0.0) + _STRANGE_PAUSE:
-                self._strange_at[partition] = monotonic()
-                self._hint(partition, 0)
+            self._unexpected += 1
+            # It names no position. Once a second the feed is read all the same: a newer format may have sent it.
+            if monotonic() >= self._malformed_at.get(partition, 0.0) + _MALFORMED_PAUSE:
+                self._malformed_at[partition] = monotonic()
+                self._note_position(partition, 0)
             return
-        self._hint(partition, position)
-        # A channel never goes back: what does is told by another, or somebody else has told of the future before.
-        self._strange += position <= self._ends.get(channel, 0)
+        self._note_position(partition, position)
+        # Positions on a channel only grow: another one was sent by somebody else, or the one before it was.
+        self._unexpected += position <= self._ends.get(channel, 0)
         self._ends[channel] = position
         if notice is None:
-            self._strange += len(payload) < self._keep
+            self._unexpected += len(payload) < self._keep
         elif notice.events is not None:
-            self._told.append(notice)
+            self._notices.append(notice)
 
-    def _hint(self, partition: int, position: int) -> None:
+    def _note_position(self, partition: int, position: int) -> None:
         if partition >= 0:
-            known = self._hints.get(partition, position)
-            self._hints[partition] = max(known, position) if known and position else 0
+            known = self._positions.get(partition, position)
+            self._positions[partition] = max(known, position) if known and position else 0
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         self._wire = self._server.connect()
         self._pushes = PushParser(max(_KEEP, self._keep))
-        self._asked, self._ends = {}, {}
+        self._subscribed, self._ends = {}, {}
         self._heard_at = monotonic()
         self._pinged = False
 
-    def _ask(self, wire: Wire) -> None:
-        """Bring what this connection has subscribed to in line with what is wanted."""
+    def _subscribe(self, wire: Wire) -> None:
+        """Subscribe and unsubscribe, so that this connection has the wanted channels."""
         wanted = self._wanted
-        if wanted.keys() == self._asked.keys():
+        if wanted.keys() == self._subscribed.keys():
             return
-        removed = self._asked.keys() - wanted.keys()
-        added = wanted.keys() - self._asked.keys()
-        self._asked = dict(wanted)
+        removed = self._subscribed.keys() - wanted.keys()
+        added = wanted.keys() - self._subscribed.keys()
+        self._subscribed = dict(wanted)
         commands = [
             encode_command((name, *sorted(names))) for name, names in ((_LEAVE, removed), (_JOIN, added)) if names
         ]
         wire.send(b"".join(commands))
 
     def _silent_at(self) -> float:
-        """When the silence will have lasted too long."""
+        """When the connection will have been silent for too long."""
         return self._heard_at + _SILENCE + (self._server.reply_timeout if self._pinged else 0.0)
 
     def _break_silence(self, wire: Wire) -> None:
@@ -293,7 +295,7 @@ class RedisNotices:
             self._wire = None
 
     _losses: int = 0
-    """Of connections, since something was last subscribed to."""
+    """Connections lost since a channel was last subscribed to."""
     _try_at: float = 0.0
     _heard_at: float = 0.0
     _pinged: bool = False

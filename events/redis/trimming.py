@@ -1,4 +1,4 @@
-"""How trimming goes to the server."""
+"""Trimming logs and feeds on a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["RedisTrimming"]
 
 
 class _Status(IntEnum):
-    """What `trim.lua` says."""
+    """The answers of `trim.lua`."""
 
     DONE = 0
     GONE = 1
@@ -26,7 +26,7 @@ class _Status(IntEnum):
 
 
 class RedisTrimming:
-    """Trims the logs and feeds of one namespace, and tells where they were trimmed. Thread-safe."""
+    """Trims the logs and feeds of one namespace, and reads where they were trimmed. Thread-safe."""
 
     def __init__(self, server: RedisClient, keys: Keys) -> None:
         self._server = server
@@ -41,7 +41,7 @@ class RedisTrimming:
         return None if stored is None else _base_of(stored, agent)
 
     def trim(self, partition: int, agent: str, base: Base, snapshot: bytes) -> None:
-        """As `EventLog.trim`. The same call twice is the same as once, so a lost reply may be asked for again."""
+        """As `EventLog.trim`. Twice is the same as once, so the call is repeated where its reply was lost."""
         k = self._keys
         keys = [k.heads(partition), k.bases(partition), k.log(partition, agent), k.base(partition, agent)]
         arguments = [agent.encode(), b"%d" % base.seq, base.digest, snapshot]

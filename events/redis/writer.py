@@ -1,4 +1,4 @@
-"""Batches on their way to the server: several under way on one connection, sent again until their outcome is known."""
+"""Batches of appends, several under way on one connection, sent again until their outcome is known."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["Reconnect", "RedisWriter"]
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _LEAST_TRIES: Final = 2
-"""Before a batch is given up for lost replies: a process that slept has not tried for long, but once."""
+"""Times a batch is sent before it is given up: a process that slept may have sent it only once."""
 _SENT_AHEAD: Final = 4 * 1024 * 1024
-"""Bytes that may be on their way: what comes next is made while the server works on these."""
+"""Bytes that may be under way: the next batches are prepared while the server works on these."""
 _WRITTEN: Final = frozenset((Status.COMMITTED, Status.DUPLICATE))
 
 Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
@@ -46,13 +46,13 @@ class _Flight:
     give_up_at: float
     extra: int = 0
     sent: int = 0
-    """How often it was handed to a connection."""
+    """How often it was sent."""
     unsure: bool = False
-    """A connection was lost that had it."""
+    """Whether a connection was lost while it was under way."""
 
     @property
     def in_doubt(self) -> bool:
-        """Whether events of it may be in the log though nobody was told so."""
+        """Whether the log may have events of it that were not acknowledged."""
         return self.unsure and any(append.items for append in self.batch)
 
 
@@ -112,7 +112,7 @@ class RedisWriter:
         give_up_at = monotonic() + self._retry_seconds
         flights = [_Flight(batch, self._form.call(partition, batch), give_up_at) for partition, batch in batches]
         self._flights.extend(flights)
-        self._transmit(flights)  # without a connection nothing: `receive` connects, and sends what is under way
+        self._transmit(flights)  # does nothing without a connection: `receive` opens one, and sends what is under way
 
     def receive(self, timeout: float | None) -> list[Outcome]:
         if not self._flights:
@@ -147,7 +147,7 @@ class RedisWriter:
     # -- one reply ---------------------------------------------------------------------------------------------
 
     def _read_one(self, wire: Wire) -> list[Outcome]:
-        """Read all that belongs to the oldest flight. Raises one of CONNECTION_ERRORS; nothing if it was sent again."""
+        """Read the replies to the oldest flight; empty if it was sent again. Raises CONNECTION_ERRORS."""
         flight = self._flights[0]
         self._answered_at = monotonic()
         loaded: Any = None
@@ -166,7 +166,7 @@ class RedisWriter:
         if lost:
             self._on_lost_notices(lost)
         problem = self._unconfirmed(confirmed)
-        return [(flight.batch, answers)] if problem is None else _told_apart(flight.batch, answers, problem)
+        return [(flight.batch, answers)] if problem is None else _split_unconfirmed(flight.batch, answers, problem)
 
     def _reply(self, wire: Wire) -> Any:
         """A reply, or the error that the server answered. Raises CONNECTION_ERRORS when the connection is lost."""
@@ -175,7 +175,7 @@ class RedisWriter:
         except Exception as error:
             if isinstance(error, CONNECTION_ERRORS) and (wire.is_closed or classify_error(error) is Retry.AMBIGUOUS):
                 raise
-            if wire.is_closed:  # bytes that are no reply: what comes behind them belongs to nobody
+            if wire.is_closed:  # bytes that are no reply: those after them cannot be understood
                 raise redis.ConnectionError(type(error).__name__) from None
             return error
 
@@ -193,7 +193,7 @@ class RedisWriter:
         if reached is None:
             return None
         count: Any = reached
-        if type(reached) is list:  # WAITAOF answers for the server itself, then for its replicas
+        if type(reached) is list:  # WAITAOF counts the server itself, then its replicas
             count = cast("list[Any]", reached)[0]
         if isinstance(count, int) and count >= self._wanted:
             return None
@@ -224,7 +224,7 @@ class RedisWriter:
             self._lost(error)
 
     def _reconnect(self) -> bool:
-        """Connect and send everything under way again; whether that worked. Takes a pause from the second loss on."""
+        """Connect and send everything under way again; whether that worked. Pauses from the second loss on."""
         if self._losses > 1:
             self._closing.wait(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._losses - 2, 8)))
         try:
@@ -244,13 +244,13 @@ class RedisWriter:
         return self._wire is not None
 
     def _check_patience(self) -> None:
-        """Give the connection up when the oldest flight has waited too long: a server can hang without closing."""
+        """Drop the connection when the oldest flight has waited too long: a server can hang without closing it."""
         now = monotonic()
         if now - max(self._sent_at, self._answered_at) >= self._reply_timeout:
             self._lost(TimeoutError())
 
     def _lost(self, error: Exception) -> None:
-        """Let go of the connection. What it had under way may be in the log, but for what the server has refused."""
+        """Drop the connection. Flights that it had may be in the log, except the one that the server has refused."""
         if self._wire is None:
             return
         self._log.warning("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
@@ -267,7 +267,7 @@ class RedisWriter:
             self._wire = None
 
     def _given_up(self, tries: int) -> list[Outcome]:
-        """What has been under way for too long and was sent so often, or all if more tries cannot help."""
+        """Flights that were under way too long and sent so often, or all where another try cannot help."""
         trouble: Exception = self._trouble or TimeoutError()
         hopeless = self._closing.is_set() or (
             not isinstance(trouble, DuramenError) and classify_error(trouble) is Retry.FATAL
@@ -278,11 +278,11 @@ class RedisWriter:
             return []
         self._flights = deque(flight for flight in self._flights if flight not in over)
         if not self._flights:
-            self._trouble = None  # what comes next may fare better
+            self._trouble = None  # the next batch may succeed
         return [(flight.batch, _failure(trouble, unsure=flight.in_doubt)) for flight in over]
 
     _losses: int = 0
-    """Of connections, since the last reply."""
+    """Connections lost since the last reply."""
     _trouble: Exception | None = None
     _sent_at: float = 0.0
     _answered_at: float = 0.0
@@ -294,8 +294,8 @@ def _failure(trouble: Exception, *, unsure: bool) -> DuramenError:
     return OutcomeUnknown(f"append: {trouble}; ask again with the same command id") if unsure else trouble
 
 
-def _told_apart(batch: Sequence[Append], answers: list[Answer], problem: DuramenError) -> list[Outcome]:
-    """Only what is in the log can be unconfirmed there; what was refused keeps its own answer."""
+def _split_unconfirmed(batch: Sequence[Append], answers: list[Answer], problem: DuramenError) -> list[Outcome]:
+    """Only appends in the log can be unconfirmed there; those that were refused keep their answers."""
     pairs = list(zip(batch, answers, strict=True))
     written = [append for append, answer in pairs if answer.status in _WRITTEN]
     others = [(append, answer) for append, answer in pairs if answer.status not in _WRITTEN]
@@ -306,7 +306,7 @@ def _told_apart(batch: Sequence[Append], answers: list[Answer], problem: Duramen
 
 
 def _wait_command(durability: Durability, timeout_ms: int) -> bytes:
-    # On the connection of the append itself: both commands speak of what this connection wrote.
+    # On the connection of the append itself: both commands answer for what this connection wrote.
     if durability.level == "replicas":
         return encode_command((b"WAIT", b"%d" % durability.replicas, b"%d" % timeout_ms))
     if durability.level == "waitaof":

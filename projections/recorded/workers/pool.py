@@ -96,7 +96,7 @@ def _places(modules: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, str(getattr(module, "__file__", None) or "")) for name, module in found.items()]
 
 
-# -- what there is to do -----------------------------------------------------------------------------------------------
+# -- the jobs ---------------------------------------------------------------------------------------------------------
 
 
 @define
@@ -162,7 +162,7 @@ class _Plan:
         log.left -= 1
 
 
-# -- who does it -------------------------------------------------------------------------------------------------------
+# -- the helpers ------------------------------------------------------------------------------------------------------
 
 _Report = tuple[int, str] | BaseException | None
 """Events that were folded and the log they are of, an error that ends all, or None: a thread has ended."""
