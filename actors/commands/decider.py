@@ -95,6 +95,8 @@ Decide: TypeAlias = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
 """The events of a message to an agent in a state. Raises what the message is refused with."""
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
+_CASCADE: Final = 6
+"""Where a checkpoint of the state has the cascade that took it."""
 _KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 _TEXT: Final = 200
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -322,11 +324,22 @@ def decide_adopt(state: AgentState, message: AdoptChild, limits: Limits, agent: 
 
 
 def decide_pause(
-    state: AgentState, message: Pause, limits: Limits, agent: str, *, now: int, checkpoint_id: str
+    state: AgentState,
+    message: Pause,
+    limits: Limits,
+    agent: str,
+    *,
+    now: int,
+    checkpoint_id: str,
+    cascade: list[Any] | None,
 ) -> list[NewEvent]:
-    """`now` is in µs; `checkpoint_id` is used if the message has none."""
+    """`now` is in µs; `checkpoint_id` is used if the message has none.
+
+    `cascade` is an id and how many levels above the agent it began. A sub-agent that an earlier cascade from there has
+    paused is paused again, so that a cascade that was cut off can be repeated.
+    """
     require_alive(state, agent)
-    if state.status == PAUSED_STATUS:
+    if state.status == PAUSED_STATUS and not _repeats(state, cascade):
         raise AgentPaused(f"{agent} is already paused, at checkpoint {state.paused_at!r}", agent=agent, seq=state.seq)
     require_not_failed(state, agent)
     if message.when_paused not in ("refuse", "stash"):
@@ -347,10 +360,17 @@ def decide_pause(
                 "metadata": metadata,
                 "when_paused": message.when_paused,
                 "reason": plain_id(message.reason, "reason"),
+                **({} if cascade is None else {"cascade": cascade}),
             },
             granularity=_LIFECYCLE,
         )
     ]
+
+
+def _repeats(state: AgentState, cascade: list[Any] | None) -> bool:
+    """Whether this sub-agent was paused by a cascade that began where `cascade` does."""
+    entry = state.checkpoints.get(state.paused_at or "", [])
+    return cascade is not None and cascade[1] > 0 and len(entry) > _CASCADE and entry[_CASCADE][1] == cascade[1]
 
 
 @frozen

@@ -117,7 +117,7 @@ class Resume(Message[LifecycleResult]):
     clear_current: bool = True
     """True makes working memory equal the checkpoint; False adds the checkpoint's items to it, replacing equal keys."""
     cascade: bool = False
-    """Resume all sub-agents too that have a checkpoint of this id."""
+    """Resume the whole tree: all that one cascade has paused, or with `checkpoint_id` all to their checkpoint of it."""
     command_id: str | None = None
 
 

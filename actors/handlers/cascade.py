@@ -7,13 +7,14 @@ them that were sent before stay in the mailboxes and are handled afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final
 
-from duramen.events import AgentNotFound, AskTimeout
+from duramen.events import AgentFailed, AgentNotFound, AskTimeout, DuramenError, Unconfirmed
 from duramen.events.codec import Codec
+from duramen.projections import AgentState
 from duramen.projections.state import ABSENT, TERMINATED_STATUS
 
 from ..commands import Hold, LifecycleResult
@@ -40,34 +41,70 @@ class HeldTree:
     def __init__(self, members: list[ActiveAgent]) -> None:
         self._members = members
 
-    def __len__(self) -> int:
-        return len(self._members)
+    @property
+    def states(self) -> dict[str, AgentState]:
+        """The states of the members by path, which do not change while they are held."""
+        return {member.path: member.state for member in self._members}
 
     def handle(
-        self, message: object, handler: Callable[[Turn, Any], Any], *, children_first: bool = False
+        self,
+        message: object,
+        handler: Callable[[Turn, Any], Any],
+        *,
+        children_first: bool = False,
+        only: Collection[str] | None = None,
     ) -> dict[str, LifecycleResult]:
-        """Handle a lifecycle message in every member, release them, and return the results by path.
+        """Handle a lifecycle message in every member, or in those of `only`; release all; the results by path.
 
-        Blocks until all are committed. Raises the first error that is not an expected failure.
+        All members decide before one of them commits: an error that is not an expected failure is raised, and nothing
+        was done. Then it blocks until all are committed, and raises the first error of a commit.
         """
-        members, self._members = self._members, []
         turns: list[Turn] = []
-        for runtime in reversed(members) if children_first else members:
-            turn = Turn(runtime, Codec(runtime.services.limits))
-            turn.handle(Envelope(message), handler)
-            turns.append(turn)
-        if members:
-            members[0].services.dispatcher.post(lambda: _finish(turns))
+        try:
+            for runtime in reversed(self._members) if children_first else self._members:
+                if only is None or runtime.path in only:
+                    turn = Turn(runtime, Codec(runtime.services.limits))
+                    turns.append(turn)
+                    envelope = Envelope(message)
+                    envelope.tries = runtime.services.settings.fenced_tries  # alone it must not be handled again
+                    turn.stage(envelope, handler(turn, message))
+        except BaseException as error:
+            self._discard(turns, error)
+            raise
+        self._release_others(turns)
+        if turns:
+            turns[0].runtime.services.dispatcher.post(lambda: _finish(turns))
         results: dict[str, LifecycleResult] = {}
         for turn in turns:
-            results[turn.runtime.path] = turn.envelopes[0].get(timeout=_TIMEOUT)
+            try:
+                results[turn.agent] = turn.envelopes[0].get(timeout=_TIMEOUT)
+            except Unconfirmed as error:  # committed all the same: to stop here would leave half a tree
+                results[turn.agent] = LifecycleResult(success=True, event_type="", message=str(error), error=error)
         return results
 
     def release(self) -> None:
         """Release the members that have handled no message."""
+        self._release_others([])
+
+    def _release_others(self, turns: list[Turn]) -> None:
         members, self._members = self._members, []
+        handled = {turn.agent for turn in turns}
         for runtime in members:
-            runtime.services.dispatcher.post(runtime.release)
+            if runtime.path not in handled:
+                runtime.services.dispatcher.post(runtime.release)
+
+    def _discard(self, turns: list[Turn], error: BaseException) -> None:
+        """Forget what members have decided: those whose state it has changed come back from their logs."""
+        changed = [turn for turn in turns if turn.items]
+        failure = error if isinstance(error, DuramenError) else AgentFailed("a cascade was given up", agent=None)
+
+        def settle() -> None:
+            for turn in changed:
+                turn.runtime.settle(turn, failure)
+
+        self._release_others(changed)
+        if changed:
+            changed[0].runtime.services.dispatcher.post(settle)
 
 
 @contextmanager
@@ -108,11 +145,11 @@ def _children(parent: ActiveAgent, *, all_children: bool) -> list[str]:
 def _hold(root: ActiveAgent, paths: list[str], deadline: float) -> list[ActiveAgent]:
     sent: list[Envelope] = []
     held: list[ActiveAgent] = []
-    for path in paths:
-        envelope = Envelope(Hold())
-        root.services.actors.send(path, envelope)
-        sent.append(envelope)
     try:
+        for path in paths:
+            envelope = Envelope(Hold())
+            root.services.actors.send(path, envelope)
+            sent.append(envelope)
         for envelope in sent:
             try:
                 held.append(envelope.get(timeout=max(0.0, deadline - monotonic())))

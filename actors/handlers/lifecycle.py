@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from duramen.events import (
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
 from duramen.events.log import Put, digest_at, raw_events
 from duramen.events.model import PAUSED, RESUMED, SPAWNED, TERMINATED, check_value
+from duramen.projections.state import PAUSED_STATUS
 
 from ..commands import (
     AdoptChild,
@@ -41,10 +42,11 @@ from ..commands import (
     decide_resume,
     decide_spawn,
     decide_terminate,
+    outcome_of,
     require_alive,
 )
 from .cascade import held_tree, hold
-from .checkpoints import find_checkpoint, list_checkpoints
+from .checkpoints import IN_PLACE, find_checkpoint, find_paused, list_checkpoints, require_one_cut
 from .episode import consolidate
 from .transition import Transition
 from .turn import Turn
@@ -66,38 +68,53 @@ def _pause(turn: Turn, message: Pause) -> Transition:
     if not message.cascade:
         return _pause_one(turn, message)
     named = evolve(message, cascade=False, checkpoint_id=message.checkpoint_id or _checkpoint_id(turn.now))
-    _decide_pause(turn, named)
+    operation, depth = uuid4().hex, turn.agent.count("/")
+
+    def pause_member(member: Turn, message: Pause) -> Transition:
+        return _pause_one(member, message, [operation, member.agent.count("/") - depth])
+
+    _require_storable(turn, _decide_pause(turn, named, [operation, 0]))
     with held_tree(turn.runtime) as tree:
         turn.snapshot()  # a state that is refused or too large must not pause the others
-        others = tree.handle(evolve(named, command_id=None), _with_refusals("pause", _pause_one))
+        others = tree.handle(evolve(named, command_id=None), _with_refusals("pause", pause_member))
         turn.update_time()
-        return _with_others(_pause_one(turn, named), others)
+        return _with_others(_pause_one(turn, named, [operation, 0]), others)
 
 
-def _decide_pause(turn: Turn, message: Pause) -> list[NewEvent]:
-    runtime, made_up = turn.runtime, _checkpoint_id(turn.now)
-    return decide_pause(turn.state, message, runtime.services.limits, runtime.path, now=turn.now, checkpoint_id=made_up)
+def _decide_pause(turn: Turn, message: Pause, cascade: list[Any] | None) -> list[NewEvent]:
+    made_up, limits = _checkpoint_id(turn.now), turn.services.limits
+    return decide_pause(turn.state, message, limits, turn.agent, now=turn.now, checkpoint_id=made_up, cascade=cascade)
 
 
 def _checkpoint_id(now: int) -> str:
     return f"{to_datetime(now):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
 
 
+def _require_storable(turn: Turn, events: Sequence[NewEvent]) -> None:
+    """Raise what emitting these events would raise."""
+    for kind, data, version, level, metadata in events:
+        turn.codec.encode(
+            [kind, version, level, turn.now, data, turn.state.session_id, turn.command, None, None, metadata]
+        )
+
+
 def _with_others(done: Transition, others: Mapping[str, LifecycleResult]) -> Transition:
-    """The transition with the number of agents that have made it, and the messages of those that refused."""
+    """The transition with the number of agents that have made it, and the messages of those that did not."""
     refused = {path: result.message for path, result in others.items() if not result.success}
+    unconfirmed = {path: result.message for path, result in others.items() if result.success and result.error}
     data = {**done.data, "agents": 1 + len(others) - len(refused)}
     if refused:
         data["refused"] = refused
+    if unconfirmed:
+        data["unconfirmed"] = unconfirmed
     return evolve(done, data=data)
 
 
-def _pause_one(turn: Turn, message: Pause) -> Transition:
-    services, path = turn.runtime.services, turn.runtime.path
-    events = _decide_pause(turn, message)
+def _pause_one(turn: Turn, message: Pause, cascade: list[Any] | None = None) -> Transition:
+    events = _decide_pause(turn, message, cascade)
     memory = turn.snapshot()  # before the event: a state that is refused must leave no trace
     raw = turn.emit(events[0])
-    key = services.log.checkpoint_key(path, raw[4]["checkpoint_id"])
+    key = turn.services.log.checkpoint_key(turn.agent, raw[4]["checkpoint_id"])
     ttl_ms = 0 if message.ttl is None else int(message.ttl.total_seconds() * 1000)
     turn.puts += (Put(key, memory, ttl_ms),)
     turn.size += len(memory)
@@ -109,34 +126,54 @@ def _resume(turn: Turn, message: Resume) -> Transition:
         raise InvalidMessage("clear_current is True or False")
     if not message.cascade:
         return _resume_one(turn, message)
-    require_alive(turn.state, turn.runtime.path)
-    named = evolve(message, cascade=False, checkpoint_id=find_checkpoint(turn, message).checkpoint_id)
+    require_alive(turn.state, turn.agent)
+    one = evolve(message, cascade=False)
     with held_tree(turn.runtime) as tree:
-        others = tree.handle(evolve(named, command_id=None), _with_refusals("resume", _resume_one))
+        paused = None if message.checkpoint_id is not None else find_paused(turn.state, turn.agent, tree.states)
+        if paused is None:  # a restore: every agent to its checkpoint of the same cut
+            one = evolve(one, checkpoint_id=find_checkpoint(turn, one).checkpoint_id)
+            require_one_cut(turn.state, turn.agent, tree.states, one.checkpoint_id)
+        member = evolve(one, command_id=None)
+        others = tree.handle(member, _with_refusals("resume", _resume_one), only=paused)
         turn.update_time()
-        return _with_others(_resume_one(turn, named), others)
+        return _with_others(_resume_one(turn, one, in_place=paused is not None), others)
 
 
-def _resume_one(turn: Turn, message: Resume) -> Transition:
-    require_alive(turn.state, turn.runtime.path)
-    found = find_checkpoint(turn, message)
+def _resume_one(turn: Turn, message: Resume, *, in_place: bool = False) -> Transition:
+    """`in_place` ends a pause, if there is one, and restores nothing."""
+    require_alive(turn.state, turn.agent)
+    found = IN_PLACE if in_place and turn.state.status != PAUSED_STATUS else find_checkpoint(turn, message)
     raw: RawEvent = []
     with turn.savepoint(limited=False):
-        for event in decide_resume(turn.state, message, found, turn.runtime.path):
+        for event in decide_resume(turn.state, message, found, turn.agent):
             raw = turn.emit(event)
     return _transition(turn, raw)
 
 
 def _terminate(turn: Turn, message: Terminate) -> Transition:
-    path = turn.runtime.path
-    require_alive(turn.state, path)
+    require_alive(turn.state, turn.agent)
     _check_terminate(turn, message)
-    if message.cascade and turn.state.children:
-        with held_tree(turn.runtime, all_children=False) as tree:
-            others = tree.handle(_for_child(message), _with_refusals("terminate", _terminate), children_first=True)
-            turn.update_time()
-            return _with_others(_terminate_one(turn, message), others)
-    return _terminate_one(turn, message)
+    events = _decide_terminate(turn, message)
+    if not message.cascade or not turn.state.children:
+        return _emit_transition(turn, events)
+    _require_storable(turn, events)
+    with held_tree(turn.runtime, all_children=False) as tree:
+        others = tree.handle(_for_child(message), _with_refusals("terminate", _terminate), children_first=True)
+        turn.update_time()
+        return _with_others(_emit_transition(turn, events), others)
+
+
+def _decide_terminate(turn: Turn, message: Terminate) -> list[NewEvent]:
+    outcome_of(message.outcome)
+    episode = consolidate(turn, message) if message.consolidate_to_episodic else None
+    return decide_terminate(turn.state, message, turn.agent, episode=episode)
+
+
+def _emit_transition(turn: Turn, events: Sequence[NewEvent]) -> Transition:
+    raw: RawEvent = []
+    for event in events:
+        raw = turn.emit(event)
+    return _transition(turn, raw)
 
 
 def _for_child(message: Terminate) -> Terminate:
@@ -149,15 +186,6 @@ def _for_child(message: Terminate) -> Terminate:
         cleanup_working=message.cleanup_working,
         cascade=False,
     )
-
-
-def _terminate_one(turn: Turn, message: Terminate) -> Transition:
-    path = turn.runtime.path
-    episode = consolidate(turn, message) if message.consolidate_to_episodic else None
-    raw: RawEvent = []
-    for event in decide_terminate(turn.state, message, path, episode=episode):
-        raw = turn.emit(event)
-    return _transition(turn, raw)
 
 
 def _check_terminate(turn: Turn, message: Terminate) -> None:
@@ -214,7 +242,8 @@ def _describe(raw: RawEvent, seq: int) -> tuple[str, str, dict[str, Any]]:
             "timestamp": to_datetime(raw[3]),
         }
     elif kind == RESUMED:
-        name, message = "resume", f"resumed from checkpoint {checkpoint_id}"
+        name = "resume"
+        message = "resumed in place" if checkpoint_id is None else f"resumed from checkpoint {checkpoint_id}"
         details = {
             "checkpoint_id": checkpoint_id,
             "items_restored": data["items_restored"],

@@ -303,7 +303,7 @@ class Runtime(Snapshots):
             kind: type[Any] = envelope.result.__class__
             if envelope.error is not None:
                 self._refuse(envelope, envelope.error)
-            elif unconfirmed is not None and turn.items:
+            elif unconfirmed is not None and turn.items and type(envelope.message) is not Hold:
                 envelope.refuse(for_agent(unconfirmed, self.path, self.state.seq))
             elif kind is Transition:
                 reply_to(self.services, envelope, envelope.result)
@@ -321,7 +321,7 @@ class Runtime(Snapshots):
         if self._stash and self.state.status != PAUSED_STATUS:
             self._mailbox.requeue(self._stash)
             self._stash = ()
-        if turn.hold:
+        if turn.hold and turn.envelopes[-1].value is not None:  # else nobody has got the hold to release it
             self._mailbox.phase = HELD
         else:
             self._become_idle(leave=self.state.status == ABSENT)

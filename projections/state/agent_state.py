@@ -72,7 +72,8 @@ class AgentState:
     nodes: int = 1
     """The number of values in working memory, containers included."""
     checkpoints: dict[str, list[Any]] = field(factory=_empty)
-    """By id, oldest first: [seq, time µs, keys, expires at µs or None, metadata, digest before].
+    """By id, oldest first: [seq, time µs, keys, expires at µs or None, metadata, digest before], and of a cascade its
+    [id, levels above this agent where it began].
 
     The next pause removes expired ones.
     """

@@ -111,6 +111,7 @@ def _paused(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -
         None if expires is None else to_microseconds(expires),
         data["metadata"],
         state.digest,  # of the event before this one: where the checkpoint's memory was taken
+        *([data["cascade"]] if "cascade" in data else ()),
     ]
     state.checkpoints = kept
 

@@ -51,7 +51,7 @@ def _checkpoints(system: AgentSystem, path: str) -> list[dict[str, Any]]:
 
 
 def _data(name: str, entry: list[Any]) -> dict[str, Any]:
-    seq, time, keys, expires, metadata, _ = entry
+    seq, time, keys, expires, metadata, *_ = entry
     return {
         "checkpoint_id": name,
         "timestamp": to_datetime(time),
