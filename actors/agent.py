@@ -165,9 +165,9 @@ class Agent(pykka.Actor):
 
     @property
     def state(self) -> Any:
-        """The state that `apply` has folded so far. Do not change it; emit an event."""
+        """A copy of the state that `apply` has folded so far. To change the state, emit an event."""
         with self._actor_reading() as runtime:
-            return runtime.custom
+            return copy_tree(runtime.custom)
 
     def emit(self, event: object) -> None:
         """Emit one of the agent's own events: an instance of a class declared with `@event_type`.
@@ -180,11 +180,12 @@ class Agent(pykka.Actor):
             registry = turn.services.registry
             name, version, data = registry.dump(event)
             check_value(data, turn.services.limits, name)
-            folded = self.apply(copy_tree(runtime.custom), event)  # first: an event that `apply` refuses is not emitted
-            if registry.load(name, version, turn.codec.copy(data)) != event:
+            own = registry.load(name, version, turn.codec.copy(data))  # shares nothing with the caller's event
+            if own != event:
                 raise InvalidMessage(
                     f"event type {name!r} does not come back equal from its own fields; use plain data"
                 )
+            folded = self.apply(copy_tree(runtime.custom), own)  # first: an event that `apply` refuses is not emitted
             turn.codec.pack_exactly(folded, f"the state after {name}")
             turn.emit(NewEvent(name, data, version))
             runtime.custom = folded
@@ -277,7 +278,7 @@ class Agent(pykka.Actor):
             return self.apply(state, registry.load(raw[0], raw[1], raw[4]))
 
         former = f"{type(self).__name__}/{self.state_version}"
-        return CustomFold(self.actor_fold_version(), self.initial, apply, former)
+        return CustomFold(self.actor_fold_version(), lambda: copy_tree(self.initial()), apply, former)
 
     def _actor_active(self) -> ActiveAgent:
         if self._actor_runtime is None:

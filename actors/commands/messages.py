@@ -1,19 +1,21 @@
 """The messages that agents understand out of the box.
 
-Each is immutable. `command_id` makes a mutation safe to send again: the same id with the same payload gives the
-first result, with another payload `CommandConflict`. An agent remembers its latest 10,000 ids (`Limits`).
+Each is immutable, and copies the dicts and lists that it is made with. `command_id` makes a mutation safe to send
+again: the same id with the same payload gives the first result, with another payload `CommandConflict`. An agent
+remembers its latest 10,000 ids (`Limits`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 from attrs import field, frozen
 
 from duramen.events import Granularity, PropertyPath, Receipt
+from duramen.events.model import copy_plain
 from duramen.projections.state import REQUIRED
 
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
@@ -51,6 +53,10 @@ DEFAULT_TTL: Final = timedelta(days=7)
 R_co = TypeVar("R_co", covariant=True)
 
 
+def _copy_mapping(value: Any) -> Any:
+    return copy_plain(dict(cast("Mapping[Any, Any]", value)) if isinstance(value, Mapping) else value)
+
+
 class Message(Generic[R_co]):
     """A message whose reply has a known type, for type checkers."""
 
@@ -66,10 +72,10 @@ class Spawn(Message[LifecycleResult]):
 
     session_id: str | UUID | None = None
     agent_type: str | UUID | None = None
-    initial_state: Mapping[str, Any] = field(factory=nothing)
-    metadata: Mapping[str, Any] = field(factory=nothing)
+    initial_state: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
+    metadata: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
     granularity: Granularity = Granularity.ACTIVITY
-    levels: Mapping[str, Granularity] = field(factory=nothing)
+    levels: Mapping[str, Granularity] = field(factory=nothing, converter=_copy_mapping)
     """Granularity by kind of activity, where it differs."""
     parent: str | None = None
     command_id: str | None = None
@@ -99,7 +105,7 @@ class Pause(Message[LifecycleResult]):
     """Text of 1 to 200 characters; None makes one up. An id that was used before names the newer one from now on."""
     ttl: timedelta | None = DEFAULT_TTL
     """How long the checkpoint is stored; None: for ever."""
-    metadata: Mapping[str, Any] = field(factory=nothing)
+    metadata: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
     when_paused: str = "refuse"
     """Mutations of a paused agent: `refuse` (AgentPaused), or `stash` (in memory, until the resume)."""
     reason: str | None = None
@@ -127,8 +133,8 @@ class Terminate(Message[LifecycleResult]):
 
     outcome: Outcome | str = Outcome.SUCCESS
     task_description: str | None = None
-    outcome_details: Any = None
-    lessons_learned: Sequence[str] = ()
+    outcome_details: Any = field(default=None, converter=copy_plain)
+    lessons_learned: Sequence[str] = field(default=(), converter=copy_plain)
     context_summary: str | None = None
     importance_score: float = 0.6
     reason: str | None = None
@@ -198,7 +204,7 @@ class Set(Message[Receipt]):
     """Set the value at a property path; subtrees on the way are made."""
 
     path: str | PropertyPath
-    value: Any
+    value: Any = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -215,7 +221,7 @@ class Append(Message[Receipt]):
     """Add one value to the end of the list at a property path; a list is made if the path does not exist."""
 
     path: str | PropertyPath
-    value: Any
+    value: Any = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -224,7 +230,7 @@ class Merge(Message[Receipt]):
     """Apply a JSON merge patch (RFC 7386) at a property path: None removes, dicts merge, the rest replaces."""
 
     path: str | PropertyPath
-    patch: Any
+    patch: Any = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -237,7 +243,7 @@ class Record(Message[Receipt]):
     """
 
     kind: str
-    data: Any = None
+    data: Any = field(default=None, converter=copy_plain)
     level: Granularity = Granularity.ACTIVITY
     command_id: str | None = None
 
@@ -249,7 +255,7 @@ Operation = Set | Delete | Append | Merge | Record
 class Batch(Message[Receipt]):
     """Commit several mutations together, or none of them."""
 
-    operations: Sequence[Operation]
+    operations: Sequence[Operation] = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -258,7 +264,7 @@ class SetGranularity(Message[Receipt]):
     """Change how much activity is logged from now on: in all, or by kind (None removes a kind's own level)."""
 
     level: Granularity | None = None
-    levels: Mapping[str, Granularity | None] = field(factory=nothing)
+    levels: Mapping[str, Granularity | None] = field(factory=nothing, converter=_copy_mapping)
     command_id: str | None = None
 
 

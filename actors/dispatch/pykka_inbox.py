@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duramen.events import InvalidMessage
+from duramen.events.model import copy_plain
 
 from .mailbox import Envelope, Mailbox
 
@@ -34,9 +35,9 @@ class Inbox:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
         own = envelope.reply_to  # made by `Agent._create_future`
         if isinstance(own, Envelope):
-            own.message = envelope.message
+            own.message = copy_plain(envelope.message)
         else:
-            own = Envelope(envelope.message, wanted=False)
+            own = Envelope(copy_plain(envelope.message), wanted=False)
         self._registry.send(self._mailbox.path, own)
 
     def get(self) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from duramen.events.model import copy_plain
+
 from ..dispatch import Envelope, Timer, current_cause
 
 if TYPE_CHECKING:
@@ -31,11 +33,10 @@ class AgentTimers:
     def add(self, seconds: float, message: object, *, repeat: bool) -> Timer:
         """Send `message` once in `seconds` seconds, or every `seconds` seconds. Callable from any thread."""
         registry, path, timers = self._services.actors, self._path, self._services.timers
-
-        cause = current_cause()
+        cause, template = current_cause(), copy_plain(message)
 
         def send() -> None:
-            envelope = Envelope(message, wanted=False)
+            envelope = Envelope(copy_plain(template), wanted=False)
             envelope.cause = cause
             registry.send(path, envelope)
 

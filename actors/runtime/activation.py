@@ -8,6 +8,7 @@ from duramen.events import AgentFailed, CorruptEvent, DuramenError
 from duramen.events.codec import Codec
 from duramen.events.log import Claim
 from duramen.events.logging import get_logger
+from duramen.events.model import copy_plain
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild
 from duramen.projections.state import TERMINATED_STATUS
@@ -137,7 +138,7 @@ class Activation:
 
     def _initial_state(self, agent: Agent) -> Any:
         """The state that the agent's own events start from. Raises ValueRefused if it could not be stored."""
-        state = agent.initial()
+        state = copy_plain(agent.initial())
         if state is not None:
             Codec(self._services.limits).pack_exactly(state, f"the initial state of {type(agent).__name__}")
         return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from duramen.events import InvalidMessage
+from duramen.events.model import copy_plain
 
 from ..dispatch import Envelope, current_cause
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
@@ -23,6 +24,6 @@ def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) ->
         raise InvalidMessage(
             f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
         )
-    envelope = Envelope(message, command_id, wanted)
+    envelope = Envelope(copy_plain(message), command_id, wanted)
     envelope.cause = current_cause()
     return envelope

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from duramen.events import DuramenError, Granularity, HandlerStopped, InvalidMessage, NewEvent, TooLarge
 from duramen.events.logging import get_logger, raised_at
-from duramen.events.model import FAILED, Cause, event_id
+from duramen.events.model import FAILED, Cause, copy_plain, event_id
 from duramen.projections.state import PAUSED_STATUS, RUNNING
 
 from ..agent import Agent
@@ -112,7 +112,7 @@ class _Run:
             self.call.end()  # at the seq that is left
         turn.undo = None
         if error is None:
-            turn.stage(envelope, value)
+            turn.stage(envelope, copy_plain(value))
         elif isinstance(error, Exception):
             decision = _judge(runtime, error)
             if decision.strategy is not Strategy.RESUME:

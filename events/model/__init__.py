@@ -10,7 +10,7 @@ from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segm
 from .pattern_index import PatternIndex
 from .patterns import PathPattern
 from .registry import DECLARED, EventRegistry, event_type, upcaster
-from .values import PlainData, check_value, describe_type, printable, same_value
+from .values import PlainData, check_value, copy_plain, describe_type, printable, same_value
 from .vocabulary import (
     ACTIVITY_RECORDED,
     CHILD_SPAWNED,
@@ -73,6 +73,7 @@ __all__ = [
     "agent_path",
     "check_value",
     "construct_event",
+    "copy_plain",
     "describe_type",
     "event_id",
     "event_type",

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from ..errors import TooLarge, ValueRefused
 from .limits import Limits
 
-__all__ = ["PlainData", "check_value", "describe_type", "printable", "same_value"]
+__all__ = ["PlainData", "check_value", "copy_plain", "describe_type", "printable", "same_value"]
 
 PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
 """Values that read back equal in value and type. Exact types only: no subclass, tuple or set."""
@@ -53,6 +53,31 @@ def check_value(value: object, limits: Limits, where: str = "value") -> int:
             return 1
     _check_scalar(value, limits, where, None)
     return 1
+
+
+def copy_plain(value: Any) -> Any:
+    """Return a copy that shares no dict or list with the value; everything else in it is shared.
+
+    For values that are not checked yet: cycles and repeated containers are copied as they are. A value that is nested
+    too deeply to be copied is returned itself; `check_value` refuses it.
+    """
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return value
+    try:
+        return _copy_container(value, {})
+    except RecursionError:
+        return value
+
+
+def _copy_container(value: Any, copies: dict[int, Any]) -> Any:
+    copied = copies[id(value)] = value.copy()
+    for key, child in copied.items() if type(copied) is dict else _numbered(copied):
+        kind = type(child)
+        if kind is dict or kind is list:
+            known = copies.get(id(child))
+            copied[key] = _copy_container(child, copies) if known is None else known
+    return copied
 
 
 def same_value(a: object, b: object) -> bool:

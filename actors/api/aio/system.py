@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from duramen.events import AgentPath, Event, PropertyPath, agent_path
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
-from ...commands import LifecycleResult, spawn_message
+from ...commands import LifecycleResult, Spawn, spawn_message
 from ..following import Following
 from ..handles import AsyncAgentHandle
 from ..history import History
@@ -72,11 +72,13 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
             path = AgentPath.of(project_id or "", agent_instance_id or "")
         return AsyncAgentHandle(self.original, agent_path(path).text)
 
-    async def spawn(self, path: str | AgentPath | None = None, **arguments: Any) -> AsyncAgentHandle:
+    def spawn(self, path: str | AgentPath | None = None, **arguments: Any) -> Coroutine[Any, Any, AsyncAgentHandle]:
         """As `AgentSystem.spawn`."""
         names = {name: arguments.pop(name, None) for name in ("project_id", "agent_instance_id")}
-        handle = self.agent(path, **names)
-        result: LifecycleResult = await handle.ask(spawn_message(**arguments))
+        return self._spawn(self.agent(path, **names), spawn_message(**arguments))
+
+    async def _spawn(self, handle: AsyncAgentHandle, message: Spawn) -> AsyncAgentHandle:
+        result: LifecycleResult = await handle.ask(message)
         result.raise_for_failure()
         return handle
 

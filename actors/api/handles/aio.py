@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from functools import update_wrapper, wraps
+from types import MethodType, TracebackType
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
 from duramen.events import AgentPath, AskTimeout, Receipt
+from duramen.events.model import copy_plain
 
-from ...commands import AdoptChild, Batch, LifecycleResult, spawn_message
+from ...commands import AdoptChild, Batch, LifecycleResult, Spawn, spawn_message
 from .batch import BatchBuilder
 from .calls import TIMEOUT, AgentCalls, MessageSender
 
@@ -35,13 +36,41 @@ async def await_reply(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R
         ) from None
 
 
+class _CoroutineFunction(Generic[P, R]):
+    """A method that runs when it is called and returns a coroutine; `inspect.iscoroutinefunction` says True.
+
+    An `async def` runs with its coroutine, and would read arguments that the caller may have changed by then.
+    """
+
+    __code__: Final = await_reply.__code__
+
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> None:
+        self._function = function
+        self.__defaults__ = self.__kwdefaults__ = None
+        update_wrapper(self, function)
+
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return self._function(*args, **kwargs)
+
+
+def _coroutine_function(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    return _CoroutineFunction(function)
+
+
 class _Deferred(AgentCalls):
-    """A handle whose calls return the future of the reply."""
+    """A handle whose calls return a coroutine, which sends the message and returns the reply."""
 
     __slots__ = ()
 
     def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None, room: float) -> Any:
-        return super()._send(message, False, timeout, command_id, 0.0)  # waiting for room would block the loop
+        return self._ask(copy_plain(message), timeout, command_id)  # the value of the call, not of its first step
+
+    async def _ask(self, message: object, timeout: float | None, command_id: str | None) -> Any:
+        sent = super()._send(message, False, timeout, command_id, 0.0)  # waiting for room would block the loop
+        return await await_reply(sent, timeout)
 
 
 def _twin(
@@ -49,9 +78,10 @@ def _twin(
 ) -> Callable[Concatenate[AsyncAgentHandle, P], Coroutine[Any, Any, R]]:
     """Make the awaitable twin of a call of `AgentHandle`, with its arguments, result and documentation."""
 
+    @_coroutine_function
     @wraps(call)
-    async def twin(self: AsyncAgentHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await await_reply(cast("Awaitable[R]", call(self.deferred, *args, **kwargs)))
+    def twin(self: AsyncAgentHandle, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return cast("Coroutine[Any, Any, R]", call(self.deferred, *args, **kwargs))
 
     return twin
 
@@ -78,12 +108,19 @@ class AsyncAgentHandle:
         """The agent path."""
         return self.deferred.path
 
-    async def ask(self, message: object, *, timeout: float | None = TIMEOUT, command_id: str | None = None) -> Any:
+    @_coroutine_function
+    def ask(
+        self, message: object, *, timeout: float | None = TIMEOUT, command_id: str | None = None
+    ) -> Coroutine[Any, Any, Any]:
         """Send a message and await its reply."""
-        return await await_reply(self.deferred.ask(message, block=False, command_id=command_id), timeout)
+        return cast("Coroutine[Any, Any, Any]", self.deferred.ask(message, timeout=timeout, command_id=command_id))
 
-    async def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+    @_coroutine_function
+    def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> Coroutine[Any, Any, None]:
         """Send a message and do not wait for a reply. Raises MailboxFull after `room` seconds, and SystemClosed."""
+        return self._tell(copy_plain(message), command_id, room)
+
+    async def _tell(self, message: object, command_id: str | None, room: float) -> None:
         if room > 0:
             await asyncio.to_thread(self.deferred.tell, message, command_id=command_id, room=room)
         else:
@@ -109,14 +146,18 @@ class AsyncAgentHandle:
         """As `AgentHandle.batch`, in an `async with` block."""
         return AsyncBatch(self.deferred, command_id)
 
-    async def spawn_child(self, name: str, **arguments: Any) -> AsyncAgentHandle:
+    @_coroutine_function
+    def spawn_child(self, name: str, **arguments: Any) -> Coroutine[Any, Any, AsyncAgentHandle]:
         """As `AgentHandle.spawn_child`."""
         child = self.path.child(name)
         outlives = bool(arguments.pop("outlives_parent", False))
         self._system.check_spawn(child.text, arguments)
-        await self.ask(AdoptChild(child.text, outlives))
-        spawned = AsyncAgentHandle(self._system, child.text)
-        result: LifecycleResult = await spawned.ask(spawn_message(parent=self.path.text, **arguments))
+        return self._spawn(child.text, outlives, spawn_message(parent=self.path.text, **arguments))
+
+    async def _spawn(self, child: str, outlives: bool, message: Spawn) -> AsyncAgentHandle:
+        await self.ask(AdoptChild(child, outlives))
+        spawned = AsyncAgentHandle(self._system, child)
+        result: LifecycleResult = await spawned.ask(message)
         result.raise_for_failure()
         return spawned
 
@@ -136,4 +177,4 @@ class AsyncBatch(BatchBuilder):
         super().__exit__(kind, error, traceback)
         sent, self._receipt = self._receipt, None
         if sent is not None:
-            self._receipt = await await_reply(cast("Awaitable[Receipt]", sent))
+            self._receipt = await cast("Awaitable[Receipt]", sent)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from duramen.events.errors import TooLarge, ValueRefused
 from duramen.events.model.limits import Limits
-from duramen.events.model.values import check_value, describe_type, same_value
+from duramen.events.model.values import check_value, copy_plain, describe_type, same_value
 
 # Written out, so that these tests say what a bound does and not how large it is.
 LIMITS = Limits(depth=64, container_items=65_536, text_bytes=2**20, event_nodes=100_000, snapshot_bytes=8 * 2**20)
@@ -491,3 +491,54 @@ def test_a_datetime_is_the_same_in_another_zone_of_equal_offset() -> None:
     assert same_value(second, stored_second)
     assert not same_value(first, second)
     assert not same_value(second, stored_first)
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def containers(value: Any) -> list[Any]:
+    if type(value) not in (dict, list):
+        return []
+    children = value.values() if type(value) is dict else value
+    return [value, *(found for child in children for found in containers(child))]
+
+
+@given(TREES)
+def test_a_copy_is_the_same_value_and_shares_no_container(value: Any) -> None:
+    copied = copy_plain(value)
+    assert same_value(copied, value)
+    assert not {id(found) for found in containers(value)} & {id(found) for found in containers(copied)}
+
+
+def test_a_copy_keeps_the_order_of_keys_and_shares_other_types() -> None:
+    other, row = Row([1]), {"b": 1, "a": 2}
+    copied = copy_plain([row, other, (row,)])
+    assert list(copied[0]) == ["b", "a"]
+    assert copied[1] is other
+    assert copied[2] == (row,)
+
+
+def test_a_copy_of_a_cycle_is_a_cycle_and_of_a_shared_container_shared() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    shared: list[Any] = [1]
+    copied, twice = copy_plain(cycle), copy_plain([shared, shared])
+    assert copied[0] is copied
+    assert copied is not cycle
+    assert twice[0] is twice[1]
+    assert twice[0] is not shared
+
+
+def test_a_value_that_is_too_deep_to_be_copied_is_given_back() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert copy_plain(deep) is deep
+    with pytest.raises(TooLarge):
+        check_value(copy_plain(deep), LIMITS)
