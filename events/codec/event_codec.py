@@ -9,11 +9,21 @@ from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from secrets import token_bytes
 from typing import Any, Final, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgpack
 
 from ..errors import CorruptEvent, TooLarge, ValueRefused
-from ..model import MEMORY_RESTORED, Limits, PlainData, check_value, same_value
+from ..model import (
+    MEMORY_RESTORED,
+    ZONE_NAME,
+    Limits,
+    PlainData,
+    check_value,
+    datetime_problem,
+    same_value,
+    zone_name,
+)
 
 __all__ = ["DIGEST_SIZE", "NO_DIGEST", "Codec", "RawEvent", "chain", "to_datetime", "to_microseconds"]
 
@@ -27,11 +37,16 @@ RawEvent = list[Any]
 _FIELDS: Final = 10
 _new_hash: Final = sha256().copy  # a copy is quicker than a new hash
 _WRAPPING: Final = 4096  # bytes; an event that restores a value is larger than the event that set it
-_DATETIME: Final = 1  # our only extension code; msgpack's own timestamp (-1) has no offset
+# Our extension codes; msgpack's own timestamp (-1) has no offset.
+_DATETIME: Final = 1
+_ZONED: Final = 2
+"""A datetime that its zone has twice or never. Python takes none with a fixed offset for equal to it."""
 _DATETIME_LAYOUT: Final = struct.Struct(">qi")
+_DATETIME_SIZE: Final = _DATETIME_LAYOUT.size
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT: Final = 1 << 52  # µs in a float, with half a µs to spare: until the year 2112
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SECOND: Final = timedelta(seconds=1)
 # The byte before the code (-1) of msgpack's timestamps of 4, 8, and 12 bytes.
 _TIMESTAMP_KINDS: Final = b"\xd6\xd7\x0c"
 _MAX_PROBES: Final = 64
@@ -41,7 +56,7 @@ _SEPARATOR: Final = b"\xcf" + _SEPARATOR_VALUE.to_bytes(8, "big")
 _ARRAY: Final = struct.Struct(">BI")
 _ARRAY_32: Final = 0xDD
 # All errors that msgpack 1.2 was seen to raise on bytes that we did not write.
-_DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, KeyError, RecursionError, struct.error)
+_DECODE_ERRORS: Final = (ValueError, TypeError, OverflowError, KeyError, IndexError, RecursionError, struct.error)
 
 
 def chain(previous: bytes, body: bytes) -> bytes:
@@ -65,19 +80,33 @@ def to_datetime(time: int) -> datetime:
 
 def _to_extension(value: Any) -> msgpack.ExtType:
     if type(value) is datetime:
-        offset = value.utcoffset()
-        if offset is not None:
-            packed = _DATETIME_LAYOUT.pack(to_microseconds(value), offset // timedelta(seconds=1))
+        offset, problem = value.utcoffset(), datetime_problem(value)
+        if offset is None or problem is not None:
+            raise ValueRefused(f"a value {problem}")
+        packed = _DATETIME_LAYOUT.pack(to_microseconds(value), offset // _SECOND)
+        if value.tzinfo is UTC or value.astimezone(UTC) == value:
             return msgpack.ExtType(_DATETIME, packed)
+        return msgpack.ExtType(_ZONED, packed + bytes([value.fold]) + cast("str", zone_name(value)).encode())
     raise ValueRefused(f"a {type(value).__name__} is not plain data; convert it before it is written")
 
 
 def _from_extension(code: int, data: bytes) -> datetime:
-    if code != _DATETIME:
+    if code not in (_DATETIME, _ZONED):
         raise ValueError(f"unknown extension {code}")
-    time, offset = _DATETIME_LAYOUT.unpack(data)
-    zone = timezone(timedelta(seconds=offset)) if offset else UTC
-    return to_datetime(time).astimezone(zone)
+    time, offset = _DATETIME_LAYOUT.unpack(data[:_DATETIME_SIZE] if code == _ZONED else data)
+    value = to_datetime(time).astimezone(timezone(timedelta(seconds=offset)) if offset else UTC)
+    return value if code == _DATETIME else _in_zone(value, data[_DATETIME_SIZE], data[_DATETIME_SIZE + 1 :].decode())
+
+
+def _in_zone(value: datetime, fold: int, name: str) -> datetime:
+    """Return a datetime with its zone; with its offset alone if this machine's zone of that name has another there."""
+    if fold > 1 or not ZONE_NAME.fullmatch(name):
+        raise ValueError("zone")
+    try:
+        zoned = value.replace(tzinfo=ZoneInfo(name), fold=fold)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return value
+    return zoned if zoned.utcoffset() == value.utcoffset() else value
 
 
 class Codec:

@@ -10,7 +10,17 @@ from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segm
 from .pattern_index import PatternIndex
 from .patterns import PathPattern
 from .registry import DECLARED, EventRegistry, event_type, upcaster
-from .values import PlainData, check_value, copy_plain, describe_type, printable, same_value
+from .values import (
+    ZONE_NAME,
+    PlainData,
+    check_value,
+    copy_plain,
+    datetime_problem,
+    describe_type,
+    printable,
+    same_value,
+    zone_name,
+)
 from .vocabulary import (
     ACTIVITY_RECORDED,
     CHILD_SPAWNED,
@@ -54,6 +64,7 @@ __all__ = [
     "SPAWNED",
     "START",
     "TERMINATED",
+    "ZONE_NAME",
     "AgentPath",
     "Cause",
     "Cursor",
@@ -74,6 +85,7 @@ __all__ = [
     "check_value",
     "construct_event",
     "copy_plain",
+    "datetime_problem",
     "describe_type",
     "event_id",
     "event_type",
@@ -84,4 +96,5 @@ __all__ = [
     "same_value",
     "split_text",
     "upcaster",
+    "zone_name",
 ]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
 
 from ..errors import TooLarge, ValueRefused
 from .limits import Limits
 
-__all__ = ["PlainData", "check_value", "copy_plain", "describe_type", "printable", "same_value"]
+__all__ = [
+    "ZONE_NAME",
+    "PlainData",
+    "check_value",
+    "copy_plain",
+    "datetime_problem",
+    "describe_type",
+    "printable",
+    "same_value",
+    "zone_name",
+]
 
 PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
 """Values that read back equal in value and type. Exact types only: no subclass, tuple or set."""
@@ -24,6 +36,9 @@ _SHORT_TEXT = 1024
 """Characters; shorter texts are not added up, since the number of nodes bounds them."""
 
 _SHOWN = 60
+
+ZONE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,3}")
+"""The names of time zones that are stored: those of the tz database, and no path elsewhere."""
 
 # The built-ins with narrower types: for an argument of type `Any`, a type checker would lose the result's type.
 _type_of: Callable[[object], type[object]] = type
@@ -173,7 +188,9 @@ def _check_scalar(value: Any, limits: Limits, where: str, trail: _Trail) -> int:
             raise _text_too_large(len(value), limits, _location(where, trail))
         return len(value)
     elif kind is datetime:
-        _check_datetime(value, where, trail)
+        problem = datetime_problem(value)
+        if problem is not None:
+            raise ValueRefused(f"{_location(where, trail)} {problem}")
     else:
         raise _type_refused(value, _location(where, trail))
     return 0
@@ -207,21 +224,32 @@ def _check_text(text: str, limits: Limits, where: str, trail: _Trail) -> int:
     return size
 
 
-def _check_datetime(value: datetime, where: str, trail: _Trail) -> None:
+def datetime_problem(value: datetime) -> str | None:
+    """Return why a datetime would not read back equal, as the end of a message; None if it would."""
     try:
         offset = value.utcoffset()
         if offset is None:
-            problem = "is a datetime without a time zone; give it one, for example datetime.now(UTC)"
-        elif offset.microseconds:
-            problem = "is a datetime whose UTC offset is not in whole seconds; convert it to UTC"
-        else:
-            _ = value.replace(tzinfo=None) - offset
-            return
+            return "is a datetime without a time zone; give it one, for example datetime.now(UTC)"
+        if offset.microseconds:
+            return "is a datetime whose UTC offset is not in whole seconds; convert it to UTC"
+        if value.astimezone(UTC) != value and zone_name(value) is None:
+            return "is a datetime that its time zone has twice or never; convert it to UTC: value.astimezone(UTC)"
     except OverflowError:
-        problem = "is a datetime outside the years 1 to 9999 in UTC"
+        return "is a datetime outside the years 1 to 9999 in UTC"
     except (NotImplementedError, TypeError, ValueError):  # raised by time zones of the user's own
-        problem = "is a datetime whose time zone gives no UTC offset below 24 hours; convert it to UTC"
-    raise ValueRefused(f"{_location(where, trail)} {problem}")
+        return "is a datetime whose time zone gives no UTC offset below 24 hours; convert it to UTC"
+    return None
+
+
+def zone_name(value: datetime) -> str | None:
+    """Return the name of a datetime's zone, by which `ZoneInfo` finds the same one; None for other zones."""
+    zone = value.tzinfo
+    if type(zone) is not ZoneInfo or not ZONE_NAME.fullmatch(zone.key or ""):
+        return None
+    try:
+        return zone.key if ZoneInfo(zone.key) is zone else None
+    except (ValueError, OSError):  # made from a file of the user's own
+        return None
 
 
 def _same_structure(a: Any, b: Any) -> bool:
@@ -235,7 +263,7 @@ def _same_structure(a: Any, b: Any) -> bool:
     if kind is float:
         same = a.hex() == b.hex()  # tells 0.0 from -0.0, and every NaN is "nan"
     elif kind is datetime:
-        # Not a == b: between zones that is always false where the offset depends on the fold.
+        # Not a == b, which is always false between zones if an offset depends on the fold.
         same = a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None) == b.replace(tzinfo=None)
     return same
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections import OrderedDict, namedtuple
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -209,6 +210,7 @@ def test_the_order_of_keys_is_kept() -> None:
 def test_a_time_keeps_its_instant_to_the_microsecond_and_its_offset(time: datetime) -> None:
     read = CODEC.unpack(CODEC.pack(time))
     assert type(read) is datetime
+    assert read == time
     assert read.utcoffset() == time.utcoffset()
     assert read.replace(tzinfo=None) == time.replace(tzinfo=None)
     assert to_microseconds(read) == to_microseconds(time)
@@ -224,19 +226,62 @@ def test_a_time_keeps_its_instant_to_the_microsecond_and_its_offset(time: dateti
         ("Europe/Berlin", datetime(2024, 3, 31, 2, 30)),  # this clock was never shown
     ],
 )
-def test_an_hour_that_comes_twice_or_never_keeps_its_instant(zone: str, clock: datetime, fold: int) -> None:
+def test_an_hour_that_comes_twice_or_never_reads_back_equal_with_its_zone(
+    zone: str, clock: datetime, fold: int
+) -> None:
+    """Python takes it for unequal to every datetime with a fixed offset."""
     time = clock.replace(tzinfo=ZoneInfo(zone), fold=fold)
+    assert time != time.replace(tzinfo=timezone(time.utcoffset() or timedelta(0)))
+    check_value(time, LIMITS)
     body, copied = CODEC.encode(raw_event({"at": time}))
-    for read in (copied["at"], CODEC.decode(body)[4]["at"]):
-        assert (read.utcoffset(), read.hour, read.minute) == (time.utcoffset(), time.hour, time.minute)
+    for read in (copied["at"], CODEC.decode(body)[4]["at"], CODEC.copy([time])[0]):
+        assert read == time
+        assert (read.tzinfo, read.fold, read.utcoffset()) == (time.tzinfo, fold, time.utcoffset())
         assert to_microseconds(read) == to_microseconds(time)
+        assert CODEC.pack(read) == CODEC.pack(time)
 
 
-def test_the_two_hours_of_a_fold_are_different_instants() -> None:
-    """Control: were the fold ignored, the test above would not notice."""
-    clock = datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
-    first, second = (CODEC.unpack(CODEC.pack(clock.replace(fold=fold))) for fold in (0, 1))
-    assert second - first == timedelta(hours=1)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_zone_that_cannot_be_found_by_its_name_refuses_the_hours_in_which_clocks_change(fold: int) -> None:
+    zone = ZoneInfo.no_cache("Europe/Berlin")  # another object: Python compares with it as with another zone
+    CODEC.pack(datetime(2024, 10, 27, 1, 30, tzinfo=zone))
+    time = datetime(2024, 10, 27, 2, 30, tzinfo=zone, fold=fold)
+    for write in (
+        CODEC.pack,
+        lambda value: CODEC.encode(raw_event({"at": value})),
+        lambda value: check_value(value, LIMITS),
+    ):
+        with pytest.raises(ValueRefused, match=r"twice or never; convert it to UTC: value\.astimezone\(UTC\)"):
+            write(time)
+    body, copied = CODEC.encode(raw_event({"at": time.astimezone(UTC)}))
+    assert copied["at"] == CODEC.decode(body)[4]["at"] == time.astimezone(UTC)
+
+
+def zoned(name: bytes, *, fold: int = 0, offset: int = 3600) -> bytes:
+    """A stored datetime of 2024-10-27 01:30 in UTC with a zone's name."""
+    return bytes(
+        msgpack.packb(msgpack.ExtType(2, struct.pack(">qi", 1729992600_000_000, offset) + bytes([fold]) + name))
+    )
+
+
+@pytest.mark.parametrize("name", [b"Atlantis/Capital", b"Asia/Tokyo", b"UTC"])
+def test_a_machine_that_knows_the_zone_otherwise_reads_the_offset_alone(name: bytes) -> None:
+    assert CODEC.unpack(zoned(name)) == datetime(2024, 10, 27, 2, 30, tzinfo=timezone(timedelta(hours=1)))
+    assert CODEC.unpack(zoned(b"Europe/Berlin", fold=1)).tzinfo is ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [zoned(name) for name in (b"", b"../../etc/passwd", b"/etc/localtime", b"a\0b", b"a//b", b"\xff")]
+    + [
+        zoned(b"Europe/Berlin", fold=2),
+        msgpack.packb(msgpack.ExtType(2, b"x" * 12)),
+        msgpack.packb(msgpack.ExtType(2, b"")),
+    ],
+)
+def test_a_zone_that_was_not_written_by_us_is_corrupt(stored: bytes) -> None:
+    with pytest.raises(CorruptEvent):
+        CODEC.unpack(stored)
 
 
 def test_utc_reads_back_as_utc() -> None:

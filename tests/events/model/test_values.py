@@ -145,6 +145,9 @@ NOT_PLAIN: dict[str, Any] = {
     "offset below a second": NOON.replace(tzinfo=timezone(timedelta(microseconds=1))),
     "before year 1 in UTC": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
     "after year 9999 in UTC": datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-1))),
+    "hour that comes twice": datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo.no_cache("Europe/Berlin")),
+    "its second time": datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo.no_cache("Europe/Berlin"), fold=1),
+    "hour that never comes": datetime(2024, 3, 31, 2, 30, tzinfo=ZoneInfo.no_cache("Europe/Berlin")),
     "zone without an offset": NOON.replace(tzinfo=Zone(None)),
     "zone a day away": NOON.replace(tzinfo=Zone(timedelta(hours=24))),
     "zone with a wrong type": NOON.replace(tzinfo=Zone(3600)),
@@ -171,6 +174,11 @@ PLAIN: dict[str, tuple[Any, int]] = {
     "bytes": (b"\xff\x00", 1),
     "UTC": (NOON.replace(tzinfo=UTC), 1),
     "zone": (NOON.replace(tzinfo=ZoneInfo("Europe/Amsterdam")), 1),
+    "hour that comes twice": (datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin")), 1),
+    "half an hour that comes twice": (datetime(2024, 4, 7, 1, 45, tzinfo=ZoneInfo("Australia/Lord_Howe")), 1),
+    "hour before one that comes twice": (datetime(2024, 10, 27, 1, 59, 59, tzinfo=ZoneInfo("Europe/Berlin")), 1),
+    "hour after one that comes twice": (datetime(2024, 10, 27, 3, tzinfo=ZoneInfo("Europe/Berlin"), fold=1), 1),
+    "hour after one that never comes": (datetime(2024, 3, 31, 3, tzinfo=ZoneInfo("Europe/Berlin")), 1),
     "offset with seconds": (NOON.replace(tzinfo=timezone(timedelta(minutes=19, seconds=32))), 1),
     "largest offset": (NOON.replace(tzinfo=timezone(timedelta(seconds=-86399))), 1),
     "first instant": (datetime.min.replace(tzinfo=UTC), 1),
@@ -249,8 +257,8 @@ def reference(value: Any, limits: Limits, depth: int = 0) -> int | None:
         return 1 if size is not None and size <= limits.text_bytes else None
     if kind is datetime:
         try:
-            value.astimezone(UTC)
             offset = value.utcoffset()
+            value.astimezone(UTC)
         except (OverflowError, ValueError, TypeError, NotImplementedError):
             return None
         return 1 if offset is not None and offset % timedelta(seconds=1) == timedelta(0) else None
