@@ -12,6 +12,7 @@ __all__ = [
     "AgentNotRunning",
     "AgentPaused",
     "AskTimeout",
+    "CallCycle",
     "CheckpointNotFound",
     "CommandConflict",
     "ConsumerParked",
@@ -26,6 +27,7 @@ __all__ = [
     "HandlerStopped",
     "InvalidMessage",
     "InvalidPath",
+    "LoopBlocked",
     "MailboxFull",
     "NotInstalled",
     "NotPermitted",
@@ -181,6 +183,14 @@ class SystemClosed(DuramenError):
 
 class ConsumerParked(DuramenError):
     """A projection's own code raised at an event, and its consumer is parked before it; the cause is chained."""
+
+
+class CallCycle(DuramenError):
+    """A handler would wait for a reply that cannot come: of its own agent, or of one that waits for it. Use `tell`."""
+
+
+class LoopBlocked(DuramenError):
+    """A call that blocks was made on the event loop of handlers and hooks. Await the same call of `aio`."""
 
 
 class HandlerEnded(DuramenError):

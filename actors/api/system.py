@@ -21,7 +21,18 @@ from duramen.projections import AgentState
 
 from ..agent_types import AgentFactory
 from ..commands import LifecycleResult, Supervisor, decide_spawn, plain_id, spawn_message
-from ..dispatch import ActorRegistry, Dispatcher, EventLoop, Journal, Mailbox, Reply, Runnable, ThreadPool, Timers
+from ..dispatch import (
+    ActorRegistry,
+    Dispatcher,
+    EventLoop,
+    Journal,
+    Mailbox,
+    Reply,
+    Runnable,
+    ThreadPool,
+    Timers,
+    check_may_block,
+)
 from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
@@ -52,7 +63,8 @@ class AgentSystem(SystemCalls):
         limits: Limits | None = None,
         settings: Settings | None = None,
     ) -> None:
-        loop = EventLoop()
+        timers = Timers()
+        loop = EventLoop(timers)
         super().__init__(store.log, registry, limits or Limits(), loop)
         settings = settings or Settings()
         self._store = store
@@ -62,7 +74,6 @@ class AgentSystem(SystemCalls):
         dispatcher = Dispatcher(Journal(store.log, self._limits))
         self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, self._activation)
         passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
-        timers = Timers()
         self._services = Services(
             log=store.log,
             owner=uuid4().hex,
@@ -192,6 +203,10 @@ class AgentSystem(SystemCalls):
         """Raise the error that spawning a new agent with these arguments would raise. Sends nothing."""
         decide_spawn(AgentState(), spawn_message(**arguments), self._limits, path, session_id="-")
 
+    def check_cycle(self, path: str) -> None:
+        """Raise CallCycle if the handler that calls this would wait in vain for a reply of `path`."""
+        self._actors.check_cycle(path)
+
     @property
     def aio(self) -> AsyncSystem:
         """The blocking calls, for asyncio."""
@@ -250,6 +265,9 @@ class AgentSystem(SystemCalls):
         room: float = 0.0,
     ) -> Any:
         """As `AgentHandle.ask`, for an agent by path."""
+        if block:
+            check_may_block()
+            self._actors.check_cycle(path)
         envelope = envelope_of(message, command_id)
         if not block:
             self._actors.send(path, envelope, room)

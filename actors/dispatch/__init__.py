@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .call_cycles import Waiter
 from .dispatcher import Dispatcher
-from .event_loop import EventLoop, ProgramExit
+from .event_loop import EventLoop, ProgramExit, check_may_block
 from .journal import Commit, Journal
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runnable
 from .message_cause import bind_cause, current_cause, with_cause
@@ -32,7 +33,9 @@ __all__ = [
     "ThreadPool",
     "Timer",
     "Timers",
+    "Waiter",
     "bind_cause",
+    "check_may_block",
     "current_cause",
     "with_cause",
 ]

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Coroutine
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from typing import Any
+from contextlib import suppress
+from importlib import import_module
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
 
-__all__ = ["EventLoop", "ProgramExit"]
+from duramen.events import LoopBlocked
+from duramen.events.logging import get_logger
+
+from .timers import Timers
+
+__all__ = ["EventLoop", "ProgramExit", "check_may_block"]
+
+_HEARTBEAT: Final = 0.5
+_BLOCKED: Final = 1.0
+"""Seconds without a turn of the loop after which its place is logged."""
+
+_frames: Final[Callable[[], Mapping[int | None, FrameType]]] = import_module("sys")._current_frames
 
 
 class ProgramExit(Exception):
@@ -22,10 +39,58 @@ async def _contain_exit(work: Coroutine[Any, Any, Any]) -> Any:
         raise ProgramExit from error
 
 
+class _LoopThread(threading.Thread):
+    """A thread that runs an event loop of a system, which no handler may block."""
+
+
+def check_may_block() -> None:
+    """Raise LoopBlocked in the thread of a system's event loop."""
+    if isinstance(threading.current_thread(), _LoopThread):
+        raise LoopBlocked(
+            "this call would block the event loop that all coroutines of handlers and hooks run on; "
+            "await the same call of `aio`: `await system.agent(…).aio.ask(…)`"
+        )
+
+
+class _Watch:
+    """Looks whether an event loop still turns, and logs once where it is blocked. Used in the timers' thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        self._loop = loop
+        self._thread = thread
+        self._asked_at: float | None = None
+        self._logged = False
+
+    def check(self) -> None:
+        """Ask the loop for a heartbeat; log if it still owes the last one."""
+        if self._asked_at is None:
+            self._asked_at, self._logged = monotonic(), False
+            with suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._answer)
+        elif not self._logged and monotonic() - self._asked_at >= _BLOCKED:
+            self._logged = True
+            get_logger("loop").warning("loop_blocked", at=_place(self._thread), seconds=_BLOCKED)
+
+    def _answer(self) -> None:
+        self._asked_at = None
+
+
+def _place(thread: threading.Thread) -> str:
+    """The outermost line of a thread that is neither the standard library's nor ours: a handler's, or a task's."""
+    frame = _frames().get(thread.ident)
+    stack = [] if frame is None else list(traceback.walk_stack(frame))
+    for found, line in reversed(stack):
+        name = str(found.f_globals.get("__name__"))
+        if name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("duramen."):
+            return f"{found.f_code.co_filename}:{line} in {found.f_code.co_name}"
+    return "unknown"
+
+
 class EventLoop:
     """Runs coroutines in one thread, which starts with the first coroutine. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -35,8 +100,9 @@ class EventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
+                self._thread = _LoopThread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
                 self._thread.start()
+                self._timers.call_every(_HEARTBEAT, _Watch(self._loop, self._thread).check)
             loop = self._loop
         return asyncio.run_coroutine_threadsafe(_contain_exit(work), loop)
 

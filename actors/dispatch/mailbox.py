@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from duramen.events.model import EXTERNAL
 
+from .call_cycles import Waiter
 from .reply import Reply
 
 __all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runnable"]
@@ -47,6 +48,7 @@ class Envelope(Reply):
         self.cause = EXTERNAL
         self.sent_at = time()
         self.tries = 0
+        self.mailbox = None
 
     def stage(self, value: Any) -> None:
         """Set the reply that `deliver` will hand over."""
@@ -92,7 +94,7 @@ class Runnable(Protocol):
 class Mailbox:
     """The unit that the dispatcher schedules. Activating, dropping and passivating the agent replace its `runner`."""
 
-    __slots__ = ("path", "phase", "runner", "scheduled", "waiting")
+    __slots__ = ("path", "phase", "runner", "scheduled", "waiter", "waiting")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -100,6 +102,8 @@ class Mailbox:
         self.scheduled = False
         self.phase = IDLE
         self.runner: Runnable | None = None
+        self.waiter: Waiter | None = None
+        """The message that a worker is handling."""
 
     def requeue(self, envelopes: Sequence[Envelope]) -> None:
         """Put these messages first, in their order, to be handled again."""

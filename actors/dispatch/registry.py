@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from duramen.events import DuramenError, MailboxFull, SystemClosed
 
+from .call_cycles import current_waiter
 from .dispatcher import Dispatcher
 from .mailbox import IDLE, Envelope, Mailbox, Runnable
 
@@ -52,8 +53,15 @@ class ActorRegistry:
                     agent=path,
                     expected=self._most_waiting,
                 )
+            envelope.mailbox = mailbox
             mailbox.waiting.append(envelope)
         return mailbox
+
+    def check_cycle(self, path: str) -> None:
+        """Raise CallCycle if the handler that runs here would wait in vain for a reply of `path`."""
+        waiter = current_waiter()
+        if waiter is not None:
+            waiter.check(self._mailboxes.get(path))
 
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""

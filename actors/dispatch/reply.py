@@ -15,6 +15,9 @@ import pykka
 
 from duramen.events import AskTimeout
 
+from .call_cycles import WaiterSlot, waiting_for
+from .event_loop import check_may_block
+
 __all__ = ["Reply"]
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -28,7 +31,7 @@ class Reply(pykka.Future[Any]):
     instructions, makes sure that a callback added at that moment is called exactly once.
     """
 
-    __slots__ = ("_callbacks", "_done", "error", "result")
+    __slots__ = ("_callbacks", "_done", "error", "mailbox", "result")
 
     _callback_lock: ClassVar[Any] = allocate_lock()
     _get_hook = None  # on the class: Pykka's `map`, `filter` and the like set it on their own instances
@@ -40,6 +43,8 @@ class Reply(pykka.Future[Any]):
         self.error: BaseException | None = None
         """The error in its place; valid only once `done`."""
         self._callbacks: list[Callback] | None = None
+        self.mailbox: WaiterSlot | None = None
+        """The mailbox of the agent that gives the reply, once the message is in it."""
 
     def __repr__(self) -> str:
         return f"<Reply {'done' if self._done else 'pending'}>"
@@ -55,7 +60,10 @@ class Reply(pykka.Future[Any]):
         return self.result if self._done else None
 
     def get(self, *, timeout: float | None = None) -> Any:
-        """Return the reply. Blocks at most `timeout` seconds; raises AskTimeout, or the error in its place."""
+        """Return the reply. Blocks at most `timeout` seconds.
+
+        Raises AskTimeout, CallCycle and LoopBlocked where no reply could come, or the error in its place.
+        """
         if self._get_hook is not None:
             return self._get_hook(timeout)
         if not self._done:
@@ -118,8 +126,9 @@ class Reply(pykka.Future[Any]):
                 with suppress(RuntimeError):  # the loop was closed
                     loop.call_soon_threadsafe(arrive)
 
-            self.add_done_callback(wake_loop)
-            yield from arrived
+            with waiting_for(self):
+                self.add_done_callback(wake_loop)
+                yield from arrived
         return self._unwrap()
 
     __iter__ = __await__
@@ -131,10 +140,13 @@ class Reply(pykka.Future[Any]):
             callback()
 
     def _wait(self, left: float | None, asked: float | None) -> None:
+        check_may_block()
         latch = allocate_lock()
         latch.acquire()
         self.add_done_callback(latch.release)
-        if not latch.acquire(timeout=-1 if left is None else max(0.0, left)):
+        with waiting_for(self):
+            arrived = latch.acquire(timeout=-1 if left is None else max(0.0, left))
+        if not arrived:
             raise AskTimeout(
                 f"no reply within {asked} s; it may still be carried out: ask again with the same command id",
                 expected=asked,

@@ -16,7 +16,7 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 from ..agent import Agent
 from ..agent_types import AgentFactory
 from ..commands import ChildFailed, Get, GetStatus, Hold, Keys, LifecycleResult, ListCheckpoints, Spawn
-from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool
+from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool, Waiter
 from ..handlers import (
     BLOCKING_HANDLERS,
     LIFECYCLE,
@@ -244,10 +244,11 @@ class Runtime(Snapshots):
         kind: type[Any] = envelope.message.__class__
         handler = BLOCKING_HANDLERS.get(kind)
         try:
-            if handler is None:
-                run_user_handler(self, turn, envelope)
-                return
-            turn.handle(envelope, handler)
+            with Waiter(self._mailbox).running():
+                if handler is None:
+                    run_user_handler(self, turn, envelope)
+                    return
+                turn.handle(envelope, handler)
         except BaseException as error:
             self.crash(turn, envelope, error)
         else:
@@ -269,7 +270,7 @@ class Runtime(Snapshots):
 
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
-        self._handling = None
+        self._handling = self._mailbox.waiter = None
         self.add_snapshot(turn)
         self._mailbox.phase = COMMITTING
         if not self._create:
@@ -387,6 +388,7 @@ class Runtime(Snapshots):
     def deactivate(self, pause: float = 0.0) -> None:
         """Drop the state: the next message, at the earliest in `pause` seconds, activates the agent from its log."""
         self.release_resources()
+        self._mailbox.waiter = None
         self._mailbox.requeue(self._stash)
         self._stash = ()
         self.services.actors.deactivate(self._mailbox)

@@ -69,6 +69,7 @@ class _Deferred(AgentCalls):
         return self._ask(copy_plain(message), timeout, command_id)  # the value of the call, not of its first step
 
     async def _ask(self, message: object, timeout: float | None, command_id: str | None) -> Any:
+        self._system.check_cycle(self._path)
         sent = super()._send(message, False, timeout, command_id, 0.0)  # waiting for room would block the loop
         return await await_reply(sent, timeout)
 

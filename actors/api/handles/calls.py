@@ -64,6 +64,8 @@ class MessageSender(Protocol):
 
     def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None: ...
 
+    def check_cycle(self, path: str) -> None: ...
+
 
 class AgentCalls:
     """The calls of one agent. Subclasses decide how the reply is awaited."""
