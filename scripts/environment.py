@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["ROOT", "clean_environ", "ensure_redis_server", "ensure_venv", "require_python"]
+__all__ = ["NEWEST", "OLDEST", "ROOT", "clean_environ", "ensure_redis_server", "ensure_venv", "require_python"]
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"

@@ -105,11 +105,15 @@ def circles(imports: list[Import]) -> Iterator[str]:
 def wide_folders(root: Path) -> Iterator[str]:
     """Folders with more entries than a reader takes in at a look."""
     for room in ROOMS:
-        for folder in sorted({path.parent for path in (root / room).rglob("*") if path.suffix in (".py", ".lua")}):
+        entries: dict[Path, set[Path]] = defaultdict(set)
+        for path in (root / room).rglob("*"):
+            if path.suffix in (".py", ".lua") and path.name != "__init__.py":
+                entries[path.parent].add(path)
+                entries[path.parent.parent].add(path.parent)
+        for folder, held in sorted(entries.items()):
             place = folder.relative_to(root).as_posix()
-            entries = [entry for entry in folder.iterdir() if entry.name not in ("__pycache__", "py.typed")]
-            if len(entries) - 1 > MOST_ENTRIES and place not in LISTS:  # the door is not an entry to look at
-                yield f"{place}: {len(entries) - 1} entries, at most {MOST_ENTRIES} are easy to take in"
+            if len(held) > MOST_ENTRIES and place not in LISTS and folder != root:
+                yield f"{place}: {len(held)} entries, at most {MOST_ENTRIES} are easy to take in"
 
 
 if __name__ == "__main__":

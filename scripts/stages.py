@@ -72,6 +72,7 @@ def all_stages(
         Stage("security", "the rooms execute no data and silence no checker", (script("forbidden.py"),)),
         pytest("doctests", "the examples in docstrings are true", "tests/test_doctests.py"),
         pytest("tests", "what is promised holds", *elsewhere, *picked),
+        Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
         pytest("docs", "what README and docs show works as shown", "tests/docs"),
         Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),)),
     )

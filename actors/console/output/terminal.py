@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-__all__ = ["terminal"]
+__all__ = ["Terminal", "terminal"]
 
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 """Switch to the alternate screen and hide the cursor."""
