@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import frozen
 
-from .figures import NotMeasured, Series, Verdict, ratio_of
+from .figures import NotMeasured, Series, Unmeasured, Verdict, ratio_of
 from .options import Options
 from .ours import AwaitedCalls, CallsInFlight
 from .peers.peer import Peer
@@ -51,6 +51,9 @@ _CANDIDATES: Final = (
 )
 
 
+_NEEDED: Final = 10.0
+
+
 def measure(options: Options, folder: Path) -> Group:
     # All rounds together are the work: the slowest peer takes minutes for it.
     share = max(1, options.agents * options.events // options.rounds)
@@ -66,9 +69,9 @@ def measure(options: Options, folder: Path) -> Group:
     ours_fsync, theirs = series[0], series[len(ours) :]
     verdicts = [
         Verdict(
-            f"against {other.name}: duramen with AOF always",
+            _target(other.name),
             ratio_of(ours_fsync, other, rate),
-            at_least=10.0,
+            at_least=_NEEDED,
             remark=cpu_ratio(ours_fsync, other),
             short=f"against {other.name}",
         )
@@ -76,6 +79,8 @@ def measure(options: Options, folder: Path) -> Group:
         if other.name in durable
     ]
     rows: list[Series | NotMeasured] = [*series, *missing]
+    awaited = series[len(ours) - 1]
+    singly = [awaited, *(other for other in theirs if other.name in durable), *missing]
     return Group(
         "peers",
         "Peers",
@@ -91,10 +96,21 @@ def measure(options: Options, folder: Path) -> Group:
                 [("duramen with AOF is", ours_fsync)],
                 turned=True,
             ),
+            rate_table(
+                "Single calls, each awaited before the next, acknowledged mutations a second",
+                singly,
+                [("duramen with AOF, awaited, is", awaited)],
+                turned=True,
+            ),
         ),
         tuple(verdicts),
         tuple(series),
+        tuple(Unmeasured(_target(peer.name), _NEEDED, peer.reason) for peer in missing if peer.name in durable),
     )
+
+
+def _target(peer: str) -> str:
+    return f"against {peer}: duramen with AOF always"
 
 
 def _ours(options: Options, memory: Server, fsync: Server, share: int) -> list[Contender]:

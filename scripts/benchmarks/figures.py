@@ -8,7 +8,18 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-__all__ = ["Kind", "NotMeasured", "Ratio", "Sample", "Series", "Spread", "Verdict", "ratio_of", "spread_of"]
+__all__ = [
+    "Kind",
+    "NotMeasured",
+    "Ratio",
+    "Sample",
+    "Series",
+    "Spread",
+    "Unmeasured",
+    "Verdict",
+    "ratio_of",
+    "spread_of",
+]
 
 Kind = Literal["floor", "peer", "ours"]
 
@@ -132,3 +143,12 @@ class Verdict:
         if self.aim is None:
             return self.met
         return self.measured.middle >= self.aim if self.at_least is not None else self.measured.middle <= self.aim
+
+
+@frozen
+class Unmeasured:
+    """A target that nothing can be said of, since a contender could not take part: it is listed all the same."""
+
+    what: str
+    at_least: float
+    reason: str

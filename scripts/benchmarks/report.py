@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .figures import Verdict
+from .figures import Unmeasured, Verdict
 from .plots import rates_picture, targets_picture
 from .tables import Group, number, targets_table
 
@@ -51,15 +51,15 @@ def text_of(group: Group) -> str:
 
 def summary(groups: Sequence[Group]) -> str:
     """The targets of all groups, for a terminal."""
-    verdicts = [verdict for group in groups for verdict in group.verdicts]
-    if not verdicts:
+    verdicts, unmeasured = _targets_of(groups)
+    if not verdicts and not unmeasured:
         return "no target was measured"
-    return targets_table("Targets", verdicts).text() + "\n\n" + _counted(verdicts)
+    return targets_table("Targets", verdicts, unmeasured).text() + "\n\n" + _counted(verdicts, unmeasured)
 
 
 def write(root: Path, groups: Sequence[Group], machine: Sequence[str], how: str) -> list[Path]:
     """Write the page and its pictures below `docs/`; the paths written."""
-    verdicts = [verdict for group in groups for verdict in group.verdicts]
+    verdicts, unmeasured = _targets_of(groups)
     pictures = {
         "bench-targets.svg": targets_picture(
             "How far from what is needed", "For each target, how many times better than needed the figure is.", verdicts
@@ -72,7 +72,7 @@ def write(root: Path, groups: Sequence[Group], machine: Sequence[str], how: str)
                 "Bars on a logarithmic axis; the line through each end is the spread of the rounds.",
                 group.series,
             )
-    page = "\n".join([_HEAD, *_targets(verdicts), *_machine(machine, how), *map(_section, groups), _AGAIN])
+    page = "\n".join([_HEAD, *_targets(verdicts, unmeasured), *_machine(machine, how), *map(_section, groups), _AGAIN])
     files = {Path("docs/performance.md"): page}
     files |= {Path("docs/pictures") / name: picture for name, picture in pictures.items()}
     for path, text in files.items():
@@ -81,20 +81,28 @@ def write(root: Path, groups: Sequence[Group], machine: Sequence[str], how: str)
     return sorted(files)
 
 
-def _counted(verdicts: Sequence[Verdict]) -> str:
+def _targets_of(groups: Sequence[Group]) -> tuple[list[Verdict], list[Unmeasured]]:
+    verdicts = [verdict for group in groups for verdict in group.verdicts]
+    return verdicts, [target for group in groups for target in group.unmeasured]
+
+
+def _counted(verdicts: Sequence[Verdict], unmeasured: Sequence[Unmeasured]) -> str:
     met = sum(verdict.met for verdict in verdicts)
     aims = [verdict for verdict in verdicts if verdict.aim is not None]
     reached = sum(verdict.aim_met for verdict in aims)
-    return f"{met} of {len(verdicts)} targets met; of {number(len(aims)).removesuffix('.00')} aims, {reached} reached"
+    count = len(verdicts) + len(unmeasured)
+    missing = f", {len(unmeasured)} not measured" if unmeasured else ""
+    return f"{met} of {count} targets met{missing}; of {number(len(aims)).removesuffix('.00')} aims, {reached} reached"
 
 
-def _targets(verdicts: Sequence[Verdict]) -> list[str]:
+def _targets(verdicts: Sequence[Verdict], unmeasured: Sequence[Unmeasured]) -> list[str]:
     return [
         "## Targets",
         "",
-        f"{_counted(verdicts)}. A target was set before anything was built; those not met are the work that is left.",
+        f"{_counted(verdicts, unmeasured)}. A target was set before anything was built; those not met are the work "
+        "that is left.",
         "",
-        targets_table("Targets", verdicts).markdown(),
+        targets_table("Targets", verdicts, unmeasured).markdown(),
         "",
         _picture("bench-targets.svg", "For each target, how many times better than needed the measured figure is."),
     ]

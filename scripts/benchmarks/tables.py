@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from .figures import NotMeasured, Ratio, Series, Spread, Verdict, ratio_of
+from .figures import NotMeasured, Ratio, Series, Spread, Unmeasured, Verdict, ratio_of
 
 __all__ = ["Group", "Table", "latency_table", "number", "rate_table", "ratio", "targets_table"]
 
@@ -50,6 +50,7 @@ class Group:
     verdicts: tuple[Verdict, ...] = ()
     series: tuple[Series, ...] = ()
     """What the pictures show."""
+    unmeasured: tuple[Unmeasured, ...] = ()
 
 
 def number(value: float) -> str:
@@ -131,7 +132,7 @@ def latency_table(title: str, pairs: Sequence[tuple[Series, Series]], against: s
     return Table(title, head, tuple(lines))
 
 
-def targets_table(title: str, verdicts: Sequence[Verdict]) -> Table:
+def targets_table(title: str, verdicts: Sequence[Verdict], unmeasured: Sequence[Unmeasured] = ()) -> Table:
     head = ("target", "", "needed", "aim", "measured (min–max)", "CPU alone")
     lines: list[tuple[str, ...]] = []
     for verdict in verdicts:
@@ -148,6 +149,9 @@ def targets_table(title: str, verdicts: Sequence[Verdict]) -> Table:
                 verdict.remark or "–",
             )
         )
+    lines += [
+        (target.what, "not measured", f"≥ {number(target.at_least)}×", "–", "–", target.reason) for target in unmeasured
+    ]
     return Table(title, head, tuple(lines))
 
 
