@@ -56,7 +56,8 @@ class LifecycleResult:
 class LifecycleEvent:
     """A committed transition of an agent, as hooks get it.
 
-    `data` is that of the `LifecycleResult`, without `hook_errors`.
+    `data` is that of the `LifecycleResult`, without `hook_errors`. `metadata` is the agent's own, with `checkpoint_id`
+    of a pause or a resume and `episode_id` of an end.
     """
 
     event_type: str
@@ -67,6 +68,26 @@ class LifecycleEvent:
     time: datetime
     data: Mapping[str, Any]
     metadata: Mapping[str, Any]
+
+    @property
+    def project_id(self) -> str:
+        """The first segment of the agent path."""
+        return self.agent.partition("/")[0]
+
+    @property
+    def agent_instance_id(self) -> str:
+        """The agent path after the project."""
+        return self.agent.partition("/")[2]
+
+    @property
+    def agent_type_id(self) -> str | None:
+        """The agent type, by the name that agent platforms use."""
+        return self.agent_type
+
+    @property
+    def timestamp(self) -> datetime:
+        """The time of the transition, by the name that agent platforms use."""
+        return self.time
 
 
 @frozen(kw_only=True)

@@ -50,6 +50,9 @@ class Transition:
 
     def event(self) -> LifecycleEvent:
         """The argument of the hooks."""
+        metadata = cast("dict[str, Any]", copy_tree(self.metadata))
+        for name in self.data.keys() & {"checkpoint_id", "episode_id"}:
+            metadata[name] = self.data[name]
         return LifecycleEvent(
             event_type=self.event_type,
             agent=self.agent,
@@ -58,7 +61,7 @@ class Transition:
             seq=self.seq,
             time=to_datetime(self.time),
             data=self.data,
-            metadata=cast("dict[str, Any]", copy_tree(self.metadata)),
+            metadata=metadata,
         )
 
 

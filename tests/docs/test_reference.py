@@ -171,6 +171,7 @@ def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
         alice.set_retention(Retention(events=100))
         alice.ask(Record("thought", "x", Granularity.TRACE))
         alice.ask("a bird")
+        alice.pause("night", cascade=True)
         told.append(alice.resume("lunch"))
         told.append(alice.terminate())
         system.spawn("acme/alice", agent_type="watcher").spawn_child("helper")

@@ -79,9 +79,41 @@ def test_a_hook_is_told_of_every_transition_after_its_commit(any_system: AgentSy
         assert result.success
         assert event.data == result.data
         assert "hook_errors" not in result.data
-        assert (event.agent, event.session_id, event.agent_type, event.metadata) == (PATH, "s-1", "kind", {"m": 1})
+        assert (event.agent, event.session_id, event.agent_type, event.metadata["m"]) == (PATH, "s-1", "kind", 1)
         assert isinstance(event.time, datetime)
         assert event.time.tzinfo is not None
+
+
+def test_a_hook_gets_what_the_hooks_of_an_agent_platform_get(any_system: AgentSystem) -> None:
+    seen: list[LifecycleEvent] = []
+    on_all(any_system, seen.append)
+    child = any_system.spawn("acme/alice/helper", agent_type="kind", metadata={"m": 1, "checkpoint_id": "mine"})
+    paused, resumed, ended = child.pause("p"), child.resume("p"), child.terminate()
+    again = any_system.spawn("acme/alice/helper")
+    unkept = again.terminate(consolidate_to_episodic=False)
+    assert paused.success and resumed.success and unkept.success
+    for event in seen:
+        assert (event.project_id, event.agent_instance_id) == ("acme", "alice/helper")
+        assert (event.agent_type_id, event.timestamp) == (event.agent_type, event.time)
+    assert [event.metadata for event in seen] == [
+        {"m": 1, "checkpoint_id": "mine"},
+        {"m": 1, "checkpoint_id": "p"},
+        {"m": 1, "checkpoint_id": "p"},
+        {"m": 1, "checkpoint_id": "mine", "episode_id": ended.data["episode_id"]},
+        {},
+        {"episode_id": None},
+    ]
+    assert any_system.episodes.get(seen[3].metadata["episode_id"]) is not None
+
+
+def test_hooks_run_where_the_transition_happens(open_any: OpenSystem) -> None:
+    here, there = open_any(), open_any()
+    seen: list[str] = []
+    here.hooks.on_pause(lambda event: seen.append("here"))
+    there.hooks.on_pause(lambda event: seen.append("there"))
+    here.spawn(PATH)
+    there.agent(PATH).pause("p")
+    assert seen == ["there"]
 
 
 def test_hooks_run_in_the_order_of_their_registration(system: AgentSystem) -> None:
