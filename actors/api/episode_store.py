@@ -20,7 +20,7 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog, read_events
 from duramen.projections import Episode, Found
-from duramen.projections.episodes import EpisodeFeed, EpisodeFilter, EpisodeIndex, EpisodeWriter
+from duramen.projections.episodes import EpisodeFilter, EpisodeIndex, EpisodeReader
 
 from ..commands import outcome_of
 from ..dispatch import EventLoop, ThreadPool
@@ -55,15 +55,14 @@ class EpisodeStore:
         self._limits = limits
         self._loop = loop
         self._index = EpisodeIndex()
-        self._feed = EpisodeFeed(log, registry, limits, self._index)
-        self._keeper = EpisodeWriter(log, registry, limits)
+        self._reader = EpisodeReader(log, limits, self._index)
         self._thread_pool = ThreadPool("embedding", 1)
         self._work: EmbeddingQueue | None = None
         self._closed = False
 
     def get(self, episode_id: str) -> Episode | None:
         """One episode by id; None if there is none."""
-        self._feed.catch_up()
+        self._reader.catch_up()
         return self._index.get(episode_id)
 
     def events(self, episode_id: str) -> Iterator[Event]:
@@ -106,7 +105,7 @@ class EpisodeStore:
         work = self._work
         if by == "meaning" and work is None:
             raise InvalidMessage("search by meaning needs an embedding: give one with episodes.use_embedding(…)")
-        self._feed.catch_up()
+        self._reader.catch_up()
         if by == "words" or work is None:
             return self._index.search_words(text, selection, limit, match=match, prefix=prefix)
         if self._closed:
@@ -156,14 +155,12 @@ class EpisodeStore:
         selection = _selection(project, agent, outcome, since)
         if limit is not None and (type(cast("object", limit)) is not int or limit < 0):
             raise InvalidMessage("limit is a whole number from 0 on, or None")
-        self._feed.catch_up()
+        self._reader.catch_up()
         return self._index.newest(selection, limit)
 
-    def keep_before_trimming(self, agent: str) -> None:
-        """Store the episodes of an agent outside its log, before events are trimmed."""
-        if self._feed.begun:
-            self._feed.catch_up()  # or else it would have to read all that is kept to get over the gap
-        self._keeper.keep(self._log.partition_of(agent))
+    def prepare_trimming(self, agent: str) -> None:
+        """Called before events are trimmed: the episodes of a namespace that older code made are in its events only."""
+        self._reader.fill()
 
     def close(self, timeout: float) -> None:
         """End the embedding thread, within `timeout` seconds. `list` and `get` still work."""

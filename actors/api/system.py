@@ -70,7 +70,7 @@ class AgentSystem(SystemCalls):
         self._store = store
         self._agents = {} if agents is None else agents
         self._trimmer = self._make_trimmer(settings)
-        self._trimmer.add_needs(self._episodes.keep_before_trimming)
+        self._trimmer.add_needs(self._episodes.prepare_trimming)
         dispatcher = Dispatcher(Journal(store.log, self._limits))
         self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, self._activation)
         passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)

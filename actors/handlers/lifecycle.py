@@ -22,7 +22,8 @@ from duramen.events import (
 )
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
 from duramen.events.log import Put, digest_at, raw_events
-from duramen.events.model import PAUSED, RESUMED, SPAWNED, TERMINATED, check_value
+from duramen.events.model import EPISODE_RECORDED, PAUSED, RESUMED, SPAWNED, TERMINATED, check_value
+from duramen.projections.episodes import episode_put
 from duramen.projections.state import PAUSED_STATUS
 
 from ..commands import (
@@ -173,6 +174,10 @@ def _emit_transition(turn: Turn, events: Sequence[NewEvent]) -> Transition:
     raw: RawEvent = []
     for event in events:
         raw = turn.emit(event)
+        if raw[0] == EPISODE_RECORDED:
+            put = episode_put(turn.runtime.services.log, turn.agent, turn.state.seq, raw[4]["episode"], turn.codec)
+            turn.puts += (put,)
+            turn.size += len(put.value)
     return _transition(turn, raw)
 
 

@@ -31,6 +31,7 @@ from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
 from .reading import digest_at, pages_of, raw_events, read_events, unknown_agent
 from .records import (
+    ADD_TO_LIST,
     Adoption,
     Answer,
     Append,
@@ -53,6 +54,7 @@ from .records import (
 from .trimming import HEAD_MISMATCH, diverged_at_base, feed_trimmed, trimmed_further
 
 __all__ = [
+    "ADD_TO_LIST",
     "HEAD_MISMATCH",
     "LIVE",
     "NEXT",

@@ -55,6 +55,18 @@ class Archive(Protocol):
         """Write checkpoints and snapshots, each in place of what is there."""
         ...
 
+    def episodes(self, starts: Sequence[int]) -> list[list[bytes]]:
+        """The next stored episodes of each partition from a position of its list on, at most 1,000 each."""
+        ...
+
+    def has_all_episodes(self) -> bool:
+        """Whether the lists have every episode: those of a namespace that older code made are filled once."""
+        ...
+
+    def mark_all_episodes(self) -> None:
+        """Note that the lists have every episode from now on."""
+        ...
+
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
         """Put a value for `key` beside those of an agent that does not exist yet, where it is gone after a day."""
         ...

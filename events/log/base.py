@@ -64,6 +64,9 @@ class LogBase(ABC):
     def checkpoint_key(self, agent: str, checkpoint_id: str) -> str:
         return self._keys.checkpoint(self.partition_of(agent), agent, checkpoint_id)
 
+    def episodes_key(self, agent: str) -> str:
+        return self._keys.episodes(self.partition_of(agent))
+
     def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
         writer = self.writer()
         try:

@@ -46,6 +46,8 @@ class LogKeys(Protocol):
 
     def checkpoint_key(self, agent: str, checkpoint_id: str) -> str: ...
 
+    def episodes_key(self, agent: str) -> str: ...
+
 
 class LogWriter(Protocol):
     """Sends batches and collects their answers, several under way at a time. Used by one thread at a time."""

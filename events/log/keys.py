@@ -5,13 +5,14 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 
 | key | type | what it holds | life time |
 |---|---|---|---|
-| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; fingerprint of its integrity key, where it has one | for ever |
+| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; `episodes` → `1` once the lists of episodes are complete; fingerprint of its integrity key, where it has one | for ever |
 | `duramen:{ns}:embeddings:MID` | HASH | 16 bytes hash of a text → its vector, float32 little-endian; `dimensions` → how many numbers | for ever; may be deleted |
 | `duramen:{ns}:views` | HASH | `live:NAME`, `next:NAME` → msgpack [token, revision, form, rest] of a consumer's view, `wish:NAME` → what it is asked to do | until removed |
 | `duramen:{ns}:view:VID:live` `duramen:{ns}:view:VID:next` | STRING or HASH | a view that is kept whole (16 bytes of checksum, then msgpack), or msgpack an entry | until removed |
 | `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed | for ever |
 | `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id] as of the last lifecycle event | for ever |
 | `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |
+| `duramen:{ns:NN}:episodes` | LIST | each episode of the partition's agents, in the order they were recorded: 16 bytes of checksum, then msgpack [agent, seq of its event, episode] | for ever |
 | `duramen:{ns:NN}:log:ID` | LIST | the events of one agent: 16 bytes digest, then the body | for ever |
 | `duramen:{ns:NN}:snapshot:ID` | STRING | the latest automatic snapshot | until the next |
 | `duramen:{ns:NN}:bases` | HASH | agent → msgpack [base, digest of the event at base], where its log was trimmed | for ever |
@@ -91,6 +92,9 @@ class Keys:
 
     def feed(self, partition: int) -> str:
         return f"{self._partition(partition)}feed"
+
+    def episodes(self, partition: int) -> str:
+        return f"{self._partition(partition)}episodes"
 
     def log(self, partition: int, agent: str) -> str:
         return f"{self._partition(partition)}log:{_identifier(agent)}"

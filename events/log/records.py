@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
 __all__ = [
+    "ADD_TO_LIST",
     "Adoption",
     "Answer",
     "Append",
@@ -50,9 +51,16 @@ class Status(IntEnum):
     """The append would create the agent, but it exists."""
 
 
+ADD_TO_LIST: Final = -1
+"""In the place of `Put.ttl_ms`: the key is a list, and the value is added to its end."""
+
+
 @frozen
 class Put:
-    """A snapshot or checkpoint to be written together with an append; with `ttl_ms` 0 it does not expire."""
+    """A value to write together with an append, such as a checkpoint. It replaces the value of its key.
+
+    With `ttl_ms` 0 it has no end of life; with `ADD_TO_LIST` it is added at the end of a list instead.
+    """
 
     key: str
     value: bytes

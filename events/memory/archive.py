@@ -26,6 +26,7 @@ class MemoryParts:
     create: Callable[[Adoption, list[bytes]], list[Notice]]
     """Create an agent with these items; returns the notices to publish."""
     put: Callable[[Sequence[Put]], None]
+    episodes: Callable[[int], list[bytes]]
     publish: Callable[[list[Notice]], None]
 
 
@@ -103,6 +104,16 @@ class MemoryArchive:
             else:
                 staged.clear()
             return len(staged)
+
+    def episodes(self, starts: Sequence[int]) -> list[list[bytes]]:
+        with self._parts.lock:
+            return [self._parts.episodes(partition)[start:] for partition, start in enumerate(starts)]
+
+    def has_all_episodes(self) -> bool:
+        return True
+
+    def mark_all_episodes(self) -> None:
+        """Nothing to note: older code never wrote to this log."""
 
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
         with self._parts.lock:

@@ -16,6 +16,7 @@ import msgpack
 from ..codec import NO_DIGEST
 from ..errors import CorruptEvent
 from ..log import (
+    ADD_TO_LIST,
     Adoption,
     Answer,
     Append,
@@ -86,6 +87,7 @@ class MemoryLog(LogBase):
         self._parts = [_Partition() for _ in range(partitions)]
         self._logs: dict[str, list[bytes]] = {}
         self._values: dict[str, tuple[bytes, float]] = {}
+        self._lists: dict[str, list[bytes]] = {}
         self._embeddings: dict[str, MemoryCache] = {}
         self._listeners: list[Callable[[Notice], None]] = []
         self._consumers = MemoryConsumerStore()
@@ -97,6 +99,7 @@ class MemoryLog(LogBase):
                 self._items,
                 self._create,
                 self._put,
+                self._episodes,
                 self._publish,
             )
         )
@@ -208,8 +211,14 @@ class MemoryLog(LogBase):
 
     def _put(self, puts: Sequence[Put]) -> None:
         for put in puts:
+            if put.ttl_ms == ADD_TO_LIST:
+                self._lists.setdefault(put.key, []).append(put.value)
+                continue
             expires = self._clock() + put.ttl_ms / 1000 if put.ttl_ms else float("inf")
             self._values[put.key] = (put.value, expires)
+
+    def _episodes(self, partition: int) -> list[bytes]:
+        return self._lists.get(self._keys.episodes(partition), [])
 
     def _notice(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..errors import CorruptEvent, NotPermitted, UnsafeServer
-from ..log import Adoption, Head, Keys, Put, Raw, partition_of
+from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, partition_of
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
@@ -14,6 +14,8 @@ from .client import RedisClient, Script, pack_for_lua
 
 __all__ = ["RedisArchive"]
 
+_EPISODES: Final = 1_000
+"""Episodes of a partition that are read at once."""
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _KEYFRAMES: Final = ("keyframe-seqs", "keyframes")
 
@@ -111,6 +113,9 @@ class RedisArchive:
 
     def put(self, puts: Sequence[Put]) -> None:
         for put in puts:
+            if put.ttl_ms == ADD_TO_LIST:
+                self._server.execute("add to a list", b"RPUSH", put.key.encode(), put.value)
+                continue
             life = (b"PX", b"%d" % put.ttl_ms) if put.ttl_ms else ()
             self._server.execute("write a checkpoint", b"SET", put.key.encode(), put.value, *life)
 
@@ -118,6 +123,20 @@ class RedisArchive:
         key = self._keys.staged(self._partition_of(agent), agent, token)
         arguments = [b"%d" % at, previous, b"%d" % _DAY_MS, *items]
         return int(self._server.run_script(self._stage, [key], arguments, "stage events"))
+
+    def episodes(self, starts: Sequence[int]) -> list[list[bytes]]:
+        commands = [
+            (b"LRANGE", self._keys.episodes(partition).encode(), b"%d" % start, b"%d" % (start + _EPISODES - 1))
+            for partition, start in enumerate(starts)
+        ]
+        return self._server.execute_all("read episodes", commands)
+
+    def has_all_episodes(self) -> bool:
+        found = self._server.execute("read the namespace", b"HMGET", self._keys.namespace.encode(), b"episodes")
+        return bool(found[0])
+
+    def mark_all_episodes(self) -> None:
+        self._server.execute("mark the episodes", b"HSET", self._keys.namespace.encode(), b"episodes", b"1")
 
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
         staged = self._staged(agent, token, key).encode()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from .episode import Episode, Episodes, compose_episode, episode_id
 from .facets import EpisodeFilter
-from .feed import EpisodeFeed
 from .index import EpisodeIndex, Found
-from .store import EpisodeWriter
+from .reader import EpisodeReader
+from .record import EpisodeRecord, episode_put, unpack_record
 
 if TYPE_CHECKING:
     from .embeddings import Embed, Embedding
@@ -37,10 +37,10 @@ __all__ = [
     "Embed",
     "Embedding",
     "Episode",
-    "EpisodeFeed",
     "EpisodeFilter",
     "EpisodeIndex",
-    "EpisodeWriter",
+    "EpisodeReader",
+    "EpisodeRecord",
     "Episodes",
     "ExactVectors",
     "Found",
@@ -49,4 +49,6 @@ __all__ = [
     "VectorIndex",
     "compose_episode",
     "episode_id",
+    "episode_put",
+    "unpack_record",
 ]

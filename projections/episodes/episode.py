@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from attrs import asdict, frozen
@@ -13,10 +13,10 @@ from attrs import asdict, frozen
 from duramen.events import CorruptEvent, Event
 from duramen.events.model import EPISODE_RECORDED
 
-from ..projection import KeyedProjection, Projection
+from ..projection import Projection
 from ..recovery import SessionTotals, is_plain_dict
 
-__all__ = ["Episode", "EpisodeView", "Episodes", "compose_episode", "episode_id", "episode_text", "parse_episode"]
+__all__ = ["Episode", "Episodes", "compose_episode", "episode_id", "episode_text", "parse_episode"]
 
 TASK_TYPE: Final = "session_completion"
 DESCRIPTION: Final = 500
@@ -74,25 +74,6 @@ def parse_episode(event: Event) -> Episode | None:
             agent=event.agent,
             seq=event.seq,
         ) from None
-
-
-class EpisodeView(KeyedProjection[Episode]):
-    """Each episode by its id: the same view, an entry at a time."""
-
-    types: ClassVar[frozenset[str] | None] = frozenset((EPISODE_RECORDED,))
-
-    def key(self, event: Event) -> str | None:
-        episode = parse_episode(event)
-        return None if episode is None else episode.id
-
-    def apply(self, entry: Episode | None, event: Event) -> Episode | None:
-        return parse_episode(event) or entry
-
-    def dump(self, entry: Episode) -> Any:
-        return entry.as_data()
-
-    def load(self, data: Any) -> Episode:
-        return Episode(**data)
 
 
 def episode_text(episode: Episode) -> str:

@@ -22,7 +22,9 @@ from duramen.events.codec import (
     unpack_snapshot,
 )
 from duramen.events.log import Adoption, EventLog, Put
+from duramen.events.model import EPISODE_RECORDED
 
+from ..episodes import episode_put
 from ..recovery import EVERY, AgentLog, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
 from ..state import AgentState
 from .exporting import ExportedAgent, Session
@@ -47,6 +49,7 @@ class _Incoming:
     largest: int = 0
     has_keyframes: bool = False
     schedule: KeyframeSchedule = field(factory=KeyframeSchedule)
+    puts: list[Put] = field(factory=list[Put])
     digest: bytes = NO_DIGEST
     """That of the last event in the file; it differs from the one here where paths were mapped."""
     known: dict[int, tuple[bytes, bytes]] = field(factory=dict[int, tuple[bytes, bytes]])
@@ -181,6 +184,9 @@ class _Import:
             agent.digest = expected
             agent.levels |= 1 << event[2]
             agent.fold.apply_leniently(event, items[-1][:DIGEST_SIZE])
+            episode = event[4].get("episode") if event[0] == EPISODE_RECORDED else None
+            if type(episode) is dict:
+                agent.puts.append(episode_put(self._log, agent.path, seq, episode, self._codec))
             self._note_checkpoints(agent)
             agent.schedule.weight += len(items[-1])
             agent.largest = max(agent.largest, len(items[-1]))
@@ -261,7 +267,7 @@ class _Import:
         state, meta = agent.fold.state, agent.meta
         if (state.seq, agent.digest) != (meta["seq"], meta["digest"]) or (agent.base is None) != (meta["base"] == 0):
             raise _damaged(f"the events of {agent.origin} do not end where its header says")
-        puts: list[Put] = []
+        puts = agent.puts
         if agent.base is not None:
             puts.append(Put(self._log.base_key(agent.path), agent.base))
         snapshot = self._snapshot(agent) if agent.staged >= EVERY else None

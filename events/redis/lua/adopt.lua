@@ -11,7 +11,8 @@
 --         values     STRING  snapshots and checkpoints                                              their TTL
 --         from, to   checkpoints and keyframes that were staged (a day), and their own keys         their TTL
 -- ARGV  1 agents     msgpack [[agent, seq, base, digest, fence, updated_at, entry, levels, puts, before, largest,
---                    moves], ...]; puts = [[value, ttl in ms or 0], ...], moves = [ttl in ms or 0, ...]
+--                    moves], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...], moves = [ttl in
+--                    ms or 0, ...]
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3... channel of level 1, 2, 3, 4
 -- Returns nil (done, now or before), or [what is in the way: exists, log or staged; the agent].
@@ -36,6 +37,9 @@ for i, agent in ipairs(agents) do
       return {'staged', agent[1]}
     end
     local from = at + 2 + #agent[9]
+    for j, put in ipairs(agent[9]) do
+      if put[2] < 0 then redis.call('LLEN', KEYS[at + 1 + j]) end
+    end
     for j = 0, #agent[12] - 1 do
       if redis.call('EXISTS', KEYS[from + 2 * j]) == 0 then return {'staged', agent[1]} end
     end
@@ -72,6 +76,8 @@ for i, agent in ipairs(agents) do
   for j, put in ipairs(agent[9]) do
     if put[2] > 0 then
       redis.call('SET', KEYS[place + 1 + j], put[1], 'PX', put[2])
+    elseif put[2] < 0 then
+      redis.call('RPUSH', KEYS[place + 1 + j], put[1])
     else
       redis.call('SET', KEYS[place + 1 + j], put[1])
     end

@@ -6,8 +6,9 @@
 --       3 feed       LIST    msgpack [agent, first seq, count, levels], one entry an append         for ever
 --       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
+--                    LIST    or what to add a value to: the partition's episodes                    for ever
 -- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts], ...]
---                    puts = [[value, ttl in ms or 0], ...]; a row may end after updated_at
+--                    puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...]; a row may end after updated_at
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3 limit      bytes of events above which a notice carries positions only
 --       4... level, its channel, for each level in the batch
@@ -212,6 +213,13 @@ end
 -- A key that holds something else raises while nothing is written yet: hashes are read first, the lists of the agents
 -- were measured above, and the feed is the first that is written. Out of memory, too, is told at the first write only.
 if #lines > 0 then call('HMGET', KEYS[2], lines[1]) end
+local put = 3 + count
+for i = 1, count do
+  for _, value in ipairs(batch[i][10] or {}) do
+    put = put + 1
+    if value[2] < 0 then call('LLEN', KEYS[put]) end
+  end
+end
 local position = (tonumber(known[1]) or 0) + call('RPUSH', KEYS[3], unpack(feed))
 for k = 1, #accepted do
   local i = accepted[k]
@@ -233,13 +241,15 @@ end
 call('HSET', KEYS[1], unpack(writes))
 if #lines > 0 then call('HSET', KEYS[2], unpack(lines)) end
 
-local put = 3 + count
+put = 3 + count
 for i = 1, count do
   for _, value in ipairs(batch[i][10] or {}) do
     put = put + 1
     if heads[i] then
       if value[2] > 0 then
         call('SET', KEYS[put], value[1], 'PX', value[2])
+      elseif value[2] < 0 then
+        call('RPUSH', KEYS[put], value[1])
       else
         call('SET', KEYS[put], value[1])
       end

@@ -8,17 +8,22 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from duramen.actors import AgentSystem, Outcome
 from duramen.events import (
     AskTimeout,
+    Cursor,
     DataLoss,
+    Diverged,
     EmbeddingFailed,
     EpisodeNotFound,
+    Fenced,
     InvalidMessage,
     Limits,
     MemoryLog,
@@ -27,11 +32,12 @@ from duramen.events import (
     Trimmed,
     agent_path,
 )
+from duramen.events.codec import Codec
+from duramen.events.feed import FeedReader
+from duramen.events.log import LIVE, ConsumerRecord
 from duramen.events.log.keys import Keys
-from duramen.events.model.registry import DECLARED
-from duramen.projections.consumers.registry import Consumers
 from duramen.projections.episodes import ExactVectors, word_index
-from duramen.projections.episodes.store import EPISODES
+from duramen.projections.episodes.migration import OLD_VIEW
 from hashing import Recorder, hashed
 
 OpenSystem = Callable[..., AgentSystem]
@@ -226,7 +232,7 @@ def test_no_text_of_a_user_stands_in_a_key(open_server: OpenSystem, valkey_url: 
     system.episodes.use_embedding(hashed, name="my model")
     system.episodes.search("refund")
     server: Any = system.log
-    keys = server._server.ask("list keys", b"KEYS", b"duramen:*")
+    keys = server._server.execute("list keys", b"KEYS", b"duramen:*")
     ours = [key.decode() for key in keys if server._keys.namespace[9:-1] in key.decode()]
     assert any("embeddings" in key for key in ours)
     assert not any("model" in key or "refund" in key for key in ours)
@@ -426,13 +432,138 @@ def test_episodes_outlast_the_events_they_were_made_from(open_any: OpenSystem) -
     assert [len(system.episodes.list()) for system in (first, behind, fresh, open_any())] == [6] * 4
 
 
-def test_what_keeps_episodes_is_beyond_the_reach_of_users(system: AgentSystem) -> None:
-    told(system)
-    system.trim("acme/bob", keep_events=0)
-    assert system.log.consumer_store().find(EPISODES).live is not None
-    with pytest.raises(InvalidMessage):
-        Consumers(system.log, DECLARED, Limits()).remove(EPISODES)
-    assert len(system.episodes.list()) == 4
+def test_a_cold_list_reads_no_event_and_no_feed() -> None:
+    class WithoutEvents(MemoryLog):
+        """A log whose events cannot be read once it is locked."""
+
+        locked = False
+
+        def feed_pages(self, requests: Any) -> Any:
+            assert not self.locked, "the feed was read"
+            return super().feed_pages(requests)
+
+        def read(self, agent: str, from_seq: int, limit: int) -> Any:
+            assert not self.locked, "events were read"
+            return super().read(agent, from_seq, limit)
+
+    log = WithoutEvents()
+    with AgentSystem.open(log=log) as system:
+        told(system)
+        log.locked = True
+        with AgentSystem.open(log=log) as fresh:
+            assert len(fresh.episodes.list()) == 4
+            assert fresh.episodes.list() == system.episodes.list()
+            assert len(found(fresh, "refund")) == 3
+            with pytest.raises(AssertionError):  # the control
+                list(fresh.episodes.events(fresh.episodes.list()[0].id))
+
+
+def test_there_are_as_many_episodes_as_events_that_record_one(open_any: OpenSystem) -> None:
+    """Also where two processes take an agent from each other, and appends are refused."""
+    systems = [open_any(), open_any()]
+
+    def end(system: AgentSystem) -> None:
+        with suppress(Fenced):
+            system.agent("acme/alice").terminate(task_description="ended")
+
+    for number in range(6):
+        systems[number % 2].spawn("acme/alice")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(end, systems * 2))
+        end(systems[0])
+    recorded = [event for event in systems[0].events("acme/alice") if event.type == "episode_recorded"]
+    listed = open_any().episodes.list()
+    assert [one.id for one in reversed(listed)] == [event.data["episode"]["id"] for event in recorded]
+    assert len(recorded) == 6
+
+
+# -- namespaces of older code ------------------------------------------------------------------------------------------
+
+
+def as_older_code_left_it(system: AgentSystem) -> None:
+    """Take away what appends of today keep besides the events."""
+    server: Any = system.log
+    keys = [server._keys.episodes(partition).encode() for partition in range(server.partitions)]
+    server._server.execute("test", b"DEL", *keys)
+    server._server.execute("test", b"HDEL", server._keys.namespace.encode(), b"episodes")
+
+
+def test_a_namespace_of_older_code_lists_its_episodes(open_server: OpenSystem) -> None:
+    first = open_server()
+    told(first)
+    expected = first.episodes.list()
+    assert len(expected) == 4
+    as_older_code_left_it(first)
+    ended(first, "acme/alice", "Written by today's code")
+    processes = [open_server() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        listed = list(pool.map(lambda system: system.episodes.list(), processes))
+    for episodes in listed:
+        assert [one.task_description for one in episodes[:1]] == ["Written by today's code"]
+        assert episodes[1:] == expected
+    assert open_server().episodes.list() == listed[0]
+    assert first.log.archive.has_all_episodes()
+
+
+def test_episodes_of_older_code_outlast_their_events(open_server: OpenSystem) -> None:
+    first = open_server()
+    told(first)
+    expected = first.episodes.list()
+    as_older_code_left_it(first)
+    trimming = open_server()
+    for path in ("acme/alice", "acme/bob", "beta/carol"):
+        assert trimming.trim(path, keep_events=0).removed > 0
+    assert open_server().episodes.list() == expected
+
+
+def test_the_view_of_older_code_is_taken_over_and_holds_no_feed_any_more(open_server: OpenSystem) -> None:
+    first = open_server()
+    told(first)
+    expected = first.episodes.list()
+    store, log = first.log.consumer_store(), first.log
+    fresh = ConsumerRecord(
+        name=OLD_VIEW, slot=LIVE, kind="keyed", version=1, scope="** 1 episode_recorded", cursor=Cursor(log.identity)
+    )
+    record = store.claim(fresh, "older")
+    assert record is not None
+    marks = {}
+    for partition in range(log.partitions):
+        reader = FeedReader(log, Codec(Limits()), partition)
+        while reader.read(100):
+            pass
+        marks[partition] = reader.mark
+    entries: dict[str, bytes | None] = {one.id: Codec(Limits()).pack(one.as_data()) for one in expected}
+    assert store.save(evolve(record, cursor=Cursor(log.identity, marks)), changes=entries).current
+    for path in ("acme/alice", "acme/bob", "beta/carol"):
+        assert first.trim(path, keep_events=0).removed > 0
+    as_older_code_left_it(first)
+    assert open_server().episodes.list() == expected
+    assert store.find(OLD_VIEW).live is None and store.cursors() == []
+
+
+def test_an_agent_that_is_damaged_keeps_no_other_agents_episodes_from_the_list(open_server: OpenSystem) -> None:
+    first = open_server()
+    told(first)
+    as_older_code_left_it(first)
+    server: Any = first.log
+    heads = server._keys.heads(server.partition_of("beta/carol")).encode()
+    whole = server._server.execute("test", b"HMGET", heads, b"beta/carol")[0]
+    item = server._server.execute("test", b"LRANGE", server.log_key("beta/carol").encode(), b"1", b"1")[0]
+    server._server.execute("test", b"LSET", server.log_key("beta/carol").encode(), b"1", b"damaged")
+    left = {one.agent for one in open_server().episodes.list()}
+    assert left == {"acme/alice", "acme/bob"}
+    server._server.execute("test", b"LSET", server.log_key("beta/carol").encode(), b"1", item)
+    assert whole is not None
+    assert {one.agent for one in open_server().episodes.list()} == {*left, "beta/carol"}, "once it can be read again"
+
+
+def test_a_damaged_item_of_a_list_is_left_out(open_server: OpenSystem) -> None:
+    first = open_server()
+    told(first)
+    server: Any = first.log
+    key = server._keys.episodes(server.partition_of("beta/carol")).encode()
+    server._server.execute("test", b"LSET", key, b"0", b"damaged")
+    assert {one.agent for one in open_server().episodes.list()} < {"acme/alice", "acme/bob", "beta/carol"}
 
 
 def test_many_processes_may_trim_at_once(open_any: OpenSystem) -> None:
@@ -453,13 +584,19 @@ def test_a_log_that_lost_its_end_is_told_once_and_then_read_anew() -> None:
     with AgentSystem.open(log=log) as system:
         told(system)
         assert len(system.episodes.list()) == 4
-        part = log._parts[log.partition_of("beta/carol")]
-        part.feed.clear()
+        log._lists[log.episodes_key("beta/carol")].clear()
         with pytest.raises(DataLoss):
             system.episodes.list()
         left = {one.agent for one in system.episodes.list()}
         assert "beta/carol" not in left
         assert left <= {"acme/alice", "acme/bob"}
+        ended(system, "acme/alice", "after")
+        lists = log._lists[log.episodes_key("acme/alice")]
+        assert system.episodes.list()[0].task_description == "after"
+        lists[-1] = lists[0]
+        with pytest.raises(Diverged):
+            system.episodes.list()
+        assert "after" not in {one.task_description for one in system.episodes.list()}
 
 
 # -- asyncio -----------------------------------------------------------------------------------------------------------

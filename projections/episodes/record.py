@@ -1,0 +1,41 @@
+"""An episode as it is stored in the list of its partition."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import frozen
+
+from duramen.events import CorruptEvent
+from duramen.events.codec import Codec, DigestChain
+from duramen.events.log import ADD_TO_LIST, EventLog, Put
+
+from .episode import Episode
+
+__all__ = ["EpisodeRecord", "episode_put", "unpack_record"]
+
+
+@frozen
+class EpisodeRecord:
+    """An episode with the agent and the seq of the event that recorded it."""
+
+    agent: str
+    seq: int
+    episode: Episode
+
+
+def episode_put(log: EventLog, agent: str, seq: int, episode: dict[str, Any], codec: Codec) -> Put:
+    """What an append with the event of an episode writes besides: the episode, at the end of its partition's list."""
+    return Put(log.episodes_key(agent), log.chain.seal(codec.pack([agent, seq, episode])), ADD_TO_LIST)
+
+
+def unpack_record(stored: bytes, codec: Codec, chain: DigestChain) -> EpisodeRecord:
+    """Read an item of a list of episodes. Raises CorruptEvent."""
+    body = chain.unseal(stored)
+    try:
+        if body is not None:
+            agent, seq, data = cast("list[Any]", codec.unpack(body))
+            return EpisodeRecord(agent, seq, Episode(**data))
+    except (TypeError, ValueError):
+        pass
+    raise CorruptEvent("a stored episode is damaged; `verify` names its place")
