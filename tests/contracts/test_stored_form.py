@@ -214,6 +214,7 @@ def test_the_namespace_stands_in_one_hash(server: ServerPlace, log: EventLog) ->
         b"format": b"1",
         b"partitions": b"16",
         b"identity": log.identity.encode(),
+        b"episodes": b"1",
     }
 
 

@@ -538,7 +538,7 @@ def test_the_view_of_older_code_is_taken_over_and_holds_no_feed_any_more(open_se
         assert first.trim(path, keep_events=0).removed > 0
     as_older_code_left_it(first)
     assert open_server().episodes.list() == expected
-    assert store.find(OLD_VIEW).live is None and store.cursors() == []
+    assert store.find(OLD_VIEW).live is None and store.records() == []
 
 
 def test_an_agent_that_is_damaged_keeps_no_other_agents_episodes_from_the_list(open_server: OpenSystem) -> None:
