@@ -150,8 +150,9 @@ class History(Reading, MessageSender):
         Raises PathNotFound, InvalidMessage for more values, and as `state_at`.
         """
         check_count("most", most)
-        agent_log, segments = self._agent_log(path), property_segments(property)
-        return blame(agent_log, segments, to_seq=seq_of(agent_log, at), most=most)
+        segments = property_segments(property)
+        agent_log, seq = self._find_moment(path, at)
+        return blame(agent_log, segments, to_seq=seq, most=most)
 
     def verify(
         self,
@@ -317,23 +318,21 @@ class History(Reading, MessageSender):
         return [agent for agent in found if agent == root or agent.startswith(f"{root}/")]
 
     def _state_at(self, path: str | AgentPath, point: Point | None) -> PastState:
+        agent_log, seq = self._find_moment(path, point)
+        rebuilt = state_before(agent_log, seq=seq, fold_of=self._fold_of())
+        return PastState(agent_path(path).text, rebuilt.state, rebuilt.custom)
+
+    def _find_moment(self, path: str | AgentPath, point: Point | None) -> tuple[AgentLog, int]:
+        """The log and the seq of a moment; of one before a fork, those of its origin, if that still has them."""
         agent_log = self._agent_log(path)
         try:
-            rebuilt = state_before(agent_log, seq=seq_of(agent_log, point), fold_of=self._fold_of())
+            return agent_log, seq_of(agent_log, point)
         except Trimmed:
-            found = self._before_fork(agent_log.agent, point)
-            if found is None:
+            origin = None if isinstance(point, str) else origin_of(agent_log)
+            if origin is None or not is_origin_available(self._log, origin):
                 raise
-            return found
-        return PastState(agent_log.agent, rebuilt.state, rebuilt.custom)
-
-    def _before_fork(self, name: str, point: Point | None) -> PastState | None:
-        """The state at a moment before the fork, read from the origin; None if the origin no longer has it."""
-        origin = origin_of(self._agent_log(name))
-        if origin is None or not is_origin_available(self._log, origin) or isinstance(point, str):
-            return None
-        found = self._state_at(origin.agent, point)
-        return found.of(name) if found.seq <= origin.seq else self._state_at(origin.agent, origin.seq).of(name)
+            found, seq = self._find_moment(origin.agent, point)
+            return found, min(seq, origin.seq) if found.agent == origin.agent else seq
 
     def _agent_log(self, path: str | AgentPath) -> AgentLog:
         return AgentLog(self._log, agent_path(path).text, self._limits, self._registry)

@@ -152,10 +152,6 @@ class PastState:
         """The seq of the pause that took each checkpoint, by id, oldest first; also of expired ones."""
         return {name: entry[0] for name, entry in self._state.checkpoints.items()}
 
-    def of(self, agent: str) -> PastState:
-        """The same state under another path: the past of a fork from before the fork."""
-        return PastState(agent, self._state, self._custom)
-
     def as_data(self) -> dict[str, Any]:
         """A copy as plain data."""
         return {

@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -16,13 +17,15 @@ from contracts.authors import Author
 from duramen.actors import AgentSystem
 from duramen.events import Event, InvalidMessage, InvalidPath, PathNotFound
 from duramen.events.codec.event_codec import Codec
+from duramen.events.log.records import Base
 from duramen.events.model.causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
+from duramen.projections import Blame
 from duramen.projections.history.causes import Causes
 from duramen.projections.history.comparison import compare
 from duramen.projections.history.past_state import PastState
-from duramen.projections.recovery import AgentLog
+from duramen.projections.recovery import AgentLog, BaseState, pack_base, rebuild
 from duramen.projections.state.agent_state import AgentState
 
 PATH = "acme/alice"
@@ -184,16 +187,163 @@ def test_blame_of_what_holds_nothing_is_who_emptied_it(system: AgentSystem) -> N
     assert {path: leaf.seq for path, leaf in system.blame(PATH).leaves.items()} == {**found, "n": 2}
 
 
-def test_a_resume_is_to_blame_for_what_it_restored_only(system: AgentSystem) -> None:
-    agent = system.spawn(PATH, initial_state={"goal": "x", "l": ["a" * 50, 2]})
+def carriers(found: Blame) -> list[str]:
+    return [f"{event.agent}@{event.seq} {event.type}" for event in found.carried_by]
+
+
+def test_blame_goes_through_a_resume_to_the_event_that_set_the_value(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x", "l": ["a" * 50, 2], "none": {}})
+    with agent.batch(command_id="c-1") as batch:
+        batch.record("tool_output", {"tool": "search", "result": 42})
+        batch.set("answer", 42)
     agent.pause("lunch")
     agent.resume("lunch")
     agent.set("goal", "y")
+    agent.delete("answer")
+    agent.set("none", 1)
     agent.append("l", 3)
     agent.resume("lunch")
-    assert system.blame(PATH, "l/0").seq == 1
-    restored = system.blame(PATH, "goal")
-    assert restored.event is not None and restored.event.type == "memory_restored"
+    last = system.peek(PATH).seq
+    assert (system.blame(PATH, "l/0").seq, carriers(system.blame(PATH, "l/0"))) == (1, [])  # the control: it stayed
+    for path, seq in {"goal": 1, "answer": 3, "none": 1}.items():
+        found = system.blame(PATH, path)
+        assert (found.seq, carriers(found)) == (seq, [f"{PATH}@{last} resumed"]), path
+    found = system.blame(PATH, "answer")
+    assert found.tool is not None and (found.tool.seq, found.command_id) == (2, "c-1")
+    assert f"carried by {PATH}@{last}: resumed from checkpoint lunch" in str(found)
+    assert json.loads(json.dumps(found.as_data(), default=str))["carried_by"] == [f"{PATH}@{last}"]
+    whole = system.blame(PATH)
+    assert {path: leaf.seq for path, leaf in whole.leaves.items()} == {
+        "goal": 1, "answer": 3, "none": 1, "l/0": 1, "l/1": 1,
+    }  # fmt: skip
+    assert whole.seq == 3
+
+
+def test_blame_goes_through_resumes_of_resumes_and_elements_that_move(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"l": ["a", "b"]})
+    agent.set("l/1", "c")  # 2
+    agent.pause("one")  # 3
+    agent.resume("one")  # 4
+    agent.set("l", 0)  # 5
+    agent.resume("one")  # 6 restored, 7
+    agent.pause("two")  # 8
+    agent.resume("two")  # 9
+    agent.delete("l")  # 10
+    agent.resume("two")  # 11, 12
+    agent.delete("l/0")  # 13
+    found = system.blame(PATH, "l/0")
+    assert (found.value, found.seq) == ("c", 2)
+    assert carriers(found) == [f"{PATH}@12 resumed", f"{PATH}@7 resumed"]
+
+
+def test_a_resume_from_before_a_trim_is_itself_to_blame(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x"})
+    agent.pause("lunch", ttl=None)
+    agent.resume("lunch")
+    agent.set("goal", "y")
+    agent_log = AgentLog(system.log, PATH, Limits())
+    base = rebuild(agent_log, to_seq=3).state
+    agent.resume("lunch")
+    system.log.trim(PATH, Base(3, base.digest), pack_base(agent_log, BaseState(base)))
+    found = system.blame(PATH, "goal")
+    assert found.event is not None and (found.event.type, carriers(found)) == ("memory_restored", [])
+
+
+def test_blame_goes_through_forks_into_the_logs_of_their_origins(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x", "l": ["a", "b"], "none": {}})
+    with agent.batch(command_id="c-1") as batch:
+        batch.record("tool_output", {"tool": "search", "result": 42})
+        batch.set("answer", 42)
+    system.fork(PATH, to="acme/one").set("l/1", "c")
+    agent.set("answer", "of no matter")
+    two = system.fork("acme/one", to="acme/two")
+    two.delete("l/0")
+    two.set("own", 1)
+    two.pause("lunch")
+    two.resume("lunch")
+    two.delete("answer")
+    two.resume("lunch")
+    last = system.peek("acme/two").seq
+    expected = {
+        "answer": (PATH, 3, [f"acme/two@{last} resumed", "acme/two@6 forked", "acme/one@4 forked"]),
+        "goal": (PATH, 1, ["acme/two@6 forked", "acme/one@4 forked"]),
+        "none": (PATH, 1, ["acme/two@6 forked", "acme/one@4 forked"]),
+        "l/0": ("acme/one", 5, ["acme/two@6 forked"]),
+        "own": ("acme/two", 8, []),
+    }
+    whole = system.blame("acme/two")
+    for path, answer in expected.items():
+        for found in (system.blame("acme/two", path), whole.leaves[path]):
+            assert (found.agent, found.seq, carriers(found)) == answer, path
+    tool = system.blame("acme/two", "answer").tool
+    assert tool is not None and (tool.agent, tool.seq) == (PATH, 2)
+    assert (whole.agent, whole.seq) == ("acme/two", 8)
+    # Moments from before a fork are those of its origin.
+    assert system.blame("acme/two", "l/1", at=2).seq == 1
+    with pytest.raises(PathNotFound):
+        system.blame("acme/two", "answer", at=1)
+    # Where the origins have no such past any more, their bases are all there is.
+    system.trim("acme/one", keep_events=0)
+    found = system.blame("acme/two", "goal")
+    assert (found.agent, found.seq, found.event) == ("acme/one", 5, None)
+    assert "set at acme/one@5 or before, which was trimmed" in str(found)
+    system.agent("acme/one").set("more", 1)
+    system.trim("acme/one", keep_events=0)
+    found = system.blame("acme/two", "goal")
+    assert (found.agent, found.seq, found.event, carriers(found)) == ("acme/two", 5, None, [])
+
+
+def test_blame_goes_through_an_import_under_another_path(system: AgentSystem) -> None:
+    agent = system.spawn(PATH, initial_state={"goal": "x"})
+    agent.spawn_child("helper", initial_state={"a": 1})
+    with agent.batch(command_id="c-1") as batch:
+        batch.record("tool_output", {"tool": "search", "result": 42})
+        batch.set("answer", 42)
+    agent.pause("lunch")
+    agent.resume("lunch")
+    agent.delete("answer")
+    agent.resume("lunch")
+    system.fork(PATH, to="acme/fork")
+    for path, copied, by in ((PATH, "acme/copy", "resumed"), ("acme/fork", "acme/copied-fork", "forked")):
+        file = BytesIO()
+        system.export_session(path, file)
+        file.seek(0)
+        system.import_session(file, copied)
+        theirs, ours = system.blame(path, "answer"), system.blame(copied, "answer")
+        assert ours.seq == theirs.seq and ours.tool is not None and theirs.tool is not None
+        assert (ours.tool.seq, ours.command_id) == (theirs.tool.seq, "c-1")
+        assert [event.type for event in ours.carried_by] == [event.type for event in theirs.carried_by]
+        assert ours.carried_by[0].type == by and ours.carried_by[0].agent == copied
+
+
+def test_blame_of_each_value_is_an_event_that_set_it(system: AgentSystem) -> None:
+    """Random lives of resumes and forks: the blamed event brought exactly this value, where it is."""
+    chance = random.Random(11)
+    for life in range(20):
+        path = f"acme/life-{life}"
+        agent = system.spawn(path, initial_state={"k0": "0", "l": ["0"]})
+        saved: list[str] = []
+        for step in range(40):
+            key, value = f"k{chance.randrange(4)}", f"{step}"
+            match chance.randrange(7):
+                case 0:
+                    saved.append(agent.pause(f"c{step}", ttl=None).data["checkpoint_id"])
+                    agent.resume()
+                case 1 if saved:
+                    agent.resume(chance.choice(saved), clear_current=chance.random() < 0.7)
+                case 2 if step % 5 == 0:
+                    path = f"acme/life-{life}-{step}"
+                    agent, saved = system.fork(agent.path, to=path), []
+                case 3:
+                    agent.append("l", value)
+                case 4 if len(agent.get("l")) > 1:
+                    agent.delete("l/0")
+                case _:
+                    agent.set(key, value)
+        for leaf in system.blame(path).leaves.values():
+            event = leaf.event
+            assert event is not None and event.type in ("spawned", "memory_set", "memory_appended")
+            assert f"'{leaf.value}'" in str(event.data)
 
 
 def test_there_is_nobody_to_blame_for_what_is_not_there(system: AgentSystem) -> None:
