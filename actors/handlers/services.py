@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
 from duramen.events import EventRegistry, Limits
 from duramen.events.codec import Codec
+from duramen.events.feed import LastDigests
 from duramen.events.log import EventLog
 
 from ..agent_types import AgentFactory
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..dispatch import ActorRegistry
 
 __all__ = ["Services", "Settings"]
+
+_MOST_KNOWN: Final = 16_384
 
 
 @frozen(kw_only=True)
@@ -71,5 +74,7 @@ class Services:
     """The log's digest function: previous digest and body to the event's digest."""
     activated: Callable[[], None]
     """Called in the core after each activation."""
+    known: LastDigests = field(factory=lambda: LastDigests(_MOST_KNOWN))
+    """The last event that the log is known to have of agents that left memory. Changed in the core only."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duramen.events import AgentFailed, CorruptEvent, DuramenError
+from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError
 from duramen.events.codec import Codec
-from duramen.events.log import Claim
+from duramen.events.log import Claim, check_known_event
 from duramen.events.logging import get_logger
 from duramen.events.model import copy_plain
 from duramen.projections import AgentState
@@ -59,14 +59,19 @@ class Activation:
         return []  # all messages are in the mailbox still
 
     def _is_plain(self, message: Spawn) -> bool:
-        """Whether the spawn needs neither code of the user nor an earlier result from the log."""
-        return message.command_id is None and type_of(message) not in self._services.agents
+        """Whether the spawn needs neither code of the user, nor an earlier result from the log, nor a check of it."""
+        services = self._services
+        is_known = services.known.get(self._mailbox.path) is not None
+        return message.command_id is None and type_of(message) not in services.agents and not is_known
 
     def _activate(self) -> None:
         """Make the agent from its log and with the user's code; in a worker thread."""
         services, path = self._services, self._mailbox.path
         try:
             claim = services.log.claim([path], services.owner, services.now())[0]
+            known = services.known.get(path)
+            if known is not None:
+                check_known_event(services.log, path, None if claim is None else claim.head, *known)
             runtime = self._new_agent() if claim is None else self._stored_agent(claim)
         except DuramenError as error:
             failure = error
@@ -171,6 +176,8 @@ class Activation:
     def _fail(self, error: DuramenError) -> None:
         """Fail all waiting messages; the next message tries again."""
         mailbox = self._mailbox
+        if isinstance(error, (DataLoss, Diverged)):
+            self._services.known.forget(mailbox.path)  # the loss is reported now, and once
         get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
         failed = list(mailbox.waiting)
         del mailbox.waiting[: len(failed)]  # a message that arrives meanwhile tries again

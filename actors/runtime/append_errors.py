@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from duramen.events import AgentNotFound, CorruptEvent, DataLoss, DuramenError, Fenced, VersionConflict
-from duramen.events.log import Answer, Status
+from duramen.events.log import Answer, Status, diverged_from_known
 
 __all__ = ["append_error", "fenced", "for_agent"]
 
 
-def append_error(agent: str, expected: int, answer: Answer) -> DuramenError:
+def append_error(agent: str, expected: int, previous: bytes, answer: Answer) -> DuramenError:
     """The error for an answer of the log that is neither a commit nor a fence."""
     facts: dict[str, Any] = {"agent": agent, "seq": expected, "expected": expected, "actual": answer.head}
     if answer.status is Status.BEHIND:
         return DataLoss(
             f"the server lost events of {agent} that it had acknowledged; check its persistence and failovers", **facts
         )
+    if answer.status is Status.DIVERGED:
+        return diverged_from_known(agent, expected, previous, None)
     if answer.status is Status.GONE:
         return AgentNotFound(f"the log of {agent} is gone; nothing was written", agent=agent)
     if answer.status is Status.CONFLICT:

@@ -6,7 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from duramen.events import AgentFailed, DuramenError, MailboxFull, Unconfirmed
+from duramen.events import AgentFailed, AgentNotFound, DataLoss, Diverged, DuramenError, MailboxFull, Unconfirmed
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, Status
 from duramen.events.logging import get_logger, raised_at
@@ -66,6 +66,7 @@ class Runtime(Snapshots):
     """
 
     __slots__ = (
+        "_confirmed",
         "_create",
         "_factory",
         "_handling",
@@ -107,6 +108,8 @@ class Runtime(Snapshots):
         self.state = rebuilt.state
         self.custom = rebuilt.custom
         self._mailbox = mailbox
+        self._confirmed = (self.state.seq, self.state.digest)
+        """Seq and digest of the last event that the log is known to have."""
         self.fence = fence
         self._create = create
         self._factory = factory
@@ -295,11 +298,12 @@ class Runtime(Snapshots):
             self._mailbox.requeue(turn.envelopes)
             self.deactivate()
         else:
-            self._failed(turn, append_error(self.path, turn.expected, answer))
+            self._failed(turn, append_error(self.path, turn.expected, turn.previous, answer))
 
     def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
         if turn.items:
             self._create = self._presumed_absent = False
+            self._confirmed = (self.state.seq, self.state.digest)
         for envelope in turn.envelopes:
             kind: type[Any] = envelope.result.__class__
             if envelope.error is not None:
@@ -381,6 +385,8 @@ class Runtime(Snapshots):
         return envelope.sent_at * 1_000_000 > claimed_at or type(envelope.message) in _READS
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
+        if isinstance(error, (AgentNotFound, DataLoss, Diverged)):
+            self._confirmed = (0, b"")  # the loss is reported now, and once
         for envelope in turn.envelopes:
             self._refuse(envelope, envelope.error or for_agent(error, self.path, turn.expected))
         self.deactivate()
@@ -407,7 +413,15 @@ class Runtime(Snapshots):
         return waiting
 
     def release_resources(self) -> None:
-        """Cancel the agent's timers and end its own thread; it will not run again."""
+        """Cancel the agent's timers and end its own thread; it will not run again.
+
+        What the log is known to have is remembered, so that a later activation finds out if it was lost.
+        """
+        seq, digest = self._confirmed
+        if seq:
+            self.services.known.note(self.path, seq, digest)
+        else:
+            self.services.known.forget(self.path)
         self.agent.actor_stopped.set()
         if self._timers is not None:
             self._timers.cancel()

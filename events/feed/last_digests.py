@@ -29,6 +29,10 @@ class LastDigests:
         known = self._known.get(agent)
         return known[1] if known is not None and known[0] == seq - 1 else None
 
+    def forget(self, agent: str) -> None:
+        """Forget an agent's last event."""
+        self._known.pop(agent, None)
+
     def note(self, agent: str, seq: int, digest: bytes) -> None:
         """Remember the last event that was read."""
         known = self._known

@@ -29,7 +29,7 @@ from .durability import Durability
 from .event_log import AgentLogReader, EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
-from .reading import digest_at, pages_of, raw_events, read_events, unknown_agent
+from .reading import check_known_event, digest_at, diverged_from_known, pages_of, raw_events, read_events, unknown_agent
 from .records import (
     ADD_TO_LIST,
     Adoption,
@@ -97,9 +97,11 @@ __all__ = [
     "SpanEvents",
     "Status",
     "Stored",
+    "check_known_event",
     "check_name",
     "digest_at",
     "diverged_at_base",
+    "diverged_from_known",
     "feed_trimmed",
     "fenced",
     "pack_record",

@@ -6,13 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, build_valid_event, decode_items
-from ..errors import AgentNotFound, CorruptEvent, Trimmed
+from ..errors import AgentNotFound, CorruptEvent, DataLoss, Diverged, Trimmed
 from ..model import Event, EventRegistry
 from .event_log import AgentLogReader
-from .records import Page
+from .records import Head, Page
 from .trimming import trimmed_further
 
-__all__ = ["digest_at", "pages_of", "raw_events", "read_events", "unknown_agent"]
+__all__ = [
+    "check_known_event",
+    "digest_at",
+    "diverged_from_known",
+    "pages_of",
+    "raw_events",
+    "read_events",
+    "unknown_agent",
+]
 
 _MOST: Final = 1 << 52
 """More events than a log can have; a page's own limit is less."""
@@ -102,6 +110,40 @@ def digest_at(log: AgentLogReader, agent: str, seq: int) -> bytes | None:
     if page is None:
         raise unknown_agent(agent)
     return page.items[0][:DIGEST_SIZE] if page.items else None
+
+
+def check_known_event(log: AgentLogReader, agent: str, head: Head | None, seq: int, digest: bytes) -> None:
+    """Raise DataLoss or Diverged if the log has lost an event that this process knew, or has another in its place.
+
+    An event that was trimmed cannot be compared.
+    """
+    reached = 0 if head is None else head.seq
+    if reached < seq:
+        raise DataLoss(
+            f"the server lost events of {agent} that it had acknowledged: {seq} were known here, and the log "
+            f"ends at {reached}; check its persistence and failovers, then ask again to go on from there",
+            agent=agent,
+            seq=seq,
+            expected=seq,
+            actual=reached,
+        )
+    if head is None or seq < head.base:
+        return
+    found = head.digest if seq == head.seq else digest_at(log, agent, seq)
+    if found != digest:
+        raise diverged_from_known(agent, seq, digest, found)
+
+
+def diverged_from_known(agent: str, seq: int, expected: bytes, found: bytes | None) -> Diverged:
+    """The error where the log has another event than the one that this process knew."""
+    return Diverged(
+        f"event {seq} of {agent} is another than the one known here: the log was replaced, restored or failed over, "
+        "and acknowledged events are lost; look at the log, then ask again to go on from there",
+        agent=agent,
+        seq=seq,
+        expected=expected.hex(),
+        actual=None if found is None else found.hex(),
+    )
 
 
 def unknown_agent(agent: str) -> AgentNotFound:

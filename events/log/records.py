@@ -49,6 +49,8 @@ class Status(IntEnum):
     """Head and list do not fit together, or the last digest is not the writer's."""
     EXISTS = 7
     """The append would create the agent, but it exists."""
+    DIVERGED = 8
+    """Another process has claimed the agent, and the log has another event at the writer's seq."""
 
 
 ADD_TO_LIST: Final = -1

@@ -162,7 +162,11 @@ class MemoryLog(LogBase):
             return Status.CORRUPT if length else Status.COMMITTED
         otherwise = Status.EXISTS if append.create else None
         if head.fence != append.fence:
-            return Status.DUPLICATE if self._holds(head, append) else otherwise or Status.FENCED
+            if self._holds(head, append):
+                return Status.DUPLICATE
+            if otherwise is None and head.seq < append.expected:
+                return Status.BEHIND
+            return otherwise or (Status.DIVERGED if self._differs(head, append) else Status.FENCED)
         if head.seq == append.expected and not append.create:
             sound = head.digest == append.previous and head.base + length == head.seq
             return Status.COMMITTED if sound else Status.CORRUPT
@@ -171,12 +175,20 @@ class MemoryLog(LogBase):
         return otherwise or (Status.BEHIND if head.seq < append.expected else Status.CONFLICT)
 
     def _holds(self, head: Head, append: Append) -> bool:
+        """Whether the log has, at its seq, the event that ends this append."""
         seq = append.expected + len(append.items)
-        if not append.items or not head.base < seq <= head.seq:
-            return False
+        return bool(append.items) and self._digest_at(head, append, seq) == append.items[-1][:16]
+
+    def _differs(self, head: Head, append: Append) -> bool:
+        """Whether the log has another event than the writer's at the writer's seq."""
+        return self._digest_at(head, append, append.expected) not in (None, append.previous)
+
+    def _digest_at(self, head: Head, append: Append, seq: int) -> bytes | None:
+        if not head.base < seq <= head.seq:
+            return None
         at = seq - head.base - 1
         found = self._logs.get(append.log_key, [])[at : at + 1]  # a damaged list can be shorter than its head says
-        return bool(found) and found[0][:16] == append.items[-1][:16]
+        return found[0][:16] if found else None
 
     def _write(self, partition: int, part: _Partition, batch: Sequence[Append]) -> list[Notice]:
         events: dict[int, list[tuple[str, int, list[bytes]]]] = {}

@@ -11,7 +11,7 @@ from contracts.authors import FENCE, Author, commit_one, head_of, linked
 from contracts.places import Place
 from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.events.log.event_log import EventLog
-from duramen.events.log.records import Answer, Append, Entry, Head, Put, Status
+from duramen.events.log.records import Answer, Append, Base, Entry, Head, Put, Status
 
 AGENT = "acme/alice"
 # All of one root agent, so of one partition.
@@ -214,6 +214,38 @@ def test_who_was_claimed_away_is_fenced_and_told_by_whom_and_when(place: Place, 
     answer = commit_one(log, author.append(b"late"))
     assert answer == Answer(Status.FENCED, 2, "2:thief", 1_234_567)
     assert everything(place, log) == before
+
+
+def test_a_claim_does_not_hide_that_the_log_lost_what_the_writer_had(
+    place: Place, log: EventLog, author: Author
+) -> None:
+    author.fill(2)
+    kept, head, other = place.items(log, AGENT), log.head(AGENT), author.copy()
+    author.fill(3)
+    place.keep(log, AGENT, kept)
+    place.write_head(log, AGENT, head)
+    log.claim([AGENT], "thief", 5)
+    other.fence = "2:thief"
+    for written, status in ((0, Status.BEHIND), (2, Status.BEHIND), (1, Status.DIVERGED), (1, Status.DIVERGED)):
+        for number in range(written):
+            other.write(b"other %d" % number)
+        for append in (author.append(b"late"), author.append()):
+            assert commit_one(log, append) == Answer(status, other.seq, "2:thief", 5)
+    assert len(place.items(log, AGENT)) == other.seq
+
+
+def test_a_writer_that_was_claimed_away_is_compared_only_with_what_is_left(
+    place: Place, log: EventLog, author: Author
+) -> None:
+    author.fill(2)
+    other = author.copy()
+    log.claim([AGENT], "thief", 5)
+    other.fence = "2:thief"
+    other.fill(3)
+    items = place.items(log, AGENT)
+    for base in (1, 2, 4):
+        log.trim(AGENT, Base(base, items[base - 1][:16]), b"state")
+        assert commit_one(log, author.append(b"late")).status is Status.FENCED
 
 
 def test_a_fence_of_the_same_epoch_and_another_owner_does_not_pass(log: EventLog, author: Author) -> None:

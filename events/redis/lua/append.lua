@@ -75,7 +75,7 @@ end
 
 -- Any other batch -------------------------------------------------------------------------------------------------------
 
-local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS = 0, 1, 2, 3, 4, 5, 6, 7
+local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS, DIVERGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
 -- How many events the list holds; -1 if it is none. One agent's damage must not fail the others of its batch.
 local function length_of(log)
@@ -105,6 +105,14 @@ local function holds(log, head, seq, items)
   return found ~= nil and sub(found, 1, 16) == sub(items[#items], 1, 16)
 end
 
+-- Whether the log has another event than the writer's at the writer's seq. A trimmed event cannot be compared.
+local function differs(log, head, append)
+  local expected = append[2]
+  if expected <= head[2] or length_of(log) < 0 then return false end
+  local found = call('LRANGE', log, expected - head[2] - 1, expected - head[2] - 1)[1]
+  return found ~= nil and sub(found, 1, 16) ~= append[3]
+end
+
 local function check(append, head, log)
   local expected, items = append[2], append[5]
   if not head then
@@ -118,6 +126,9 @@ local function check(append, head, log)
     -- Fenced; but the append may have come through before the other's claim, and only its reply was lost.
     if holds(log, head, last, items) then return DUPLICATE end
     if append[8] then return EXISTS end
+    -- A claim must not hide that the log lost, or replaced, events that the writer had.
+    if head[1] < expected then return BEHIND end
+    if differs(log, head, append) then return DIVERGED end
     return FENCED
   end
   if head[1] == expected and not append[8] then
