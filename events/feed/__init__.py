@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .batched_fetch import fetch_together
+from .batched_fetch import confirm_marks, fetch_together
 from .event_batch import EventBatch, FeedEvent
 from .last_digests import LastDigests
 from .notice_batches import complete_batches
@@ -22,6 +22,7 @@ __all__ = [
     "Window",
     "WindowLoader",
     "complete_batches",
+    "confirm_marks",
     "confirm_with_log",
     "fetch_together",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import DuramenError, Unavailable
 from ..log import FeedSources, Span, SpanEvents
+from ..model import Mark
 from .reader import FeedReader
+from .window import check_mark
 
-__all__ = ["fetch_together"]
+__all__ = ["confirm_marks", "fetch_together"]
 
 _CALL_BYTES = 1024 * 1024
 
@@ -36,6 +38,32 @@ def fetch_together(log: FeedSources, readers: Sequence[FeedReader]) -> None:
         return
     for (reader, _, spans), answers in zip(planned, found, strict=True):
         reader.provide([_if_whole(span, answer) for span, answer in zip(spans, answers, strict=False)])
+
+
+def confirm_marks(log: FeedSources, marks: Mapping[int, Mark]) -> dict[int, DuramenError]:
+    """Compare marks with the log, all in one exchange; by partition, what is wrong: Diverged, DataLoss.
+
+    A partition that cannot be compared is left to its reader, which finds the same. Raises Unavailable.
+    """
+    probed = {partition: mark for partition, mark in marks.items() if mark.digest}
+    if not probed:
+        return {}
+    try:
+        found = log.gather_all(
+            [(number, [Span(mark.agent, mark.seq, 0)]) for number, mark in probed.items()], _CALL_BYTES
+        )
+    except Unavailable:
+        raise
+    except DuramenError:  # of one of them: the others need not suffer for it
+        each = [{partition: mark} for partition, mark in probed.items()] if len(probed) > 1 else []
+        return {partition: wrong for one in each for partition, wrong in confirm_marks(log, one).items()}
+    wrong: dict[int, DuramenError] = {}
+    for (partition, mark), spans in zip(probed.items(), found, strict=True):
+        try:
+            check_mark(mark, spans[0].head, spans[0].items[0] if spans[0].items else None)
+        except DuramenError as error:
+            wrong[partition] = error
+    return wrong
 
 
 def _if_whole(span: Span, found: SpanEvents) -> SpanEvents | None:

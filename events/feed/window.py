@@ -14,7 +14,7 @@ from .last_digests import LastDigests
 from .slice import MOST_IN_CALL, DigestProbe, FeedSlice, Job
 from .window_plan import Places, Plan, Planner
 
-__all__ = ["Window", "Windows"]
+__all__ = ["Window", "Windows", "check_mark"]
 
 _WINDOW_BYTES: Final = 16 * 1024 * 1024
 """Of events in one window, which is cut short there."""
@@ -80,7 +80,7 @@ class Windows:
         if mark.digest:
             probe = DigestProbe(mark.agent, mark.seq)
             self._fetch([probe])
-            _confirm(mark, probe)
+            check_mark(mark, probe.head, probe.digest)
 
     def plan(self, page: FeedPage, mark: Mark) -> Plan:
         """The plan of a window of the entries after `mark`, or the first of them; those before them were loaded."""
@@ -98,7 +98,7 @@ class Windows:
                 job.accept(found, cut=False)
         size += self._fetch([job for job in plan.jobs if not job.done])
         if plan.here is not None:
-            _confirm(plan.mark, plan.here)
+            check_mark(plan.mark, plan.here.head, plan.here.digest)
         for piece in plan.slices:
             self._conclude(piece)
         window = Window(len(plan.seqs), plan.end, plan.places, size=size)
@@ -174,22 +174,23 @@ def _cut(window: Window, order: Sequence[FeedSlice]) -> int:
     return len(order)
 
 
-def _confirm(mark: Mark, probe: DigestProbe) -> None:
-    if probe.head < mark.seq:
+def check_mark(mark: Mark, head: int, digest: bytes | None) -> None:
+    """Raise DataLoss or Diverged if the log, with this head and this digest at the mark's seq, is not what was read."""
+    if head < mark.seq:
         raise DataLoss(
             f"event {mark.seq} of {mark.agent} was read here, but the log does not have it any more: the server lost "
             "what it had acknowledged; start again from the beginning, or from a view that is older than the loss",
             agent=mark.agent,
             seq=mark.seq,
             expected=mark.seq,
-            actual=max(0, probe.head),
+            actual=max(0, head),
         )
-    if probe.digest is not None and probe.digest != mark.digest:  # a trimmed one cannot be compared any more
+    if digest is not None and digest != mark.digest:  # a trimmed one cannot be compared any more
         raise Diverged(
             f"event {mark.seq} of {mark.agent} is another than the one read here: the log was replaced, restored or "
             "failed over; start again from the beginning",
             agent=mark.agent,
             seq=mark.seq,
             expected=mark.digest.hex(),
-            actual=probe.digest.hex(),
+            actual=digest.hex(),
         )

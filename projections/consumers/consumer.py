@@ -103,6 +103,12 @@ class Consumer:
         return view.builder.barrier
 
     @property
+    def is_sound(self) -> bool:
+        """Whether the view that users read is right as far as it has come: not parked, or at an event of its own."""
+        parked = self._current.parked
+        return parked is None or parked.failure.can_skip
+
+    @property
     def is_live(self) -> bool:
         """Whether there is a live view, so that users see what is saved."""
         return self._live is not None
@@ -158,17 +164,27 @@ class Consumer:
 
     def turn(self, hints: Mapping[int, int], *, urgent: bool) -> bool:
         """One round: handle requests, read, store; whether there is more to read. Raises Unavailable, Fenced."""
+        for view in self._views():
+            view.builder.reading.begin_round()
         self._handle_requests()
-        if monotonic() - self._beat_at >= _HEARTBEAT:
+        beat = monotonic() - self._beat_at >= _HEARTBEAT
+        if beat:
             self._beat()
         busy = False
         for view in self._views():
             view.builder.reading.note(hints)
             busy = self._advance(view) or busy
         self._promote()
+        if beat and not busy:
+            for view in self._views():
+                self._confirm(view)
         for view in self._views():
             self._save_if_due(view, idle=not busy, urgent=urgent)
         return busy
+
+    def confirm(self) -> None:
+        """Compare what users' view has seen with the log, and park it if that is gone. Raises Unavailable, Fenced."""
+        self._confirm(self._current)
 
     def pause(self) -> float:
         """Seconds until the next turn is due, whatever is heard."""
@@ -209,6 +225,14 @@ class Consumer:
         if not busy and view is self._live:
             view.status = LIVE_STATUS
         return busy
+
+    def _confirm(self, view: _View) -> None:
+        if view.parked is not None and not view.parked.failure.can_skip:
+            return
+        try:
+            view.builder.confirm()
+        except Parked as parked:
+            self._park(view, parked)
 
     def _promote(self) -> None:
         """Make the view that was built the live one when it has come as far."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from duramen.events import Cursor
+from duramen.events import Cursor, DuramenError
 from duramen.events.codec import Codec
-from duramen.events.feed import FeedReader, fetch_together
+from duramen.events.feed import EventBatch, FeedReader, confirm_marks, fetch_together
 from duramen.events.model import START, Mark
 
 from .plan import Plan
@@ -31,6 +31,8 @@ class PartitionReaders:
         """Partitions that may have something to read."""
         self.positions: Mapping[int, int] = {}
         """By partition, the appends that are done with."""
+        self._confirmed: set[int] = set()
+        """Partitions whose mark was compared with the log since `begin_round`."""
 
     def restart(self, marks: Mapping[int, Mark]) -> None:
         """Read all partitions from these marks on."""
@@ -61,6 +63,26 @@ class PartitionReaders:
         """Fetch the next pages of these partitions together, unless another process reads ahead."""
         if not self.prefetching.running:
             fetch_together(self._log, [self.readers[partition] for partition in partitions])
+
+    def read(self, partition: int, most: int, *, ahead: bool) -> EventBatch | None:
+        """The next events of a partition, as `FeedReader.read_batch`."""
+        reader = self.readers[partition]
+        is_fresh = reader.is_idle
+        batch = reader.read_batch(most, ahead=ahead)
+        if is_fresh and batch is not None:  # its window was loaded together with the event of the mark
+            self._confirmed.add(partition)
+        return batch
+
+    def begin_round(self) -> None:
+        """Take no mark for confirmed any more."""
+        self._confirmed.clear()
+
+    def find_replaced(self) -> DuramenError | None:
+        """Compare the marks with the log that were not since `begin_round`; DataLoss or Diverged if it has others."""
+        marks = {number: reader.mark for number, reader in self.readers.items() if number not in self._confirmed}
+        wrong = confirm_marks(self._log, marks)
+        self._confirmed.update(marks)
+        return next(iter(wrong.values()), None)
 
     def start_prefetching(self) -> None:
         """Start a process that reads ahead, if that is worth it."""

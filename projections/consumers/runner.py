@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from copy import copy
@@ -30,7 +30,7 @@ from ..notifications import NoticeSource, Pacer, merge_hints
 from .consumer import REBUILD, RETRY, SKIP, Consumer
 from .plan import CLOSED, FENCED, Plan
 from .selection import Parked
-from .waiters import Waiters
+from .waiters import Waiter, Waiters
 
 __all__ = ["AsyncRunner", "Progress", "Runner"]
 
@@ -180,7 +180,8 @@ class Runner(Generic[S]):
         ends = log.positions()
         target = {partition: ends[partition] for partition in wanted}
         future = self._waiters.add(target, saved=saved)
-        self._resolve_waiters()
+        if self._ended is not None:  # meanwhile
+            self._waiters.fail(copy(self._ended))
         self._notices.wake()
         return future
 
@@ -192,16 +193,21 @@ class Runner(Generic[S]):
         """The error of a `wait_for` whose time is up."""
         return AskTimeout(f"consumer {self.name} has not come that far within {timeout} s", expected=timeout)
 
-    def _resolve_waiters(self) -> None:
-        """Resolve the futures whose positions are reached; all, with the error, if there is one."""
-        if not self._waiters.any:
-            return
-        view = self._consumer.current
-        self._waiters.reached(view.positions, view.saved_positions if self._consumer.is_live else {})
-        parked = self._consumer.parked
-        error = self._ended or (_error_of(self.name, parked) if parked else None)
-        if error is not None:
-            self._waiters.fail(error)
+    def _resolve(self, waiters: Sequence[Waiter]) -> None:
+        """Resolve those whose positions are reached, if the log still has what the view has seen. Raises Unavailable.
+
+        `waiters` came before the turn: what was compared with the log in it is as new as they are.
+        """
+        consumer = self._consumer
+        view = consumer.current
+        reached = self._waiters.reached(waiters, view.positions, view.saved_positions if consumer.is_live else {})
+        if reached:
+            consumer.confirm()
+        if consumer.is_sound:
+            self._waiters.resolve(reached)
+        parked = consumer.parked
+        if parked is not None:
+            self._waiters.fail(_error_of(self.name, parked))
 
     # -- by hand -----------------------------------------------------------------------------------------------------
 
@@ -323,16 +329,17 @@ class Runner(Generic[S]):
         while not self._closing:
             began = monotonic()
             try:
+                waiters = self._waiters.all()
                 # The positions that callers wait for exist, with or without a notice.
                 hints = merge_hints(hints, self._waiters.positions)
                 busy = self._consumer.turn(hints, urgent=self._waiters.for_saved)
+                self._resolve(waiters)
             except Unavailable as error:
                 self._trouble = error
                 hints = self._notices.receive(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
                 continue
             self._trouble, pause = None, _PAUSE
-            self._resolve_waiters()
             hints = {} if busy else self._wait_for_notices(monotonic() - began)
 
     def _wait_for_notices(self, took: float) -> Mapping[int, int]:

@@ -149,6 +149,12 @@ class ViewBuilder:
             some = True
         return some
 
+    def confirm(self) -> None:
+        """Compare what was read with the log. Raises Parked (Diverged, DataLoss), Unavailable."""
+        error = None if self._is_stale else self.reading.find_replaced()
+        if error is not None:
+            raise parked_by(error, error.agent, error.seq)
+
     def close(self) -> None:
         """Drop all that was fetched, and end the process that reads ahead, if there is one."""
         self.reading.close()
@@ -181,7 +187,7 @@ class ViewBuilder:
         reader = reading.readers[partition]
         before = reader.mark
         try:
-            batch = reader.read_batch(self._storage.page, ahead=ahead)
+            batch = reading.read(partition, self._storage.page, ahead=ahead)
         except Unavailable:
             raise
         except DuramenError as error:

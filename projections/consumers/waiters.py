@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from attrs import frozen
 
-__all__ = ["Waiters"]
+__all__ = ["Waiter", "Waiters"]
 
 
 @frozen(eq=False)
-class _Waiter:
+class Waiter:
+    """A caller that waits for positions in feeds; with `saved`, until they are stored."""
+
     target: Mapping[int, int]
     saved: bool
     future: Future[None]
@@ -23,11 +25,11 @@ class Waiters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[Waiter] = []
 
     def add(self, target: Mapping[int, int], *, saved: bool) -> Future[None]:
         """A future that is done when all these positions are reached; with `saved`, when they are stored."""
-        waiter = _Waiter(target, saved, Future())
+        waiter = Waiter(target, saved, Future())
         with self._lock:
             self._waiters.append(waiter)
         return waiter.future
@@ -56,21 +58,29 @@ class Waiters:
         """Whether a caller waits for positions to be stored."""
         return any(waiter.saved for waiter in list(self._waiters))
 
-    def reached(self, positions: Mapping[int, int], saved: Mapping[int, int]) -> None:
-        """Resolve the futures whose positions are reached."""
-        self._end(lambda waiter: _covers(saved if waiter.saved else positions, waiter.target), None)
+    def all(self) -> list[Waiter]:
+        return list(self._waiters)
+
+    def reached(
+        self, waiters: Sequence[Waiter], positions: Mapping[int, int], saved: Mapping[int, int]
+    ) -> list[Waiter]:
+        """Those of these whose positions are reached."""
+        return [one for one in waiters if _covers(saved if one.saved else positions, one.target)]
+
+    def resolve(self, waiters: Sequence[Waiter]) -> None:
+        """Let their calls return."""
+        self._end(waiters, None)
 
     def fail(self, error: BaseException) -> None:
-        """Fail all futures: what they wait for will not come by itself."""
-        self._end(lambda _: True, error)
+        """Raise an error in all calls: what they wait for will not come by itself."""
+        self._end(self.all(), error)
 
-    def _end(self, chosen: Callable[[_Waiter], bool], error: BaseException | None) -> None:
-        if not self._waiters:
+    def _end(self, waiters: Sequence[Waiter], error: BaseException | None) -> None:
+        if not waiters:
             return
         with self._lock:
-            ended = [waiter for waiter in self._waiters if chosen(waiter)]
-            self._waiters = [waiter for waiter in self._waiters if waiter not in ended]
-        for waiter in ended:
+            self._waiters = [waiter for waiter in self._waiters if waiter not in waiters]
+        for waiter in waiters:
             if not waiter.future.set_running_or_notify_cancel():
                 continue
             if error is None:

@@ -57,6 +57,8 @@ class _Place:
     """After everything that has come in; while LIVE, where that began."""
     state: _State
     reader: CatchUpReader | None = None
+    doubted: bool = False
+    """Whether the log may not be the one that was read: then a new reader is to look."""
 
 
 class Feeder(Protocol):
@@ -197,6 +199,7 @@ class Intake:
         """Read alone from `mark` on, where the hub cannot go on, and find out what is wrong."""
         with self.changed:
             self._leave_hub(self._places[partition], mark)
+            self._places[partition].doubted = True
         self._read_if_behind()
 
     def refuse(self, partition: int, since: Mark, error: BaseException) -> None:
@@ -326,7 +329,8 @@ class Intake:
         return page.more
 
     def _reader(self, partition: int, place: _Place) -> CatchUpReader:
-        if place.reader is None:
+        if place.reader is None or place.doubted:
+            place.doubted = False
             values = self.delivery.values
             place.reader = CatchUpReader(self._source, self.event_filter, partition, place.mark, values=values)
         return place.reader

@@ -14,7 +14,7 @@ from typing import Final
 
 from duramen.events import CorruptEvent, DuramenError, Unavailable
 from duramen.events.codec import Codec
-from duramen.events.feed import FeedReader, LastDigests, confirm_with_log, fetch_together
+from duramen.events.feed import FeedReader, LastDigests, confirm_marks, confirm_with_log, fetch_together
 from duramen.events.log import Notice
 from duramen.events.logging import get_logger
 from duramen.events.model import START, Mark
@@ -165,12 +165,16 @@ class FollowedPartitions:
         """See where all feeds end, and whether they have what came from notices. False if the log cannot be asked."""
         try:
             self._ends = self._source.log.positions()
+            quiet = {number: part for number, part in self._parts.items() if not part.unconfirmed.count}
+            replaced = confirm_marks(self._source.log, {number: part.mark for number, part in quiet.items()})
         except DuramenError as error:
             self._log.debug("heartbeat_failed", error=type(error).__name__)
             return False
         for partition, part in self._parts.items():
             if self._ends[partition] < part.mark.position:
                 self._restart(partition, part)
+        for partition, reason in replaced.items():
+            self._give_up(partition, quiet[partition], reason)
         self._confirm({partition: part for partition, part in self._parts.items() if part.unconfirmed.count})
         self._distributor.remove_idle()
         self._leave()

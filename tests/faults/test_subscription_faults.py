@@ -21,6 +21,7 @@ from duramen.events.codec.event_codec import Codec, chain
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.keys import Keys
 from duramen.projections import Change, Subscription
+from faults.backups import copied, restored
 from faults.proxy import FaultProxy
 from following import LastSeqs
 from servers import Server, redis_server, valkey_server
@@ -312,23 +313,6 @@ def test_a_subscriber_that_sleeps_is_not_cut_off_by_the_servers_buffer(
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------
-
-
-def copied(server: Server, namespace: str) -> dict[bytes, bytes]:
-    """A backup of a namespace, as its owner would take one."""
-    with server.client() as client:
-        return {key: client.dump(key) for key in client.scan_iter(f"duramen:{{{namespace}*")}
-
-
-def restored(server: Server, namespace: str, backup: dict[bytes, bytes]) -> None:
-    """In one step, as a server that was failed over looks to its clients."""
-    with server.client() as client:
-        pipeline = client.pipeline(transaction=True)
-        for key in client.scan_iter(f"duramen:{{{namespace}*"):
-            pipeline.delete(key)
-        for key, value in backup.items():
-            pipeline.restore(key, 0, value)
-        pipeline.execute()
 
 
 def ended(subscription: Subscription) -> BaseException | None:
