@@ -13,7 +13,14 @@ from hypothesis.strategies import SearchStrategy
 
 from duramen.events import EventRegistry
 from duramen.events.model import DECLARED
-from duramen.projections.verification import Report, check_subject, examples_wanted, projection_laws, stored_logs
+from duramen.projections.verification import (
+    Report,
+    check_subject,
+    examples_wanted,
+    is_inside_check,
+    projection_laws,
+    stored_logs,
+)
 from duramen.projections.verification import check as check_projection
 from duramen.projections.verification.strategies import OwnFields, Types
 
@@ -74,6 +81,8 @@ def check_agent(
 
 def check_machine(machine: type[AgentMachine], runs: int, seed: int | None = None) -> None:
     """Generate so many runs of a machine. Raises LawBroken with the shortest run found that breaks a law."""
+    if is_inside_check():
+        return
     derandomize = settings.get_profile(settings.get_current_profile_name()).derandomize
     how = settings(
         max_examples=runs,

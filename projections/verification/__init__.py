@@ -33,7 +33,7 @@ from .laws import (
     SnapshotPlusRest,
     TakesEveryEvent,
 )
-from .search import examples_wanted
+from .search import examples_wanted, is_inside_check
 from .strategies import agent_paths, events, instances, logs, near_values, paths, property_paths, stored_logs, values
 from .subject import Subject, subject_of
 
@@ -67,6 +67,7 @@ __all__ = [
     "events",
     "examples_wanted",
     "instances",
+    "is_inside_check",
     "log_of",
     "logs",
     "near_values",

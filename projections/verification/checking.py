@@ -29,7 +29,7 @@ from .laws import (
     SnapshotPlusRest,
     TakesEveryEvent,
 )
-from .search import examples_wanted, find_smallest
+from .search import examples_wanted, find_smallest, is_inside_check
 from .strategies import OwnFields, Types, is_whole, stored_logs
 from .subject import Subject, subject_of
 
@@ -113,6 +113,8 @@ def check_subject(
     seed: int | None = None,
 ) -> Report:
     """Check laws on a subject, as `check` does."""
+    if is_inside_check():
+        return Report(subject.name, (), {law.name: "the process that has imported this checks it" for law in laws})
     run = _Run(subject)
     with ExitStack() as opened:
         run.open(laws, opened)

@@ -12,10 +12,13 @@ from hypothesis.strategies import SearchStrategy
 
 from duramen.events import InvalidMessage
 
-__all__ = ["EXAMPLES", "examples_wanted", "find_smallest"]
+__all__ = ["EXAMPLES", "INSIDE", "examples_wanted", "find_smallest", "is_inside_check"]
 
 EXAMPLES: Final = "DURAMEN_VERIFY_EXAMPLES"
 """Environment variable: the number of examples of each check, where the call does not give it."""
+
+INSIDE: Final = "DURAMEN_VERIFY_INSIDE"
+"""Environment variable, set in the helper process of a check: what it imports may call `check` while it is imported."""
 
 _USUAL: Final = 100
 
@@ -30,6 +33,11 @@ def examples_wanted(examples: int | None) -> int:
     return int(given)
 
 
+def is_inside_check() -> bool:
+    """Whether this process is the helper of a check in another one: it checks nothing itself."""
+    return INSIDE in os.environ
+
+
 def find_smallest(
     strategy: SearchStrategy[T], broken: Callable[[T], bool], examples: int | None, seed: int | None
 ) -> T | None:
@@ -37,6 +45,8 @@ def find_smallest(
 
     Nothing is kept between runs. Without a seed the examples differ, unless hypothesis's profile derandomizes.
     """
+    if is_inside_check():
+        return None
     if seed is None and settings.get_profile(settings.get_current_profile_name()).derandomize:
         seed = 0
     found: list[T] = []

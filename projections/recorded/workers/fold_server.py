@@ -6,12 +6,14 @@ found. Each further one is an agent and its items, answered by the portrait of t
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -26,6 +28,19 @@ from ..stored_log import StoredLog
 __all__ = ["import_module", "locate", "main"]
 
 _MAIN: Final = "__duramen_main__"
+
+_ACTIONS: Final = (
+    ast.Expr,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.With,
+    ast.AsyncWith,
+    ast.Assert,
+    ast.Delete,
+    ast.Raise,
+)
+"""Statements of a script that do something, and so belong to its own process."""
 
 Place = tuple[str, str, str]
 """Module, file (empty: by the name alone), and dotted name in it."""
@@ -51,12 +66,25 @@ def import_module(name: str, file: str) -> Any:
     own = _MAIN if name == "__main__" else name
     if own in sys.modules and getattr(sys.modules[own], "__file__", None) == file:
         return sys.modules[own]
-    spec = importlib.util.spec_from_file_location(own, file)
+    loader = _DefinitionLoader(own, file) if name == "__main__" else None
+    spec = importlib.util.spec_from_file_location(own, file, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     module = sys.modules[own] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class _DefinitionLoader(SourceFileLoader):
+    """Loads a script without running it: its imports, definitions and assignments, and no bytecode."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(f"no bytecode of {path} is read or written")
+
+    def get_data(self, path: str) -> bytes:
+        tree = ast.parse(super().get_data(path), path)
+        tree.body = [node for node in tree.body if not isinstance(node, _ACTIONS)]
+        return ast.unparse(tree).encode()
 
 
 def main() -> NoReturn:

@@ -449,6 +449,90 @@ def test_a_step_that_is_missing_is_found() -> None:
 # -- without hypothesis ------------------------------------------------------------------------------------------------
 
 
+_SCRIPT = """
+import time
+from attrs import frozen
+from duramen.actors import Agent
+from duramen.actors.verification import check as check_agent
+from duramen.events import event_type
+from duramen.projections import Projection
+from duramen.projections.verification import check, check_values, verified
+
+print("begins")
+open(__file__ + ".runs", "a").write("x")
+
+STEP = (1, 2)
+
+@event_type("seen")
+@frozen
+class Seen:
+    n: int
+
+@verified(examples=3)
+class Count(Projection):
+    def initial(self):
+        return 0
+
+    def apply(self, state, event):
+        return state + STEP[event.type == "seen"]
+
+checked = check(Count, examples=5)
+print(len(checked.held))
+
+class Hashed(Count):
+    def apply(self, state, event):
+        return state + hash(event.type) % 7
+
+try:
+    check(Hashed, examples=5)
+except AssertionError as error:
+    print("another process" in str(error))
+
+class Idle(Agent):
+    def on_receive(self, message):
+        return None
+
+with open(__file__) as file:
+    print(check_agent(Idle, examples=5).held[-1])
+check_values(examples=5)
+print("ends")
+"""
+
+
+def test_a_plain_script_is_checked_and_runs_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines() == ["begins", "10", "True", "every life keeps the laws", "ends"], done.stderr
+    assert (tmp_path / "script.py.runs").read_text() == "x"
+    assert not list(tmp_path.glob("__pycache__/*")), "no bytecode of half a script"
+
+
+def test_a_definition_that_another_process_does_not_find_breaks_no_law(tmp_path: Path) -> None:
+    """What a script does in a loop is not done again, so a name that is made there is missing in the other process."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+from duramen.projections import Projection
+from duramen.projections.verification import check
+
+for step in (1, 2):
+    STEP = step
+
+class Count(Projection):
+    def initial(self):
+        return 0
+
+    def apply(self, state, event):
+        return state + STEP
+
+print(check(Count, examples=5).not_checked)
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert "another process comes to the same" in done.stdout and "STEP" in done.stdout, done.stderr
+
+
 def test_without_hypothesis_the_import_says_what_to_install(tmp_path: Path) -> None:
     program = """
 import sys
