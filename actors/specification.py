@@ -23,7 +23,7 @@ from duramen.projections.state import RUNNING
 
 from .agent import Agent
 from .api import AgentSystem
-from .commands import DECIDERS, Batch, LifecycleResult, Message, Spawn
+from .commands import DECIDERS, HANDLED, Batch, LifecycleResult, Message, Spawn
 
 __all__ = ["NotAsSpecified", "Specification", "Then", "spec"]
 
@@ -159,7 +159,8 @@ class Specification:
             live = portrait(made[-1].state) if made and error is None else None
             if isinstance(error, AskTimeout):
                 system.close(self.timeout)  # with a time-out: the handler may never end
-        events = list(read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1))
+        logged = read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1)
+        events = [event for event in logged if event.data.get("kind") != HANDLED]
         fold = self.factory().actor_fold(self.registry)
         again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, use_snapshot=False)
         if live is not None and fold is not None and live != portrait(again.custom):

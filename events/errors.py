@@ -33,6 +33,7 @@ __all__ = [
     "NotPermitted",
     "OutcomeUnknown",
     "PathNotFound",
+    "ReplyRefused",
     "SystemClosed",
     "TooLarge",
     "Trimmed",
@@ -191,6 +192,10 @@ class CallCycle(DuramenError):
 
 class LoopBlocked(DuramenError):
     """A call that blocks was made on the event loop of handlers and hooks. Await the same call of `aio`."""
+
+
+class ReplyRefused(DuramenError):
+    """The command was carried out before, and its reply was no plain data and not stored. `seq` is its last event."""
 
 
 class HandlerEnded(DuramenError):

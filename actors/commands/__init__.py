@@ -24,6 +24,7 @@ from .decider import (
 from .fingerprint import fingerprint
 from .messages import (
     DEFAULT_TTL,
+    HANDLED,
     AdoptChild,
     Append,
     Batch,
@@ -64,6 +65,7 @@ from .supervision import Decision, Strategy, Supervision, Supervisor
 __all__ = [
     "DECIDERS",
     "DEFAULT_TTL",
+    "HANDLED",
     "KEEP_ALL",
     "AdoptChild",
     "AgentStatus",

@@ -23,6 +23,7 @@ from .retention import Retention
 
 __all__ = [
     "DEFAULT_TTL",
+    "HANDLED",
     "AdoptChild",
     "Append",
     "Batch",
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 DEFAULT_TTL: Final = timedelta(days=7)
+HANDLED: Final = "duramen.handled"
+"""The kind of the record of a command whose handler has emitted nothing: it holds the reply."""
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -203,6 +203,21 @@ class Turn(Commit):
             self.entry = self.codec.pack([state.status, state.agent_type, state.session_id])
         return raw
 
+    def annotate(self, metadata: dict[str, Any]) -> None:
+        """Give metadata to the last event of this turn. Raises TooLarge; then nothing has changed."""
+        state, services = self.state, self.services
+        last = self.items[-1]
+        raw = self.codec.unpack(last[DIGEST_SIZE:])
+        raw[9] = metadata
+        body, _ = self.codec.encode(raw)
+        digest = services.digest_of(self.items[-2][:DIGEST_SIZE] if len(self.items) > 1 else self.previous, body)
+        self.items[-1] = digest + body
+        self.size += len(body) + DIGEST_SIZE - len(last)
+        state.digest = digest
+        entry = None if self.command is None else state.commands.get(self.command[0])
+        if entry is not None:
+            entry[2] = digest
+
     def mutate(self, message: Any, decide: Decide) -> Receipt:
         """Emit the events that `decide` makes of a message; a known command id gives its first receipt instead."""
         if message.command_id is not None:

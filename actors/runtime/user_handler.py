@@ -17,6 +17,7 @@ from ..agent import Agent
 from ..commands import ChildFailed, Decision, Strategy, require_running
 from ..dispatch import Envelope, ProgramExit, ThreadPool
 from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
+from .stored_reply import read_reply, store_reply
 
 __all__ = ["ActiveUserAgent", "run_effect", "run_user_handler"]
 
@@ -46,12 +47,11 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
         if runtime.state.status != PAUSED_STATUS or runtime.agent.on_paused != "handle":
             require_running(runtime.state, runtime.path)
         known = None if envelope.command_id is None else turn.find_command(envelope.command_id, envelope.message)
+        if known is not None:
+            turn.stage(envelope, read_reply(turn, known))
     except DuramenError as error:
         turn.stage_error(envelope, error)
-        runtime.services.dispatcher.post(lambda: runtime.finish(turn))
-        return
-    if known is not None:
-        turn.stage(envelope, known)
+    if turn.envelopes:
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
         return
     run = _Run(runtime, turn, envelope)
@@ -105,6 +105,8 @@ class _Run:
         try:
             if error is None:
                 self._saved.check_size(turn)
+                if turn.command is not None and turn.state.status == RUNNING:
+                    store_reply(turn, value)
         except TooLarge as oversize:
             error = oversize
         if error is not None:

@@ -798,8 +798,8 @@ def define_event(fields: list[str]) -> Any:
 
 def test_a_custom_message_with_the_same_command_id_happens_once(open_any: OpenSystem) -> None:
     system, [agent] = run(open_any, Researcher)
-    agent.ask(Find("why"), command_id="c-1")
-    agent.ask(Find("why"), command_id="c-1")
+    reply = agent.ask(Find("why"), command_id="c-1")
+    assert agent.ask(Find("why"), command_id="c-1") == reply == 3
     with pytest.raises(CommandConflict):
         agent.ask(Find("else"), command_id="c-1")
     assert event_types(system, "p/a0") == ["spawned", "claim_found", "memory_appended"]
@@ -807,7 +807,7 @@ def test_a_custom_message_with_the_same_command_id_happens_once(open_any: OpenSy
 
     system.close()
     again = open_any(agents={"kind-0": Researcher}, registry=REGISTRY).agent("p/a0")
-    again.ask(Find("why"), command_id="c-1")
+    assert again.ask(Find("why"), command_id="c-1") == 3
     assert again.status().seq == 3
 
 
