@@ -136,9 +136,13 @@ class Following(Reading):
         """End subscriptions and consumers; whether all their threads have ended within `timeout` seconds."""
         deadline = monotonic() + timeout
         self._consumers.close(timeout)
-        self._hub.close(timeout)
+        self._hub.close(max(0.0, deadline - monotonic()))
         callbacks = self._callbacks.close(max(0.0, deadline - monotonic()))
         return self._readers.close(max(0.0, deadline - monotonic())) and callbacks
+
+    def _runs_sharing_here(self) -> bool:
+        """Whether the calling thread delivers changes."""
+        return self._callbacks.runs_here() or self._readers.runs_here()
 
     def _forget_sharing(self, message: str) -> None:
         """End subscriptions and consumers, in a forked child."""

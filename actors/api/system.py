@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 import weakref
 from collections.abc import Mapping
 from time import monotonic
@@ -72,9 +74,13 @@ class AgentSystem(SystemCalls):
         self._trimmer = self._make_trimmer(settings)
         self._trimmer.add_needs(self._episodes.prepare_trimming)
         dispatcher = Dispatcher(Journal(store.log, self._limits))
-        self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, self._activation)
+
+        def activation(mailbox: Mailbox) -> Runnable:
+            return Activation(services, mailbox)  # no method: what threads hold must not keep a dropped system alive
+
+        self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, activation)
         passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
-        self._services = Services(
+        self._services = services = Services(
             log=store.log,
             owner=uuid4().hex,
             dispatcher=dispatcher,
@@ -98,6 +104,7 @@ class AgentSystem(SystemCalls):
         self._passivation = passivation
         if passivation.interval is not None:
             timers.call_every(passivation.interval, passivation.sweep)
+        self._closing = threading.RLock()
         self._closed = False
         _disable_in_children(self)
 
@@ -290,14 +297,36 @@ class AgentSystem(SystemCalls):
     def close(self, timeout: float = 30.0) -> None:
         """Refuse new messages, handle the waiting ones, and release everything, within `timeout` seconds.
 
-        Every pending call ends with its reply or a typed error.
+        Every pending call ends with its reply or a typed error. Called again, it goes on where it was interrupted; a
+        second thread waits for the first. Handlers, hooks and callbacks of this system do not wait, since the system
+        waits for them: it is closed after they have returned.
         """
-        if self._closed:
-            return
-        self._closed = True
-        services = self._services
         deadline = monotonic() + timeout
         self._actors.close("the system is closed; open a new one")
+        if not self._runs_here():
+            self._close(deadline, timeout)
+        elif not self._closed:
+            threading.Thread(target=self._close, args=(deadline, timeout), name="duramen-close").start()
+
+    def _runs_here(self) -> bool:
+        """Whether the calling thread is one that `close` waits for."""
+        services = self._services
+        parts = (self._actors, services.thread_pool, services.activations, services.loop, services.timers)
+        return self._runs_sharing_here() or any(part.runs_here() for part in parts)
+
+    def _close(self, deadline: float, timeout: float) -> None:
+        # Reentrant, because an interrupt may leave it locked: only the main thread, which then calls again, gets one.
+        if not self._closing.acquire(timeout=_left(deadline)):
+            return
+        try:
+            if not self._closed:
+                self._release_everything(deadline, timeout)
+                self._closed = True
+        finally:
+            self._closing.release()
+
+    def _release_everything(self, deadline: float, timeout: float) -> None:
+        services = self._services
         self._actors.wait_until_idle(deadline)
         services.timers.close(_left(deadline))
         self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
@@ -313,6 +342,12 @@ class AgentSystem(SystemCalls):
             lambda path: SystemClosed("the system was closed before this was handled", agent=path)
         )
         self._store.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(
+                f"{self!r} was dropped without close(); use `with`", ResourceWarning, stacklevel=2, source=self
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -341,9 +376,6 @@ class AgentSystem(SystemCalls):
             retention=settings.retention,
             snapshot_every=settings.snapshot_every,
         )
-
-    def _activation(self, mailbox: Mailbox) -> Runnable:
-        return Activation(self._services, mailbox)
 
     def disable_after_fork(self) -> None:
         """Refuse every call: a forked child has none of our threads, and the sockets belong to the parent."""

@@ -38,19 +38,19 @@ class _Reply(Protocol):
 class Waiter:
     """A message that a worker is handling, and the replies that its handler waits for. Thread-safe."""
 
-    __slots__ = ("_mailbox", "replies")
+    __slots__ = ("mailbox", "replies")
 
     _lock: ClassVar[Any] = allocate_lock()
     """Shared by all waiters, so that of two that would close a circle the second sees the first."""
 
     def __init__(self, mailbox: WaiterSlot) -> None:
-        self._mailbox = mailbox
+        self.mailbox = mailbox
         self.replies: list[_Reply] = []
 
     @contextmanager
     def running(self) -> Generator[None]:
         """Handle the message in this block. The handler ends when the mailbox forgets its waiter, maybe later."""
-        self._mailbox.waiter = self
+        self.mailbox.waiter = self
         token = _WAITER.set(self)
         try:
             yield
@@ -75,7 +75,7 @@ class Waiter:
                 self.replies.remove(reply)
 
     def _check(self, target: WaiterSlot | None) -> None:
-        own = self._mailbox
+        own = self.mailbox
         if target is None or own.waiter is not self:  # a task or thread that outlived the handler may wait
             return
         chain = _chain(target, own)

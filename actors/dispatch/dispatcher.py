@@ -26,7 +26,7 @@ from .signals import SignalShield
 
 __all__ = ["Dispatcher"]
 
-_GIVE_UP_SECONDS: Final = 2.0
+_GIVE_UP_SECONDS: Final = 1.0
 """How long `close` waits, after its time-out, for the core to fail the appends in flight."""
 
 _BURST: Final = 1024
@@ -162,7 +162,7 @@ class Dispatcher:
     def close(self, timeout: float) -> bool:
         """End the core once it has no work left. Returns whether it ended within `timeout` seconds.
 
-        If it did not, appends in flight fail with OutcomeUnknown.
+        If it did not, appends in flight fail with OutcomeUnknown. May be called again, to wait for longer.
         """
         self._closed = True
         self._wake_up.set()

@@ -106,10 +106,14 @@ class EventLoop:
             loop = self._loop
         return asyncio.run_coroutine_threadsafe(_contain_exit(work), loop)
 
+    def runs_here(self) -> bool:
+        """Whether the calling thread is the loop's."""
+        return threading.current_thread() is self._thread
+
     def close(self, timeout: float) -> None:
         """Cancel all tasks and end the thread, within `timeout` seconds."""
         loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
+        if loop is None or thread is None or loop.is_closed():
             return
 
         async def cancel_all() -> None:

@@ -42,6 +42,7 @@ class Journal:
         self._bytes = limits.batch_bytes
         self._pending: dict[int, deque[Commit]] = {}
         self._log = get_logger("journal")
+        self._closed = False
 
     @property
     def in_flight(self) -> int:
@@ -113,4 +114,7 @@ class Journal:
         self._writer.wake()
 
     def close(self) -> None:
-        self._writer.close()
+        """Close the writer. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._writer.close()

@@ -11,13 +11,14 @@ from duramen.events import DuramenError, MailboxFull, SystemClosed
 
 from .call_cycles import current_waiter
 from .dispatcher import Dispatcher
-from .mailbox import IDLE, Envelope, Mailbox, Runnable
+from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox, Runnable
 
 __all__ = ["ActorRegistry"]
 
 
 _PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
+_BUSY: Final = (WORKING, COMMITTING)
 
 
 class ActorRegistry:
@@ -81,6 +82,11 @@ class ActorRegistry:
         if not mailbox.scheduled:
             self._dispatcher.schedule(mailbox)
 
+    def runs_here(self) -> bool:
+        """Whether the calling code belongs to a handler of one of these agents."""
+        waiter = current_waiter()
+        return waiter is not None and self._mailboxes.get(waiter.mailbox.path) is waiter.mailbox
+
     def deactivate(self, mailbox: Mailbox) -> None:
         """Have the next message activate the agent from its log."""
         mailbox.runner = self._activation(mailbox)
@@ -104,11 +110,14 @@ class ActorRegistry:
             self._closed = why
 
     def wait_until_idle(self, deadline: float) -> None:
-        """Block until every mailbox is empty and idle, or until `deadline` (of `time.monotonic`)."""
+        """Block until no agent has anything to handle, or until `deadline` (of `time.monotonic`).
+
+        An agent that is held, say until its restart, has something to handle only if a message waits.
+        """
         never = threading.Event()
         while monotonic() < deadline:
             with self._lock:
-                busy = any(mailbox.waiting or mailbox.phase != IDLE for mailbox in self._mailboxes.values())
+                busy = any(mailbox.waiting or mailbox.phase in _BUSY for mailbox in self._mailboxes.values())
             if not busy:
                 return
             never.wait(0.005)

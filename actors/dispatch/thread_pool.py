@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from time import monotonic
 
 from duramen.events.logging import get_logger, raised_at
 
@@ -52,10 +53,14 @@ class ThreadPool:
             threads = list(self._threads)
         for _ in threads:
             self._work.put(None)
+        deadline = monotonic() + timeout
         for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(timeout)
+            thread.join(max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+    def runs_here(self) -> bool:
+        """Whether the calling thread is one of this pool."""
+        return threading.current_thread() in self._threads
 
     def _start(self) -> None:
         self._started += 1

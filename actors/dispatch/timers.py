@@ -62,8 +62,12 @@ class Timers:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None:
             self._thread.join(timeout)
+
+    def runs_here(self) -> bool:
+        """Whether the calling thread is the timers' own."""
+        return threading.current_thread() is self._thread
 
     def _add(self, seconds: float, timer: Timer) -> Timer:
         with self._changed:

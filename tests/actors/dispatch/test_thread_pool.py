@@ -105,3 +105,16 @@ def test_an_agent_with_a_thread_of_its_own_is_always_run_by_it(open_system) -> N
     ours = {bound.ask("who") for _ in range(20)}
     assert len(ours) == 1
     assert ours.isdisjoint({free.ask("who") for _ in range(20)})
+
+
+def test_closing_waits_once_for_all_threads_together() -> None:
+    """Three hundred that hang, each waited for alone, would take two minutes and a half."""
+    pool, gate = ThreadPool("hanging", 300), threading.Event()
+    entered = threading.Semaphore(0)
+    for _ in range(300):
+        pool.submit(lambda: (entered.release(), gate.wait(60)))
+    for _ in range(300):
+        assert entered.acquire(timeout=10)
+    assert not pool.close(0.5)
+    gate.set()
+    assert pool.close(10)
