@@ -172,6 +172,10 @@ class ConsumerStore(Protocol):
         """
         ...
 
+    def discard(self, record: ConsumerRecord) -> bool:
+        """Throw away the view that is being built, if the record is its writer's; whether it was."""
+        ...
+
     def request(self, name: str, request: ConsumerRequest) -> bool:
         """Store a request in place of an earlier one; False if there is no such consumer."""
         ...

@@ -98,6 +98,14 @@ class MemoryConsumerStore:
             self._remove(name, NEXT)
             return self._store(evolve(found, slot=LIVE, token=f"{epoch + 1}:{_owner(found)}"))
 
+    def discard(self, record: ConsumerRecord) -> bool:
+        with self._lock:
+            found = self._record(record.name, NEXT)
+            is_its_own = found is not None and found.token == record.token
+            if is_its_own:
+                self._remove(record.name, NEXT)
+            return is_its_own
+
     def request(self, name: str, request: ConsumerRequest) -> bool:
         with self._lock:
             known = (name, LIVE) in self._records or (name, NEXT) in self._records

@@ -44,6 +44,7 @@ class RedisConsumerStore:
         self._save = Script("consumer_save")
         self._switch = Script("consumer_switch")
         self._request = Script("consumer_request")
+        self._discard = Script("consumer_discard")
         self._remove = Script("consumer_remove")
 
     def find(self, name: str) -> Stored:
@@ -123,6 +124,11 @@ class RedisConsumerStore:
         if found[0] == 1:
             raise fenced(name, unpack_record(name, NEXT, found[1]))
         return unpack_record(name, LIVE, found[1])
+
+    def discard(self, record: ConsumerRecord) -> bool:
+        keys = [self._keys.views, self._keys.view(record.name, NEXT)]
+        arguments = [_field(record.name, NEXT), record.token.encode()]
+        return bool(self._server.run_script(self._discard, keys, arguments, "discard a view"))
 
     def request(self, name: str, request: ConsumerRequest) -> bool:
         arguments = [*_fields(name), pack_request(request)]

@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import define, evolve, field
 
-from duramen.events import DuramenError, Unavailable
+from duramen.events import DuramenError, Trimmed, Unavailable
 from duramen.events.log import LIVE, NEXT, ConsumerRequest, fenced
 from duramen.events.logging import get_logger
 
@@ -62,6 +62,8 @@ class Consumer:
         self._ends: Sequence[int] = ()
         self._beat_at = 0.0
         self._last_request: str | None = None
+        self._discarded: str | None = None
+        """Token of a rebuilt view that was given up."""
         self._requests: list[_Request] = []
         self._abandoned = False
         self._logger = get_logger("projection").bind(consumer=plan.name)
@@ -143,6 +145,7 @@ class Consumer:
         stored = store.find(plan.name)
         live = store.claim(plan.new_record(LIVE), plan.owner)
         if live is None and plan.reset is not None:
+            plan.check_rebuildable()
             plan.reset()
             store.remove(plan.name)
             live = store.claim(plan.new_record(LIVE), plan.owner)
@@ -204,6 +207,8 @@ class Consumer:
         """Ask the log where it ends and the store for requests, whatever was heard."""
         before, self._ends = self._ends, self._plan.log.positions()
         stored = self._store.find(self._plan.name)
+        if self._next is None and stored.next is not None and stored.next.token == self._discarded:
+            self._store.discard(stored.next)
         for view, found in ((self._live, stored.live), (self._next, stored.next)):
             if view is not None and (found is None or found.token != view.builder.record.token):
                 raise fenced(self._plan.name, found)
@@ -233,6 +238,14 @@ class Consumer:
             view.builder.confirm()
         except Parked as parked:
             self._park(view, parked)
+
+    def _give_up_rebuild(self, view: _View) -> None:
+        """Go on with the live view, where the rebuilt one cannot be read or stored; the next beat removes that."""
+        assert view.parked is not None
+        failure = view.parked.failure
+        self._logger.warning("rebuild_given_up", error=failure.error, agent=failure.agent, seq=failure.seq)
+        view.builder.close()
+        self._next, self._discarded, self._beat_at = None, view.builder.record.token, 0.0
 
     def _promote(self) -> None:
         """Make the view that was built the live one when it has come as far."""
@@ -280,6 +293,9 @@ class Consumer:
         if self._abandoned:
             return
         failure = parked.failure
+        if view is self._next and self._live is not None and not failure.can_skip:
+            self._give_up_rebuild(view)
+            return
         self._logger.warning(
             "consumer_parked", error=failure.error, agent=failure.agent, seq=failure.seq, at=failure.place
         )
@@ -324,6 +340,11 @@ class Consumer:
         if self._next is not None and self._next.parked is None:
             return  # one is under way
         reset, live = self._plan.reset, self._live
+        try:
+            self._plan.check_rebuildable()
+        except Trimmed as error:
+            self._logger.warning("rebuild_refused", error=type(error).__name__)
+            return
         if reset is None or live is None:
             self._begin_next(anew=True)
             return

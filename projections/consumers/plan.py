@@ -15,6 +15,7 @@ from duramen.events.model import describe_type
 from ..notifications import EventFilter
 from ..projection import Attachable, KeyedProjection, Projection, Sink
 from .sink_storage import SinkStorage
+from .unread import check_rebuildable
 from .view_storage import KeyedViewStorage, ViewStorage, WholeViewStorage
 
 __all__ = ["CATCHING_UP", "CLOSED", "FENCED", "LIVE_STATUS", "PARKED", "REBUILDING", "Plan", "plan_of"]
@@ -49,6 +50,10 @@ class Plan:
     @property
     def partitions(self) -> list[int]:
         return self.event_filter.partitions(self.log)
+
+    def check_rebuildable(self) -> None:
+        """Raise Trimmed if events that the view is made of are gone from the log. Raises Unavailable."""
+        check_rebuildable(self.log, self.name, self.event_filter, self.after)
 
     def new_record(self, slot: Slot) -> ConsumerRecord:
         """The record of a view that is begun."""

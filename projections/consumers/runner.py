@@ -231,10 +231,13 @@ class Runner(Generic[S]):
         """Rebuild the view from the start of the log. Returns when that has begun.
 
         The present view stays up to date, and is replaced in one write when the new one has come as far. A sink is
-        emptied instead, and filled again. Raises InvalidMessage for a sink that cannot be emptied.
+        emptied instead, and filled again. If the rebuild meets an error of the log, the present view goes on alone.
+        Raises Trimmed if events that the view was made of are gone, and InvalidMessage for a sink that cannot be
+        emptied: then nothing was changed. Raises Unavailable.
         """
         if self._plan.reset is not None and not self._plan.can_rebuild:
             self._plan.reset()
+        self._plan.check_rebuildable()
         self._request(REBUILD)
 
     @property

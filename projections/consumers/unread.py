@@ -1,4 +1,4 @@
-"""The events that durable consumers have still to read, of an agent's log and of a feed."""
+"""The events that durable consumers have still to read, and whether a log still has them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Final
 
 from attrs import frozen
 
-from duramen.events import Trimmed
-from duramen.events.log import ConsumerRecord, EventLog
+from duramen.events import Cursor, Trimmed
+from duramen.events.log import ConsumerRecord, EventLog, Span
 from duramen.events.model import START, Mark
 
 from ..notifications import EventFilter
 
-__all__ = ["UnreadByConsumers", "UnreadRange"]
+__all__ = ["UnreadByConsumers", "UnreadRange", "check_rebuildable"]
 
 _PAGE: Final = 1_000
+_LARGE_PAGE: Final = 10_000
+_SPANS: Final = 500
+_NO_LIMIT: Final = 1 << 40
 _FAR: Final = 20_000
 """Entries that are searched for an agent. A consumer that is further behind prevents all trimming meanwhile."""
 
@@ -77,3 +80,53 @@ class UnreadByConsumers:
         if agent is not None:
             return event_filter.pattern.matches(agent.split("/"))
         return partition in event_filter.partitions(self._log)
+
+
+def check_rebuildable(log: EventLog, name: str, event_filter: EventFilter, after: Cursor) -> None:
+    """Raise Trimmed if events that a view would begin with are gone. Reads feeds and no events; raises Unavailable."""
+    for partition in event_filter.partitions(log):
+        try:
+            _check_partition(log, partition, event_filter, after.marks.get(partition, START))
+        except Trimmed as trimmed:
+            raise Trimmed(
+                f"consumer {name} cannot be rebuilt: events that its view was made of were trimmed. Its view stays, "
+                "and goes on; one under another name may begin after=system.cursor()",
+                agent=trimmed.agent,
+                seq=trimmed.seq,
+                expected=trimmed.expected,
+                actual=trimmed.actual,
+            ) from None
+
+
+def _check_partition(log: EventLog, partition: int, event_filter: EventFilter, mark: Mark) -> None:
+    matches = event_filter.agent_matcher()
+    bits = sum(1 << level for level in event_filter.levels)
+    known: set[str] = set()
+    position, done = mark.position, mark.offset
+    while True:
+        page = log.feed_page(partition, position, _LARGE_PAGE)
+        firsts: dict[str, int] = {}
+        for agent, first, _, levels in page.rows:
+            if levels & bits and agent not in known:
+                known.add(agent)
+                if matches is None or matches(agent):
+                    firsts[agent] = first + done
+            done = 0
+        _check_agents(log, partition, [Span(agent, first, 0) for agent, first in firsts.items()])
+        position += len(page.rows)
+        if not page.rows or position >= page.end:
+            return
+
+
+def _check_agents(log: EventLog, partition: int, spans: list[Span]) -> None:
+    for at in range(0, len(spans), _SPANS):
+        part = spans[at : at + _SPANS]
+        for span, found in zip(part, log.gather(partition, part, _NO_LIMIT), strict=True):
+            if found.base >= span.from_seq:
+                raise Trimmed(
+                    f"events up to {found.base} of {span.agent} were trimmed",
+                    agent=span.agent,
+                    seq=span.from_seq,
+                    expected=span.from_seq,
+                    actual=found.base + 1,
+                )

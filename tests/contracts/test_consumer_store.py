@@ -209,6 +209,26 @@ def test_of_two_writers_at_once_one_writes(views: ConsumerStore) -> None:
     assert views.blob("costs", LIVE) == live.token.partition(":")[2].encode()
 
 
+# -- discarding --------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_that_is_discarded_is_gone_and_the_live_one_stays(views: ConsumerStore) -> None:
+    live, beside = claimed(views), claimed(views, fresh(slot=NEXT))
+    views.save(live, blob=b"live")
+    views.save(beside, blob=b"half")
+    assert views.discard(beside)
+    assert (views.find("costs").live, views.find("costs").next) == (evolve(live, revision=1), None)
+    assert (views.blob("costs", LIVE), views.blob("costs", NEXT)) == (b"live", None)
+    assert not views.discard(beside), "twice is once"
+
+
+def test_a_view_that_another_has_claimed_is_not_discarded(views: ConsumerStore) -> None:
+    first = claimed(views, fresh(slot=NEXT))
+    second = claimed(views, fresh(slot=NEXT), "two")
+    assert not views.discard(first)
+    assert views.find("costs").next == second
+
+
 # -- switching ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.events import Event, InvalidMessage, Limits
+from duramen.events import Cursor, Event, InvalidMessage, Limits, Trimmed
 from duramen.events.log.consumer_store import LIVE, NEXT
 from duramen.events.log.event_log import EventLog
 from duramen.events.model.registry import DECLARED
@@ -19,6 +21,7 @@ from duramen.projections.consumers.consumer import REBUILD, Consumer
 from duramen.projections.consumers.plan import LIVE_STATUS, REBUILDING, plan_of
 from duramen.projections.notifications import EventFilter
 from following import Count, LastSeqs, OpenSystem, expected_seqs, parked, seqs_of
+from sinks import SqliteSeen
 from waiting import eventually
 
 
@@ -165,6 +168,90 @@ def test_a_skip_belongs_to_the_view_and_is_not_taken_over_by_a_rebuild(open_any:
     runner.rebuild()
     eventually(lambda: runner.state == 2)
     assert runner.skipped == (0, ())
+
+
+# -- of a log that was trimmed -----------------------------------------------------------------------------------------
+
+
+def trimmed(system: AgentSystem) -> AgentHandle:
+    """An agent whose first events are gone, in the feed of an older one whose are not."""
+    others = (f"acme/agent-{number}" for number in range(1_000))
+    system.spawn(next(path for path in others if system.log.partition_of(path) == system.log.partition_of("acme/a")))
+    agent = filled(system, 30, "acme/a")
+    for number in range(20):
+        agent.set("n", number)
+    system.attach(Count(), "trimmer").wait_for(saved=True)
+    return agent
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+def test_a_rebuild_of_a_trimmed_log_is_refused_and_the_view_goes_on(open_any: OpenSystem, elsewhere: bool) -> None:
+    system = open_any()
+    agent = trimmed(system)
+    runner = system.attach(LastSeqs(), "seqs")
+    runner.wait_for(saved=True)
+    assert system.trim("acme/a", keep_events=5).base > 5
+    if elsewhere:
+        open_any().consumers.rebuild("seqs")
+        eventually(lambda: system.log.consumer_store().find("seqs").request is None)
+    else:
+        with pytest.raises(Trimmed) as caught:
+            runner.rebuild()
+        assert caught.value.agent == "acme/a"
+    runner.wait_for(agent.set("n", 1), saved=True)
+    assert (runner.status, runner.error) == ("live", None)
+    assert seqs_of(runner.state)["acme/a"] == list(range(1, agent.status().seq + 1))
+    assert [info.building for info in system.projections()] == [None, None]
+
+
+def test_a_rebuild_that_finds_its_log_trimmed_is_given_up_and_holds_no_trimming(open_any: OpenSystem) -> None:
+    """As of a version that began it before the log was trimmed by force, or of a process that was killed."""
+    system = open_any()
+    agent = trimmed(system)
+    with system.attach(LastSeqs(), "seqs") as runner:
+        runner.wait_for(saved=True)
+    assert system.trim("acme/a", keep_events=5).base > 5
+    store = system.log.consumer_store()
+    (stored,) = [record for record in store.records() if record.name == "seqs"]
+    assert store.claim(evolve(stored, slot=NEXT, cursor=Cursor(system.log.identity)), "killed") is not None
+    for number in range(20):
+        agent.set("n", number)
+    assert system.trim("acme/a", keep_events=5).held_by is not None, "control"
+    runner = system.attach(LastSeqs(), "seqs")
+    eventually(lambda: store.find("seqs").next is None)
+    runner.wait_for(saved=True)
+    assert (runner.status, runner.error) == ("live", None)
+    assert system.trim("acme/a", keep_events=5).held_by is None
+
+
+@pytest.mark.parametrize("how", ["rebuild", "elsewhere", "version"])
+def test_tables_that_could_not_be_filled_again_are_not_emptied(open_any: OpenSystem, tmp_path: Path, how: str) -> None:
+    system = open_any()
+    agent = trimmed(system)
+    sink = SqliteSeen(str(tmp_path / "seen.db"))
+    runner = system.attach(sink, "seen")
+    runner.wait_for(saved=True)
+    assert system.trim("acme/a", keep_events=5).base > 5
+    before = sink.rows()
+    if how == "rebuild":
+        with pytest.raises(Trimmed):
+            runner.rebuild()
+    elif how == "elsewhere":
+        open_any().consumers.rebuild("seen")
+        eventually(lambda: system.log.consumer_store().find("seen").request is None)
+    else:
+        runner.close()
+
+        class Two(SqliteSeen):
+            version = 2
+
+        with pytest.raises(Trimmed):
+            system.attach(Two(str(tmp_path / "seen.db")), "seen")
+        runner = system.attach(sink, "seen")
+    assert sink.rows() == before
+    last = agent.set("n", 1)
+    runner.wait_for(last)
+    assert sink.rows()["acme/a"] == list(range(1, last.seq + 1))
 
 
 # -- step by step ------------------------------------------------------------------------------------------------------
