@@ -6,16 +6,18 @@ that log as after a restart, and handles the message in the real runtime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from difflib import ndiff
 from typing import Any, Final, cast
+from uuid import uuid4
 
 from attrs import Factory, evolve, frozen
 
-from duramen.events import AskTimeout, Event, EventRegistry, Granularity, InvalidMessage, Limits, MemoryLog
+from duramen.events import Event, EventRegistry, Granularity, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
 from duramen.events.log import read_events
-from duramen.events.model import DECLARED, FAILED, OWN_TYPES
+from duramen.events.model import DECLARED, FAILED, OWN_TYPES, Cause
 from duramen.projections import AgentState
 from duramen.projections.recorded import portrait
 from duramen.projections.recovery import AgentLog, rebuild
@@ -24,6 +26,7 @@ from duramen.projections.state import RUNNING
 from .agent import Agent
 from .api import AgentSystem
 from .commands import DECIDERS, HANDLED, Batch, LifecycleResult, Message, Spawn
+from .dispatch import current_cause, with_cause
 
 __all__ = ["NotAsSpecified", "Specification", "Then", "spec"]
 
@@ -121,6 +124,53 @@ class Then:
             raise NotAsSpecified("\n".join([f"{what} of {self.name}: - expected, + actual", *(lines or ["  (none)"])]))
 
 
+class _Observer:
+    """Tells the handling of one message from all else that the agent does: by a cause, and by how much it emitted."""
+
+    def __init__(self, factory: Callable[[], Agent]) -> None:
+        self._factory = factory
+        self._made: list[Agent] = []
+        self._state: str | None = None
+        self.cause = f"when-{uuid4().hex}"
+        """The causation id of the message's events, and of messages that its handler sent before it emitted any."""
+        self.before: int | None = None
+        """The seq before the handling."""
+        self.count: int | None = None
+        """How many events the agent's own handler emitted; None: it was not called."""
+
+    def make(self) -> Agent:
+        agent = self._factory()
+        self._made.append(agent)
+        handle = agent.actor_handle
+
+        def observe(message: object) -> Any:
+            if self.before is not None or current_cause().causation_id != self.cause:
+                return handle(message)
+            self.before = agent.seq
+            value = handle(message)
+            if inspect.iscoroutine(value):
+                return self._observe_coroutine(agent, value)
+            self._note_end(agent)
+            return value
+
+        vars(agent)["actor_handle"] = observe
+        return agent
+
+    async def _observe_coroutine(self, agent: Agent, value: Coroutine[Any, Any, Any]) -> Any:
+        result = await value
+        self._note_end(agent)
+        return result
+
+    def _note_end(self, agent: Agent) -> None:
+        assert self.before is not None, "it has begun"
+        self.count = agent.seq - self.before
+        self._state = portrait(agent.state)
+
+    def state(self) -> str | None:
+        """The portrait of the state after the message; None where the agent was not needed for it."""
+        return portrait(self._made[-1].state) if self.count is None and self._made else self._state
+
+
 @frozen
 class Specification:
     """An agent and its past. Immutable: each call returns a new specification."""
@@ -142,33 +192,41 @@ class Specification:
     def when(self, message: object, *, command_id: str | None = None) -> Then:
         """Send a message and wait until it is handled and committed, and its effects after the commit are done.
 
+        The result is of this message alone, also where the agent goes on by itself: with timers, or messages to itself.
         Raises InvalidMessage for an impossible past, what writing the past raises, and NotAsSpecified if the agent's
         state differs from a replay of its log.
         """
         log, name = MemoryLog(partitions=1), type(message).__name__
         self._write(log)
-        made: list[Agent] = []
-
-        def factory() -> Agent:
-            made.append(self.factory())
-            return made[-1]
-
-        with AgentSystem.open(log=log, agents={_KIND: factory}, registry=self.registry) as system:
+        observer = _Observer(self.factory)
+        with AgentSystem.open(log=log, agents={_KIND: observer.make}, registry=self.registry) as system:
             before = system.peek(self.path).seq
-            reply, error = self._ask(system, message, command_id)
-            live = portrait(made[-1].state) if made and error is None else None
-            if isinstance(error, AskTimeout):
-                system.close(self.timeout)  # with a time-out: the handler may never end
-        logged = read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1)
-        events = [event for event in logged if event.data.get("kind") != HANDLED]
+            with with_cause(lambda: Cause(observer.cause)):
+                reply, error = self._ask(system, message, command_id)
+            live = observer.state() if error is None else None
+            system.close(self.timeout)  # with a time-out: a handler may never end
+        events, end = self._own_events(log, before, observer, error)
         fold = self.factory().actor_fold(self.registry)
-        again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, use_snapshot=False)
+        again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, to_seq=end, use_snapshot=False)
         if live is not None and fold is not None and live != portrait(again.custom):
             raise NotAsSpecified(
                 f"the state after {name} is not what replaying the log gives; let `apply` alone change it\n"
                 f"- replayed {portrait(again.custom)}\n+ live     {live}"
             )
         return Then(name, events, reply, error, again.state.memory, again.custom, self.registry)
+
+    def _own_events(
+        self, log: MemoryLog, before: int, observer: _Observer, error: BaseException | None
+    ) -> tuple[list[Event], int]:
+        """The events of the message, without the cause that told them apart; and the last seq of its handling."""
+        logged = list(read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before + 1))
+        own = [event for event in logged if event.causation_id == observer.cause]
+        if observer.count is not None:
+            own = [event for event in own if event.data.get("kind") != HANDLED][: observer.count]
+        if error is not None and not own:
+            own = [event for event in logged if event.type == FAILED][:1]
+        end = own[-1].seq if own else observer.before or before
+        return [evolve(event, causation_id=None) for event in own], end
 
     def _ask(self, system: AgentSystem, message: object, command_id: str | None) -> tuple[Any, BaseException | None]:
         if command_id is not None and _is_message(message):

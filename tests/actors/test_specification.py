@@ -25,6 +25,7 @@ from duramen.actors import (
     Supervision,
     Terminate,
 )
+from duramen.actors.dispatch import Envelope
 from duramen.actors.specification import NotAsSpecified, spec
 from duramen.events import (
     AgentPaused,
@@ -256,6 +257,61 @@ def test_a_command_id_goes_with_the_message() -> None:
     assert not researcher.when(Doubt("x"), command_id="c-1").raises(InvalidMessage).events
     came = researcher.given(ClaimFound("x")).when(Doubt("x"), command_id="c-1")
     assert [event.command_id for event in came.events] == ["c-1"]
+
+
+class Restless(Agent):
+    """Goes on by itself after each message, in every way there is."""
+
+    def initial(self) -> Any:
+        return {"claims": []}
+
+    def apply(self, state: Any, event: Any) -> Any:
+        return {"claims": [*state["claims"], event.text]}
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case "quiet":
+                self._go_on()
+            case ("loud", text):
+                self.emit(ClaimFound(text))
+                self.set("loud", text)
+                self._go_on()
+            case "by itself":
+                self.emit(ClaimDoubted("by itself"))
+                self.set("alone", True)
+                self._go_on()
+        return message
+
+    def _go_on(self) -> None:
+        self._actor_active().services.actors.send(self.path, Envelope("by itself"))
+        self.schedule_once(0.0, "by itself")
+        self.after_commit(lambda: self._actor_active().services.actors.send(self.path, Envelope("by itself")))
+
+
+class RestlessLater(Restless):
+    async def on_receive(self, message: Any) -> Any:
+        await asyncio.sleep(0)
+        return super().on_receive(message)
+
+
+@pytest.mark.parametrize("agent", [Restless, RestlessLater])
+def test_a_message_has_its_own_events_however_the_agent_goes_on_by_itself(agent: type[Agent]) -> None:
+    restless = spec(agent, registry=REGISTRY)
+    for _ in range(10):
+        restless.when("quiet").nothing().replies("quiet").remembers({}).has_state({"claims": []})
+        then = restless.given(Set("before", 1)).when(("loud", "a"))
+        then.then(ClaimFound("a"), Set("loud", "a")).remembers({"before": 1, "loud": "a"}).has_state({"claims": ["a"]})
+        assert {event.causation_id for event in then.events} == {None}
+        restless.when(Set("x", 1)).then(Set("x", 1)).remembers({"x": 1})
+        restless.when(("loud", "a"), command_id="c-1").then(ClaimFound("a"), Set("loud", "a"))
+    alone = spec(agent, registry=REGISTRY).when("by itself")
+    alone.then(ClaimDoubted("by itself"), Set("alone", True)).remembers({"alone": True})
+
+
+def test_what_a_message_did_not_do_is_still_seen_of_an_agent_that_goes_on() -> None:
+    """Control: the events of the message are compared, and not only some of them."""
+    told = failure_of(lambda: spec(Restless, registry=REGISTRY).when(("loud", "a")).then(ClaimFound("a")))
+    assert "memory_set" in told and "by itself" not in told
 
 
 def test_a_handler_that_does_not_end_fails_within_the_time_out(gate: threading.Event) -> None:
