@@ -32,6 +32,7 @@ __all__ = [
     "NotInstalled",
     "NotPermitted",
     "OutcomeUnknown",
+    "ParentRequired",
     "PathNotFound",
     "ReplyRefused",
     "SystemClosed",
@@ -84,6 +85,10 @@ class PathNotFound(InvalidPath, KeyError):
 
 class InvalidMessage(DuramenError, ValueError):
     """A field of a message has a type or value that the message does not accept."""
+
+
+class ParentRequired(InvalidMessage):
+    """An agent above this path lives and would not know of it; `actual` is its path. Spawn with it as the parent."""
 
 
 class ValueRefused(DuramenError, ValueError):

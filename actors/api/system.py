@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, Self, overload
 from uuid import UUID, uuid4
 
 import redis
+from attrs import asdict, evolve
 
-from duramen.events import AgentPath, EventRegistry, Granularity, Limits, SystemClosed, agent_path
+from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed, agent_path
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
@@ -22,7 +23,7 @@ from duramen.events.model import DECLARED
 from duramen.projections import AgentState
 
 from ..agent_types import AgentFactory
-from ..commands import LifecycleResult, Supervisor, decide_spawn, plain_id, spawn_message
+from ..commands import AdoptChild, LifecycleResult, Spawn, Supervisor, decide_spawn, plain_id, spawn_message
 from ..dispatch import (
     ActorRegistry,
     Dispatcher,
@@ -188,8 +189,10 @@ class AgentSystem(SystemCalls):
     ) -> AgentHandle:
         """Start a session and return the agent's handle.
 
-        The agent is named by `path`, or by `project_id` and `agent_instance_id`. Raises AgentAlreadyRunning,
-        InvalidPath, InvalidMessage, ValueRefused, TooLarge. For the `LifecycleResult`, ask the agent a `Spawn` message.
+        The agent is named by `path`, or by `project_id` and `agent_instance_id`. Below an agent that lives, or with
+        `parent`, it is a sub-agent, as by `spawn_child`. Raises AgentAlreadyRunning, InvalidPath, InvalidMessage,
+        ValueRefused, TooLarge; of the parent AgentNotFound, AgentNotRunning, AgentPaused. Ask the agent a `Spawn`
+        message for the `LifecycleResult`.
         """
         handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
         message = spawn_message(
@@ -202,9 +205,20 @@ class AgentSystem(SystemCalls):
             parent=parent,
             command_id=command_id,
         )
-        result: LifecycleResult = handle.ask(message)
-        result.raise_for_failure()
+        self.send_spawn(handle.path.text, message).raise_for_failure()
         return handle
+
+    def send_spawn(self, path: str, message: Spawn) -> LifecycleResult:
+        """Send a `Spawn`; below an agent that lives, or with a parent, as a sub-agent. Raises what `spawn` raises."""
+        handle, parent = self.agent(path), message.parent
+        try:
+            if parent is None:
+                return handle.ask(message)
+        except ParentRequired as error:
+            parent = str(error.actual)
+        self.check_spawn(path, asdict(message, recurse=False))  # before the parent records the child
+        self.agent(parent).ask(AdoptChild(path))
+        return handle.ask(evolve(message, parent=parent))
 
     def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None:
         """Raise the error that spawning a new agent with these arguments would raise. Sends nothing."""

@@ -9,7 +9,7 @@ from attrs import asdict
 
 from duramen.events import AgentPath
 
-from ..commands import LifecycleResult
+from ..commands import LifecycleResult, Spawn
 from .arguments import Options
 from .exit_codes import ExitCode
 from .opening import opened
@@ -22,7 +22,8 @@ def send_lifecycle(path: str, message: Any, options: Options, output: Output, *,
     """Send the message and print its result. `create` makes the store if there is none. Raises InvalidPath."""
     name = AgentPath.parse(path).text  # before anything is opened, or made
     with opened(options, create=create) as system:
-        result: LifecycleResult = system.agent(name).ask(message)
+        spawns = isinstance(message, Spawn)
+        result: LifecycleResult = system.send_spawn(name, message) if spawns else system.agent(name).ask(message)
     if output.as_json:
         output.data(asdict(result, recurse=False, filter=lambda attribute, _: attribute.name != "error"))
     elif result.success:

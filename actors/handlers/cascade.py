@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from itertools import groupby
 from time import monotonic
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from ..commands import Hold, LifecycleResult
 from ..dispatch import Envelope
 from .turn import ActiveAgent, Turn
 
-__all__ = ["HeldTree", "held_tree", "hold"]
+__all__ = ["HeldTree", "children_of", "held_tree", "hold"]
 
 _TIMEOUT: Final = 25.0
 """Seconds until the whole tree is held; a caller waits 30 for its reply by default."""
@@ -69,17 +70,21 @@ class HeldTree:
                     envelope.tries = runtime.services.settings.fenced_tries  # alone it must not be handled again
                     turn.stage(envelope, handler(turn, message))
         except BaseException as error:
-            self._discard(turns, error)
+            self._release_others(turns)
+            _discard(turns, error)
             raise
         self._release_others(turns)
-        if turns:
-            turns[0].runtime.services.dispatcher.post(lambda: _finish(turns))
+        # Together, unless no end may be there before those below it.
+        levels = [
+            list(level) for _, level in groupby(turns, lambda turn: turn.agent.count("/") if children_first else 0)
+        ]
         results: dict[str, LifecycleResult] = {}
-        for turn in turns:
+        for number, level in enumerate(levels, 1):
             try:
-                results[turn.agent] = turn.envelopes[0].get(timeout=_TIMEOUT)
-            except Unconfirmed as error:  # committed all the same: to stop here would leave half a tree
-                results[turn.agent] = LifecycleResult(success=True, event_type="", message=str(error), error=error)
+                results.update(_commit(level))
+            except BaseException as error:
+                _discard([turn for later in levels[number:] for turn in later], error)
+                raise
         return results
 
     def release(self) -> None:
@@ -92,19 +97,6 @@ class HeldTree:
         for runtime in members:
             if runtime.path not in handled:
                 runtime.services.dispatcher.post(runtime.release)
-
-    def _discard(self, turns: list[Turn], error: BaseException) -> None:
-        """Forget what members have decided: those whose state it has changed come back from their logs."""
-        changed = [turn for turn in turns if turn.items]
-        failure = error if isinstance(error, DuramenError) else AgentFailed("a cascade was given up", agent=None)
-
-        def settle() -> None:
-            for turn in changed:
-                turn.runtime.settle(turn, failure)
-
-        self._release_others(changed)
-        if changed:
-            changed[0].runtime.services.dispatcher.post(settle)
 
 
 @contextmanager
@@ -119,7 +111,7 @@ def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[H
     level = [runtime]
     try:
         while level:
-            paths = [path for parent in level for path in _children(parent, all_children=all_children)]
+            paths = [path for parent in level for path in children_of(parent, all_children=all_children)]
             level = _hold(runtime, paths, deadline)
             members += level
         living = [member for member in members if member.state.status != TERMINATED_STATUS]
@@ -135,7 +127,7 @@ def held_tree(runtime: ActiveAgent, *, all_children: bool = True) -> Generator[H
         tree.release()
 
 
-def _children(parent: ActiveAgent, *, all_children: bool) -> list[str]:
+def children_of(parent: ActiveAgent, *, all_children: bool) -> list[str]:
     """The sub-agents that a log names, as far as they are below their parent: a file or an import may name others."""
     below = f"{parent.path}/"
     children = parent.state.children.items()
@@ -173,6 +165,33 @@ def _release_when_held(envelope: Envelope) -> None:
     envelope.add_done_callback(release)
 
 
-def _finish(turns: list[Turn]) -> None:
+def _commit(turns: list[Turn]) -> dict[str, LifecycleResult]:
+    """Commit turns together and wait for the results. Raises the first error of a commit."""
+
+    def finish() -> None:
+        for turn in turns:
+            turn.runtime.finish(turn)
+
+    turns[0].runtime.services.dispatcher.post(finish)
+    results: dict[str, LifecycleResult] = {}
     for turn in turns:
-        turn.runtime.finish(turn)
+        try:
+            results[turn.agent] = turn.envelopes[0].get(timeout=_TIMEOUT)
+        except Unconfirmed as error:  # committed all the same: to stop here would leave half a tree
+            results[turn.agent] = LifecycleResult(success=True, event_type="", message=str(error), error=error)
+    return results
+
+
+def _discard(turns: list[Turn], error: BaseException) -> None:
+    """Forget what members have decided: those whose state it has changed come back from their logs."""
+    failure = error if isinstance(error, DuramenError) else AgentFailed("a cascade was given up")
+
+    def settle() -> None:
+        for turn in turns:
+            if turn.items:
+                turn.runtime.settle(turn, failure)
+            else:
+                turn.runtime.release()
+
+    if turns:
+        turns[0].runtime.services.dispatcher.post(settle)

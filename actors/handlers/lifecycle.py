@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -46,7 +47,7 @@ from ..commands import (
     outcome_of,
     require_alive,
 )
-from .cascade import held_tree, hold
+from .cascade import children_of, held_tree, hold
 from .checkpoints import IN_PLACE, find_checkpoint, find_paused, list_checkpoints, require_one_cut
 from .episode import consolidate
 from .transition import Transition
@@ -62,7 +63,16 @@ def _spawn(turn: Turn, message: Spawn) -> Transition:
     runtime = turn.runtime
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
     runtime.begin_session()
+    turn.requires = _living_parent(runtime.path, message.parent)
     return _transition(turn, turn.emit(events[0]))
+
+
+def _living_parent(path: str, parent: str | None) -> tuple[tuple[str, bool], ...]:
+    """A parent must live when its sub-agent is spawned; without a parent no agent above may, nearest first."""
+    if parent is not None:
+        return ((str(parent), True),) if path.startswith(f"{parent}/") else ()
+    above = list(accumulate(path.split("/"), "{}/{}".format))
+    return tuple((agent, False) for agent in above[-2:0:-1])
 
 
 def _pause(turn: Turn, message: Pause) -> Transition:
@@ -159,9 +169,20 @@ def _terminate(turn: Turn, message: Terminate) -> Transition:
         return _emit_transition(turn, events)
     _require_storable(turn, events)
     with held_tree(turn.runtime, all_children=False) as tree:
-        others = tree.handle(_for_child(message), _with_refusals("terminate", _terminate), children_first=True)
+        others = tree.handle(_for_child(message), _with_refusals("terminate", _terminate_member), children_first=True)
         turn.update_time()
+        _require_ended_children(turn)
         return _with_others(_emit_transition(turn, events), others)
+
+
+def _terminate_member(turn: Turn, message: Terminate) -> Transition:
+    _require_ended_children(turn)
+    return _terminate(turn, message)
+
+
+def _require_ended_children(turn: Turn) -> None:
+    """Let the log refuse the end if a sub-agent lives that was not there when the tree was held."""
+    turn.requires = tuple((path, False) for path in children_of(turn.runtime, all_children=False))
 
 
 def _decide_terminate(turn: Turn, message: Terminate) -> list[NewEvent]:

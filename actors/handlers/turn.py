@@ -118,6 +118,7 @@ class Turn(Commit):
         self.create = False
         self.entry = None
         self.puts = ()
+        self.requires = ()
         self.size = 0
         self.envelopes: list[Envelope] = []
         """The handled messages, whose staged replies leave after the commit."""

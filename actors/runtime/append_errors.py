@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from duramen.events import AgentNotFound, CorruptEvent, DataLoss, DuramenError, Fenced, VersionConflict
+from duramen.events import (
+    AgentNotFound,
+    AgentNotRunning,
+    CorruptEvent,
+    DataLoss,
+    DuramenError,
+    Fenced,
+    ParentRequired,
+    VersionConflict,
+)
 from duramen.events.log import Answer, Status, diverged_from_known
 
-__all__ = ["append_error", "fenced", "for_agent"]
+__all__ = ["append_error", "fenced", "for_agent", "unmet"]
 
 
 def append_error(agent: str, expected: int, previous: bytes, answer: Answer) -> DuramenError:
@@ -34,6 +43,22 @@ def fenced(agent: str, expected: int, fence: str, answer: Answer) -> Fenced:
         seq=expected,
         expected=fence,
         actual=answer.fence,
+    )
+
+
+def unmet(agent: str, expected: int, required: tuple[str, bool]) -> DuramenError:
+    """The error for an append that requires another agent to live, or not to live, which is not so."""
+    other, lives = required
+    if lives:
+        return AgentNotRunning(f"{other} has ended, and {agent} was not spawned; spawn its parent again", agent=other)
+    if agent.startswith(f"{other}/"):
+        return ParentRequired(
+            f"{other} lives, and would not know of {agent}: use spawn_child, or name the parent",
+            agent=agent,
+            actual=other,
+        )
+    return VersionConflict(
+        f"{other} was spawned meanwhile, and {agent} has not ended; ask again", agent=agent, seq=expected
     )
 
 

@@ -28,7 +28,7 @@ from ..handlers import (
     reply_to,
     with_duration,
 )
-from .append_errors import append_error, fenced, for_agent
+from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
 from .user_handler import run_effect, run_user_handler
 
@@ -297,6 +297,8 @@ class Runtime(Snapshots):
         elif answer.status is Status.EXISTS:
             self._mailbox.requeue(turn.envelopes)
             self.deactivate()
+        elif answer.status is Status.UNMET:
+            self._failed(turn, unmet(self.path, turn.expected, turn.requires[answer.head]))
         else:
             self._failed(turn, append_error(self.path, turn.expected, turn.previous, answer))
 

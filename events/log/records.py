@@ -51,6 +51,8 @@ class Status(IntEnum):
     """The append would create the agent, but it exists."""
     DIVERGED = 8
     """Another process has claimed the agent, and the log has another event at the writer's seq."""
+    UNMET = 9
+    """Another agent lives, or does not, as the append requires. `Answer.head` is which of the requirements, from 0."""
 
 
 ADD_TO_LIST: Final = -1
@@ -91,6 +93,8 @@ class Append:
     entry: bytes | None = None
     """The agent's new line in the directory, where its lifecycle changed."""
     puts: tuple[Put, ...] = ()
+    requires: tuple[tuple[str, bool], ...] = ()
+    """Agents of the same partition, and whether each must have a session that has not ended. Needs an `entry`."""
     size: int = 0
     """Bytes of all items and puts."""
 

@@ -117,7 +117,8 @@ class MemoryLog(LogBase):
     def _commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
         with self._lock:
             part = self._parts[partition]
-            answers = [self._answer(part, append) for append in batch]
+            changed: dict[str, bytes] = {}
+            answers = [self._answer(part, append, changed) for append in batch]
             accepted = [a for a, answer in zip(batch, answers, strict=True) if answer.status is Status.COMMITTED]
             notices = self._write(partition, part, [append for append in accepted if append.items])
         self._publish(notices)
@@ -146,9 +147,17 @@ class MemoryLog(LogBase):
         notices = [self._notice(partition, part, level, [], entries=1, levels=bits) for level in touched]
         return [evolve(notice, events=None) for notice in notices]
 
-    def _answer(self, part: _Partition, append: Append) -> Answer:
+    def _answer(self, part: _Partition, append: Append, changed: dict[str, bytes]) -> Answer:
+        """`changed` gathers the entries that the accepted appends of a batch bring."""
         head = part.heads.get(append.agent)
         status = self._check(head, append)
+        if status is Status.COMMITTED:
+            for number, (agent, lives) in enumerate(append.requires):
+                line = changed.get(agent, part.directory.get(agent))
+                if (line is not None and msgpack.unpackb(line)[0] != "terminated") is not lives:
+                    return Answer(Status.UNMET, number)
+            if append.entry is not None:
+                changed[append.agent] = append.entry
         if head is None or status is Status.COMMITTED:
             return Answer(status)
         return Answer(status, head.seq, head.fence, head.claimed_at)

@@ -58,6 +58,8 @@ class AppendFormat:
             if a.create or a.entry is not None or a.puts:
                 row += (a.create, a.entry or False, [(put.value, put.ttl_ms) for put in a.puts])
                 puts += [encode_argument(put.key.encode()) for put in a.puts]
+                if a.requires:
+                    row.append(a.requires)
             rows.append(row)
         levels = batch[0].levels if len(batch) == 1 else b"".join([a.levels for a in batch])
         if len(levels) > 1:

@@ -518,6 +518,46 @@ def test_the_directory_has_every_agent_with_its_last_line(log: EventLog) -> None
     ]
 
 
+RUNNING_LINE, ENDED_LINE = b"\x93\xa7running\xc0\xa1s", b"\x93\xaaterminated\xc0\xa1s"
+
+
+def test_an_append_that_requires_another_agent_to_live_or_not_is_refused_where_that_is_not_so(log: EventLog) -> None:
+    parent, child = Author(log, "acme/root"), Author(log, "acme/root/c")
+    lives, ended = (("acme/root", True),), (("acme/root/c", False), ("acme/root", False))
+    orphan = child.append(b"1", entry=RUNNING_LINE, requires=lives)
+    assert commit_one(log, orphan) == Answer(Status.UNMET, 0), "there is no such agent"
+    assert log.head("acme/root/c") is None
+    parent.write(b"1", entry=RUNNING_LINE)
+    refused = commit_one(log, child.append(b"1", entry=RUNNING_LINE, requires=ended))
+    assert refused == Answer(Status.UNMET, 1), "the first that is not met"
+    child.write(b"1", entry=RUNNING_LINE, requires=lives)
+    assert commit_one(log, child.append(b"1", entry=RUNNING_LINE, requires=ended)).head == 0
+    parent.write(b"2", entry=ENDED_LINE)
+    assert commit_one(log, child.append(b"2", entry=ENDED_LINE, requires=lives)).status is Status.UNMET
+    child.write(b"2", entry=ENDED_LINE)
+    assert [found.status for found in log.directory()] == ["terminated", "terminated"]
+
+
+def test_a_requirement_counts_what_the_appends_before_it_in_the_batch_change_and_not_those_after_it(
+    log: EventLog,
+) -> None:
+    parent, child = Author(log, "acme/root"), Author(log, "acme/root/c")
+    parent.write(b"1", entry=RUNNING_LINE)
+    partition, alone = log.partition_of("acme/root"), (("acme/root/c", False),)
+
+    def statuses(*batch: Append) -> list[Status]:
+        return [answer.status for answer in log.commit(partition, batch)]
+
+    spawn = child.append(b"1", entry=RUNNING_LINE, requires=(("acme/root", True),))
+    end = parent.append(b"2", entry=ENDED_LINE, requires=alone)
+    assert statuses(spawn, end) == [Status.COMMITTED, Status.UNMET]
+    child.settle(spawn, Answer(Status.COMMITTED))
+    end_child = child.append(b"2", entry=ENDED_LINE)
+    assert statuses(end, end_child) == [Status.UNMET, Status.COMMITTED]
+    assert statuses(end, spawn) == [Status.COMMITTED, Status.DUPLICATE], "and what was written before is there"
+    assert head_of(log, "acme/root").seq == 2
+
+
 def test_a_directory_of_more_agents_than_one_scan_gives_is_whole(log: EventLog) -> None:
     agents = {f"acme/root/agent-{number}" for number in range(1_500)}
     names = sorted(agents)

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 from uuid import UUID
 
-from duramen.events import AgentPath, Event, PropertyPath, agent_path
+from attrs import asdict, evolve
+
+from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, agent_path
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
-from ...commands import LifecycleResult, Spawn, spawn_message
+from ...commands import AdoptChild, Spawn, spawn_message
 from ..following import Following
 from ..handles import AsyncAgentHandle
 from ..history import History
@@ -78,8 +80,16 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         return self._spawn(self.agent(path, **names), spawn_message(**arguments))
 
     async def _spawn(self, handle: AsyncAgentHandle, message: Spawn) -> AsyncAgentHandle:
-        result: LifecycleResult = await handle.ask(message)
-        result.raise_for_failure()
+        parent = message.parent
+        try:
+            if parent is None:
+                (await handle.ask(message)).raise_for_failure()
+                return handle
+        except ParentRequired as error:
+            parent = str(error.actual)
+        self.original.check_spawn(handle.path.text, asdict(message, recurse=False))
+        await self.agent(parent).ask(AdoptChild(handle.path.text))
+        (await handle.ask(evolve(message, parent=parent))).raise_for_failure()
         return handle
 
     async def fork(

@@ -7,8 +7,10 @@
 --       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
 --                    LIST    or what to add a value to: the partition's episodes                    for ever
--- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts], ...]
---                    puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...]; a row may end after updated_at
+-- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts,
+--                    requires], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...];
+--                    requires = [[agent, whether it must have a session that has not ended], ...];
+--                    a row may end after updated_at, or after puts
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3 limit      bytes of events above which a notice carries positions only
 --       4... level, its channel, for each level in the batch
@@ -76,6 +78,7 @@ end
 -- Any other batch -------------------------------------------------------------------------------------------------------
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS, DIVERGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+local UNMET = 9
 
 -- How many events the list holds; -1 if it is none. One agent's damage must not fail the others of its batch.
 local function length_of(log)
@@ -143,6 +146,27 @@ local function check(append, head, log)
   return CONFLICT
 end
 
+-- Agent -> status, as the directory or an accepted append of this batch has it; false where there is no such agent.
+local statuses = {}
+local function status_in(line)
+  local sound, fields = pcall(cmsgpack.unpack, line)
+  return sound and type(fields) == 'table' and fields[1] or ''
+end
+
+-- The first agent, from 1, that lives where it must not, or does not where it must; nil if there is none.
+local function unmet(requires)
+  for j = 1, #requires do
+    local agent = requires[j][1]
+    if statuses[agent] == nil then
+      local line = call('HMGET', KEYS[2], agent)[1]
+      statuses[agent] = line and status_in(line)
+    end
+    local lives = statuses[agent] ~= false and statuses[agent] ~= 'terminated'
+    if lives ~= requires[j][2] then return j end
+  end
+  return nil
+end
+
 -- Everything is checked before the first write: a script has no roll-back.
 local answers, accepted, heads = {}, {}, {}
 local refused = false
@@ -151,8 +175,13 @@ for i = 1, count do
   local head = stored and head_of(stored)
   local status = CORRUPT
   if head or not stored then status = check(append, head, KEYS[3 + i]) end
-  if status == COMMITTED then
+  local missing = status == COMMITTED and append[11] and unmet(append[11])
+  if missing then
+    refused = true
+    answers[i] = {UNMET, missing - 1, '', 0}
+  elseif status == COMMITTED then
     answers[i] = COMMITTED
+    if append[9] then statuses[append[1]] = status_in(append[9]) end
     if #append[5] > 0 then
       accepted[#accepted + 1] = i
       heads[i] = head or {0, 0, '', append[4], append[7], 0, 0}
