@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from hashlib import sha256
+from itertools import count
 from typing import Any, Final, cast
 from uuid import UUID
 
 import attrs
 
-from duramen.events import InvalidMessage, PropertyPath, TooLarge
+from duramen.events import DuramenError, InvalidMessage, PropertyPath, TooLarge
 from duramen.events.codec import Codec
 
 __all__ = ["SIZE", "fingerprint"]
 
 SIZE: Final = 8
+_MOST_VALUES: Final = 1_000_000
 
 
 def fingerprint(message: object, codec: Codec) -> bytes:
     """8 bytes over a message's type and fields. Raises InvalidMessage unless its fields are plain data."""
     try:
-        return sha256(codec.pack(_plain(message))).digest()[:SIZE]
+        return sha256(codec.pack(_plain(message, count(1)))).digest()[:SIZE]
     except RecursionError:
         raise TooLarge("a message is nested too deeply, or holds itself; flatten it") from None
+    except DuramenError:
+        raise
+    except Exception as error:  # code of the message's own class, or a field that was never set
+        raise InvalidMessage(
+            f"a command id needs a message whose fields can be read; {type(message).__name__}: {type(error).__name__}"
+        ) from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, numbers: Iterator[int]) -> Any:
+    if next(numbers) > _MOST_VALUES:
+        raise TooLarge("a message with a command id has too many values", expected=_MOST_VALUES)
     cls = cast("type[Any]", type(value))
     if attrs.has(cls) and not isinstance(value, PropertyPath):
         names = [field.name for field in attrs.fields(cls) if field.name != "command_id"]
-        return [cls.__name__, [_plain(getattr(value, name)) for name in names]]
+        return [cls.__name__, [_plain(getattr(value, name), numbers) for name in names]]
     if isinstance(value, Mapping):
         fields = cast("Mapping[Any, Any]", value)
-        return {str(key): _plain(fields[key]) for key in sorted(fields, key=str)}
+        return {str(key): _plain(fields[key], numbers) for key in sorted(fields, key=str)}
     if isinstance(value, (list, tuple)):
-        return [_plain(held) for held in cast("Sequence[Any]", value)]
+        return [_plain(held, numbers) for held in cast("Sequence[Any]", value)]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (UUID, PropertyPath)):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pykka
 
 from duramen.events import AskTimeout
+from duramen.events.logging import get_logger, raised_at
 
 from .call_cycles import WaiterSlot, waiting_for
 from .event_loop import check_may_block
@@ -137,7 +138,10 @@ class Reply(pykka.Future[Any]):
         with self._callback_lock:
             callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
-            callback()
+            try:
+                callback()
+            except Exception as error:  # neither the others' trouble nor that of the thread which hands over
+                get_logger("reply").error("callback_failed", error=type(error).__name__, at=raised_at(error))
 
     def _wait(self, left: float | None, asked: float | None) -> None:
         check_may_block()

@@ -67,7 +67,14 @@ class ThreadPool:
         self._waiting_threads += 1  # from now on: two submits must not count on one thread
         thread = threading.Thread(target=self._main, name=f"duramen-{self._name}-{self._started}", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the machine gives no more threads: those there are do the work
+            self._threads.discard(thread)
+            self._waiting_threads -= 1
+            if not self._threads:
+                self._waiting_work -= 1
+                raise
 
     def _main(self) -> None:
         while True:

@@ -47,6 +47,12 @@ class Activation:
         self._mailbox = mailbox
 
     def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # a defect, a spawn that cannot be read, or no more threads
+            self._fail(self._failure(error))
+
+    def _run(self) -> None:
         envelope = self._mailbox.waiting[0]
         if type(envelope.message) is Spawn and envelope.tries == 0 and self._is_plain(envelope.message):
             envelope.tries = 1
@@ -76,11 +82,7 @@ class Activation:
         except DuramenError as error:
             failure = error
         except BaseException as error:  # the user's own code: a factory, an `initial` or an `apply`
-            failure = AgentFailed(
-                f"{path} cannot be brought into memory: {type(error).__name__} in the code of its agent type",
-                agent=path,
-            )
-            failure.__cause__ = error
+            failure = self._failure(error)
         else:
             services.dispatcher.post(lambda: self._start(runtime))
             return
@@ -141,6 +143,14 @@ class Activation:
         ended = Rebuilt(state, self._initial_state(fresh.agent), rebuilt.snapshot_seq)
         return Runtime(services, self._mailbox, fresh.agent, head.fence, ended, factory=fresh.factory, made_for=wanted)
 
+    def _failure(self, error: BaseException) -> AgentFailed:
+        path = self._mailbox.path
+        failure = AgentFailed(
+            f"{path} cannot be brought into memory: {type(error).__name__} in the code of its agent type", agent=path
+        )
+        failure.__cause__ = error
+        return failure
+
     def _initial_state(self, agent: Agent) -> Any:
         """The state that the agent's own events start from. Raises ValueRefused if it could not be stored."""
         state = copy_plain(agent.initial())
@@ -166,12 +176,18 @@ class Activation:
 
     def _start(self, runtime: Runtime) -> None:
         mailbox = self._mailbox
-        runtime.agent.actor_activate(runtime)
+        try:
+            runtime.agent.actor_activate(runtime)
+        except Exception as error:  # a class whose objects cannot be changed
+            self._fail(self._failure(error))
+            return
         mailbox.runner = runtime
         mailbox.phase = IDLE
-        self._services.activated()
-        if mailbox.waiting:
-            runtime.run()
+        try:
+            self._services.activated()
+        finally:
+            if mailbox.waiting:
+                runtime.run()
 
     def _fail(self, error: DuramenError) -> None:
         """Fail all waiting messages; the next message tries again."""

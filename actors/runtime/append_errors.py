@@ -63,5 +63,8 @@ def unmet(agent: str, expected: int, required: tuple[str, bool]) -> DuramenError
 
 
 def for_agent(error: DuramenError, agent: str, seq: int) -> DuramenError:
-    """The same error for one agent: each caller gets an exception of its own."""
-    return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
+    """The same error for one agent: each caller gets an exception of its own, unless it is of a class of the user's."""
+    try:
+        return type(error)(str(error), agent=agent, seq=seq, expected=error.expected, actual=error.actual)
+    except Exception:  # it is made from other arguments
+        return error

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from duramen.events import AgentFailed, AgentNotFound, DataLoss, Diverged, DuramenError, MailboxFull, Unconfirmed
+from duramen.events import (
+    AgentFailed,
+    AgentNotFound,
+    DataLoss,
+    Diverged,
+    DuramenError,
+    MailboxFull,
+    OutcomeUnknown,
+    Unconfirmed,
+)
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, Status
 from duramen.events.logging import get_logger, raised_at
@@ -156,7 +166,10 @@ class Runtime(Snapshots):
                 self.deactivate()
                 return
             self._mailbox.phase = WORKING
-            self._thread_pool.submit(self._handle_blocking)
+            try:
+                self._thread_pool.submit(self._handle_blocking)
+            except Exception as error:  # no more threads
+                self._fail_turn(turn, error)
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
@@ -165,7 +178,7 @@ class Runtime(Snapshots):
         try:
             while taken < most and (not taken or turn.has_room()):
                 envelope = waiting[taken]
-                kind: type[Any] = envelope.message.__class__
+                kind: type[Any] = type(envelope.message)  # not __class__, which may be code of the user's
                 if state.status == PAUSED_STATUS and self._stash_message(envelope, kind):
                     taken += 1
                     continue
@@ -233,20 +246,21 @@ class Runtime(Snapshots):
         failed = list(turn.envelopes)
         if self._mailbox.waiting:
             failed.append(self._mailbox.waiting.pop(0))
-        for envelope in failed:
-            broken = AgentFailed(f"{self.path} failed ({type(error).__name__}); nothing was written", agent=self.path)
-            broken.__cause__ = error
-            envelope.refuse(broken)
-        self.deactivate()
+
+        def broken() -> AgentFailed:
+            failure = AgentFailed(f"{self.path} failed ({type(error).__name__}); nothing was written", agent=self.path)
+            failure.__cause__ = error
+            return failure
+
+        self._drop(failed, broken)
 
     def _handle_blocking(self) -> None:
         """Handle the first message, which may block; in a worker thread."""
         envelope = self._mailbox.waiting.pop(0)
         self._handling = envelope
         turn = Turn(self, Codec(self.services.limits))
-        kind: type[Any] = envelope.message.__class__
-        handler = BLOCKING_HANDLERS.get(kind)
         try:
+            handler = BLOCKING_HANDLERS.get(type(envelope.message))
             with Waiter(self._mailbox).running():
                 if handler is None:
                     run_user_handler(self, turn, envelope)
@@ -263,18 +277,25 @@ class Runtime(Snapshots):
             "agent_crashed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
         )
 
-        def fail() -> None:
-            envelope.refuse(error)
-            self.deactivate()
+        self.services.dispatcher.post(lambda: self._drop([envelope], lambda: error))
 
-        self.services.dispatcher.post(fail)
+    def _drop(self, failed: Sequence[Envelope], error: Callable[[], BaseException]) -> None:
+        """Fail messages, each with an error of its own, and drop the state; whatever their callbacks raise."""
+        try:
+            for envelope in failed:
+                envelope.refuse(error())
+        finally:
+            self.deactivate()
 
     # -- committing -------------------------------------------------------------------------------------------------
 
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
         self._handling = self._mailbox.waiter = None
-        self.add_snapshot(turn)
+        try:
+            self.add_snapshot(turn)
+        except Exception as error:  # a defect: the events are good without a snapshot
+            get_logger("agent").error("snapshot_failed", agent=self.path, error=type(error).__name__)
         self._mailbox.phase = COMMITTING
         if not self._create:
             self.services.dispatcher.submit(turn)
@@ -285,7 +306,16 @@ class Runtime(Snapshots):
             self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
 
     def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
-        """Go on with the log's answer to a turn; in the core."""
+        """Go on with the log's answer to a turn; in the core. A defect fails the replies that have not left."""
+        try:
+            self._settle(turn, answer)
+        except Exception as error:
+            get_logger("agent").error(
+                "settling_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
+            )
+            self._drop(turn.envelopes, lambda: OutcomeUnknown(f"{self.path} could not reply", agent=self.path))
+
+    def _settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
         if isinstance(answer, Unconfirmed):
             self._committed(turn, answer)
         elif isinstance(answer, DuramenError):
@@ -307,7 +337,7 @@ class Runtime(Snapshots):
             self._create = self._presumed_absent = False
             self._confirmed = (self.state.seq, self.state.digest)
         for envelope in turn.envelopes:
-            kind: type[Any] = envelope.result.__class__
+            kind: type[Any] = type(envelope.result)
             if envelope.error is not None:
                 self._refuse(envelope, envelope.error)
             elif unconfirmed is not None and turn.items and type(envelope.message) is not Hold:

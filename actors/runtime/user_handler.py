@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, cast
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final, Protocol, cast
 
 from duramen.events import DuramenError, Granularity, HandlerStopped, InvalidMessage, NewEvent, TooLarge
 from duramen.events.logging import get_logger, raised_at
@@ -20,6 +20,10 @@ from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
 from .stored_reply import read_reply, store_reply
 
 __all__ = ["ActiveUserAgent", "run_effect", "run_user_handler"]
+
+
+_LONGEST_NAME: Final = 200
+"""Characters of an exception's type in the log; longer names, and those with other than printable ones, stay out."""
 
 
 class ActiveUserAgent(ActiveAgent, Protocol):
@@ -61,11 +65,12 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
         except BaseException as error:
             run.end(None, error)
             return
-        if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        result = type(value)  # not isinstance: a reply's class may be code of the user's
+        if result is GeneratorType or result is AsyncGeneratorType:
             kind = type(runtime.agent).__name__
             run.end(None, InvalidMessage(f"a handler of {kind} gave a generator; return a value instead of yielding"))
             return
-        if inspect.iscoroutine(value):
+        if result is CoroutineType:
             running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
             running.add_done_callback(run.end_coroutine)
             return
@@ -119,7 +124,7 @@ class _Run:
             decision = _judge(runtime, error)
             if decision.strategy is not Strategy.RESUME:
                 failure = error
-                runtime.services.dispatcher.post(lambda: _supervise(runtime, envelope, failure, decision))
+                runtime.services.dispatcher.post(lambda: self._supervise(failure, decision))
                 return
             turn.stage_error(envelope, error)
         else:
@@ -132,6 +137,12 @@ class _Run:
             runtime.crash(turn, envelope, stopped)
             return
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+
+    def _supervise(self, error: Exception, decision: Decision) -> None:
+        try:
+            _supervise(self._runtime, self._envelope, error, decision)
+        except Exception as defect:
+            self._runtime.crash(self._turn, self._envelope, defect)
 
 
 def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
@@ -150,6 +161,8 @@ def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
 def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, decision: Decision) -> None:
     """Carry out the decision on a failed handler; in the core."""
     state, services, kind = runtime.state, runtime.services, type(error).__name__
+    if not kind.isprintable() or len(kind) > _LONGEST_NAME:
+        kind = "Exception"
     get_logger("agent").error(
         "agent_failed",
         agent=runtime.path,
