@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from .cursor import START, Cursor, Mark
-from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event
+from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event, copy_event
 from .limits import Limits
 from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, split_text
 from .pattern_index import PatternIndex
@@ -84,6 +84,7 @@ __all__ = [
     "agent_path",
     "check_value",
     "construct_event",
+    "copy_event",
     "copy_plain",
     "datetime_problem",
     "describe_type",

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from attrs import fields, frozen
 
-__all__ = ["Event", "Granularity", "MutableEvent", "NewEvent", "Receipt", "construct_event"]
+from .values import copy_plain
+
+__all__ = ["Event", "Granularity", "MutableEvent", "NewEvent", "Receipt", "construct_event", "copy_event"]
 
 
 class Granularity(IntEnum):
@@ -38,8 +40,8 @@ class Event:
     """A stored event.
 
     `agent` is the agent path as text, `seq` the position in its log (1, 2, 3 …), `time` the writer's clock, aware,
-    in UTC; it may decrease from event to event. `data` is plain data of the newest version registered here; do not
-    change it. `digest` is 16 bytes over all events up to this one.
+    in UTC; it may decrease from event to event. `data` is plain data of the newest version registered here; it
+    is its reader's own. `digest` is 16 bytes over all events up to this one.
     """
 
     agent: str
@@ -88,6 +90,27 @@ def construct_event(values: tuple[Any, ...]) -> Event:
     made.__class__ = Event
     event: Event = made
     return event
+
+
+def copy_event(event: Event) -> Event:
+    """Return an event that shares no dict or list with this one."""
+    return construct_event(
+        (
+            event.agent,
+            event.seq,
+            event.time,
+            event.type,
+            event.version,
+            copy_plain(event.data),
+            event.session_id,
+            event.command_id,
+            event.causation_id,
+            event.correlation_id,
+            event.granularity,
+            copy_plain(event.metadata),
+            event.digest,
+        )
+    )
 
 
 class Receipt(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 
 from duramen.events import CorruptEvent, Cursor, DuramenError, Event, Fenced, InvalidMessage, Unavailable
 from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved
+from duramen.events.model import copy_event
 
 from ..projection import Sink
 from .view_storage import Refused
@@ -82,8 +83,8 @@ class SinkStorage:
     def _write(self, events: Sequence[Event], cursor: Cursor) -> Exception | None:
         """The exception of the sink, if nothing was written. Raises Unavailable, Fenced."""
         packed = cursor.to_bytes()
-        try:
-            self._sink.write(self._name, events, after=self._after, cursor=packed)
+        try:  # with copies: these events may be written once more
+            self._sink.write(self._name, list(map(copy_event, events)), after=self._after, cursor=packed)
         except Fenced:
             raise
         except Exception as error:

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from duramen.events import Event, EventRegistry, InvalidMessage, Limits
 from duramen.events.codec import RawEvent, build_valid_event
 from duramen.events.log import EventLog
-from duramen.events.model import OWN_TYPES, SPAWNED
+from duramen.events.model import OWN_TYPES, SPAWNED, copy_event
 
 from ..recovery import MISFITS, AgentLog, FoldOf, Rebuilt, StateFold, misfit, seq_of_time, stored_before, within
 from ..state import AgentState, WorkingMemory, copy_tree
@@ -107,7 +107,7 @@ class Replay:
     @property
     def event(self) -> Event | None:
         """The event at `seq`; None at the start, and where `seek` has just gone to the first seq of all."""
-        return self._steps[self._at - 1].event if self._at else None
+        return copy_event(self._steps[self._at - 1].event) if self._at else None
 
     @property
     def state(self) -> PastState:
@@ -122,7 +122,7 @@ class Replay:
             return None
         found = self._steps[self._at]
         self._at += 1
-        return found.event, self._past(found.frame)
+        return copy_event(found.event), self._past(found.frame)
 
     def back(self) -> tuple[Event, PastState] | None:
         """Go back by one event: that event, and the state before it. None at the start."""
@@ -132,7 +132,7 @@ class Replay:
             self._go_to(self.seq)
         self._at -= 1
         before = self._steps[self._at - 1].frame if self._at else self._first
-        return self._steps[self._at].event, self._past(before)
+        return copy_event(self._steps[self._at].event), self._past(before)
 
     def seek(self, seq: int | None = None, *, time: datetime | None = None) -> PastState:
         """Go to this seq, or to the last event before `time`; the state there.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import define, evolve
 
 from duramen.events.feed import EventBatch
-from duramen.events.model import START, Mark
+from duramen.events.model import START, Mark, copy_event
 
 from .change import Change
 
@@ -30,12 +30,20 @@ class Item:
     """Of the event in the page."""
     newest_of: int = 0
     """Of how many keys this is the newest change."""
+    is_shared: bool = False
+    """Whether other subscriptions are given the same event."""
 
     @property
     def mark(self) -> Mark:
         """The reader's mark after the event."""
         place = self.place
         return place if isinstance(place, Mark) else place.mark(self.index)
+
+    def hand_out(self) -> Change:
+        """The change, with an event of this subscription's own: what its user does to that, no other sees."""
+        if self.is_shared:
+            self.change, self.is_shared = evolve(self.change, event=copy_event(self.change.event)), False
+        return self.change
 
 
 class ChangeBuffer:

@@ -157,7 +157,7 @@ class Callbacks:
             yield part
 
     def _argument(self, part: Sequence[Item]) -> Any:
-        return [item.change for item in part] if self._delivery.batches else part[0].change
+        return [item.hand_out() for item in part] if self._delivery.batches else part[0].hand_out()
 
     def _end_run(self) -> None:
         with self._intake.changed:

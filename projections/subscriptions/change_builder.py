@@ -15,7 +15,7 @@ from duramen.events.log import EventLog
 from duramen.events.model import split_text
 
 from ..recovery import AgentLog, rebuild
-from ..state import MISSING, AgentState, WorkingMemory, lookup
+from ..state import MISSING, AgentState, WorkingMemory, lookup, read_only
 from .change import Change
 
 __all__ = ["ChangeBuilder", "Source", "StateCache"]
@@ -99,7 +99,7 @@ class ChangeBuilder:
         before, after = self._states.apply(event)
         if paths is None:
             return None
-        values = {path: (_value_at(before, path), _value_at(after, path)) for path in paths}
+        values = {path: (read_only(_value_at(before, path)), read_only(_value_at(after, path))) for path in paths}
         return Change(found.agent, found.seq, event, tuple(paths), values)
 
 

@@ -10,6 +10,7 @@ from duramen.events import DuramenError
 from duramen.events.feed import FeedEvent, FeedReader, LastDigests, UnconfirmedEvents
 from duramen.events.model import Mark
 
+from .buffer import Item
 from .change import Change
 from .change_builder import ChangeBuilder
 from .intake import Intake, filter_of
@@ -123,7 +124,7 @@ class Distributor:
         receivers: set[Intake] | None,
     ) -> None:
         changes: dict[tuple[str, ...], Change] = {}
-        mark = event.mark
+        mark, is_shared = event.mark, len(found) > 1
         for intake, paths in found.items():
             if not intake.is_live(partition):
                 continue
@@ -137,5 +138,5 @@ class Distributor:
             except DuramenError:
                 intake.fall_behind(partition, since)  # it reads the event in the log, and finds the same, or better
                 continue
-            if intake.offer(partition, since, mark, change):
+            if intake.offer(partition, since, Item(partition, change, mark, is_shared=is_shared)):
                 self._woken.add(intake)

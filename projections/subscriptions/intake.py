@@ -26,7 +26,6 @@ from duramen.events.model import Mark
 from ..notifications import EventFilter, Pacer
 from .buffer import ChangeBuffer, Item
 from .catch_up import CatchUpReader
-from .change import Change
 from .change_builder import Source
 from .delivery import Delivery
 
@@ -138,17 +137,17 @@ class Intake:
 
     # -- from the hub's thread -------------------------------------------------------------------------------------
 
-    def offer(self, partition: int, since: Mark, mark: Mark, change: Change) -> bool:
+    def offer(self, partition: int, since: Mark, item: Item) -> bool:
         """Buffer a change; whether that was possible. Without room, the partition is BEHIND from here on."""
         with self.lock:  # through the condition this takes five times as long, and it is done for each event
             place = self._places[partition]
-            if place.state is not _State.LIVE or self.ended or not is_later(mark, place.mark):
+            if place.state is not _State.LIVE or self.ended or not is_later(item.mark, place.mark):
                 return False
             since = place.mark if is_later(place.mark, since) else since
             if len(self.buffer) >= self.buffer.capacity:
                 place.state, place.mark = _State.BEHIND, since
                 return False
-            self.buffer.add(since, (Item(partition, change, mark),))
+            self.buffer.add(since, (item,))
             return True
 
     def is_live(self, partition: int) -> bool:

@@ -231,12 +231,12 @@ class Subscription:
     def _changes(self, items: list[Item]) -> list[Change]:
         if items:
             self._intake.confirm(items)
-        return [item.change for item in items]
+        return [item.hand_out() for item in items]
 
     def _next_popped(self) -> Change:
         item = self._popped.popleft()
         self._intake.confirm([item])
-        return item.change
+        return item.hand_out()
 
 
 class Batches:

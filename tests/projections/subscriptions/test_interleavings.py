@@ -57,7 +57,7 @@ class TrappedLog(MemoryLog):
 
 
 @define
-class PageResult:
+class Seen:
     """What one subscription was given, by agent; `first` is what it has to begin with."""
 
     intake: Intake
@@ -83,7 +83,7 @@ class World:
         self.jobs: deque[Callable[[], None]] = deque()
         self.source = Source(self.log, DECLARED, Limits())
         self.follower = Follower(self.source, self.jobs.append, NEVER)
-        self.seen: list[PageResult] = []
+        self.seen: list[Seen] = []
         self.reading_alone = False
         self.told: list[Notice] = []
         self.log.listen(self.told.append)
@@ -141,7 +141,7 @@ class World:
 
     def subscribe(
         self, pattern: str, *, from_start: bool, values: bool, buffer: int, marks: dict[int, Mark] | None = None
-    ) -> PageResult:
+    ) -> Seen:
         event_filter = EventFilter.parse(pattern, Granularity.STATE)
         at_end = not from_start and marks is None
         if marks is None:
@@ -152,7 +152,7 @@ class World:
         intake = Intake(self.source, event_filter, delivery, marks, at_end=at_end)
         intake._pacer = Pacer(0.0)  # time stands still here
         self.follower.add(intake)
-        seen = PageResult(intake, first, values)
+        seen = Seen(intake, first, values)
         self.seen.append(seen)
         return seen
 
