@@ -18,7 +18,7 @@ from duramen.events import (
     Unconfirmed,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Answer, Status
+from duramen.events.log import Answer, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
@@ -40,6 +40,7 @@ from ..handlers import (
 )
 from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
+from .stash import Stash
 from .user_handler import run_effect, run_user_handler
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Runtime(Snapshots):
         self._presumed_absent = presumed_absent  # the log was not asked yet whether there is such an agent
         self.log_key = services.log.log_key(mailbox.path)
         self.partition = services.log.partition_of(mailbox.path)
-        self._stash: tuple[Envelope, ...] = ()
+        self._stash: Stash | None = None  # most agents never have one
         self._timers: AgentTimers | None = None  # most agents never have one
         self._handling: Envelope | None = None  # in a worker thread
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
@@ -232,11 +233,23 @@ class Runtime(Snapshots):
             return False
         if self.agent.on_paused == "handle" and _is_user_message(kind):
             return False
+        if self._stash is None:
+            self._stash = Stash(self.services, self.path, self._is_behind, self._catch_up)
         if len(self._stash) >= self.services.limits.stash_messages:
             envelope.refuse(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
         else:
-            self._stash += (envelope,)
+            self._stash.add(envelope)
         return True
+
+    def _is_behind(self, head: Head | None) -> bool:
+        """Whether another process has written for the agent, or its log is gone. Callable from any thread."""
+        seq = self.state.seq
+        return head is None or head.seq > seq or (head.fence != self.fence and head.seq != seq)
+
+    def _catch_up(self) -> None:
+        """Handle the stashed messages on the state that another process has made; in the core."""
+        if self._mailbox.phase == IDLE:  # else the log's answer to what is under way will say so
+            self.deactivate()
 
     def _fail_turn(self, turn: Turn, error: Exception) -> None:
         """Fail all messages of a turn whose handling raised, and drop the state."""
@@ -356,8 +369,7 @@ class Runtime(Snapshots):
         for effect in turn.effects:
             run_effect(self.services.thread_pool, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
-            self._mailbox.requeue(self._stash)
-            self._stash = ()
+            self._mailbox.requeue(self._stash.clear())
         if turn.hold and turn.envelopes[-1].value is not None:  # else nobody has got the hold to release it
             self._mailbox.phase = HELD
         else:
@@ -427,8 +439,8 @@ class Runtime(Snapshots):
         """Drop the state: the next message, at the earliest in `pause` seconds, activates the agent from its log."""
         self.release_resources()
         self._mailbox.waiter = None
-        self._mailbox.requeue(self._stash)
-        self._stash = ()
+        if self._stash:
+            self._mailbox.requeue(self._stash.clear())
         self.services.actors.deactivate(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
@@ -439,7 +451,7 @@ class Runtime(Snapshots):
 
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages outside the mailbox that will not be answered any more."""
-        waiting, self._stash = list(self._stash), ()
+        waiting = self._stash.clear() if self._stash else []
         if self._handling is not None:
             waiting.append(self._handling)
         return waiting
