@@ -141,7 +141,7 @@ class Dispatcher:
 
     def _run_posted(self) -> None:
         posted = self._posted
-        while posted:
+        for _ in range(len(posted)):  # work that these post waits until mailboxes had their turn
             work = posted.popleft()
             try:
                 work()

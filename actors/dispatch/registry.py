@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from time import monotonic
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox, Runnable
 __all__ = ["ActorRegistry"]
 
 
+_SHARDS: Final = 256
+"""A power of two. A million mailboxes are looked through some four thousand at a time."""
 _PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 _BUSY: Final = (WORKING, COMMITTING)
@@ -33,20 +36,23 @@ class ActorRegistry:
         self._most_waiting = most_waiting
         self._activation = activation
         self._lock = threading.Lock()
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._shards: list[dict[str, Mailbox]] = [{} for _ in range(_SHARDS)]
+        self._count = 0
         self._closed: str | None = None
 
     def __len__(self) -> int:
-        return len(self._mailboxes)
+        return self._count
 
     def enqueue(self, path: str, envelope: Envelope) -> Mailbox:
         """Put a message into the mailbox of `path` and do not schedule it. Raises MailboxFull, SystemClosed."""
         with self._lock:
             if self._closed is not None:
                 raise SystemClosed(self._closed, agent=path)
-            mailbox = self._mailboxes.get(path)
+            shard = self._shards[hash(path) & (_SHARDS - 1)]
+            mailbox = shard.get(path)
             if mailbox is None:
-                mailbox = self._mailboxes[path] = Mailbox(path)
+                mailbox = shard[path] = Mailbox(path)
+                self._count += 1
                 mailbox.runner = self._activation(mailbox)
             if len(mailbox.waiting) >= self._most_waiting:
                 raise MailboxFull(
@@ -62,7 +68,7 @@ class ActorRegistry:
         """Raise CallCycle if the handler that runs here would wait in vain for a reply of `path`."""
         waiter = current_waiter()
         if waiter is not None:
-            waiter.check(self._mailboxes.get(path))
+            waiter.check(self._shards[hash(path) & (_SHARDS - 1)].get(path))
 
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""
@@ -96,13 +102,16 @@ class ActorRegistry:
         with self._lock:
             if mailbox.waiting or mailbox.phase != IDLE:
                 return False
-            self._mailboxes.pop(mailbox.path, None)
+            if self._shards[hash(mailbox.path) & (_SHARDS - 1)].pop(mailbox.path, None) is not None:
+                self._count -= 1
             return True
 
-    def mailboxes(self) -> list[Mailbox]:
-        """A copy of the list of mailboxes."""
-        with self._lock:
-            return list(self._mailboxes.values())
+    def pages(self) -> Iterator[list[Mailbox]]:
+        """All mailboxes, in lists that are the caller's own. Those made or removed meanwhile may be among them."""
+        for shard in self._shards:
+            with self._lock:
+                page = list(shard.values())
+            yield page
 
     def close(self, why: str) -> None:
         """Refuse new messages with SystemClosed; waiting ones are still handled."""
@@ -117,7 +126,9 @@ class ActorRegistry:
         never = threading.Event()
         while monotonic() < deadline:
             with self._lock:
-                busy = any(mailbox.waiting or mailbox.phase in _BUSY for mailbox in self._mailboxes.values())
+                busy = any(
+                    mailbox.waiting or mailbox.phase in _BUSY for shard in self._shards for mailbox in shard.values()
+                )
             if not busy:
                 return
             never.wait(0.005)
@@ -131,7 +142,7 @@ class ActorRegistry:
         """Answer all waiting messages with an error."""
         with self._lock:
             waiting: list[tuple[str, Any]] = []
-            for mailbox in self._mailboxes.values():
+            for mailbox in chain.from_iterable(shard.values() for shard in self._shards):
                 while mailbox.waiting:
                     waiting.append((mailbox.path, mailbox.waiting.pop(0)))
                 if mailbox.runner is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heapq import nsmallest
+from collections.abc import Iterator
+from heapq import heapify, heappop, heapreplace
 from time import monotonic
 from typing import Final
 
@@ -12,14 +13,14 @@ from .runtime import Runtime
 __all__ = ["Passivation"]
 
 _INTERVAL: Final = 0.25
-_STEP: Final = 2_000
-"""Agents checked in one piece of work, so that a sweep does not block the core."""
+_STEP_SECONDS: Final = 0.0005
+"""How long one piece of work may keep the core; messages are handled before the next one."""
 
 
 class Passivation:
     """Passivates agents idle for `after` seconds, and the longest idle ones while more than `most` are in memory.
 
-    An agent with a timer, a stash or a waiting message is not idle. All of it happens in the core.
+    An agent with a timer, a stash or a waiting message is not idle. All of it happens in the core, in short steps.
     """
 
     def __init__(self, actors: ActorRegistry, dispatcher: Dispatcher, after: float | None, most: int | None) -> None:
@@ -27,6 +28,8 @@ class Passivation:
         self._dispatcher = dispatcher
         self._after = after
         self._most = most
+        self._is_sweeping = False
+        self._is_releasing_excess = False
 
     @property
     def interval(self) -> float | None:
@@ -36,46 +39,85 @@ class Passivation:
         return None if self._after is None else max(0.01, self._after / 4)
 
     def sweep(self) -> None:
-        """Check all agents, a step at a time. Callable from any thread."""
+        """Check all agents. Callable from any thread; returns before it is done."""
         self._dispatcher.post(self.release_excess)
-        if self._after is not None:
-            self._sweep_step(self._actors.mailboxes())
+        if self._after is not None and not self._is_sweeping:
+            self._is_sweeping = True
+            sweep = self._release_idle(self._after)
+            self._dispatcher.post(lambda: self._step(sweep))
 
     def release_excess(self) -> None:
         """Passivate the longest idle agents beyond `most`, and a tenth of `most` more; called after an activation.
 
         The tenth is spare room, so that not every activation has to search. Busy agents stay until a later sweep.
         """
-        if self._most is None or len(self._actors) <= self._most:
-            return
-        idle = [mailbox for mailbox in self._actors.mailboxes() if _is_idle(mailbox)]
-        excess = len(self._actors) - self._most + self._most // 10
-        for mailbox in nsmallest(excess, idle, key=_last_used):
-            self._release(mailbox)
-
-    def _sweep_step(self, mailboxes: list[Mailbox]) -> None:
-        step, others = mailboxes[:_STEP], mailboxes[_STEP:]
-
-        def release_idle() -> None:
-            limit = monotonic() - (self._after or 0.0)
-            for mailbox in step:
-                if _is_idle(mailbox) and _last_used(mailbox) <= limit:
-                    self._release(mailbox)
-            if others:
-                self._sweep_step(others)
-
-        self._dispatcher.post(release_idle)
+        if self._most is not None and len(self._actors) > self._most and not self._is_releasing_excess:
+            self._is_releasing_excess = True
+            self._step(self._release_longest_idle(self._most))
 
     def release_all(self) -> None:
         """Release what all agents hold beside their state; called when the system closes."""
-        for mailbox in self._actors.mailboxes():
-            if isinstance(mailbox.runner, Runtime):
-                mailbox.runner.release_resources()
+        self._step(self._release_resources())
 
-    def _release(self, mailbox: Mailbox) -> None:
+    def _step(self, work: Iterator[None]) -> None:
+        """Go on with a piece of work, and post what is left of it."""
+        end = monotonic() + _STEP_SECONDS
+        for _ in work:
+            if monotonic() >= end:
+                self._dispatcher.post(lambda: self._step(work))
+                return
+
+    def _release_idle(self, after: float) -> Iterator[None]:
+        try:
+            limit = monotonic() - after
+            for page in self._actors.pages():
+                while page:  # what is released is freed at once, and not all of it together
+                    mailbox = page.pop()
+                    if _is_idle(mailbox) and _last_used(mailbox) <= limit:
+                        self._release(mailbox)
+                    yield
+        finally:
+            self._is_sweeping = False
+
+    def _release_longest_idle(self, most: int) -> Iterator[None]:
+        try:
+            begun, runs = monotonic(), list[list[Mailbox]]()
+            for page in self._actors.pages():
+                runs.append(sorted(filter(_is_idle, page), key=_last_used, reverse=True))
+                yield
+            excess = len(self._actors) - most + most // 10
+            longest_idle = [(_last_used(run[-1]), number) for number, run in enumerate(runs) if run]
+            heapify(longest_idle)
+            while excess > 0 and longest_idle:
+                run = runs[longest_idle[0][1]]
+                mailbox = run.pop()
+                if run:
+                    heapreplace(longest_idle, (_last_used(run[-1]), longest_idle[0][1]))
+                else:
+                    heappop(longest_idle)
+                # It may have been used since it was sorted.
+                if _is_idle(mailbox) and _last_used(mailbox) <= begun and self._release(mailbox):
+                    excess -= 1
+                yield
+            while runs:
+                runs.pop()
+                yield
+        finally:
+            self._is_releasing_excess = False
+
+    def _release_resources(self) -> Iterator[None]:
+        for page in self._actors.pages():
+            for mailbox in page:
+                if isinstance(mailbox.runner, Runtime):
+                    mailbox.runner.release_resources()
+                yield
+
+    def _release(self, mailbox: Mailbox) -> bool:
         runtime = mailbox.runner
-        if self._actors.remove_if_idle(mailbox) and isinstance(runtime, Runtime):
+        removed = self._actors.remove_if_idle(mailbox)
+        if removed and isinstance(runtime, Runtime):
             runtime.release_resources()
+        return removed
 
 
 def _is_idle(mailbox: Mailbox) -> bool:

@@ -285,6 +285,6 @@ def _holds_timestamp(value: Any) -> bool:
 
 
 _CONTAINERS: Final = frozenset((dict, list))
-_INEXACT: Final = (b"\xc4", b"\xc5", b"\xc6", b"\xc7")
+_INEXACT: Final = (b"\xc4", b"\xc5", b"\xc6", b"\xc7", b"\xd8")
 """First bytes of binary data and of datetimes; other bytes may be the same."""
 _SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))

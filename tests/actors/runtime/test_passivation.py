@@ -5,7 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from duramen.actors import Agent, AgentSystem, Settings
+import pytest
+
+from duramen.actors import Agent, AgentSystem, Get, Settings
+from duramen.actors.dispatch import Envelope
+from duramen.actors.runtime import passivation as passivation_module
+from duramen.actors.runtime.passivation import Passivation
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -69,3 +74,44 @@ def test_agents_that_were_all_busy_at_once_leave_when_they_are_not(open_system: 
     replies = [system.agent(f"acme/a{number}").ask(Spawn(), block=False) for number in range(2_000)]
     assert all(reply.get(timeout=30).success for reply in replies)
     eventually(lambda: _resident(system) <= 110)
+
+
+@pytest.mark.parametrize(("after", "most"), [(0.0, None), (None, 10)])
+def test_messages_are_handled_between_the_steps_of_a_sweep(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, after: float | None, most: int | None
+) -> None:
+    monkeypatch.setattr(passivation_module, "_STEP_SECONDS", 0.0)  # a step an agent
+    system = open_system(settings=Settings(passivate_after=None))
+    for number in range(300):
+        system.spawn(f"acme/a{number}")
+    dispatcher = system._services.dispatcher
+    passivation = Passivation(system._actors, dispatcher, after, most)
+    left: list[int] = []
+    handled = threading.Event()
+
+    def note() -> None:
+        left.append(_resident(system))
+        handled.set()
+
+    def begin() -> None:  # in the core, so that the sweep and the message begin together
+        passivation.sweep()
+        envelope = Envelope(Get("goal", None))
+        envelope.add_done_callback(note)
+        system._actors.send("acme/a0", envelope)
+
+    dispatcher.post(begin)
+    assert handled.wait(10)
+    assert left[0] > 250
+    eventually(lambda: _resident(system) <= 10)
+
+
+def test_the_longest_idle_agents_leave_first(open_system: OpenSystem) -> None:
+    system = open_system(settings=Settings(passivate_after=None))
+    agents = [system.spawn(f"acme/a{number}") for number in range(100)]
+    for agent in agents[::-1]:
+        agent.set("n", 1)
+    passivation = Passivation(system._actors, system._services.dispatcher, None, 50)
+    passivation.sweep()
+    eventually(lambda: _resident(system) == 45)
+    left = sorted(mailbox.path for page in system._actors.pages() for mailbox in page)
+    assert left == sorted(f"acme/a{number}" for number in range(45))
