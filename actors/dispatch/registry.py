@@ -68,7 +68,10 @@ class ActorRegistry:
         """Raise CallCycle if the handler that runs here would wait in vain for a reply of `path`."""
         waiter = current_waiter()
         if waiter is not None:
-            waiter.check(self._shards[hash(path) & (_SHARDS - 1)].get(path))
+            waiter.check(self._find(path))
+
+    def _find(self, path: str) -> Mailbox | None:
+        return self._shards[hash(path) & (_SHARDS - 1)].get(path)
 
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""
@@ -91,7 +94,7 @@ class ActorRegistry:
     def runs_here(self) -> bool:
         """Whether the calling code belongs to a handler of one of these agents."""
         waiter = current_waiter()
-        return waiter is not None and self._mailboxes.get(waiter.mailbox.path) is waiter.mailbox
+        return waiter is not None and self._find(waiter.mailbox.path) is waiter.mailbox
 
     def deactivate(self, mailbox: Mailbox) -> None:
         """Have the next message activate the agent from its log."""
