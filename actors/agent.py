@@ -22,7 +22,7 @@ from duramen.events import (
 )
 from duramen.events import property_segments as segments_of
 from duramen.events.codec import RawEvent
-from duramen.events.model import check_value
+from duramen.events.model import Seconds, check_value
 from duramen.projections.recovery import CustomFold
 from duramen.projections.state import REQUIRED, copy_tree, lookup
 
@@ -233,17 +233,27 @@ class Agent(pykka.Actor):
         with self._actor_call() as turn:
             turn.effects += (bind_cause(effect),)
 
-    def schedule_once(self, seconds: float, message: object) -> Timer:
-        """Send this agent `message` once, `seconds` from now.
+    def schedule_once(self, seconds: Seconds, message: object) -> Timer:
+        """Send this agent `message` once, `seconds` from now (a number, or a timedelta).
 
-        Timers live in memory: a crash, a take-over by another process or `terminate` ends them; an agent that has
-        one is not passivated.
+        A timer of a handler starts when the handler's batch is committed; a handler that raises has set none. Timers
+        live in memory: a crash, a take-over by another process or `terminate` ends them; an agent that has one is not
+        passivated.
         """
-        return self._actor_active().timers.add(seconds, message, repeat=False)
+        return self._actor_schedule(seconds, message, repeat=False)
 
-    def schedule_every(self, seconds: float, message: object) -> Timer:
+    def schedule_every(self, seconds: Seconds, message: object) -> Timer:
         """Send this agent `message` every `seconds`, until the timer is cancelled; see `schedule_once`."""
-        return self._actor_active().timers.add(seconds, message, repeat=True)
+        return self._actor_schedule(seconds, message, repeat=True)
+
+    def _actor_schedule(self, seconds: Seconds, message: object, *, repeat: bool) -> Timer:
+        timer, start = self._actor_active().timers.prepare(seconds, message, repeat=repeat)
+        if current_call() is None:
+            start()
+        else:
+            with self._actor_call() as turn:
+                turn.effects += (start,)
+        return timer
 
     # -- for the runtime -----------------------------------------------------------------------------------------------
 

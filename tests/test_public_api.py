@@ -5,6 +5,7 @@ Bad input is refused with the documented type, before anything is logged, and at
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import pkgutil
@@ -16,9 +17,10 @@ from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+import attrs
 import pytest
 
 import duramen.actors
@@ -43,6 +45,7 @@ from duramen.actors import (
     SetGranularity,
     Settings,
     Spawn,
+    Supervision,
     Terminate,
 )
 from duramen.actors.api.history import History
@@ -334,6 +337,22 @@ TOO_LARGE: list[Any] = [
     endless(),
 ]
 
+NO_SECONDS: list[Any] = [
+    -1,
+    -1e-9,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    2**70,
+    "1",
+    b"1",
+    True,
+    [],
+    timedelta(-1),
+    timedelta.max,
+    object(),
+]
+
 IDS: list[Any] = ["", "x" * 201, "a\nb", "a\x00b", "\u202eb", "\ud800", 7, b"x", ["x"], {"a": 1}, 1.5, True, object()]
 
 NO_MAPPING: list[Any] = [7, "text", [1], (("a", 1),), {1}, object(), b"x"]
@@ -595,7 +614,7 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
         lambda s, a, x: a.pause(ttl=x),
         [
             (
-                [0, 60, 1.5, "1", timedelta(0), timedelta(-1), timedelta(microseconds=1), timedelta.max, b"", []],
+                [*NO_SECONDS, 0, 0.5, timedelta(0), timedelta(microseconds=1), timedelta(days=40_000)],
                 InvalidMessage,
             )
         ],
@@ -680,6 +699,25 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
         [([6], TooLarge)],
     ),
     ("ask batch command_id", lambda s, a, x: a.ask(Batch([Set("a", 1)], x)), [(IDS, InvalidMessage)]),
+    ("ask timeout", lambda s, a, x: a.ask(Get(), timeout=x), [(NO_SECONDS, InvalidMessage)]),
+    ("ask room", lambda s, a, x: a.ask(Get(), room=x), [([*NO_SECONDS, None], InvalidMessage)]),
+    ("ask later", lambda s, a, x: a.ask(Get(), block=False, timeout=x), [(NO_SECONDS, InvalidMessage)]),
+    ("ask and get", lambda s, a, x: a.ask(Get(), block=False).get(timeout=x), [(NO_SECONDS, InvalidMessage)]),
+    ("ask aio", lambda s, a, x: asyncio.run(a.aio.ask(Get(), timeout=x)), [(NO_SECONDS, InvalidMessage)]),
+    ("tell room", lambda s, a, x: a.tell(Get(), room=x), [([*NO_SECONDS, None], InvalidMessage)]),
+    ("tell aio", lambda s, a, x: asyncio.run(a.aio.tell(Get(), room=x)), [([*NO_SECONDS, None], InvalidMessage)]),
+    ("close", lambda s, a, x: s.close(timeout=x), [([*NO_SECONDS, None], InvalidMessage)]),
+    (
+        "subscribe every",
+        lambda s, a, x: s.subscribe("**", print, every=x),
+        [([*NO_SECONDS, 0, 1e-9, 90_000, timedelta(days=1)], InvalidMessage)],
+    ),
+    (
+        "subscription close",
+        lambda s, a, x: s.subscribe("**", print).close(timeout=x),
+        [([*NO_SECONDS, None], InvalidMessage)],
+    ),
+    ("subscription take", lambda s, a, x: s.subscribe("**").take(timeout=x), [(NO_SECONDS, InvalidMessage)]),
     ("ask command_id", lambda s, a, x: a.ask("mine", command_id=x), [(IDS, InvalidMessage)]),
     (
         "ask spawn",
@@ -1101,3 +1139,49 @@ def test_a_password_in_a_url_is_in_no_error(promptly: Callable[..., Any]) -> Non
             promptly(lambda url=url: AgentSystem.open(url).close(), 15)
         assert "hunter2" not in str(caught.value)
         assert "hunter2" not in repr(vars(caught.value))
+
+
+SPANS: dict[str, Callable[[AgentSystem, AgentHandle, Any], Any]] = {
+    "ask": lambda s, a, x: a.ask(Get(), timeout=x, room=x),
+    "get": lambda s, a, x: a.ask(Get(), block=False).get(timeout=x),
+    "aio": lambda s, a, x: asyncio.run(a.aio.ask(Get(), timeout=x)),
+    "tell": lambda s, a, x: a.tell(Get(), room=x),
+    "pause": lambda s, a, x: a.pause(ttl=x).raise_for_failure(),
+    "subscribe": lambda s, a, x: s.subscribe("**", print, every=x).close(timeout=x),
+    "settings": lambda s, a, x: Settings(hook_timeout=x, passivate_after=x),
+    "supervision": lambda s, a, x: Supervision(within=x, first_pause=x, longest_pause=x),
+    "close": lambda s, a, x: s.close(timeout=x),
+}
+
+
+@pytest.mark.parametrize("call", SPANS.values(), ids=list(SPANS))
+@pytest.mark.parametrize("span", [5, 5.0, timedelta(seconds=5)], ids=repr)
+def test_a_time_is_a_number_of_seconds_or_a_timedelta(call: Callable[..., Any], span: Any) -> None:
+    with AgentSystem.open("memory://") as system:
+        call(system, system.spawn(PATH), span)
+
+
+@pytest.mark.parametrize("name", ["hook_timeout", "passivate_after"])
+@pytest.mark.parametrize("value", NO_SECONDS, ids=shown)
+def test_settings_refuse_what_is_no_time(name: str, value: Any) -> None:
+    with pytest.raises(InvalidMessage, match=name):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["snapshot_every", "most_active", "fenced_tries"])
+@pytest.mark.parametrize("value", [-1, 1.5, "5", True, [], object()], ids=shown)
+def test_settings_refuse_what_is_no_count(name: str, value: Any) -> None:
+    with pytest.raises(InvalidMessage, match=name):
+        Settings(**{name: value})
+
+
+def test_settings_refuse_what_is_no_retention() -> None:
+    with pytest.raises(InvalidMessage, match="retention"):
+        Settings(retention=cast("Any", 7))
+
+
+@pytest.mark.parametrize("name", [field.name for field in attrs.fields(Limits)])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, None, [], object()], ids=shown)
+def test_limits_refuse_what_is_no_count(name: str, value: Any) -> None:
+    with pytest.raises(InvalidMessage, match=name):
+        Limits(**{name: value})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from duramen.events import InvalidMessage
+from duramen.events.model import parse_seconds
 from duramen.projections.recovery import Point
 from duramen.projections.sessions import open_atomically
 
@@ -25,6 +26,7 @@ __all__ = [
     "open_for_writing",
     "parse_agent_types",
     "parse_moment",
+    "parse_room",
 ]
 
 
@@ -67,6 +69,11 @@ def parse_moment(agent: str, seq: object, time: object, checkpoint: object) -> P
             return point
         raise InvalidMessage("seq takes a whole number", agent=agent, actual=type(point).__name__)
     return None
+
+
+def parse_room(room: object) -> float:
+    """Return for how many seconds to wait for room in a mailbox. Raises InvalidMessage."""
+    return 0.0 if room == 0.0 and type(room) is float else parse_seconds("room", room)
 
 
 def check_count(name: str, value: object, most: int | None = None) -> None:

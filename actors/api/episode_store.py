@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from duramen.events import (
@@ -19,6 +18,7 @@ from duramen.events import (
 )
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog, read_events
+from duramen.events.model import Seconds, parse_seconds
 from duramen.projections import Episode, Found
 from duramen.projections.episodes import EpisodeFilter, EpisodeIndex, EpisodeReader
 
@@ -88,7 +88,7 @@ class EpisodeStore:
         by: By | None = None,
         match: Match = "any",
         prefix: bool = False,
-        timeout: float = 30.0,
+        timeout: Seconds = 30.0,
     ) -> list[Found]:
         """The episodes that match a text best, each with its score; of equal scores the newest first.
 
@@ -101,7 +101,7 @@ class EpisodeStore:
         """
         selection = _selection(project, agent, outcome, since)
         _check_search(text, limit, by, match)
-        _check_timeout(timeout)
+        seconds = _parse_timeout(timeout)
         work = self._work
         if by == "meaning" and work is None:
             raise InvalidMessage("search by meaning needs an embedding: give one with episodes.use_embedding(…)")
@@ -110,7 +110,7 @@ class EpisodeStore:
             return self._index.search_words(text, selection, limit, match=match, prefix=prefix)
         if self._closed:
             raise SystemClosed("the system is closed; open a new one")
-        return self._index.search_vectors(work.embed_query(text, timeout), selection, limit)
+        return self._index.search_vectors(work.embed_query(text, seconds), selection, limit)
 
     def use_embedding(
         self,
@@ -118,7 +118,7 @@ class EpisodeStore:
         *,
         name: str,
         batch: int = 64,
-        timeout: float = 60.0,
+        timeout: Seconds = 60.0,
         index: Callable[[int], VectorIndex] | None = None,
     ) -> None:
         """Search by meaning from now on, with `embed`: a list of texts in, as many vectors out; sync or async.
@@ -131,13 +131,14 @@ class EpisodeStore:
         `index` makes the vector index for a number of dimensions; the default is `ExactVectors`. Raises NotInstalled
         without numpy, InvalidMessage.
         """
-        _check_embedding(embed, name, batch, timeout, index)
+        _check_embedding(embed, name, batch, index)
+        seconds = _parse_timeout(timeout)
         try:
             from duramen.projections.episodes import Embedding, ExactVectors
         except ImportError:
             raise NotInstalled("search by meaning needs numpy: pip install 'duramen[search]'") from None
         embedding = Embedding(
-            embed, name=name, batch=batch, cache=self._log.embeddings(name), wait=waiting_on(self._loop, timeout)
+            embed, name=name, batch=batch, cache=self._log.embeddings(name), wait=waiting_on(self._loop, seconds)
         )
         self._index.use_vectors(index or ExactVectors)
         self._work = EmbeddingQueue(self._index, embedding, self._thread_pool)
@@ -194,16 +195,14 @@ def _check_search(text: object, limit: object, by: object, match: object) -> Non
         raise InvalidMessage("match is 'any' or 'all'")
 
 
-def _check_embedding(embed: object, name: object, batch: object, timeout: object, index: object) -> None:
+def _check_embedding(embed: object, name: object, batch: object, index: object) -> None:
     if not callable(embed) or (index is not None and not callable(index)):
         raise InvalidMessage("an embedding is a function of a list of texts, an index a function of a number")
     if type(name) is not str or not name.strip() or len(name) > _MOST_NAME or not name.isprintable():
         raise InvalidMessage(f"name says which model it is, in 1 to {_MOST_NAME} printable characters")
     if type(batch) is not int or not 1 <= batch <= _MOST_BATCH:
         raise InvalidMessage(f"batch is a whole number from 1 to {_MOST_BATCH}")
-    _check_timeout(timeout)
 
 
-def _check_timeout(timeout: object) -> None:
-    if type(timeout) not in (int, float) or not 0 < cast("float", timeout) <= TIMEOUT_MAX:
-        raise InvalidMessage("timeout is a number of seconds above 0")
+def _parse_timeout(timeout: object) -> float:
+    return parse_seconds("timeout", timeout, least=0.001)

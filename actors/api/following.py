@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from duramen.events import Cursor, EventRegistry, Granularity, Limits, PathPattern
 from duramen.events.log import EventLog
-from duramen.events.model import Mark
+from duramen.events.model import Mark, Seconds
 from duramen.projections import ConsumerInfo, Consumers, Runner, Subscription
 from duramen.projections.notifications import Category, EventFilter
 from duramen.projections.projection import Attachable
@@ -48,7 +48,7 @@ class Following(Reading):
         from_start: bool = False,
         values: bool = False,
         latest_only: bool = False,
-        every: float | None = None,
+        every: Seconds | None = None,
         batches: bool = False,
         buffer: int = 1_000,
         on_error: OnError | None = None,

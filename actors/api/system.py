@@ -19,7 +19,7 @@ from duramen.events import AgentPath, EventRegistry, Granularity, Limits, Parent
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
-from duramen.events.model import DECLARED
+from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
 from duramen.projections import AgentState
 
 from ..agent_types import AgentFactory
@@ -40,7 +40,7 @@ from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
-from .arguments import check_types, parse_agent_types
+from .arguments import check_types, parse_agent_types, parse_room
 from .handles import AgentHandle
 from .opening import OpenedLog, open_log
 
@@ -259,7 +259,7 @@ class AgentSystem(SystemCalls):
         message: object,
         *,
         block: Literal[False],
-        timeout: float | None,
+        timeout: Seconds | None,
         command_id: str | None,
     ) -> Reply: ...
 
@@ -270,9 +270,9 @@ class AgentSystem(SystemCalls):
         message: object,
         *,
         block: bool,
-        timeout: float | None,
+        timeout: Seconds | None,
         command_id: str | None,
-        room: float = ...,
+        room: Seconds = ...,
     ) -> Any: ...
 
     def ask(
@@ -281,11 +281,12 @@ class AgentSystem(SystemCalls):
         message: object,
         *,
         block: bool,
-        timeout: float | None,
+        timeout: Seconds | None,
         command_id: str | None,
-        room: float = 0.0,
+        room: Seconds = 0.0,
     ) -> Any:
         """As `AgentHandle.ask`, for an agent by path."""
+        timeout, room = parse_timeout(timeout), parse_room(room)
         if block:
             check_may_block()
             self._actors.check_cycle(path)
@@ -302,25 +303,26 @@ class AgentSystem(SystemCalls):
             self._actors.send(path, envelope, room)
         return envelope.get_within(None if deadline is None else _left(deadline), timeout)
 
-    def tell(self, path: str, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+    def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""
-        self._actors.send(path, envelope_of(message, command_id, wanted=False), room)
+        self._actors.send(path, envelope_of(message, command_id, wanted=False), parse_room(room))
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
-    def close(self, timeout: float = 30.0) -> None:
+    def close(self, timeout: Seconds = 30.0) -> None:
         """Refuse new messages, handle the waiting ones, and release everything, within `timeout` seconds.
 
         Every pending call ends with its reply or a typed error. Called again, it goes on where it was interrupted; a
         second thread waits for the first. Handlers, hooks and callbacks of this system do not wait, since the system
         waits for them: it is closed after they have returned.
         """
-        deadline = monotonic() + timeout
+        seconds = parse_seconds("timeout", timeout)
+        deadline = monotonic() + seconds
         self._actors.close("the system is closed; open a new one")
         if not self._runs_here():
-            self._close(deadline, timeout)
+            self._close(deadline, seconds)
         elif not self._closed:
-            threading.Thread(target=self._close, args=(deadline, timeout), name="duramen-close").start()
+            threading.Thread(target=self._close, args=(deadline, seconds), name="duramen-close").start()
 
     def _runs_here(self) -> bool:
         """Whether the calling thread is one that `close` waits for."""

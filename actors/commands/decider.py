@@ -49,6 +49,7 @@ from duramen.events.model import (
     SPAWNED,
     TERMINATED,
     check_value,
+    parse_seconds,
 )
 from duramen.projections import AgentState
 from duramen.projections.state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, Op
@@ -344,10 +345,8 @@ def decide_pause(
     require_not_failed(state, agent)
     if message.when_paused not in ("refuse", "stash"):
         raise InvalidMessage("when_paused is 'refuse' or 'stash'")
-    ttl = cast("object", message.ttl)
-    if ttl is not None and not isinstance(ttl, timedelta):
-        raise InvalidMessage("a checkpoint's ttl is a timedelta, or None for ever")
-    if message.ttl is not None and not timedelta(seconds=1) <= message.ttl <= timedelta(days=36_500):
+    ttl = None if message.ttl is None else timedelta(seconds=parse_seconds("a checkpoint's ttl", message.ttl))
+    if ttl is not None and not timedelta(seconds=1) <= ttl <= timedelta(days=36_500):
         raise InvalidMessage("a checkpoint's ttl is at least a second and at most 100 years, or None for ever")
     metadata, _ = _plain_dict(message.metadata, "metadata", limits)
     return [
@@ -356,7 +355,7 @@ def decide_pause(
             {
                 "checkpoint_id": plain_id(message.checkpoint_id, "checkpoint_id") or checkpoint_id,
                 "keys_count": len(state.memory),
-                "expires_at": None if message.ttl is None else to_datetime(now) + message.ttl,
+                "expires_at": None if ttl is None else to_datetime(now) + ttl,
                 "metadata": metadata,
                 "when_paused": message.when_paused,
                 "reason": plain_id(message.reason, "reason"),

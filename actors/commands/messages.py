@@ -15,7 +15,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from duramen.events import Granularity, PropertyPath, Receipt
-from duramen.events.model import copy_plain
+from duramen.events.model import Seconds, copy_plain
 from duramen.projections.state import REQUIRED
 
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
@@ -106,7 +106,7 @@ class Pause(Message[LifecycleResult]):
 
     checkpoint_id: str | None = None
     """Text of 1 to 200 characters; None makes one up. An id that was used before names the newer one from now on."""
-    ttl: timedelta | None = DEFAULT_TTL
+    ttl: Seconds | None = DEFAULT_TTL
     """How long the checkpoint is stored; None: for ever."""
     metadata: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
     when_paused: str = "refuse"

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import field, frozen
 
 from duramen.events import InvalidMessage
+from duramen.events.model import Seconds, parse_seconds
 
 __all__ = ["Decision", "Strategy", "Supervision", "Supervisor"]
 
@@ -43,9 +44,13 @@ def _check_number(_instance: object, attribute: Any, value: Any) -> None:
         raise InvalidMessage(f"{attribute.name} of a supervision is a finite number from {least} on", actual=value)
 
 
+def _to_seconds(value: Seconds) -> float:
+    return parse_seconds("a time of a supervision", value)
+
+
 @frozen(kw_only=True)
 class Supervision:
-    """The supervision of the agents of a class. Times are in seconds.
+    """The supervision of the agents of a class. Times are in seconds, or timedeltas.
 
     Pauses before a restart grow from `first_pause` by `factor` up to `longest_pause`. More than `restarts` restarts
     `within` this time stop the agent. Raises InvalidMessage for an unknown strategy and for what is no number.
@@ -53,10 +58,10 @@ class Supervision:
 
     strategy: Strategy = field(default=Strategy.RESUME, converter=_to_strategy)
     restarts: int = field(default=5, validator=_check_number)
-    within: float = field(default=60.0, validator=_check_number)
-    first_pause: float = field(default=0.1, validator=_check_number)
+    within: float = field(default=60.0, converter=_to_seconds)
+    first_pause: float = field(default=0.1, converter=_to_seconds)
     factor: float = field(default=2.0, validator=_check_number)
-    longest_pause: float = field(default=30.0, validator=_check_number)
+    longest_pause: float = field(default=30.0, converter=_to_seconds)
 
     def pause_before(self, restart: int) -> float:
         """The pause in seconds before a restart, the first of which is 1."""

@@ -15,6 +15,7 @@ import pykka
 
 from duramen.events import AskTimeout
 from duramen.events.logging import get_logger, raised_at
+from duramen.events.model import Seconds, parse_timeout
 
 from .call_cycles import WaiterSlot, waiting_for
 from .event_loop import check_may_block
@@ -60,15 +61,16 @@ class Reply(pykka.Future[Any]):
         """The reply; None while pending and after an error."""
         return self.result if self._done else None
 
-    def get(self, *, timeout: float | None = None) -> Any:
-        """Return the reply. Blocks at most `timeout` seconds.
+    def get(self, *, timeout: Seconds | None = None) -> Any:
+        """Return the reply. Blocks at most `timeout` (seconds, or a timedelta).
 
-        Raises AskTimeout, CallCycle and LoopBlocked where no reply could come, or the error in its place.
+        Raises InvalidMessage, AskTimeout, CallCycle and LoopBlocked where no reply can come, or the error in its place.
         """
+        seconds = parse_timeout(timeout)
         if self._get_hook is not None:
-            return self._get_hook(timeout)
+            return self._get_hook(seconds)
         if not self._done:
-            self._wait(timeout, timeout)
+            self._wait(seconds, seconds)
         if self.error is not None:
             raise self.error
         return self.result

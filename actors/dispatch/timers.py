@@ -7,60 +7,79 @@ import threading
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
+from typing import Final
 
 from duramen.events.logging import get_logger, raised_at
 
 __all__ = ["Timer", "Timers"]
 
+_LEAST_KEPT: Final = 64
+"""Cancelled timers are removed once as many timers are kept as this, or twice those that were left then."""
+
 
 class Timer:
     """A call that is due later. `cancel` prevents it and its repetitions."""
 
-    __slots__ = ("_call", "cancelled", "done", "interval")
+    __slots__ = ("_call", "due", "interval")
 
-    def __init__(self, call: Callable[[], object], interval: float | None) -> None:
-        self._call = call
+    def __init__(self, call: Callable[[], object], due: float, interval: float | None) -> None:
+        self._call: Callable[[], object] | None = call
+        self.due = due
+        """When it is called next, by `time.monotonic`."""
         self.interval = interval
-        self.cancelled = False
-        self.done = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it will not be called any more."""
+        return self._call is None
 
     def cancel(self) -> None:
         """Prevent further calls; a call that has begun is not interrupted. Callable from any thread, more than once."""
-        self.cancelled = self.done = True
+        self._call = None  # and let go of what it holds
 
-    def run(self) -> None:
-        """Make the call; called in the timers' thread."""
-        if not self.cancelled:
-            self._call()
-            self.done = self.interval is None
+    def run(self) -> bool:
+        """Make the call; called in the timers' thread. Returns whether another one is due."""
+        call, again = self._call, None
+        try:
+            again = None if call is None else call()
+        finally:
+            if self.interval is not None:
+                self.due = max(self.due + self.interval, monotonic())
+            elif type(again) is float:
+                self.due = monotonic() + again
+            else:
+                self._call = None
+        return not self.done
 
 
 class Timers:
     """Calls due functions one after another, in one thread that starts with the first timer.
 
     The functions must not block. A repeated call keeps its interval; calls missed, say while the machine slept, are
-    not made up for.
+    not made up for. A function of `call_later` that returns a float is called again, so many seconds later.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, Timer]] = []
+        self._remove_at = _LEAST_KEPT
         self._number = count()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call once, `seconds` from now."""
-        return self._add(seconds, Timer(call, None))
+        return self.start(Timer(call, monotonic() + seconds, None))
 
     def call_every(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call every `seconds`, the first time after as many."""
-        return self._add(seconds, Timer(call, seconds))
+        return self.start(Timer(call, monotonic() + seconds, seconds))
 
     def close(self, timeout: float) -> None:
         """Make no more calls; wait at most `timeout` seconds for a call that has begun."""
         with self._changed:
             self._closed = True
+            self._due.clear()
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -69,9 +88,15 @@ class Timers:
         """Whether the calling thread is the timers' own."""
         return threading.current_thread() is self._thread
 
-    def _add(self, seconds: float, timer: Timer) -> Timer:
+    def start(self, timer: Timer) -> Timer:
+        """Let a timer run; one that was cancelled already does nothing."""
         with self._changed:
-            heapq.heappush(self._due, (monotonic() + seconds, next(self._number), timer))
+            if len(self._due) >= self._remove_at:
+                self._due = [entry for entry in self._due if not entry[2].done]
+                heapq.heapify(self._due)
+                self._remove_at = max(_LEAST_KEPT, 2 * len(self._due))
+            if not timer.done and not self._closed:
+                heapq.heappush(self._due, (timer.due, next(self._number), timer))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._main, name="duramen-timers", daemon=True)
                 self._thread.start()
@@ -80,10 +105,13 @@ class Timers:
 
     def _main(self) -> None:
         while (timer := self._next()) is not None:
+            again = timer.interval is not None
             try:
-                timer.run()
-            except Exception as error:  # say, a full mailbox: the next timer is due all the same
+                again = timer.run()
+            except Exception as error:  # the next timer is due all the same
                 get_logger("timers").warning("timer_failed", error=type(error).__name__, at=raised_at(error))
+            if again:
+                self.start(timer)
 
     def _next(self) -> Timer | None:
         """Block until a timer is due and return it; None once closed."""
@@ -94,9 +122,5 @@ class Timers:
                 elif (left := self._due[0][0] - monotonic()) > 0:
                     self._changed.wait(left)
                 else:
-                    when, _, timer = heapq.heappop(self._due)
-                    if timer.interval is not None and not timer.cancelled:
-                        following = max(when + timer.interval, monotonic())
-                        heapq.heappush(self._due, (following, next(self._number), timer))
-                    return timer
+                    return heapq.heappop(self._due)[2]
             return None

@@ -23,7 +23,7 @@ from duramen.events import (
 )
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
 from duramen.events.log import Put, digest_at, raw_events
-from duramen.events.model import EPISODE_RECORDED, PAUSED, RESUMED, SPAWNED, TERMINATED, check_value
+from duramen.events.model import EPISODE_RECORDED, PAUSED, RESUMED, SPAWNED, TERMINATED, check_value, parse_seconds
 from duramen.projections.episodes import episode_put
 from duramen.projections.state import PAUSED_STATUS
 
@@ -126,7 +126,7 @@ def _pause_one(turn: Turn, message: Pause, cascade: list[Any] | None = None) -> 
     memory = turn.snapshot()  # before the event: a state that is refused must leave no trace
     raw = turn.emit(events[0])
     key = turn.services.log.checkpoint_key(turn.agent, raw[4]["checkpoint_id"])
-    ttl_ms = 0 if message.ttl is None else int(message.ttl.total_seconds() * 1000)
+    ttl_ms = 0 if message.ttl is None else int(parse_seconds("ttl", message.ttl) * 1000)
     turn.puts += (Put(key, memory, ttl_ms),)
     turn.size += len(memory)
     return _transition(turn, raw)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import time_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
-from duramen.events import EventRegistry, Limits
+from duramen.events import EventRegistry, InvalidMessage, Limits
 from duramen.events.codec import Codec
 from duramen.events.feed import LastDigests
 from duramen.events.log import EventLog
+from duramen.events.model import Seconds, parse_seconds
 
 from ..agent_types import AgentFactory
-from ..commands import Retention, Supervisor
+from ..commands import Retention, Supervisor, retention_to_data
 from ..dispatch import Dispatcher, EventLoop, ThreadPool, Timers
 from ..trimmer import Trimmer
 from .hooks import LifecycleHooks
@@ -27,20 +28,42 @@ __all__ = ["Services", "Settings"]
 _MOST_KNOWN: Final = 16_384
 
 
+def _to_hook_timeout(value: Seconds) -> float:
+    return parse_seconds("hook_timeout", value)
+
+
+def _to_passivate_after(value: Seconds | None) -> float | None:
+    return None if value is None else parse_seconds("passivate_after", value)
+
+
+def _check_count(_settings: object, attribute: Any, value: object) -> None:
+    if type(value) is not int or value < 0:
+        raise InvalidMessage(f"{attribute.name} takes a whole number, from 0 on", actual=value)
+
+
+def _check_count_or_none(settings: object, attribute: Any, value: object) -> None:
+    if value is not None:
+        _check_count(settings, attribute, value)
+
+
+def _check_retention(_settings: object, _attribute: Any, value: object) -> None:
+    retention_to_data(value)
+
+
 @frozen(kw_only=True)
 class Settings:
-    """How a system treats its agents. Times are in seconds."""
+    """How a system treats its agents. Times are in seconds, or timedeltas. Raises InvalidMessage for wrong types."""
 
-    snapshot_every: int = 1_000
+    snapshot_every: int = field(default=1_000, validator=_check_count)
     """Events between automatic snapshots of one agent."""
-    hook_timeout: float = 10.0
-    passivate_after: float | None = 600.0
+    hook_timeout: float = field(default=10.0, converter=_to_hook_timeout)
+    passivate_after: float | None = field(default=600.0, converter=_to_passivate_after)
     """Seconds without a message after which an agent leaves memory; None: never."""
-    most_active: int | None = None
+    most_active: int | None = field(default=None, validator=_check_count_or_none)
     """More agents than this in memory, and those idle longest leave; None: no limit."""
-    fenced_tries: int = 8
+    fenced_tries: int = field(default=8, validator=_check_count)
     """How often one message may lose its agent to another process before its caller gets `Fenced`."""
-    retention: Retention | None = None
+    retention: Retention | None = field(default=None, validator=_check_retention)
     """How much of a log is kept if its agent has no retention of its own; None: everything."""
 
 

@@ -10,6 +10,7 @@ from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segm
 from .pattern_index import PatternIndex
 from .patterns import PathPattern
 from .registry import DECLARED, EventRegistry, event_type, upcaster
+from .seconds import Seconds, parse_seconds, parse_timeout
 from .values import (
     ZONE_NAME,
     PlainData,
@@ -81,6 +82,7 @@ __all__ = [
     "PlainData",
     "PropertyPath",
     "Receipt",
+    "Seconds",
     "agent_path",
     "check_value",
     "construct_event",
@@ -92,6 +94,8 @@ __all__ = [
     "event_type",
     "join_text",
     "parse_event_id",
+    "parse_seconds",
+    "parse_timeout",
     "printable",
     "property_segments",
     "same_value",

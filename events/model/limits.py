@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import asdict, frozen
+
+from ..errors import InvalidMessage
 
 __all__ = ["Limits"]
 
@@ -12,7 +14,7 @@ class Limits:
     """Bounds checked before anything is sent to the server: sizes in bytes, and counts.
 
     Raising a limit is safe for the data, not for the memory of readers: one MiB of empty maps took 74 MiB
-    of memory when decoded (measured with msgpack 1.2.4).
+    of memory when decoded (measured with msgpack 1.2.4). Raises InvalidMessage for what is no whole number from 1 on.
     """
 
     event_bytes: int = 256 * 1024
@@ -35,3 +37,8 @@ class Limits:
     """A larger notice carries positions only; its readers fetch the events from the log."""
     commands_remembered: int = 10_000
     """How many of an agent's latest command ids are recognised when a command is repeated."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if type(value) is not int or value < 1:
+                raise InvalidMessage(f"limit {name} takes a whole number, from 1 on", actual=value)

@@ -25,6 +25,7 @@ from duramen.events import (
     Unavailable,
 )
 from duramen.events.logging import get_logger, raised_at
+from duramen.events.model import Seconds, parse_seconds, parse_timeout
 
 from ..notifications import NoticeSource, Pacer, merge_hints
 from .consumer import REBUILD, RETRY, SKIP, Consumer
@@ -143,7 +144,7 @@ class Runner(Generic[S]):
         self,
         receipts: Receipt | Iterable[Receipt] | None = None,
         *,
-        timeout: float | None = 30.0,
+        timeout: Seconds | None = 30.0,
         saved: bool = False,
     ) -> None:
         """Return when the events of these receipts have been applied; with `saved`, when view and cursor are stored.
@@ -151,11 +152,12 @@ class Runner(Generic[S]):
         Without receipts: all events that are in the log now. Raises AskTimeout; ConsumerParked, Trimmed, Diverged,
         DataLoss or another error that it is parked with; Fenced; SystemClosed; Unavailable.
         """
+        seconds = parse_timeout(timeout)
         future = self.future_of(receipts, saved)
         try:
-            future.result(timeout)
+            future.result(seconds)
         except FutureTimeout:
-            raise self.timed_out(timeout) from None
+            raise self.timed_out(seconds) from None
         except CancelledError:
             raise SystemClosed(f"consumer {self.name} was closed") from None
         finally:
@@ -280,19 +282,20 @@ class Runner(Generic[S]):
         self._waiters = Waiters()
         self._ended = SystemClosed(message)
 
-    def close(self, timeout: float = 10.0) -> bool:
+    def close(self, timeout: Seconds = 10.0) -> bool:
         """Store view and cursor and end, within `timeout` seconds; whether it has ended by then.
 
         A projection that hangs cannot be ended: its thread is abandoned, and stores nothing any more.
         """
+        seconds = parse_seconds("timeout", timeout)
         self.stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join(seconds)
         ended = not self._thread.is_alive()
         if not ended and not self._abandoned:
             self._abandoned = True
             self._consumer.abandon()
-            self._logger.warning("consumer_left_behind", seconds=timeout)
+            self._logger.warning("consumer_left_behind", seconds=seconds)
         self._end(SystemClosed(f"consumer {self.name} is closed"))
         return ended
 
@@ -364,24 +367,24 @@ class AsyncRunner:
         self,
         receipts: Receipt | Iterable[Receipt] | None = None,
         *,
-        timeout: float | None = 30.0,
+        timeout: Seconds | None = 30.0,
         saved: bool = False,
     ) -> None:
         """As `Runner.wait_for`. Blocks no thread while it waits."""
-        runner = self._runner
+        runner, seconds = self._runner, parse_timeout(timeout)
         future = await asyncio.to_thread(runner.future_of, receipts, saved)
-        limit = asyncio.timeout(timeout)
+        limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 await asyncio.wrap_future(future)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise runner.timed_out(timeout) from None
+            raise runner.timed_out(seconds) from None
         finally:
             runner.forget(future)
 
-    async def close(self, timeout: float = 10.0) -> bool:
+    async def close(self, timeout: Seconds = 10.0) -> bool:
         """As `Runner.close`."""
         return await asyncio.to_thread(self._runner.close, timeout)
 

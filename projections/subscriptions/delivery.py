@@ -8,6 +8,7 @@ from typing import Final
 from attrs import field, frozen
 
 from duramen.events import InvalidMessage
+from duramen.events.model import Seconds, parse_seconds
 
 from .change import Change
 
@@ -17,14 +18,16 @@ OnError = Callable[[BaseException, Change | None], object]
 """Called with what a callback raised and for which change, or, with None, why the subscription has ended."""
 
 _DAY: Final = 86_400
+_LEAST: Final = 0.001
 
 
-def _seconds(every: float | None) -> float:
+def _seconds(every: Seconds | None) -> float:
     if every is None:
         return 0.0
-    if type(every) not in (int, float) or not 0 < every < _DAY:
-        raise InvalidMessage("every takes seconds, more than none and less than a day")
-    return float(every)
+    seconds = parse_seconds("every", every, least=_LEAST)
+    if seconds >= _DAY:
+        raise InvalidMessage("every takes less than a day", actual=every)
+    return seconds
 
 
 @frozen(kw_only=True)

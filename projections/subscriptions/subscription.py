@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from duramen.events import Cursor, InvalidMessage, PathPattern
+from duramen.events.model import Seconds, parse_seconds, parse_timeout
 
 from .buffer import Item
 from .callbacks import Callbacks
@@ -87,16 +88,17 @@ class Subscription:
         """How many calls of the callback have raised."""
         return self._callbacks.failures if self._callbacks else 0
 
-    def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
+    def close(self, timeout: Seconds = _CLOSE_SECONDS) -> bool:
         """Deliver nothing more, and wait at most `timeout` seconds for a running callback; whether none runs.
 
         May be called twice. The callback itself may call it, and is then not waited for.
         """
+        seconds = parse_seconds("timeout", timeout)
         self._intake.end()
         self._wake()
-        return self._callbacks is None or self._callbacks.wait(timeout)
+        return self._callbacks is None or self._callbacks.wait(seconds)
 
-    async def aclose(self, timeout: float = _CLOSE_SECONDS) -> bool:
+    async def aclose(self, timeout: Seconds = _CLOSE_SECONDS) -> bool:
         """As `close`, without blocking the event loop."""
         return await asyncio.to_thread(self.close, timeout)
 
@@ -109,12 +111,12 @@ class Subscription:
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
-    def take(self, most: int | None = None, timeout: float | None = None) -> list[Change]:
+    def take(self, most: int | None = None, timeout: Seconds | None = None) -> list[Change]:
         """The changes that have come in, at most `most`; waits at most `timeout` seconds for the first.
 
         Empty when the time is up, and after the end. Raises the error that it has ended with.
         """
-        return self._changes(self._wait(most, timeout))
+        return self._changes(self._wait(most, parse_timeout(timeout)))
 
     def batches(self) -> Batches:
         """An iterator, plain or asynchronous, over lists of the changes that have come in; none is empty."""

@@ -9,7 +9,7 @@ from types import MethodType, TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
 from duramen.events import AgentPath, AskTimeout, Receipt
-from duramen.events.model import copy_plain
+from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeout
 
 from ...commands import AdoptChild, Batch, LifecycleResult, Spawn, spawn_message
 from .batch import BatchBuilder
@@ -21,9 +21,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-async def await_reply(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R:
+async def await_reply(reply: Awaitable[R], timeout: Seconds | None = TIMEOUT) -> R:
     """Await a reply for at most `timeout` seconds. Raises AskTimeout, or the handler's own error."""
-    limit = asyncio.timeout(timeout)
+    seconds = parse_timeout(timeout)
+    limit = asyncio.timeout(seconds)
     try:
         async with limit:
             return await reply
@@ -31,8 +32,8 @@ async def await_reply(reply: Awaitable[R], timeout: float | None = TIMEOUT) -> R
         if not limit.expired():
             raise  # the handler's own
         raise AskTimeout(
-            f"no reply within {timeout} s; the command may still be carried out: ask again with the same command id",
-            expected=timeout,
+            f"no reply within {seconds} s; the command may still be carried out: ask again with the same command id",
+            expected=seconds,
         ) from None
 
 
@@ -65,10 +66,12 @@ class _Deferred(AgentCalls):
 
     __slots__ = ()
 
-    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None, room: float) -> Any:
+    def _send(
+        self, message: object, block: bool, timeout: Seconds | None, command_id: str | None, room: Seconds
+    ) -> Any:
         return self._ask(copy_plain(message), timeout, command_id)  # the value of the call, not of its first step
 
-    async def _ask(self, message: object, timeout: float | None, command_id: str | None) -> Any:
+    async def _ask(self, message: object, timeout: Seconds | None, command_id: str | None) -> Any:
         self._system.check_cycle(self._path)
         sent = super()._send(message, False, timeout, command_id, 0.0)  # waiting for room would block the loop
         return await await_reply(sent, timeout)
@@ -111,18 +114,18 @@ class AsyncAgentHandle:
 
     @_coroutine_function
     def ask(
-        self, message: object, *, timeout: float | None = TIMEOUT, command_id: str | None = None
+        self, message: object, *, timeout: Seconds | None = TIMEOUT, command_id: str | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Send a message and await its reply."""
         return cast("Coroutine[Any, Any, Any]", self.deferred.ask(message, timeout=timeout, command_id=command_id))
 
     @_coroutine_function
-    def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> Coroutine[Any, Any, None]:
+    def tell(self, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> Coroutine[Any, Any, None]:
         """Send a message and do not wait for a reply. Raises MailboxFull after `room` seconds, and SystemClosed."""
         return self._tell(copy_plain(message), command_id, room)
 
-    async def _tell(self, message: object, command_id: str | None, room: float) -> None:
-        if room > 0:
+    async def _tell(self, message: object, command_id: str | None, room: Seconds) -> None:
+        if parse_seconds("room", room) > 0:
             await asyncio.to_thread(self.deferred.tell, message, command_id=command_id, room=room)
         else:
             self.deferred.tell(message, command_id=command_id)

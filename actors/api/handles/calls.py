@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from duramen.events import AgentPath, Granularity, PropertyPath, Receipt
+from duramen.events.model import Seconds
 from duramen.projections.state import REQUIRED
 
 from ...commands import (
@@ -55,12 +55,12 @@ class MessageSender(Protocol):
         message: object,
         *,
         block: bool,
-        timeout: float | None,
+        timeout: Seconds | None,
         command_id: str | None,
-        room: float = ...,
+        room: Seconds = ...,
     ) -> Any: ...
 
-    def tell(self, path: str, message: object, *, command_id: str | None = ..., room: float = ...) -> None: ...
+    def tell(self, path: str, message: object, *, command_id: str | None = ..., room: Seconds = ...) -> None: ...
 
     def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None: ...
 
@@ -92,9 +92,9 @@ class AgentCalls:
         message: object,
         *,
         block: Literal[False],
-        timeout: float | None = ...,
+        timeout: Seconds | None = ...,
         command_id: str | None = ...,
-        room: float = ...,
+        room: Seconds = ...,
     ) -> Reply: ...
 
     @overload
@@ -103,9 +103,9 @@ class AgentCalls:
         message: Message[R],
         *,
         block: Literal[True] = ...,
-        timeout: float | None = ...,
+        timeout: Seconds | None = ...,
         command_id: str | None = ...,
-        room: float = ...,
+        room: Seconds = ...,
     ) -> R: ...
 
     @overload
@@ -114,9 +114,9 @@ class AgentCalls:
         message: object,
         *,
         block: bool = ...,
-        timeout: float | None = ...,
+        timeout: Seconds | None = ...,
         command_id: str | None = ...,
-        room: float = ...,
+        room: Seconds = ...,
     ) -> Any: ...
 
     def ask(
@@ -124,21 +124,24 @@ class AgentCalls:
         message: object,
         *,
         block: bool = True,
-        timeout: float | None = TIMEOUT,
+        timeout: Seconds | None = TIMEOUT,
         command_id: str | None = None,
-        room: float = 0.0,
+        room: Seconds = 0.0,
     ) -> Any:
         """Send a message and wait for its reply; `block=False` returns its future instead (`.get`, awaitable).
 
+        `timeout` and `room` are seconds, or timedeltas; without a `timeout` (None) it may wait for ever.
         `command_id` is for messages of your own classes; duramen's messages carry theirs. Raises MailboxFull after the
         mailbox has been full for `room` seconds.
         """
         return self._send(message, block, timeout, command_id, room)
 
-    def _send(self, message: object, block: bool, timeout: float | None, command_id: str | None, room: float) -> Any:
+    def _send(
+        self, message: object, block: bool, timeout: Seconds | None, command_id: str | None, room: Seconds
+    ) -> Any:
         return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id, room=room)
 
-    def tell(self, message: object, *, command_id: str | None = None, room: float = 0.0) -> None:
+    def tell(self, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """Send a message and do not wait for a reply. Errors of its handler are only logged.
 
         Raises MailboxFull after the mailbox has been full for `room` seconds, and SystemClosed.
@@ -206,7 +209,7 @@ class AgentCalls:
         self,
         checkpoint_id: str | None = None,
         *,
-        ttl: timedelta | None = DEFAULT_TTL,
+        ttl: Seconds | None = DEFAULT_TTL,
         metadata: Mapping[str, Any] | None = None,
         when_paused: str = "refuse",
         reason: str | None = None,

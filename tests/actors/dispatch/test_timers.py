@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
+import weakref
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from duramen.actors import Agent, AgentSystem
+import pytest
+
+from duramen.actors import Agent, AgentSystem, Settings
 from duramen.actors.dispatch.timers import Timers
+from duramen.events import InvalidMessage, Limits
 
 OpenSystem = Callable[..., AgentSystem]
 
@@ -86,4 +93,101 @@ def test_a_call_that_raises_does_not_stop_the_others() -> None:
     timers.call_later(0.01, lambda: 1 / 0)
     timers.call_later(0.03, done.set)
     assert done.wait(10)
+    timers.close(5)
+
+
+class Caller(Agent):
+    """Its messages are what it does."""
+
+    def on_receive(self, message: Any) -> Any:
+        return message(self)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e-9, float("nan"), float("inf"), "1", None, True, timedelta(0)], ids=repr)
+def test_a_repeated_timer_without_a_time_between_is_refused(open_system: OpenSystem, seconds: Any) -> None:
+    agent = open_system(agents={"caller": Caller}).spawn("acme/a", agent_type="caller")
+    with pytest.raises(InvalidMessage, match="seconds"):
+        agent.ask(lambda me: me.schedule_every(seconds, lambda me: None))
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1", None, True, timedelta(-1)], ids=repr)
+def test_a_timer_at_no_time_is_refused(open_system: OpenSystem, seconds: Any) -> None:
+    agent = open_system(agents={"caller": Caller}).spawn("acme/a", agent_type="caller")
+    with pytest.raises(InvalidMessage, match="seconds"):
+        agent.ask(lambda me: me.schedule_once(seconds, lambda me: None))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, timedelta(milliseconds=10)], ids=repr)
+def test_a_timer_takes_seconds_or_a_timedelta(open_system: OpenSystem, seconds: Any) -> None:
+    rung = threading.Event()
+    agent = open_system(agents={"caller": Caller}).spawn("acme/a", agent_type="caller")
+    agent.ask(lambda me: me.schedule_once(seconds, lambda me: rung.set()) and None)
+    assert rung.wait(10)
+
+
+def test_a_handler_that_raises_has_set_no_timer(open_system: OpenSystem) -> None:
+    system = open_system(agents={"caller": Caller})
+    agent, rung, later = system.spawn("acme/a", agent_type="caller"), threading.Event(), threading.Event()
+
+    def fail(me: Agent) -> None:
+        me.schedule_once(0, lambda me: rung.set())
+        me.schedule_every(0.001, lambda me: rung.set())
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        agent.ask(fail)
+    agent.ask(lambda me: me.schedule_once(0.1, lambda me: later.set()) and None)  # control
+    assert later.wait(10)
+    assert not rung.is_set()
+
+
+def test_a_timer_that_finds_the_mailbox_full_rings_later(open_system: OpenSystem) -> None:
+    system = open_system(
+        agents={"caller": Caller}, limits=Limits(mailbox_messages=1), settings=Settings(passivate_after=0.1)
+    )
+    agent, rung, gate = system.spawn("acme/a", agent_type="caller"), threading.Event(), threading.Event()
+    agent.ask(lambda me: me.schedule_once(0.05, lambda me: rung.set()) and None)
+    entered, full = threading.Event(), threading.Event()
+    blocking = agent.ask(lambda me: (entered.set(), gate.wait(10))[1], block=False)
+    assert entered.wait(10)
+    agent.tell(lambda me: None)  # the mailbox is full until the gate is opened
+    system._services.timers.call_later(0.15, full.set)  # after the timer has rung in vain
+    assert full.wait(10)
+    assert not rung.is_set()
+    gate.set()
+    assert blocking.get(timeout=10)
+    assert rung.wait(10)
+
+
+def test_timers_that_find_mailboxes_full_log_nothing(open_system: OpenSystem, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "duramen.timers")
+    system = open_system(agents={"caller": Caller}, limits=Limits(mailbox_messages=1))
+    agent, gate, later = system.spawn("acme/a", agent_type="caller"), threading.Event(), threading.Event()
+    agent.ask(lambda me: me.schedule_every(0.001, lambda me: gate.wait(10)) and None)
+    system._services.timers.call_later(0.1, later.set)
+    assert later.wait(10)
+    gate.set()
+    assert [record for record in caplog.records if record.name == "duramen.timers"] == []
+
+
+def test_a_cancelled_timer_lets_go_of_its_message() -> None:
+    class Message:
+        def __call__(self) -> None: ...
+
+    message = Message()
+    timers, known = Timers(), weakref.ref(message)
+    timers.call_later(1_000, message).cancel()
+    del message
+    gc.collect()
+    assert known() is None
+    timers.close(5)
+
+
+def test_cancelled_timers_are_not_kept_until_they_would_be_due() -> None:
+    timers = Timers()
+    due = [timers.call_later(1_000, lambda: None) for _ in range(100)]
+    for _ in range(10_000):
+        timers.call_later(1_000, lambda: None).cancel()
+    assert len(timers._due) < 500
+    assert not any(timer.done for timer in due), "the others still are"
     timers.close(5)

@@ -227,7 +227,9 @@ def test_a_name_used_again_is_the_newer_checkpoint(any_system: AgentSystem) -> N
     assert agent.get("n") == 2
 
 
-@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1), timedelta(days=40_000), 5, "1", 0.5])
+@pytest.mark.parametrize(
+    "ttl", [timedelta(0), timedelta(seconds=-1), timedelta(days=40_000), "1", 0.5, float("nan"), float("inf"), True]
+)
 def test_a_time_to_live_that_is_none_is_refused(system: AgentSystem, ttl: Any) -> None:
     agent = system.spawn(PATH)
     with pytest.raises(InvalidMessage):
