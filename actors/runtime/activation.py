@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError
 from duramen.events.codec import Codec
-from duramen.events.log import Claim, check_known_event
+from duramen.events.log import Claim, check_known_event, check_last_event
 from duramen.events.logging import get_logger
 from duramen.events.model import copy_plain
 from duramen.projections import AgentState
@@ -134,6 +134,8 @@ class Activation:
                 expected=head.digest.hex(),
                 actual=state.digest.hex(),
             )
+        if rebuilt.snapshot_seq == head.seq:  # no event was read
+            check_last_event(services.log, path, head)
         if state.status != TERMINATED_STATUS:
             ready = made[state.agent_type]
             return Runtime(services, self._mailbox, ready.agent, head.fence, rebuilt, factory=ready.factory)

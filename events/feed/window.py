@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import define, field
 
+from ..codec import DIGEST_SIZE, NO_DIGEST, broken_chain_error
 from ..errors import CorruptEvent, DataLoss, Diverged, DuramenError
 from ..log import FeedPage, FeedSource, Span, SpanEvents
 from ..model import Mark
@@ -80,7 +81,7 @@ class Windows:
         if mark.digest:
             probe = DigestProbe(mark.agent, mark.seq)
             self._fetch([probe])
-            check_mark(mark, probe.head, probe.digest)
+            self._check(mark, probe)
 
     def plan(self, page: FeedPage, mark: Mark) -> Plan:
         """The plan of a window of the entries after `mark`, or the first of them; those before them were loaded."""
@@ -98,7 +99,7 @@ class Windows:
                 job.accept(found, cut=False)
         size += self._fetch([job for job in plan.jobs if not job.done])
         if plan.here is not None:
-            check_mark(plan.mark, plan.here.head, plan.here.digest)
+            self._check(plan.mark, plan.here)
         for piece in plan.slices:
             self._conclude(piece)
         window = Window(len(plan.seqs), plan.end, plan.places, size=size)
@@ -108,6 +109,21 @@ class Windows:
             self._known.note(*window.last)
         _assemble(window, plan)
         return window
+
+    def _check(self, mark: Mark, probe: DigestProbe) -> None:
+        """Raise what is wrong where the log does not have the mark's event: CorruptEvent if it is damaged."""
+        try:
+            check_mark(mark, probe.head, probe.digest)
+        except Diverged:
+            spans = [Span(mark.agent, mark.seq - 1, 0), Span(mark.agent, mark.seq, 1)]
+            before, there = self._log.gather(self._partition, spans, _CALL_BYTES)
+            previous = before.items[:1] or ([NO_DIGEST] if mark.seq == 1 else [])
+            if previous and there.items and there.first_seq == mark.seq:
+                item = there.items[0]
+                expected = self._log.chain.digest(previous[0], item[DIGEST_SIZE:])
+                if expected != item[:DIGEST_SIZE]:
+                    raise broken_chain_error(mark.agent, mark.seq, expected, item[:DIGEST_SIZE]) from None
+            raise
 
     def _fetch(self, jobs: Sequence[Job]) -> int:
         """Fetch the spans of the jobs, in order, until they are done or a window is full; returns the bytes fetched."""

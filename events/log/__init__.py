@@ -29,7 +29,16 @@ from .durability import Durability
 from .event_log import AgentLogReader, EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
-from .reading import check_known_event, digest_at, diverged_from_known, pages_of, raw_events, read_events, unknown_agent
+from .reading import (
+    check_known_event,
+    check_last_event,
+    digest_at,
+    diverged_from_known,
+    pages_of,
+    raw_events,
+    read_events,
+    unknown_agent,
+)
 from .records import (
     ADD_TO_LIST,
     Adoption,
@@ -50,8 +59,9 @@ from .records import (
     Span,
     SpanEvents,
     Status,
+    damaged_entry,
 )
-from .trimming import HEAD_MISMATCH, diverged_at_base, feed_trimmed, trimmed_further
+from .trimming import HEAD_MISMATCH, diverged_at_base, feed_damaged, feed_trimmed, trimmed_further
 
 __all__ = [
     "ADD_TO_LIST",
@@ -98,10 +108,13 @@ __all__ = [
     "Status",
     "Stored",
     "check_known_event",
+    "check_last_event",
     "check_name",
+    "damaged_entry",
     "digest_at",
     "diverged_at_base",
     "diverged_from_known",
+    "feed_damaged",
     "feed_trimmed",
     "fenced",
     "pack_record",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, build_valid_event, decode_items
+from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, broken_chain_error, build_valid_event, decode_items
 from ..errors import AgentNotFound, CorruptEvent, DataLoss, Diverged, Trimmed
 from ..model import Event, EventRegistry
 from .event_log import AgentLogReader
@@ -14,6 +14,7 @@ from .trimming import trimmed_further
 
 __all__ = [
     "check_known_event",
+    "check_last_event",
     "digest_at",
     "diverged_from_known",
     "pages_of",
@@ -144,6 +145,18 @@ def diverged_from_known(agent: str, seq: int, expected: bytes, found: bytes | No
         expected=expected.hex(),
         actual=None if found is None else found.hex(),
     )
+
+
+def check_last_event(log: AgentLogReader, agent: str, head: Head) -> None:
+    """Raise CorruptEvent if the last event of a log does not have the digest that the head has."""
+    if head.seq == head.base:
+        return
+    previous = digest_at(log, agent, head.seq - 1)
+    page = log.read(agent, head.seq, 1)
+    items = [] if page is None else page.items
+    body = items[0][DIGEST_SIZE:] if items else b""
+    if previous is None or not items or log.chain.digest(previous, body) != head.digest:
+        raise broken_chain_error(agent, head.seq, head.digest, items[0][:DIGEST_SIZE] if items else b"")
 
 
 def unknown_agent(agent: str) -> AgentNotFound:

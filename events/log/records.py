@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from ..codec import NO_DIGEST
+
 __all__ = [
     "ADD_TO_LIST",
     "Adoption",
@@ -28,6 +30,7 @@ __all__ = [
     "Span",
     "SpanEvents",
     "Status",
+    "damaged_entry",
 ]
 
 
@@ -152,13 +155,21 @@ class Page:
 
 @frozen
 class Entry:
-    """An agent's line in the directory: its head, and status, type and session as of its last lifecycle event."""
+    """An agent's line in the directory: its head, and status, type and session as of its last lifecycle event.
+
+    The status is `damaged`, and the head empty, where head or line cannot be read: other agents are listed still.
+    """
 
     agent: str
     head: Head
     status: str
     agent_type: str | None
     session_id: str | None
+
+
+def damaged_entry(agent: str) -> Entry:
+    """The entry of an agent whose head or line cannot be read."""
+    return Entry(agent, Head(0, 0, NO_DIGEST, "", 0, 0), "damaged", None, None)
 
 
 @define(eq=False)

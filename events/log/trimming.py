@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import Diverged, Trimmed
+from ..errors import CorruptEvent, Diverged, Trimmed
 from .records import Base
 
-__all__ = ["HEAD_MISMATCH", "diverged_at_base", "feed_trimmed", "trimmed_further"]
+__all__ = ["HEAD_MISMATCH", "diverged_at_base", "feed_damaged", "feed_trimmed", "trimmed_further"]
 
 HEAD_MISMATCH: Final = "head and list of {} do not fit together; restore them from a backup"
 
@@ -33,6 +33,16 @@ def diverged_at_base(agent: str, base: Base) -> Diverged:
         agent=agent,
         seq=base.seq,
         expected=base.digest.hex(),
+    )
+
+
+def feed_damaged(partition: int, expected: int | None = None, actual: int | None = None) -> CorruptEvent:
+    """The error of a feed that does not end where its appends have left it: entries were removed, or added."""
+    return CorruptEvent(
+        f"the feed of partition {partition} does not end where its appends have left it: somebody else has removed "
+        "entries, or added some; restore it from a backup",
+        expected=expected,
+        actual=actual,
     )
 
 

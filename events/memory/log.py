@@ -38,6 +38,7 @@ from ..log import (
     Span,
     SpanEvents,
     Status,
+    feed_damaged,
     feed_trimmed,
     trimmed_further,
 )
@@ -60,6 +61,16 @@ class _Partition:
     """Entries trimmed from the feed."""
     marks: dict[int, int] = field(factory=dict[int, int])
     bases: dict[str, Base] = field(factory=dict[str, Base])
+
+    @property
+    def end(self) -> int:
+        """Where the appends have left the feed."""
+        return max(self.marks.values(), default=0)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the feed ends there."""
+        return self.base + len(self.feed) == self.end
 
 
 class MemoryLog(LogBase):
@@ -143,8 +154,9 @@ class MemoryLog(LogBase):
         part.heads[agent] = Head(adoption.seq, adoption.base, adoption.digest, adoption.fence, at, at, adoption.largest)
         self._put(adoption.puts)
         bits = adoption.levels if items else 0
+        position = part.end + 1
         touched = [level for level in Granularity if bits & 1 << level]
-        notices = [self._notice(partition, part, level, [], entries=1, levels=bits) for level in touched]
+        notices = [self._notice(partition, part, level, [], position, entries=1, levels=bits) for level in touched]
         return [evolve(notice, events=None) for notice in notices]
 
     def _answer(self, part: _Partition, append: Append, changed: dict[str, bytes]) -> Answer:
@@ -164,7 +176,8 @@ class MemoryLog(LogBase):
 
     def _check(self, head: Head | None, append: Append) -> Status:
         """The same checks, in the same order, as `append.lua`."""
-        length = len(self._logs.get(append.log_key, ()))
+        items = self._logs.get(append.log_key, [])
+        length = len(items)
         if head is None:
             if not append.create:
                 return Status.GONE
@@ -178,6 +191,7 @@ class MemoryLog(LogBase):
             return otherwise or (Status.DIVERGED if self._differs(head, append) else Status.FENCED)
         if head.seq == append.expected and not append.create:
             sound = head.digest == append.previous and head.base + length == head.seq
+            sound = sound and (not items or items[-1][:16] == head.digest)
             return Status.COMMITTED if sound else Status.CORRUPT
         if self._holds(head, append):
             return Status.DUPLICATE
@@ -200,6 +214,7 @@ class MemoryLog(LogBase):
         return found[0][:16] if found else None
 
     def _write(self, partition: int, part: _Partition, batch: Sequence[Append]) -> list[Notice]:
+        position = part.end + len(batch)
         events: dict[int, list[tuple[str, int, list[bytes]]]] = {}
         bits_of_batch = 0
         for append in batch:
@@ -223,7 +238,7 @@ class MemoryLog(LogBase):
             part.feed.append(FeedEntry(append.agent, first, len(append.items), bits))
             self._put(append.puts)
         return [
-            self._notice(partition, part, level, found, entries=len(batch), levels=bits_of_batch)
+            self._notice(partition, part, level, found, position, entries=len(batch), levels=bits_of_batch)
             for level, found in events.items()
         ]
 
@@ -247,12 +262,13 @@ class MemoryLog(LogBase):
         part: _Partition,
         level: int,
         found: list[tuple[str, int, list[bytes]]],
+        position: int,
         *,
         entries: int,
         levels: int,
     ) -> Notice:
         previous = part.marks.get(level, 0)
-        part.marks[level] = position = part.base + len(part.feed)
+        part.marks[level] = position
         small = sum(len(item) for _, _, items in found for item in items) <= self._limits.notice_bytes
         events = found if small else None
         return Notice(partition, Granularity(level), previous, position, events, position - entries, levels)
@@ -284,7 +300,9 @@ class MemoryLog(LogBase):
     def trim_feed(self, partition: int, position: int) -> int:
         with self._lock:
             part = self._parts[partition]
-            if part.base < position <= part.base + len(part.feed):
+            if not part.is_sound:
+                raise feed_damaged(partition, part.end, part.base + len(part.feed))
+            if part.base < position <= part.end:
                 del part.feed[: position - part.base]
                 part.base = position
             return part.base
@@ -352,6 +370,8 @@ class MemoryLog(LogBase):
             start = position - part.base
             if start < 0:
                 raise feed_trimmed(partition, position, part.base)
+            if not part.is_sound:
+                raise feed_damaged(partition, part.end, part.base + len(part.feed))
             entries = part.feed[start : start + max(1, limit)]
             fields = [value for e in entries for value in (e.agent, e.first_seq, e.count, e.levels)]
             return FeedPage(fields, part.base + len(part.feed))
@@ -366,7 +386,10 @@ class MemoryLog(LogBase):
 
     def positions(self) -> list[int]:
         with self._lock:
-            return [part.base + len(part.feed) for part in self._parts]
+            # A damaged feed ends after everything, so that its readers read on, and find out.
+            return [
+                part.end if part.is_sound else max(part.end, part.base + len(part.feed)) + 1 for part in self._parts
+            ]
 
     def notices(self, *, events: bool = False) -> NoticeStream:
         return MemoryNotices(self.listen, events=events)

@@ -96,21 +96,23 @@ def answers_of(reply: Any, count: int) -> tuple[list[Answer], int]:
     ], lost
 
 
-def head_of(stored: bytes) -> Head:
-    """A head as stored in `heads`. Raises CorruptEvent."""
+def head_of(stored: bytes, agent: str) -> Head:
+    """An agent's head as stored in `heads`. Raises CorruptEvent."""
     try:
         row = msgpack.unpackb(stored, raw=True)
     except (ValueError, TypeError):
         row = None
-    return _head(row)
+    return _head(row, agent)
 
 
-def claim_of(row: list[Any]) -> Claim:
-    """A claim as `claim.lua` answers it. Raises CorruptEvent."""
-    return Claim(_head(row[0]), int(row[1]))
+def claim_of(row: Any, agent: str) -> Claim | None:
+    """A claim as `claim.lua` answers it; None if there is no such agent. Raises CorruptEvent."""
+    if row is False:
+        return None
+    return Claim(_head(None if row is True else row[0], agent), 0 if row is True else int(row[1]))
 
 
-def _head(row: Any) -> Head:
+def _head(row: Any, agent: str) -> Head:
     try:
         seq, base, digest, fence, claimed_at, updated_at = row[:_LEAST_HEAD]
         if len(digest) == DIGEST_SIZE:
@@ -119,4 +121,4 @@ def _head(row: Any) -> Head:
         problem = "another digest"
     except (ValueError, TypeError, AttributeError) as error:
         problem = type(error).__name__
-    raise CorruptEvent(f"the head of an agent is damaged ({problem}); restore it from a backup")
+    raise CorruptEvent(f"the head of {agent} is damaged ({problem}); restore it from a backup", agent=agent)

@@ -92,13 +92,13 @@ class RedisArchive:
     def heads(self, agents: Sequence[str]) -> list[Head | None]:
         key = self._keys.heads(self._partition_of(agents[0])).encode()
         found = self._server.execute("read heads", b"HMGET", key, *[agent.encode() for agent in agents])
-        return [None if stored is None else head_of(stored) for stored in found]
+        return [None if stored is None else head_of(stored, agent) for agent, stored in zip(agents, found, strict=True)]
 
     def raw(self, agent: str, at: int, count: int) -> Raw:
         partition = self._partition_of(agent)
         log, heads = self._keys.log(partition, agent).encode(), self._keys.heads(partition).encode()
         stored = self._server.execute("read a head", b"HMGET", heads, agent.encode())[0]
-        head, damaged = _head(stored)
+        head, damaged = _head(stored, agent)
         items: list[bytes]
         try:
             length, items = self._server.execute_all(
@@ -193,10 +193,10 @@ class RedisArchive:
         )
 
 
-def _head(stored: bytes | None) -> tuple[Head | None, bool]:
+def _head(stored: bytes | None, agent: str) -> tuple[Head | None, bool]:
     if stored is None:
         return None, False
     try:
-        return head_of(stored), False
+        return head_of(stored, agent), False
     except CorruptEvent:
         return None, True

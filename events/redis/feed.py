@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgpack
 
 from ..errors import CorruptEvent
-from ..log import FeedPage, FeedRequest, Keys, Span, SpanEvents, feed_trimmed
+from ..log import FeedPage, FeedRequest, Keys, Span, SpanEvents, feed_damaged, feed_trimmed
 from .client import RedisClient, Script
-from .read_ahead import RedisReadAhead
+from .read_ahead import MARKS, RedisReadAhead
 
 __all__ = ["RedisFeed"]
 
@@ -43,31 +43,37 @@ class RedisFeed:
             for (partition, position, limit), base in zip(requests, bases, strict=True):
                 key, start = self._keys.feed(partition).encode(), max(0, position - base)
                 page = (b"LRANGE", key, b"%d" % start, b"%d" % (start + max(1, limit) - 1))
-                commands += [page, (b"LLEN", key), self._base_command(partition)]
+                marks = self._marks_command(partition)
+                commands += [marks, page, (b"LLEN", key), marks]
             replies = self._server.execute_all("read the feed", commands)
-            now = list(map(_base, replies[2::3]))
+            now = list(map(_base, replies[3::4]))
             for (partition, _, _), base in zip(requests, now, strict=True):
                 self._bases[partition] = base
             if now != bases:
                 continue  # the commands read other positions than those requested
-            for (partition, position, _), base in zip(requests, bases, strict=True):
+            pages: list[FeedPage] = []
+            read = zip(requests, bases, replies[::4], replies[1::4], replies[2::4], replies[3::4], strict=True)
+            for (partition, position, _), base, before, rows, length, after in read:
                 if position < base:
                     raise feed_trimmed(partition, position, base)
-            found = zip(replies[::3], replies[1::3], bases, strict=True)
-            return [FeedPage(_fields(rows), base + length) for rows, length, base in found]
+                if not _end(before) <= base + length <= _end(after):
+                    raise feed_damaged(partition, _end(after), base + length)
+                pages.append(FeedPage(_fields(rows, partition), base + length))
+            return pages
         raise CorruptEvent("the base of a feed changes with each reading")
 
     def positions(self) -> list[int]:
         """As `FeedSources.positions`. Not of one moment: feeds may grow in between."""
         commands: list[Sequence[bytes]] = []
         for partition in range(len(self._bases)):
-            length = (b"LLEN", self._keys.feed(partition).encode())
             # The base before and after: a feed that is trimmed in between would seem to end elsewhere.
-            commands += [self._base_command(partition), length, self._base_command(partition)]
+            marks = self._marks_command(partition)
+            commands += [marks, (b"LLEN", self._keys.feed(partition).encode()), marks]
         for _ in range(_TRIES):
             replies = self._server.execute_all("look where the feeds end", commands)
-            if replies[::3] == replies[2::3]:
-                return [_base(stored) + length for stored, length in zip(replies[::3], replies[1::3], strict=True)]
+            if list(map(_base, replies[::3])) == list(map(_base, replies[2::3])):
+                found = zip(replies[::3], replies[1::3], replies[2::3], strict=True)
+                return [_position(before, _base(before) + length, after) for before, length, after in found]
         raise CorruptEvent("the base of a feed changes with each reading")
 
     def gather(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
@@ -87,12 +93,23 @@ class RedisFeed:
         """A new one, for one reader."""
         return RedisReadAhead(self._server, self._keys, partition, _fields)
 
-    def _base_command(self, partition: int) -> tuple[bytes, ...]:
-        return (b"HMGET", self._keys.heads(partition).encode(), b"base")
+    def _marks_command(self, partition: int) -> tuple[bytes, ...]:
+        return (b"HMGET", self._keys.heads(partition).encode(), *MARKS)
 
 
-def _base(stored: list[bytes | None]) -> int:
-    return int(stored[0] or 0)
+def _base(marks: list[bytes | None]) -> int:
+    return int(marks[0] or 0)
+
+
+def _end(marks: list[bytes | None]) -> int:
+    """Where the feed ends by the last position of each level."""
+    return max([int(mark or 0) for mark in marks[1:]])
+
+
+def _position(before: list[bytes | None], position: int, after: list[bytes | None]) -> int:
+    """Where a feed ends. A damaged one ends after everything, so that its readers read on, and find out."""
+    sound = _end(before) <= position <= _end(after)
+    return position if sound else max(position, _end(after)) + 1
 
 
 def _span_events(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]:
@@ -102,7 +119,7 @@ def _span_events(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]
     ]
 
 
-def _fields(stored: Sequence[bytes]) -> list[Any]:
+def _fields(stored: Sequence[bytes], partition: int) -> list[Any]:
     """The fields of entries, as in `FeedPage`. Raises CorruptEvent."""
     joined = b"".join([entry[1:] for entry in stored])
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(joined) or 1)
@@ -113,5 +130,5 @@ def _fields(stored: Sequence[bytes]) -> list[Any]:
         fields = []
     sound = all(stored) and set(map(_FIRST, stored)) <= {_ENTRY} and list(map(type, fields)) == _TYPES * len(stored)
     if not sound:
-        raise CorruptEvent("an entry of the feed is damaged; restore it from a backup")
+        raise CorruptEvent(f"an entry of the feed of partition {partition} is damaged; restore it from a backup")
     return fields

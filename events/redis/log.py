@@ -12,7 +12,7 @@ import redis
 
 import msgpack
 
-from ..errors import DuramenError, InvalidMessage, Unavailable, UnsafeServer
+from ..errors import CorruptEvent, DuramenError, InvalidMessage, Unavailable, UnsafeServer
 from ..log import (
     Base,
     Claim,
@@ -29,6 +29,7 @@ from ..log import (
     ReadAhead,
     Span,
     SpanEvents,
+    damaged_entry,
 )
 from ..logging import get_logger
 from ..model import Limits
@@ -121,7 +122,7 @@ class RedisLog(LogBase):
                 self._claim, keys, [pack_for_lua(members), owner.encode(), b"%d" % now], "claim"
             )
             rows = cast("list[Any]", msgpack.unpackb(reply, raw=True))
-            found.update((agent, claim_of(row) if row else None) for agent, row in zip(members, rows, strict=True))
+            found.update((agent, claim_of(row, agent)) for agent, row in zip(members, rows, strict=True))
         return [found[agent] for agent in agents]
 
     def trim(self, agent: str, base: Base, snapshot: bytes) -> None:
@@ -155,10 +156,7 @@ class RedisLog(LogBase):
             for agent, stored in heads.items():
                 if b"/" not in agent:
                     continue  # a position of the feed, not an agent
-                line: list[Any] = (
-                    msgpack.unpackb(lines[agent], raw=False) if agent in lines else ["running", None, None]
-                )
-                yield Entry(agent.decode(), head_of(stored), *line)
+                yield _entry(agent.decode(errors="replace"), stored, lines.get(agent))
 
     def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
         return self._feed.pages(requests)
@@ -258,6 +256,16 @@ class RedisLog(LogBase):
         for agent in agents:
             members.setdefault(self.partition_of(agent), []).append(agent)
         return members
+
+
+def _entry(agent: str, stored: bytes, line: bytes | None) -> Entry:
+    try:
+        head = head_of(stored, agent)
+        fields: list[Any] = ["running", None, None] if line is None else msgpack.unpackb(line, raw=False)
+        status, agent_type, session_id = fields
+        return Entry(agent, head, str(status), agent_type, session_id)
+    except (CorruptEvent, ValueError, TypeError):
+        return damaged_entry(agent)
 
 
 class RedisCache:

@@ -63,6 +63,7 @@ class _PageAhead:
 
     def __init__(self, server: RedisClient, keys: Keys, limits: Limits, partition: int, agent: str) -> None:
         self._limits = limits
+        self._agent = agent
         self._log = keys.log(partition, agent).encode()
         self._head = encode_command((b"HMGET", keys.heads(partition).encode(), agent.encode()))
         self._connection = HeldConnection(server)
@@ -96,7 +97,7 @@ class _PageAhead:
             return None
         self._connection.under_way = False
         base, first, count = self._requested
-        head = None if stored is None else head_of(stored)
+        head = None if stored is None else head_of(stored, self._agent)
         # A base only grows. One that is still the same after the reading was the same during it.
         return Page(head, first, items) if head is not None and head.base == base and len(items) == count else None
 
@@ -107,7 +108,8 @@ class _PageAhead:
 def _page_of(agent: str, from_seq: int, reply: Any) -> Page | None:
     if reply is None:
         return None
-    head, length = head_of(reply[0]), int(reply[1])
+    head = head_of(reply[0], agent)
+    length = int(reply[1])
     if from_seq <= head.base:
         raise trimmed_further(agent, from_seq - 1, head.base)
     if head.base + length != head.seq:
@@ -115,6 +117,6 @@ def _page_of(agent: str, from_seq: int, reply: Any) -> Page | None:
             f"the log of {agent} does not fit its head; restore it from a backup",
             agent=agent,
             expected=head.seq,
-            actual=head.base + length,
+            actual=head.base + max(0, length),
         )
     return Page(head, int(reply[2]), list(chain.from_iterable(reply[3:])))

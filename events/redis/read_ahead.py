@@ -15,8 +15,10 @@ from .append_format import head_of
 from .client import RedisClient, Wire, encode_argument, encode_command
 from .held_connection import FAILURES, HeldConnection
 
-__all__ = ["RedisReadAhead"]
+__all__ = ["MARKS", "RedisReadAhead"]
 
+MARKS: Final = (b"base", b"1", b"2", b"3", b"4")
+"""Fields of the heads: entries trimmed from the feed, and the last position of each level."""
 _REMEMBERED: Final = 4_096
 # So much blocks a server for others for less than a millisecond.
 _AT_ONCE: Final = 2_000
@@ -44,7 +46,7 @@ class RedisReadAhead:
     """
 
     def __init__(
-        self, server: RedisClient, keys: Keys, partition: int, fields_of: Callable[[Sequence[bytes]], list[Any]]
+        self, server: RedisClient, keys: Keys, partition: int, fields_of: Callable[[Sequence[bytes], int], list[Any]]
     ) -> None:
         self._keys = keys
         self._heads = keys.heads(partition).encode()
@@ -123,7 +125,7 @@ class RedisReadAhead:
             [encode_command((b"LRANGE", self._feed, b"%d" % at, b"%d" % (min(at + _AT_ONCE, stop) - 1)))]
             for at in starts
         ]
-        return [*portions, [encode_command((b"LLEN", self._feed)), encode_command((b"HMGET", self._heads, b"base"))]]
+        return [*portions, [encode_command((b"LLEN", self._feed)), encode_command((b"HMGET", self._heads, *MARKS))]]
 
     def send_more(self) -> None:
         """As `ReadAhead.send_more`. Receives what has come, too: otherwise the server would have to keep it."""
@@ -184,9 +186,11 @@ class RedisReadAhead:
             for (span, known), head, part in zip(requested, stored, items, strict=True)
         ]
         pages: list[list[bytes]] = [next(replies) for _ in range(self._pages)]
-        length, base = int(next(replies)), int(next(replies)[0] or 0)
-        moved, self._base = base != self._base, base
-        return found, None if moved or not pages else self._page(pages, base + length)
+        length, marks = int(next(replies)), [int(mark or 0) for mark in next(replies)]
+        base, end = marks[0], max(marks[1:])
+        # Where an append came between the two, or the feed is damaged, the reader reads its entries in its turn.
+        usable, self._base = base == self._base and base + length == end, base
+        return found, self._page(pages, end) if usable and pages else None
 
     def _events_of(
         self, span: Span, known: _Known | None, stored: bytes | None, items: list[bytes]
@@ -203,7 +207,7 @@ class RedisReadAhead:
         if now is not None and now.stored == stored:
             return now
         try:
-            head = None if stored is None else head_of(stored)
+            head = None if stored is None else head_of(stored, agent)
         except CorruptEvent:
             head = None
         if head is None or stored is None:
@@ -218,7 +222,7 @@ class RedisReadAhead:
 
     def _page(self, pages: Sequence[Sequence[bytes]], end: int) -> FeedPage | None:
         try:
-            fields = self._fields_of([entry for page in pages for entry in page])
+            fields = self._fields_of([entry for page in pages for entry in page], self._partition)
         except CorruptEvent:
             return None
         return FeedPage(fields, end)

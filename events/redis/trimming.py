@@ -9,7 +9,7 @@ import msgpack
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import HEAD_MISMATCH, Base, Keys, diverged_at_base, trimmed_further, unknown_agent
+from ..log import HEAD_MISMATCH, Base, Keys, diverged_at_base, feed_damaged, trimmed_further, unknown_agent
 from .client import RedisClient, Script
 
 __all__ = ["RedisTrimming"]
@@ -58,7 +58,10 @@ class RedisTrimming:
     def trim_feed(self, partition: int, position: int) -> int:
         """As `EventLog.trim_feed`."""
         keys = [self._keys.feed(partition), self._keys.heads(partition)]
-        return int(self._server.run_script(self._trim_feed, keys, [b"%d" % position], "trim a feed"))
+        found = int(self._server.run_script(self._trim_feed, keys, [b"%d" % position], "trim a feed"))
+        if found < 0:
+            raise feed_damaged(partition)
+        return found
 
 
 def _base_of(stored: bytes, agent: str) -> Base:

@@ -44,6 +44,10 @@ class Place(Protocol):
         """Put another head in the place of an agent's, or take it away."""
         ...
 
+    def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
+        """Change the list of a partition's feed by other means than the log."""
+        ...
+
     def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
         """Return when a value of this time to live is gone; fail if it stays."""
         ...
@@ -86,6 +90,9 @@ class MemoryPlace:
             heads.pop(agent, None)
         else:
             heads[agent] = evolve(head)
+
+    def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
+        change(self.log._parts[partition].feed)
 
     def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
         self.now += ttl_ms / 1000
@@ -147,6 +154,15 @@ class ServerPlace:
         row = [head.seq, head.base, head.digest, head.fence, head.claimed_at, head.updated_at]
         packed: Any = msgpack.packb(row, use_bin_type=False)
         self.client.hset(heads, agent, packed)
+
+    def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
+        found: Any = self.client.lrange(self.keys.feed(partition), 0, -1)
+        change(found)
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.delete(self.keys.feed(partition))
+        if found:
+            pipeline.rpush(self.keys.feed(partition), *found)
+        pipeline.execute()
 
     def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
         eventually(lambda: log.exists([key]) == [False], ttl_ms / 1000 + 10, what="expired")

@@ -379,6 +379,22 @@ def test_a_list_without_a_head_is_corrupt_and_no_agent_is_made_on_it(
     assert log.head(AGENT) is None
 
 
+@pytest.mark.parametrize("at", [0, 8, 15])
+def test_nothing_is_appended_to_a_last_event_with_another_digest(
+    place: Place, log: EventLog, author: Author, at: int
+) -> None:
+    author.fill(3)
+    *before, last = place.items(log, AGENT)
+    damaged = last[:at] + bytes((last[at] ^ 1,)) + last[at + 1 :]
+    for other in (damaged, b"", last[:at], damaged + last):
+        place.keep(log, AGENT, [*before, other])
+        for append in (author.append(), author.append(b"x"), author.append(b"x", b"y", levels=b"\x02\x03")):
+            assert commit_one(log, append).status is Status.CORRUPT
+        assert place.items(log, AGENT) == [*before, other]
+    place.keep(log, AGENT, [*before, last])
+    assert commit_one(log, author.append(b"x")).status is Status.COMMITTED
+
+
 def test_a_retry_on_a_list_that_lost_its_end_is_no_duplicate(place: Place, log: EventLog, author: Author) -> None:
     author.fill(2)
     lost = author.write(b"three")

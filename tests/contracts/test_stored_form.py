@@ -13,9 +13,11 @@ from contracts.authors import FENCE, Author, commit_one
 from contracts.places import ServerPlace
 from duramen.events.codec.event_codec import DIGEST_SIZE, NO_DIGEST, Codec, chain
 from duramen.events.codec.snapshot import SnapshotRecord, pack_snapshot, unpack_snapshot
-from duramen.events.errors import DuramenError, InvalidMessage, UnsafeServer
+from duramen.events.errors import CorruptEvent, DuramenError, InvalidMessage, UnsafeServer
+from duramen.events.feed.window_loader import WindowLoader
 from duramen.events.log.event_log import EventLog
-from duramen.events.log.records import Append, Put, Status
+from duramen.events.log.records import Append, Base, Put, Status
+from duramen.events.model.cursor import START, Mark
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
 
@@ -316,25 +318,92 @@ def test_the_damage_of_one_agent_fails_no_other_of_its_batch(server: ServerPlace
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_agent_is_a_typed_error_to_who_reads_or_claims_it(
+def test_reading_pages_or_trimming_of_a_damaged_agent_raises_corrupt_event(
     server: ServerPlace, log: EventLog, damage: Any
 ) -> None:
-    Author(log, AGENT).fill(2)
+    author = Author(log, AGENT).fill(2)
     damage(server, log)
-    with pytest.raises(DuramenError):
-        log.read(AGENT, 1, 10)
-    with pytest.raises(DuramenError):
-        log.claim([AGENT], "owner", 1)
+    for call in (
+        lambda: log.read(AGENT, 1, 10),
+        lambda: list(log.pages(AGENT, 1, None)),
+        lambda: log.trim(AGENT, Base(1, author.digest), b"state"),
+    ):
+        with pytest.raises(CorruptEvent) as caught:
+            call()
+        assert caught.value.agent == AGENT
+
+
+def test_a_claim_of_an_agent_whose_list_has_another_type_says_that_it_has_no_length(
+    server: ServerPlace, log: EventLog
+) -> None:
+    Author(log, AGENT).fill(2)
+    of_another_type(server, log)
+    (claim,) = log.claim([AGENT], "owner", 1)
+    assert claim is not None
+    assert claim.length == -1
 
 
 @pytest.mark.parametrize("name", [name for name in DAMAGE if "head" in name])
-def test_a_damaged_head_is_a_typed_error_to_who_asks_for_it(server: ServerPlace, log: EventLog, name: str) -> None:
+def test_a_damaged_head_is_corrupt_to_its_readers_stays_as_it_is_and_hides_no_other_agent(
+    server: ServerPlace, log: EventLog, name: str
+) -> None:
     Author(log, AGENT).fill(2)
+    Author(log, f"{AGENT}/sound").fill(2)
     DAMAGE[name](server, log)
-    with pytest.raises(DuramenError):
-        log.head(AGENT)
-    with pytest.raises(DuramenError):
-        list(log.directory())
+    heads = f"duramen:{{{server.namespace}:03}}:heads"
+    before = raw(server).hget(heads, AGENT)
+    for call in (lambda: log.head(AGENT), lambda: log.claim([f"{AGENT}/sound", AGENT], "owner", 1)):
+        with pytest.raises(CorruptEvent) as caught:
+            call()
+        assert caught.value.agent == AGENT
+    assert raw(server).hget(heads, AGENT) == before
+    assert {entry.agent: (entry.status, entry.head.seq) for entry in log.directory()} == {
+        AGENT: ("damaged", 0),
+        f"{AGENT}/sound": ("running", 2),
+    }
+
+
+def test_a_damaged_line_of_the_directory_hides_no_other_agent(server: ServerPlace, log: EventLog) -> None:
+    for agent in (AGENT, f"{AGENT}/sound"):
+        Author(log, agent).fill(1)
+    for line in (b"", b"\xc1", b"\x91\x01", b"\x05"):
+        raw(server).hset(f"duramen:{{{server.namespace}:03}}:directory", AGENT, line)
+        assert {entry.agent: entry.status for entry in log.directory()} == {
+            AGENT: "damaged",
+            f"{AGENT}/sound": "running",
+        }
+
+
+@pytest.mark.parametrize("is_trimmed", [False, True], ids=["whole", "trimmed"])
+@pytest.mark.parametrize("name", [name for name in DAMAGE if "head" in name])
+def test_a_reader_of_the_feed_needs_no_head(server: ServerPlace, log: EventLog, name: str, is_trimmed: bool) -> None:
+    hurt, sound = Author(log, AGENT), Author(log, f"{AGENT}/sound")
+    for author in (hurt, sound):
+        for _ in range(3):
+            author.fill(1)
+    items = server.items(log, AGENT)
+    if is_trimmed:
+        log.trim(AGENT, Base(1, items[0][:16]), b"state")
+        log.trim_feed(3, 1)
+    DAMAGE[name](server, log)
+    sound.fill(2)
+    window = WindowLoader(log, 3, level=4).load(Mark(1) if is_trimmed else START, ahead=False)
+    assert window is not None
+    assert window.problem is None
+    expected = [*((AGENT, seq) for seq in range(1, 4)), *((sound.agent, seq) for seq in range(1, 6))]
+    assert list(zip(window.agents, window.seqs, strict=True)) == expected[is_trimmed:]
+    assert window.digests[2 - is_trimmed] == hurt.digest
+
+
+def test_a_list_of_another_type_stops_the_reader_of_the_feed_at_its_event(server: ServerPlace, log: EventLog) -> None:
+    sound = Author(log, f"{AGENT}/sound").fill(3)
+    Author(log, AGENT).fill(3)
+    of_another_type(server, log)
+    window = WindowLoader(log, 3, level=4).load(START, ahead=False)
+    assert window is not None
+    assert window.agents == [sound.agent] * 3
+    assert isinstance(window.problem, CorruptEvent)
+    assert (window.problem.agent, window.problem.seq) == (AGENT, 1)
 
 
 @pytest.mark.parametrize(

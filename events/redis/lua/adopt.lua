@@ -59,13 +59,12 @@ for _, agent in ipairs(agents) do
   end
 end
 -- Hashes are read and the feed is written first: a key that holds something else raises while nothing is written yet.
-local marks = redis.call('HMGET', KEYS[1], 'base', '1', '2', '3', '4')
+local marks = redis.call('HMGET', KEYS[1], '1', '2', '3', '4')
 redis.call('HMGET', KEYS[2], agents[1][1])
 redis.call('HMGET', KEYS[4], agents[1][1])
-local position = tonumber(marks[1]) or 0
-if #feed > 0 then
-  position = position + redis.call('RPUSH', KEYS[3], unpack(feed))
-end
+local position = #feed
+for level = 1, 4 do position = math.max(position, (tonumber(marks[level]) or 0) + #feed) end
+if #feed > 0 then redis.call('RPUSH', KEYS[3], unpack(feed)) end
 
 for i, agent in ipairs(agents) do
   local place = places[i]
@@ -97,7 +96,7 @@ local together = 0
 for level in pairs(levels) do together = together + 2 ^ level end
 for level in pairs(levels) do
   redis.call('HSET', KEYS[1], tostring(level), string.format('%.0f', position))
-  local message = cmsgpack.pack({tonumber(marks[1 + level]) or 0, position, false, position - #feed, together})
+  local message = cmsgpack.pack({tonumber(marks[level]) or 0, position, false, position - #feed, together})
   redis.pcall(ARGV[2], ARGV[2 + level], message)
 end
 return nil

@@ -19,25 +19,30 @@
 -- committed all the same).
 --
 -- Nearly every batch is plain: events of one level, of agents that stand where their writers believe. The first part
--- is for these, and defines no function: the server runs all of this anew for each call, so each function, table and
--- argument is paid by every append. Whatever else may be is told apart, and written, by the second part.
+-- is for these, and defines no function: the server runs all of this again for each call, so each function, table and
+-- argument is paid by every append. The second part handles every other batch.
 
 local call, pack, sub = redis.call, cmsgpack.pack, string.sub
-local PORTION = 4000 -- Lua's stack takes less than 8,000 values, and whoever raises the limits may have more
+local PORTION = 4000 -- Lua's stack takes less than 8,000 values, and raised limits may have more
 
 local batch = cmsgpack.unpack(ARGV[1])
 local count = #batch
 if count == 0 then return 0 end
--- In front of the agents, whose paths have a slash: what the feed starts at, and where each level stands.
-local fields = {'base', ARGV[4]}
-for at = 6, #ARGV, 2 do fields[#fields + 1] = ARGV[at] end
-local front = #fields
+-- Before the agents, whose paths have a slash: the last feed position of each level. The greatest is the feed's end,
+-- also where somebody has removed entries from the list: positions never repeat, and readers find that out.
+local front = 4
+local fields = {'1', '2', '3', '4'}
 for i = 1, count do fields[front + i] = batch[i][1] end
 local known = call('HMGET', KEYS[1], unpack(fields))
+local stop = 0
+for level = 1, front do
+  local last = tonumber(known[level])
+  if last and last > stop then stop = last end
+end
 
 -- A plain batch ---------------------------------------------------------------------------------------------------------
 
-local plain = front == 2
+local plain = #ARGV == 5
 local writes, feed, rows, size = {}, {}, {}, 0
 local bits = 2 ^ (tonumber(ARGV[4]) or 0)
 for i = 1, count do
@@ -48,7 +53,12 @@ for i = 1, count do
   plain = plain and sound and append[8] == nil and added > 0 and added <= PORTION
     and type(head) == 'table' and #head == 7 and type(head[2]) == 'number' and type(head[7]) == 'number'
     and head[1] == append[2] and head[3] == append[3] and head[4] == append[4]
-    and redis.pcall('LLEN', KEYS[3 + i]) == head[1] - head[2]
+  if plain then
+    -- One look shows whether the list ends where the head says, and with its digest. An empty list is for the second part.
+    local length = head[1] - head[2]
+    local last = redis.pcall('LRANGE', KEYS[3 + i], length - 1, length)
+    plain = length > 0 and #last == 1 and sub(last[1], 1, 16) == head[3]
+  end
   if not plain then break end
   local agent, first, largest = append[1], head[1] + 1, head[7]
   for j = 1, added do
@@ -63,11 +73,13 @@ for i = 1, count do
 end
 if plain then
   -- The feed first: if the key holds something else, or memory has run out, this raises while nothing is written yet.
-  local position = (tonumber(known[1]) or 0) + call('RPUSH', KEYS[3], unpack(feed))
+  local position = stop + count
+  call('RPUSH', KEYS[3], unpack(feed))
   for i = 1, count do call('RPUSH', KEYS[3 + i], unpack(batch[i][5])) end
   writes[2 * count + 1], writes[2 * count + 2] = ARGV[4], position
   call('HSET', KEYS[1], unpack(writes))
-  local message = pack({tonumber(known[2]) or 0, position, size <= tonumber(ARGV[3]) and rows, position - count, bits})
+  local before = tonumber(known[tonumber(ARGV[4])]) or 0
+  local message = pack({before, position, size <= tonumber(ARGV[3]) and rows, position - count, bits})
   local sent = redis.pcall(ARGV[2], ARGV[5], message)
   if type(sent) == 'number' then return 0 end
   local answers = {}
@@ -119,7 +131,7 @@ end
 local function check(append, head, log)
   local expected, items = append[2], append[5]
   if not head then
-    -- A log that is gone is never created again by who remembers it.
+    -- A log that is gone is never created again by a process that remembers it.
     if not append[8] then return GONE end
     if length_of(log) ~= 0 then return CORRUPT end
     return COMMITTED
@@ -138,6 +150,7 @@ local function check(append, head, log)
     if head[3] ~= append[3] then return CORRUPT end
     local length = length_of(log)
     if length < 0 or head[2] + length ~= expected then return CORRUPT end
+    if length > 0 and sub(call('LRANGE', log, -1, -1)[1], 1, 16) ~= head[3] then return CORRUPT end
     return COMMITTED
   end
   if holds(log, head, last, items) then return DUPLICATE end
@@ -251,7 +264,7 @@ for k = 1, #accepted do
 end
 
 -- A key that holds something else raises while nothing is written yet: hashes are read first, the lists of the agents
--- were measured above, and the feed is the first that is written. Out of memory, too, is told at the first write only.
+-- were measured above, and the feed is the first that is written. Out of memory, too, is reported at the first write only.
 if #lines > 0 then call('HMGET', KEYS[2], lines[1]) end
 local put = 3 + count
 for i = 1, count do
@@ -260,7 +273,8 @@ for i = 1, count do
     if value[2] < 0 then call('LLEN', KEYS[put]) end
   end
 end
-local position = (tonumber(known[1]) or 0) + call('RPUSH', KEYS[3], unpack(feed))
+local position = stop + #feed
+call('RPUSH', KEYS[3], unpack(feed))
 for k = 1, #accepted do
   local i = accepted[k]
   local items = batch[i][5]
@@ -305,7 +319,7 @@ for at = 4, #ARGV, 2 do
   local rows = notices[level]
   if rows then
     local body = sizes[level] <= tonumber(ARGV[3]) and rows
-    local message = pack({tonumber(known[at / 2]) or 0, position, body, position - #feed, together})
+    local message = pack({tonumber(known[level]) or 0, position, body, position - #feed, together})
     local sent = redis.pcall(ARGV[2], ARGV[at + 1], message)
     if type(sent) == 'table' and sent.err then lost = lost + 1 end
   end

@@ -1,11 +1,12 @@
--- Take agents of one partition over: whoever held them before is fenced from now on.
+-- Take agents of one partition over: the process that held them before is fenced from now on.
 --
 -- KEYS  1 heads   HASH  agent -> msgpack [head, base, digest, fence, claimed_at, updated_at, largest]   for ever
 --       2...      LIST  the log of each agent                                                           for ever
 -- ARGV  1 agents  msgpack [agent, ...]
 --       2 owner   identifies the claiming process; the new fence is `epoch:owner`
 --       3 now     the claimer's clock in µs
--- Returns msgpack: for each agent false (it does not exist) or [its head, the length of its list].
+-- Returns msgpack: for each agent false (it does not exist), true (its head is damaged, and stays as it is), or [its
+-- head, the length of its list; -1 if the key holds something else].
 
 local agents = cmsgpack.unpack(ARGV[1])
 local known = redis.call('HMGET', KEYS[1], unpack(agents))
@@ -13,14 +14,20 @@ local answers, heads = {}, {}
 for i, agent in ipairs(agents) do
   answers[i] = false
   if known[i] then
-    local head = cmsgpack.unpack(known[i])
-    -- The epoch alone is no fence: after a failover two primaries can issue the same one. The owner tells them apart.
-    local epoch = tonumber(string.match(head[4], '^(%d+):')) + 1
-    head[4] = string.format('%.0f:%s', epoch, ARGV[2])
-    head[5] = tonumber(ARGV[3])
-    heads[#heads + 1] = agent
-    heads[#heads + 1] = cmsgpack.pack(head)
-    answers[i] = {head, redis.call('LLEN', KEYS[1 + i])}
+    local sound, head = pcall(cmsgpack.unpack, known[i])
+    sound = sound and type(head) == 'table' and type(head[1]) == 'number' and type(head[2]) == 'number'
+      and type(head[3]) == 'string' and type(head[4]) == 'string' and type(head[7] or 0) == 'number'
+    local epoch = sound and tonumber(string.match(head[4], '^(%d+):'))
+    answers[i] = true
+    if epoch then
+      -- The epoch alone is no fence: after a failover two primaries can issue the same one. The owner differs.
+      head[4] = string.format('%.0f:%s', epoch + 1, ARGV[2])
+      head[5] = tonumber(ARGV[3])
+      heads[#heads + 1] = agent
+      heads[#heads + 1] = cmsgpack.pack(head)
+      local length = redis.pcall('LLEN', KEYS[1 + i])
+      answers[i] = {head, type(length) == 'number' and length or -1}
+    end
   end
 end
 if #heads > 0 then redis.call('HSET', KEYS[1], unpack(heads)) end

@@ -1,4 +1,4 @@
--- Take a view over, or make it: whoever wrote it before is refused from now on.
+-- Take a view over, or make it: the process that wrote it before is refused from now on.
 --
 -- KEYS  1 views  HASH  live:NAME, next:NAME -> msgpack [token, revision, form, rest]; wish:NAME -> a wish   until removed
 --       2 data   STRING or HASH  the view itself                                                            until removed
@@ -6,11 +6,20 @@
 --       2 owner  identifies the claimer; the new token is `epoch:owner`
 --       3 form   what code must be alike in to carry a view on
 --       4 rest   of the record, where the view has to be made
---       5 replace  which view is thrown away and made anew: 'none', 'other' (one of another form), 'any'
--- Returns the record as it then is; nil if it has another form and was left as it is.
+--       5 replace  which view is replaced by an empty one: 'none', 'other' (one of another form), 'any'
+-- Returns the record as it then is; nil if it has another form and was left as it is. A damaged one is returned, and
+-- left as it is, unless any is to be replaced.
+
+-- A record that can be read, or nil.
+local function record_of(stored)
+  local sound, record = pcall(cmsgpack.unpack, stored or '')
+  sound = sound and type(record) == 'table' and type(record[1]) == 'string' and string.match(record[1], '^(%d+):')
+  return sound and record or nil
+end
 
 local stored = redis.call('HMGET', KEYS[1], ARGV[1])[1]
-local record = stored and cmsgpack.unpack(stored)
+local record = record_of(stored)
+if stored and not record and ARGV[5] ~= 'any' then return stored end
 local epoch = 0
 if record then
   local known, owner = string.match(record[1], '^(%d+):(.*)$')

@@ -7,6 +7,7 @@
 -- Returns 1; 0 where there is none, or another's.
 
 local found = redis.call('HMGET', KEYS[1], ARGV[1])[1]
-if not found or cmsgpack.unpack(found)[1] ~= ARGV[2] then return 0 end
+local sound, record = pcall(cmsgpack.unpack, found or '')
+if not sound or type(record) ~= 'table' or record[1] ~= ARGV[2] then return 0 end
 redis.call('UNLINK', KEYS[2])
 return redis.call('HDEL', KEYS[1], ARGV[1])

@@ -1,4 +1,4 @@
--- Leave a wish for whoever runs a consumer.
+-- Leave a request for the process that runs a consumer.
 --
 -- KEYS  1 views  HASH  live:NAME, next:NAME -> msgpack [token, revision, form, rest]; wish:NAME -> a wish   until removed
 -- ARGV  1 live, 2 next: fields of the consumer's views in `views`; 3 field of its wish; 4 the wish

@@ -1,4 +1,4 @@
--- Write a view and how far it has come, in one: nobody ever sees the one without the other.
+-- Write a view and its position in one step: no reader sees the one without the other.
 --
 -- KEYS  1 views   HASH  live:NAME, next:NAME -> msgpack [token, revision, form, rest]; wish:NAME -> a wish   until removed
 --       2 data    STRING (a view kept whole) or HASH (an entry a key)                                        until removed
@@ -10,13 +10,13 @@
 --       6 done    msgpack of the wish that was obeyed, or ''
 --       7 kind    'whole', 'keyed', or '' where only the record is written
 --       8...      whole: the view; keyed: the number of entries, then key and value of each, then keys to take away
--- Returns [0, revision, wish] (written), [1, record] (the view is another's), [2, revision, wish] (it is at another
+-- Returns [0, revision, wish] (written), [1, record] (the view is another's, or damaged), [2, revision, wish] (it is at another
 -- revision), [3] (there is none). A wish is false where there is none.
 
 local found = redis.call('HMGET', KEYS[1], ARGV[1], ARGV[5])
 if not found[1] then return {3} end
-local record = cmsgpack.unpack(found[1])
-if record[1] ~= ARGV[2] then return {1, found[1]} end
+local sound, record = pcall(cmsgpack.unpack, found[1])
+if not sound or type(record) ~= 'table' or record[1] ~= ARGV[2] then return {1, found[1]} end
 local revision = tonumber(ARGV[3])
 -- The same save once more, because its answer was lost: both are the same bytes.
 if found[1] == ARGV[4] then return {0, revision + 1, found[2]} end

@@ -7,6 +7,8 @@
 -- ARGV  1 bytes  stop behind the event that reaches so many bytes
 --       then, for each span: agent, first seq wanted, number of events; 0: only the digest of the first
 -- Returns [base, head, first seq, [item ...]] for each span up to the one that reached the bytes; false: no such agent.
+-- Damage is that of one agent alone: where its head cannot be read, its base and its list say where the log stands, and
+-- a list that is none has no items.
 
 local call = redis.call
 local most, size = tonumber(ARGV[1]), 0
@@ -14,13 +16,34 @@ local agents = {}
 for i = 1, #KEYS - 2 do agents[i] = ARGV[3 * i - 1] end
 local heads = call('HMGET', KEYS[1], unpack(agents))
 
+local function items_of(i, first, last)
+  local items = redis.pcall('LRANGE', KEYS[2 + i], first, last)
+  return items.err and {} or items
+end
+
+local function base_of(i)
+  local known = call('HMGET', KEYS[2], agents[i])[1]
+  local sound, base = pcall(cmsgpack.unpack, known or '')
+  if known and sound and type(base) == 'table' and type(base[1]) == 'number' then return base[1], base[2] end
+  return 0
+end
+
+local function stands_at(i)
+  local sound, head = pcall(cmsgpack.unpack, heads[i])
+  sound = sound and type(head) == 'table' and type(head[1]) == 'number' and type(head[2]) == 'number'
+  if sound and type(head[6]) == 'number' and type(head[7] or 0) == 'number' then return head end
+  local base, length = base_of(i), redis.pcall('LLEN', KEYS[2 + i])
+  return {base + (type(length) == 'number' and length or 0), base}
+end
+
 local function digest_at(i, base, seq)
   if seq > base then
-    local item = call('LRANGE', KEYS[2 + i], seq - base - 1, seq - base - 1)[1]
+    local item = items_of(i, seq - base - 1, seq - base - 1)[1]
     return item and string.sub(item, 1, 16)
   end
-  local known = seq == base and base > 0 and call('HMGET', KEYS[2], agents[i])[1]
-  return known and cmsgpack.unpack(known)[2]
+  if seq ~= base or base == 0 then return nil end
+  local known, digest = base_of(i)
+  return known == base and digest
 end
 
 local found = {}
@@ -28,7 +51,7 @@ for i = 1, #agents do
   if size >= most then break end
   found[i] = false
   if heads[i] then
-    local head = cmsgpack.unpack(heads[i])
+    local head = stands_at(i)
     local base, from, count = head[2], tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
     local first = math.max(from, base + 1)
     local items = {}
@@ -41,7 +64,7 @@ for i = 1, #agents do
       local safe = largest > 0 and math.floor((most - size) / largest) or 0
       local at, last, step, kept = first - base - 1, from + count - base - 2, math.max(8, safe), 0
       while at <= last and size < most do
-        local part = call('LRANGE', KEYS[2 + i], at, math.min(at + step - 1, last))
+        local part = items_of(i, at, math.min(at + step - 1, last))
         if #part == 0 then break end
         if kept == 0 then items = part end
         for j = 1, #part do

@@ -9,7 +9,7 @@
 --       3 digest    of the event at seq
 --       4 snapshot  the state at seq
 -- Returns [status, base]: 0 done (now, or by this same call before), 1 no such agent, 2 trimmed further already,
--- 3 the log has another event at seq, or none, 4 head and list do not fit together.
+-- 3 the log has another event at seq, or none, 4 head and list do not fit together, or cannot be read.
 --
 -- No fence is asked for: the state is that of a prefix, which no writer can change any more, and the digest says which.
 
@@ -17,16 +17,21 @@ local DONE, GONE, PASSED, OTHER, CORRUPT = 0, 1, 2, 3, 4
 
 local stored = redis.call('HMGET', KEYS[1], ARGV[1])[1]
 if not stored then return {GONE, 0} end
-local head = cmsgpack.unpack(stored)
+local sound, head = pcall(cmsgpack.unpack, stored)
+sound = sound and type(head) == 'table' and type(head[1]) == 'number' and type(head[2]) == 'number'
+if not sound or type(head[7] or 0) ~= 'number' then return {CORRUPT, 0} end
 local base, seq = head[2], tonumber(ARGV[2])
 if seq < base then return {PASSED, base} end
 if seq == base then
   -- The reply to the first copy of this call may have been lost.
   local known = redis.call('HMGET', KEYS[2], ARGV[1])[1]
-  if known and cmsgpack.unpack(known)[2] == ARGV[3] then return {DONE, base} end
+  local readable, there = pcall(cmsgpack.unpack, known or '')
+  if known and not (readable and type(there) == 'table') then return {CORRUPT, base} end
+  if known and there[2] == ARGV[3] then return {DONE, base} end
   return {OTHER, base}
 end
-if base + redis.call('LLEN', KEYS[3]) ~= head[1] then return {CORRUPT, base} end
+local length = redis.pcall('LLEN', KEYS[3])
+if type(length) ~= 'number' or base + length ~= head[1] then return {CORRUPT, base} end
 local found = redis.call('LRANGE', KEYS[3], seq - base - 1, seq - base - 1)[1]
 if not found or string.sub(found, 1, 16) ~= ARGV[3] then return {OTHER, base} end
 
@@ -34,7 +39,7 @@ if not found or string.sub(found, 1, 16) ~= ARGV[3] then return {OTHER, base} en
 if not redis.acl_check_cmd('LTRIM', KEYS[3], '0', '-1') then
   return redis.error_reply('NOPERM this user has no permissions to run the LTRIM command')
 end
--- All is checked: a script has no roll-back. Out of memory is told at the first write only, so the largest comes first.
+-- All is checked: a script has no roll-back. Out of memory is reported at the first write only: the largest comes first.
 redis.call('HMGET', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({seq, ARGV[3]}))
