@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -567,3 +569,64 @@ def test_a_bad_pattern_is_refused_and_a_subscription_with_a_callback_is_not_iter
             system.subscribe("acme//x")
         with system.subscribe("acme/**", print) as subscription, pytest.raises(InvalidMessage):
             next(subscription)
+
+
+@pytest.mark.parametrize("values", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_a_closed_system_ends_its_subscriptions_without_a_warning(
+    opened: Meanwhile, caplog: pytest.LogCaptureFixture, values: bool
+) -> None:
+    """Callbacks of each kind run, iterators wait, and events keep coming while it is closed."""
+    ends: list[BaseException] = []
+    rounds, ended = threading.Semaphore(0), list[Subscription]()
+
+    async def follow(system: AgentSystem) -> None:
+        async for _ in await system.aio.subscribe("acme/**", values=values):
+            rounds.release()
+
+    def iterate(subscription: Subscription) -> None:
+        for _ in subscription:
+            rounds.release()
+        ended.append(subscription)
+
+    async def call(_: Change) -> None:
+        await asyncio.sleep(0)
+        rounds.release()
+
+    def note(error: BaseException, change: Change | None) -> None:
+        ends.append(error)
+
+    system = AgentSystem.open(log=opened)  # type: ignore[arg-type]
+    alice = system.spawn("acme/alice")
+    subscriptions = [
+        system.subscribe("acme/**", call, values=values, on_error=note),
+        system.subscribe("acme/**", lambda _: rounds.release(), values=values, on_error=note, buffer=2),
+        system.subscribe("acme/**", lambda _: rounds.release(), batches=True, every=0.01, on_error=note),
+    ]
+    iterated = system.subscribe("acme/**", values=values)
+    threads = [
+        threading.Thread(target=iterate, args=(iterated,)),
+        threading.Thread(target=lambda: asyncio.run(follow(system))),
+        threading.Thread(target=write_until_closed, args=(alice,)),
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        assert rounds.acquire(timeout=SECONDS)
+    system.close()
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    assert ended == [iterated]
+    assert all(one.closed and one.error is None for one in [*subscriptions, iterated])
+    assert (ends, [record.getMessage() for record in caplog.records]) == ([], [])
+    with pytest.raises(SystemClosed):
+        system.subscribe("acme/**")
+    del system, subscriptions, iterated, ended, alice
+    gc.collect()
+
+
+def write_until_closed(agent: AgentHandle) -> None:
+    with suppress(SystemClosed):
+        while True:
+            agent.set("n", 1)

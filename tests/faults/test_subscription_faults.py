@@ -148,14 +148,14 @@ class Deaf:
         hear = stream.receive
 
         class Stream:
-            strange = 0
+            unexpected = received = 0
             follow, wake, close = stream.follow, stream.wake, stream.close
 
             def receive(self, timeout: float | None) -> dict[int, int]:
                 hear(timeout)
                 return {}
 
-            def told(self) -> list[Any]:
+            def take_notices(self) -> list[Any]:
                 return []
 
         return Stream()
