@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .records import Adoption, Head, Put, Raw
+from .records import Adoption, Head, Put, Raw, RawPartition
 
 __all__ = ["Archive"]
 
@@ -49,6 +49,10 @@ class Archive(Protocol):
 
         Not of one moment: an append may come between. Damage is returned, not raised.
         """
+        ...
+
+    def raw_partition(self, partition: int) -> RawPartition:
+        """What a partition stores beside its logs. Raises nothing about what it finds."""
         ...
 
     def put(self, puts: Sequence[Put]) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "Page",
     "Put",
     "Raw",
+    "RawPartition",
     "Span",
     "SpanEvents",
     "Status",
@@ -72,6 +73,21 @@ class Put:
     key: str
     value: bytes
     ttl_ms: int = 0
+
+
+@frozen
+class RawPartition:
+    """What a partition stores beside the logs of its agents, sound or not. Not of one moment."""
+
+    heads: dict[str, Head | None]
+    """By agent; None where it does not decode."""
+    directory: dict[str, bytes]
+    base: int
+    """Entries that were trimmed from the feed; -1 where this is no number."""
+    length: int
+    """Entries in the feed; -1 where its key holds another type."""
+    marks: dict[int, int]
+    """Last position in the feed with an event of each level."""
 
 
 @define(eq=False)

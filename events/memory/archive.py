@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import Adoption, Head, Notice, Put, Raw
+from ..log import Adoption, Head, Notice, Put, Raw, RawPartition
 
 __all__ = ["MemoryArchive", "MemoryParts"]
 
@@ -27,6 +27,7 @@ class MemoryParts:
     """Create an agent with these items; returns the notices to publish."""
     put: Callable[[Sequence[Put]], None]
     episodes: Callable[[int], list[bytes]]
+    raw_partition: Callable[[int], RawPartition]
     publish: Callable[[list[Notice]], None]
 
 
@@ -86,6 +87,10 @@ class MemoryArchive:
         with self._parts.lock:
             items = self._parts.items(agent)
             return Raw(self._parts.head(agent), False, len(items), items[at : at + max(1, count)])
+
+    def raw_partition(self, partition: int) -> RawPartition:
+        with self._parts.lock:
+            return self._parts.raw_partition(partition)
 
     # -- moving ----------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from ..log import (
     NoticeStream,
     Page,
     Put,
+    RawPartition,
     Span,
     SpanEvents,
     Status,
@@ -111,6 +112,7 @@ class MemoryLog(LogBase):
                 self._create,
                 self._put,
                 self._episodes,
+                self._raw_partition,
                 self._publish,
             )
         )
@@ -255,6 +257,16 @@ class MemoryLog(LogBase):
 
     def _episodes(self, partition: int) -> list[bytes]:
         return self._lists.get(self._keys.episodes(partition), [])
+
+    def _raw_partition(self, partition: int) -> RawPartition:
+        part = self._parts[partition]
+        return RawPartition(
+            dict(part.heads),
+            dict(part.directory),
+            part.base,
+            len(part.feed),
+            {int(k): v for k, v in part.marks.items()},
+        )
 
     def _notice(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..errors import CorruptEvent, NotPermitted, UnsafeServer
-from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, partition_of
+from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, RawPartition, partition_of
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
@@ -109,6 +109,35 @@ class RedisArchive:
             length, items = -1, []
         return Raw(head, damaged, int(length), items)
 
+    def raw_partition(self, partition: int) -> RawPartition:
+        key = self._keys.heads(partition)
+        stored = self._read_hash(key)
+        agents = {field.decode(errors="replace"): head for field, head in stored.items() if b"/" in field}
+        heads = {agent: _head(head, agent)[0] for agent, head in agents.items()}
+        directory = self._read_hash(self._keys.directory(partition))
+        fields = [b"base", *[b"%d" % level for level in Granularity]]
+        try:
+            (base, *marks), length = self._server.execute_all(
+                "read a feed as it is",
+                [(b"HMGET", key.encode(), *fields), (b"LLEN", self._keys.feed(partition).encode())],
+            )
+        except UnsafeServer:
+            base, marks, length = b"", [], -1
+        return RawPartition(
+            heads,
+            {agent.decode(errors="replace"): line for agent, line in directory.items()},
+            _number(base or b"0"),
+            int(length),
+            {int(level): _number(mark) for level, mark in zip(Granularity, marks, strict=False) if mark is not None},
+        )
+
+    def _read_hash(self, key: str) -> dict[bytes, bytes]:
+        """A hash; empty where the key holds another type."""
+        try:
+            return self._server.read_hash(key, "read a partition as it is")
+        except UnsafeServer:
+            return {}
+
     # -- moving ----------------------------------------------------------------------------------------------------
 
     def put(self, puts: Sequence[Put]) -> None:
@@ -191,6 +220,10 @@ class RedisArchive:
         raise CorruptEvent(
             f"what stands on the server for {agent} is not what was staged for it; try again", agent=agent
         )
+
+
+def _number(stored: bytes) -> int:
+    return int(stored) if stored.isdigit() else -1
 
 
 def _head(stored: bytes | None, agent: str) -> tuple[Head | None, bool]:

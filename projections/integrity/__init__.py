@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .audit import Problem
+from .problem import Problem
 from .verify import VerificationProgress, VerificationReport, verify
 
 __all__ = ["Problem", "VerificationProgress", "VerificationReport", "verify"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from time import time_ns
 from typing import Any, Final, cast
 
 from attrs import frozen
@@ -12,44 +13,21 @@ from attrs import frozen
 from duramen.events import CorruptEvent, Limits, Trimmed
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, decode_body, unpack_snapshot
 from duramen.events.log import EventLog, Raw
-from duramen.events.model import PAUSED, same_value
+from duramen.events.model import EPISODE_RECORDED, PAUSED, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
-from ..state import SCHEMA
+from ..state import SCHEMA, AgentState
 from .damage import Kind, classify_damage
+from .partition_audit import AuditedAgent
+from .problem import Problem
 
-__all__ = ["Audit", "AuditStopped", "Problem"]
+__all__ = ["Audit", "AuditStopped"]
 
 _PAGE: Final = 500
 _KNOWN: Final = 1_000
 _TRIES: Final = 5
-
-
-@frozen
-class Problem:
-    """One fault in what is stored. `seq` is None where the fault belongs to no event; `detail` is for people."""
-
-    agent: str
-    seq: int | None
-    kind: Kind
-    expected: Any
-    actual: Any
-    detail: str
-
-    def __str__(self) -> str:
-        where = self.agent if self.seq is None else f"{self.agent}@{self.seq}"
-        return f"{where}: {self.kind}: {self.detail}"
-
-    def as_data(self) -> dict[str, Any]:
-        """The problem as plain data."""
-        return {
-            "agent": self.agent,
-            "seq": self.seq,
-            "kind": self.kind.value,
-            "expected": self.expected,
-            "actual": self.actual,
-            "detail": self.detail,
-        }
+_MARGIN: Final = 60_000_000
+"""How far, in µs, the clocks of processes and of the server may be apart when a checkpoint expires."""
 
 
 class AuditStopped(Exception):
@@ -83,8 +61,12 @@ class Audit:
         self._fold_of = fold_of
         self._progress = progress
         self._problems: list[Problem] = []
+        self._levels = bytearray()
+        self._episodes: set[int] = set()
         self.events = 0
         """How many events are as they were written."""
+        self.audited: AuditedAgent | None = None
+        """What the events say about the rest of the partition; None if they are damaged."""
 
     def run(self) -> list[Problem]:
         """Return all problems; of the events only the first, since nothing after it can be judged.
@@ -93,7 +75,8 @@ class Audit:
         damage.
         """
         for _ in range(_TRIES):
-            self._problems, self.events = [], 0
+            self._problems, self.events, self.audited = [], 0, None
+            self._levels, self._episodes = bytearray(), set()
             snapshots = self._list_snapshots()
             before = self._log.archive.raw(self._agent, 0, 1)
             self._check(before, snapshots)
@@ -123,11 +106,14 @@ class Audit:
         if start is None:
             return
         fold = StateFold(self._agent, self._limits, self._fold_of, start)
-        if self._check_events(raw, fold, snapshots):
-            self._check_end(raw, fold)
+        first, state = fold.state.seq + 1, fold.state
+        if self._check_events(raw, fold, snapshots) and self._check_end(raw, fold):
+            self._check_checkpoints(state)
+            entry = self._codec.pack([state.status, state.agent_type, state.session_id])
+            self.audited = AuditedAgent(state.seq, entry, first, bytes(self._levels), frozenset(self._episodes))
         for left in snapshots:
-            if left.seq > fold.state.seq:
-                self._unpack(left)  # there is no fold to compare it with, but its checksum can be checked
+            if left.seq > fold.state.seq and self._unpack(left) is not None and left.seq > head.seq:
+                self._report_snapshot(left, head.seq, left.seq, "stands after the last event")
 
     def _load_start(self, base: int) -> Rebuilt | None:
         if base == 0:
@@ -200,8 +186,8 @@ class Audit:
         }
         self._report(raw.head.base + at + 1, found.kind, found.expected, found.actual, words[found.kind])
 
-    def _check_end(self, raw: Raw, fold: StateFold) -> None:
-        """Compare the end of an unbroken list of events with the head."""
+    def _check_end(self, raw: Raw, fold: StateFold) -> bool:
+        """Compare the end of an unbroken list of events with the head; False if they differ."""
         head, state = raw.head, fold.state
         assert head is not None
         if state.seq < head.seq:
@@ -216,6 +202,9 @@ class Audit:
             self._report(
                 head.seq + 1, Kind.FOREIGN, head.seq, head.base + raw.length, f"{surplus} events after the last one"
             )
+        else:
+            return True
+        return False
 
     def _is_consistent(self, seq: int) -> bool:
         """Whether head and list agree when read at one moment; the audit reads them one after the other."""
@@ -242,6 +231,9 @@ class Audit:
         except CorruptEvent as error:
             self._report(error.seq, Kind.FOREIGN, "an event that fits", event[0], str(error))
             return False
+        self._levels.append(event[2])
+        if event[0] == EPISODE_RECORDED:
+            self._episodes.add(fold.state.seq)
         return True
 
     # -- snapshots -------------------------------------------------------------------------------------------------
@@ -264,11 +256,26 @@ class Audit:
         name = event[4].get("checkpoint_id")
         if type(name) is not str:
             return
-        key = self._log.checkpoint_key(self._agent, name)
-        snapshot = _Snapshot(f"checkpoint {name[:80]!r}", seq, lambda: self._log.load([key])[0])
+        snapshot = self._checkpoint(name, seq)
         record = self._unpack(snapshot)
         if record is not None and record.seq == seq:
             self._compare_state(snapshot, record, fold)
+
+    def _checkpoint(self, name: str, seq: int) -> _Snapshot:
+        key = self._log.checkpoint_key(self._agent, name)
+        return _Snapshot(f"checkpoint {name[:80]!r}", seq, lambda: self._log.load([key])[0])
+
+    def _check_checkpoints(self, state: AgentState) -> None:
+        """Find the checkpoints that are gone before their time, or of another history."""
+        soon = time_ns() // 1_000 + _MARGIN
+        for name, entry in state.checkpoints.items():
+            seq, expires, digest = entry[0], entry[3], entry[5]
+            snapshot = self._checkpoint(name, seq - 1)
+            record = self._unpack(snapshot)
+            if record is not None and (record.seq, record.digest) != (seq - 1, digest):
+                self._report_snapshot(snapshot, digest.hex(), record.digest.hex(), "was taken of another history")
+            elif record is None and (expires is None or expires > soon) and snapshot.load() is None:
+                self._report_snapshot(snapshot, "a snapshot", None, "is missing")
 
     def _check_snapshot(self, snapshot: _Snapshot, fold: StateFold) -> None:
         record = self._unpack(snapshot)

@@ -29,6 +29,14 @@ class Kind(StrEnum):
     """A snapshot, checkpoint, keyframe or base is damaged, or is not the fold of the events up to it."""
     HEAD = "head"
     """The agent's head is missing or damaged, or names another last event."""
+    FEED = "feed"
+    """The feed of a partition is damaged, or has other entries than its agents' logs."""
+    DIRECTORY = "directory"
+    """The agent's line in the directory is missing or damaged, or is not that of its last lifecycle event."""
+    EPISODE = "episode"
+    """A stored episode is damaged, missing, or recorded by no event."""
+    VIEW = "view"
+    """The record or the view of a durable consumer is damaged."""
 
 
 @frozen

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from duramen.events import Limits
 from duramen.events.log import EventLog
 
 from ..recovery import FoldOf
-from .audit import Audit, AuditStopped, Problem
+from .audit import Audit, AuditStopped
+from .partition_audit import AuditedAgent, PartitionAudit, audit_consumers
+from .problem import Problem
 
 __all__ = ["VerificationProgress", "VerificationReport", "verify"]
 
@@ -38,7 +40,7 @@ class VerificationReport:
     events: int
     agents: int
     problems: tuple[Problem, ...]
-    """Sorted by agent: the first damaged event of each, and all of its damaged snapshots."""
+    """Sorted by agent: the first damaged event of each, and all of its damaged snapshots; then those of partitions."""
 
     def __str__(self) -> str:
         if self.ok:
@@ -55,7 +57,7 @@ class VerificationReport:
         }
 
 
-_Done: TypeAlias = "tuple[str, list[Problem], int] | int | BaseException"
+_Done: TypeAlias = "tuple[str, Audit, list[Problem]] | int | BaseException"
 
 
 def verify(
@@ -66,9 +68,11 @@ def verify(
     *,
     workers: int,
     progress: Callable[[VerificationProgress], object] | None,
+    whole: bool,
 ) -> VerificationReport:
     """Audit agents in `workers` threads. `progress` is called in the caller's thread; an exception of it ends all.
 
+    With `whole`, `agents` are all there are, and feeds, directories, episodes and consumers are audited, too.
     `make_fold` is called once a thread. Raises what a lost server raises, and nothing for damage.
     """
     waiting: SimpleQueue[str] = SimpleQueue()
@@ -85,7 +89,7 @@ def verify(
     def audit(agent: str, fold_of: FoldOf) -> None:
         one = Audit(log, agent, limits, fold_of, report)
         problems = one.run()
-        done.put((agent, problems, one.events))
+        done.put((agent, one, problems))
 
     def work() -> None:
         try:
@@ -103,16 +107,34 @@ def verify(
     ]
     for thread in threads:
         thread.start()
+    audited: dict[str, AuditedAgent] | None = {} if whole else None
     try:
-        return _collect(len(agents), done, progress)
+        found = _collect(len(agents), done, progress, audited)
     finally:
         stop.set()
         for thread in threads:
             thread.join(_JOIN_SECONDS)
+    return found if audited is None else _with_partitions(found, log, limits, audited)
+
+
+def _with_partitions(
+    report: VerificationReport, log: EventLog, limits: Limits, audited: dict[str, AuditedAgent]
+) -> VerificationReport:
+    by_partition: dict[int, dict[str, AuditedAgent]] = {partition: {} for partition in range(log.partitions)}
+    for agent, found in audited.items():
+        by_partition[log.partition_of(agent)][agent] = found
+    problems = list(report.problems)
+    for partition, agents in by_partition.items():
+        problems += PartitionAudit(log, partition, limits, agents).run()
+    problems += audit_consumers(log)
+    return evolve(report, ok=not problems, problems=tuple(problems))
 
 
 def _collect(
-    count: int, done: SimpleQueue[_Done], progress: Callable[[VerificationProgress], object] | None
+    count: int,
+    done: SimpleQueue[_Done],
+    progress: Callable[[VerificationProgress], object] | None,
+    audited: dict[str, AuditedAgent] | None,
 ) -> VerificationReport:
     problems: dict[str, list[Problem]] = {}
     sound = checked = 0
@@ -123,9 +145,10 @@ def _collect(
         if isinstance(news, int):
             checked += news
         else:
-            agent, found, events = news
-            problems[agent] = found
-            sound += events
+            agent, audit, problems[agent] = news
+            sound += audit.events
+            if audited is not None and audit.audited is not None:
+                audited[agent] = audit.audited
         if progress is not None:
             wrong = sum(map(len, problems.values()))
             progress(VerificationProgress(len(problems), count, checked, wrong))
