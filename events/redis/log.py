@@ -43,6 +43,7 @@ from .client import (
     eviction_policy,
     pack_for_lua,
     refuse_eviction,
+    refuse_mode,
     require_permissions,
 )
 from .consumer_store import RedisConsumerStore
@@ -190,6 +191,7 @@ class RedisLog(LogBase):
 
     def _check_server(self, allow_eviction: bool) -> None:
         """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
+        refuse_mode(self._server.execute)
         policy = eviction_policy(self._server.execute)
         if not allow_eviction:
             refuse_eviction(policy)

@@ -17,7 +17,7 @@ from redis._parsers.base import BaseParser
 
 from contracts.authors import Author, commit_one, head_of
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.events.errors import DuramenError, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
+from duramen.events.errors import DuramenError, InvalidMessage, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
 from duramen.events.log.records import Status
 from duramen.events.redis.client.connection import pool_of_url
 from duramen.events.redis.client.errors import Retry, classify_error, translate_error
@@ -94,8 +94,11 @@ REPLIES: list[tuple[str, Retry, type[DuramenError], str]] = [
         "NOPERM",
     ),
     ("WRONGTYPE Operation against a key holding the wrong kind of value", FATAL, UnsafeServer, "WRONGTYPE"),
-    ("ERR unknown command 'EVALSHA_RO'", FATAL, Unavailable, "ERR"),
-    ("ERR DB index is out of range", FATAL, Unavailable, "ERR"),
+    ("ERR AUTH <password> called without any password configured", FATAL, NotPermitted, "NOPASS"),
+    ("ERR SELECT is not allowed in cluster mode", FATAL, UnsafeServer, "INCLUSTER"),
+    ("ERR unknown subcommand 'LOAD'. Try SCRIPT HELP.", FATAL, NotPermitted, "NOCOMMAND"),
+    ("ERR unknown command 'EVALSHA_RO'", FATAL, NotPermitted, "NOCOMMAND"),
+    ("ERR DB index is out of range", FATAL, InvalidMessage, "NODATABASE"),
     ("SOMETHING that nobody has heard of", FATAL, Unavailable, "ERR"),
     ("ERR max number of clients reached", AMBIGUOUS, Unavailable, "ConnectionError"),
 ]

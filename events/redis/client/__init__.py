@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .connection import connection_settings, pool_of_client, pool_of_url, redact_url
 from .errors import Retry, classify_error, translate_error
-from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction
+from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction, refuse_mode
 from .lender import ConnectionLender, LentConnections
 from .permissions import require_consumer_permissions, require_permissions
 from .requests import RedisClient
@@ -38,6 +38,7 @@ __all__ = [
     "pool_of_url",
     "redact_url",
     "refuse_eviction",
+    "refuse_mode",
     "require_consumer_permissions",
     "require_permissions",
     "translate_error",

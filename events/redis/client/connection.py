@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import InvalidMessage, UnsafeServer
+from .tls import check_tls_files
 
 __all__ = ["SOCKET_TIMEOUT", "connection_settings", "pool_of_client", "pool_of_url", "redact_url"]
 
@@ -23,7 +24,10 @@ SOCKET_TIMEOUT: Final = 5.0
 """Seconds without a reply after which a connection is closed and opened again."""
 
 _SCHEMES: Final = frozenset(("redis", "rediss", "unix"))
-_NOT_UNDERSTOOD: Final = "the url is not well formed; write redis://host:6379/0 or unix:///path"
+_NOT_UNDERSTOOD: Final = (
+    "the url is not well formed; write redis://host:6379/0 or unix:///path, and the characters % / ? # @ [ ] of a user "
+    "name or password percent-encoded, as urllib.parse.quote(password, safe='') does"
+)
 _DATABASE: Final = re.compile(r"(/\d{0,9})?\Z", re.ASCII)
 _LONGEST_TIMEOUT: Final = 86_400
 # Allowed in the query. Not host, port or path: the destination has to be visible, and is checked.
@@ -95,6 +99,8 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
         pool.connection_class(**kwargs)  # checks the settings; does not connect
     except (ValueError, TypeError, redis.RedisError):
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
+    if url.startswith("rediss:"):
+        check_tls_files(kwargs)
     for name in ("socket_timeout", "socket_connect_timeout"):
         if not 0 < kwargs[name] <= _LONGEST_TIMEOUT:
             raise InvalidMessage(f"{name} in the url is not between 0 and {_LONGEST_TIMEOUT} seconds")
@@ -125,7 +131,8 @@ def _check_url(url: str) -> dict[str, list[str]]:
         known = name in _OPTIONS or (name in _TLS_OPTIONS and parts.scheme == "rediss")
         if not known or len(values) != 1:
             allowed = ", ".join(sorted(_OPTIONS | _TLS_OPTIONS))
-            raise InvalidMessage(f"an option of the url is not known or given twice; there are {allowed}")
+            hint = "; or a ? of a password is not percent-encoded (%3F)" if "@" in parts.query else ""
+            raise InvalidMessage(f"an option of the url is not known or given twice; there are {allowed}{hint}")
     return options
 
 
@@ -151,12 +158,20 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     if not isinstance(cast("object", client), redis.Redis):
         raise InvalidMessage("client takes a redis.Redis, not one for asyncio or a cluster", actual=_type_name(client))
     theirs = client.connection_pool
+    _refuse_imitation(theirs.connection_class)
     settings = {key: value for key, value in theirs.connection_kwargs.items() if not _NOT_OURS.match(key)}
     for name in ("socket_timeout", "socket_connect_timeout"):
         if settings.get(name) is None:
             settings[name] = SOCKET_TIMEOUT
+    if issubclass(theirs.connection_class, redis.SSLConnection):
+        check_tls_files(settings)
     settings.update(connection_settings())
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
+
+
+def _refuse_imitation(connection_class: type[Any]) -> None:
+    if any(cls.__module__.partition(".")[0] == "fakeredis" for cls in connection_class.__mro__):
+        raise InvalidMessage("fakeredis is no server: use memory:// for tests without one", actual="fakeredis")
 
 
 def _type_name(value: object) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from enum import Enum
 from typing import Any, Final
 
 import redis
 from redis import exceptions as theirs
 
-from ...errors import DuramenError, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
+from ...errors import DuramenError, InvalidMessage, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
+from .tls import causes_of, tls_problem
 
 __all__ = ["Retry", "classify_error", "translate_error"]
 
@@ -38,7 +41,11 @@ _ADVICE: Final = {
     "NOREPLICAS": "too few replicas are connected; bring them back or lower min-replicas-to-write",
     "READONLY": "this server is a replica: connect to the primary",
     "NOAUTH": "the server wants a password: put it into the url",
-    "WRONGPASS": "user name or password is wrong",
+    "WRONGPASS": "user name or password is wrong; in a url, write % / ? # @ [ ] of a password percent-encoded",
+    "NOPASS": "a password was given, but the server has none for this user: leave it out",
+    "NODATABASE": "the server has no database of this number: give a lower one, or raise `databases` in its settings",
+    "NOCOMMAND": "the server lacks a command that is needed: it is disabled or renamed, or the server is too old",
+    "INCLUSTER": "this server is a node of a cluster, which is not supported yet: use a single server",
     "NOPERM": "this user lacks a permission: `duramen doctor` lists those that are needed",
     "WRONGTYPE": "a key of this namespace holds something else: use another namespace",
 }
@@ -47,9 +54,29 @@ _TEXTS: Final = {
     "ACL failure in script": "NOPERM",  # Valkey
     "The user executing the script can't": "NOPERM",  # Redis 7.0
     "Protocol error: unauthenticated": "NOAUTH",  # to a command of more than 10 arguments or 16 KiB
+    "AUTH <password> called without any password": "NOPASS",
+    "DB index is out of range": "NODATABASE",
+    "invalid DB index": "NODATABASE",
+    "SELECT is not allowed in cluster mode": "INCLUSTER",
+    "unknown command": "NOCOMMAND",
+    "Unknown subcommand": "NOCOMMAND",
+    "unknown subcommand": "NOCOMMAND",
 }
+_NAME: Final = re.compile(r"unknown command [`'\"]?([A-Za-z_]{1,20})['`\"]?(?![A-Za-z_])")
 _PASSING: Final = frozenset(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOSCRIPT", "MOVED", "ASK"))
-_FORBIDDEN: Final = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
+_OUR_CODES: Final = frozenset(("NOPASS", "NODATABASE", "NOCOMMAND", "INCLUSTER"))
+"""The codes that are not the server's, but ours, for replies with the code ERR."""
+_KINDS: Final[dict[str, type[DuramenError]]] = {
+    "NOAUTH": NotPermitted,
+    "WRONGPASS": NotPermitted,
+    "NOPASS": NotPermitted,
+    "NOPERM": NotPermitted,
+    "NOCOMMAND": NotPermitted,
+    "NODATABASE": InvalidMessage,
+    "INCLUSTER": UnsafeServer,
+    "WRONGTYPE": UnsafeServer,
+}
+"""The class of each error that is not Unavailable."""
 
 
 def _error_code(error: Exception) -> str:
@@ -71,13 +98,13 @@ def _error_code(error: Exception) -> str:
         theirs.MovedError: "MOVED",
         theirs.AskError: "ASK",
     }
-    for cls in type(error).__mro__:
-        if cls in known:
-            return known[cls]
     text = str(error)
     for beginning, meant in _TEXTS.items():
         if text.removeprefix("ERR ").startswith(beginning):
             return meant
+    for cls in type(error).__mro__:
+        if cls in known:
+            return known[cls]
     first = text.split(" ", 1)[0]
     if first in _ADVICE:
         return first
@@ -91,7 +118,7 @@ def classify_error(error: Exception) -> Retry:
     code = _error_code(error)
     if code in _PASSING:
         return Retry.SAFE
-    if code in _ADVICE:
+    if code in _ADVICE or _lasting_problem(error) is not None:
         return Retry.FATAL
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
         return Retry.AMBIGUOUS
@@ -104,25 +131,17 @@ def translate_error(error: Exception, doing: str, *, wrote: bool = False) -> Dur
 
     `wrote` says that the command may have changed something, so that a lost reply is an unknown outcome.
     """
-    code = _error_code(error)
-    if wrote and code in _ADVICE:
-        # An earlier try of the same bytes may have come through before the server began to refuse them.
-        return OutcomeUnknown(
-            f"{doing}: no answer at first, then {code}: {_ADVICE[code]}; ask again with the same command id",
-            actual=code,
-        )
-    if code in _FORBIDDEN:
-        return NotPermitted(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
-    if code == "WRONGTYPE":
-        return UnsafeServer(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
-    if code in _ADVICE:
-        return Unavailable(f"{doing}: {code}: {_ADVICE[code]}", actual=code)
+    code, lasting = _error_code(error), _lasting_problem(error)
+    advice = lasting or _advice_for(code, error)
+    if advice is not None:
+        actual = type(error).__name__ if lasting else code
+        if wrote:
+            # An earlier try of the same bytes may have come through before the server began to refuse them.
+            message = f"{doing}: no answer at first, then {advice}; ask again with the same command id"
+            return OutcomeUnknown(message, actual=actual)
+        return _KINDS.get(code, Unavailable)(f"{doing}: {advice}", actual=actual)
     if classify_error(error) is Retry.AMBIGUOUS:
-        what = (
-            "no answer in time"
-            if isinstance(error, (redis.TimeoutError, TimeoutError))
-            else "connection lost or refused"
-        )
+        what = _connection_problem(error)
         if wrote:
             return OutcomeUnknown(f"{doing}: {what}; ask again with the same command id", actual=type(error).__name__)
         return Unavailable(f"{doing}: {what}; check that the server runs and try again", actual=type(error).__name__)
@@ -130,3 +149,38 @@ def translate_error(error: Exception, doing: str, *, wrote: bool = False) -> Dur
     if wrote:
         return OutcomeUnknown(f"{problem}; ask again with the same command id", actual=code)
     return Unavailable(problem, actual=code)
+
+
+def _advice_for(code: str, error: Exception) -> str | None:
+    name = _NAME.search(str(error)) if code == "NOCOMMAND" else None
+    if code in _OUR_CODES:
+        return f"{_ADVICE[code]} ({name[1].upper()})" if name else _ADVICE[code]
+    return f"{code}: {_ADVICE[code]}" if code in _ADVICE else None
+
+
+def _lasting_problem(error: Exception) -> str | None:
+    """Return why no connection can be made, and what to do; None if trying again may help."""
+    if isinstance(error, redis.InvalidResponse):
+        return "what answers there is no Redis or Valkey server: check host and port"
+    for cause in causes_of(error):
+        if isinstance(cause, PermissionError):
+            return "this user may not use the server's socket: change its mode or owner (unixsocketperm)"
+        if isinstance(cause, OSError) and str(cause) == "AF_UNIX path too long":
+            return "the path of the socket is too long: use one of at most 103 bytes"
+    return tls_problem(error)
+
+
+def _connection_problem(error: Exception) -> str:
+    """Return what became of a connection, as far as is known."""
+    for cause in causes_of(error):
+        if isinstance(cause, (redis.TimeoutError, TimeoutError)):
+            return "no answer in time"
+        if isinstance(cause, socket.gaierror):
+            return "the host's name is not known"
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused: nothing listens there"
+        if isinstance(cause, FileNotFoundError):
+            return "there is no socket at this path"
+        if "max number of clients reached" in str(cause):
+            return "the server has no connection left (maxclients)"
+    return "connection lost or refused"

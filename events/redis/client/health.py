@@ -15,16 +15,29 @@ from ...log import Keys
 from .errors import translate_error
 from .permissions import find_refused, grant_advice, join_names, list_commands
 from .script import encode_command, read_script
+from .tls import check_tls_mismatch, require_protocol
 from .wire import Wire
 
-__all__ = ["Finding", "RunCommand", "check_server", "command_runner", "eviction_policy", "refuse_eviction"]
+__all__ = [
+    "Finding",
+    "RunCommand",
+    "check_server",
+    "command_runner",
+    "eviction_policy",
+    "refuse_eviction",
+    "refuse_mode",
+]
 
 RunCommand = Callable[..., Any]
 """`run(doing, *command)` returns the server's reply to one command, all in bytes. Raises typed errors."""
 
-_REFUSED: Final = frozenset(("NOPERM", "ERR"))
+_REFUSED: Final = frozenset(("NOPERM", "NOCOMMAND", "ERR"))
 """Codes of the replies to a command that this user may not run, or that the server does not have."""
 
+_IN_CLUSTER: Final = "this server is a node of a cluster, which is not supported yet"
+_USE_SINGLE: Final = "use a single server"
+_IS_SENTINEL: Final = "this is a sentinel, which holds no data"
+_USE_PRIMARY: Final = "give the url of the primary that it names (SENTINEL GET-MASTER-ADDR-BY-NAME)"
 _NEARLY_FULL: Final = 0.9
 _SKEW: Final = 1.0
 _LEAST_REDIS: Final = (7, 0)
@@ -80,11 +93,39 @@ def refuse_eviction(policy: str) -> None:
         )
 
 
+def refuse_mode(run: RunCommand) -> None:
+    """Raise UnsafeServer for a node of a cluster, a sentinel, and a Redis that is too old. Writes nothing."""
+    facts = _greeting(run)
+    mode = facts.get("mode") or facts.get("redis_mode")
+    if mode == "cluster":
+        raise UnsafeServer(f"{_IN_CLUSTER}: {_USE_SINGLE}", expected="standalone", actual=mode)
+    if mode == "sentinel":
+        raise UnsafeServer(
+            f"{_IS_SENTINEL}: {_USE_PRIMARY}",
+            expected="standalone",
+            actual=mode,
+        )
+    finding = _version(facts) if facts else None
+    if finding is not None and finding.level == "problem":
+        raise UnsafeServer(f"{finding.what}: {finding.advice}", actual=facts.get("redis_version"))
+
+
+def _greeting(run: RunCommand) -> dict[str, str]:
+    """Return mode and version of the server; empty if this user may learn neither."""
+    info: Any = _try(run, "look at the server", b"INFO", b"server")
+    if info is not None:
+        return _parse_info(info)
+    reply: Any = _try(run, "look at the server", b"HELLO")
+    texts = [part.decode(errors="replace") for part in reply or () if isinstance(part, bytes)]
+    return {"mode": texts[texts.index("mode") + 1]} if "mode" in texts[:-1] else {}
+
+
 def command_runner(pool: redis.ConnectionPool) -> RunCommand:
     """Return a function that runs each command once, on a connection of its own, as servers may be unusable."""
 
     def run(doing: str, *command: bytes) -> Any:
         try:
+            require_protocol(pool)
             wire = Wire(pool)
             try:
                 wire.send(encode_command(command))
@@ -92,6 +133,7 @@ def command_runner(pool: redis.ConnectionPool) -> RunCommand:
             finally:
                 wire.discard()
         except (redis.RedisError, OSError) as error:
+            check_tls_mismatch(pool, error)
             raise translate_error(error, doing) from None
 
     return run
@@ -271,9 +313,9 @@ def _permissions(run: RunCommand, namespace: str) -> list[Finding]:
 
 def _replication(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[Finding]:
     if facts.get("cluster_enabled") == "1":
-        return [
-            Finding("problem", "the server is part of a cluster, which is not supported yet", "use a single server")
-        ]
+        return [Finding("problem", _IN_CLUSTER, _USE_SINGLE)]
+    if facts.get("redis_mode") == "sentinel":
+        return [Finding("problem", _IS_SENTINEL, _USE_PRIMARY)]
     if facts.get("role") == "slave":
         return [Finding("problem", "this server is a replica and takes no writes", "connect to its primary")]
     replicas, least = _info_number(facts, "connected_slaves"), _info_number(settings, "min-replicas-to-write")

@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 from ...errors import Unavailable
 from .errors import Retry, classify_error, translate_error
 from .script import Script, encode_command
+from .tls import check_tls_mismatch, require_protocol
 from .wire import CONNECTION_ERRORS, Wire
 
 __all__ = ["RedisClient"]
@@ -40,6 +41,7 @@ class RedisClient:
         self.pool = pool
         self._ensure_server = ensure_server
         self._closing = Event()
+        self._has_answered = False
         self.retry_seconds = retry_seconds
         """Seconds for which a command is tried."""
 
@@ -99,15 +101,22 @@ class RedisClient:
     def _exchange(self, doing: str, call: bytes, script: Script | None, replies: int) -> list[Any]:
         give_up_at = monotonic() + self.retry_seconds
         pause = _PAUSE
+        if not self._has_answered:
+            require_protocol(self.pool)
         while True:
             try:
-                return self._try_once(call, script, replies)
+                found = self._try_once(call, script, replies)
             except Unavailable:  # the embedded server could not be started
                 if monotonic() >= give_up_at or self._closing.wait(pause):
                     raise
             except (redis.RedisError, OSError) as error:
+                if not self._has_answered:
+                    check_tls_mismatch(self.pool, error)
                 if classify_error(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
                     raise translate_error(error, doing) from None
+            else:
+                self._has_answered = True
+                return found
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _try_once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:

@@ -344,7 +344,7 @@ def test_a_clock_that_disagrees_is_reported(server: Server, skew: float, expecte
         (b"redis_version:10.1.0\r\n", "ok", "Redis 10.1.0"),
         (b"redis_version:7.2.4\r\nvalkey_version:8.0.1\r\n", "ok", "Valkey 8.0.1"),
         (b"something:else\r\n", "warning", "does not tell its version"),
-        (b"redis_version:7.4.0\r\ncluster_enabled:1\r\n", "problem", "part of a cluster"),
+        (b"redis_version:7.4.0\r\ncluster_enabled:1\r\n", "problem", "node of a cluster"),
     ],
 )
 def test_what_a_server_says_of_itself_is_judged(server: Server, info: bytes, level: str, words: str) -> None:
