@@ -143,13 +143,13 @@ class Codec:
 
         The message names `where`, and for a value that is no plain data also the place in it.
         """
+        packed = b""
         try:
             packed = self.pack(value)
             found = self.unpack(packed)
             # Of the types that msgpack takes, only bytes-like ones and datetimes can be equal and still differ.
-            if found == value and not any(marker in packed for marker in _INEXACT):
-                return packed
-            is_same = same_value(found, value)
+            is_exact = found == value and not any(marker in packed for marker in _INEXACT)
+            is_same = is_exact or same_value(found, value)
         except (ValueRefused, CorruptEvent, RecursionError):
             is_same = False
         if not is_same:

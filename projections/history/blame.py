@@ -228,20 +228,21 @@ class _Marks:
         in_origin: dict[_Path, list[tuple[_Path, Any, list[tuple[str, int]]]]] = {}
         for path, held in leaves:
             mark: Any = self._emptied[path] if path in self._empty else lookup(self.state.memory, path)
+            before: int | _Path = mark
             carried_by: list[tuple[str, int]] = []
-            while type(mark) is int and mark < 0:
-                carried = self._carried[-mark - 1]
+            while isinstance(before, int) and before < 0:
+                carried = self._carried[-before - 1]
                 carried_by.append((agent, carried.by))
-                mark = carried.before
-            if type(mark) is int:
-                found[path] = _Setter(agent, mark, tuple(carried_by))
+                before = carried.before
+            if isinstance(before, int):
+                found[path] = _Setter(agent, before, tuple(carried_by))
             else:
-                in_origin.setdefault(mark, []).append((path, held, carried_by))
+                in_origin.setdefault(before, []).append((path, held, carried_by))
         if in_origin and self._origin is not None:
             there = [(path, heirs[0][1]) for path, heirs in in_origin.items()]
-            before = _setters(self._agent_log.of(self._origin.agent), self._origin.seq, there)
+            theirs = _setters(self._agent_log.of(self._origin.agent), self._origin.seq, there)
             for path_there, heirs in in_origin.items():
-                setter = before[path_there]
+                setter = theirs[path_there]
                 for path, _, carried_by in heirs:
                     found[path] = evolve(setter, carried_by=(*carried_by, *setter.carried_by))
         return found
@@ -250,7 +251,7 @@ class _Marks:
         self._carried.append(_Carried(by, before))
         return -len(self._carried)
 
-    def _replace(self, path: _Path, marks: Any, replace: Callable[[_Path, Any], Any]) -> Any:
+    def _replace(self, path: _Path, marks: PlainData, replace: Callable[[_Path, PlainData], PlainData]) -> PlainData:
         """The same containers, with other marks."""
         if type(marks) is dict:
             return {key: self._replace((*path, key), held, replace) for key, held in marks.items()}
@@ -266,7 +267,7 @@ class _Marks:
         last = self._resumes[checkpoint_seq] == seq
         memory, emptied = self._copies.pop(checkpoint_seq) if last else self._copies[checkpoint_seq]
 
-        def carried(path: _Path, mark: Any) -> Any:
+        def carried(path: _Path, mark: PlainData) -> PlainData:
             if mark not in restored:
                 return mark
             try:

@@ -607,3 +607,40 @@ def test_a_digest_vouches_for_every_event_before_it(bodies: list[bytes], drawn: 
 def test_the_chain_is_sha256_over_digest_and_body() -> None:
     assert chain(b"a" * 16, b"body") == sha256(b"a" * 16 + b"body").digest()[:16]
     assert NO_DIGEST == b"\x00" * 16
+
+
+# -- values that have to come back exactly -----------------------------------------------------------------------------
+
+anything: Any = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.builds(bytearray, st.binary())
+    | st.datetimes(timezones=st.none() | zones)
+    | st.tuples(st.integers()),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.integers() | st.none() | st.binary(max_size=2), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(anything)
+def test_what_is_packed_exactly_comes_back_equal_in_value_and_type(value: Any) -> None:
+    try:
+        packed = CODEC.pack_exactly(value, "value")
+    except ValueRefused:
+        return
+    assert same_value(CODEC.unpack(packed), value)
+
+
+@pytest.mark.parametrize(
+    "value", [bytearray(b"x"), [memoryview(b"x")], {7: 1}, (1,), {"a": {1}}, 2**64, "\udcff", datetime(2024, 1, 1)]
+)
+def test_what_would_come_back_as_another_value_is_not_packed_exactly(value: Any) -> None:
+    with pytest.raises(ValueRefused, match="the state"):
+        CODEC.pack_exactly(value, "the state")

@@ -171,6 +171,7 @@ def test_a_state_over_the_limit_is_refused_before_it_is_written_and_before_it_is
     refused(STORED, limits=smaller)
 
 
-def test_a_state_that_is_not_plain_data_is_refused() -> None:
+@pytest.mark.parametrize("state", [{"a": (1, 2)}, {"a": {7: 1}}, {"a": [{None: 1}]}, {1: 1}])
+def test_a_state_that_would_not_come_back_is_refused(state: Any) -> None:
     with pytest.raises(ValueRefused):
-        pack_snapshot(evolve(RECORD, state={"a": (1, 2)}), CODEC, LIMITS)
+        pack_snapshot(evolve(RECORD, state=state), CODEC, LIMITS)
