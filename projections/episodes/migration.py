@@ -37,19 +37,20 @@ def fill_lists(log: EventLog, limits: Limits) -> None:
     archive = log.archive
     if archive.has_all_episodes():
         return
-    for attempt in range(_TRIES):
-        try:
-            is_complete = _fill(log, limits)
-            break
-        except Trimmed:  # by older code, which has kept the episodes in its view since
-            if attempt == _TRIES - 1:
-                raise
-    if is_complete:
+    if _retry_fill(log, limits):
         archive.mark_all_episodes()
         log.consumer_store().remove(OLD_VIEW)  # its cursor would keep the feeds from being trimmed
 
 
+def _retry_fill(log: EventLog, limits: Limits) -> bool:
+    for _ in range(_TRIES - 1):
+        with suppress(Trimmed):  # by older code, which has kept the episodes in its view since
+            return _fill(log, limits)
+    return _fill(log, limits)
+
+
 def _fill(log: EventLog, limits: Limits) -> bool:
+    """Add what the lists lack; False if episodes of damaged agents are left out."""
     codec = Codec(limits)
     record = log.consumer_store().find(OLD_VIEW).live
     marks: dict[int, Mark] = {}

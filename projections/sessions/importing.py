@@ -186,7 +186,8 @@ class _Import:
             agent.fold.apply_leniently(event, items[-1][:DIGEST_SIZE])
             episode = event[4].get("episode") if event[0] == EPISODE_RECORDED else None
             if type(episode) is dict:
-                agent.puts.append(episode_put(self._log, agent.path, seq, episode, self._codec))
+                held = cast("dict[str, Any]", episode)
+                agent.puts.append(episode_put(self._log, agent.path, seq, held, self._codec))
             self._note_checkpoints(agent)
             agent.schedule.weight += len(items[-1])
             agent.largest = max(agent.largest, len(items[-1]))
