@@ -45,7 +45,7 @@ class StateCache:
         self._limits = limits
         self._codec = Codec(limits)
         self._most_agents = most_agents
-        self._fold = WorkingMemory(evolve(limits, commands_remembered=0))
+        self._fold = WorkingMemory(evolve(limits, commands_remembered=1))  # none are needed; 1 is the least
         self._states: OrderedDict[str, AgentState] = OrderedDict()
         self._nodes = 0
 
