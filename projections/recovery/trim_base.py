@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from duramen.events import CorruptEvent, Trimmed
+from duramen.events import CorruptEvent, Trimmed, ValueRefused
+from duramen.events.model import same_value
 
 from ..state import SCHEMA, AgentState
 from .agent_log import AgentLog
@@ -34,13 +35,20 @@ class BaseState:
 
 
 def pack_base(agent_log: AgentLog, base: BaseState) -> bytes:
-    """The stored bytes: a snapshot that also has the totals. Raises TooLarge, ValueRefused."""
-    if base.custom is not None:
-        agent_log.codec.pack_exactly(base.custom, f"the own state of {agent_log.agent}")
-    return agent_log.pack_state(
-        base.state,
-        {"custom": base.custom, "custom_version": base.custom_version, "totals": _dump_totals(base.totals)},
-    )
+    """The stored bytes, read back and compared: a snapshot that also has the totals. Raises TooLarge, ValueRefused."""
+    fields = {"custom": base.custom, "custom_version": base.custom_version, "totals": _dump_totals(base.totals)}
+    stored = agent_log.pack_state(base.state, fields)
+    found = _unpacked(agent_log, stored)
+    if not same_value(
+        [found.state.dump(), found.custom, found.custom_version, _dump_totals(found.totals)],
+        [base.state.dump(), *fields.values()],
+    ):
+        raise ValueRefused(
+            f"the state of {agent_log.agent} at {base.state.seq} would not be read back equal; nothing was stored",
+            agent=agent_log.agent,
+            seq=base.state.seq,
+        )
+    return stored
 
 
 def load_base(agent_log: AgentLog) -> BaseState | None:

@@ -171,7 +171,9 @@ def test_a_state_over_the_limit_is_refused_before_it_is_written_and_before_it_is
     refused(STORED, limits=smaller)
 
 
-@pytest.mark.parametrize("state", [{"a": (1, 2)}, {"a": {7: 1}}, {"a": [{None: 1}]}, {1: 1}])
+@pytest.mark.parametrize(
+    "state", [{"a": (1, 2)}, {"custom": {7: 1}}, {"custom": [{None: 1}]}, {"custom": bytearray(b"x")}]
+)
 def test_a_state_that_would_not_come_back_is_refused(state: Any) -> None:
     with pytest.raises(ValueRefused):
         pack_snapshot(evolve(RECORD, state=state), CODEC, LIMITS)
