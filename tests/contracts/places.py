@@ -44,6 +44,10 @@ class Place(Protocol):
         """Put another head in the place of an agent's, or take it away."""
         ...
 
+    def erase(self, log: EventLog, key: str) -> None:
+        """Delete a snapshot or a checkpoint."""
+        ...
+
     def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
         """Change the list of a partition's feed by other means than the log."""
         ...
@@ -90,6 +94,9 @@ class MemoryPlace:
             heads.pop(agent, None)
         else:
             heads[agent] = evolve(head)
+
+    def erase(self, log: EventLog, key: str) -> None:
+        self.log._values.pop(key, None)
 
     def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
         change(self.log._parts[partition].feed)
@@ -154,6 +161,9 @@ class ServerPlace:
         row = [head.seq, head.base, head.digest, head.fence, head.claimed_at, head.updated_at]
         packed: Any = msgpack.packb(row, use_bin_type=False)
         self.client.hset(heads, agent, packed)
+
+    def erase(self, log: EventLog, key: str) -> None:
+        self.client.delete(key)
 
     def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
         found: Any = self.client.lrange(self.keys.feed(partition), 0, -1)

@@ -1,4 +1,7 @@
-"""Let hypothesis look for a sequence of calls that the log in memory answers otherwise than the one on a server."""
+"""Let hypothesis look for a sequence of calls that the log in memory answers otherwise than the one on a server.
+
+Two processes make the calls: each has a log of its own on the same server.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.events.errors import DuramenError
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.notices import Notice
-from duramen.events.log.records import Answer, Append, Put, Status
+from duramen.events.log.records import Adoption, Answer, Append, Base, Put, Status
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
 
@@ -32,11 +35,16 @@ numbers = st.integers(0, 12)
 bodies = st.lists(st.binary(max_size=120), max_size=4)
 levels = st.lists(st.sampled_from(list(Granularity)), min_size=4, max_size=4)
 entries = st.sampled_from([None, b"\x93\xa7running\xc0\xa2s1", b"\x93\xa6paused\xa4type\xc0"])
+needs = st.none() | st.tuples(agents, st.booleans())
 puts = st.lists(st.tuples(st.sampled_from(["snapshot", *NAMES]), st.binary(max_size=5)), max_size=2)
 # How an append can be wrong; most are right.
 mistakes = st.sampled_from(
-    [None] * 3 + ["expected+", "expected-", "previous", "fence", "old fence", "create", "no create"]
+    [None] * 3
+    + ["expected+", "expected-", "previous", "fence", "old fence", "fence and previous", "create", "no create"]
 )
+IMPORTED = [f"acme/root/{name}" for name in ("c", "d", "e")]
+SESSION = linked(NO_DIGEST, [b"event %d" % number for number in range(6)])
+"""The log that imports bring."""
 
 
 class TwoLogs(RuleBasedStateMachine):
@@ -48,7 +56,8 @@ class TwoLogs(RuleBasedStateMachine):
         self.places: list[Place] = [MemoryPlace(), ServerPlace(url)]
         for place in self.places:
             self.cleanup.callback(place.close)
-        self.logs = [place.open(partitions=3, limits=LIMITS) for place in self.places]
+        self.processes = [[place.open(partitions=3, limits=LIMITS) for place in self.places] for _ in range(2)]
+        self.logs = self.processes[0]
         self.partition = self.logs[0].partition_of(AGENTS[0])
         self.hearing: list[Callable[[], list[Notice]]] = [
             self.cleanup.enter_context(place.notices(log, self.partition))
@@ -57,6 +66,9 @@ class TwoLogs(RuleBasedStateMachine):
         self.sent: list[Append] = []
         self.fences: list[str] = [FENCE, "2:somebody"]
         self.time = 1_700_000_000_000_000
+        self.beside: set[tuple[str, str]] = set()
+        """Agents and tokens for which a checkpoint and keyframes are staged."""
+        self.imports = 0
 
     def teardown(self) -> None:
         self.cleanup.close()
@@ -73,10 +85,10 @@ class TwoLogs(RuleBasedStateMachine):
             seq += 1
         elif wrong == "expected-":
             seq = max(0, seq - 1)
-        elif wrong == "previous":
+        elif wrong in ("previous", "fence and previous"):
             digest = b"another  history"
         fence = FENCE if head is None else head.fence
-        if wrong == "fence":
+        if wrong in ("fence", "fence and previous"):
             fence = "7:nobody"
         elif wrong == "old fence":
             fence = self.fences[0]
@@ -102,13 +114,14 @@ class TwoLogs(RuleBasedStateMachine):
             append.levels = b"\x02" * count
         assert {answer.status for answer in self.commit(batch)} == {Status.COMMITTED}
 
-    @rule(chosen=st.lists(st.tuples(agents, bodies, mistakes, levels, entries, puts), min_size=1, max_size=3))
+    @rule(chosen=st.lists(st.tuples(agents, bodies, mistakes, levels, entries, puts, needs), min_size=1, max_size=3))
     def append(self, chosen: list[Any]) -> None:
         batch: list[Append] = []
-        for agent, given, wrong, granularity, entry, values in chosen:
+        for agent, given, wrong, granularity, entry, values, required in chosen:
             if any(append.agent == agent for append in batch):
                 continue  # an agent has one append in a batch
-            append = self.make(agent, given, wrong, entry=entry)
+            requires = () if entry is None or required is None else (required,)
+            append = self.make(agent, given, wrong, entry=entry, requires=requires)
             append.levels = bytes(granularity[: len(given)])
             append.puts = tuple(Put(name, value) for name, value in values)
             batch.append(append)
@@ -145,6 +158,106 @@ class TwoLogs(RuleBasedStateMachine):
 
         self.both(lambda log: (log.load(keys(log)), log.exists(keys(log))))
 
+    @rule(process=st.integers(0, 1))
+    def go_on_in_a_process(self, process: int) -> None:
+        self.logs = self.processes[process]
+
+    # -- moving whole logs -------------------------------------------------------------------------------------------
+
+    @rule(agent=st.sampled_from(IMPORTED), token=st.sampled_from("st"), at=st.integers(0, 5), count=st.integers(1, 6))
+    def stage(self, agent: str, token: str, at: int, count: int) -> None:
+        previous = SESSION[at - 1][:16] if at else NO_DIGEST
+        self.both(lambda log: log.archive.stage(agent, token, at, previous, SESSION[at : at + count]))
+
+    @rule(agent=st.sampled_from(IMPORTED), token=st.sampled_from("st"), number=st.integers(0, 2))
+    def stage_beside(self, agent: str, token: str, number: int) -> None:
+        def ask(log: EventLog) -> None:
+            log.archive.stage_value(agent, token, log.checkpoint_key(agent, "one"), b"checkpoint %d" % number)
+            log.archive.stage_keyframe(agent, token, 1 + number, b"keyframe %d" % number)
+
+        self.both(ask)
+        self.beside.add((agent, token))
+
+    @rule(
+        chosen=st.sets(st.sampled_from(IMPORTED), min_size=1, max_size=2),
+        token=st.sampled_from("st"),
+        seq=st.sampled_from([6, 6, 6, 3, 1]),
+        base=st.sampled_from([0, 0, 0, 2, 6]),
+        again=st.booleans(),
+    )
+    def adopt(self, chosen: set[str], token: str, seq: int, base: int, again: bool) -> None:
+        """Import what was staged, or what was not, or what exists; and the same once more."""
+        fence = f"1:import of {sorted(chosen)} {token} {seq} {base}"
+        seq = max(seq, base)
+        head = {"seq": seq, "base": base, "digest": SESSION[seq - 1][:16], "fence": fence}
+        before = SESSION[base - 1][:16] if base else NO_DIGEST
+        largest = max(map(len, SESSION))
+        line = b"\x93\xa7running\xc0\xc0"
+
+        def ask(log: EventLog) -> str | None:
+            return log.archive.adopt(
+                [
+                    Adoption(
+                        agent,
+                        **head,
+                        before=before,
+                        updated_at=5,
+                        entry=line,
+                        largest=largest,
+                        levels=4,
+                        puts=(Put(log.snapshot_key(agent), b"state"),),
+                        staged_values=((log.checkpoint_key(agent, "one"), 0),) if (agent, token) in self.beside else (),
+                        has_keyframes=(agent, token) in self.beside,
+                    )
+                    for agent in sorted(chosen)
+                ],
+                token,
+            )
+
+        for _ in range(1 + again):
+            if self.both(ask) is None:
+                self.beside -= {(agent, token) for agent in chosen}
+                self.imports += 1
+
+    @rule(agent=st.sampled_from([*AGENTS, *IMPORTED]), at=st.integers(0, 7), count=st.integers(0, 8))
+    def export(self, agent: str, at: int, count: int) -> None:
+        self.both(lambda log: log.archive.raw(agent, at, count))
+        self.both(lambda log: log.archive.heads([agent]))
+
+    # -- states beside the log ---------------------------------------------------------------------------------------
+
+    @rule(agent=agents, name=st.sampled_from(["snapshot", *NAMES]), value=st.binary(max_size=5))
+    def put(self, agent: str, name: str, value: bytes) -> None:
+        self.both(lambda log: log.archive.put([Put(_key(log, agent, name), value)]))
+
+    @rule(agent=agents, name=st.sampled_from(["snapshot", *NAMES]))
+    def erase(self, agent: str, name: str) -> None:
+        """Somebody deletes a snapshot or a checkpoint."""
+        for place, log in zip(self.places, self.logs, strict=True):
+            place.erase(log, _key(log, agent, name))
+
+    @rule(
+        agent=agents, seq=st.integers(0, 8), value=st.binary(max_size=5), drop=st.lists(st.integers(0, 8), max_size=3)
+    )
+    def keyframes(self, agent: str, seq: int, value: bytes, drop: list[int]) -> None:
+        self.both(lambda log: log.archive.keep_keyframe(agent, seq, value))
+        self.both(lambda log: log.archive.drop_keyframes(agent, drop))
+        self.both(lambda log: [log.archive.keyframe_before(agent, at) for at in range(14)])
+
+    @rule(agent=agents, seq=st.integers(0, 8), wrong=st.booleans())
+    def trim_up_to(self, agent: str, seq: int, wrong: bool) -> None:
+        head, items = self.logs[0].head(agent), self.places[0].items(self.logs[0], agent)
+        at = 0 if head is None else seq - head.base - 1
+        digest = items[at][:16] if 0 <= at < len(items) and not wrong else b"another  history"
+        self.both(lambda log: log.trim(agent, Base(seq, digest), b"state at %d" % seq))
+        self.both(lambda log: (log.base(agent), log.load([log.base_key(agent)])))
+
+    @rule(position=numbers)
+    def trim_the_feed(self, position: int) -> None:
+        self.both(lambda log: log.trim_feed(self.partition, position))
+
+    # -- damage ------------------------------------------------------------------------------------------------------
+
     @rule(agent=agents, count=st.integers(0, 4))
     def lose_the_end(self, agent: str, count: int) -> None:
         """A server that lost events: list and head fit together, but others remember more."""
@@ -173,7 +286,9 @@ class TwoLogs(RuleBasedStateMachine):
 
     @invariant()
     def they_look_alike(self) -> None:
-        self.both(lambda log: [log.head(agent) for agent in AGENTS])
+        self.both(lambda log: [log.head(agent) for agent in (*AGENTS, *IMPORTED)])
+        self.both(lambda log: [log.archive.keyframes(agent) for agent in (*AGENTS, *IMPORTED)])
+        self.both(lambda log: log.positions())
         self.both(lambda log: sorted(log.directory(), key=lambda entry: entry.agent))
         memory, server = (
             [place.items(log, agent) for agent in AGENTS] for place, log in zip(self.places, self.logs, strict=True)
@@ -186,14 +301,13 @@ class TwoLogs(RuleBasedStateMachine):
         assert memory == server
 
 
+def _key(log: EventLog, agent: str, name: str) -> str:
+    return log.snapshot_key(agent) if name == "snapshot" else log.checkpoint_key(agent, name)
+
+
 def _addressed(append: Append, log: EventLog) -> Append:
     """The same append with the keys of this log."""
-
-    def key(name: str) -> str:
-        snapshot = name == "snapshot"
-        return log.snapshot_key(append.agent) if snapshot else log.checkpoint_key(append.agent, name)
-
-    named = tuple(evolve(put, key=key(put.key)) for put in append.puts)
+    named = tuple(evolve(put, key=_key(log, append.agent, put.key)) for put in append.puts)
     return evolve(append, log_key=log.log_key(append.agent), puts=named)
 
 
@@ -220,6 +334,7 @@ def test_memory_and_server_agree_on_every_sequence_of_calls(valkey_url: str) -> 
 def test_the_search_meets_every_answer(valkey_url: str) -> None:
     """Control of the search: with too few mistakes in it, agreement would say nothing."""
     met: Counter[Status] = Counter()
+    imports: list[int] = []
 
     class Counting(TwoLogs):
         def commit(self, batch: list[Append]) -> list[Answer]:
@@ -227,8 +342,13 @@ def test_the_search_meets_every_answer(valkey_url: str) -> None:
             met.update(answer.status for answer in answers)
             return answers
 
+        def teardown(self) -> None:
+            super().teardown()
+            imports.append(self.imports)
+
     search(lambda: Counting(valkey_url), 80, 40, derandomize=True, phases=[Phase.generate])
     assert set(met) == set(Status)
+    assert sum(imports) > 10
 
 
 @pytest.mark.slow
