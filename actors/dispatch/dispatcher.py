@@ -10,9 +10,11 @@ Work that may block runs in a worker thread, which posts its result back to the 
 from __future__ import annotations
 
 import threading
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
+from contextlib import suppress
+from time import monotonic, sleep
 from typing import Final
 
 from attrs import define
@@ -28,6 +30,9 @@ __all__ = ["Dispatcher"]
 
 _GIVE_UP_SECONDS: Final = 1.0
 """How long `close` waits, after its time-out, for the core to fail the appends in flight."""
+
+_PAUSE_AFTER_DEFECT: Final = 0.1
+"""Seconds before the core goes on after an exception that nothing has caught."""
 
 _BURST: Final = 1024
 """Most mailboxes run before their appends are sent: the server then works while the next ones run."""
@@ -45,7 +50,7 @@ class Dispatcher:
         self._posted: deque[Callable[[], None]] = deque()
         self._core = threading.Lock()
         self._phase = _ASLEEP
-        self._wake_up = threading.Event()
+        self._wake_up = _Bell()
         self._closed = False
         self._log = get_logger("dispatcher")
         self._thread = threading.Thread(target=self._main, name="duramen-core", daemon=True)
@@ -57,8 +62,14 @@ class Dispatcher:
         """Have the core run this mailbox; at once if it is not busy."""
         if not mailbox.scheduled:
             mailbox.scheduled = True
-            self._ready.append(mailbox)
-            self._wake()
+            try:
+                self._ready.append(mailbox)
+                self._wake()
+            except BaseException:  # a signal's handler has raised: a mailbox twice in line does no harm, one never does
+                mailbox.scheduled = False
+                self._ready.append(mailbox)
+                self._wake()
+                raise
 
     def shield(self) -> SignalShield:
         """The `with` block that `run_for` has to be called in."""
@@ -78,12 +89,11 @@ class Dispatcher:
             return
         deadline = None if timeout is None else monotonic() + timeout
         try:
-            self._loop(_Caller(reply, deadline, shield))
+            self._run_core(_Caller(reply, deadline, shield))
         finally:
-            self._phase = _ASLEEP
             self._core.release()
         if self._has_work():
-            self._wake_up.set()
+            self._wake_up.ring()
 
     def post(self, work: Callable[[], None]) -> None:
         """Have the core call `work`. An exception of it is logged."""
@@ -96,7 +106,7 @@ class Dispatcher:
         if self._phase == _WAITING:
             self._journal.wake()
         elif self._phase == _ASLEEP:
-            self._wake_up.set()
+            self._wake_up.ring()
 
     # -- in the core -----------------------------------------------------------------------------------------------
 
@@ -110,16 +120,21 @@ class Dispatcher:
     def _main(self) -> None:
         while True:
             self._wake_up.wait()
-            self._wake_up.clear()
             with self._core:
-                try:
-                    self._loop(None)
-                finally:
-                    self._phase = _ASLEEP
+                self._run_core(None)
             if self._has_work():
-                self._wake_up.set()
+                self._wake_up.ring()
             elif self._closed:
                 return
+
+    def _run_core(self, caller: _Caller | None) -> None:
+        try:
+            self._loop(caller)
+        except BaseException as error:  # a defect: the core outlives it, without a flood of its log
+            self._log.error("core_failed", error=type(error).__name__, at=raised_at(error))
+            sleep(_PAUSE_AFTER_DEFECT)
+        finally:
+            self._phase = _ASLEEP
 
     def _loop(self, caller: _Caller | None) -> None:
         journal = self._journal
@@ -165,7 +180,7 @@ class Dispatcher:
         If it did not, appends in flight fail with OutcomeUnknown. May be called again, to wait for longer.
         """
         self._closed = True
-        self._wake_up.set()
+        self._wake_up.ring()
         self._thread.join(timeout)
         ended = not self._thread.is_alive()
         if not ended:
@@ -174,6 +189,26 @@ class Dispatcher:
         if not self._thread.is_alive():
             self._journal.close()
         return ended
+
+
+class _Bell:
+    """Wakes one thread, now or when it next waits. Thread-safe, also where a signal's handler raises in between.
+
+    `threading.Event` is not: its own lock stays locked where an exception comes right after it was taken.
+    """
+
+    __slots__ = ("_silent",)
+
+    def __init__(self) -> None:
+        self._silent = allocate_lock()
+        self._silent.acquire()
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # it rings already
+            self._silent.release()
+
+    def wait(self) -> None:
+        self._silent.acquire()
 
 
 @define

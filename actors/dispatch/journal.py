@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, cast
 
-from duramen.events import DuramenError, Limits
+from duramen.events import DuramenError, Limits, OutcomeUnknown
 from duramen.events.log import Answer, Append, EventLog
 from duramen.events.logging import get_logger, raised_at
 
@@ -43,6 +43,7 @@ class Journal:
         self._pending: dict[int, deque[Commit]] = {}
         self._log = get_logger("journal")
         self._closed = False
+        self._answered: list[list[Commit]] = []  # that the writer may answer once more
 
     @property
     def in_flight(self) -> int:
@@ -69,7 +70,17 @@ class Journal:
             if not waiting:
                 del pending[partition]
         if batches:
-            self._writer.send(batches)
+            try:
+                self._writer.send(batches)
+            except Exception as error:
+                self._fail_unsent([batch for _, batch in batches], error)
+
+    def _fail_unsent(self, batches: list[list[Commit]], error: Exception) -> None:
+        """Answer batches whose sending raised, which is a defect: some may have been sent all the same."""
+        self._log.error("sending_failed", error=type(error).__name__, at=raised_at(error))
+        self._answered += batches
+        for commit in (commit for batch in batches for commit in batch):
+            self._settle(commit, OutcomeUnknown("the log could not be asked, because of a defect", agent=commit.agent))
 
     def _next_batch(self, waiting: deque[Commit]) -> list[Commit]:
         if len(waiting) == 1:
@@ -87,6 +98,8 @@ class Journal:
         """Hand out the answers that have arrived; block at most `timeout` seconds for the first."""
         for batch, result in self._writer.receive(timeout):
             commits = cast("list[Commit]", batch)
+            if any(commits is answered for answered in self._answered):
+                continue
             if isinstance(result, DuramenError):
                 for commit in commits:
                     self._settle(commit, result)

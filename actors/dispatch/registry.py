@@ -51,9 +51,10 @@ class ActorRegistry:
             shard = self._shards[hash(path) & (_SHARDS - 1)]
             mailbox = shard.get(path)
             if mailbox is None:
-                mailbox = shard[path] = Mailbox(path)
-                self._count += 1
+                mailbox = Mailbox(path)
                 mailbox.runner = self._activation(mailbox)
+                shard[path] = mailbox  # last: a signal's handler may raise in between
+                self._count += 1
             if len(mailbox.waiting) >= self._most_waiting:
                 raise MailboxFull(
                     f"{path} has {self._most_waiting} messages waiting; ask again later",
@@ -87,9 +88,17 @@ class ActorRegistry:
 
     def send(self, path: str, envelope: Envelope, room: float = 0.0) -> None:
         """Put a message into the mailbox of `path`, as `enqueue_within` with `room` seconds, and schedule it."""
-        mailbox = self.enqueue_within(path, envelope, room) if room > 0 else self.enqueue(path, envelope)
-        if not mailbox.scheduled:
-            self._dispatcher.schedule(mailbox)
+        try:
+            mailbox = self.enqueue_within(path, envelope, room) if room > 0 else self.enqueue(path, envelope)
+            if not mailbox.scheduled:
+                self._dispatcher.schedule(mailbox)
+        except DuramenError:
+            raise
+        except BaseException:  # a signal's handler has raised, maybe after the message was put into the mailbox
+            found = self._find(path)
+            if found is not None:
+                self._dispatcher.schedule(found)
+            raise
 
     def runs_here(self) -> bool:
         """Whether the calling code belongs to a handler of one of these agents."""

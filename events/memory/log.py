@@ -43,6 +43,7 @@ from ..log import (
     feed_trimmed,
     trimmed_further,
 )
+from ..logging import get_logger, raised_at
 from ..model import Granularity, Limits
 from .archive import MemoryArchive, MemoryParts
 from .consumer_store import MemoryConsumerStore
@@ -140,7 +141,10 @@ class MemoryLog(LogBase):
     def _publish(self, notices: list[Notice]) -> None:
         for notice in notices:
             for listener in list(self._listeners):
-                listener(notice)
+                try:
+                    listener(notice)
+                except Exception as error:  # it must not fail the append, which is committed
+                    get_logger("notices").error("listener_failed", error=type(error).__name__, at=raised_at(error))
 
     def _create(self, adoption: Adoption, items: list[bytes]) -> list[Notice]:
         """Create an agent with a log that was made elsewhere."""

@@ -37,8 +37,13 @@ class Waker:
         """Wake the waiting thread, now or when it next waits. Thread-safe."""
         if not self._set:
             self._set = True
-            with suppress(BlockingIOError, OSError):  # full: it will wake anyway; closed: nothing waits
+            try:
                 self._sender.send(b"\0")
+            except OSError:
+                pass  # full: it will wake anyway; closed: nothing waits
+            except BaseException:  # a signal's handler has raised, maybe before the byte was sent
+                self._set = False
+                raise
 
     def clear(self) -> None:
         if self._set:
