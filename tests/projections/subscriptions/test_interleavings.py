@@ -117,9 +117,9 @@ class World:
     def lose(self, agent: int) -> None:
         """Somebody writes, and what is told of it never arrives."""
         stream: Any = self.follower._listener._stream
-        kept = list(stream._told), dict(stream._hints)
+        kept = list(stream._waiting), dict(stream._positions)
         self.write(agent, 1)
-        stream._told, stream._hints = kept
+        stream._waiting, stream._positions = kept
 
     def calm(self, agents: list[int]) -> None:
         """The hub has time for everything that is written."""
@@ -288,7 +288,7 @@ def test_nobody_listens_where_all_are_behind_and_nothing_is_missed_by_that() -> 
     heard = len(world.told)
     world.write(0, 1)
     assert len(world.told) > heard, "control: somebody else would have heard of it"
-    assert stream._told == [] and stream._hints == {}
+    assert stream._waiting == [] and stream._positions == {}
     world.settle()
     assert stream._partitions == {asleep, awake}, "it has caught up"
     world.calm([0, 2])
