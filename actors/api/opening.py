@@ -13,7 +13,7 @@ from duramen.events import InvalidMessage, Limits, MemoryLog
 from duramen.events.embedded import EmbeddedServer
 from duramen.events.log import Durability, EventLog
 from duramen.events.redis import RedisLog
-from duramen.events.redis.client import pool_of_client, pool_of_url
+from duramen.events.redis.client import pool_of_client, pool_of_socket, pool_of_url
 
 __all__ = ["DATA_DIR", "OpenedLog", "open_log"]
 
@@ -134,7 +134,7 @@ def _embedded(
 ) -> OpenedLog:
     server = EmbeddedServer.open(data_dir)
     try:
-        pool = pool_of_url(f"unix://{server.socket_path}")
+        pool = pool_of_socket(server.socket_path)
 
         def ensure_server() -> None:
             pool.connection_kwargs["path"] = str(server.ensure())

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -188,8 +189,11 @@ class DataDirectory:
             )
         return far
 
-    def write_config(self, socket_path: str) -> Path:
-        """Write the server's settings, with every path quoted byte by byte; return the path of the file."""
+    def write_config(self, socket_path: str) -> str:
+        """Write the server's settings, with every path quoted byte by byte; return the argument that names the file.
+
+        The server takes a name with `*`, `?` or `[` for a pattern of several files, in which `\\` escapes them.
+        """
         path = self.path / "valkey.conf"
         text = _CONFIG.format(
             directory=quote_setting(str(self.path)),
@@ -197,7 +201,8 @@ class DataDirectory:
             socket=quote_setting(socket_path),
         )
         self._write(path, text)
-        return path
+        is_pattern = any(character in str(path) for character in "*?[")
+        return re.sub(r"([\\*?\[\]])", r"\\\1", str(path)) if is_pattern else str(path)
 
     def write_record(self, record: ServerRecord) -> None:
         """Record the server for other processes. A socket in this directory is recorded as null."""

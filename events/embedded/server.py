@@ -245,7 +245,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """The socket as a `unix://` url."""
-        return f"unix://{quote(self.socket_path)}"
+        return f"unix://{quote(os.fsencode(self.socket_path))}"
 
     @property
     def pid(self) -> int:

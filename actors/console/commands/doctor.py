@@ -7,12 +7,21 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+import redis
 from attrs import asdict
 
 from duramen.events import DuramenError
 from duramen.events.embedded import EmbeddedServer
 from duramen.events.log import Keys
-from duramen.events.redis.client import Finding, RunCommand, check_server, command_runner, pool_of_url, redact_url
+from duramen.events.redis.client import (
+    Finding,
+    RunCommand,
+    check_server,
+    command_runner,
+    pool_of_socket,
+    pool_of_url,
+    redact_url,
+)
 
 from ..arguments import Options
 from ..command import Command
@@ -41,10 +50,11 @@ def _findings(options: Options) -> list[Finding]:
     if options.url == "memory://":
         return [Finding("ok", "memory:// keeps everything in this process, and nothing when it ends")]
     if options.url is not None:
-        return [Finding("ok", f"server {_shown(options.url)}"), *_ask_server(options.url, options)]
+        pool = pool_of_url(options.url, insecure=options.insecure)
+        return [Finding("ok", f"server {_shown(options.url)}"), *_ask_server(pool, options)]
     require_store(options)
     with EmbeddedServer.open(options.data_dir) as server:
-        return [*_embedded(server, options.data_dir), *_ask_server(f"unix://{server.socket_path}", options)]
+        return [*_embedded(server, options.data_dir), *_ask_server(pool_of_socket(server.socket_path), options)]
 
 
 def _shown(url: str) -> str:
@@ -65,8 +75,7 @@ def _embedded(server: EmbeddedServer, data_dir: str) -> list[Finding]:
     return findings
 
 
-def _ask_server(url: str, options: Options) -> list[Finding]:
-    pool = pool_of_url(url, insecure=options.insecure)
+def _ask_server(pool: redis.ConnectionPool, options: Options) -> list[Finding]:
     try:
         ask = command_runner(pool)
         return [*check_server(ask, namespace=options.namespace), *_namespace(ask, options.namespace)]

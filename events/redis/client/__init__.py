@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .connection import connection_settings, pool_of_client, pool_of_url, redact_url
+from .connection import connection_settings, pool_of_client, pool_of_socket, pool_of_url, redact_url
 from .errors import Retry, classify_error, translate_error
 from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction, refuse_mode
 from .lender import ConnectionLender, LentConnections
@@ -35,6 +35,7 @@ __all__ = [
     "eviction_policy",
     "pack_for_lua",
     "pool_of_client",
+    "pool_of_socket",
     "pool_of_url",
     "redact_url",
     "refuse_eviction",

@@ -7,9 +7,10 @@ four times in the list (measured). Here the log sends again only what is safe to
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from typing import Any, Final, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,7 +19,7 @@ from redis.retry import Retry
 from ...errors import InvalidMessage, UnsafeServer
 from .tls import check_tls_files
 
-__all__ = ["SOCKET_TIMEOUT", "connection_settings", "pool_of_client", "pool_of_url", "redact_url"]
+__all__ = ["SOCKET_TIMEOUT", "connection_settings", "pool_of_client", "pool_of_socket", "pool_of_url", "redact_url"]
 
 SOCKET_TIMEOUT: Final = 5.0
 """Seconds without a reply after which a connection is closed and opened again."""
@@ -96,6 +97,8 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
         pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
         kwargs = pool.connection_kwargs
         kwargs.update(connection_settings())
+        if url.startswith("unix:"):
+            kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(url).path))  # a path need not be text
         pool.connection_class(**kwargs)  # checks the settings; does not connect
     except (ValueError, TypeError, redis.RedisError):
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
@@ -107,6 +110,12 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     if not insecure:
         _require_safe(url, options)
     return pool
+
+
+def pool_of_socket(path: str) -> redis.ConnectionPool:
+    """Return a pool of connections to a Unix socket, whatever characters its path has."""
+    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **connection_settings()}
+    return redis.ConnectionPool(connection_class=redis.UnixDomainSocketConnection, path=path, **settings)
 
 
 def _check_url(url: str) -> dict[str, list[str]]:
