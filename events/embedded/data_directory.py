@@ -192,7 +192,7 @@ class DataDirectory:
     def write_config(self, socket_path: str) -> str:
         """Write the server's settings, with every path quoted byte by byte; return the argument that names the file.
 
-        The server takes a name with `*`, `?` or `[` for a pattern of several files, in which `\\` escapes them.
+        The server takes a name with `*`, `?` or `[` for a pattern, in which a backslash escapes them.
         """
         path = self.path / "valkey.conf"
         text = _CONFIG.format(
