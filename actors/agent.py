@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, TypeVar, cast
 from uuid import uuid4
@@ -12,23 +13,42 @@ from uuid import uuid4
 import pykka
 
 from duramen.events import (
+    AgentPath,
     EventRegistry,
     Granularity,
     InvalidMessage,
     NewEvent,
     PathNotFound,
+    SystemClosed,
     UnknownAgentType,
     UnknownEventType,
 )
 from duramen.events import property_segments as segments_of
 from duramen.events.codec import RawEvent
-from duramen.events.model import Seconds, check_value
+from duramen.events.model import Seconds, check_value, copy_plain
 from duramen.projections.recovery import CustomFold
 from duramen.projections.state import REQUIRED, copy_tree, lookup
 
-from .commands import Append, ChildFailed, Delete, Merge, Operation, Record, Set, Strategy, Supervision, require_running
+from .commands import (
+    DEFAULT_TTL,
+    AdoptChild,
+    Append,
+    ChildFailed,
+    Delete,
+    Merge,
+    Operation,
+    Outcome,
+    Pause,
+    Record,
+    Set,
+    Strategy,
+    Supervision,
+    Terminate,
+    require_running,
+    spawn_message,
+)
 from .dispatch import Envelope, Inbox, Timer, bind_cause
-from .handlers import HandlerCall, apply_operation, current_call
+from .handlers import HandlerCall, announce_child, apply_operation, current_call, keys_at, pause_self, terminate_self
 
 if TYPE_CHECKING:
     from .handlers import ActiveAgent
@@ -59,6 +79,16 @@ class _Lazy:
             return self
         own = cast("dict[str, Any]", instance.__dict__)
         return own.setdefault(self._name, self._make(instance))
+
+
+class _System:
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is None:
+            return self
+        system = instance.actor_runtime().services.system()
+        if system is None:
+            raise SystemClosed("the system of this agent is gone", agent=instance.path)
+        return system
 
 
 class Agent(pykka.Actor):
@@ -95,6 +125,9 @@ class Agent(pykka.Actor):
         super().__init_subclass__(**arguments)
         if cls.on_paused not in ("refuse", "handle"):
             raise InvalidMessage(f"{cls.__name__}.on_paused is 'refuse' or 'handle'")
+        for name in _RESERVED:
+            if inspect.getattr_static(cls, name) is not inspect.getattr_static(Agent, name):
+                raise InvalidMessage(f"{cls.__name__}.{name} would replace {_RESERVED[name]}")
         for name in ("on_receive", "on_child_failed"):
             handler = getattr(cls, name)
             if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
@@ -108,7 +141,7 @@ class Agent(pykka.Actor):
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message that is not one of duramen's own, and return the reply."""
-        runtime = self._actor_active()
+        runtime = self.actor_runtime()
         kind = runtime.state.agent_type
         if kind is not None and kind not in runtime.services.agents:
             raise UnknownAgentType(
@@ -150,7 +183,7 @@ class Agent(pykka.Actor):
     @property
     def path(self) -> str:
         """The agent path, as text."""
-        return self._actor_active().path
+        return self.actor_runtime().path
 
     @property
     def session_id(self) -> str | None:
@@ -162,6 +195,17 @@ class Agent(pykka.Actor):
         """Position in the log, including the events of this handler so far."""
         with self._actor_reading() as runtime:
             return runtime.state.seq
+
+    @property
+    def command_id(self) -> str | None:
+        """The command id of the message that this handler handles; None for a message without one."""
+        return self._actor_call().command_id
+
+    system: Any = _System()
+    """The `AgentSystem` that runs this agent; a subclass may put a system of its own there.
+
+    Its calls are not part of the handler's batch. A handler must not wait for itself: use `tell` or `block=False`.
+    """
 
     @property
     def state(self) -> Any:
@@ -224,6 +268,91 @@ class Agent(pykka.Actor):
                 raise
             return default
 
+    def keys(self, path: str = "") -> list[str]:
+        """The keys of the subtree at a property path, with this handler's changes so far.
+
+        Raises PathNotFound, and InvalidPath for a path that leads to another value.
+        """
+        with self._actor_reading() as runtime:
+            return keys_at(runtime.state, path, runtime.path)
+
+    def pause(
+        self,
+        checkpoint_id: str | None = None,
+        *,
+        ttl: timedelta | None = DEFAULT_TTL,
+        metadata: Mapping[str, Any] | None = None,
+        when_paused: Literal["refuse", "stash"] = "refuse",
+        reason: str | None = None,
+    ) -> None:
+        """Pause this agent, within this handler's batch: the checkpoint holds what the handler has done so far.
+
+        The handler goes on, but cannot write any more. Hooks run after the commit.
+        """
+        message = Pause(
+            checkpoint_id=checkpoint_id,
+            ttl=ttl,
+            metadata=metadata or {},
+            when_paused=when_paused,
+            reason=reason,
+        )
+        with self._actor_call() as turn:
+            pause_self(turn, message)
+
+    def terminate(
+        self,
+        outcome: Outcome | Literal["success", "failure", "partial"] = Outcome.SUCCESS,
+        *,
+        task_description: str | None = None,
+        outcome_details: Any = None,
+        lessons_learned: Sequence[str] = (),
+        context_summary: str | None = None,
+        importance_score: float = 0.6,
+        reason: str | None = None,
+        consolidate_to_episodic: bool = True,
+        cleanup_working: bool = True,
+        cascade: bool = True,
+    ) -> None:
+        """End this agent's session, within this handler's batch; arguments as of `AgentHandle.terminate`.
+
+        The handler goes on, but cannot write any more. Hooks run, and sub-agents are ended, after the commit. Blocks:
+        the session's events are read from the log for its episode.
+        """
+        message = Terminate(
+            outcome=outcome,
+            task_description=task_description,
+            outcome_details=outcome_details,
+            lessons_learned=lessons_learned,
+            context_summary=context_summary,
+            importance_score=importance_score,
+            reason=reason,
+            consolidate_to_episodic=consolidate_to_episodic,
+            cleanup_working=cleanup_working,
+            cascade=cascade,
+        )
+        with self._actor_call() as turn:
+            terminate_self(turn, message)
+
+    def spawn_child(self, name: str, *, outlives_parent: bool = False, **arguments: Any) -> Any:
+        """Spawn a sub-agent, with the arguments of `AgentSystem.spawn`, and return its handle.
+
+        This agent's log records the child within the handler's batch; the child is spawned after the commit, and asked
+        before then, it is not found. A child that cannot be spawned after all is logged, and does not exist.
+        """
+        with self._actor_call() as turn:
+            child = AgentPath.parse(turn.agent).child(name).text
+            message = spawn_message(parent=turn.agent, **arguments)
+            announce_child(turn, AdoptChild(child, outlives_parent), message)
+        return self.system.agent(child)
+
+    def tell_self(self, message: object) -> None:
+        """Send this agent a message once this handler's batch is in the log: it is handled after those that wait.
+
+        A handler that raises sends nothing. A crash after the commit loses the message.
+        """
+        with self._actor_call() as turn:
+            turn.send(turn.agent, copy_plain(message))
+
     def after_commit(self, effect: Callable[[], object]) -> None:
         """Call `effect` in a worker thread once this handler's batch is in the log; never in a replay.
 
@@ -247,7 +376,7 @@ class Agent(pykka.Actor):
         return self._actor_schedule(seconds, message, repeat=True)
 
     def _actor_schedule(self, seconds: Seconds, message: object, *, repeat: bool) -> Timer:
-        timer, start = self._actor_active().timers.prepare(seconds, message, repeat=repeat)
+        timer, start = self.actor_runtime().timers.prepare(seconds, message, repeat=repeat)
         if current_call() is None:
             start()
         else:
@@ -290,7 +419,8 @@ class Agent(pykka.Actor):
         former = f"{type(self).__name__}/{self.state_version}"
         return CustomFold(self.actor_fold_version(), lambda: copy_tree(self.initial()), apply, former)
 
-    def _actor_active(self) -> ActiveAgent:
+    def actor_runtime(self) -> ActiveAgent:
+        """The agent in memory. Raises InvalidMessage for an object that does not run."""
         if self._actor_runtime is None:
             raise InvalidMessage("this agent is not running; agents are started by system.spawn(...)")
         return self._actor_runtime
@@ -298,7 +428,7 @@ class Agent(pykka.Actor):
     @contextmanager
     def _actor_reading(self) -> Generator[ActiveAgent]:
         """Read within the handler's call; outside of handlers, read the state as it is at that moment."""
-        runtime, call = self._actor_active(), current_call()
+        runtime, call = self.actor_runtime(), current_call()
         if call is None or call.turn.runtime is not runtime:
             yield runtime
         else:
@@ -350,3 +480,16 @@ class Agent(pykka.Actor):
         # An agent has no loop: the dispatcher runs agents with messages. Nor is it ever in Pykka's registry, a list
         # that is searched from its start when an actor leaves.
         raise InvalidMessage("agents are run by their system's dispatcher")
+
+
+def _reserved() -> dict[str, str]:
+    """The names that a subclass must not have, and what each of them is."""
+    names = {name for name in dir(Agent) if not name.startswith(("__", "_abc_"))}
+    names -= {"on_receive", "initial", "apply", "on_child_failed"}
+    names -= {"supervision", "own_thread", "on_paused", "state_version", "system"}
+    reserved = dict.fromkeys(names, "a call or an attribute that every agent has; choose another name")
+    hook = "a hook that is never called, as agents leave memory and come back: use __init__, on_receive or system.hooks"
+    return reserved | dict.fromkeys(("on_start", "on_stop", "on_failure"), hook)
+
+
+_RESERVED: Final[Mapping[str, str]] = _reserved()

@@ -101,6 +101,7 @@ class AgentSystem(SystemCalls):
             durability=store.log.durability,
             digest_of=store.log.chain.digest,
             activated=passivation.release_excess,
+            system=weakref.ref(self),
         )
         self._passivation = passivation
         if passivation.interval is not None:

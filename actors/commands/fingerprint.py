@@ -18,7 +18,7 @@ from duramen.events.codec import Codec
 __all__ = ["SIZE", "fingerprint"]
 
 SIZE: Final = 8
-_MOST_VALUES: Final = 1_000_000
+_MOST_VALUES: Final = 200_000
 
 
 def fingerprint(message: object, codec: Codec) -> bytes:

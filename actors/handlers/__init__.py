@@ -5,8 +5,15 @@ from __future__ import annotations
 from .agent_timers import AgentTimers
 from .handler_call import HandlerCall, current_call
 from .hooks import LifecycleHooks
-from .lifecycle import BLOCKING_HANDLERS, LIFECYCLE, QUICK_HANDLERS
-from .memory import MEMORY_HANDLERS, apply_operation
+from .lifecycle import (
+    BLOCKING_HANDLERS,
+    LIFECYCLE,
+    QUICK_HANDLERS,
+    announce_child,
+    pause_self,
+    terminate_self,
+)
+from .memory import MEMORY_HANDLERS, apply_operation, keys_at
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration
 from .turn import ActiveAgent, Savepoint, Turn
@@ -25,8 +32,12 @@ __all__ = [
     "Settings",
     "Transition",
     "Turn",
+    "announce_child",
     "apply_operation",
     "current_call",
+    "keys_at",
+    "pause_self",
     "reply_to",
+    "terminate_self",
     "with_duration",
 ]

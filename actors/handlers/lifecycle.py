@@ -23,7 +23,9 @@ from duramen.events import (
 )
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
 from duramen.events.log import Put, digest_at, raw_events
+from duramen.events.logging import get_logger
 from duramen.events.model import EPISODE_RECORDED, PAUSED, RESUMED, SPAWNED, TERMINATED, check_value, parse_seconds
+from duramen.projections import AgentState
 from duramen.projections.episodes import episode_put
 from duramen.projections.state import PAUSED_STATUS
 
@@ -47,13 +49,14 @@ from ..commands import (
     outcome_of,
     require_alive,
 )
+from ..dispatch import Envelope
 from .cascade import children_of, held_tree, hold
 from .checkpoints import IN_PLACE, find_checkpoint, find_paused, list_checkpoints, require_one_cut
 from .episode import consolidate
-from .transition import Transition
+from .transition import Transition, reply_to
 from .turn import Turn
 
-__all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS"]
+__all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS", "announce_child", "pause_self", "terminate_self"]
 
 _REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
 """Expected failures, returned as results. Misuse and lost servers are raised."""
@@ -200,6 +203,48 @@ def _emit_transition(turn: Turn, events: Sequence[NewEvent]) -> Transition:
             turn.puts += (put,)
             turn.size += len(put.value)
     return _transition(turn, raw)
+
+
+# -- within the turn of a user's handler -------------------------------------------------------------------------------
+
+
+def pause_self(turn: Turn, message: Pause) -> None:
+    """Pause the agent as part of a handler's turn; its hooks run after the commit."""
+    _run_hooks_later(turn, _pause_one(turn, message))
+
+
+def terminate_self(turn: Turn, message: Terminate) -> None:
+    """End the session as part of a handler's turn; hooks run, and sub-agents are ended, after the commit."""
+    require_alive(turn.state, turn.agent)
+    _check_terminate(turn, message)
+    events = _decide_terminate(turn, message)
+    if message.cascade:
+        child = evolve(_for_child(message), cascade=True)
+        for path in children_of(turn.runtime, all_children=False):
+            turn.send(path, child)
+    _run_hooks_later(turn, _emit_transition(turn, events))
+
+
+def announce_child(turn: Turn, message: AdoptChild, spawn: Spawn) -> None:
+    """Record a sub-agent as part of a handler's turn; it is spawned after the commit."""
+    limits = turn.services.limits
+    decide_spawn(AgentState(), spawn, limits, message.path, session_id="-")  # what is refused is refused here
+    for event in decide_adopt(turn.state, message, limits, turn.agent):
+        turn.emit(event)
+    envelope = turn.send(message.path, spawn)
+
+    def check() -> None:
+        result = envelope.result
+        if envelope.error is not None or not result.success:
+            kind = type(envelope.error or result.error).__name__
+            get_logger("agent").warning("child_not_spawned", agent=turn.agent, child=message.path, error=kind)
+
+    envelope.add_done_callback(check)
+
+
+def _run_hooks_later(turn: Turn, done: Transition) -> None:
+    services = turn.services
+    turn.effects += (lambda: reply_to(services, Envelope(wanted=False), done),)
 
 
 def _for_child(message: Terminate) -> Terminate:

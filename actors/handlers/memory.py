@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from duramen.events import Granularity, InvalidMessage, InvalidPath, PathNotFound, Receipt, property_segments
+from duramen.events import (
+    Granularity,
+    InvalidMessage,
+    InvalidPath,
+    PathNotFound,
+    PropertyPath,
+    Receipt,
+    property_segments,
+)
 from duramen.events.codec import to_datetime
+from duramen.projections import AgentState
 from duramen.projections.state import REQUIRED, lookup
 
 from ..commands import (
@@ -26,7 +35,7 @@ from ..commands import (
 )
 from .turn import Turn
 
-__all__ = ["MEMORY_HANDLERS", "apply_operation"]
+__all__ = ["MEMORY_HANDLERS", "apply_operation", "keys_at"]
 
 
 def apply_operation(turn: Turn, operation: Any) -> None:
@@ -69,12 +78,17 @@ def _on_get(turn: Turn, message: Get) -> Any:
         return message.default
 
 
+def keys_at(state: AgentState, path: str | PropertyPath, agent: str) -> list[str]:
+    """The keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
+    found = lookup(state.memory, property_segments(path))
+    if type(found) is not dict:
+        raise InvalidPath(f"{str(path)[:80]!r} is not a subtree and has no keys", agent=agent)
+    return list(found)
+
+
 def _on_keys(turn: Turn, message: Keys) -> list[str]:
     require_known(turn.state, turn.agent)
-    found = lookup(turn.state.memory, property_segments(message.path))
-    if type(found) is not dict:
-        raise InvalidPath(f"{str(message.path)[:80]!r} is not a subtree and has no keys", agent=turn.agent)
-    return list(found)
+    return keys_at(turn.state, message.path, turn.agent)
 
 
 def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:

@@ -99,5 +99,7 @@ class Services:
     """Called in the core after each activation."""
     known: LastDigests = field(factory=lambda: LastDigests(_MOST_KNOWN))
     """The last event that the log is known to have of agents that left memory. Changed in the core only."""
+    system: Callable[[], Any] = field(default=lambda: None)
+    """The `AgentSystem`, for handlers; None once it is gone."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""

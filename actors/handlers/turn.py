@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, Protocol, cast
 
 from duramen.events import CommandConflict, DuramenError, Granularity, NewEvent, Receipt, TooLarge
@@ -16,7 +17,7 @@ from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
 from ..agent_types import AgentCode
 from ..commands import Decide, fingerprint, plain_id
-from ..dispatch import Commit, Envelope, Inbox
+from ..dispatch import Commit, Envelope, Inbox, current_cause
 from .agent_timers import AgentTimers
 from .services import Services
 
@@ -95,6 +96,7 @@ class Turn(Commit):
         "effects",
         "envelopes",
         "hold",
+        "messages",
         "runtime",
         "services",
         "state",
@@ -124,6 +126,8 @@ class Turn(Commit):
         """The handled messages, whose staged replies leave after the commit."""
         self.effects: tuple[Callable[[], object], ...] = ()
         """Calls for a worker thread, after the commit."""
+        self.messages: tuple[tuple[str, Envelope], ...] = ()
+        """Messages and the paths of their agents, sent in order after the commit."""
         self.hold = False
         """Whether the agent is held after the commit, for a cascade."""
         self.command: list[Any] | None = None
@@ -204,6 +208,13 @@ class Turn(Commit):
             self.entry = self.codec.pack([state.status, state.agent_type, state.session_id])
         return raw
 
+    def send(self, path: str, message: object) -> Envelope:
+        """Send a message after the commit; nobody waits for its reply. Its cause is the last event so far."""
+        envelope = Envelope(message, wanted=False)
+        envelope.cause = current_cause()
+        self.messages += ((path, envelope),)
+        return envelope
+
     def annotate(self, metadata: dict[str, Any]) -> None:
         """Give metadata to the last event of this turn. Raises TooLarge; then nothing has changed."""
         state, services = self.state, self.services
@@ -274,13 +285,21 @@ class Turn(Commit):
         return pack_snapshot(record, self.codec, services.limits, services.log.chain)
 
 
+_REPLACED: Final = ("status", "paused_at", "when_paused", "checkpoints", "children", "memory")
+"""Fields of the state that lifecycle events replace, and do not change in place."""
+
+_session_of: Final[Callable[[AgentState], tuple[Any, ...]]] = attrgetter(*_REPLACED)
+
+
 class Savepoint:
     """What a turn and its agent's state were at one moment; what changed in place since is in the turn's undo list."""
 
     def __init__(self, turn: Turn) -> None:
         state = turn.state
         self._turn = len(turn.items), turn.size, len(turn.effects)
+        self._append = turn.entry, turn.puts, turn.requires, turn.messages
         self._state = state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels
+        self._session = _session_of(state)
         self._commands = None if turn.command is None else dict(state.commands)  # an id can push an old one out
         self._custom = turn.runtime.custom
         self._undo: list[Undo] = []
@@ -305,6 +324,9 @@ class Savepoint:
         """Bring turn and state back to that moment."""
         state, (count, turn.size, effects) = turn.state, self._turn
         roll_back(self._undo)
+        turn.entry, turn.puts, turn.requires, turn.messages = self._append
+        for name, value in zip(_REPLACED, self._session, strict=True):
+            setattr(state, name, value)
         state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels = self._state
         if self._commands is not None:
             state.commands = self._commands

@@ -366,6 +366,8 @@ class Runtime(Snapshots):
             return
         if self._timers is not None and self.state.status == TERMINATED_STATUS:
             self._timers.cancel()
+        for path, envelope in turn.messages:
+            self._send(path, envelope)
         for effect in turn.effects:
             run_effect(self.services.thread_pool, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
@@ -374,6 +376,13 @@ class Runtime(Snapshots):
             self._mailbox.phase = HELD
         else:
             self._become_idle(leave=self.state.status == ABSENT)
+
+    def _send(self, path: str, envelope: Envelope) -> None:
+        try:
+            self.services.actors.send(path, envelope)
+        except DuramenError as error:  # a full mailbox, or the system closes
+            get_logger("agent").warning("message_not_sent", agent=self.path, to=path, error=type(error).__name__)
+            envelope.refuse(error)
 
     def release(self) -> None:
         """End a hold; in the core."""

@@ -110,7 +110,7 @@ class _Run:
         try:
             if error is None:
                 self._saved.check_size(turn)
-                if turn.command is not None and turn.state.status == RUNNING:
+                if turn.command is not None and (turn.items or turn.state.status == RUNNING):
                     store_reply(turn, value)
         except TooLarge as oversize:
             error = oversize
@@ -180,9 +180,8 @@ def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, d
     turn.emit(NewEvent(FAILED, {"error": kind}, granularity=Granularity.LIFECYCLE.value))
     parent = state.parent
     if decision.strategy is Strategy.ESCALATE and parent is not None and runtime.path.startswith(f"{parent}/"):
-        notice = Envelope(ChildFailed(runtime.path, kind), wanted=False)
+        notice = turn.send(parent, ChildFailed(runtime.path, kind))
         notice.cause = Cause(event_id(runtime.path, state.seq), event_id(runtime.path, state.seq))
-        turn.effects += (lambda: services.actors.send(parent, notice),)
     runtime.finish(turn)
 
 

@@ -6,7 +6,7 @@ from .agent_log import AgentLog
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
 from .points import Point, last_before, seq_of, seq_of_time, within
 from .rebuild import rebuild, rebuild_base, state_for_base
-from .session_count import count_session
+from .session_count import SessionCount, count_session
 from .session_totals import SessionTotals, is_plain_dict
 from .state_fold import MISFITS, CustomFold, FoldOf, Rebuilt, StateFold, misfit
 from .trim_base import UNFOLDED, BaseState, load_base, pack_base
@@ -22,6 +22,7 @@ __all__ = [
     "KeyframeSchedule",
     "Point",
     "Rebuilt",
+    "SessionCount",
     "SessionTotals",
     "StateFold",
     "count_session",

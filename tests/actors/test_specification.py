@@ -283,9 +283,9 @@ class Restless(Agent):
         return message
 
     def _go_on(self) -> None:
-        self._actor_active().services.actors.send(self.path, Envelope("by itself"))
+        self.actor_runtime().services.actors.send(self.path, Envelope("by itself"))
         self.schedule_once(0.0, "by itself")
-        self.after_commit(lambda: self._actor_active().services.actors.send(self.path, Envelope("by itself")))
+        self.after_commit(lambda: self.actor_runtime().services.actors.send(self.path, Envelope("by itself")))
 
 
 class RestlessLater(Restless):
