@@ -171,13 +171,16 @@ class Types(Projection[list[str]]):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"agents": "acme/*"}, ["acme/alice memory_set", "acme/alice spawned"]),
-        ({"agents": "acme/**"}, ["acme/alice memory_set", "acme/alice spawned", "acme/alice/x spawned"]),
+        ({"agents": "acme/*"}, ["acme/alice child_spawned", "acme/alice memory_set", "acme/alice spawned"]),
+        (
+            {"agents": "acme/**"},
+            ["acme/alice child_spawned", "acme/alice memory_set", "acme/alice spawned", "acme/alice/x spawned"],
+        ),
         ({"agents": "other/bob"}, ["other/bob memory_set", "other/bob spawned"]),
         ({"agents": "none/such"}, []),
         (
             {"granularity": Granularity.LIFECYCLE},
-            ["acme/alice spawned", "acme/alice/x spawned", "other/bob spawned"],
+            ["acme/alice child_spawned", "acme/alice spawned", "acme/alice/x spawned", "other/bob spawned"],
         ),
         ({"categories": ["state"]}, ["acme/alice memory_set", "other/bob memory_set"]),
         ({"types": ["memory_set"], "agents": "other/**"}, ["other/bob memory_set"]),
