@@ -108,7 +108,7 @@ class AgentNotRunning(DuramenError):
 
 
 class AgentAlreadyRunning(DuramenError):
-    """The agent has a session that has not ended; use its handle, or terminate it first."""
+    """The agent has a session that has not ended; go on with it, or terminate it first."""
 
 
 class AgentExists(DuramenError):

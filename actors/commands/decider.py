@@ -281,7 +281,7 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
     """`session_id` is used if the message has none."""
     if state.status in (RUNNING, PAUSED_STATUS, FAILED_STATUS):
         raise AgentAlreadyRunning(
-            f"{agent} has a session ({state.status}); use its handle, or terminate it first",
+            f"{agent} has a session already ({state.status}); go on with it, or terminate it for a new one",
             agent=agent,
             seq=state.seq,
             actual=state.status,

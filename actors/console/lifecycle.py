@@ -10,7 +10,7 @@ from attrs import asdict
 from duramen.events import AgentPath
 
 from ..commands import LifecycleResult, Spawn
-from .arguments import Options
+from .arguments import Options, with_options
 from .exit_codes import ExitCode
 from .opening import opened
 from .output import Output, clean, text
@@ -29,7 +29,7 @@ def send_lifecycle(path: str, message: Any, options: Options, output: Output, *,
     elif result.success:
         output.line(text(f"{name}: {result.message} ({_details(result)})"))
     else:
-        sys.stderr.write(f"duramen: {clean(result.message)}\n")
+        sys.stderr.write(f"duramen: {clean(with_options(result.message))}\n")
     return ExitCode.OK if result.success else ExitCode.FAILED
 
 

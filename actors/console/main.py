@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from duramen.events import DuramenError
 
-from .arguments import CommandParser, Options, add_common
+from .arguments import CommandParser, Options, add_common, with_options
 from .commands import COMMANDS
 from .exit_codes import EXPLAINED, ExitCode, exit_code_of
 from .output import Output, clean
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except DuramenError as error:
         # One line, unless the error quotes a server's log.
-        sys.stderr.write(f"duramen: {clean(str(error), lines=True)}\n")
+        sys.stderr.write(f"duramen: {clean(with_options(str(error)), lines=True)}\n")
         return exit_code_of(error)
     except KeyboardInterrupt:
         sys.stderr.write("duramen: interrupted\n")

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from attrs import frozen
 
 from duramen.events import Event, Granularity, InvalidMessage
+from duramen.events.model import RESUMED
 
 from ..projection import Projection
 from ..state import OWN_EVENT_TYPES
@@ -58,6 +59,8 @@ def headline(event: Event) -> str:
     own = OWN_EVENT_TYPES.get(event.type)
     if own is None:
         return event.type.replace("_", " ")
+    if event.type == RESUMED and event.data["checkpoint_id"] is None:
+        return "resumed in place"
     return own.headline.format_map({key: _shorten(value) for key, value in event.data.items()})
 
 

@@ -44,8 +44,9 @@ class VerificationReport:
 
     def __str__(self) -> str:
         if self.ok:
-            return f"ok: {self.events} events of {self.agents} agents are as they were written"
-        return "\n".join([f"{len(self.problems)} problems:", *map(str, self.problems)])
+            events, agents = _count(self.events, "event"), _count(self.agents, "agent")
+            return f"ok: {events} of {agents} {'is as it was' if self.events == 1 else 'are as they were'} written"
+        return "\n".join([f"{_count(len(self.problems), 'problem')}:", *map(str, self.problems)])
 
     def as_data(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -154,3 +155,7 @@ def _collect(
             progress(VerificationProgress(len(problems), count, checked, wrong))
     every = tuple(problem for agent in sorted(problems) for problem in problems[agent])
     return VerificationReport(not every, sound, count, every)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

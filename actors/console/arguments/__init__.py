@@ -13,6 +13,7 @@ from .options import (
     parse_count,
     parse_json_pair,
     parse_seconds,
+    with_options,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "parse_moment",
     "parse_seconds",
     "state_at",
+    "with_options",
 ]

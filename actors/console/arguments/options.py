@@ -7,7 +7,8 @@ import json
 import os
 import re
 import shlex
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -25,7 +26,23 @@ __all__ = [
     "parse_count",
     "parse_json_pair",
     "parse_seconds",
+    "with_options",
 ]
+
+_OPTIONS: Final = {
+    "session_id": "--session-id",
+    "agent_type": "--agent-type",
+    "initial_state": "--set",
+    "metadata": "--metadata",
+    "checkpoint_id": "the checkpoint id",
+    "task_description": "--description",
+    "lessons_learned": "--lesson",
+    "data_dir": "--data-dir",
+    "insecure=True": "--insecure",
+    "allow_eviction=True": "--allow-eviction",
+    "allow_eviction": "--allow-eviction",
+}
+_NAMES: Final = re.compile(rf"(?<![\w/-])({'|'.join(_OPTIONS)})(/|(?![\w-]))")
 
 
 @frozen(kw_only=True)
@@ -41,6 +58,11 @@ class Options:
     verbose: bool
     given: tuple[str, ...]
     """The options that make another command use the same store, quoted for a shell."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of the embedded store, as an absolute path."""
+        return str(Path(self.data_dir).resolve())
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Options:
@@ -117,6 +139,11 @@ def add_metadata(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metadata", action="append", type=parse_json_pair, metavar="KEY=JSON", help="note a fact; may be repeated"
     )
+
+
+def with_options(message: str) -> str:
+    """The message with the options of the command in place of the arguments of Python."""
+    return _NAMES.sub(lambda found: _OPTIONS[found[1]] + (" " if found[2] else ""), message)
 
 
 def parse_count(text: str) -> int:

@@ -13,7 +13,7 @@ from ..arguments import Options
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import STYLES, Output, format_time, new_table, text
+from ..output import STYLES, Output, Table, format_time, text
 
 __all__ = ["AGENTS"]
 
@@ -27,9 +27,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if not entries:
         output.show(text("no agents yet: `duramen run` makes some of recordings, `duramen spawn PATH` makes one"))
         return ExitCode.OK
-    table = new_table("agent", "status", "type", "session", "seq", "updated")
-    table.columns[4].justify = "right"
-    table.columns[0].no_wrap = True
+    table = Table("agent", "status", "type", "session", "seq", "updated", right=["seq"])
     for label, entry in _tree(entries):
         if entry is None:
             table.add_row(text(label, "bold"))

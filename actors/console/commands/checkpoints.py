@@ -13,7 +13,7 @@ from ..arguments import Options, add_path
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, format_time, new_table, text, to_json
+from ..output import Output, Table, format_time, text, to_json
 
 __all__ = ["CHECKPOINTS"]
 
@@ -28,7 +28,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if not found:
         output.show(text(f"{path} has no checkpoint that has not expired: `duramen pause {path}` takes one"))
         return ExitCode.OK
-    table = new_table("checkpoint", "taken", "seq", "items", "expires", "metadata")
+    table = Table("checkpoint", "taken", "seq", "items", "expires", "metadata", texts=["metadata"])
     for row in found:
         table.add_row(
             text(row["checkpoint_id"]),

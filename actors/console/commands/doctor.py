@@ -27,7 +27,7 @@ from ..arguments import Options
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import require_store
-from ..output import Output, new_table, text
+from ..output import Output, Table, text
 
 __all__ = ["DOCTOR"]
 
@@ -96,7 +96,7 @@ def _namespace(ask: RunCommand, name: str) -> list[Finding]:
 
 
 def _show(findings: list[Finding], output: Output) -> None:
-    table = new_table("", "what", "what to do")
+    table = Table("", "what", "what to do", texts=["what", "what to do"])
     for finding in findings:
         table.add_row(text(finding.level, _STYLES[finding.level]), text(finding.what), text(finding.advice))
     problems = sum(finding.level == "problem" for finding in findings)

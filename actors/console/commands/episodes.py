@@ -21,7 +21,6 @@ __all__ = ["EPISODES"]
 
 _STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
 _LEAST_PREFIX: Final = 4
-_SHORT_ID: Final = 8
 _DESCRIPTION: Final = 120
 _SEARCH: Final = "search"
 _FOUND: Final = 10
@@ -98,13 +97,15 @@ def _find(store: EpisodeStore, wanted: str) -> Episode:
 
 
 def _show_all(chosen: list[Episode], output: Output) -> None:
-    """Show lines and not a table, so that the description takes the remainder of a line and no second one."""
+    """Show lines and not a table: on a terminal the description goes on in the next line, and no id is broken."""
     width = max(len(_agent(episode)) for episode in chosen)
-    output.line(text(f"{'kept':19}  {'id':{_SHORT_ID}}  {'outcome':7}  {'agent':{width}}  description", "bold"))
+    header = f"{'kept':19}  {'id':36}  {'outcome':7}  {'agent':{width}}  description"
+    if output.fits(len(header)):
+        output.line(text(header, "bold"))
     for episode in chosen:
         output.line(
             join_texts(
-                text(f"{format_time(episode.created_at)}  {episode.id[:_SHORT_ID]}  ", "dim"),
+                text(f"{format_time(episode.created_at)}  {episode.id:36}  ", "dim"),
                 text(f"{episode.outcome:7}", _STYLES.get(episode.outcome, "")),
                 text(f"  {_agent(episode):{width}}  "),
                 text(shorten(" ".join(episode.task_description.split()), _DESCRIPTION)),

@@ -16,7 +16,7 @@ from ..command import Command
 from ..exit_codes import ExitCode
 from ..interruption import interruption
 from ..opening import opened
-from ..output import Output, event_data, event_line
+from ..output import Output, event_data, event_line, event_lines, join_texts, text
 
 __all__ = ["LOG", "first_seq"]
 
@@ -32,6 +32,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=parse_count, metavar="N", help="N events at most: the last ones, or with --from the first"
     )
     parser.add_argument("--from", type=parse_count, dest="start", metavar="SEQ", help="begin with this event")
+    parser.add_argument("--full", action="store_true", help="the whole event below its line, every value to its end")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
 
 
@@ -42,15 +43,17 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         if arguments.follow:
             return _follow(system, path, level, arguments, output)
         for event in _read(system, path, level, arguments.start, arguments.limit):
-            _show(event, output)
+            _show(event, output, full=arguments.full)
     return ExitCode.OK
 
 
-def _show(event: Event, output: Output) -> None:
+def _show(event: Event, output: Output, *, full: bool) -> None:
     if output.as_json:
         output.data_line(event_data(event))
-    else:
-        output.line(event_line(event))
+        return
+    output.line(event_line(event))
+    for line in event_lines(event)[2:] if full else ():
+        output.line(join_texts(text("        "), line))
 
 
 def _follow(
@@ -67,7 +70,7 @@ def _follow(
             for event in events:
                 if event.agent != path or event.seq <= last:
                     continue
-                _show(event, output)
+                _show(event, output, full=arguments.full)
                 last = event.seq
                 left = None if left is None else left - 1
                 if stop.asked or left == 0:

@@ -21,7 +21,7 @@ from ..command import Command
 from ..errors import NoProgress
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, format_time, new_table, show_progress, text
+from ..output import Output, Table, format_time, show_progress, text
 
 __all__ = ["PROJECTIONS"]
 
@@ -83,9 +83,8 @@ def _list(system: AgentSystem, output: Output) -> None:
     if not found:
         output.show(text("no projection was attached here yet: `system.attach(projection, name)` does it"))
         return
-    table = new_table("name", "status", "version", "lag", "events", "stored", "error")
-    for column in table.columns[2:5]:
-        column.justify = "right"
+    numbers = ("version", "lag", "events")
+    table = Table("name", "status", *numbers, "stored", "error", texts=["error"], right=numbers)
     for info in found:
         _add(table, info.name, info)
         if info.building is not None:
@@ -93,7 +92,7 @@ def _list(system: AgentSystem, output: Output) -> None:
     output.show(table)
 
 
-def _add(table: Any, name: str, info: ConsumerInfo) -> None:
+def _add(table: Table, name: str, info: ConsumerInfo) -> None:
     table.add_row(
         text(name),
         text(info.status, _STYLES.get(info.status, "")),
@@ -147,7 +146,7 @@ def _wait(system: AgentSystem, name: str, arguments: argparse.Namespace, output:
     end: int | None = None
     moved_at, seen = monotonic(), -1
     never = Event()
-    with show_progress("appends", bar=not output.as_json) as advance:
+    with show_progress("append", bar=not output.as_json) as advance:
         while True:
             # In this order: a consumer that is read after a request was done shows the result of it.
             requested, info = _has_request(system, name), system.consumers.get(name)

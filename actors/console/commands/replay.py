@@ -43,6 +43,7 @@ _STEPS: Final = {
     "page up": -_PAGE,
 }
 _SCROLLS: Final = {"down": 1, "j": 1, "up": -1, "k": -1}
+_WHOLE: Final = "w"
 _QUITS: Final = frozenset(("q", "escape", "\x03", "\x04"))
 
 
@@ -85,33 +86,36 @@ def _step_through(replay: Replay) -> None:
         view, size = _step_at(replay, replay.from_seq), screen.size
         screen.draw(view.lines(*size))
         while True:
-            drawn = view, view.scrolled, size
+            drawn = view, view.scrolled, view.whole, size
             for key in screen.keys(_TICK):
                 if key in _QUITS:
                     return
                 view = _press(key, replay, view)
             size = screen.size
-            if (view, view.scrolled, size) != drawn:
+            if (view, view.scrolled, view.whole, size) != drawn:
                 screen.draw(view.lines(*size))
 
 
 def _press(key: str, replay: Replay, view: StepView) -> StepView:
-    """The view after a key: scrolled, or of another step."""
+    """The view after a key: scrolled, with whole values, or of another step."""
     if key in _SCROLLS:
         view.scroll(_SCROLLS[key])
+        return view
+    if key == _WHOLE:
+        view.toggle_whole()
         return view
     wanted = {"home": replay.from_seq, "g": replay.from_seq, "end": replay.to_seq, "G": replay.to_seq}.get(key)
     if wanted is None:
         wanted = view.event.seq + _STEPS.get(key, 0)
     wanted = min(max(wanted, replay.from_seq), replay.to_seq)
-    return view if wanted == view.event.seq else _step_at(replay, wanted)
+    return view if wanted == view.event.seq else _step_at(replay, wanted, whole=view.whole)
 
 
-def _step_at(replay: Replay, seq: int) -> StepView:
+def _step_at(replay: Replay, seq: int, *, whole: bool = False) -> StepView:
     """The step at `seq`, with the states before and after its event."""
     before = replay.seek(seq - 1)
     event, after = next(replay)
-    return StepView(event, before, after, replay.from_seq, replay.to_seq)
+    return StepView(event, before, after, replay.from_seq, replay.to_seq, whole=whole)
 
 
 REPLAY: Final = Command("replay", "show what each event of an agent has changed; step through it", _run, _add_arguments)

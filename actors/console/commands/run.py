@@ -12,13 +12,16 @@ from time import monotonic
 from typing import Any, Final
 
 from duramen.events import DuramenError
+from duramen.events.redis.client import redact_url
+from duramen.projections.state import TERMINATED_STATUS
 
+from ...api import AgentSystem
 from ..arguments import Options, parse_count
 from ..command import Command
 from ..exit_codes import ExitCode, exit_code_of
 from ..ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan
 from ..opening import opened
-from ..output import Advance, Output, clean, join_texts, show_progress, text
+from ..output import Advance, Output, clean, count_of, join_texts, show_progress, text
 
 __all__ = ["RUN"]
 
@@ -51,13 +54,14 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     with opened(options, create=True) as system:
         known = {entry.agent: entry for entry in system.agents() if entry.agent.split("/")[0] in plan.projects}
         began = monotonic()
-        with show_progress("messages", bar=not output.as_json) as advance:
+        with show_progress("message", bar=not output.as_json) as advance:
             ingestion = Ingestion(system, known, partial(_advance, advance, plan))
             try:
                 asyncio.run(ingestion.run(plan.read(), min(arguments.parallel, plan.sessions)))
             except (KeyboardInterrupt, DuramenError) as error:
                 stopped = error
         seconds = monotonic() - began
+        hints = [] if stopped else _hints(system, plan.paths[-1])
     totals = ingestion.totals
     if output.as_json:
         output.data(_data(plan, totals, seconds))
@@ -68,12 +72,14 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         if options.url == "memory://":
             output.line(text("memory:// has forgotten all of it by now; leave --url out to keep it"))
         else:
-            _show_next(plan.paths[-1], options, output)
+            output.line(text(f"all of it is in {_place(options)}"))
+            _show_hints(hints, options, output)
     return code
 
 
 def _advance(advance: Advance, plan: Plan, totals: Totals) -> None:
-    note = f"{totals.sessions:,} of {plan.sessions:,} sessions, {totals.events:,} events added"
+    sessions, events = count_of(plan.sessions, "session"), count_of(totals.events, "event")
+    note = f"{totals.sessions:,}/{sessions}, {events} added"
     advance(totals.messages, plan.messages, note)
 
 
@@ -101,7 +107,7 @@ def _show(plan: Plan, totals: Totals, seconds: float, output: Output) -> None:
     table.add_column()
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
-    known = f"{totals.known_sessions} of them were there already" if totals.known_sessions else ""
+    known = f"there before: {totals.known_sessions:,}" if totals.known_sessions else ""
     rows = (
         ("sessions", totals.sessions, known),
         ("messages added", totals.added_messages, f"of {plan.messages:,} in the recordings"),
@@ -123,34 +129,52 @@ def _report_failures(plan: Plan, totals: Totals, stopped: KeyboardInterrupt | Du
     for path, error in totals.failures[:_FAILURES_SHOWN]:
         sys.stderr.write(f"duramen: {clean(path)}: {clean(str(error))}\n")
     if len(totals.failures) > _FAILURES_SHOWN:
-        sys.stderr.write(f"duramen: {len(totals.failures) - _FAILURES_SHOWN} more sessions failed\n")
+        sys.stderr.write(f"duramen: {count_of(len(totals.failures) - _FAILURES_SHOWN, 'more session')} failed\n")
     if stopped is None:
         return exit_code_of(totals.failures[0][1]) if totals.failures else ExitCode.OK
     why = "interrupted" if isinstance(stopped, KeyboardInterrupt) else clean(str(stopped), lines=True)
     sys.stderr.write(
         f"duramen: {why}\n"
-        f"duramen: {totals.sessions} of {plan.sessions} sessions and {totals.messages} of {plan.messages} messages are "
-        "in; run the same again to carry on\n"
+        f"duramen: {totals.sessions} of {count_of(plan.sessions, 'session')} and {totals.messages} of "
+        f"{count_of(plan.messages, 'message')} are in; run the same again to carry on\n"
     )
     return ExitCode.INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else exit_code_of(stopped)
 
 
-def _show_next(path: str, options: Options, output: Output) -> None:
-    project = path.split("/", 1)[0]
+def _place(options: Options) -> str:
+    return f"the folder {options.folder}" if options.url is None else redact_url(options.url)
+
+
+def _hints(system: AgentSystem, path: str) -> list[tuple[str, str]]:
+    """Commands that work on the store as it is now, each with what it is for."""
+    found = [
+        ("agents", "all agents and where they stand"),
+        (f"log {path} --limit 10", "what happened last"),
+        (f"episodes --project {path.split('/', 1)[0]}", "what is remembered"),
+    ]
+    state = system.peek(path)
+    if state.status == TERMINATED_STATUS:
+        found.append((f"spawn {path}", "begin a new session of the same agent"))
+    if CHECKPOINT in state.checkpoints and system.log.exists([system.log.checkpoint_key(path, CHECKPOINT)])[0]:
+        found.append((f"resume {path} {CHECKPOINT}", "with its memory of half-way"))
+        found.append((f"show {path} messages/0", "and look into it"))
+    else:
+        found.append((f"show {path}", "its working memory"))
+    return found
+
+
+def _show_hints(hints: list[tuple[str, str]], options: Options, output: Output) -> None:
     given = "".join(f" {word}" for word in options.given)
-    lines = (
-        (f"agents{given}", "all agents and where they stand"),
-        (f"log {path} --limit 10{given}", "what happened last"),
-        (f"episodes --project {project}{given}", "what is remembered"),
-        (f"spawn {path}{given}", "begin a new session of the same agent"),
-        (f"resume {path} {CHECKPOINT}{given}", "with its memory of half-way"),
-        (f"show {path} messages/0{given}", "and look into it"),
-    )
+    lines = [(f"  {_program()} {command}{given}", meaning) for command, meaning in hints]
     width = max(len(command) for command, _ in lines)
+    beside = output.fits(width + 2 + max(len(meaning) for _, meaning in lines))
     output.line(text("what to try next:", "bold"))
-    program = _program()
     for command, meaning in lines:
-        output.line(join_texts(text(f"  {program} {command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))
+        if beside:
+            output.line(join_texts(text(f"{command:<{width}}", "cyan"), text(f"  {meaning}", "dim")))
+        else:
+            output.line(text(f"  {meaning}:", "dim"))
+            output.line(text(f"  {command}", "cyan"), wrap=False)
 
 
 def _program() -> str:

@@ -18,7 +18,7 @@ from ..command import Command
 from ..errors import UnusableFile
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, clean, show_progress, text
+from ..output import Output, clean, count_of, show_progress, text
 
 __all__ = ["EXPORT", "IMPORT"]
 
@@ -43,7 +43,7 @@ def _export(arguments: argparse.Namespace, options: Options, output: Output) -> 
     if output.as_json:
         output.data({**written, "file": arguments.file})
     else:
-        output.line(text(f"{path}: {written['events']} events written to {arguments.file}"))
+        output.line(text(f"{path}: {count_of(written['events'], 'event')} written to {arguments.file}"))
     return ExitCode.OK
 
 
@@ -65,7 +65,7 @@ def _import(arguments: argparse.Namespace, options: Options, output: Output) -> 
         _file_errors(arguments.file),
         _source(arguments.file) as source,  # before a store is made for it
         opened(options, create=True) as system,
-        show_progress("events", bar=not output.as_json) as advance,
+        show_progress("event", bar=not output.as_json) as advance,
     ):
         session = system.import_session(source, to, progress=lambda events: advance(events, None))
     if output.as_json:
@@ -73,7 +73,7 @@ def _import(arguments: argparse.Namespace, options: Options, output: Output) -> 
         return ExitCode.OK
     for agent in session.agents:
         ends = f"seq {agent.seq}, digest {agent.digest.hex()}"
-        output.line(text(f"{agent.agent}: {agent.seq - agent.base} events taken in ({ends})"))
+        output.line(text(f"{agent.agent}: {count_of(agent.seq - agent.base, 'event')} taken in ({ends})"))
     return ExitCode.OK
 
 

@@ -15,7 +15,7 @@ from ..arguments import Options, parse_count
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Advance, Output, show_progress, text
+from ..output import Advance, Output, count_of, show_progress, text
 from .verify_replay import verify_replay
 
 __all__ = ["VERIFY"]
@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if arguments.replay:
         return verify_replay(arguments, options, output)
     paths = list(dict.fromkeys(AgentPath.parse(path).text for path in arguments.paths))
-    with opened(options) as system, show_progress("events", bar=not output.as_json) as advance:
+    with opened(options) as system, show_progress("event", bar=not output.as_json) as advance:
         report = _verify(system, paths, arguments, advance)
     if output.as_json:
         output.data(report.as_data())
@@ -80,9 +80,9 @@ def _verify(
     problems: list[Problem] = []
 
     def on_progress(progress: VerificationProgress) -> None:
-        note = f"{agents + progress.agents:,} agents"
+        note = count_of(agents + progress.agents, "agent")
         wrong = len(problems) + progress.problems
-        advance(events + progress.events, None, f"{note}, {wrong:,} problems" if wrong else note)
+        advance(events + progress.events, None, f"{note}, {count_of(wrong, 'problem')}" if wrong else note)
 
     wanted: Sequence[str | None] = paths or [None]
     for path in wanted:
@@ -95,7 +95,8 @@ def _verify(
 
 def _summary(report: VerificationReport) -> str:
     wrong = len({problem.agent for problem in report.problems})
-    return f"{len(report.problems)} problems in {wrong} of {report.agents} agents; {report.events} events are sound"
+    problems, agents = count_of(len(report.problems), "problem"), count_of(report.agents, "agent")
+    return f"{problems} in {wrong} of {agents}; events that are sound: {report.events:,}"
 
 
 VERIFY: Final = Command("verify", "prove that what is stored is what was written", _run, _add_arguments)

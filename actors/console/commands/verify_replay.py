@@ -31,7 +31,7 @@ from ..arguments import Options
 from ..errors import UnusableFile
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Advance, Output, clean, show_progress, text
+from ..output import Advance, Output, clean, count_of, show_progress, text
 
 __all__ = ["verify_replay"]
 
@@ -57,7 +57,7 @@ def verify_replay(arguments: argparse.Namespace, options: Options, output: Outpu
     verdict, tests = _Verdict(), Path(arguments.tests)
     with (
         nullcontext() if files and not agents else opened(options) as system,
-        show_progress("events", bar=not output.as_json) as advance,
+        show_progress("event", bar=not output.as_json) as advance,
     ):
         if system is not None and not arguments.paths:
             agents = [entry.agent for entry in system.agents()]
@@ -145,7 +145,8 @@ def _show(verdict: _Verdict, output: Output) -> None:
         output.line(text(f"{skipped['log']}: skipped: {skipped['why']}", "yellow"))
     for found in verdict.differences:
         what = f" ({', '.join(found['what'])})" if found["what"] else ""
-        test = f"; {found['test']} shows it in {found['test_events']} events" if "test" in found else ""
+        test = f"; {found['test']} shows it in {count_of(found['test_events'], 'event')}" if "test" in found else ""
         output.line(text(f"{found['log']}: {found['kind']} differs at {found['seq']}{what}{test}", "red"))
     if not verdict.differences:
-        output.line(text(f"ok: {verdict.events} events of {verdict.agents} logs fold as they were recorded", "green"))
+        events, logs = count_of(verdict.events, "event"), count_of(verdict.agents, "log")
+        output.line(text(f"ok: {events} of {logs} {'folds' if verdict.events == 1 else 'fold'} as recorded", "green"))

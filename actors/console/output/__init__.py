@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .as_json import to_json
 from .changed_values import changes_data, find_changes, find_differences, show_changes
-from .event_text import COMPLETION, TOOL_CALL, TOOL_OUTPUT, event_data, event_line
-from .output import STYLES, Output, format_time, join_texts, new_table, text
-from .printable import clean, shorten
+from .event_text import COMPLETION, TOOL_CALL, TOOL_OUTPUT, event_data, event_line, event_lines
+from .output import STYLES, Output, format_time, join_texts, text
+from .printable import clean, count_of, shorten
 from .progress import Advance, show_progress
 from .step_view import StepView
+from .table import Table
 from .terminal import terminal
 
 __all__ = [
@@ -19,15 +20,17 @@ __all__ = [
     "Advance",
     "Output",
     "StepView",
+    "Table",
     "changes_data",
     "clean",
+    "count_of",
     "event_data",
     "event_line",
+    "event_lines",
     "find_changes",
     "find_differences",
     "format_time",
     "join_texts",
-    "new_table",
     "shorten",
     "show_changes",
     "show_progress",

@@ -124,14 +124,18 @@ def show_changes(changed: Iterable[tuple[str, tuple[Any, Any]]], output: Output)
         output.line(text(f"        … {more:,} more", "dim"))
 
 
-def change_line(path: str, old: Any, new: Any) -> Text:
-    """A change in a line: `+` added, `-` removed, `~` changed."""
-    name = path or "(all)"
+def change_line(path: str, old: Any, new: Any, *, whole: bool = False) -> Text:
+    """A change in a line: `+` added, `-` removed, `~` changed; its values are shortened unless `whole`."""
+    name, show = path or "(all)", _whole_value if whole else shorten_value
     if old is MISSING:
-        return text(f"+ {name}: {shorten_value(new)}", "green")
+        return text(f"+ {name}: {show(new)}", "green")
     if new is MISSING:
-        return text(f"- {name}: {shorten_value(old)}", "red")
-    return join_texts(text(f"~ {name}: {shorten_value(old)} → ", "yellow"), text(shorten_value(new), "bold yellow"))
+        return text(f"- {name}: {show(old)}", "red")
+    return join_texts(text(f"~ {name}: {show(old)} → ", "yellow"), text(show(new), "bold yellow"))
+
+
+def _whole_value(value: Any) -> str:
+    return to_json(_plain(value), for_people=True)
 
 
 def shorten_value(value: Any) -> str:

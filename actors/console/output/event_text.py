@@ -14,12 +14,12 @@ from duramen.projections.state import OWN_EVENT_TYPES
 from ..plain_data import as_dict, as_text
 from .as_json import to_json
 from .output import format_time, join_texts, text
-from .printable import shorten
+from .printable import clean, shorten
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "event_data", "event_line"]
+__all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "event_data", "event_line", "event_lines"]
 
 COMPLETION: Final = "completion"
 TOOL_CALL: Final = "tool_call"
@@ -47,6 +47,21 @@ def event_line(event: Event, *, agent: bool = False) -> Text:
     )
 
 
+def event_lines(event: Event) -> list[Text]:
+    """The whole event: its headline, its facts, and its data as indented JSON."""
+    facts = {
+        "type": event.type,
+        "session": event.session_id,
+        "command": event.command_id,
+        "cause": event.causation_id,
+        "metadata": to_json(event.metadata, for_people=True) if event.metadata else None,
+    }
+    lines = [text(headline(event), "bold"), text("")]
+    lines += [join_texts(text(f"{name:9}", "dim"), text(value)) for name, value in facts.items() if value is not None]
+    data = clean(to_json(event.data, indent=2, for_people=True), lines=True)
+    return [*lines, text(""), *(text(line) for line in data.split("\n"))]
+
+
 def _preview(event: Event) -> str:
     data = event.data
     found = ""
@@ -56,6 +71,8 @@ def _preview(event: Event) -> str:
     elif own.is_edit and own.values is not None:
         values = data[own.values]
         found = ", ".join(map(_brief, values[:3])) if event.type == v.MEMORY_APPENDED else _brief(values)
+    elif event.type == v.SPAWNED:
+        found = _brief(data["memory"] or None)
     elif event.type == v.ACTIVITY_RECORDED:
         found = _activity(data["kind"], data["data"])
     elif event.type == v.EPISODE_RECORDED:

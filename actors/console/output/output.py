@@ -14,13 +14,15 @@ from .printable import clean
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
     from rich.text import Text
 
-__all__ = ["STYLES", "Output", "format_time", "join_texts", "new_table", "text"]
+__all__ = ["STYLES", "Output", "format_time", "join_texts", "text"]
 
 _PIPED_WIDTH: Final = 160
 """Columns of output that does not go to a terminal."""
+
+_HANGING: Final = 10
+"""Columns by which the second line of a long one is indented."""
 
 STYLES: Final = {"running": "green", "paused": "yellow", "terminated": "dim"}
 
@@ -45,12 +47,21 @@ class Output:
         """Print a result for people."""
         self._print(*renderables)
 
-    def line(self, renderable: Text) -> None:
-        """Print one line for people: cut at the edge of a terminal, whole elsewhere."""
-        if sys.stdout.isatty():
-            self._print(renderable, no_wrap=True, overflow="ellipsis")
-        else:
+    def line(self, renderable: Text, *, wrap: bool = True) -> None:
+        """Print one line for people; on a terminal that is too narrow it goes on in the next, indented.
+
+        Without `wrap` the terminal breaks it, so that it is still one line for who copies it.
+        """
+        if not sys.stdout.isatty():
             _write(f"{renderable.plain}\n")
+        elif not wrap:
+            self._print(renderable, soft_wrap=True)
+        else:
+            self._print(_wrapped(renderable, self._console()))
+
+    def fits(self, columns: int) -> bool:
+        """Whether a line of this width fits beside nothing else; always, where there is no terminal."""
+        return not sys.stdout.isatty() or columns <= self._console().width
 
     def _print(self, *renderables: RenderableType, **how: Any) -> None:
         console = self._console()
@@ -70,23 +81,26 @@ class Output:
         return console
 
 
+def _wrapped(renderable: Text, console: Console) -> Text:
+    """The text in lines that fit, broken between words; all but the first are indented."""
+    from rich.text import Text
+
+    indent = min(_HANGING, console.width // 4)
+    if renderable.cell_len <= console.width:
+        return renderable
+    first = renderable.wrap(console, console.width, overflow="fold")[0]
+    others = renderable[len(first) :]
+    others = others[len(others.plain) - len(others.plain.lstrip()) :]
+    lines = [first, *others.wrap(console, console.width - indent, overflow="fold")]
+    return Text(f"\n{' ' * indent}").join(lines)
+
+
 def _write(printed: str) -> None:
     try:
         sys.stdout.write(printed)
     except UnicodeEncodeError:  # a terminal without UTF-8 shows a question mark
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(printed.encode(encoding, "replace").decode(encoding))
-
-
-def new_table(*names: str) -> Table:
-    """An empty table in the style that all commands share."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold")
-    return table
 
 
 def text(value: object, style: str = "") -> Text:

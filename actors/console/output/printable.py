@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["clean", "shorten"]
+__all__ = ["clean", "count_of", "shorten"]
 
 # A recording may hold any character. C0, DEL and C1 control the terminal; bidi controls and separators make a line
 # look like another one; a lone surrogate cannot be written.
@@ -18,6 +18,14 @@ def clean(text: str, *, lines: bool = False) -> str:
     return (_UNSAFE_BUT_LINES if lines else _UNSAFE).sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def count_of(number: int, what: str) -> str:
+    """A number with its noun, as in `1 event` and `2,000 events`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def shorten(text: str, most: int) -> str:
-    """The text cut to `most` characters, the last of which is then an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """The text cut to `most` characters, between two words if it can be; an ellipsis shows it."""
+    if len(text) <= most:
+        return text
+    words = text[:most].rpartition(" ")[0]  # whole ones, unless that would leave little
+    return f"{words if len(words) > most // 2 else text[: most - 1]}…"

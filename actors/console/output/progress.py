@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final, Protocol, TextIO
 
+from .printable import count_of
+
 __all__ = ["Advance", "show_progress"]
 
 _SECONDS: Final = 5.0
@@ -22,7 +24,10 @@ class Advance(Protocol):
 
 @contextmanager
 def show_progress(what: str, *, bar: bool, clock: Callable[[], float] = monotonic) -> Generator[Advance]:
-    """Yield a function that shows the numbers of `what`. A `bar` needs rich, and appears on a terminal only."""
+    """Yield a function that shows the numbers of `what`, a noun in the singular.
+
+    A `bar` needs rich, and appears on a terminal only.
+    """
     stream = sys.stderr
     if bar and stream.isatty():
         with _bar(what, stream) as advance:
@@ -65,4 +70,5 @@ def _lines(what: str, stream: TextIO, clock: Callable[[], float]) -> Advance:
 
 
 def _label(what: str, done: int, total: int | None, note: str) -> str:
-    return f"{done:,}{'' if total is None else f'/{total:,}'} {what}{f', {note}' if note else ''}"
+    count = count_of(done, what) if total is None else f"{done:,}/{count_of(total, what)}"
+    return f"{count}, {note}" if note else count

@@ -9,35 +9,36 @@ from typing import TYPE_CHECKING, Any, Final
 from duramen.events import Event
 from duramen.events.model import join_text
 from duramen.projections import MISSING, PastState
-from duramen.projections.history import headline
 from duramen.projections.state import ReadOnlyDict, ReadOnlyList
 
-from .as_json import to_json
 from .changed_values import Changes, change_line, find_changes, shorten_value
+from .event_text import event_lines
 from .output import STYLES, format_time, join_texts, text
-from .printable import clean
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
 __all__ = ["StepView"]
 
-_KEYS: Final = "→ next  ← back  ↑↓ scroll  PgDn/PgUp ten  Home/End first/last  q ends"
+_KEYS: Final = "→ next  ← back  ↑↓ scroll  w whole values  PgDn/PgUp ten  Home/End  q ends"
 _NEAR: Final = 3
 """Entries of a long list or dict that are shown at each end and around each change."""
 _MOST: Final = 2_000
 """Lines of state at most."""
 _SPARE: Final = 3
 """Lines of the screen for title, rule and keys."""
-_DATA: Final = 20_000
-"""Characters of an event's data at most."""
 
 
 class StepView:
     """The screen of one step. Not thread-safe."""
 
-    def __init__(self, event: Event, before: PastState, after: PastState, first: int, last: int) -> None:
+    def __init__(
+        self, event: Event, before: PastState, after: PastState, first: int, last: int, *, whole: bool = False
+    ) -> None:
         self.event = event
+        self.whole = whole
+        """Whether the event and its changes fill the screen, with every value to its end, in place of the state."""
         self.scrolled: int | None = None
         """Lines of state above the screen; None before the first scroll: the first change is in sight."""
         self._after = after
@@ -45,30 +46,29 @@ class StepView:
         self._changed = find_changes(event, before, after)
         self._state = _state_lines(after, self._changed)
         self._top = 0
+        self._length = len(self._state)
 
     def scroll(self, lines: int) -> None:
-        """Move the state by `lines` lines."""
-        self.scrolled = max(0, min(self._top + lines, len(self._state) - 1))
+        """Move the state, or the whole event, by `lines` lines."""
+        self.scrolled = max(0, min(self._top + lines, self._length - 1))
         self._top = self.scrolled
+
+    def toggle_whole(self) -> None:
+        """Show the whole event and its changes, or the state again."""
+        self.whole, self.scrolled, self._top = not self.whole, None, 0
 
     def lines(self, columns: int, rows: int) -> list[str]:
         """The screen as `rows` lines of at most `columns` columns, with colours."""
         from rich.console import Console
-        from rich.table import Table
 
         room = max(1, rows - _SPARE)
-        left = max(20, columns * 2 // 5)
-        table = Table.grid(padding=(0, 1))
-        table.add_column(width=left, no_wrap=True, overflow="ellipsis")
-        table.add_column(width=max(10, columns - left - 3), no_wrap=True, overflow="ellipsis")
-        table.add_row(_join_lines(self._event_lines()[:room]), _join_lines(self._visible(room)))
         console = Console(
             file=StringIO(), force_terminal=True, width=columns, markup=False, highlight=False, emoji=False
         )
         with console.capture() as captured:
             console.print(self._title(), no_wrap=True, overflow="ellipsis")
             console.print(text("─" * (columns - 1), "dim"), no_wrap=True, overflow="crop")
-            console.print(table)
+            console.print(self._whole(console, room) if self.whole else self._beside(columns, room))
         shown = captured.get().split("\n")[: rows - 1]
         with console.capture() as captured:
             console.print(text(_KEYS, "dim"), no_wrap=True, overflow="ellipsis", end="")
@@ -83,20 +83,25 @@ class StepView:
             text(self._after.status, STYLES.get(self._after.status, "")),
         )
 
-    def _event_lines(self) -> list[Text]:
-        event = self.event
-        facts = {
-            "type": event.type,
-            "session": event.session_id,
-            "command": event.command_id,
-            "cause": event.causation_id,
-        }
-        lines = [text(headline(event), "bold"), text("")]
-        lines += [
-            join_texts(text(f"{name:8}", "dim"), text(value)) for name, value in facts.items() if value is not None
-        ]
-        data = clean(to_json(event.data, indent=2, for_people=True)[:_DATA], lines=True)
-        return [*lines, text(""), *(text(line) for line in data.split("\n"))]
+    def _beside(self, columns: int, room: int) -> RenderableType:
+        """The event on the left, the state on the right, each line cut where its side ends."""
+        from rich.table import Table
+
+        left = max(20, columns * 2 // 5)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=left, no_wrap=True, overflow="ellipsis")
+        table.add_column(width=max(10, columns - left - 3), no_wrap=True, overflow="ellipsis")
+        table.add_row(_join_lines(event_lines(self.event)[:room]), _join_lines(self._visible(room)))
+        self._length = len(self._state)
+        return table
+
+    def _whole(self, console: Console, room: int) -> Text:
+        """The event and its changes, in lines that are broken and not cut."""
+        changes = [change_line(path, old, new, whole=True) for path, (old, new) in self._changed.items()]
+        whole = _join_lines([*event_lines(self.event), text(""), *changes])
+        lines = list(whole.wrap(console, console.width - 1, overflow="fold"))
+        self._length = len(lines)
+        return _join_lines(lines[self._top : self._top + room])
 
     def _visible(self, room: int) -> list[Text]:
         if self.scrolled is None:

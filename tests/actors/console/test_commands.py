@@ -151,7 +151,7 @@ def test_agents_prints_exactly_a_list_for_programs(alice: Duramen) -> None:
     listed = alice("agents", "--json").data
     assert [list(entry) for entry in listed] == [AGENT_KEYS] * 3
     assert [(entry["path"], entry["status"], entry["seq"]) for entry in listed] == [
-        ("acme/alice", "running", 1),
+        ("acme/alice", "running", 2),  # its log says that it has a sub-agent
         ("acme/alice/helper", "running", 1),
         ("zoo/bob", "terminated", 3),
     ]

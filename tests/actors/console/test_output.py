@@ -56,7 +56,7 @@ def test_what_is_cut_ends_in_an_ellipsis() -> None:
 
 
 CODES = {
-    ExitCode.USAGE: {"InvalidPath", "InvalidMessage", "ValueRefused", "TooLarge", "WrongKey"},
+    ExitCode.USAGE: {"InvalidPath", "InvalidMessage", "ValueRefused", "TooLarge", "WrongKey", "ParentRequired"},
     ExitCode.SERVER: {
         *{"Unavailable", "OutcomeUnknown", "NotPermitted", "UnsafeServer", "AskTimeout", "Unconfirmed"},
         "SystemClosed",

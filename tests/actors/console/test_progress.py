@@ -26,7 +26,7 @@ class ATerminal(StringIO):
 
 def test_where_no_terminal_is_a_line_comes_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with show_progress("events", bar=True, clock=clock) as advance:
+    with show_progress("event", bar=True, clock=clock) as advance:
         advance(1, 10)
         clock.now = 6.0
         advance(5_000, 10_000, "2 agents")
@@ -44,7 +44,7 @@ def test_on_a_terminal_it_is_a_bar_that_leaves_nothing_behind(
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with show_progress("events", bar=True) as advance:
+    with show_progress("event", bar=True) as advance:
         advance(5, total, "[bold]2 agents")
     shown = stream.getvalue()
     assert f"{'5/10' if total else '5'} events, [bold]2 agents" in shown
@@ -54,6 +54,6 @@ def test_on_a_terminal_it_is_a_bar_that_leaves_nothing_behind(
 def test_for_programs_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = ATerminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with show_progress("events", bar=False) as advance:
+    with show_progress("event", bar=False) as advance:
         advance(5, 10)
     assert stream.getvalue() == ""
