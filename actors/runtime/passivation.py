@@ -56,7 +56,7 @@ class Passivation:
             self._step(self._release_longest_idle(self._most))
 
     def release_all(self) -> None:
-        """Release what all agents hold beside their state; called when the system closes."""
+        """Cancel the timers and end the threads of all agents; called when the system closes."""
         self._step(self._release_resources())
 
     def _step(self, work: Iterator[None]) -> None:

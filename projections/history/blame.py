@@ -84,7 +84,7 @@ class Blame:
         return words if self.command_id is None else f"{words}, command {self.command_id}"
 
     def as_data(self) -> dict[str, Any]:
-        """As plain data, with events by their ids."""
+        """A copy as plain data, with events by their ids."""
         return {
             "agent": self.agent,
             "path": self.path,

@@ -1,4 +1,4 @@
-"""One property through time: every event that changed what stands at a path."""
+"""The history of a property: every event that changed the value at a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PropertyChange", "property_history"]
 
 @frozen
 class PropertyChange:
-    """An event, and what was at a path before and after it: read-only values, or MISSING. Unpacks into the three."""
+    """An event, and the value at a path before and after it: read-only, or MISSING. Unpacks into the three."""
 
     event: Event
     old: Any
@@ -32,9 +32,9 @@ class PropertyChange:
 def property_history(
     agent_log: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int
 ) -> Iterator[PropertyChange]:
-    """Every change of what is at a path after `start`, which becomes ours, up to `to_seq`; oldest first.
+    """Every change of the value at a path after `start`, which the history then owns, up to `to_seq`; oldest first.
 
-    A path into a list names a position: what is there changes, too, when an element before it goes.
+    A path into a list names a position: its value changes, too, when an element before it is deleted.
     """
     fold = StateFold(agent_log.agent, agent_log.limits, None, start)
     old = _at(fold, segments)
@@ -59,7 +59,7 @@ def _at(fold: StateFold, segments: tuple[str, ...]) -> Any:
 
 
 def _concerns(changed: ChangedPath, segments: tuple[str, ...]) -> bool:
-    """Whether what is at the path may be another after this; says yes rather too often."""
+    """Whether the change may reach the value at the path. It may be true of one that does not."""
     length = min(len(changed.segments), len(segments))
     return changed.segments[:length] == segments[:length]
 

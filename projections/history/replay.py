@@ -79,7 +79,7 @@ class Replay:
         self._frames: dict[int, _Frame] = {}
         self._first = self._frame_at(self._from)  # the state before `_steps`
         self._steps: list[_Step] = []
-        self._at = 0  # how many of `_steps` are behind us
+        self._at = 0  # how many of `_steps` lead to the position
         self._ahead: Iterator[tuple[int, RawEvent, bytes]] | None = None  # continues after the last of `_steps`
 
     # -- position --------------------------------------------------------------------------------------------------

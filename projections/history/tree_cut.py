@@ -112,7 +112,7 @@ def _feed_of(log: EventLog, root: str) -> _Feed:
 
 def _trimmed(root: str, feed: _Feed) -> Trimmed:
     return Trimmed(
-        f"the feed that {root} is in was trimmed up to {feed.base}: how its tree stood then cannot be told any more",
+        f"the feed that {root} is in was trimmed up to {feed.base}: the seqs of its tree at that moment are not known",
         agent=root,
         actual=feed.base + 1,
     )

@@ -26,7 +26,7 @@ EVERY: Final = 1_000
 
 @define
 class KeyframeSchedule:
-    """Says when the next keyframe is due, to whatever writes a log or reads all of it."""
+    """When the next keyframe is due, for code that writes a log or reads all of it."""
 
     keyframe_seq: int = 0
     """The seq of the latest keyframe."""
@@ -83,7 +83,7 @@ def snapshot_of(agent_log: AgentLog, fold: StateFold) -> bytes | None:
 
 
 def keep_keyframes(agent_log: AgentLog, fold_of: FoldOf | None) -> Iterator[int]:
-    """Keep the keyframes that an agent's log has not yet; the seq of each. Reads all events after the last one.
+    """Keep the keyframes that an agent's log lacks; yields the seq of each. Reads all events after the last one.
 
     For logs that were written without: imported ones, and those of agents whose process kept none.
     """

@@ -63,7 +63,7 @@ def rebuild(
 
 
 def rebuild_base(agent_log: AgentLog) -> Rebuilt:
-    """The state that what is left of the log continues. Raises AgentNotFound, CorruptEvent."""
+    """The state at the base, which the first event that is left continues. Raises AgentNotFound, CorruptEvent."""
     return rebuild(agent_log, to_seq=agent_log.head().base, use_snapshot=False)
 
 

@@ -1,4 +1,4 @@
-"""What a session has done, in numbers."""
+"""The totals of a session: its events, tokens, tools and activities, counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_ACTIONS: Final = 100
 
 @frozen
 class SessionTotals:
-    """What a session did, counted over its events."""
+    """The totals of a session, counted over its events."""
 
     events: int = 0
     tokens_used: int = 0
@@ -60,7 +60,7 @@ class SessionActivity(Projection[SessionTotals]):
 
 
 def is_plain_dict(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether a recorded value is a dict, whose entries may be looked at."""
+    """Whether a recorded value is a dict."""
     return type(value) is dict
 
 

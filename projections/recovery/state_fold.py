@@ -16,7 +16,7 @@ from ..state import AgentState, advance, copy_tree
 __all__ = ["MISFITS", "CustomFold", "FoldOf", "Rebuilt", "StateFold", "misfit"]
 
 MISFITS: Final = (ValueError, TypeError, KeyError, IndexError)
-"""What folding raises for an event that does not fit the state before it."""
+"""The errors that folding raises for an event that does not fit the state before it."""
 
 
 @frozen

@@ -65,7 +65,7 @@ class OwnEventType:
     changed_paths: Callable[[Data], Sequence[ChangedPath]] | None = None
     """None: the event changes no property."""
     values: str | None = None
-    """The field of the data that has the values which come into working memory."""
+    """The field of the data that has the values which come into working memory, as they are."""
     replace_scalars: Replace = replace_scalars
     """Puts a number in the place of every scalar of `values`."""
     is_edit: bool = False

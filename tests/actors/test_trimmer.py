@@ -114,7 +114,7 @@ def flipped(stored: bytes) -> bytes:
 # -- by itself ---------------------------------------------------------------------------------------------------------
 
 
-def test_unless_told_otherwise_everything_is_kept(any_system: AgentSystem) -> None:
+def test_without_a_retention_everything_is_kept(any_system: AgentSystem) -> None:
     agent = any_system.spawn(PATH)
     count_up(agent, events=30)
     assert any_system.trim(PATH) == TrimResult(PATH, 0, 0, None)
@@ -166,7 +166,7 @@ def test_a_rule_that_is_too_young_to_let_anything_go_lets_nothing_go(system: Age
     assert system.trim(PATH, keep_days=1).removed == 0
 
 
-def test_what_goes_wrong_while_trimming_by_itself_harms_nobody(open_system: Callable[..., AgentSystem]) -> None:
+def test_an_error_of_an_automatic_trimming_harms_no_agent(open_system: Callable[..., AgentSystem]) -> None:
     with open_system(settings=Settings(snapshot_every=10, retention=Retention(events=5))) as system:
         asked = threading.Event()
 
@@ -439,7 +439,7 @@ def test_a_snapshot_older_than_the_base_is_of_no_use(trimmed: MemoryLog) -> None
     assert memory_of(trimmed) == expected
 
 
-def test_a_damaged_base_harms_nobody_who_has_a_snapshot(trimmed: MemoryLog) -> None:
+def test_a_damaged_base_harms_no_agent_that_has_a_snapshot(trimmed: MemoryLog) -> None:
     expected = memory_of(trimmed)
     break_value(trimmed, trimmed.base_key(PATH), flipped)
     assert memory_of(trimmed) == expected
@@ -450,7 +450,7 @@ def test_a_damaged_base_harms_nobody_who_has_a_snapshot(trimmed: MemoryLog) -> N
     [lambda stored: None, flipped, lambda stored: b"", lambda stored: stored[:40]],
     ids=["missing", "flipped", "empty", "cut"],
 )
-def test_without_base_and_snapshot_the_caller_is_told_and_nothing_starts(
+def test_without_base_and_snapshot_the_caller_gets_the_error_and_nothing_starts(
     trimmed: MemoryLog, damage: Callable[[bytes], bytes | None]
 ) -> None:
     break_value(trimmed, trimmed.base_key(PATH), damage)
@@ -485,7 +485,7 @@ def test_an_event_that_was_changed_is_found_behind_the_base(trimmed: MemoryLog) 
 # -- sessions and commands ---------------------------------------------------------------------------------------------
 
 
-def test_an_episode_tells_of_the_whole_session_though_most_of_it_is_gone(
+def test_an_episode_is_of_the_whole_session_though_most_of_it_is_trimmed(
     open_system: Callable[..., AgentSystem],
 ) -> None:
     episodes: list[Episode] = []
@@ -555,7 +555,7 @@ def test_what_its_own_events_have_made_stays(counted: MemoryLog) -> None:
             system.trim(PATH, keep_events=keep)
 
 
-def test_events_that_nobody_here_can_fold_are_not_trimmed(counted: MemoryLog) -> None:
+def test_events_that_cannot_be_folded_here_are_not_trimmed(counted: MemoryLog) -> None:
     with AgentSystem.open(log=counted, registry=REGISTRY) as system:
         with pytest.raises(InvalidMessage, match="not registered"):
             system.trim(PATH, keep_events=0)
@@ -648,7 +648,7 @@ class Level(IntEnum):
     HIGH = 3
 
 
-class Keeper(Agent):
+class Maker(Agent):
     """Its state is what `makes` gives for the number of its event."""
 
     makes: ClassVar[Callable[[int], Any]]
@@ -666,8 +666,8 @@ class Keeper(Agent):
         return None
 
 
-def keeper(makes: Callable[[int], Any]) -> dict[str, Any]:
-    return {"keeper": type("Keeper", (Keeper,), {"makes": staticmethod(makes)})}
+def making(makes: Callable[[int], Any]) -> dict[str, Any]:
+    return {"maker": type("Maker", (Maker,), {"makes": staticmethod(makes)})}
 
 
 def nested(depth: int) -> Any:
@@ -711,8 +711,8 @@ def test_a_state_that_would_not_come_back_is_refused_when_it_arises(name: str) -
     def makes(number: int) -> Any:
         return UNSTORABLE[name](number) if number > 1 else "fine"
 
-    with AgentSystem.open(log=MemoryLog(), registry=REGISTRY, agents=keeper(makes)) as system:
-        agent = system.spawn(PATH, agent_type="keeper")
+    with AgentSystem.open(log=MemoryLog(), registry=REGISTRY, agents=making(makes)) as system:
+        agent = system.spawn(PATH, agent_type="maker")
         agent.ask(1)
         with pytest.raises(ValueRefused):
             agent.ask(2)
@@ -723,9 +723,9 @@ def test_a_state_that_would_not_come_back_is_refused_when_it_arises(name: str) -
 
 @pytest.mark.parametrize("name", STORABLE)
 def test_a_state_of_plain_data_comes_back_from_a_base(name: str) -> None:
-    log, kinds = MemoryLog(), keeper(STORABLE[name])
+    log, kinds = MemoryLog(), making(STORABLE[name])
     with AgentSystem.open(log=log, registry=REGISTRY, agents=kinds) as system:
-        agent = system.spawn(PATH, agent_type="keeper")
+        agent = system.spawn(PATH, agent_type="maker")
         agent.ask(1)
         state = agent.ask("state")
         assert system.trim(PATH, keep_events=0).base == 2
@@ -751,12 +751,12 @@ def test_an_initial_state_that_would_not_come_back_starts_no_session() -> None:
 
 def test_what_replaces_events_is_only_written_if_it_comes_back(open_any: Callable[..., AgentSystem]) -> None:
     rule = Settings(snapshot_every=5, retention=Retention(events=3))
-    with open_any(settings=Settings(snapshot_every=5), registry=REGISTRY, agents=keeper(str)) as system:
-        agent = system.spawn(PATH, agent_type="keeper")
+    with open_any(settings=Settings(snapshot_every=5), registry=REGISTRY, agents=making(str)) as system:
+        agent = system.spawn(PATH, agent_type="maker")
         for number in range(20):
             agent.ask(number)
     # The class as it was before: it folds the same events to a state that no snapshot can hold.
-    with open_any(settings=rule, registry=REGISTRY, agents=keeper(lambda number: {number: 1})) as system:
+    with open_any(settings=rule, registry=REGISTRY, agents=making(lambda number: {number: 1})) as system:
         agent = system.agent(PATH)
         for attempt in (
             lambda: system.trim(PATH, keep_events=0),
@@ -767,7 +767,7 @@ def test_what_replaces_events_is_only_written_if_it_comes_back(open_any: Callabl
                 attempt()
         count_up(agent, events=20)
         assert base_of(system) == 0 and system.log.head("acme/fork") is None
-    with open_any(registry=REGISTRY, agents=keeper(str)) as system:
+    with open_any(registry=REGISTRY, agents=making(str)) as system:
         assert system.agent(PATH).ask("state") == {"made": "19"}
         assert system.verify().ok
 

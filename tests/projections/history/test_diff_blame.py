@@ -176,7 +176,7 @@ def test_blame_follows_elements_that_move(system: AgentSystem) -> None:
     assert [system.blame(PATH, f"l/{at}").seq for at in range(4)] == [2, 4, 5, 6]
 
 
-def test_blame_of_what_holds_nothing_is_who_emptied_it(system: AgentSystem) -> None:
+def test_an_empty_container_is_blamed_on_the_event_that_emptied_it(system: AgentSystem) -> None:
     agent = system.spawn(PATH, initial_state={"a": {}, "l": [1], "d": {"x": {"y": 1}}})
     agent.set("n", 1)
     agent.delete("l/0")
@@ -346,7 +346,7 @@ def test_blame_of_each_value_is_an_event_that_set_it(system: AgentSystem) -> Non
             assert f"'{leaf.value}'" in str(event.data)
 
 
-def test_there_is_nobody_to_blame_for_what_is_not_there(system: AgentSystem) -> None:
+def test_blame_of_a_path_without_a_value_is_refused(system: AgentSystem) -> None:
     system.spawn(PATH, initial_state={"l": list(range(20))})
     with pytest.raises(PathNotFound):
         system.blame(PATH, "no")

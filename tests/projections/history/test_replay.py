@@ -398,7 +398,7 @@ def test_a_system_keeps_them_for_a_log_that_has_none(long: tuple[MemoryLog, list
 
 
 @pytest.mark.parametrize("right", ["zrange", "zadd"])
-def test_who_may_not_keep_or_look_for_keyframes_sees_the_same_past(valkey_url: str, right: str) -> None:
+def test_a_user_without_the_right_to_keyframes_sees_the_same_past(valkey_url: str, right: str) -> None:
     namespace, user = f"t{uuid4().hex}", uuid4().hex
     with redis.Redis.from_url(valkey_url) as client:
         client.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", f"-{right}")
