@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError
 from duramen.events.codec import Codec
 from duramen.events.log import Claim, check_known_event, check_last_event
-from duramen.events.logging import get_logger
+from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import copy_plain
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild
@@ -148,7 +148,9 @@ class Activation:
     def _failure(self, error: BaseException) -> AgentFailed:
         path = self._mailbox.path
         failure = AgentFailed(
-            f"{path} cannot be brought into memory: {type(error).__name__} in the code of its agent type", agent=path
+            f"{path} cannot be brought into memory: {type(error).__name__} in the code of its agent type, at "
+            f"{raised_at(error)}",
+            agent=path,
         )
         failure.__cause__ = error
         return failure

@@ -24,6 +24,7 @@ def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) ->
         raise InvalidMessage(
             f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
         )
-    envelope = Envelope(copy_plain(message), command_id, wanted)
+    kind = type(message)
+    envelope = Envelope(copy_plain(message) if kind is dict or kind is list else message, command_id, wanted)
     envelope.cause = current_cause()
     return envelope

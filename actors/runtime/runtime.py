@@ -321,29 +321,26 @@ class Runtime(Snapshots):
     def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
         """Go on with the log's answer to a turn; in the core. A defect fails the replies that have not left."""
         try:
-            self._settle(turn, answer)
+            if isinstance(answer, Unconfirmed):
+                self._committed(turn, answer)
+            elif isinstance(answer, DuramenError):
+                self._failed(turn, answer)
+            elif answer.status in (Status.COMMITTED, Status.DUPLICATE):
+                self._committed(turn, None)
+            elif answer.status is Status.FENCED:
+                self._fenced(turn, answer)
+            elif answer.status is Status.EXISTS:
+                self._mailbox.requeue(turn.envelopes)
+                self.deactivate()
+            elif answer.status is Status.UNMET:
+                self._failed(turn, unmet(self.path, turn.expected, turn.requires[answer.head]))
+            else:
+                self._failed(turn, append_error(self.path, turn.expected, turn.previous, answer))
         except Exception as error:
             get_logger("agent").error(
                 "settling_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
             )
             self._drop(turn.envelopes, lambda: OutcomeUnknown(f"{self.path} could not reply", agent=self.path))
-
-    def _settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
-        if isinstance(answer, Unconfirmed):
-            self._committed(turn, answer)
-        elif isinstance(answer, DuramenError):
-            self._failed(turn, answer)
-        elif answer.status in (Status.COMMITTED, Status.DUPLICATE):
-            self._committed(turn, None)
-        elif answer.status is Status.FENCED:
-            self._fenced(turn, answer)
-        elif answer.status is Status.EXISTS:
-            self._mailbox.requeue(turn.envelopes)
-            self.deactivate()
-        elif answer.status is Status.UNMET:
-            self._failed(turn, unmet(self.path, turn.expected, turn.requires[answer.head]))
-        else:
-            self._failed(turn, append_error(self.path, turn.expected, turn.previous, answer))
 
     def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
         if turn.items:
