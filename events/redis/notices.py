@@ -283,7 +283,9 @@ class RedisNotices:
         pause = _FIRST_PAUSE * 2 ** min(self._losses - 1, 8) if self._losses else 0.0
         self._try_at = monotonic() + (_REFUSED_PAUSE if refused else min(_LONGEST_PAUSE, pause))
         self._losses += 1
-        self._log.warning(
+        # A single loss is ordinary, as when the process that owned an embedded server has ended.
+        log = self._log.warning if refused or self._losses > 1 else self._log.info
+        log(
             "notices_interrupted",
             error=str(error) if refused else type(error).__name__,
             advice="see `duramen doctor`" if refused else "connecting again",

@@ -253,7 +253,7 @@ class RedisWriter:
         """Drop the connection. Flights that it had may be in the log, except the one that the server has refused."""
         if self._wire is None:
             return
-        self._log.warning("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
+        self._log.info("connection_lost", error=type(error).__name__, in_flight=len(self._flights))
         self._losses += 1
         self._trouble = error
         refused = classify_error(error) is not Retry.AMBIGUOUS

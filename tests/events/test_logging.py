@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -75,3 +78,39 @@ def test_nothing_below_warning_is_heard_unless_the_program_asks_for_it(caplog: p
     caplog.set_level(logging.INFO, "duramen")
     get_logger("test").info("heard")
     assert [record.name for record in caplog.records] == ["duramen.test"]
+
+
+# -- programs that have set up no logging ----------------------------------------------------------------------------
+
+WARN = "from duramen.events.logging import get_logger as g; g('test', agent='acme/alice').warning('something', seq=7)"
+    "from duramen.events.logging import get_logger; get_logger('test', agent='acme/alice').warning('something', seq=7)"
+)
+WHOLE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING duramen\.test event='something' agent='acme/alice' seq=7\n"
+OURS = r"mine WARNING event='something' agent='acme/alice' seq=7\n"
+
+
+@pytest.mark.parametrize(
+    ("set_up", "expected"),
+    [
+        ("", WHOLE),
+        ("logging.basicConfig(format='mine %(levelname)s %(message)s')", OURS),
+        ("logging.getLogger('duramen').addHandler(logging.NullHandler())", ""),
+        ("logging.getLogger('duramen.test').addHandler(logging.NullHandler())", ""),
+        ("logging.getLogger('duramen').setLevel(logging.ERROR)", ""),
+        ("logging.getLogger('duramen').propagate = False", WHOLE),
+        ("logging.getLogger('else').addHandler(logging.NullHandler())", WHOLE),
+        ("logging.disable()", ""),
+        ("sys.stderr = None", ""),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_warning_is_a_whole_line_or_what_the_program_has_set_up(set_up: str, expected: str, first: bool) -> None:
+    """Whether logging is set up before the library is used, or after."""
+    lines = ["import logging, sys", set_up, WARN] if first else ["import logging, sys", SILENT, set_up, WARN]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert re.fullmatch(expected, done.stderr), done.stderr
+
+
+SILENT = "from duramen.events.logging import get_logger; get_logger('early').info('nothing')"
