@@ -83,8 +83,6 @@ def test_nothing_below_warning_is_heard_unless_the_program_asks_for_it(caplog: p
 # -- programs that have set up no logging ----------------------------------------------------------------------------
 
 WARN = "from duramen.events.logging import get_logger as g; g('test', agent='acme/alice').warning('something', seq=7)"
-    "from duramen.events.logging import get_logger; get_logger('test', agent='acme/alice').warning('something', seq=7)"
-)
 WHOLE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING duramen\.test event='something' agent='acme/alice' seq=7\n"
 OURS = r"mine WARNING event='something' agent='acme/alice' seq=7\n"
 
