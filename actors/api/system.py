@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, overload
 from uuid import UUID, uuid4
 
 import redis
-from attrs import asdict, evolve
+from attrs import evolve
 
 from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed, agent_path
 from duramen.events.codec import Codec
@@ -41,7 +41,7 @@ from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent_types, parse_room
-from .handles import AgentHandle
+from .handles import AgentHandle, require_started
 from .opening import OpenedLog, open_log
 
 __all__ = ["AgentSystem"]
@@ -187,13 +187,15 @@ class AgentSystem(SystemCalls):
         levels: Mapping[str, Granularity] | None = None,
         parent: str | None = None,
         command_id: str | None = None,
+        exist_ok: bool = False,
     ) -> AgentHandle:
         """Start a session and return the agent's handle.
 
         The agent is named by `path`, or by `project_id` and `agent_instance_id`. Below an agent that lives, or with
         `parent`, it is a sub-agent, as by `spawn_child`. Raises AgentAlreadyRunning, InvalidPath, InvalidMessage,
-        ValueRefused, TooLarge; of the parent AgentNotFound, AgentNotRunning, AgentPaused. Ask the agent a `Spawn`
-        message for the `LifecycleResult`.
+        ValueRefused, TooLarge; of the parent AgentNotFound, AgentNotRunning, AgentPaused. With `exist_ok`, an agent
+        whose session is there already, running or paused, is returned as it is. Ask the agent a `Spawn` message for
+        the `LifecycleResult`.
         """
         handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
         message = spawn_message(
@@ -206,7 +208,7 @@ class AgentSystem(SystemCalls):
             parent=parent,
             command_id=command_id,
         )
-        self.send_spawn(handle.path.text, message).raise_for_failure()
+        require_started(self.send_spawn(handle.path.text, message), exist_ok)
         return handle
 
     def send_spawn(self, path: str, message: Spawn) -> LifecycleResult:
@@ -217,13 +219,13 @@ class AgentSystem(SystemCalls):
                 return handle.ask(message)
         except ParentRequired as error:
             parent = str(error.actual)
-        self.check_spawn(path, asdict(message, recurse=False))  # before the parent records the child
+        self.check_spawn(path, message)  # before the parent records the child
         self.agent(parent).ask(AdoptChild(path))
         return handle.ask(evolve(message, parent=parent))
 
-    def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None:
-        """Raise the error that spawning a new agent with these arguments would raise. Sends nothing."""
-        decide_spawn(AgentState(), spawn_message(**arguments), self._limits, path, session_id="-")
+    def check_spawn(self, path: str, message: Spawn) -> None:
+        """Raise the error that spawning a new agent with this message would raise. Sends nothing."""
+        decide_spawn(AgentState(), message, self._limits, path, session_id="-")
 
     def check_cycle(self, path: str) -> None:
         """Raise CallCycle if the handler that calls this would wait in vain for a reply of `path`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast
 from uuid import UUID
 
 from attrs import field, frozen
@@ -37,6 +37,7 @@ __all__ = [
     "Merge",
     "Message",
     "Operation",
+    "OutcomeText",
     "Pause",
     "Record",
     "Restart",
@@ -45,7 +46,9 @@ __all__ = [
     "SetGranularity",
     "SetRetention",
     "Spawn",
+    "SpawnArguments",
     "Terminate",
+    "WhenPaused",
     "spawn_message",
 ]
 
@@ -53,7 +56,12 @@ DEFAULT_TTL: Final = timedelta(days=7)
 HANDLED: Final = "duramen.handled"
 """The kind of the record of a command whose handler has emitted nothing: it holds the reply."""
 
+WhenPaused = Literal["refuse", "stash"]
+OutcomeText = Literal["success", "failure", "partial"]
+
 R_co = TypeVar("R_co", covariant=True)
+
+_MAPPINGS: Final = ("initial_state", "metadata", "levels")
 
 
 def _copy_mapping(value: Any) -> Any:
@@ -84,20 +92,22 @@ class Spawn(Message[LifecycleResult]):
     command_id: str | None = None
 
 
-def spawn_message(
-    *,
-    initial_state: Mapping[str, Any] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    levels: Mapping[str, Granularity] | None = None,
-    **others: Any,
-) -> Spawn:
-    """A `Spawn` where None stands for an empty mapping, as in `AgentSystem.spawn`."""
-    return Spawn(
-        initial_state=nothing() if initial_state is None else initial_state,
-        metadata=nothing() if metadata is None else metadata,
-        levels=nothing() if levels is None else levels,
-        **others,
-    )
+class SpawnArguments(TypedDict, total=False):
+    """The fields of `Spawn` as arguments of calls, where None stands for an empty mapping."""
+
+    session_id: str | UUID | None
+    agent_type: str | UUID | None
+    initial_state: Mapping[str, Any] | None
+    metadata: Mapping[str, Any] | None
+    granularity: Granularity
+    levels: Mapping[str, Granularity] | None
+    command_id: str | None
+
+
+def spawn_message(parent: str | None = None, **arguments: Unpack[SpawnArguments]) -> Spawn:
+    """Make a `Spawn` of the arguments of a call."""
+    given = {name: value for name, value in arguments.items() if value is not None or name not in _MAPPINGS}
+    return Spawn(parent=parent, **cast("dict[str, Any]", given))
 
 
 @frozen(kw_only=True)
@@ -109,7 +119,7 @@ class Pause(Message[LifecycleResult]):
     ttl: Seconds | None = DEFAULT_TTL
     """How long the checkpoint is stored; None: for ever."""
     metadata: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
-    when_paused: str = "refuse"
+    when_paused: WhenPaused = "refuse"
     """Mutations of a paused agent: `refuse` (AgentPaused), or `stash` (in memory, until the resume)."""
     reason: str | None = None
     cascade: bool = False
@@ -134,7 +144,7 @@ class Resume(Message[LifecycleResult]):
 class Terminate(Message[LifecycleResult]):
     """End the session: store it as an episode, clear working memory."""
 
-    outcome: Outcome | str = Outcome.SUCCESS
+    outcome: Outcome | OutcomeText = Outcome.SUCCESS
     task_description: str | None = None
     outcome_details: Any = field(default=None, converter=copy_plain)
     lessons_learned: Sequence[str] = field(default=(), converter=copy_plain)

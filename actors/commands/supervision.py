@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from enum import StrEnum
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from attrs import field, frozen
 
@@ -30,7 +30,10 @@ class Strategy(StrEnum):
     """Stop, and call `on_child_failed` of the parent."""
 
 
-def _to_strategy(value: object) -> Strategy:
+StrategyText = Literal["resume", "restart", "stop", "escalate"]
+
+
+def _to_strategy(value: Strategy | StrategyText) -> Strategy:
     try:
         return Strategy(str(value))
     except ValueError:
@@ -87,7 +90,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._restarts: dict[str, deque[float]] = {}
 
-    def decide(self, agent: str, policy: Supervision | Strategy | str) -> Decision:
+    def decide(self, agent: str, policy: Supervision | Strategy | StrategyText) -> Decision:
         """The decision about a failure that has just happened, which counts as a restart if it is one.
 
         A strategy alone stands for a policy of it. Raises InvalidMessage for a policy of any other type.

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from uuid import UUID
 
-from attrs import asdict, evolve
+from attrs import evolve
 
 from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, agent_path
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
-from ...commands import AdoptChild, Spawn, spawn_message
+from ...commands import AdoptChild, Spawn, SpawnArguments, spawn_message
 from ..following import Following
-from ..handles import AsyncAgentHandle
+from ..handles import AsyncAgentHandle, require_started
 from ..history import History
 from .episodes import AsyncEpisodes
 from .replay import AsyncReplay
@@ -74,22 +74,31 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
             path = AgentPath.of(project_id or "", agent_instance_id or "")
         return AsyncAgentHandle(self.original, agent_path(path).text)
 
-    def spawn(self, path: str | AgentPath | None = None, **arguments: Any) -> Coroutine[Any, Any, AsyncAgentHandle]:
+    def spawn(
+        self,
+        path: str | AgentPath | None = None,
+        *,
+        project_id: str | UUID | None = None,
+        agent_instance_id: str | UUID | None = None,
+        parent: str | None = None,
+        exist_ok: bool = False,
+        **arguments: Unpack[SpawnArguments],
+    ) -> Coroutine[Any, Any, AsyncAgentHandle]:
         """As `AgentSystem.spawn`."""
-        names = {name: arguments.pop(name, None) for name in ("project_id", "agent_instance_id")}
-        return self._spawn(self.agent(path, **names), spawn_message(**arguments))
+        handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
+        return self._spawn(handle, spawn_message(parent, **arguments), exist_ok)
 
-    async def _spawn(self, handle: AsyncAgentHandle, message: Spawn) -> AsyncAgentHandle:
+    async def _spawn(self, handle: AsyncAgentHandle, message: Spawn, exist_ok: bool) -> AsyncAgentHandle:
         parent = message.parent
         try:
             if parent is None:
-                (await handle.ask(message)).raise_for_failure()
+                require_started(await handle.ask(message), exist_ok)
                 return handle
         except ParentRequired as error:
             parent = str(error.actual)
-        self.original.check_spawn(handle.path.text, asdict(message, recurse=False))
+        self.original.check_spawn(handle.path.text, message)
         await self.agent(parent).ask(AdoptChild(handle.path.text))
-        (await handle.ask(evolve(message, parent=parent))).raise_for_failure()
+        require_started(await handle.ask(evolve(message, parent=parent)), exist_ok)
         return handle
 
     async def fork(

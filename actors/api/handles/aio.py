@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import update_wrapper, wraps
 from types import MethodType, TracebackType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 from duramen.events import AgentPath, AskTimeout, Receipt
 from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeout
 
-from ...commands import AdoptChild, Batch, LifecycleResult, Spawn, spawn_message
+from ...commands import AdoptChild, Batch, Spawn, SpawnArguments, spawn_message
 from .batch import BatchBuilder
-from .calls import TIMEOUT, AgentCalls, MessageSender
+from .calls import TIMEOUT, AgentCalls, MessageSender, require_started
 
 __all__ = ["AsyncAgentHandle", "AsyncBatch", "await_reply"]
 
@@ -151,18 +151,23 @@ class AsyncAgentHandle:
         return AsyncBatch(self.deferred, command_id)
 
     @_coroutine_function
-    def spawn_child(self, name: str, **arguments: Any) -> Coroutine[Any, Any, AsyncAgentHandle]:
+    def spawn_child(
+        self,
+        name: str,
+        *,
+        outlives_parent: bool = False,
+        exist_ok: bool = False,
+        **arguments: Unpack[SpawnArguments],
+    ) -> Coroutine[Any, Any, AsyncAgentHandle]:
         """As `AgentHandle.spawn_child`."""
-        child = self.path.child(name)
-        outlives = bool(arguments.pop("outlives_parent", False))
-        self._system.check_spawn(child.text, arguments)
-        return self._spawn(child.text, outlives, spawn_message(parent=self.path.text, **arguments))
+        child, message = self.path.child(name).text, spawn_message(self.path.text, **arguments)
+        self._system.check_spawn(child, message)
+        return self._spawn(child, AdoptChild(child, bool(outlives_parent)), message, exist_ok)
 
-    async def _spawn(self, child: str, outlives: bool, message: Spawn) -> AsyncAgentHandle:
-        await self.ask(AdoptChild(child, outlives))
+    async def _spawn(self, child: str, adoption: AdoptChild, message: Spawn, exist_ok: bool) -> AsyncAgentHandle:
+        await self.ask(adoption)
         spawned = AsyncAgentHandle(self._system, child)
-        result: LifecycleResult = await spawned.ask(message)
-        result.raise_for_failure()
+        require_started(await spawned.ask(message), exist_ok)
         return spawned
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
-from duramen.events import AgentPath, Granularity, PropertyPath, Receipt
+from duramen.events import AgentAlreadyRunning, AgentPath, Granularity, PropertyPath, Receipt
 from duramen.events.model import Seconds
 from duramen.projections.state import REQUIRED
 
@@ -24,6 +24,7 @@ from ...commands import (
     Merge,
     Message,
     Outcome,
+    OutcomeText,
     Pause,
     Record,
     Restart,
@@ -32,12 +33,14 @@ from ...commands import (
     Set,
     SetGranularity,
     SetRetention,
+    Spawn,
     Terminate,
+    WhenPaused,
 )
 from ...dispatch import Reply
 from .batch import BatchBuilder
 
-__all__ = ["TIMEOUT", "AgentCalls", "MessageSender"]
+__all__ = ["TIMEOUT", "AgentCalls", "MessageSender", "require_started"]
 
 TIMEOUT: Final = 30.0
 """Seconds that a call waits for its reply by default."""
@@ -62,9 +65,15 @@ class MessageSender(Protocol):
 
     def tell(self, path: str, message: object, *, command_id: str | None = ..., room: Seconds = ...) -> None: ...
 
-    def check_spawn(self, path: str, arguments: Mapping[str, Any]) -> None: ...
+    def check_spawn(self, path: str, message: Spawn) -> None: ...
 
     def check_cycle(self, path: str) -> None: ...
+
+
+def require_started(result: LifecycleResult, exist_ok: bool) -> None:
+    """Raise the failure of a spawn; with `exist_ok` none because a session of the agent is there already."""
+    if not exist_ok or not isinstance(result.error, AgentAlreadyRunning):
+        result.raise_for_failure()
 
 
 class AgentCalls:
@@ -211,7 +220,7 @@ class AgentCalls:
         *,
         ttl: Seconds | None = DEFAULT_TTL,
         metadata: Mapping[str, Any] | None = None,
-        when_paused: str = "refuse",
+        when_paused: WhenPaused = "refuse",
         reason: str | None = None,
         cascade: bool = False,
         command_id: str | None = None,
@@ -244,7 +253,7 @@ class AgentCalls:
 
     def terminate(
         self,
-        outcome: Outcome | str = Outcome.SUCCESS,
+        outcome: Outcome | OutcomeText = Outcome.SUCCESS,
         *,
         task_description: str | None = None,
         outcome_details: Any = None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from duramen.events import AgentPath
 
-from ...commands import AdoptChild, LifecycleResult, spawn_message
+from ...commands import AdoptChild, SpawnArguments, spawn_message
 from .aio import AsyncAgentHandle
-from .calls import TIMEOUT, AgentCalls
+from .calls import TIMEOUT, AgentCalls, require_started
 
 __all__ = ["TIMEOUT", "AgentHandle"]
 
@@ -28,16 +28,22 @@ class AgentHandle(AgentCalls):
         """The same calls for asyncio: each returns an awaitable and does not block the loop."""
         return AsyncAgentHandle(self._system, self._path)
 
-    def spawn_child(self, name: str, **arguments: Any) -> AgentHandle:
+    def spawn_child(
+        self,
+        name: str,
+        *,
+        outlives_parent: bool = False,
+        exist_ok: bool = False,
+        **arguments: Unpack[SpawnArguments],
+    ) -> AgentHandle:
         """Spawn a sub-agent under this one's path, with the arguments of `AgentSystem.spawn`.
 
         The parent's log records the child first. With `outlives_parent=True` the child goes on when the parent ends.
         """
-        child = AgentPath.parse(self._path).child(name)
-        outlives = bool(arguments.pop("outlives_parent", False))
-        self._system.check_spawn(child.text, arguments)  # before the parent records the child
-        self.ask(AdoptChild(child.text, outlives))
-        handle = AgentHandle(self._system, child.text)
-        result: LifecycleResult = handle.ask(spawn_message(parent=self._path, **arguments))
-        result.raise_for_failure()
+        child = AgentPath.parse(self._path).child(name).text
+        message = spawn_message(self._path, **arguments)
+        self._system.check_spawn(child, message)  # before the parent records the child
+        self.ask(AdoptChild(child, bool(outlives_parent)))
+        handle = AgentHandle(self._system, child)
+        require_started(handle.ask(message), exist_ok)
         return handle

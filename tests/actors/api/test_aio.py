@@ -890,3 +890,31 @@ def test_spawn_messages_and_the_call_give_the_same(open_aio: OpenSystem) -> None
         assert result.data == {"session_id": "s-1", "initial_items": 1, "seq": 1}
 
     run(main())
+
+
+# -- a session that is there already -----------------------------------------------------------------------------------
+
+
+def test_spawning_with_exist_ok_gives_the_session_that_is_there(open_aio: OpenSystem) -> None:
+    system = open_aio()
+    first = system.spawn(PATH, initial_state={"n": 1}, exist_ok=True)
+    assert system.spawn(PATH, initial_state={"n": 2}, exist_ok=True).get("n") == 1
+    assert run(system.aio.spawn(PATH, initial_state={"n": 3}, exist_ok=True)).path == first.path
+    first.pause()
+    assert system.spawn(PATH, exist_ok=True).status().status == "paused"
+    first.terminate()
+    assert system.spawn(PATH, initial_state={"n": 4}, exist_ok=True).get("n") == 4, "a new session"
+    with pytest.raises(AgentAlreadyRunning):
+        system.spawn(PATH)
+
+
+def test_spawning_children_with_exist_ok_gives_those_that_are_there(open_aio: OpenSystem) -> None:
+    system = open_aio()
+    alice = system.spawn(PATH)
+    child = alice.spawn_child("kid", initial_state={"n": 1}, exist_ok=True)
+    assert alice.spawn_child("kid", initial_state={"n": 2}, exist_ok=True).get("n") == 1
+    assert run(alice.aio.spawn_child("kid", exist_ok=True)).path == child.path
+    assert system.spawn(child.path, exist_ok=True).get("n") == 1
+    with pytest.raises(AgentAlreadyRunning):
+        alice.spawn_child("kid")
+    assert list(system.peek(PATH).children) == [child.path.text]
