@@ -94,23 +94,31 @@ def construct_event(values: tuple[Any, ...]) -> Event:
 
 def copy_event(event: Event) -> Event:
     """Return an event that shares no dict or list with this one."""
-    return construct_event(
-        (
-            event.agent,
-            event.seq,
-            event.time,
-            event.type,
-            event.version,
-            copy_plain(event.data),
-            event.session_id,
-            event.command_id,
-            event.causation_id,
-            event.correlation_id,
-            event.granularity,
-            copy_plain(event.metadata),
-            event.digest,
-        )
-    )
+    made: Any = MutableEvent()  # as in `construct_event`
+    made.agent = event.agent
+    made.seq = event.seq
+    made.time = event.time
+    made.type = event.type
+    made.version = event.version
+    made.data = _copy_data(event.data)
+    made.session_id = event.session_id
+    made.command_id = event.command_id
+    made.causation_id = event.causation_id
+    made.correlation_id = event.correlation_id
+    made.granularity = event.granularity
+    made.metadata = None if event.metadata is None else _copy_data(event.metadata)
+    made.digest = event.digest
+    made.__class__ = Event
+    copied: Event = made
+    return copied
+
+
+def _copy_data(data: dict[str, Any]) -> dict[str, Any]:
+    for value in data.values():
+        if type(value) is dict or type(value) is list:
+            copied: dict[str, Any] = copy_plain(data)
+            return copied
+    return data.copy()  # most are of scalars
 
 
 class Receipt(NamedTuple):

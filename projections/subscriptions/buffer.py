@@ -42,7 +42,9 @@ class Item:
     def hand_out(self) -> Change:
         """The change, with an event of this subscription's own: what its user does to that, no other sees."""
         if self.is_shared:
-            self.change, self.is_shared = evolve(self.change, event=copy_event(self.change.event)), False
+            shared, self.is_shared = self.change, False
+            # Without `evolve`, which takes three times as long.
+            self.change = Change(shared.agent, shared.seq, copy_event(shared.event), shared.paths, shared.values)
         return self.change
 
 

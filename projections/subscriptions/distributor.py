@@ -138,5 +138,5 @@ class Distributor:
             except DuramenError:
                 intake.fall_behind(partition, since)  # it reads the event in the log, and finds the same, or better
                 continue
-            if intake.offer(partition, since, Item(partition, change, mark, is_shared=is_shared)):
+            if intake.offer(partition, since, Item(partition, change, mark, 0, 0, is_shared)):
                 self._woken.add(intake)
