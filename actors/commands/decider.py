@@ -25,7 +25,6 @@ from duramen.events import (
     InvalidPath,
     Limits,
     NewEvent,
-    PlainData,
     PropertyPath,
     TooLarge,
     agent_path,
@@ -230,7 +229,7 @@ def _decide_append(state: AgentState, message: Append, limits: Limits, agent: st
 
 def _decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
-    segments, patch = property_segments(message.path), cast("PlainData", message.patch)
+    segments, patch = property_segments(message.path), message.patch
     nodes = check_value(patch, limits, "patch")
     if not segments and type(patch) is not dict:
         raise InvalidPath("only a dict can be merged into the whole working memory; name a path", agent=agent)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from duramen.events import Granularity, PropertyPath, Receipt
+from duramen.events import Granularity, PlainData, PropertyPath, Receipt
 from duramen.events.model import Seconds, copy_plain
 from duramen.projections.state import REQUIRED
 
@@ -146,7 +146,7 @@ class Terminate(Message[LifecycleResult]):
 
     outcome: Outcome | OutcomeText = Outcome.SUCCESS
     task_description: str | None = None
-    outcome_details: Any = field(default=None, converter=copy_plain)
+    outcome_details: PlainData = field(default=None, converter=copy_plain)
     lessons_learned: Sequence[str] = field(default=(), converter=copy_plain)
     context_summary: str | None = None
     importance_score: float = 0.6
@@ -217,7 +217,7 @@ class Set(Message[Receipt]):
     """Set the value at a property path; subtrees on the way are made."""
 
     path: str | PropertyPath
-    value: Any = field(converter=copy_plain)
+    value: PlainData = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -234,7 +234,7 @@ class Append(Message[Receipt]):
     """Add one value to the end of the list at a property path; a list is made if the path does not exist."""
 
     path: str | PropertyPath
-    value: Any = field(converter=copy_plain)
+    value: PlainData = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -243,7 +243,7 @@ class Merge(Message[Receipt]):
     """Apply a JSON merge patch (RFC 7386) at a property path: None removes, dicts merge, the rest replaces."""
 
     path: str | PropertyPath
-    patch: Any = field(converter=copy_plain)
+    patch: PlainData = field(converter=copy_plain)
     command_id: str | None = None
 
 
@@ -256,7 +256,7 @@ class Record(Message[Receipt]):
     """
 
     kind: str
-    data: Any = field(default=None, converter=copy_plain)
+    data: PlainData = field(default=None, converter=copy_plain)
     level: Granularity = Granularity.ACTIVITY
     command_id: str | None = None
 

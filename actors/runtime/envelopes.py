@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from duramen.events import InvalidMessage
 from duramen.events.model import copy_plain
@@ -18,13 +18,13 @@ INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
 _OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
 
 
-def envelope_of(message: Any, command_id: str | None, *, wanted: bool = True) -> Envelope:
+def envelope_of(message: object, command_id: str | None, *, wanted: bool = True) -> Envelope:
     """Put a message, its command id and its cause into an envelope. Raises InvalidMessage for a misplaced id."""
     if command_id is not None and type(message) in _OWN:
         raise InvalidMessage(
             f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
         )
-    kind = type(message)
-    envelope = Envelope(copy_plain(message) if kind is dict or kind is list else message, command_id, wanted)
+    is_plain = type(message) is dict or type(message) is list
+    envelope = Envelope(copy_plain(message) if is_plain else message, command_id, wanted)
     envelope.cause = current_cause()
     return envelope

@@ -65,7 +65,7 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
         except BaseException as error:
             run.end(None, error)
             return
-        result = type(value)  # not isinstance: a reply's class may be code of the user's
+        result: type[Any] = cast("Any", type)(value)  # not isinstance: a reply's class may be code of the user's
         if result is GeneratorType or result is AsyncGeneratorType:
             kind = type(runtime.agent).__name__
             run.end(None, InvalidMessage(f"a handler of {kind} gave a generator; return a value instead of yielding"))

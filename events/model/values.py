@@ -76,7 +76,7 @@ def copy_plain(value: Any) -> Any:
     For values that are not checked yet: cycles and repeated containers are copied as they are. A value that is nested
     too deeply to be copied is returned itself; `check_value` refuses it.
     """
-    kind = type(value)
+    kind = _type_of(value)
     if kind is not dict and kind is not list:
         return value
     try:
@@ -87,8 +87,8 @@ def copy_plain(value: Any) -> Any:
 
 def _copy_container(value: Any, copies: dict[int, Any]) -> Any:
     copied = copies[id(value)] = value.copy()
-    for key, child in copied.items() if type(copied) is dict else _numbered(copied):
-        kind = type(child)
+    for key, child in copied.items() if _type_of(copied) is dict else _numbered(copied):
+        kind = _type_of(child)
         if kind is dict or kind is list:
             known = copies.get(id(child))
             copied[key] = _copy_container(child, copies) if known is None else known
