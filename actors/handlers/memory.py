@@ -9,14 +9,15 @@ from duramen.events import (
     Granularity,
     InvalidMessage,
     InvalidPath,
-    PathNotFound,
     PropertyPath,
     Receipt,
     property_segments,
 )
 from duramen.events.codec import to_datetime
+from duramen.events.logging import get_logger
+from duramen.events.model import printable
 from duramen.projections import AgentState
-from duramen.projections.state import REQUIRED, lookup
+from duramen.projections.state import MISSING, REQUIRED, find, lookup
 
 from ..commands import (
     DECIDERS,
@@ -44,8 +45,25 @@ def apply_operation(turn: Turn, operation: Any) -> None:
     if decide is None:
         names = [kind.__name__ for kind in DECIDERS]
         raise InvalidMessage(f"a batch takes {', '.join(names[:-1])} and {names[-1]}, not {type(operation).__name__}")
+    _warn_of_dots(turn, operation)
     for event in decide(turn.state, operation, turn.services.limits, turn.agent):
         turn.emit(event)
+
+
+def _warn_of_dots(turn: Turn, operation: Any) -> None:
+    """Warn of a new key such as `plan.steps` beside a dict or list `plan`: it was meant to be a path."""
+    path: object = getattr(operation, "path", None)
+    if path is None or "." not in str(path):
+        return
+    segments = property_segments(cast("str | PropertyPath", path))
+    for depth, segment in enumerate(segments):
+        parent = find(turn.state.memory, segments[:depth])
+        name, dot, _ = segment.partition(".")
+        if dot and type(parent) is dict and segment not in parent and type(parent.get(name)) in (dict, list):
+            log = get_logger("agent")
+            advice = f"'/' separates the parts of a path, and '{printable(name)}' is there"
+            log.warning("path_with_dots", agent=turn.agent, path=printable(str(path)), advice=advice)
+            return
 
 
 def _on_batch(turn: Turn, message: Batch) -> Receipt:
@@ -70,12 +88,10 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
 def _on_get(turn: Turn, message: Get) -> Any:
     require_known(turn.state, turn.agent)
     segments = property_segments(message.path)
-    try:
+    if message.default is REQUIRED:
         return turn.codec.copy(lookup(turn.state.memory, segments))
-    except PathNotFound:
-        if message.default is REQUIRED:
-            raise
-        return message.default
+    found = find(turn.state.memory, segments)
+    return message.default if found is MISSING else turn.codec.copy(found)
 
 
 def keys_at(state: AgentState, path: str | PropertyPath, agent: str) -> list[str]:
@@ -109,7 +125,11 @@ def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
 
 
 def _mutation(decide: Decide) -> Callable[[Turn, Any], Any]:
-    return lambda turn, message: turn.mutate(message, decide)
+    def mutate(turn: Turn, message: Any) -> Any:
+        _warn_of_dots(turn, message)
+        return turn.mutate(message, decide)
+
+    return mutate
 
 
 MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {

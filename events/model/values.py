@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time
-from typing import Any, TypeAlias
+from collections import deque
+from collections.abc import (
+    Awaitable,
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    Set,
+    ValuesView,
+)
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from ..errors import TooLarge, ValueRefused
@@ -199,7 +216,7 @@ def _check_scalar(value: Any, limits: Limits, where: str, trail: _Trail) -> int:
 def _check_key(key: Any, limits: Limits, where: str, trail: _Trail) -> int:
     if type(key) is not str:
         raise ValueRefused(
-            f"{_location(where, trail)} has a key of type {describe_type(key)}; keys must be exactly str",
+            f"{_location(where, trail)} has a key of type {describe_type(key)}; keys must be exactly str: str(key)",
             expected="str",
             actual=describe_type(key),
         )
@@ -297,7 +314,7 @@ def _text_too_large(size: int, limits: Limits, location: str) -> TooLarge:
 
 def _int_refused(where: str, trail: _Trail) -> ValueRefused:
     return ValueRefused(
-        f"{_location(where, trail)} is an int outside -2**63 to 2**64 - 1; give it as a str",
+        f"{_location(where, trail)} is an int outside -2**63 to 2**64 - 1; give it as a str: str(value)",
         expected="-2**63 to 2**64 - 1",
     )
 
@@ -311,14 +328,46 @@ def _type_refused(value: object, location: str) -> ValueRefused:
     )
 
 
+_REMEDIES: Final[Sequence[tuple[tuple[type[Any], ...], str]]] = (
+    ((Enum,), "use its value: value.value"),
+    ((tuple, set, frozenset, range, deque, ValuesView, KeysView, ItemsView, Iterator), "use a list: list(value)"),
+    ((bytearray, memoryview), "use bytes: bytes(value)"),
+    ((Decimal, Fraction, UUID, PurePath), "use a str: str(value)"),
+    ((timedelta,), "use its seconds: value.total_seconds()"),
+    ((Awaitable,), "await it first"),
+    ((BaseException,), "use a str, such as type(value).__name__"),
+    ((str, int, float, bytes, datetime, list, dict), "it is a subclass: convert it to exactly {0}: {0}(value)"),
+    ((date, time), "use an aware datetime or a str: value.isoformat()"),
+    ((complex,), "use a list: [value.real, value.imag]"),
+    ((Mapping,), "use a dict: dict(value)"),
+    ((Set, Sequence), "use a list: list(value)"),
+)
+_METHODS: Final = (
+    ("model_dump", "use its fields: value.model_dump()"),
+    ("__dataclass_fields__", "use its fields: dataclasses.asdict(value)"),
+    ("__attrs_attrs__", "use its fields: attrs.asdict(value)"),
+    ("to_dict", "use its data: value.to_dict()"),
+    ("tolist", "use its numbers: value.tolist(), or value.item() for a single one"),
+)
+"""By an attribute that such classes have: those of pydantic, dataclasses, attrs, pandas; numpy and its kin."""
+
+
 def _advice(kind: type[object]) -> str:
-    if issubclass(kind, tuple | set | frozenset):
-        return "use a list"
-    if issubclass(kind, bytearray | memoryview):
-        return "use bytes"
-    for plain in (str, int, float, bytes, datetime, list, dict):
-        if issubclass(kind, plain):
-            return f"it is a subclass: convert it to exactly {plain.__name__}"
-    if issubclass(kind, date | time):
-        return "use an aware datetime or a str"
+    attributes = {name for base in type.mro(kind) for name in base.__dict__}
+    if {"item", "tolist"} <= attributes and "__setitem__" not in attributes:  # a scalar of numpy's
+        return "use the value itself: value.item()"
+    for name, remedy in _METHODS:
+        if name in attributes and kind is not memoryview:
+            return remedy
+    for kinds, remedy in _REMEDIES:
+        for plain in kinds:
+            if _is_subclass(kind, plain):
+                return remedy.format(plain.__name__)
     return "convert it to None, bool, int, float, str, bytes, an aware datetime, a list or a dict with str keys"
+
+
+def _is_subclass(kind: type[object], plain: type[Any]) -> bool:
+    try:
+        return issubclass(kind, plain)
+    except Exception:  # an abstract class looks a type up by its hash, which a metaclass may refuse
+        return False

@@ -9,7 +9,7 @@ from .event_types import OWN_EVENT_TYPES, OwnEventType, advance, changed_paths, 
 from .missing import MISSING, REQUIRED, Missing
 from .operations import Op, apply_ops, split_ops
 from .read_only import ReadOnlyDict, ReadOnlyList, read_only
-from .tree import copy_tree, lookup
+from .tree import copy_tree, find, lookup
 from .undo import CONTAINERS, Undo, roll_back
 from .working_memory import WorkingMemory
 
@@ -42,6 +42,7 @@ __all__ = [
     "changed_paths",
     "copy_tree",
     "difference",
+    "find",
     "lookup",
     "overlay",
     "read_only",

@@ -12,7 +12,9 @@ appended becomes part of the tree and is edited with it, so pass a copy of a val
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from difflib import get_close_matches
+from itertools import islice
+from typing import Final, TypeAlias
 
 from duramen.events import InvalidPath, PathNotFound, PlainData
 from duramen.events.model import join_text, printable
@@ -28,11 +30,15 @@ __all__ = [
     "copy_tree",
     "count_nodes",
     "extend",
+    "find",
     "lookup",
     "merge",
     "remove",
     "roll_back",
 ]
+
+_MOST_SHOWN: Final = 5
+_MOST_LOOKED_AT: Final = 500
 
 _Dict: TypeAlias = dict[str, PlainData]
 _List: TypeAlias = list[PlainData]
@@ -40,11 +46,19 @@ _List: TypeAlias = list[PlainData]
 
 def lookup(root: _Dict, segments: Sequence[str]) -> PlainData:
     """Return the value at a path (the root for no segments), not a copy of it. Raises PathNotFound."""
+    found = find(root, segments)
+    if found is MISSING:
+        raise _not_found(root, segments)
+    return found
+
+
+def find(root: _Dict, segments: Sequence[str]) -> PlainData | Missing:
+    """As `lookup`, but return MISSING where nothing is."""
     node: PlainData = root
     for segment in segments:
         child = _child(node, segment)
         if child is MISSING:
-            raise _not_found(segments)
+            return MISSING
         node = child
     return node
 
@@ -78,7 +92,7 @@ def remove(root: _Dict, segments: Sequence[str], undo: list[Undo] | None = None)
         index = _index(last, len(parent))
         if index >= 0:
             return drop_index(parent, index, undo)
-    raise _not_found(segments)
+    raise _not_found(root, segments)
 
 
 def extend(root: _Dict, segments: Sequence[str], values: _List, undo: list[Undo] | None = None) -> int:
@@ -262,8 +276,31 @@ def _text(segments: Sequence[str]) -> str:
     return f"'{printable(join_text(tuple(segments)))}'" if segments else "the root"
 
 
-def _not_found(segments: Sequence[str]) -> PathNotFound:
-    return PathNotFound(f"nothing is at {_text(segments)}; look at the keys above it for what there is")
+def _not_found(root: _Dict, segments: Sequence[str]) -> PathNotFound:
+    """Return the error for a path at which nothing is, with what is nearest to it."""
+    node: PlainData = root
+    for depth, segment in enumerate(segments):
+        child = _child(node, segment)
+        if child is MISSING:
+            return PathNotFound(f"nothing is at {_text(segments)}; {_nearest(node, segments, depth)}")
+        node = child
+    return PathNotFound(f"nothing is at {_text(segments)}")
+
+
+def _nearest(node: PlainData, segments: Sequence[str], depth: int) -> str:
+    where, wanted = _text(segments[:depth]), segments[depth]
+    if type(node) is list:
+        return f"{where} is a list of {len(node)} elements: positions are 0, 1, 2 …"
+    if type(node) is not dict:
+        return f"{where} is of type {_kind(node)} and has no keys"
+    parts = wanted.split(".")
+    if len(parts) > 1 and find(node, parts) is not MISSING:
+        return f"write {_text([*segments[:depth], *parts])}: '/' separates the parts of a path"
+    known = list(islice(node, _MOST_LOOKED_AT))
+    near = get_close_matches(wanted, known, _MOST_SHOWN) or known[:_MOST_SHOWN]
+    names = ", ".join(f"'{printable(name)}'" for name in near)
+    more = "" if len(near) == len(node) else f" (of {len(node)})"
+    return f"the keys of {where} are {names}{more}" if names else f"{where} has no keys"
 
 
 def _unreachable(node: PlainData, segments: Sequence[str], depth: int) -> InvalidPath:

@@ -724,3 +724,34 @@ def test_an_interrupt_of_a_waiting_caller_stops_no_agent(open_system: OpenSystem
     assert agent.ask(Append("l", -1), block=False).get(timeout=3).seq == len(found) + 2
     assert other.ask(Set("a", 1), block=False).get(timeout=3).seq == 2
     assert system.peek(PATH).memory == {"l": [*found, -1]}
+
+
+@pytest.mark.parametrize(
+    ("path", "warned"),
+    [
+        ("plan.steps", True),
+        ("plan.new", True),
+        ("list.0", True),
+        ("deep/plan.a", True),
+        ("version.1", False),
+        ("plain.text", False),
+        (".plan", False),
+        ("plan/a.b", False),
+        ("known.key", False),
+    ],
+)
+def test_a_new_key_with_dots_beside_a_dict_or_list_of_that_name_is_warned_of(
+    open_system: OpenSystem, caplog: pytest.LogCaptureFixture, path: str, warned: bool
+) -> None:
+    state = {"plan": {"steps": []}, "list": [1], "deep": {"plan": {}}, "plain": 1, "known": {}, "known.key": 1}
+    alice = open_system().spawn("acme/alice", initial_state=state)
+    alice.set(path, 1)
+    assert ("path_with_dots" in caplog.text) is warned
+    caplog.clear()
+    alice.set(path, 2)
+    assert caplog.text == "", "the key is there now"
+    with alice.batch() as batch:
+        batch.delete(path)
+    with alice.batch() as batch:
+        batch.append(path, 1)
+    assert ("path_with_dots" in caplog.text) is (warned or path == "known.key"), "it is a new key again"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections.abc import Callable
+from dataclasses import asdict as dataclass_fields
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import numpy
 import pytest
+from attrs import asdict, define
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -361,12 +368,14 @@ def test_a_raised_depth_is_not_bounded_by_the_interpreter() -> None:
 def test_the_message_says_where_what_and_what_to_do() -> None:
     with pytest.raises(ValueRefused) as caught:
         check_value({"plan": [0, 1, 2, {"title": (1, 2)}]}, LIMITS, "patch")
-    assert str(caught.value) == "patch/plan/3/title is of type tuple, which is not plain data; use a list"
+    assert str(caught.value) == "patch/plan/3/title is of type tuple, which is not plain data; use a list: list(value)"
     assert caught.value.actual == "tuple"
-    with pytest.raises(ValueRefused, match="value/a has a key of type int; keys must be exactly str"):
+    with pytest.raises(ValueRefused, match=r"value/a has a key of type int; keys must be exactly str: str\(key\)"):
         check_value({"a": {7: "x"}}, LIMITS)
-    with pytest.raises(ValueRefused, match="it is a subclass: convert it to exactly int"):
+    with pytest.raises(ValueRefused, match=r"use its value: value\.value"):
         check_value(Level.LOW, LIMITS)
+    with pytest.raises(ValueRefused, match=r"it is a subclass: convert it to exactly int: int\(value\)"):
+        check_value(Size(1), LIMITS)
     with pytest.raises(ValueRefused, match="without a time zone"):
         check_value(NOON, LIMITS)
 
@@ -550,3 +559,72 @@ def test_a_value_that_is_too_deep_to_be_copied_is_given_back() -> None:
     assert copy_plain(deep) is deep
     with pytest.raises(TooLarge):
         check_value(copy_plain(deep), LIMITS)
+
+
+# -- the remedy of each type -------------------------------------------------------------------------------------------
+
+
+class Model:
+    """As pydantic's."""
+
+    def model_dump(self) -> dict[str, Any]:
+        return {"a": 1}
+
+
+@dataclass
+class Data:
+    a: int = 1
+
+
+@define
+class Fields:
+    a: int = 1
+
+
+REMEDIES: list[tuple[Any, str, Callable[[Any], Any]]] = [
+    (numpy.float64(1.5), "value.item()", lambda value: value.item()),
+    (numpy.int64(1), "value.item()", lambda value: value.item()),
+    (numpy.bool_(True), "value.item()", lambda value: value.item()),
+    (numpy.str_("a"), "value.item()", lambda value: value.item()),
+    (numpy.array([1, 2]), "value.tolist()", lambda value: value.tolist()),
+    (Decimal("1.10"), "str(value)", str),
+    (Fraction(1, 3), "str(value)", str),
+    (UUID(int=1), "str(value)", str),
+    (Path("a/b"), "str(value)", str),
+    (2**64, "str(value)", str),
+    (Model(), "value.model_dump()", lambda value: value.model_dump()),
+    (Data(), "dataclasses.asdict(value)", dataclass_fields),
+    (Fields(), "attrs.asdict(value)", asdict),
+    ((1, 2), "list(value)", list),
+    ({1}, "list(value)", list),
+    (frozenset({1}), "list(value)", list),
+    (range(3), "list(value)", list),
+    (deque([1]), "list(value)", list),
+    ({"a": 1}.keys(), "list(value)", list),
+    ({"a": 1}.values(), "list(value)", list),
+    ({"a": 1}.items(), "list(value)", lambda value: list(map(list, value))),
+    ((x for x in [1]), "list(value)", list),
+    (map(str, [1]), "list(value)", list),
+    (OrderedDict(a=1), "dict(value)", dict),
+    (MappingProxyType({"a": 1}), "dict(value)", dict),
+    (bytearray(b"a"), "bytes(value)", bytes),
+    (memoryview(b"a"), "bytes(value)", bytes),
+    (Colour.RED, "value.value", lambda value: value.value),
+    (date(2024, 1, 1), "value.isoformat()", lambda value: value.isoformat()),
+    (time(1, 2), "value.isoformat()", lambda value: value.isoformat()),
+    (timedelta(1), "value.total_seconds()", lambda value: value.total_seconds()),
+    (1j, "[value.real, value.imag]", lambda value: [value.real, value.imag]),
+    (ValueError("a"), "type(value).__name__", lambda value: type(value).__name__),
+]
+
+
+@pytest.mark.parametrize(("value", "remedy", "apply"), REMEDIES, ids=lambda part: type(part).__name__)
+def test_a_refusal_says_the_remedy_of_the_type_and_that_helps(
+    value: Any, remedy: str, apply: Callable[[Any], Any]
+) -> None:
+    for held, where in ((value, "value"), ({"a": [value]}, "value/a/0")):
+        with pytest.raises(ValueRefused) as caught:
+            check_value(held, LIMITS)
+        assert remedy in str(caught.value)
+        assert str(caught.value).startswith(where)
+    check_value(apply(value), LIMITS)

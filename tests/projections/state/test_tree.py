@@ -11,7 +11,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from duramen.events.errors import InvalidPath, PathNotFound
-from duramen.projections.state.tree import assign, copy_for_merge, copy_path, copy_tree, extend, lookup, merge, remove
+from duramen.projections.state.missing import MISSING
+from duramen.projections.state.tree import (
+    assign,
+    copy_for_merge,
+    copy_path,
+    copy_tree,
+    extend,
+    find,
+    lookup,
+    merge,
+    remove,
+)
 from duramen.projections.state.undo import Undo, count_nodes, roll_back
 
 # Few names, so that paths meet what is there; "0" and "1" are positions in lists and keys in dicts.
@@ -500,3 +511,42 @@ def test_a_tree_shares_no_container_with_a_patch_merged_into_it(
         return
     assert not set(containers(tree)) & set(containers(patch))
     assert exact(patch) == before
+
+
+# -- what is nearest ---------------------------------------------------------------------------------------------------
+
+HELD: Any = {"plan": {"steps": ["a", "b"], "owner": "kim", "step.size": 1}, "profile": "short", "empty": {}}
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        (("paln",), "nothing is at 'paln'; the keys of the root are 'plan' (of 3)"),
+        (("plan", "stpes"), "nothing is at 'plan/stpes'; the keys of 'plan' are 'steps' (of 3)"),
+        (("other",), "the keys of the root are 'plan', 'profile', 'empty'"),
+        (("plan", "nothing", "below"), "nothing is at 'plan/nothing/below'; the keys of 'plan' are "),
+        (("empty", "a"), "'empty' has no keys"),
+        (("plan", "steps", "2"), "'plan/steps' is a list of 2 elements: positions are 0, 1, 2"),
+        (("profile", "a"), "'profile' is of type str and has no keys"),
+        (("plan.steps",), "write 'plan/steps': '/' separates the parts of a path"),
+        (("plan", "steps.0"), "write 'plan/steps/0'"),
+        (("plan.stpes",), "the keys of the root are 'plan'"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told_what_is_nearest(path: tuple[str, ...], nearest: str) -> None:
+    with pytest.raises(PathNotFound) as caught:
+        lookup(HELD, path)
+    assert nearest in str(caught.value)
+    assert find(HELD, path) is MISSING
+    if "." not in path[-1]:
+        with pytest.raises(PathNotFound, match="nothing is at"):
+            remove(copy_tree(HELD), path)
+
+
+def test_the_nearest_keys_are_few_and_printable_however_many_there_are() -> None:
+    root: Any = {f"key-\u202e-{number}" * 10: number for number in range(60_000)}
+    with pytest.raises(PathNotFound) as caught:
+        lookup(root, ("key",))
+    assert str(caught.value).isascii()
+    assert len(str(caught.value)) < 600
+    assert "(of 60000)" in str(caught.value)
