@@ -35,9 +35,12 @@ class Reading:
         """Long-term memory: the episodes of finished sessions."""
         return self._episodes
 
-    def agents(self) -> list[Entry]:
-        """Return all agents of the namespace, sorted by path. Does not take agents over from other processes."""
-        return sorted(self._log.directory(), key=lambda entry: entry.agent)
+    def agents(self) -> Iterator[Entry]:
+        """Iterate over all agents of the namespace, in no order, read in pages. Does not take agents over.
+
+        Agents that change meanwhile come as they were before or after. Raises Unavailable while iterating.
+        """
+        return self._log.directory()
 
     def events(self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
         """Iterate over an agent's events, oldest first, read in pages.

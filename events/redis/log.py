@@ -152,12 +152,21 @@ class RedisLog(LogBase):
 
     def directory(self) -> Iterator[Entry]:
         for partition in range(self.partitions):
-            lines = self._server.read_hash(self._keys.directory(partition), "list agents")
-            heads = self._server.read_hash(self._keys.heads(partition), "list agents")
-            for agent, stored in heads.items():
-                if b"/" not in agent:
-                    continue  # a position of the feed, not an agent
-                yield _entry(agent.decode(errors="replace"), stored, lines.get(agent))
+            yield from self._directory(partition)
+
+    def _directory(self, partition: int) -> Iterator[Entry]:
+        seen: set[int] = (
+            set()
+        )  # a scan may show a field twice; hashes of 1,000,000 paths take 60 MB, the paths twice that
+        for heads in self._server.scan_hash(self._keys.heads(partition), "list agents"):
+            agents = [
+                agent for agent in heads if b"/" in agent and hash(agent) not in seen
+            ]  # others: the feed's positions
+            if agents:
+                seen.update(map(hash, agents))
+                lines = self._server.execute("list agents", b"HMGET", self._keys.directory(partition).encode(), *agents)
+                for agent, line in zip(agents, lines, strict=True):
+                    yield _entry(agent.decode(errors="replace"), heads[agent], line)
 
     def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
         return self._feed.pages(requests)

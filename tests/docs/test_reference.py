@@ -368,7 +368,7 @@ def use_everything(url: str, namespace: str) -> None:
         alice.terminate(command_id="t-1")
         assert system.trim("acme/alice", keep_events=0).held_by == "checkpoint 'lunch'"
         system.spawn("acme/alice", agent_type="watcher")
-        assert len(system.episodes.list()) == len(system.agents()) == 2
+        assert len(system.episodes.list()) == len(list(system.agents())) == 2
         assert list(system.events("acme/alice", from_seq=7))[-1].seq == system.peek("acme/alice").seq
     with AgentSystem.open(url, namespace=namespace, registry=REGISTRY) as system:
         system.register("watcher", Watcher)

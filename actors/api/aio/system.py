@@ -10,6 +10,7 @@ from uuid import UUID
 from attrs import evolve
 
 from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, agent_path
+from duramen.events.log import Entry
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
@@ -25,6 +26,8 @@ __all__ = ["AsyncSystem", "SystemCalls"]
 
 _EVENTS: Final = 256
 """Events read ahead in one thread call."""
+_AGENTS: Final = 256
+"""Agents read ahead in one thread call."""
 _CHANGES: Final = 16
 """Changes of a property read ahead in one thread call; each holds two copies of the value."""
 
@@ -42,7 +45,6 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
 
     __slots__ = ()
 
-    agents = twin_of(History.agents)
     peek = twin_of(History.peek)
     state_at = twin_of(History.state_at)
     keep_keyframes = twin_of(History.keep_keyframes)
@@ -113,6 +115,12 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         """As `AgentSystem.fork`, with the handle for asyncio."""
         forked = await asyncio.to_thread(self.original.fork, path, at, to=to, tree=tree, session_id=session_id)
         return forked.aio
+
+    async def agents(self) -> AsyncIterator[Entry]:
+        """As `AgentSystem.agents`: `async for entry in system.aio.agents()`."""
+        entries = await asyncio.to_thread(self.original.agents)
+        async for entry in in_pages(entries, _AGENTS):
+            yield entry
 
     async def events(
         self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None

@@ -60,7 +60,7 @@ def verify_replay(arguments: argparse.Namespace, options: Options, output: Outpu
         show_progress("event", bar=not output.as_json) as advance,
     ):
         if system is not None and not arguments.paths:
-            agents = [entry.agent for entry in system.agents()]
+            agents = sorted(entry.agent for entry in system.agents())
         sound = sound_logs(
             None if system is None else system.log,
             agents,

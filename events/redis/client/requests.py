@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 from time import monotonic
 from typing import Any, Final
@@ -85,13 +85,16 @@ class RedisClient:
 
     def read_hash(self, key: str, doing: str) -> dict[bytes, bytes]:
         """Return all fields of a hash, read in steps; a field that changes meanwhile has its old or new value."""
-        found: dict[bytes, bytes] = {}
+        return {name: value for page in self.scan_hash(key, doing) for name, value in page.items()}
+
+    def scan_hash(self, key: str, doing: str) -> Iterator[dict[bytes, bytes]]:
+        """Iterate over a hash in pages; a field may be in two of them, if the server rebuilds the hash meanwhile."""
         cursor = b"0"
         while True:
             cursor, fields = self.execute(doing, b"HSCAN", key.encode(), cursor, b"COUNT", _SCAN)
-            found.update(zip(fields[::2], fields[1::2], strict=True))
+            yield dict(zip(fields[::2], fields[1::2], strict=True))
             if cursor == b"0":
-                return found
+                return
 
     def close(self) -> None:
         """Stop trying commands, and close all connections."""

@@ -57,7 +57,7 @@ def test_a_handler_that_would_wait_for_its_own_agent_is_told_and_nothing_is_sent
     with pytest.raises(CallCycle, match="acme/a itself") as told:
         system.agent(A).ask(lambda me: call(system))
     assert told.value.agent == A
-    assert (system.agent(A).status().seq, len(system.agents())) == (1, 2)
+    assert (system.agent(A).status().seq, len(list(system.agents()))) == (1, 2)
 
 
 AWAITED: dict[str, Callable[[AgentSystem], Any]] = {
@@ -79,7 +79,7 @@ def test_a_coroutine_that_would_await_its_own_agent_is_told_and_nothing_is_sent(
 ) -> None:
     with pytest.raises(CallCycle, match="acme/a itself"):
         system.agent(A).ask(lambda me: call(system))
-    assert (system.agent(A).status().seq, len(system.agents())) == (1, 2)
+    assert (system.agent(A).status().seq, len(list(system.agents()))) == (1, 2)
 
 
 def test_a_future_of_the_own_agent_is_refused_where_it_is_waited_for(system: AgentSystem) -> None:
@@ -196,7 +196,7 @@ def test_a_call_that_blocks_is_refused_on_the_loop_and_nothing_is_sent(
 
     with pytest.raises(LoopBlocked, match="aio"):
         system.agent(A).ask(work)
-    assert (system.agent(B).status().seq, len(system.agents())) == (1, 2)
+    assert (system.agent(B).status().seq, len(list(system.agents()))) == (1, 2)
 
 
 def test_a_future_that_is_not_there_is_refused_on_the_loop(system: AgentSystem) -> None:

@@ -130,7 +130,7 @@ def test_a_child_knows_its_parent_and_stands_below_it(any_system: AgentSystem) -
     child = agent.spawn_child("helper", initial_state={"a": 1})
     assert str(child.path) == f"{PATH}/helper"
     assert any_system.peek(f"{PATH}/helper").parent == PATH
-    assert [entry.agent for entry in any_system.agents()] == [PATH, f"{PATH}/helper"]
+    assert sorted(entry.agent for entry in any_system.agents()) == [PATH, f"{PATH}/helper"]
     assert agent.get() == {}
 
 

@@ -139,7 +139,7 @@ def test_who_has_the_agent_keeps_its_fence(open_any: OpenSystem) -> None:
         agent.get()
     open_any().peek(PATH)
     list(open_any().events(PATH))
-    open_any().agents()
+    list(open_any().agents())
     assert fence(system) == before == (1, before[1])
 
 

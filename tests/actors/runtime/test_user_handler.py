@@ -349,7 +349,7 @@ def test_a_paused_agent_refuses_events_and_a_terminated_one_too(open_system: Ope
 def test_a_message_to_an_agent_that_never_was_tells_so(system: AgentSystem) -> None:
     with pytest.raises(AgentNotFound):
         system.agent("p/nobody").ask(Find("anybody?"))
-    assert system.agents() == []
+    assert list(system.agents()) == []
 
 
 def test_a_message_that_nobody_understands_is_refused(system: AgentSystem) -> None:
