@@ -315,8 +315,9 @@ class Agent(pykka.Actor):
     ) -> None:
         """End this agent's session, within this handler's batch; arguments as of `AgentHandle.terminate`.
 
-        The handler goes on, but cannot write any more. Hooks run, and sub-agents are ended, after the commit. Blocks:
-        the session's events are read from the log for its episode.
+        The handler goes on, but cannot write any more. When it has returned, its sub-agents are ended, before the
+        commit; an error there discards what the handler has done. Hooks run after the commit. Blocks: the session's
+        events are read from the log for its episode.
         """
         message = Terminate(
             outcome=outcome,

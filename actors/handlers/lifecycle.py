@@ -214,15 +214,19 @@ def pause_self(turn: Turn, message: Pause) -> None:
 
 
 def terminate_self(turn: Turn, message: Terminate) -> None:
-    """End the session as part of a handler's turn; hooks run, and sub-agents are ended, after the commit."""
+    """End the session as part of a handler's turn; sub-agents end before the commit, and hooks run after it."""
     require_alive(turn.state, turn.agent)
     _check_terminate(turn, message)
     events = _decide_terminate(turn, message)
-    if message.cascade:
-        child = evolve(_for_child(message), cascade=True)
-        for path in children_of(turn.runtime, all_children=False):
-            turn.send(path, child)
+    if message.cascade and turn.state.children:
+        turn.before_commit = lambda: _terminate_children(turn, message)
     _run_hooks_later(turn, _emit_transition(turn, events))
+
+
+def _terminate_children(turn: Turn, message: Terminate) -> None:
+    with held_tree(turn.runtime, all_children=False) as tree:
+        tree.handle(_for_child(message), _with_refusals("terminate", _terminate_member), children_first=True)
+    _require_ended_children(turn)
 
 
 def announce_child(turn: Turn, message: AdoptChild, spawn: Spawn) -> None:

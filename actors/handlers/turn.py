@@ -90,6 +90,7 @@ class Turn(Commit):
     """
 
     __slots__ = (
+        "before_commit",
         "cause",
         "codec",
         "command",
@@ -128,6 +129,8 @@ class Turn(Commit):
         """Calls for a worker thread, after the commit."""
         self.messages: tuple[tuple[str, Envelope], ...] = ()
         """Messages and the paths of their agents, sent in order after the commit."""
+        self.before_commit: Callable[[], object] | None = None
+        """What a worker thread does after the handler and before the commit, which an error prevents."""
         self.hold = False
         """Whether the agent is held after the commit, for a cascade."""
         self.command: list[Any] | None = None
@@ -297,7 +300,7 @@ class Savepoint:
     def __init__(self, turn: Turn) -> None:
         state = turn.state
         self._turn = len(turn.items), turn.size, len(turn.effects)
-        self._append = turn.entry, turn.puts, turn.requires, turn.messages
+        self._append = turn.entry, turn.puts, turn.requires, turn.messages, turn.before_commit
         self._state = state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels
         self._session = _session_of(state)
         self._commands = None if turn.command is None else dict(state.commands)  # an id can push an old one out
@@ -324,7 +327,7 @@ class Savepoint:
         """Bring turn and state back to that moment."""
         state, (count, turn.size, effects) = turn.state, self._turn
         roll_back(self._undo)
-        turn.entry, turn.puts, turn.requires, turn.messages = self._append
+        turn.entry, turn.puts, turn.requires, turn.messages, turn.before_commit = self._append
         for name, value in zip(_REPLACED, self._session, strict=True):
             setattr(state, name, value)
         state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels = self._state

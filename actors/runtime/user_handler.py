@@ -105,8 +105,28 @@ class _Run:
             self._runtime.crash(self._turn, self._envelope, defect)
 
     def _end(self, value: Any, error: BaseException | None) -> None:
-        runtime, turn, envelope = self._runtime, self._turn, self._envelope
         self.call.end()
+        prepare = self._turn.before_commit
+        if error is not None or prepare is None:
+            self._stage(value, error)
+            return
+
+        def run() -> None:  # not here, which may be the event loop
+            failure: BaseException | None = None
+            try:
+                prepare()
+            except BaseException as raised:
+                failure = raised
+            try:
+                self._stage(value, failure)
+            except BaseException as defect:
+                self._runtime.crash(self._turn, self._envelope, defect)
+
+        self._runtime.services.thread_pool.submit(run)
+
+    def _stage(self, value: Any, error: BaseException | None) -> None:
+        """Stage the reply and hand the turn over, or roll it back and do what the supervision says."""
+        runtime, turn, envelope = self._runtime, self._turn, self._envelope
         try:
             if error is None:
                 self._saved.check_size(turn)

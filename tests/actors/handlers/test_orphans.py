@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import AgentSystem, Spawn
+from duramen.actors import Agent, AgentSystem, Spawn
 from duramen.actors.commands import AdoptChild
 from duramen.events import (
     AgentNotFound,
@@ -214,3 +214,61 @@ def test_below_a_paused_agent_nothing_is_spawned(any_system: AgentSystem) -> Non
     with pytest.raises(AgentPaused):
         any_system.spawn(MIDDLE)
     assert status(any_system, MIDDLE) == "absent"
+
+
+# -- a handler that ends its own agent ---------------------------------------------------------------------------------
+
+
+class Parent(Agent):
+    def on_receive(self, message: Any) -> Any:
+        if message == "spawn and end":
+            self.spawn_child("announced")
+        if message != "end later":
+            self.terminate()
+        if message == "fail":
+            raise ValueError("after all")
+        return message
+
+
+class AsyncParent(Agent):
+    async def on_receive(self, message: Any) -> Any:
+        return Parent.on_receive(self, message)
+
+
+@pytest.mark.parametrize("kind", [Parent, AsyncParent])
+@pytest.mark.parametrize("message", ["end", "spawn and end"])
+def test_a_handler_that_ends_its_agent_ends_the_tree_before_it_answers(
+    open_any: OpenSystem, kind: type[Agent], message: str
+) -> None:
+    system = open_any(agents={"p": kind})
+    root = system.spawn(ROOT, agent_type="p")
+    root.spawn_child("m").spawn_child("leaf")
+    assert root.ask(message) == message
+    assert {status(system, path) for path in (ROOT, MIDDLE, f"{MIDDLE}/leaf")} == {"terminated"}
+    assert status(system, f"{ROOT}/announced") == "absent"
+
+
+@pytest.mark.parametrize("kind", [Parent, AsyncParent])
+def test_a_handler_that_raises_after_its_end_has_ended_nobody(open_any: OpenSystem, kind: type[Agent]) -> None:
+    system = open_any(agents={"p": kind})
+    root = system.spawn(ROOT, agent_type="p")
+    root.spawn_child("m")
+    with pytest.raises(ValueError, match="after all"):
+        root.ask("fail")
+    assert {status(system, path) for path in (ROOT, MIDDLE)} == {"running"}
+    assert root.ask("end") == "end"
+    assert {status(system, path) for path in (ROOT, MIDDLE)} == {"terminated"}
+
+
+@pytest.mark.parametrize("kind", [Parent, AsyncParent])
+def test_a_handler_whose_sub_agent_cannot_be_ended_has_not_ended_its_agent(kind: type[Agent]) -> None:
+    log = HeldLog()
+    with AgentSystem.open(log=log, agents={"p": kind}) as here, AgentSystem.open(log=log) as there:
+        root = here.spawn(ROOT, agent_type="p")
+        root.spawn_child("m")
+        ended, paused = overtaken(log, MIDDLE, lambda: root.ask("end"), lambda: there.agent(MIDDLE).set("x", 1))
+        assert ended is Fenced
+        assert paused.seq == 2
+        assert {status(here, path) for path in (ROOT, MIDDLE)} == {"running"}
+        assert root.ask("end") == "end"
+        assert {status(here, path) for path in (ROOT, MIDDLE)} == {"terminated"}
