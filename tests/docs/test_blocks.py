@@ -26,6 +26,18 @@ def test_the_python_blocks_of_a_page_run_in_order_without_a_warning(page: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/guide/getting-started.md"])
+def test_a_page_that_a_newcomer_starts_with_can_be_run_twice(page: str, tmp_path: Path) -> None:
+    shown = to_run(ROOT / page, "python")
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    assert [run_python(shown, folder) for _ in range(2)] == [len(shown)] * 2
+    # A session that was left running, as by a reader who stops after the first block.
+    run_python(shown[:1], folder)
+    assert run_python(shown, folder) == len(shown)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_duramen_commands_of_a_page_end_well(page: Path, tmp_path: Path) -> None:
     for block in to_run(page, "console"):
