@@ -153,13 +153,13 @@ class Consumer:
             self._live = _View(ViewBuilder(plan, live), CATCHING_UP)
         interrupted = stored.next is not None and stored.next.form == plan.new_record(NEXT).form
         if live is None or interrupted:
-            self._begin_next(anew=False)
+            self._begin_next(replace=False)
         self._note_request(stored.request)
 
-    def _begin_next(self, *, anew: bool) -> None:
+    def _begin_next(self, *, replace: bool) -> None:
         if self._next is not None:
             self._next.builder.close()
-        record = self._store.claim(self._plan.new_record(NEXT), self._plan.owner, replace=anew)
+        record = self._store.claim(self._plan.new_record(NEXT), self._plan.owner, replace=replace)
         assert record is not None, "a view that is being built is replaced, whatever it is"
         self._next = _View(ViewBuilder(self._plan, record), REBUILDING)
 
@@ -190,7 +190,7 @@ class Consumer:
         self._confirm(self._current)
 
     def pause(self) -> float:
-        """Seconds until the next turn is due, whatever is heard."""
+        """Seconds until the next turn is due, with or without a notice."""
         waiting = any(view.builder.dirty for view in self._views() if view.parked is None)
         return 0.02 if waiting else max(0.0, self._beat_at + _HEARTBEAT - monotonic())
 
@@ -204,7 +204,7 @@ class Consumer:
         return [view for view in (self._live, self._next) if view is not None]
 
     def _beat(self) -> None:
-        """Ask the log where it ends and the store for requests, whatever was heard."""
+        """Ask the log where it ends and the store for requests, with or without a notice."""
         before, self._ends = self._ends, self._plan.log.positions()
         stored = self._store.find(self._plan.name)
         if self._next is None and stored.next is not None and stored.next.token == self._discarded:
@@ -346,7 +346,7 @@ class Consumer:
             self._logger.warning("rebuild_refused", error=type(error).__name__)
             return
         if reset is None or live is None:
-            self._begin_next(anew=True)
+            self._begin_next(replace=True)
             return
         try:
             reset()

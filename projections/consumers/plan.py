@@ -30,7 +30,7 @@ CLOSED: Final = "closed"
 
 @define(eq=False, kw_only=True)
 class Plan:
-    """`new_storage` makes an empty view; `reset` empties the tables of a sink, beside which no view can be built."""
+    """`new_storage` makes an empty view; `reset` empties the tables of a sink, which cannot have two views."""
 
     log: EventLog
     name: str

@@ -260,7 +260,7 @@ class Runner(Generic[S]):
         self._notices.wake()
         if not done.wait(_REQUEST_SECONDS):
             raise AskTimeout(
-                f"consumer {self.name} was told to {what}, and will when it can", expected=_REQUEST_SECONDS
+                f"consumer {self.name} was asked to {what}, and will when it can", expected=_REQUEST_SECONDS
             )
 
     @property

@@ -36,10 +36,6 @@ class SinkStorage:
         return self._sink.version
 
     @property
-    def types(self) -> frozenset[str] | None:
-        return self._sink.types
-
-    @property
     def view(self) -> Any:
         return self._sink
 

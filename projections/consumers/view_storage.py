@@ -39,9 +39,6 @@ class ViewStorage(Protocol):
     def version(self) -> int: ...
 
     @property
-    def types(self) -> frozenset[str] | None: ...
-
-    @property
     def view(self) -> Any:
         """The view that users read."""
         ...
@@ -81,10 +78,6 @@ class WholeViewStorage:
     @property
     def version(self) -> int:
         return self._projection.version
-
-    @property
-    def types(self) -> frozenset[str] | None:
-        return self._projection.types
 
     @property
     def view(self) -> Any:
@@ -149,10 +142,6 @@ class KeyedViewStorage:
     @property
     def version(self) -> int:
         return self._projection.version
-
-    @property
-    def types(self) -> frozenset[str] | None:
-        return self._projection.types
 
     @property
     def view(self) -> KeyedView[Any]:

@@ -1,4 +1,4 @@
-"""Whether a process hears more notices than it can keep up with."""
+"""Whether a process receives more notices than it can keep up with."""
 
 from __future__ import annotations
 

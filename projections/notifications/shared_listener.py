@@ -26,7 +26,7 @@ class NoticeSource(Protocol):
         ...
 
     def pause(self, seconds: float) -> None:
-        """Wait so long, or until `wake`, whatever is heard."""
+        """Wait so long, or until `wake`, whatever notices arrive."""
         ...
 
     def wake(self) -> None:

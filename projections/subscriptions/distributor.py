@@ -44,7 +44,7 @@ class Distributor:
         self._matcher: SubscriptionMatcher[Intake] = SubscriptionMatcher(filter_of)
         self.wants = self._matcher.wants
         self._watching: set[Intake] = set()
-        """Intakes with values: they read by themselves, and are only told that there is more."""
+        """Intakes with values: they read by themselves when the hub says that there is more."""
         self._woken: set[Intake] = set()
         self._moved: set[int] = set()
 

@@ -168,7 +168,7 @@ class Hub:
             raise InvalidMessage("give either after or from_start")
         if after is not None and after.log != log.identity:
             raise Diverged(
-                "this cursor is of another log: the namespace was made anew, or it is another one; start anew",
+                "this cursor is of another log: the namespace was made again, or it is another one; start again",
                 expected=after.log,
                 actual=log.identity,
             )

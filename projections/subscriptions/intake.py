@@ -57,7 +57,7 @@ class _Place:
     state: _State
     reader: CatchUpReader | None = None
     doubted: bool = False
-    """Whether the log may not be the one that was read: then a new reader is to look."""
+    """Whether the log may be another one than was read: a new reader compares."""
 
 
 class Feeder(Protocol):
