@@ -2,9 +2,10 @@
 
     python killed_process.py URL
 
-Reads orders, a line of JSON each: name of the operation, namespace, file, and the number of the request to die at (0:
-at none), before it is sent or after. A child is forked from a process that has imported everything and has one thread.
-Answers with a line: how the child ended, and how many requests it made if it was not killed.
+Reads orders, a line of JSON each: name of the operation, namespace, file, the number of the request to die at (0: at
+none), and how much of that request is sent: nothing, half, or all. A child is forked from a process that has imported
+everything and has one thread. Answers with a line: how the child ended, and how many requests it made if it was not
+killed.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ OPERATIONS: dict[str, Callable[[AgentSystem, str], object]] = {
 class Requests:
     """Counts what is sent to the server, and kills this process at one of them."""
 
-    def __init__(self, at: int, *, after: bool) -> None:
+    def __init__(self, at: int, sent: str) -> None:
         self.count = 0
         self._lock = threading.Lock()
         send = Wire.send
@@ -112,12 +113,12 @@ class Requests:
         def counted(wire: Wire, data: bytes) -> None:
             with self._lock:
                 self.count += 1
-                due = self.count == at
-                if due and not after:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                send(wire, data)
-                if due:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                if self.count != at:
+                    send(wire, data)
+                    return
+                if sent != "nothing":
+                    send(wire, data if sent == "all" else data[: len(data) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
 
         setattr(Wire, "send", counted)
 
@@ -126,7 +127,7 @@ def run(url: str, order: dict[str, Any]) -> None:
     """In a child: the operation; its end is the process's."""
     code = 0
     system = opened(url, order["namespace"])
-    requests = Requests(order["at"], after=order["after"])
+    requests = Requests(order["at"], order["sent"])
     try:
         OPERATIONS[order["operation"]](system, order["file"])
     except BaseException as error:

@@ -41,9 +41,9 @@ class Killing:
             text=True,
         )
 
-    def run(self, operation: str, namespace: str, file: Path, at: int = 0, *, after: bool = False) -> tuple[int, int]:
+    def run(self, operation: str, namespace: str, file: Path, at: int = 0, sent: str = "all") -> tuple[int, int]:
         """Exit code, and number of requests of a process that was not killed."""
-        order = {"operation": operation, "namespace": namespace, "file": str(file), "at": at, "after": after}
+        order = {"operation": operation, "namespace": namespace, "file": str(file), "at": at, "sent": sent}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -214,10 +214,10 @@ def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_
     template, session = template_of(killing, case, tmp_path)
     with redis.Redis.from_url(valkey_url) as client:
 
-        def once(at: int, *, after: bool) -> tuple[int, int]:
+        def once(at: int, sent: str) -> tuple[int, int]:
             namespace = copied(client, template)
             file = session if case.needs_file else tmp_path / uuid4().hex
-            code, requests = killing.run(name, namespace, file, at, after=after)
+            code, requests = killing.run(name, namespace, file, at, sent)
             assert code in (0, -9)
             with opened(valkey_url, namespace) as system:
                 done = case.check(system, file)
@@ -232,10 +232,10 @@ def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_
                 assert report.ok, report.problems
             return code, requests
 
-        code, requests = once(0, after=False)
+        code, requests = once(0, "all")
         assert code == 0
         assert requests > 0
         for at in range(1, requests + 1):
-            for after in (False, True):
-                once(at, after=after)
+            for sent in ("nothing", "half", "all"):
+                once(at, sent)
     assert killing.kills >= requests, "control: the processes were killed"
