@@ -1,4 +1,6 @@
--- Take agents of one partition over: the process that held them before is fenced from now on.
+#!lua flags=allow-oom
+-- Take agents of one partition over: the process that held them before is fenced from now on. Runs also at `maxmemory`:
+-- a head that is written again takes no room, and without a claim no agent could be read.
 --
 -- KEYS  1 heads   HASH  agent -> msgpack [head, base, digest, fence, claimed_at, updated_at, largest]   for ever
 --       2...      LIST  the log of each agent                                                           for ever
