@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .archive import Archive
 from .base import LogBase
 from .consumer_store import (
     LIVE,
@@ -26,7 +25,7 @@ from .consumer_store import (
 )
 from .content_cache import ContentCache
 from .durability import Durability
-from .event_log import AgentLogReader, EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
+from .event_log import EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
 from .reading import (
@@ -70,10 +69,8 @@ __all__ = [
     "LIVE",
     "NEXT",
     "Adoption",
-    "AgentLogReader",
     "Answer",
     "Append",
-    "Archive",
     "Base",
     "Claim",
     "ConsumerRecord",
