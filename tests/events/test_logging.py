@@ -101,6 +101,7 @@ OURS = r"mine WARNING event='something' agent='acme/alice' seq=7\n"
         ("sys.stderr = None", ""),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_a_warning_is_a_whole_line_or_what_the_program_has_set_up(set_up: str, expected: str, first: bool) -> None:
     """Whether logging is set up before the library is used, or after."""

@@ -14,6 +14,8 @@ from duramen.actors import AgentSystem
 from duramen.actors.console.main import main
 from duramen.events.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.slow  # each test starts servers of its own
+
 NAMES = {
     "hash": "a#b",
     "question mark": "a?db=3",

@@ -25,6 +25,8 @@ from waiting import eventually
 
 SECRET = "s3cr3t"
 
+pytestmark = pytest.mark.slow  # each test starts servers of its own
+
 Refused = tuple[type[DuramenError], str]
 NO_CA: Refused = (Unavailable, "not signed by a CA that is known here: give the CA's file as ssl_ca_certs")
 NO_TLS: Refused = (Unavailable, "does not speak TLS: use redis://")
