@@ -41,7 +41,7 @@ from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent_types, parse_room
-from .handles import AgentHandle, require_started
+from .handles import TIMEOUT, AgentHandle, require_started
 from .opening import OpenedLog, open_log
 
 __all__ = ["AgentSystem"]
@@ -289,7 +289,8 @@ class AgentSystem(SystemCalls):
         room: Seconds = 0.0,
     ) -> Any:
         """As `AgentHandle.ask`, for an agent by path."""
-        timeout, room = parse_timeout(timeout), parse_room(room)
+        seconds = TIMEOUT if timeout == TIMEOUT else parse_timeout(timeout)  # mostly neither is given
+        room = 0.0 if room == 0.0 else parse_room(room)
         if block:
             check_may_block()
             self._actors.check_cycle(path)
@@ -297,14 +298,14 @@ class AgentSystem(SystemCalls):
         if not block:
             self._actors.send(path, envelope, room)
             return envelope
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if seconds is None else monotonic() + seconds
         if type(message) in INLINE and room == 0.0:
             dispatcher = self._services.dispatcher
             with dispatcher.shield() as shield:
-                dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, timeout, shield)
+                dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)
         else:
             self._actors.send(path, envelope, room)
-        return envelope.get_within(None if deadline is None else _left(deadline), timeout)
+        return envelope.get_within(None if deadline is None else _left(deadline), seconds)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""

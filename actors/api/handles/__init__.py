@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aio import AsyncAgentHandle
-from .calls import MessageSender, require_started
+from .calls import TIMEOUT, MessageSender, require_started
 from .handle import AgentHandle
 
-__all__ = ["AgentHandle", "AsyncAgentHandle", "MessageSender", "require_started"]
+__all__ = ["TIMEOUT", "AgentHandle", "AsyncAgentHandle", "MessageSender", "require_started"]
