@@ -58,12 +58,11 @@ def _body(cls: type[Any]) -> list[Any]:
 def _is_same(one: Any, other: Any) -> bool:
     if one is other:
         return True
-    kind: type[Any] = type(one)
     if isinstance(one, type) and isinstance(other, type):
         return has_same_origin(one, other)
-    if kind is not type(other):
+    if type(one) is not type(other):
         return False
-    if kind in (MemberDescriptorType, GetSetDescriptorType):
+    if type(one) in (MemberDescriptorType, GetSetDescriptorType):
         return True  # slots, which `attrs.fields` and `__slots__` determine
     parts = _parts(one)
     if parts is not None:
@@ -91,8 +90,9 @@ def _parts(value: Any) -> list[Any] | None:
         return list(cast("list[Any]", value))
     if isinstance(value, dict):
         return [*cast("dict[Any, Any]", value), *cast("dict[Any, Any]", value).values()]
-    slots: Any = getattr(type(value), "__slots__", None)
-    if slots and type(value).__module__.startswith("attr."):  # fields, factories and validators
+    kind: type[Any] = type(cast("object", value))
+    slots: Any = getattr(kind, "__slots__", None)
+    if slots and kind.__module__.startswith("attr."):  # fields, factories and validators
         return [getattr(value, name, None) for name in slots if name != "__weakref__"]
     return None
 

@@ -114,8 +114,9 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
 
 def pool_of_socket(path: str) -> redis.ConnectionPool:
     """Return a pool of connections to a Unix socket, whatever characters its path has."""
-    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **connection_settings()}
-    return redis.ConnectionPool(connection_class=redis.UnixDomainSocketConnection, path=path, **settings)
+    settings: dict[str, Any] = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT}
+    settings.update(connection_settings())
+    return redis.ConnectionPool(connection_class=cast("Any", redis.UnixDomainSocketConnection), path=path, **settings)
 
 
 def _check_url(url: str) -> dict[str, list[str]]:

@@ -136,7 +136,7 @@ def _read_alert(pool: redis.ConnectionPool) -> str | None:
 
     A command that was sent meanwhile can make the alert unreadable, so none is sent here.
     """
-    settings, context = cast("dict[str, Any]", pool.connection_kwargs), _unchecked_context()
+    settings, context = pool.connection_kwargs, _unchecked_context()
     try:
         if settings.get("ssl_certfile"):
             context.load_cert_chain(settings["ssl_certfile"], settings.get("ssl_keyfile"), settings.get("ssl_password"))
@@ -163,5 +163,5 @@ def _unchecked_context() -> ssl.SSLContext:
 
 
 def _connect(pool: redis.ConnectionPool) -> socket.socket:
-    settings = cast("dict[str, Any]", pool.connection_kwargs)
+    settings = pool.connection_kwargs
     return socket.create_connection((settings.get("host", "localhost"), settings.get("port", 6379)), _PROBE_SECONDS)
