@@ -474,6 +474,7 @@ def test_each_append_sent_to_a_server_that_loads_its_data_gets_its_own_answer(
     caplog: pytest.LogCaptureFixture, workers: ThreadPoolExecutor
 ) -> None:
     """LOADING closes redis-py's connection: what was under way on it must not be taken for answered."""
+    caplog.set_level("INFO", logger="duramen")
     with valkey_server(tcp=True, aof=True) as server:
         evidence = Evidence(server)
         host, port = server.address
