@@ -18,17 +18,6 @@ from duramen.projections.sessions import open_atomically
 from ..agent_types import AgentFactory
 from ..commands import plain_id
 
-__all__ = [
-    "check_callable",
-    "check_count",
-    "check_types",
-    "open_for_reading",
-    "open_for_writing",
-    "parse_agent_types",
-    "parse_moment",
-    "parse_room",
-]
-
 
 def check_types(**arguments: tuple[object, type[Any]]) -> None:
     """Raise InvalidMessage for an argument that is neither None nor of its type."""

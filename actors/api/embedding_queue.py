@@ -15,8 +15,6 @@ from ..dispatch import EventLoop, ThreadPool
 if TYPE_CHECKING:
     from duramen.projections.episodes import Embedding, Vector
 
-__all__ = ["EmbeddingQueue", "waiting_on"]
-
 
 class EmbeddingQueue:
     """Runs one embedding for an index. Thread-safe; its one thread ends when it is idle.

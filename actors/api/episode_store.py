@@ -29,8 +29,6 @@ from .embedding_queue import EmbeddingQueue, waiting_on
 if TYPE_CHECKING:
     from duramen.projections.episodes import Embed, VectorIndex
 
-__all__ = ["By", "EpisodeStore", "Match"]
-
 By = Literal["meaning", "words"]
 Match = Literal["any", "all"]
 

@@ -17,8 +17,6 @@ from duramen.projections.subscriptions import Callback, Delivery, Hub, HubStatus
 from ..dispatch import EventLoop, ThreadPool
 from .reading import Reading
 
-__all__ = ["Following"]
-
 V = TypeVar("V")
 
 _MOST_CALLBACKS: Final = 256

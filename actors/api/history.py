@@ -43,8 +43,6 @@ from .arguments import check_callable, check_count, open_for_reading, open_for_w
 from .handles import AgentHandle, MessageSender
 from .reading import Reading
 
-__all__ = ["History"]
-
 _MOST_WORKERS: Final = 64
 
 

@@ -15,8 +15,6 @@ from duramen.events.log import Durability, EventLog
 from duramen.events.redis import RedisLog
 from duramen.events.redis.client import pool_of_client, pool_of_socket, pool_of_url
 
-__all__ = ["DATA_DIR", "OpenedLog", "open_log"]
-
 DATA_DIR: Final = ".duramen"
 _KEY_VARIABLE: Final = "DURAMEN_INTEGRITY_KEY"
 

@@ -13,8 +13,6 @@ from duramen.projections.recovery import AgentLog, rebuild
 from ..dispatch import EventLoop
 from .episode_store import EpisodeStore
 
-__all__ = ["Reading"]
-
 
 class Reading:
     """The part of a system that only reads. Thread-safe, since every call has its own codec."""

@@ -44,8 +44,6 @@ from .arguments import check_types, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
 from .opening import OpenedLog, open_log
 
-__all__ = ["AgentSystem"]
-
 _MOST_WORKERS: Final = 2_048
 _MOST_ACTIVATIONS: Final = 16
 _CALLBACK_SECONDS: Final = 5.0

@@ -71,26 +71,6 @@ from .messages import (
 from .results import Outcome
 from .retention import retention_to_data
 
-__all__ = [
-    "DECIDERS",
-    "Decide",
-    "Resumed",
-    "decide_adopt",
-    "decide_pause",
-    "decide_restart",
-    "decide_resume",
-    "decide_set_granularity",
-    "decide_set_retention",
-    "decide_spawn",
-    "decide_terminate",
-    "outcome_of",
-    "plain_id",
-    "require_alive",
-    "require_known",
-    "require_not_failed",
-    "require_running",
-]
-
 Decide: TypeAlias = Callable[[AgentState, Any, Limits, str], Sequence[NewEvent]]
 """The events of a message to an agent in a state. Raises what the message is refused with."""
 

@@ -15,8 +15,6 @@ import attrs
 from duramen.events import DuramenError, InvalidMessage, PropertyPath, TooLarge
 from duramen.events.codec import Codec
 
-__all__ = ["SIZE", "fingerprint"]
-
 SIZE: Final = 8
 _MOST_VALUES: Final = 200_000
 

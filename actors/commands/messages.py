@@ -21,37 +21,6 @@ from duramen.projections.state import REQUIRED
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
 from .retention import Retention
 
-__all__ = [
-    "DEFAULT_TTL",
-    "HANDLED",
-    "AdoptChild",
-    "Append",
-    "Batch",
-    "ChildFailed",
-    "Delete",
-    "Get",
-    "GetStatus",
-    "Hold",
-    "Keys",
-    "ListCheckpoints",
-    "Merge",
-    "Message",
-    "Operation",
-    "OutcomeText",
-    "Pause",
-    "Record",
-    "Restart",
-    "Resume",
-    "Set",
-    "SetGranularity",
-    "SetRetention",
-    "Spawn",
-    "SpawnArguments",
-    "Terminate",
-    "WhenPaused",
-    "spawn_message",
-]
-
 DEFAULT_TTL: Final = timedelta(days=7)
 HANDLED: Final = "duramen.handled"
 """The kind of the record of a command whose handler has emitted nothing: it holds the reply."""

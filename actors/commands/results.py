@@ -11,8 +11,6 @@ from attrs import field, frozen
 
 from duramen.events import DuramenError, Granularity
 
-__all__ = ["AgentStatus", "Checkpoint", "LifecycleEvent", "LifecycleResult", "Outcome", "nothing"]
-
 
 def nothing() -> dict[str, Any]:
     """Make an empty mapping, as a field's default."""

@@ -10,17 +10,6 @@ from attrs import field, frozen
 
 from duramen.events import InvalidMessage
 
-__all__ = [
-    "KEEP_ALL",
-    "Need",
-    "Needs",
-    "Retention",
-    "TrimResult",
-    "parse_retention",
-    "retention_from_data",
-    "retention_to_data",
-]
-
 _MOST_DAYS: Final = 36_500
 
 

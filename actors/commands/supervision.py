@@ -14,8 +14,6 @@ from attrs import field, frozen
 from duramen.events import InvalidMessage
 from duramen.events.model import Seconds, parse_seconds
 
-__all__ = ["Decision", "Strategy", "Supervision", "Supervisor"]
-
 
 class Strategy(StrEnum):
     """What follows a handler's exception. Its events are discarded and its caller gets the error in any case."""

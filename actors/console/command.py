@@ -11,8 +11,6 @@ from .arguments import Options
 from .exit_codes import ExitCode
 from .output import Output
 
-__all__ = ["Command"]
-
 
 @frozen
 class Command:

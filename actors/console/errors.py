@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from duramen.events import DuramenError
 
-__all__ = ["CannotShow", "InvalidRecording", "NoEpisode", "NoProgress", "NoStore", "UnusableFile"]
-
 
 class InvalidRecording(DuramenError, ValueError):
     """A file is not a recording that can be taken in; the message begins with the file and the position in it."""

@@ -27,8 +27,6 @@ from duramen.events import (
 
 from .errors import CannotShow, InvalidRecording, UnusableFile
 
-__all__ = ["EXPLAINED", "ExitCode", "exit_code_of"]
-
 
 class ExitCode(IntEnum):
     """An exit code of the `duramen` command."""

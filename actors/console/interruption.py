@@ -10,8 +10,6 @@ from typing import Final
 
 from attrs import define
 
-__all__ = ["Interruption", "interruption"]
-
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 

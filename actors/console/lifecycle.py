@@ -15,8 +15,6 @@ from .exit_codes import ExitCode
 from .opening import opened
 from .output import Output, clean, text
 
-__all__ = ["send_lifecycle"]
-
 
 def send_lifecycle(path: str, message: Any, options: Options, output: Output, *, create: bool = False) -> ExitCode:
     """Send the message and print its result. `create` makes the store if there is none. Raises InvalidPath."""

@@ -17,8 +17,6 @@ from .commands import COMMANDS
 from .exit_codes import EXPLAINED, ExitCode, exit_code_of
 from .output import Output, clean
 
-__all__ = ["main", "make_parser"]
-
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands. It puts the command into `command`, None if there was none."""

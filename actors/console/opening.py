@@ -12,8 +12,6 @@ from ..api import AgentSystem
 from .arguments import Options
 from .errors import NoStore
 
-__all__ = ["opened", "require_store"]
-
 
 @contextmanager
 def opened(options: Options, *, create: bool = False) -> Generator[AgentSystem]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-__all__ = ["as_dict", "as_list", "as_text"]
-
 
 def as_dict(value: object) -> dict[str, Any] | None:
     """The value if it is a dict, else None."""

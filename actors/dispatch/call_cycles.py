@@ -13,8 +13,6 @@ from typing import Any, ClassVar, Final, Protocol
 
 from duramen.events import CallCycle
 
-__all__ = ["Waiter", "WaiterSlot", "current_waiter", "waiting_for"]
-
 _WAITER: Final[ContextVar[Waiter | None]] = ContextVar("duramen_waiter", default=None)
 """The work that code belongs to. Coroutines, tasks and `asyncio.to_thread` inherit it; a plain thread does not."""
 

@@ -26,8 +26,6 @@ from .mailbox import IDLE, Mailbox
 from .reply import Reply
 from .signals import SignalShield
 
-__all__ = ["Dispatcher"]
-
 _GIVE_UP_SECONDS: Final = 1.0
 """How long `close` waits, after its time-out, for the core to fail the appends in flight."""
 

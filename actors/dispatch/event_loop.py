@@ -19,8 +19,6 @@ from duramen.events.logging import get_logger
 
 from .timers import Timers
 
-__all__ = ["EventLoop", "ProgramExit", "check_may_block"]
-
 _HEARTBEAT: Final = 0.5
 _BLOCKED: Final = 1.0
 """Seconds without a turn of the loop after which its place is logged."""

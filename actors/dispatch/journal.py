@@ -9,8 +9,6 @@ from duramen.events import DuramenError, Limits, OutcomeUnknown
 from duramen.events.log import Answer, Append, EventLog
 from duramen.events.logging import get_logger, raised_at
 
-__all__ = ["Commit", "Journal"]
-
 _MOST_APPENDS: Final = 512
 """Most appends in one batch: one script call of this size blocks the server for a few ms."""
 _MOST_IN_FLIGHT: Final = 64

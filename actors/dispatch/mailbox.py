@@ -11,8 +11,6 @@ from duramen.events.model import EXTERNAL
 from .call_cycles import Waiter
 from .reply import Reply
 
-__all__ = ["COMMITTING", "HELD", "IDLE", "WORKING", "Envelope", "Mailbox", "Runnable"]
-
 # The phases of a mailbox; only the core changes them.
 #
 #     IDLE ──run──▶ COMMITTING ──answered──▶ IDLE      quick messages: handled by the core, one append for all

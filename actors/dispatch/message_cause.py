@@ -9,8 +9,6 @@ from typing import Final
 
 from duramen.events.model import EXTERNAL, Cause
 
-__all__ = ["bind_cause", "current_cause", "with_cause"]
-
 _CAUSE: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_cause", default=None)
 """Makes the cause of a message sent in this context. Coroutines and tasks inherit it from the task that starts them."""
 

@@ -12,8 +12,6 @@ from .mailbox import Envelope, Mailbox
 if TYPE_CHECKING:
     from .registry import ActorRegistry
 
-__all__ = ["Inbox"]
-
 
 class Inbox:
     """Pykka's inbox: `put` sends to the agent, in memory or not; `get` and `empty` read its waiting messages."""

@@ -14,9 +14,6 @@ from .call_cycles import current_waiter
 from .dispatcher import Dispatcher
 from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox, Runnable
 
-__all__ = ["ActorRegistry"]
-
-
 _SHARDS: Final = 256
 """A power of two. A million mailboxes are looked through some four thousand at a time."""
 _PAUSE: Final = 0.001

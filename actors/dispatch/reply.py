@@ -20,8 +20,6 @@ from duramen.events.model import Seconds, parse_timeout
 from .call_cycles import WaiterSlot, waiting_for
 from .event_loop import check_may_block
 
-__all__ = ["Reply"]
-
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 Callback = Callable[[], None]
 

@@ -9,8 +9,6 @@ from importlib import import_module
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-__all__ = ["SignalShield"]
-
 _SHIELDED: Final = tuple(
     int(getattr(signal, name))
     for name in ("SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF", "SIGINT")

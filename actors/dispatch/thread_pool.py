@@ -9,8 +9,6 @@ from time import monotonic
 
 from duramen.events.logging import get_logger, raised_at
 
-__all__ = ["ThreadPool"]
-
 
 class ThreadPool:
     """Runs work in at most `most` daemon threads, started as needed; further work waits in order.

@@ -11,8 +11,6 @@ from typing import Final
 
 from duramen.events.logging import get_logger, raised_at
 
-__all__ = ["Timer", "Timers"]
-
 _LEAST_KEPT: Final = 64
 """Cancelled timers are removed once as many timers are kept as this, or twice those that were left then."""
 

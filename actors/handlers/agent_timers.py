@@ -14,8 +14,6 @@ from ..dispatch import Envelope, Timer, current_cause
 if TYPE_CHECKING:
     from .services import Services
 
-__all__ = ["AgentTimers"]
-
 _LEAST_INTERVAL: Final = 0.001
 _CHUNK: Final = 64
 """Timers that are added between two looks for those that are done."""

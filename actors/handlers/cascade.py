@@ -22,8 +22,6 @@ from ..commands import Hold, LifecycleResult
 from ..dispatch import Envelope
 from .turn import ActiveAgent, Turn
 
-__all__ = ["HeldTree", "children_of", "held_tree", "hold"]
-
 _TIMEOUT: Final = 25.0
 """Seconds until the whole tree is held; a caller waits 30 for its reply by default."""
 

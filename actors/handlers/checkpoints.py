@@ -15,8 +15,6 @@ from duramen.projections.state import PAUSED_STATUS, difference, overlay, split_
 from ..commands import Checkpoint, Resume, Resumed, plain_id
 from .turn import Turn
 
-__all__ = ["IN_PLACE", "find_checkpoint", "find_paused", "list_checkpoints", "require_one_cut"]
-
 IN_PLACE: Final = Resumed(None, None, None, 0, [])
 """What a resume without a checkpoint restores: nothing. The agent goes on with the state it has."""
 

@@ -11,8 +11,6 @@ from duramen.projections.recovery import AgentLog, SessionCount, SessionTotals, 
 from ..commands import Terminate, outcome_of
 from .turn import Turn
 
-__all__ = ["consolidate"]
-
 
 def consolidate(turn: Turn, message: Terminate) -> dict[str, Any]:
     """The episode of the session that this turn ends, as plain data, built from the session's part of the log."""

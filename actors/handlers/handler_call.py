@@ -14,8 +14,6 @@ from duramen.events.model import Cause
 from ..dispatch import Envelope, with_cause
 from .turn import Turn
 
-__all__ = ["HandlerCall", "current_call"]
-
 _CURRENT: Final[ContextVar[HandlerCall | None]] = ContextVar("duramen_handler_call", default=None)
 """The call that code runs in. Coroutines, tasks and `asyncio.to_thread` inherit it; a plain thread does not."""
 

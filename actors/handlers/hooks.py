@@ -15,8 +15,6 @@ from duramen.events.logging import get_logger
 from ..commands import LifecycleEvent
 from ..dispatch import EventLoop, ProgramExit, ThreadPool
 
-__all__ = ["Hook", "LifecycleHooks", "run_hooks"]
-
 Hook = Callable[[LifecycleEvent], Awaitable[None] | None]
 H = TypeVar("H", bound=Hook)
 

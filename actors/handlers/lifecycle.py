@@ -56,8 +56,6 @@ from .episode import consolidate
 from .transition import Transition, reply_to
 from .turn import Turn
 
-__all__ = ["BLOCKING_HANDLERS", "LIFECYCLE", "QUICK_HANDLERS", "announce_child", "pause_self", "terminate_self"]
-
 _REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
 """Expected failures, returned as results. Misuse and lost servers are raised."""
 

@@ -36,8 +36,6 @@ from ..commands import (
 )
 from .turn import Turn
 
-__all__ = ["MEMORY_HANDLERS", "apply_operation", "keys_at"]
-
 
 def apply_operation(turn: Turn, operation: Any) -> None:
     """Emit the events of one operation of a batch or of a handler. Raises InvalidMessage for another message."""

@@ -23,8 +23,6 @@ from .hooks import LifecycleHooks
 if TYPE_CHECKING:
     from ..dispatch import ActorRegistry
 
-__all__ = ["Services", "Settings"]
-
 _MOST_KNOWN: Final = 16_384
 
 

@@ -19,8 +19,6 @@ from .hooks import run_hooks
 if TYPE_CHECKING:
     from .services import Services
 
-__all__ = ["Transition", "reply_to", "with_duration"]
-
 
 @define(eq=False)
 class Transition:

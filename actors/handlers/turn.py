@@ -21,8 +21,6 @@ from ..dispatch import Commit, Envelope, Inbox, current_cause
 from .agent_timers import AgentTimers
 from .services import Services
 
-__all__ = ["ActiveAgent", "Savepoint", "Turn"]
-
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 

@@ -23,8 +23,6 @@ from .runtime import Runtime
 if TYPE_CHECKING:
     from ..handlers import Services
 
-__all__ = ["Activation", "type_of"]
-
 
 class _Made(NamedTuple):
     agent: Agent

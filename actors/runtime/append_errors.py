@@ -16,8 +16,6 @@ from duramen.events import (
 )
 from duramen.events.log import Answer, Status, diverged_from_known
 
-__all__ = ["append_error", "fenced", "for_agent", "unmet"]
-
 
 def append_error(agent: str, expected: int, previous: bytes, answer: Answer) -> DuramenError:
     """The error for an answer of the log that is neither a commit nor a fence."""

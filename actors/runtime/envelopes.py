@@ -10,8 +10,6 @@ from duramen.events.model import copy_plain
 from ..dispatch import Envelope, current_cause
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 
-__all__ = ["INLINE", "envelope_of"]
-
 INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
 """Messages that never block the core, so that a waiting caller may run the core for them."""
 

@@ -10,8 +10,6 @@ from typing import Final
 from ..dispatch import IDLE, ActorRegistry, Dispatcher, Mailbox
 from .runtime import Runtime
 
-__all__ = ["Passivation"]
-
 _INTERVAL: Final = 0.25
 _STEP_SECONDS: Final = 0.0005
 """How long one piece of work may keep the core; messages are handled before the next one."""

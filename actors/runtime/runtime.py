@@ -46,8 +46,6 @@ from .user_handler import run_effect, run_user_handler
 if TYPE_CHECKING:
     from ..handlers import Services
 
-__all__ = ["Runtime"]
-
 _NO_SPAWN: Final = ""
 """In place of an agent type: the agent object was made for the session that runs, not for a new one."""
 

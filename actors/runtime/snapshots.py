@@ -9,8 +9,6 @@ from duramen.projections.recovery import EVERY, KeyframeSchedule
 
 from ..handlers import Turn
 
-__all__ = ["Snapshots"]
-
 
 class Snapshots(KeyframeSchedule):
     """Writes one agent's snapshots and keyframes when they are due.

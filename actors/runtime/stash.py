@@ -11,8 +11,6 @@ from duramen.events.logging import get_logger
 from ..dispatch import Envelope
 from ..handlers import Services
 
-__all__ = ["Stash"]
-
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two readings of the agent's head, while it has stashed messages."""

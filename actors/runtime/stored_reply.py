@@ -12,8 +12,6 @@ from duramen.events.model import ACTIVITY_RECORDED, check_value
 from ..commands import HANDLED
 from ..handlers import Turn
 
-__all__ = ["read_reply", "store_reply"]
-
 
 def store_reply(turn: Turn, reply: Any) -> None:
     """Store a handler's reply in the metadata of its last event; a handler without events gets one for it.

@@ -19,9 +19,6 @@ from ..dispatch import Envelope, ProgramExit, ThreadPool
 from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
 from .stored_reply import read_reply, store_reply
 
-__all__ = ["ActiveUserAgent", "run_effect", "run_user_handler"]
-
-
 _LONGEST_NAME: Final = 200
 """Characters of an exception's type in the log; longer names, and those with other than printable ones, stay out."""
 

@@ -13,8 +13,6 @@ from duramen.projections.verification import Subject
 
 from ..agent import Agent
 
-__all__ = ["agent_fold", "agent_subject"]
-
 
 class _AgentFold(Projection[Any]):
     """The state of the agent's own events, folded as in recovery: each session begins with the initial state."""

@@ -28,8 +28,6 @@ from ..agent import Agent
 from .agent_fold import agent_subject
 from .machine import AgentMachine, agent_machine
 
-__all__ = ["LIVES", "check", "check_agent", "check_machine", "verified"]
-
 LIVES: Final = "every life keeps the laws"
 _STEPS: Final = 15
 _LESS: Final = 5

@@ -25,8 +25,6 @@ from ..commands import (
     Terminate,
 )
 
-__all__ = ["commands", "lifecycle_messages", "operations"]
-
 _KINDS: Final = ("note", "tool_output", "completion")
 _CHECKPOINTS: Final = ("x", "y")
 

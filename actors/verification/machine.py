@@ -28,8 +28,6 @@ from ..handlers import Settings
 from .agent_fold import agent_fold
 from .commands import commands, operations
 
-__all__ = ["URL", "AgentMachine", "agent_machine"]
-
 URL: Final = "DURAMEN_VERIFY_URL"
 """Environment variable: the server that agents are checked on, instead of a log in memory."""
 

@@ -10,8 +10,6 @@ from typing import Final, cast
 from ..errors import InvalidMessage, WrongKey
 from .event_codec import DIGEST_SIZE, chain
 
-__all__ = ["MAX_KEY_BYTES", "MIN_KEY_BYTES", "PLAIN", "DigestChain"]
-
 MIN_KEY_BYTES: Final = 16
 MAX_KEY_BYTES: Final = 1024
 

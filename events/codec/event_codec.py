@@ -25,8 +25,6 @@ from ..model import (
     zone_name,
 )
 
-__all__ = ["DIGEST_SIZE", "NO_DIGEST", "Codec", "RawEvent", "chain", "to_datetime", "to_microseconds"]
-
 DIGEST_SIZE: Final = 16
 NO_DIGEST: Final = bytes(DIGEST_SIZE)
 """The digest before an agent's first event."""

@@ -11,17 +11,6 @@ from ..model import OWN_TYPES, Event, EventRegistry, Granularity, MutableEvent, 
 from .digest_chain import DigestChain
 from .event_codec import DIGEST_SIZE, Codec, RawEvent, to_datetime, to_microseconds
 
-__all__ = [
-    "broken_chain_error",
-    "build_event",
-    "build_valid_event",
-    "build_valid_events",
-    "decode_bodies",
-    "decode_body",
-    "decode_items",
-    "malformed_event_error",
-]
-
 
 def build_event(agent: str, seq: int, raw: RawEvent, digest: bytes, registry: EventRegistry) -> Event:
     """Build an `Event` from raw fields, with its data in today's version.

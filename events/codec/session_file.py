@@ -15,8 +15,6 @@ from ..errors import CorruptEvent, InvalidMessage
 from ..model import Limits
 from .event_codec import Codec
 
-__all__ = ["FORMAT", "SessionReader", "SessionWriter"]
-
 FORMAT: Final = 1
 _MAGIC: Final = b"duramen session\n"
 _LENGTH: Final = 4

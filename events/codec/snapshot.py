@@ -11,8 +11,6 @@ from ..model import Limits
 from .digest_chain import PLAIN, DigestChain
 from .event_codec import DIGEST_SIZE, Codec
 
-__all__ = ["SnapshotRecord", "pack_snapshot", "unpack_snapshot"]
-
 _FORMAT: Final = 1
 _FORM: Final = (int, str, int, bytes, int, str, dict)
 

@@ -16,8 +16,6 @@ from attrs import define, frozen
 
 from ..errors import Unavailable
 
-__all__ = ["DataDirectory", "FileLock", "ServerRecord", "quote_setting"]
-
 # A socket's path has 108 bytes on Linux and 104 on macOS and the BSDs, including the closing NUL.
 _SOCKET_PATH_BYTES = 103
 _LOG_BYTES = 1024 * 1024

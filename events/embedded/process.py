@@ -18,8 +18,6 @@ from attrs import define, field
 
 from ..errors import Unavailable
 
-__all__ = ["ServerProcess", "can_die_with_parent", "find_server_binary", "ready_pid", "request_shutdown"]
-
 # Runs between the fork and the exec of the server; `preexec_fn` may deadlock in a process with threads.
 # 1 is PR_SET_PDEATHSIG, which survives the exec. The parent may have died before the call, hence the comparison of
 # its id. The signal mask survives too: with SIGTERM blocked in the parent, the server could not be stopped.

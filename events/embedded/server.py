@@ -27,8 +27,6 @@ from ..errors import SystemClosed, Unavailable
 from .data_directory import DataDirectory, FileLock, ServerRecord
 from .process import ServerProcess, can_die_with_parent, find_server_binary, ready_pid, request_shutdown
 
-__all__ = ["EmbeddedServer"]
-
 _POLL_SECONDS = 0.01
 _STOP_SECONDS = 10.0
 

@@ -10,8 +10,6 @@ from ..model import Mark
 from .reader import FeedReader
 from .window import check_mark
 
-__all__ = ["confirm_marks", "fetch_together"]
-
 _CALL_BYTES = 1024 * 1024
 
 

@@ -12,8 +12,6 @@ from ..codec import RawEvent
 from ..model import Granularity, Mark
 from .window import Window
 
-__all__ = ["EventBatch", "FeedEvent", "event_batch_of"]
-
 T = TypeVar("T")
 _HIGHEST: Final = max(Granularity)
 

@@ -8,8 +8,6 @@ from ..errors import DataLoss, Diverged
 from ..log import FeedPage, FeedRequest, FeedSource
 from ..model import Mark
 
-__all__ = ["FIELDS", "FeedEntries"]
-
 FIELDS: Final = 4
 """Elements of `FeedPage.fields` an entry."""
 _PAGE: Final = 2_000

@@ -6,8 +6,6 @@ from typing import Final
 
 from ..codec import NO_DIGEST
 
-__all__ = ["LastDigests"]
-
 _REMEMBERED: Final = 4_096
 
 

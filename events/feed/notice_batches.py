@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from ..log import Notice
 
-__all__ = ["Row", "complete_batches", "rows_of"]
-
 
 class Row(NamedTuple):
     """One append of a batch: consecutive events of one agent, as stored, and their levels as bits."""

@@ -15,8 +15,6 @@ from .unconfirmed import NoticedEvents, UnconfirmedEvents, next_events
 from .window import Window
 from .window_loader import WindowLoader
 
-__all__ = ["EVERY_LEVEL", "EventBatch", "FeedEvent", "FeedReader"]
-
 EVERY_LEVEL: Final = 4
 
 _TOGETHER: Final = 100

@@ -11,8 +11,6 @@ from ..codec import DIGEST_SIZE, NO_DIGEST, DigestChain, broken_chain_error
 from ..errors import CorruptEvent, DuramenError, Trimmed
 from ..log import Span, SpanEvents
 
-__all__ = ["MOST_IN_CALL", "DigestProbe", "FeedSlice", "Job"]
-
 MOST_IN_CALL: Final = 2_000
 """Events. One call blocks the server for others; for this many, less than a millisecond."""
 

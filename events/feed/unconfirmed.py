@@ -17,8 +17,6 @@ from ..log import FeedPage, FeedRow, FeedSources, Notice, Span, SpanEvents
 from .last_digests import LastDigests
 from .notice_batches import rows_of
 
-__all__ = ["NoticedEvents", "UnconfirmedEvents", "confirm_with_log", "next_events"]
-
 _SPANS: Final = 500
 """Digests read in one call, which blocks the server for others."""
 _NO_LIMIT: Final = 1 << 40

@@ -15,8 +15,6 @@ from .last_digests import LastDigests
 from .slice import MOST_IN_CALL, DigestProbe, FeedSlice, Job
 from .window_plan import Places, Plan, Planner
 
-__all__ = ["Window", "Windows", "check_mark"]
-
 _WINDOW_BYTES: Final = 16 * 1024 * 1024
 """Of events in one window, which is cut short there."""
 _FETCHED: Final = 32_768

@@ -15,8 +15,6 @@ from .last_digests import LastDigests
 from .window import Window, Windows
 from .window_plan import Plan
 
-__all__ = ["WindowLoader"]
-
 _LEAST: Final = 64
 _MOST: Final = 16_384
 """Entries. The longer a window of many agents, the more of its events follow another of the same agent."""

@@ -16,8 +16,6 @@ from ..model import Mark
 from .last_digests import LastDigests
 from .slice import DigestProbe, FeedSlice, Job
 
-__all__ = ["Places", "Plan", "Planner"]
-
 _MOST_PLANNED: Final = 20_000
 """Wanted events in one window, unless one entry has more."""
 _GAP: Final = 8

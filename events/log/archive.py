@@ -7,8 +7,6 @@ from typing import Protocol
 
 from .records import Adoption, Head, Put, Raw, RawPartition
 
-__all__ = ["Archive"]
-
 
 class Archive(Protocol):
     """Every method blocks, is thread-safe, may be repeated, and raises typed errors."""

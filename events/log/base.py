@@ -17,8 +17,6 @@ from .records import Answer, Append, FeedPage, FeedRequest, Head, Page, Span, Sp
 if TYPE_CHECKING:
     from .archive import Archive
 
-__all__ = ["LogBase"]
-
 
 class LogBase(ABC):
     """The part of an `EventLog` that follows from the rest of it. A backend overrides what it can do faster.

@@ -18,27 +18,6 @@ import msgpack
 from ..errors import CorruptEvent, Fenced, InvalidMessage
 from ..model import Cursor
 
-__all__ = [
-    "LIVE",
-    "NEXT",
-    "ConsumerRecord",
-    "ConsumerRequest",
-    "ConsumerStore",
-    "Failure",
-    "Saved",
-    "Slot",
-    "Stored",
-    "check_name",
-    "fenced",
-    "pack_record",
-    "pack_request",
-    "pack_rest",
-    "seal",
-    "unpack_record",
-    "unpack_request",
-    "unseal",
-]
-
 Slot = Literal["live", "next"]
 LIVE: Final[Slot] = "live"
 NEXT: Final[Slot] = "next"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-__all__ = ["ContentCache"]
-
 
 class ContentCache(Protocol):
     """Bytes by field; a field is the hash of a content. Thread-safe. Lost values are computed again."""

@@ -9,8 +9,6 @@ from attrs import frozen
 
 from ..errors import InvalidMessage
 
-__all__ = ["Durability"]
-
 _FORM: Final = re.compile(r"(memory|fsync|replicas[:(](\d{1,2})\)?)\Z")
 
 

@@ -19,19 +19,6 @@ from .records import Answer, Append, Base, Claim, Entry, FeedAccess, FeedPage, F
 if TYPE_CHECKING:
     from .archive import Archive
 
-__all__ = [
-    "AgentLogReader",
-    "EventLog",
-    "FeedSource",
-    "FeedSources",
-    "LentConnections",
-    "LogAppender",
-    "LogKeys",
-    "LogTrimmer",
-    "LogWriter",
-    "ReadAhead",
-]
-
 
 class LogKeys(Protocol):
     """Where the parts of an agent's log are stored."""

@@ -42,8 +42,6 @@ from typing import Final, cast
 from ..errors import InvalidPath
 from ..model import Granularity
 
-__all__ = ["Keys", "partition_of"]
-
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 

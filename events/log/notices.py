@@ -9,8 +9,6 @@ from attrs import define
 
 from ..model import Granularity
 
-__all__ = ["Notice", "NoticeStream"]
-
 
 @define
 class Notice:

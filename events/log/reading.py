@@ -12,17 +12,6 @@ from .event_log import AgentLogReader
 from .records import Head, Page
 from .trimming import trimmed_further
 
-__all__ = [
-    "check_known_event",
-    "check_last_event",
-    "digest_at",
-    "diverged_from_known",
-    "pages_of",
-    "raw_events",
-    "read_events",
-    "unknown_agent",
-]
-
 _MOST: Final = 1 << 52
 """More events than a log can have; a page's own limit is less."""
 

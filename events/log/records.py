@@ -10,30 +10,6 @@ from attrs import define, field, frozen
 
 from ..codec import NO_DIGEST
 
-__all__ = [
-    "ADD_TO_LIST",
-    "Adoption",
-    "Answer",
-    "Append",
-    "Base",
-    "Claim",
-    "Entry",
-    "FeedAccess",
-    "FeedEntry",
-    "FeedPage",
-    "FeedRequest",
-    "FeedRow",
-    "Head",
-    "Page",
-    "Put",
-    "Raw",
-    "RawPartition",
-    "Span",
-    "SpanEvents",
-    "Status",
-    "damaged_entry",
-]
-
 
 class Status(IntEnum):
     """The log's answer to one append of a batch. The numbers are those of `append.lua`."""

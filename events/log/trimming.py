@@ -11,8 +11,6 @@ from typing import Final
 from ..errors import CorruptEvent, Diverged, Trimmed
 from .records import Base
 
-__all__ = ["HEAD_MISMATCH", "diverged_at_base", "feed_damaged", "feed_trimmed", "trimmed_further"]
-
 HEAD_MISMATCH: Final = "head and list of {} do not fit together; restore them from a backup"
 
 

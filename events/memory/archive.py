@@ -12,8 +12,6 @@ from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import Adoption, Head, Notice, Put, Raw, RawPartition
 
-__all__ = ["MemoryArchive", "MemoryParts"]
-
 
 @frozen
 class MemoryParts:

@@ -10,8 +10,6 @@ from attrs import evolve
 
 from ..log import LIVE, NEXT, ConsumerRecord, ConsumerRequest, Saved, Slot, Stored, fenced, pack_record, unpack_record
 
-__all__ = ["MemoryConsumerStore"]
-
 V = TypeVar("V")
 
 _SLOTS: Final[tuple[Slot, ...]] = (LIVE, NEXT)

@@ -51,8 +51,6 @@ from .notices import MemoryNotices
 from .partition import count_to_trim, gather_spans
 from .writer import MemoryWriter
 
-__all__ = ["MemoryCache", "MemoryLog"]
-
 
 @define(eq=False)
 class _Partition:

@@ -8,8 +8,6 @@ from typing import Final
 
 from ..log import Notice
 
-__all__ = ["MemoryNotices"]
-
 _MOST: Final = 1_000
 """Notices that wait with their events; the events of others are read from the log."""
 

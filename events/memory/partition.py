@@ -8,8 +8,6 @@ from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import HEAD_MISMATCH, Base, Head, Span, SpanEvents, diverged_at_base, trimmed_further, unknown_agent
 
-__all__ = ["count_to_trim", "gather_spans"]
-
 
 def gather_spans(
     spans: Sequence[Span],

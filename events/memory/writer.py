@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from ..errors import DuramenError
 from ..log import Answer, Append
 
-__all__ = ["MemoryWriter"]
-
 
 class MemoryWriter:
     """The writing side of `MemoryLog`: an append is answered as soon as it is sent."""

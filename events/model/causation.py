@@ -20,8 +20,6 @@ from attrs import define, frozen
 from ..errors import DuramenError
 from .paths import agent_path
 
-__all__ = ["EXTERNAL", "Cause", "Handling", "event_id", "parse_event_id"]
-
 
 @frozen
 class Cause:

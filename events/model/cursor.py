@@ -11,8 +11,6 @@ import msgpack
 
 from ..errors import InvalidMessage
 
-__all__ = ["START", "Cursor", "Mark"]
-
 _FORMAT: Final = 1
 _FORM: Final = (int, int, str, int, bytes)
 

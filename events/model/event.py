@@ -10,8 +10,6 @@ from attrs import fields, frozen
 
 from .values import copy_plain
 
-__all__ = ["Event", "Granularity", "MutableEvent", "NewEvent", "Receipt", "construct_event", "copy_event"]
-
 
 class Granularity(IntEnum):
     """How much is logged and delivered. Each level includes the levels before it."""

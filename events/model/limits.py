@@ -6,8 +6,6 @@ from attrs import asdict, frozen
 
 from ..errors import InvalidMessage
 
-__all__ = ["Limits"]
-
 
 @frozen(kw_only=True)
 class Limits:

@@ -13,19 +13,6 @@ from attrs import Factory, field, frozen
 from ..errors import InvalidPath
 from .values import describe_type, printable
 
-__all__ = [
-    "MAX_PATH_BYTES",
-    "MAX_PATH_SEGMENTS",
-    "MAX_SEGMENT_CHARACTERS",
-    "AgentPath",
-    "PropertyPath",
-    "agent_path",
-    "check_segments",
-    "join_text",
-    "property_segments",
-    "split_text",
-]
-
 # Part of the stored format, not of `Limits`: every process must read a path that one process could write.
 MAX_PATH_BYTES = 1024
 MAX_PATH_SEGMENTS = 32

@@ -9,8 +9,6 @@ from attrs import define, field
 
 from .patterns import PathPattern
 
-__all__ = ["PatternIndex"]
-
 T = TypeVar("T", bound=Hashable)
 
 _ONE: Final = "*"

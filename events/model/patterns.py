@@ -11,8 +11,6 @@ from ..errors import InvalidPath
 from .paths import AgentPath, PropertyPath, check_segments, join_text, split_text
 from .values import describe_type, printable
 
-__all__ = ["PathPattern"]
-
 _WHAT = "path pattern"
 _ONE = "*"
 _ANY = "**"

@@ -9,8 +9,6 @@ from typing import Any, Final, cast
 
 import attrs
 
-__all__ = ["find_holders", "has_same_definition", "has_same_origin"]
-
 # Attributes that say where a class was written, or that its other attributes determine.
 _IGNORED: Final = frozenset(
     (

@@ -13,8 +13,6 @@ from ..errors import InvalidMessage, UnknownEventType
 from .redefinition import find_holders, has_same_definition, has_same_origin
 from .vocabulary import OWN_TYPES
 
-__all__ = ["DECLARED", "EventRegistry", "Upcaster", "event_type", "upcaster"]
-
 C = TypeVar("C", bound=type[Any])
 Data = dict[str, Any]
 Upcaster = Callable[[Data], Data]

@@ -8,8 +8,6 @@ from typing import Final
 
 from ..errors import InvalidMessage
 
-__all__ = ["Seconds", "parse_seconds", "parse_timeout"]
-
 Seconds = float | timedelta
 """A number of seconds, or a timedelta."""
 

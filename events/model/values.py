@@ -28,18 +28,6 @@ from zoneinfo import ZoneInfo
 from ..errors import TooLarge, ValueRefused
 from .limits import Limits
 
-__all__ = [
-    "ZONE_NAME",
-    "PlainData",
-    "check_value",
-    "copy_plain",
-    "datetime_problem",
-    "describe_type",
-    "printable",
-    "same_value",
-    "zone_name",
-]
-
 PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
 """Values that read back equal in value and type. Exact types only: no subclass, tuple or set."""
 

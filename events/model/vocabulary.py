@@ -4,27 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "ACTIVITY_RECORDED",
-    "CHILD_SPAWNED",
-    "EPISODE_RECORDED",
-    "FAILED",
-    "FORKED",
-    "GRANULARITY_SET",
-    "MEMORY_APPENDED",
-    "MEMORY_DELETED",
-    "MEMORY_MERGED",
-    "MEMORY_RESTORED",
-    "MEMORY_SET",
-    "OWN_TYPES",
-    "PAUSED",
-    "RESTARTED",
-    "RESUMED",
-    "RETENTION_SET",
-    "SPAWNED",
-    "TERMINATED",
-]
-
 # Lifecycle.
 SPAWNED: Final = "spawned"
 PAUSED: Final = "paused"

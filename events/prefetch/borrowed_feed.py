@@ -14,8 +14,6 @@ from ..log import FeedAccess, FeedPage, Keys, ReadAhead, Span, SpanEvents
 from ..redis import RedisFeed
 from ..redis.client import RedisClient, connection_settings
 
-__all__ = ["BorrowedFeed"]
-
 
 class BorrowedFeed:
     """A `FeedSource` on lent connections. Used by one thread.

@@ -18,8 +18,6 @@ from .window_codec import Fetched, unpack_window
 if TYPE_CHECKING:
     from ..log import FeedSources, LentConnections
 
-__all__ = ["Done", "PrefetchClient", "Ready"]
-
 _SLOTS: Final = 4
 """Windows that wait to be received, at most: about as many as are read while this process reads one."""
 _SECONDS: Final = 5.0

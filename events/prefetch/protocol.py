@@ -8,18 +8,6 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = [
-    "AT_A_TIME",
-    "CONNECTIONS",
-    "DONE",
-    "FAILED",
-    "FREE",
-    "READ",
-    "WINDOW",
-    "read_slot",
-    "write_slot",
-]
-
 AT_A_TIME: Final = 2
 """Partitions read in turn: while a window of one is checked, the server has time for the other's."""
 CONNECTIONS: Final = 1 + AT_A_TIME

@@ -13,8 +13,6 @@ import msgpack
 from ..feed import Places, Window
 from ..model import Mark
 
-__all__ = ["Fetched", "pack_window", "unpack_window"]
-
 _COUNT: Final = "I"
 _SEQ: Final = "Q"
 

@@ -23,8 +23,6 @@ from .borrowed_feed import BorrowedFeed
 from .protocol import AT_A_TIME, DONE, FAILED, FREE, READ, WINDOW, write_slot
 from .window_codec import pack_window
 
-__all__ = ["main"]
-
 
 def main() -> NoReturn:
     """Read until the parent ends, then end this process."""

@@ -15,8 +15,6 @@ from ..log import Answer, Append, Claim, Head, Keys, Status
 from ..model import Granularity, Limits
 from .client import Script, encode_argument
 
-__all__ = ["AppendFormat", "answers_of", "claim_of", "head_of"]
-
 _COMMITTED: Final = Answer(Status.COMMITTED)
 _FIXED_KEYS: Final = 3
 _FIXED_ARGUMENTS: Final = 3

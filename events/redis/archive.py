@@ -12,8 +12,6 @@ from ..model import Granularity
 from .append_format import head_of
 from .client import RedisClient, Script, pack_for_lua
 
-__all__ = ["RedisArchive"]
-
 _EPISODES: Final = 1_000
 """Episodes of a partition that are read at once."""
 _DAY_MS: Final = 24 * 60 * 60 * 1000

@@ -26,8 +26,6 @@ from ..log import (
 )
 from .client import RedisClient, Script, require_consumer_permissions
 
-__all__ = ["RedisConsumerStore"]
-
 _STEP: Final = b"1000"
 _SLOTS: Final[Mapping[str, Slot]] = {LIVE: LIVE, NEXT: NEXT}
 

@@ -13,8 +13,6 @@ from ..log import FeedPage, FeedRequest, Keys, Span, SpanEvents, feed_damaged, f
 from .client import RedisClient, Script
 from .read_ahead import MARKS, RedisReadAhead
 
-__all__ = ["RedisFeed"]
-
 _TYPES: Final[list[type]] = [str, int, int, int]
 _ENTRY: Final = 0x90 | len(_TYPES)
 """The first byte of an entry: an array of so many elements."""

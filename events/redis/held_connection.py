@@ -7,8 +7,6 @@ import redis
 from ..errors import DuramenError
 from .client import RedisClient, Wire
 
-__all__ = ["FAILURES", "HeldConnection"]
-
 FAILURES = (redis.RedisError, OSError, DuramenError)
 """Errors of a request that is sent ahead. The reader sends it again in its turn, and raises the error then."""
 

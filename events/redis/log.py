@@ -53,8 +53,6 @@ from .pages import RedisPages
 from .trimming import RedisTrimming
 from .writer import RedisWriter
 
-__all__ = ["FORMAT", "RedisCache", "RedisLog"]
-
 FORMAT: Final = b"1"
 """Of keys and stored bytes. A namespace of another format is not opened."""
 

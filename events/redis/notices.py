@@ -18,8 +18,6 @@ from ..logging import get_logger
 from ..model import Granularity
 from .client import RECEIVE_BYTES, ProtocolError, PushParser, RedisClient, Waker, Wire, encode_command
 
-__all__ = ["RedisNotices", "Refused", "notice_of", "position_of"]
-
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _REFUSED_PAUSE: Final = 5.0

@@ -13,8 +13,6 @@ from .append_format import head_of
 from .client import RedisClient, Script, encode_command
 from .held_connection import FAILURES, HeldConnection
 
-__all__ = ["RedisPages"]
-
 _MOST_EVENTS: Final = 1 << 52  # the server counts in doubles
 _UNKNOWN: Final = 1 << 30
 _LEAST: Final = 32

@@ -15,8 +15,6 @@ from .append_format import head_of
 from .client import RedisClient, Wire, encode_argument, encode_command
 from .held_connection import FAILURES, HeldConnection
 
-__all__ = ["MARKS", "RedisReadAhead"]
-
 MARKS: Final = (b"base", b"1", b"2", b"3", b"4")
 """Fields of the heads: entries trimmed from the feed, and the last position of each level."""
 _REMEMBERED: Final = 4_096

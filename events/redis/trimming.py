@@ -12,8 +12,6 @@ from ..errors import CorruptEvent
 from ..log import HEAD_MISMATCH, Base, Keys, diverged_at_base, feed_damaged, trimmed_further, unknown_agent
 from .client import RedisClient, Script
 
-__all__ = ["RedisTrimming"]
-
 
 class _Status(IntEnum):
     """The answers of `trim.lua`."""

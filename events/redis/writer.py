@@ -18,8 +18,6 @@ from ..logging import get_logger
 from .append_format import AppendFormat, answers_of
 from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, encode_command, translate_error
 
-__all__ = ["Reconnect", "RedisWriter"]
-
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _LEAST_TRIES: Final = 2

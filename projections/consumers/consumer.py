@@ -24,8 +24,6 @@ from .plan import CATCHING_UP, CLOSED, LIVE_STATUS, PARKED, REBUILDING, Plan
 from .selection import Parked
 from .view_builder import ViewBuilder
 
-__all__ = ["REBUILD", "RETRY", "SKIP", "Consumer"]
-
 RETRY: Final = "retry"
 SKIP: Final = "skip"
 REBUILD: Final = "rebuild"

@@ -12,8 +12,6 @@ from duramen.events.model import START, Mark
 from .plan import Plan
 from .prefetching import Prefetching
 
-__all__ = ["PartitionReaders"]
-
 
 class PartitionReaders:
     """Used by one thread; only `positions` may be read from others."""

@@ -18,8 +18,6 @@ from .sink_storage import SinkStorage
 from .unread import check_rebuildable
 from .view_storage import KeyedViewStorage, ViewStorage, WholeViewStorage
 
-__all__ = ["CATCHING_UP", "CLOSED", "FENCED", "LIVE_STATUS", "PARKED", "REBUILDING", "Plan", "plan_of"]
-
 CATCHING_UP: Final = "catching_up"
 LIVE_STATUS: Final = "live"
 PARKED: Final = "parked"

@@ -14,8 +14,6 @@ from duramen.events.prefetch import AT_A_TIME, Done, HelperGone, PrefetchClient
 
 from ..notifications import EventFilter
 
-__all__ = ["LEAST_LAG", "Prefetching"]
-
 LEAST_LAG: Final = 300_000
 """Appends behind, from which on a process is worth starting."""
 

@@ -10,8 +10,6 @@ from attrs import evolve
 
 from duramen.events.log import LIVE, ConsumerRecord, ConsumerStore, Saved, fenced
 
-__all__ = ["RecordWriter"]
-
 
 class RecordWriter:
     """Used by one thread."""

@@ -21,8 +21,6 @@ from .consumer import REBUILD, RETRY, SKIP
 from .plan import PARKED, plan_of
 from .runner import Runner
 
-__all__ = ["ConsumerInfo", "Consumers"]
-
 V = TypeVar("V")
 
 

@@ -33,8 +33,6 @@ from .plan import CLOSED, FENCED, Plan
 from .selection import Parked
 from .waiters import Waiter, Waiters
 
-__all__ = ["AsyncRunner", "Progress", "Runner"]
-
 S = TypeVar("S")
 
 _PAUSE: Final = 0.05

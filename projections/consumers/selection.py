@@ -13,8 +13,6 @@ from duramen.events.logging import raised_at
 
 from ..notifications import EventFilter
 
-__all__ = ["EventSelection", "Parked", "parked_by"]
-
 _SKIPS: Final = 100
 
 

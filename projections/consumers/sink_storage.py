@@ -13,8 +13,6 @@ from duramen.events.model import copy_event
 from ..projection import Sink
 from .view_storage import Refused
 
-__all__ = ["SinkStorage"]
-
 _TRIES: Final = 3  # of one refused event, while the database can be reached: a deadlock is not the event's fault
 _PAUSE: Final = 0.05
 

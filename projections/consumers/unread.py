@@ -12,8 +12,6 @@ from duramen.events.model import START, Mark
 
 from ..notifications import EventFilter
 
-__all__ = ["UnreadByConsumers", "UnreadRange", "check_rebuildable"]
-
 _PAGE: Final = 1_000
 _LARGE_PAGE: Final = 10_000
 _SPANS: Final = 500

@@ -17,8 +17,6 @@ from .record_writer import RecordWriter
 from .selection import EventSelection, Parked, parked_by
 from .view_storage import Refused
 
-__all__ = ["ViewBuilder"]
-
 _TURN: Final = 0.4
 """Seconds for the partitions that have their turn; then the consumer does what else there is to do."""
 _FAR: Final = 1_000

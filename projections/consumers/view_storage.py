@@ -12,8 +12,6 @@ from duramen.events.model import describe_type, same_value
 
 from ..projection import KeyedProjection, KeyedView, Projection
 
-__all__ = ["KeyedViewStorage", "Refused", "ViewStorage", "WholeViewStorage"]
-
 _PAGE: Final = 200  # events; with more of them alive at once Python's garbage collector has more to do
 _MOST_TOUCHED: Final = 2_000  # entries in one write: the server is blocked by it only briefly
 

@@ -8,8 +8,6 @@ from concurrent.futures import Future
 
 from attrs import frozen
 
-__all__ = ["Waiter", "Waiters"]
-
 
 @frozen(eq=False)
 class Waiter:

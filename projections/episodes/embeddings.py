@@ -16,8 +16,6 @@ from duramen.events.log import ContentCache
 
 from .vector_index import Matrix, Vector
 
-__all__ = ["Embed", "Embedding"]
-
 Embed = Callable[[list[str]], Any]
 """A function from texts to as many vectors of one length: lists, an array, or an awaitable of these."""
 

@@ -16,8 +16,6 @@ from duramen.events.model import EPISODE_RECORDED
 from ..projection import Projection
 from ..recovery import SessionTotals, is_plain_dict
 
-__all__ = ["Episode", "Episodes", "compose_episode", "episode_id", "episode_text", "parse_episode"]
-
 TASK_TYPE: Final = "session_completion"
 DESCRIPTION: Final = 500
 SUMMARY: Final = 1_000

@@ -9,8 +9,6 @@ from attrs import frozen
 
 from duramen.events.codec import to_microseconds
 
-__all__ = ["Choice", "EpisodeFilter", "Facets"]
-
 _EMPTY = -1
 
 

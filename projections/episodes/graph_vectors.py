@@ -17,8 +17,6 @@ try:
 except ImportError:
     raise NotInstalled("this index needs usearch: pip install 'duramen[approximate]'") from None
 
-__all__ = ["GraphVectors"]
-
 _FEW: Final = 20_000
 """Up to this many allowed vectors are compared one by one, without the graph."""
 

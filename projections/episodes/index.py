@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .vector_index import Matrix, Vector, VectorIndex
     from .word_index import Match, WordIndex
 
-__all__ = ["EpisodeIndex", "Found", "PendingText"]
-
 ALL: Final = EpisodeFilter()
 
 

@@ -19,8 +19,6 @@ from duramen.events.model import EPISODE_RECORDED, START, Mark
 from .episode import Episode, episode_id
 from .record import EpisodeRecord, episode_put, unpack_record
 
-__all__ = ["OLD_VIEW", "fill_lists"]
-
 OLD_VIEW: Final = "~episodes"
 """The durable view in which older code kept episodes of trimmed events, among those of the consumers."""
 

@@ -13,8 +13,6 @@ from .index import EpisodeIndex
 from .migration import fill_lists
 from .record import unpack_record
 
-__all__ = ["EpisodeReader"]
-
 
 class EpisodeReader:
     """Brings an index up to date with the lists of episodes, one a partition. Thread-safe.

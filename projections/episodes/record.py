@@ -12,8 +12,6 @@ from duramen.events.log import ADD_TO_LIST, EventLog, Put
 
 from .episode import Episode
 
-__all__ = ["EpisodeRecord", "episode_put", "unpack_record"]
-
 
 @frozen
 class EpisodeRecord:

@@ -7,8 +7,6 @@ import unicodedata
 from functools import cache
 from typing import Final
 
-__all__ = ["split_words"]
-
 _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 
 # Scripts without spaces between words. Each character counts as a word, and a run of them as a phrase.

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from .facets import Choice
 
-__all__ = ["ExactVectors", "Mask", "Matrix", "Vector", "VectorIndex", "make_mask", "select_nearest"]
-
 Matrix: TypeAlias = NDArray[np.float32]
 Vector: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]

@@ -10,8 +10,6 @@ from duramen.events import NotInstalled
 
 from .tokenizer import split_words
 
-__all__ = ["Match", "WordIndex"]
-
 Match = Literal["any", "all"]
 
 _MOST_WORDS: Final = 100

@@ -24,8 +24,6 @@ from .comparison import shown
 from .fork import is_origin_available, origin_of
 from .timeline import headline
 
-__all__ = ["Blame", "blame"]
-
 _Path: TypeAlias = tuple[str, ...]
 
 

@@ -9,8 +9,6 @@ from duramen.events.model import ACTIVITY_RECORDED, parse_event_id
 
 from ..recovery import AgentLog
 
-__all__ = ["Causes"]
-
 _PAGE: Final = 64
 _PAGES: Final = 256
 _MOST: Final = 1_000

@@ -13,8 +13,6 @@ from duramen.events.model import join_text, same_value
 from ..state import MISSING, Missing, copy_tree, read_only
 from .past_state import PastState
 
-__all__ = ["Changes", "Comparison", "compare", "shown"]
-
 _SHOWN: Final = 60
 _LIFECYCLE: Final = ("status", "session_id", "agent_type", "paused_at", "granularity", "metadata", "parent", "children")
 

@@ -20,8 +20,6 @@ from duramen.events.model import FORKED
 from ..recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, state_before
 from ..state import ABSENT, advance
 
-__all__ = ["Origin", "fork_agents", "is_origin_available", "origin_of"]
-
 
 @frozen
 class Origin:

@@ -12,8 +12,6 @@ from duramen.events.model import same_value
 
 from ..state import REQUIRED, AgentState, ReadOnlyDict, copy_tree, lookup, read_only
 
-__all__ = ["PastState"]
-
 
 class PastState:
     """The state of one agent after the event at `seq`; at 0, before there was any.

@@ -14,8 +14,6 @@ from duramen.events.model import same_value
 from ..recovery import AgentLog, Rebuilt, StateFold
 from ..state import MISSING, ChangedPath, changed_paths, copy_tree, lookup, read_only
 
-__all__ = ["PropertyChange", "property_history"]
-
 
 @frozen
 class PropertyChange:

@@ -18,8 +18,6 @@ from ..recovery import MISFITS, AgentLog, FoldOf, Rebuilt, StateFold, misfit, se
 from ..state import AgentState, WorkingMemory, copy_tree
 from .past_state import PastState
 
-__all__ = ["Replay"]
-
 _WINDOW: Final = 256
 """Steps back that are in memory; earlier ones are folded again, this many at a time."""
 _FRAMES: Final = 64

@@ -13,8 +13,6 @@ from duramen.events.model import RESUMED
 from ..projection import Projection
 from ..state import OWN_EVENT_TYPES
 
-__all__ = ["Moment", "Timeline", "headline"]
-
 _WIDTH: Final = 80
 
 

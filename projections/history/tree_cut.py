@@ -14,8 +14,6 @@ from duramen.events.log import EventLog, FeedEntry
 
 from ..recovery import AgentLog, last_before, within
 
-__all__ = ["cut_at_seq", "cut_at_time", "cut_now"]
-
 _PAGE: Final = 5_000
 
 

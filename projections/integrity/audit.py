@@ -21,8 +21,6 @@ from .damage import Kind, classify_damage
 from .partition_audit import AuditedAgent
 from .problem import Problem
 
-__all__ = ["Audit", "AuditStopped"]
-
 _PAGE: Final = 500
 _KNOWN: Final = 1_000
 _TRIES: Final = 5

@@ -9,8 +9,6 @@ from attrs import frozen
 
 from duramen.events.codec import DIGEST_SIZE, DigestChain
 
-__all__ = ["Damage", "Kind", "classify_damage"]
-
 
 class Kind(StrEnum):
     """A kind of damage."""

@@ -16,8 +16,6 @@ from ..episodes import unpack_record
 from .damage import Kind
 from .problem import Problem
 
-__all__ = ["AuditedAgent", "PartitionAudit", "audit_consumers"]
-
 _PAGE: Final = 1_000
 _TRIES: Final = 5
 _FAR: Final = 1 << 40

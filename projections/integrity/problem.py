@@ -8,8 +8,6 @@ from attrs import frozen
 
 from .damage import Kind
 
-__all__ = ["Problem"]
-
 
 @frozen
 class Problem:

@@ -17,8 +17,6 @@ from .audit import Audit, AuditStopped
 from .partition_audit import AuditedAgent, PartitionAudit, audit_consumers
 from .problem import Problem
 
-__all__ = ["VerificationProgress", "VerificationReport", "verify"]
-
 _JOIN_SECONDS: Final = 60.0
 
 

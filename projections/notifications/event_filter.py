@@ -11,8 +11,6 @@ from duramen.events import Granularity, InvalidMessage, InvalidPath, PathPattern
 from duramen.events.codec import RawEvent
 from duramen.events.log import EventLog
 
-__all__ = ["Category", "EventFilter"]
-
 Category = str | Granularity
 """A level by itself: `"lifecycle"`, `"state"`, `"activity"`, `"trace"`, or the `Granularity`."""
 

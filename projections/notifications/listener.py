@@ -12,8 +12,6 @@ from duramen.events.log import EventLog, Notice
 
 from .overload import Overload
 
-__all__ = ["Listener"]
-
 _POLL_SECONDS: Final = 0.2
 """Between two polls. A reader that reads in rounds pauses about as long."""
 _FEW: Final = 10

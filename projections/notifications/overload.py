@@ -7,8 +7,6 @@ from typing import Final
 
 from attrs import define
 
-__all__ = ["Overload"]
-
 _MANY: Final = 16
 """Notices that have gathered between two turns, on average: handling them delays events by more than a poll does."""
 _TURNS: Final = 16

@@ -7,8 +7,6 @@ from typing import Final
 
 from attrs import define
 
-__all__ = ["Pacer"]
-
 _SHARE: Final = 19
 """A pause is so many times as long as the round before: under a stream of events 5 % of the time goes into rounds."""
 

@@ -12,8 +12,6 @@ from duramen.events.logging import get_logger, raised_at
 
 from .listener import Listener
 
-__all__ = ["Inlet", "ListenerPool", "NoticeSource", "merge_hints"]
-
 _PACE: Final = 0.04
 """Seconds between two turns of a listening thread: consumers read in rounds, so they need not be woken more often."""
 

@@ -8,8 +8,6 @@ from itertools import count
 from math import inf
 from time import monotonic
 
-__all__ = ["TimerQueue"]
-
 
 class TimerQueue:
     """Not thread-safe. Times are those of `monotonic`."""

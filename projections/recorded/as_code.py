@@ -24,8 +24,6 @@ from duramen.events.model import (
 from ..state import AgentState
 from .sealing import events_of, seal_events
 
-__all__ = ["Row", "expand_rows", "format_rows", "format_value", "items_of", "log_of", "rows_of", "spawn_row"]
-
 Row: TypeAlias = tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], dict[str, Any]]
 """An event as type, data, and fields that differ from their default: `version`, `level`, `time` (µs), `session_id`,
 `command`, `causation_id`, `correlation_id`, `metadata`."""

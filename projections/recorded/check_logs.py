@@ -10,8 +10,6 @@ from duramen.events.log import EventLog
 from .replay_check import ReplayReport, check_replay, recorded_in
 from .workers import sound_logs
 
-__all__ = ["check_logs"]
-
 
 def check_logs(
     log: EventLog,

@@ -10,8 +10,6 @@ from typing import Any, Final, cast
 
 import attrs
 
-__all__ = ["portrait", "same"]
-
 _PLAIN: Final = (str, int, float, bytes, bool, type(None))
 
 

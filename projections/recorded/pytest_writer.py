@@ -10,8 +10,6 @@ from .as_code import format_value
 from .replay_check import ERROR, Difference
 from .stored_log import StoredLog
 
-__all__ = ["as_test"]
-
 _HEAD: Final = '''"""Today's code makes something else of a recorded log; written by duramen.
 
 Difference after seq {seq} of {agent}: {what}.

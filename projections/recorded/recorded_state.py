@@ -11,8 +11,6 @@ from duramen.events.model import same_value
 from ..projection import fold
 from ..state import AgentState, WorkingMemory, copy_tree
 
-__all__ = ["list_differences", "part_of", "view_after", "view_of"]
-
 _NONE: Final[Any] = object()
 
 

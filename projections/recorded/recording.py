@@ -23,8 +23,6 @@ from .recorded_state import view_of
 from .sealing import read_items
 from .stored_log import StoredLog
 
-__all__ = ["RecordedLog", "load_log", "record_log", "recorded", "save_log"]
-
 _KIND: Final = "duramen recorded log"
 _FORMAT: Final = 1
 _REMEMBERED: Final = 10_000

@@ -23,8 +23,6 @@ from .segments import StoredStates
 from .shrinking import keep_events_about, shrink_items
 from .stored_log import StoredLog
 
-__all__ = ["Difference", "ReplayReport", "apply_event", "check_replay", "recorded_in", "smaller"]
-
 _REMEMBERED: Final = 10_000
 _OFTEN: Final = 10_000
 

@@ -9,17 +9,6 @@ from duramen.events.codec import DIGEST_SIZE, NO_DIGEST, PLAIN, Codec, DigestCha
 from duramen.events.log import Append, EventLog, digest_at, raw_events
 from duramen.events.model import DECLARED
 
-__all__ = [
-    "chain_bodies",
-    "events_of",
-    "read_items",
-    "read_pages",
-    "read_raws",
-    "seal_events",
-    "store_items",
-    "strip_digests",
-]
-
 _FENCE = "1:recorded"
 _AT_ONCE = 500
 

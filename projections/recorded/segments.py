@@ -17,8 +17,6 @@ from duramen.events.log import EventLog
 from ..recovery import AgentLog, load_base
 from ..state import SCHEMA, AgentState
 
-__all__ = ["APART", "LogSegment", "StoredStates", "comparable_state", "log_segments"]
-
 APART: Final = 20_000
 """Events of a segment, at least: fewer are not worth reading a state for."""
 

@@ -11,8 +11,6 @@ from duramen.events.model import ACTIVITY_RECORDED
 from ..state import OWN_EVENT_TYPES
 from .sealing import chain_bodies, strip_digests
 
-__all__ = ["MOST_TRIES", "keep_events_about", "shrink_items"]
-
 MOST_TRIES: Final = 2_000
 """Shorter logs that are tried, at most."""
 

@@ -10,8 +10,6 @@ from duramen.events.model import DECLARED
 
 from .as_code import format_rows, rows_of
 
-__all__ = ["StoredLog"]
-
 
 @frozen
 class StoredLog:

@@ -14,8 +14,6 @@ from duramen.events.model import DECLARED
 
 from ..state import SCHEMA, AgentState
 
-__all__ = ["AgentLog"]
-
 
 def _codec_of(agent_log: AgentLog) -> Codec:
     return Codec(agent_log.limits)

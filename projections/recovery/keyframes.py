@@ -18,8 +18,6 @@ from .agent_log import AgentLog
 from .rebuild import rebuild
 from .state_fold import FoldOf, Rebuilt, StateFold
 
-__all__ = ["EVERY", "KeyframeSchedule", "keep_keyframes", "snapshot_of", "state_before", "stored_before"]
-
 EVERY: Final = 1_000
 """The least number of events between two keyframes."""
 

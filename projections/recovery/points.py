@@ -13,8 +13,6 @@ from duramen.events.log import Head
 from .agent_log import AgentLog
 from .rebuild import rebuild
 
-__all__ = ["Point", "last_before", "seq_of", "seq_of_time", "within"]
-
 Point: TypeAlias = "int | datetime | str"
 """A seq, a time (aware), or the id of a checkpoint."""
 

@@ -19,8 +19,6 @@ from .session_count import SessionCount
 from .state_fold import FoldOf, Rebuilt, StateFold
 from .trim_base import UNFOLDED, BaseState, load_base
 
-__all__ = ["rebuild", "rebuild_base", "state_for_base"]
-
 _TRIES: Final = 5
 
 

@@ -15,8 +15,6 @@ from .agent_log import AgentLog
 from .session_totals import SessionActivity, SessionTotals
 from .trim_base import load_base
 
-__all__ = ["SessionCount", "count_session"]
-
 _TRIES: Final = 5
 _VIEW: Final = SessionActivity()
 

@@ -13,8 +13,6 @@ from duramen.events.model import ACTIVITY_RECORDED
 
 from ..projection import Projection
 
-__all__ = ["SessionActivity", "SessionTotals", "is_plain_dict"]
-
 _MOST_ACTIONS: Final = 100
 
 

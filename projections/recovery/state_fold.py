@@ -13,8 +13,6 @@ from duramen.events.model import OWN_TYPES, SPAWNED
 
 from ..state import AgentState, advance, copy_tree
 
-__all__ = ["MISFITS", "CustomFold", "FoldOf", "Rebuilt", "StateFold", "misfit"]
-
 MISFITS: Final = (ValueError, TypeError, KeyError, IndexError)
 """The errors that folding raises for an event that does not fit the state before it."""
 

@@ -14,8 +14,6 @@ from ..state import SCHEMA, AgentState
 from .agent_log import AgentLog
 from .session_totals import SessionTotals
 
-__all__ = ["UNFOLDED", "BaseState", "load_base", "pack_base"]
-
 UNFOLDED: Final = ""
 """A version of custom state: there were events of the user's own types, and nothing that folds them."""
 

@@ -10,8 +10,6 @@ from shutil import copymode
 from typing import IO
 from uuid import uuid4
 
-__all__ = ["open_atomically"]
-
 
 @contextmanager
 def open_atomically(path: Path) -> Generator[IO[bytes]]:

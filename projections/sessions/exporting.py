@@ -18,8 +18,6 @@ from duramen.events.log import EventLog, Head
 
 from ..recovery import UNFOLDED, AgentLog, rebuild
 
-__all__ = ["ExportedAgent", "Session", "export_session", "to_json_line"]
-
 _PAGE: Final = 500
 
 

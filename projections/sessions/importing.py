@@ -30,8 +30,6 @@ from ..state import AgentState
 from .exporting import ExportedAgent, Session
 from .path_map import PathMap
 
-__all__ = ["import_session"]
-
 _NOTHING: Final[tuple[str, list[Any]]] = ("", [])
 
 

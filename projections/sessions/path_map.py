@@ -11,8 +11,6 @@ from duramen.events.model import CHILD_SPAWNED, EPISODE_RECORDED, FORKED, SPAWNE
 
 from ..episodes import episode_id
 
-__all__ = ["PathMap"]
-
 _CAUSES = (7, 8)  # indices of causation id and correlation id in a raw event
 
 

@@ -18,16 +18,6 @@ from attrs import define, field, fields
 from duramen.events import Granularity
 from duramen.events.codec import NO_DIGEST
 
-__all__ = [
-    "ABSENT",
-    "FAILED_STATUS",
-    "PAUSED_STATUS",
-    "RUNNING",
-    "SCHEMA",
-    "TERMINATED_STATUS",
-    "AgentState",
-]
-
 ABSENT: Final = "absent"
 RUNNING: Final = "running"
 PAUSED_STATUS: Final = "paused"

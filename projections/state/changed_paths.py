@@ -10,20 +10,6 @@ from duramen.events.model import join_text
 
 from .undo import CONTAINERS
 
-__all__ = [
-    "DEEP",
-    "EXACT",
-    "MERGED",
-    "SHALLOW",
-    "WHOLE",
-    "ChangedPath",
-    "depth_of",
-    "paths_of_deletion",
-    "paths_of_items",
-    "paths_of_ops",
-    "paths_of_patch",
-]
-
 EXACT: Final = 0
 """Only the value at the path itself has changed."""
 SHALLOW: Final = 1

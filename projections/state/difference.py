@@ -13,9 +13,7 @@ from duramen.events import PlainData
 from duramen.events.model import same_value
 
 from .missing import MISSING, Missing
-from .operations import Op, apply_ops, split_ops
-
-__all__ = ["Op", "apply_ops", "difference", "overlay", "split_ops"]
+from .operations import Op
 
 _Compared: TypeAlias = tuple[list[Op], int, int]
 """Operations, their weight together, and the weight of the new value: estimates of their encoded sizes."""

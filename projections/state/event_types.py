@@ -29,8 +29,6 @@ from .operations import apply_ops
 from .tree import assign, copy_for_merge, copy_path, copy_tree, extend, merge, remove
 from .undo import Undo, count_nodes, put_key
 
-__all__ = ["OWN_EVENT_TYPES", "OwnEventType", "advance", "changed_paths", "replace_scalars"]
-
 Data: TypeAlias = dict[str, Any]
 Fold: TypeAlias = Callable[[AgentState, Data, int, "list[Undo] | None"], None]
 """Changes a state in place. The int is the event's time in µs."""

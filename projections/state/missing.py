@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["MISSING", "REQUIRED", "Missing"]
-
 
 class Missing(Enum):
     """The type of `MISSING`."""

@@ -20,8 +20,6 @@ from .missing import MISSING, Missing
 from .tree import copy_tree
 from .undo import CONTAINERS, Undo, drop_index, drop_key, lengthen, put_index, put_key, roll_back, shorten
 
-__all__ = ["Op", "apply_ops", "split_ops"]
-
 Op: TypeAlias = list[PlainData]
 """One operation, as it is stored."""
 

@@ -7,8 +7,6 @@ from typing import Any, Final, cast, overload
 
 from .tree import copy_tree
 
-__all__ = ["ReadOnlyDict", "ReadOnlyList", "plain", "read_only"]
-
 _SHOWN: Final = 500
 
 

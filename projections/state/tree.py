@@ -20,22 +20,7 @@ from duramen.events import InvalidPath, PathNotFound, PlainData
 from duramen.events.model import join_text, printable
 
 from .missing import MISSING, Missing
-from .undo import CONTAINERS, Undo, count_nodes, drop_index, drop_key, lengthen, put_index, put_key, roll_back
-
-__all__ = [
-    "Undo",
-    "assign",
-    "copy_for_merge",
-    "copy_path",
-    "copy_tree",
-    "count_nodes",
-    "extend",
-    "find",
-    "lookup",
-    "merge",
-    "remove",
-    "roll_back",
-]
+from .undo import CONTAINERS, Undo, drop_index, drop_key, lengthen, put_index, put_key
 
 _MOST_SHOWN: Final = 5
 _MOST_LOOKED_AT: Final = 500

@@ -13,19 +13,6 @@ from duramen.events import PlainData
 
 from .missing import MISSING
 
-__all__ = [
-    "CONTAINERS",
-    "Undo",
-    "count_nodes",
-    "drop_index",
-    "drop_key",
-    "lengthen",
-    "put_index",
-    "put_key",
-    "roll_back",
-    "shorten",
-]
-
 Undo: TypeAlias = tuple[Any, int, Any, Any]
 """How to undo one change: container, kind, key, old content. Only this module reads it."""
 

@@ -14,8 +14,6 @@ from .agent_state import AgentState
 from .event_types import OWN_EVENT_TYPES, advance
 from .tree import copy_tree
 
-__all__ = ["WorkingMemory"]
-
 
 class WorkingMemory(Projection[AgentState]):
     """Folds the events of one agent to its state: `.memory` is its working memory, other fields its lifecycle.

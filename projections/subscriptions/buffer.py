@@ -12,8 +12,6 @@ from duramen.events.model import START, Mark, copy_event
 
 from .change import Change
 
-__all__ = ["ChangeBuffer", "Item"]
-
 Key = tuple[str, str, bool]
 """Of this only the newest change is wanted: an agent and a property path, or an agent and a type of events (False)."""
 

@@ -16,8 +16,6 @@ from .buffer import Item
 from .change import Change
 from .intake import Intake
 
-__all__ = ["Callbacks", "Runs"]
-
 
 class Runs(Protocol):
     """Where callbacks run."""

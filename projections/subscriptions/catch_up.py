@@ -15,8 +15,6 @@ from .change import Change
 from .change_builder import ChangeBuilder, Source
 from .matcher import SubscriptionMatcher
 
-__all__ = ["CatchUpReader", "PageResult"]
-
 
 @define(eq=False)
 class PageResult:

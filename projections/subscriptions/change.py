@@ -9,8 +9,6 @@ from attrs import frozen
 
 from duramen.events import Event
 
-__all__ = ["Change"]
-
 
 @frozen
 class Change:

@@ -18,8 +18,6 @@ from ..recovery import AgentLog, rebuild
 from ..state import MISSING, AgentState, WorkingMemory, lookup, read_only
 from .change import Change
 
-__all__ = ["ChangeBuilder", "Source", "StateCache"]
-
 _CHANGES_STATE: Final = int(Granularity.STATE)
 _MOST_AGENTS: Final = 1_000
 _MOST_NODES: Final = 500_000  # values in all memories together: some hundred MB at the most

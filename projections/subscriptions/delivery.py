@@ -12,8 +12,6 @@ from duramen.events.model import Seconds, parse_seconds
 
 from .change import Change
 
-__all__ = ["Delivery", "OnError"]
-
 OnError = Callable[[BaseException, Change | None], object]
 """Called with what a callback raised and for which change, or, with None, why the subscription has ended."""
 

@@ -16,8 +16,6 @@ from .change_builder import ChangeBuilder
 from .intake import Intake, filter_of
 from .matcher import SubscriptionMatcher
 
-__all__ = ["Distributor", "FollowedPartition"]
-
 
 @define(eq=False)
 class FollowedPartition:

@@ -15,8 +15,6 @@ from .change_builder import Source
 from .intake import Intake
 from .partitions import FollowedPartitions
 
-__all__ = ["Follower"]
-
 
 class Follower:
     """A `Feeder`. `turn` is for its own thread; all other calls may come from any thread."""

@@ -30,8 +30,6 @@ from .follower import Follower
 from .intake import Intake
 from .subscription import Subscription
 
-__all__ = ["Callback", "Hub", "HubStatus", "Pools"]
-
 Callback = Callable[[Change], Any] | Callable[[list[Change]], Any]
 """A plain function or an `async def` of one argument: a change, or with `batches=True` a list of them."""
 

@@ -29,8 +29,6 @@ from .catch_up import CatchUpReader
 from .change_builder import Source
 from .delivery import Delivery
 
-__all__ = ["PAGE", "Feeder", "Intake", "filter_of", "is_later"]
-
 PAGE: Final = 500
 _RETRY: Final = 0.5
 

@@ -11,8 +11,6 @@ from duramen.events.model import MEMORY_SET, PatternIndex
 from ..notifications import EventFilter
 from ..state import CONTAINERS, DEEP, EXACT, MERGED, SHALLOW, ChangedPath, changed_paths
 
-__all__ = ["SubscriptionMatcher"]
-
 L = TypeVar("L", bound=Hashable)
 
 _REMEMBERED: Final = 16_384  # answers, by agent and path: those of a program are few and come again and again

@@ -23,8 +23,6 @@ from .change_builder import ChangeBuilder, Source
 from .distributor import Distributor, FollowedPartition
 from .intake import PAGE, Intake
 
-__all__ = ["FollowedPartitions"]
-
 _RETRY: Final = 0.25
 _MOST_UNCONFIRMED: Final = 4_000
 """Entries of a feed that are taken from notices before they are compared with it."""

@@ -18,8 +18,6 @@ from .callbacks import Callbacks
 from .change import Change
 from .intake import Intake
 
-__all__ = ["Batches", "Subscription"]
-
 _CLOSE_SECONDS: Final = 5.0
 
 

@@ -33,8 +33,6 @@ from .search import examples_wanted, find_smallest, is_inside_check
 from .strategies import OwnFields, Types, is_whole, stored_logs
 from .subject import Subject, subject_of
 
-__all__ = ["Report", "check", "check_subject", "projection_laws", "verified"]
-
 _MOST_TRIES: Final = 200
 
 C = TypeVar("C", bound=type[Any])

@@ -6,8 +6,6 @@ from typing import Final
 
 from ..recorded import StoredLog
 
-__all__ = ["LawBroken"]
-
 _SHOWN: Final = 2_000
 
 

@@ -12,8 +12,6 @@ from hypothesis.strategies import SearchStrategy
 
 from duramen.events import InvalidMessage
 
-__all__ = ["EXAMPLES", "INSIDE", "examples_wanted", "find_smallest", "is_inside_check"]
-
 EXAMPLES: Final = "DURAMEN_VERIFY_EXAMPLES"
 """Environment variable: the number of examples of each check, where the call does not give it."""
 

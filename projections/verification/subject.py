@@ -12,8 +12,6 @@ from duramen.events.model import DECLARED
 
 from ..projection import KeyedProjection, Projection
 
-__all__ = ["Adapter", "Subject", "as_projection", "dumps", "subject_of"]
-
 Adapter = Callable[[Callable[[], Any], EventRegistry], "Projection[Any]"]
 """Turns what the factory makes into a projection; a module's function, so that another process can import it."""
 

@@ -65,7 +65,7 @@ def all_named(page: str) -> dict[str, list[str]]:
 
 
 def classes(module: Any) -> dict[str, type[Any]]:
-    found = {name: getattr(module, name) for name in module.__all__}
+    found = {name: found for name, found in vars(module).items() if getattr(found, "__module__", "") == module.__name__}
     return {name: value for name, value in found.items() if isinstance(value, type)}
 
 

@@ -11,8 +11,6 @@ from duramen.events import Event
 from ..episode_store import EpisodeStore
 from .twins import AsyncTwin, in_pages, twin_of
 
-__all__ = ["AsyncEpisodes"]
-
 _PAGE: Final = 256
 """Events read ahead in one thread call."""
 

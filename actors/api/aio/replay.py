@@ -11,8 +11,6 @@ from typing import Self, TypeVar
 from duramen.events import Event
 from duramen.projections import PastState, Replay
 
-__all__ = ["AsyncReplay"]
-
 R = TypeVar("R")
 
 

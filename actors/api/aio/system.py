@@ -22,8 +22,6 @@ from .episodes import AsyncEpisodes
 from .replay import AsyncReplay
 from .twins import AsyncTwin, in_pages, twin_of
 
-__all__ = ["AsyncSystem", "SystemCalls"]
-
 _EVENTS: Final = 256
 """Events read ahead in one thread call."""
 _AGENTS: Final = 256

@@ -8,8 +8,6 @@ from functools import wraps
 from itertools import islice
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-__all__ = ["AsyncTwin", "in_pages", "twin_of"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")

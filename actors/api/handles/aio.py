@@ -15,8 +15,6 @@ from ...commands import AdoptChild, Batch, Spawn, SpawnArguments, spawn_message
 from .batch import BatchBuilder
 from .calls import TIMEOUT, AgentCalls, MessageSender, require_started
 
-__all__ = ["AsyncAgentHandle", "AsyncBatch", "await_reply"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

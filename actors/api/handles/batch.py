@@ -10,8 +10,6 @@ from duramen.events import Granularity, InvalidMessage, PropertyPath, Receipt
 
 from ...commands import Append, Delete, Merge, Operation, Record, Set
 
-__all__ = ["BatchBuilder"]
-
 Path = str | PropertyPath
 
 

@@ -40,8 +40,6 @@ from ...commands import (
 from ...dispatch import Reply
 from .batch import BatchBuilder
 
-__all__ = ["TIMEOUT", "AgentCalls", "MessageSender", "require_started"]
-
 TIMEOUT: Final = 30.0
 """Seconds that a call waits for its reply by default."""
 

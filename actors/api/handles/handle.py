@@ -8,9 +8,7 @@ from duramen.events import AgentPath
 
 from ...commands import AdoptChild, SpawnArguments, spawn_message
 from .aio import AsyncAgentHandle
-from .calls import TIMEOUT, AgentCalls, require_started
-
-__all__ = ["TIMEOUT", "AgentHandle"]
+from .calls import AgentCalls, require_started
 
 
 class AgentHandle(AgentCalls):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-__all__ = ["CommandParser"]
-
 
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` that accepts `show PATH --json PROPERTY`, with an option between positional arguments.

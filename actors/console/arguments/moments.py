@@ -12,8 +12,6 @@ from duramen.projections.recovery import Point
 
 from ...api import AgentSystem
 
-__all__ = ["MOMENTS", "add_at", "parse_moment", "state_at"]
-
 MOMENTS: Final = "a seq (412), a time (2025-01-31T12:00, or with an offset), a checkpoint's id, or now"
 
 _SEQ: Final = re.compile(r"[0-9]{1,15}")

@@ -17,18 +17,6 @@ from duramen.events.redis.client import redact_url
 
 from ...api import DATA_DIR
 
-__all__ = [
-    "Options",
-    "add_common",
-    "add_granularity",
-    "add_metadata",
-    "add_path",
-    "parse_count",
-    "parse_json_pair",
-    "parse_seconds",
-    "with_options",
-]
-
 _OPTIONS: Final = {
     "session_id": "--session-id",
     "agent_type": "--agent-type",

@@ -15,8 +15,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import STYLES, Output, Table, format_time, text
 
-__all__ = ["AGENTS"]
-
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     with opened(options) as system:

@@ -15,8 +15,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, Table, format_time, text, to_json
 
-__all__ = ["CHECKPOINTS"]
-
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     path = AgentPath.parse(arguments.path).text

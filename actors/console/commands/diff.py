@@ -13,8 +13,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, text
 
-__all__ = ["DIFF"]
-
 _STYLES: Final = {"---": "bold", "+++": "bold", "+": "green", "-": "red", "~": "yellow"}
 
 

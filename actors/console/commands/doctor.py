@@ -29,8 +29,6 @@ from ..exit_codes import ExitCode
 from ..opening import require_store
 from ..output import Output, Table, text
 
-__all__ = ["DOCTOR"]
-
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _LITTLE_DISK: Final = 256 * 1024 * 1024
 

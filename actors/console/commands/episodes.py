@@ -17,8 +17,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, format_time, join_texts, shorten, text, to_json
 
-__all__ = ["EPISODES"]
-
 _STYLES: Final = {"success": "green", "failure": "red", "partial": "yellow"}
 _LEAST_PREFIX: Final = 4
 _DESCRIPTION: Final = 120

@@ -13,8 +13,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, text
 
-__all__ = ["FORK"]
-
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)

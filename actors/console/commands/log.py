@@ -18,8 +18,6 @@ from ..interruption import interruption
 from ..opening import opened
 from ..output import Output, event_data, event_line, event_lines, join_texts, text
 
-__all__ = ["LOG", "first_seq"]
-
 _POLL: Final = 0.2
 """Seconds until an interruption is seen while nothing happens."""
 _PAGE: Final = 500

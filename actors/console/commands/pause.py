@@ -14,8 +14,6 @@ from ..exit_codes import ExitCode
 from ..lifecycle import send_lifecycle
 from ..output import Output
 
-__all__ = ["PAUSE"]
-
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

@@ -23,8 +23,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, Table, format_time, show_progress, text
 
-__all__ = ["PROJECTIONS"]
-
 _STYLES: Final = {"live": "green", "parked": "red", "catching_up": "yellow", "rebuilding": "yellow"}
 _HIDDEN: Final = "~"
 """Names that begin so belong to the library."""

@@ -25,8 +25,6 @@ from ..output import (
 )
 from .log import first_seq
 
-__all__ = ["REPLAY"]
-
 _TICK: Final = 0.5
 """Seconds until a window whose size has changed is drawn again."""
 _PAGE: Final = 10

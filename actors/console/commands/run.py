@@ -23,8 +23,6 @@ from ..ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan
 from ..opening import opened
 from ..output import Advance, Output, clean, count_of, join_texts, show_progress, text
 
-__all__ = ["RUN"]
-
 _PARALLEL: Final = 16
 _FAILURES_SHOWN: Final = 5
 

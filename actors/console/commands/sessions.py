@@ -20,8 +20,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, clean, count_of, show_progress, text
 
-__all__ = ["EXPORT", "IMPORT"]
-
 _STANDARD: Final = "-"
 
 

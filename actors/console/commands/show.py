@@ -17,8 +17,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import STYLES, Output, clean, format_time, join_texts, text, to_json
 
-__all__ = ["SHOW"]
-
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)

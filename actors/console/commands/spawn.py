@@ -12,8 +12,6 @@ from ..exit_codes import ExitCode
 from ..lifecycle import send_lifecycle
 from ..output import Output
 
-__all__ = ["SPAWN"]
-
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)

@@ -17,8 +17,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Advance, Output, count_of, show_progress, text
 
-__all__ = ["VERIFY"]
-
 _WORKERS: Final = 4
 _MOST_WORKERS: Final = 64
 

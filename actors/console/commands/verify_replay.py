@@ -33,8 +33,6 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Advance, Output, clean, count_of, show_progress, text
 
-__all__ = ["verify_replay"]
-
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9]+")
 
 Load = Callable[[], RecordedLog]

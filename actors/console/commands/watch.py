@@ -19,8 +19,6 @@ from ..interruption import interruption
 from ..opening import opened
 from ..output import Output, changes_data, event_data, event_line, find_differences, show_changes
 
-__all__ = ["WATCH"]
-
 _POLL: Final = 0.2
 """Seconds until an interruption is seen while nothing happens."""
 _PAGE: Final = 500

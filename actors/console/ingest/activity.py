@@ -8,8 +8,6 @@ from ...commands import Record
 from ..output import COMPLETION, TOOL_CALL, TOOL_OUTPUT
 from ..plain_data import as_dict, as_list
 
-__all__ = ["records_of"]
-
 _UNKNOWN: Final = "unknown"
 
 

@@ -18,8 +18,6 @@ from ..exit_codes import ExitCode, exit_code_of
 from .recordings import RecordedSession
 from .steps import Step, done_steps, steps_of
 
-__all__ = ["Ingestion", "Totals"]
-
 _TRIES: Final = 20
 """Attempts of one command whose agent another process claims, which works on the same session."""
 _LOST_TRIES: Final = 3

@@ -15,8 +15,6 @@ from ..errors import InvalidRecording
 from ..output import clean
 from .strict_json import parse
 
-__all__ = ["Item", "Source", "file_source", "read_items", "sample_source"]
-
 _LINE_SUFFIXES: Final = (".jsonl", ".ndjson")
 _MOST_BYTES: Final = 64 * 1024 * 1024
 """Largest document or line; parsed, it takes up to ten times as much memory."""

@@ -12,8 +12,6 @@ from ..errors import InvalidRecording
 from .json_items import Source, file_source, sample_source
 from .recordings import RecordedSession, read_sessions, slug
 
-__all__ = ["Plan", "make_plan"]
-
 _NAMELESS = "recording"
 
 

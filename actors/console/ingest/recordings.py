@@ -23,8 +23,6 @@ from ..plain_data import as_dict, as_list, as_text
 from .json_items import Item, Source, read_items
 from .strict_json import require_plain
 
-__all__ = ["RecordedSession", "read_sessions", "slug"]
-
 _BODIES: Final = ("traj", "messages")
 _ENVELOPE: Final = 2 * 1024
 """Bytes of an event besides a message's content: names, ids, the envelope of a record."""

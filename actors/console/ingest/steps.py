@@ -17,8 +17,6 @@ from ..plain_data import as_dict, as_list, as_text
 from .activity import records_of
 from .recordings import RecordedSession
 
-__all__ = ["AGENT_TYPE", "CHECKPOINT", "Step", "done_steps", "steps_of"]
-
 AGENT_TYPE: Final = "recorded"
 CHECKPOINT: Final = "half-way"
 

@@ -13,8 +13,6 @@ from duramen.events.model import check_value
 
 from ..errors import InvalidRecording
 
-__all__ = ["parse", "require_plain"]
-
 _DIGITS: Final = 20
 """Digits of the longest integer that fits 64 bits. Python refuses to parse more than 4,300."""
 

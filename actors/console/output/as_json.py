@@ -10,8 +10,6 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
-__all__ = ["to_json", "to_jsonable"]
-
 
 def to_jsonable(value: Any) -> Any:
     """The value in types that JSON has.

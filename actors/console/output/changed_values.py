@@ -20,16 +20,6 @@ from .printable import shorten
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = [
-    "Changes",
-    "change_line",
-    "changes_data",
-    "find_changes",
-    "find_differences",
-    "shorten_value",
-    "show_changes",
-]
-
 Changes: TypeAlias = dict[str, tuple[Any, Any]]
 """Old and new value (or MISSING) by property path. A subtree that was added or removed as a whole is one entry."""
 

@@ -19,8 +19,6 @@ from .printable import clean, shorten
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["COMPLETION", "TOOL_CALL", "TOOL_OUTPUT", "event_data", "event_line", "event_lines"]
-
 COMPLETION: Final = "completion"
 TOOL_CALL: Final = "tool_call"
 TOOL_OUTPUT: Final = "tool_output"

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-__all__ = ["STYLES", "Output", "format_time", "join_texts", "text"]
-
 _PIPED_WIDTH: Final = 160
 """Columns of output that does not go to a terminal."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["clean", "count_of", "shorten"]
-
 # A recording may hold any character. C0, DEL and C1 control the terminal; bidi controls and separators make a line
 # look like another one; a lone surrogate cannot be written.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

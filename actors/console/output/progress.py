@@ -10,8 +10,6 @@ from typing import Final, Protocol, TextIO
 
 from .printable import count_of
 
-__all__ = ["Advance", "show_progress"]
-
 _SECONDS: Final = 5.0
 """Seconds between two lines."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-__all__ = ["StepView"]
-
 _KEYS: Final = "→ next  ← back  ↑↓ scroll  w whole values  PgDn/PgUp ten  Home/End  q ends"
 _NEAR: Final = 3
 """Entries of a long list or dict that are shown at each end and around each change."""

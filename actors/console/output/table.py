@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-__all__ = ["Table"]
-
 _INDENT: Final = 6
 _LEAST_TEXT: Final = 24
 """Columns that a column of texts has at least beside the others."""

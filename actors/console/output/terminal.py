@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-__all__ = ["Terminal", "terminal"]
-
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 """Switch to the alternate screen and hide the cursor."""
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"

@@ -19,8 +19,6 @@ from redis.retry import Retry
 from ...errors import InvalidMessage, UnsafeServer
 from .tls import check_tls_files
 
-__all__ = ["SOCKET_TIMEOUT", "connection_settings", "pool_of_client", "pool_of_socket", "pool_of_url", "redact_url"]
-
 SOCKET_TIMEOUT: Final = 5.0
 """Seconds without a reply after which a connection is closed and opened again."""
 

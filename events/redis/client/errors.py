@@ -13,8 +13,6 @@ from redis import exceptions as theirs
 from ...errors import DuramenError, InvalidMessage, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
 from .tls import causes_of, tls_problem
 
-__all__ = ["Retry", "classify_error", "translate_error"]
-
 
 class Retry(Enum):
     """Whether a command may be sent again after an error."""

@@ -18,16 +18,6 @@ from .script import encode_command, read_script
 from .tls import check_tls_mismatch, require_protocol
 from .wire import Wire
 
-__all__ = [
-    "Finding",
-    "RunCommand",
-    "check_server",
-    "command_runner",
-    "eviction_policy",
-    "refuse_eviction",
-    "refuse_mode",
-]
-
 RunCommand = Callable[..., Any]
 """`run(doing, *command)` returns the server's reply to one command, all in bytes. Raises typed errors."""
 

@@ -12,8 +12,6 @@ from ...log import FeedAccess
 from .requests import RedisClient
 from .wire import CONNECTION_ERRORS, Wire
 
-__all__ = ["ConnectionLender", "LentConnections"]
-
 _DEFAULT_POOL_SIZE: Final = 100
 """Connections redis-py lets a pool open by default. Users who allow fewer want to count them: none are lent."""
 

@@ -12,17 +12,6 @@ from ...log import Keys
 from ...model import Granularity
 from .script import pack_for_lua
 
-__all__ = [
-    "Command",
-    "Probe",
-    "find_refused",
-    "grant_advice",
-    "join_names",
-    "list_commands",
-    "require_consumer_permissions",
-    "require_permissions",
-]
-
 _OF_CHANNELS: Final = frozenset(("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"))
 
 Probe = Callable[[list[bytes]], Any]

@@ -16,8 +16,6 @@ from .script import Script, encode_command
 from .tls import check_tls_mismatch, require_protocol
 from .wire import CONNECTION_ERRORS, Wire
 
-__all__ = ["RedisClient"]
-
 _PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _SCAN: Final = b"512"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["ProtocolError", "PushParser"]
-
 _LINE_END: Final = b"\r\n"
 _LONGEST_LINE: Final = 64 * 1024
 _MOST_PARTS: Final = 64

@@ -9,8 +9,6 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["Script", "encode_argument", "encode_command", "pack_for_lua", "read_script"]
-
 
 def encode_argument(data: bytes) -> bytes:
     """Encode one argument in the server's protocol (RESP)."""

@@ -12,8 +12,6 @@ import redis
 
 from ...errors import InvalidMessage, Unavailable
 
-__all__ = ["causes_of", "check_tls_files", "check_tls_mismatch", "require_protocol", "tls_problem"]
-
 _PROBE_SECONDS: Final = 1.0
 _CA_ADVICE: Final = (
     "the server's certificate is not signed by a CA that is known here: give the CA's file as ssl_ca_certs in the url"

@@ -10,8 +10,6 @@ from typing import Any, cast
 
 import redis
 
-__all__ = ["CONNECTION_ERRORS", "RECEIVE_BYTES", "Waker", "Wire"]
-
 RECEIVE_BYTES = 64 * 1024
 """The most bytes that `Wire.receive` returns."""
 

@@ -9,8 +9,6 @@ from duramen.events.helper_process import HelperProcess
 
 from .worker import BEGIN, END, FILE, ITEMS
 
-__all__ = ["WorkerClient"]
-
 _SECONDS: Final = 300.0
 """Without an answer, after which a helper is given up: it folds a page, or reads a file, in less."""
 

@@ -25,8 +25,6 @@ from ...projection import fold
 from ..portrait import portrait
 from ..stored_log import StoredLog
 
-__all__ = ["import_module", "locate", "main"]
-
 _MAIN: Final = "__duramen_main__"
 
 _ACTIONS: Final = (

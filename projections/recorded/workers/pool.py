@@ -24,8 +24,6 @@ from ..segments import LogSegment, comparable_state, log_segments
 from .client import WorkerClient
 from .worker import declarations
 
-__all__ = ["EVENTS_EACH", "helpers_for", "sound_logs"]
-
 EVENTS_EACH: Final = 150_000
 """Events for which a helper is worth starting: about as many as could be folded in that time."""
 

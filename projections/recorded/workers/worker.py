@@ -22,8 +22,6 @@ from ..replay_check import apply_event, check_replay
 from ..segments import comparable_state
 from .fold_server import import_module
 
-__all__ = ["BEGIN", "DONE", "END", "FILE", "ITEMS", "READY", "SegmentFold", "declarations", "main"]
-
 BEGIN: Final = "begin"
 """A segment: agent, the packed state it begins with or None, and packed states that follow, with their seqs."""
 ITEMS: Final = "items"

@@ -17,8 +17,6 @@ from ..laws import Law
 from ..strategies import stored_logs
 from ..subject import Subject, as_projection
 
-__all__ = ["ReadAsWritten", "check_log"]
-
 
 class ReadAsWritten(Law):
     """Reads of the log and of the feed return the events that were appended, byte for byte."""

@@ -19,8 +19,6 @@ from ..laws import Law
 from ..strategies import AGENT, Author, fields_of
 from ..subject import Subject, as_projection, subject_of
 
-__all__ = ["UpcastedEqualsNative", "check_upcaster"]
-
 Native = Callable[[dict[str, Any]], object]
 """Takes the data of an old event; returns the instance that today's code would have written instead."""
 

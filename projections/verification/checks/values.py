@@ -14,8 +14,6 @@ from ..law_broken import LawBroken
 from ..search import find_smallest
 from ..strategies import near_values
 
-__all__ = ["VALUES_COME_BACK", "check_values", "written_and_read"]
-
 VALUES_COME_BACK: Final = "what is written comes back equal, or is refused"
 
 

@@ -13,8 +13,6 @@ from ...recorded import StoredLog, portrait
 from ..subject import Subject
 from .law import Law
 
-__all__ = ["EventsComeBackEqual"]
-
 
 class EventsComeBackEqual(Law):
     """An event is read back equal in value and type, and its class makes an equal object of it."""

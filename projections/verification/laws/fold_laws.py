@@ -17,19 +17,6 @@ from .frozen_clock import EARLIER, LATER, freeze_clock
 from .law import Law, NotChecked, folded
 from .side_effects import watch_side_effects
 
-__all__ = [
-    "ActsOnNothing",
-    "AgreesWith",
-    "BatchesDoNotMatter",
-    "ChangesNothingItIsGiven",
-    "DeliveredAgainIsTheSame",
-    "NeedsNoClock",
-    "OnlyItsTypes",
-    "ReplaysTheSame",
-    "SnapshotPlusRest",
-    "TakesEveryEvent",
-]
-
 
 class TakesEveryEvent(Law):
     """A projection gets every event, also of types it does not know, and must not raise."""

@@ -11,8 +11,6 @@ from datetime import UTC, date, datetime, tzinfo
 from types import FunctionType
 from typing import Any, Final
 
-__all__ = ["EARLIER", "LATER", "freeze_clock"]
-
 EARLIER: Final = datetime(2001, 2, 3, 4, 5, 6, 700_001, tzinfo=UTC)
 LATER: Final = datetime(2043, 11, 28, 21, 43, 54, 300_002, tzinfo=UTC)
 """The two moments differ in year, month, day, weekday and hour."""

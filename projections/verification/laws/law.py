@@ -13,8 +13,6 @@ from ...recorded import StoredLog, portrait
 from ..law_broken import LawBroken
 from ..subject import Subject
 
-__all__ = ["Law", "NotChecked", "folded"]
-
 
 class NotChecked(Exception):
     """Raised by a law that cannot be checked on this subject; the message says why."""

@@ -18,8 +18,6 @@ from ..search import INSIDE
 from ..subject import Subject
 from .law import Law, NotChecked, folded
 
-__all__ = ["SameInAnotherProcess"]
-
 _SECONDS: Final = 60.0
 """The time-out of an answer; the first answer includes all imports."""
 

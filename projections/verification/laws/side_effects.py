@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
-__all__ = ["watch_side_effects"]
-
 _ACTS: Final = frozenset(
     ("open", "subprocess.Popen", "time.sleep", "sqlite3.connect", "_thread.start_new_thread", "webbrowser.open")
 )

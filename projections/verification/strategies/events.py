@@ -16,8 +16,6 @@ from duramen.events.model import DECLARED, check_value
 
 from .fields import Fields, fields_of
 
-__all__ = ["START", "Dumped", "OwnFields", "Types", "events", "instances", "own_events", "times"]
-
 Types = Collection[str | type[Any]]
 """Event types by registered name or class."""
 

@@ -15,8 +15,6 @@ from duramen.events import InvalidMessage, PlainData
 
 from .values import instants, integers, texts, values
 
-__all__ = ["Fields", "fields_of", "strategy_for"]
-
 Fields = Mapping[str, SearchStrategy[Any]]
 """Strategies of your own, by the name of the constructor's argument."""
 

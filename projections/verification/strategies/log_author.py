@@ -25,8 +25,6 @@ from ...recorded import StoredLog
 from ...recovery import SessionTotals
 from ...state import AgentState, advance, copy_tree, difference, overlay
 
-__all__ = ["AGENT", "Author", "is_whole"]
-
 AGENT: Final = "project/agent"
 
 _BEGIN: Final = to_microseconds(datetime(2024, 1, 1, tzinfo=UTC))

@@ -29,8 +29,6 @@ from .log_author import AGENT, Author
 from .paths import NAMES, paths
 from .values import values
 
-__all__ = ["logs", "stored_logs"]
-
 _KINDS: Final = ("note", "tool_output", "completion")
 _CHECKPOINTS: Final = ("x", "y")
 

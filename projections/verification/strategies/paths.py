@@ -11,8 +11,6 @@ from hypothesis.strategies import SearchStrategy
 
 from duramen.events import AgentPath, InvalidPath, PropertyPath
 
-__all__ = ["NAMES", "agent_paths", "paths", "property_paths"]
-
 NAMES: Final = ("a", "b", "c", "0", "1")
 """Few names, some of them list positions, so that steps read, change and delete what others wrote."""
 

@@ -14,8 +14,6 @@ from hypothesis.strategies import SearchStrategy
 
 from duramen.events import PlainData
 
-__all__ = ["instants", "integers", "near_values", "scalars", "texts", "values"]
-
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**64 - 1
 
