@@ -73,8 +73,9 @@ def test_closing_says_when_its_time_was_not_enough(
     system: AgentSystem, gate: threading.Event, said: Callable[[], list[str]]
 ) -> None:
     """Control."""
-    agent = system.spawn(PATH, agent_type="caller")
-    reply = agent.ask(lambda me: gate.wait(20), block=False)
+    agent, entered = system.spawn(PATH, agent_type="caller"), threading.Event()
+    reply = agent.ask(lambda me: (entered.set(), gate.wait(20))[1], block=False)
+    assert entered.wait(10)
     system.close(timeout=0.2)
     assert "close_timed_out" in said()[0]
     with pytest.raises(SystemClosed):
