@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from environment import NEWEST, OLDEST, ROOT, clean_environ
+from stages import QUICK
 
 __all__ = ["other_pythons"]
 
@@ -56,9 +57,8 @@ def check(minor: int, program: Path) -> int:
     pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input")
     code = call(*pip, "--editable", f".[{EXTRAS}]")
     print(f"--- on Python 3.{minor}", flush=True)
-    quick = ("-q", "-n", "auto", "--dist=loadfile", "-m", "not slow", "--hypothesis-profile=quick")
     tests = ("--timeout=120", "--ignore=tests/docs", "--ignore=tests/test_doctests.py", "--ignore=tests/test_stages.py")
-    return code or call(python, "-P", "-m", "pytest", *quick, *tests, "-p", "no:cacheprovider")
+    return code or call(python, "-P", "-m", "pytest", "-q", *QUICK, *tests, "-p", "no:cacheprovider")
 
 
 def call(*line: str | Path) -> int:

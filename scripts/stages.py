@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tree import ROOMS
 
-__all__ = ["GROUPS", "Command", "Stage", "all_stages"]
+__all__ = ["GROUPS", "QUICK", "Command", "Stage", "all_stages"]
 
 #: Several stages under one name.
 GROUPS = {
@@ -18,6 +19,12 @@ GROUPS = {
 }
 
 TYPING = "scripts/typing"
+
+# Two workers a core: quick tests wait for servers and threads as often as for a processor.
+QUICK = (
+    *("-n", str(2 * (os.cpu_count() or 1)), "--dist=loadfile"),
+    *("-m", "not slow", "--hypothesis-profile=quick"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,7 @@ def all_stages(
     elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
     # A worker a core; a file stays with one, since its fixtures may hold a server for all its tests.
     spread = ("-n", "auto", "--dist=loadfile")
-    quickly = ("-m", "not slow", "--hypothesis-profile=quick")
-    picked = (*spread, *quickly) if quick else (*spread, "--durations=10")
+    picked = QUICK if quick else (*spread, "--durations=10")
     stages = (
         Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),
         Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),
