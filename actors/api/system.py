@@ -350,11 +350,11 @@ class AgentSystem(SystemCalls):
         self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
         services.dispatcher.post(self._passivation.release_all)
         services.activations.close(_left(deadline))
-        services.thread_pool.close(_left(deadline))
+        handled = services.thread_pool.close(_left(deadline))
         self._trimmer.close(_left(deadline))
         self._episodes.close(_left(deadline))
         services.loop.close(_left(deadline))
-        if not services.dispatcher.close(_left(deadline)):
+        if not (services.dispatcher.close(_left(deadline)) and handled):
             get_logger("system").warning("close_timed_out", seconds=timeout)
         self._actors.fail_waiting(
             lambda path: SystemClosed("the system was closed before this was handled", agent=path)
