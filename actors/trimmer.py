@@ -36,7 +36,7 @@ __all__ = ["Trimmer"]
 _STEP: Final = 20_000
 """Events that are removed at most after one snapshot; the others follow after the next ones."""
 _FEED_STEP: Final = 1_000
-_PAUSES: Final = (0.0, 0.01, 0.03, 0.1, 0.3)
+_RETRY_PAUSES: Final = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Seconds between tries, where another process trims the same agent."""
 _THREADS: Final = 1  # folding takes the interpreter's lock: a second thread would only slow the agents down
 
@@ -135,7 +135,7 @@ class Trimmer:
         Fewer than `least` events are not worth it; more than `most` do not go at once. Raises AgentNotFound,
         CorruptEvent, Trimmed, UnknownEventType, TooLarge, InvalidMessage; then nothing was changed.
         """
-        for pause in _PAUSES:
+        for pause in _RETRY_PAUSES:
             head = self._agent_log(agent).head()
             try:
                 return self._trim_at(agent, head, keep, dry_run=dry_run, nothing=nothing, least=least, most=most)

@@ -54,7 +54,7 @@ class DuramenError(Exception):
 
     The message says what happened and what to do. The facts are attributes, so that a program need not read
     the message: `agent` (path as text), `seq`, `expected` and `actual`; each is None where it does not apply.
-    Messages never hold payloads, passwords or other content of an event.
+    Messages hold no values of an event and no passwords; `PathNotFound` names keys near the one asked for.
     """
 
     def __init__(
