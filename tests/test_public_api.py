@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 
 import attrs
 import pytest
+import redis
 
 import duramen.actors
 import duramen.events
@@ -63,6 +64,7 @@ from duramen.events import (
     InvalidMessage,
     InvalidPath,
     Limits,
+    MemoryLog,
     PathNotFound,
     SystemClosed,
     TooLarge,
@@ -401,6 +403,14 @@ def session_of(system: AgentSystem, agent: AgentHandle) -> BytesIO:
     return file
 
 
+NAMED_TWICE: list[Any] = [
+    {"project_id": "acme", "agent_instance_id": "alice"},
+    {"project_id": "acme"},
+    {"agent_instance_id": "alice"},
+]
+"""What names an agent by ids, and is given beside a path."""
+
+
 BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Exception], ...]]]]] = [
     # -- the system
     ("agent path", lambda s, a, x: s.agent(x), [(AGENT_PATHS, InvalidPath)]),
@@ -414,6 +424,12 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
         lambda s, a, x: s.agent(project_id="a", agent_instance_id=x),
         [(["", "..", *NO_TEXT], InvalidPath)],
     ),
+    ("agent named twice", lambda s, a, x: s.agent(a.path, **x), [(NAMED_TWICE, InvalidPath)]),
+    ("agent aio named twice", lambda s, a, x: s.aio.agent(a.path, **x), [(NAMED_TWICE, InvalidPath)]),
+    ("agent half named", lambda s, a, x: s.agent(**x), [([{}, *NAMED_TWICE[1:]], InvalidPath)]),
+    ("spawn named twice", lambda s, a, x: s.spawn(a.path.child("new"), **x), [(NAMED_TWICE, InvalidPath)]),
+    ("spawn aio", lambda s, a, x: asyncio.run(s.aio.spawn("acme/new", **x)), [(NAMED_TWICE, InvalidPath)]),
+    ("register", lambda s, a, x: s.register("k", x), [([dict, object, AgentSystem, "k", 7, None], InvalidMessage)]),
     ("spawn path", lambda s, a, x: s.spawn(x), [(AGENT_PATHS, InvalidPath)]),
     ("spawn session_id", spawned(session_id=...), [(IDS, InvalidMessage)]),
     ("spawn agent_type", spawned(agent_type=...), [(IDS, InvalidMessage)]),
@@ -1021,6 +1037,8 @@ def test_a_closed_system_says_so_at_once(promptly: Callable[..., Any], call: str
         promptly(lambda: {**MUTATIONS, **READS, **LIFECYCLE}[call](agent))
     with pytest.raises(SystemClosed):
         promptly(lambda: system.spawn("acme/bob"))
+    with pytest.raises(SystemClosed), system:
+        pytest.fail("a closed system was entered")
     system.close()  # once more does no harm
 
 
@@ -1092,6 +1110,12 @@ OPENED_BADLY: list[Any] = [
     ({"client": "redis"}, InvalidMessage),
     ({"client": 7}, InvalidMessage),
     ({"log": "log"}, InvalidMessage),
+    ({"log": MemoryLog(), "url": "memory://"}, InvalidMessage),
+    ({"log": MemoryLog(), "data_dir": "x"}, InvalidMessage),
+    ({"log": MemoryLog(), "durability": "fsync"}, InvalidMessage),
+    ({"log": MemoryLog(), "client": redis.Redis()}, InvalidMessage),
+    ({"client": redis.Redis(), "url": "redis://127.0.0.1:1"}, InvalidMessage),
+    ({"url": "memory://", "agents": {"k": dict}}, InvalidMessage),
     ({"url": "memory://", "agents": 7}, InvalidMessage),
     ({"url": "memory://", "agents": {"k": 7}}, InvalidMessage),
     ({"url": "memory://", "agents": {7: duramen.actors.Agent}}, InvalidMessage),

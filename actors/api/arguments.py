@@ -9,12 +9,14 @@ from datetime import datetime
 from io import TextIOBase
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
+from uuid import UUID
 
-from duramen.events import InvalidMessage
+from duramen.events import AgentPath, InvalidMessage, InvalidPath, agent_path
 from duramen.events.model import parse_seconds
 from duramen.projections.recovery import Point
 from duramen.projections.sessions import open_atomically
 
+from ..agent import Agent
 from ..agent_types import AgentFactory
 from ..commands import plain_id
 
@@ -26,6 +28,17 @@ def check_types(**arguments: tuple[object, type[Any]]) -> None:
             raise InvalidMessage(f"{name} takes a {expected.__name__}", actual=type(value).__name__)
 
 
+def parse_agent(
+    path: str | AgentPath | None, project_id: str | UUID | None, agent_instance_id: str | UUID | None
+) -> str:
+    """Return the path of an agent that is named in one of two ways. Raises InvalidPath, also for both ways at once."""
+    if path is None:
+        return AgentPath.of(project_id or "", agent_instance_id or "").text
+    if project_id is not None or agent_instance_id is not None:
+        raise InvalidPath("name the agent by its path, or by project_id and agent_instance_id, not by both")
+    return agent_path(path).text
+
+
 def parse_agent_types(agents: object) -> dict[str, AgentFactory]:
     """Return the factories by agent type, as text. Raises InvalidMessage."""
     if agents is None:
@@ -35,7 +48,8 @@ def parse_agent_types(agents: object) -> dict[str, AgentFactory]:
     found: dict[str, AgentFactory] = {}
     for name, factory in cast("Mapping[object, object]", agents).items():
         text = plain_id(name, "an agent type")
-        if text is None or not callable(factory):
+        foreign = isinstance(factory, type) and not issubclass(factory, Agent)
+        if text is None or foreign or not callable(factory):
             raise InvalidMessage(f"agent type {text!r} takes an Agent subclass, or a function that returns an agent")
         found[text] = cast("AgentFactory", factory)
     return found

@@ -43,6 +43,8 @@ def open_log(
 ) -> OpenedLog:
     """Open a log, or check the given one. Raises InvalidMessage, Unavailable, NotPermitted, UnsafeServer, WrongKey."""
     if log is not None:
+        if url is not None or client is not None or data_dir is not None or durability is not None:
+            raise InvalidMessage("an open log is used as it is: give no url, client, data_dir or durability beside it")
         return _given(log, integrity_key)
     asked = None if durability is None else Durability.parse(durability)
     if integrity_key is None and os.environ.get(_KEY_VARIABLE):

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import redis
 from attrs import evolve
 
-from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed, agent_path
+from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
@@ -40,7 +40,7 @@ from ..handlers import LifecycleHooks, Services, Settings
 from ..runtime import INLINE, Activation, Passivation, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
-from .arguments import check_types, parse_agent_types, parse_room
+from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
 from .opening import OpenedLog, open_log
 
@@ -132,7 +132,8 @@ class AgentSystem(SystemCalls):
         Without `url`, `client` and `log`, the url is `DURAMEN_URL` if set; else the system runs an embedded Valkey in
         `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` keeps
         the log in memory, until `close`; `redis://`, `rediss://`, `unix://` name your server. `client` is a
-        `redis.Redis` of yours, of which only the connection settings are used; `log` is an open log.
+        `redis.Redis` of yours, of which only the connection settings are used; `log` is an open log. Two of them are
+        refused.
 
         `durability` (`memory`, `fsync`, `replicas:n`) is the durability that a receipt confirms; by default that of the
         server: `fsync` on the embedded one. `partitions` is used only for a new namespace. `agents` maps agent types to
@@ -241,10 +242,8 @@ class AgentSystem(SystemCalls):
         project_id: str | UUID | None = None,
         agent_instance_id: str | UUID | None = None,
     ) -> AgentHandle:
-        """Return the handle of an agent, which need not exist yet. Raises InvalidPath."""
-        if path is None:
-            path = AgentPath.of(project_id or "", agent_instance_id or "")
-        return AgentHandle(self, agent_path(path).text)
+        """Return the handle of an agent, which need not exist yet. Raises InvalidPath, also if it is named twice."""
+        return AgentHandle(self, parse_agent(path, project_id, agent_instance_id))
 
     @property
     def hooks(self) -> LifecycleHooks:
@@ -368,6 +367,8 @@ class AgentSystem(SystemCalls):
             )
 
     def __enter__(self) -> Self:
+        """Raises SystemClosed for a system that was closed."""
+        self._actors.check_open()
         return self
 
     def __exit__(
@@ -376,7 +377,7 @@ class AgentSystem(SystemCalls):
         self.close()
 
     async def __aenter__(self) -> Self:
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -122,6 +122,11 @@ class ActorRegistry:
                 page = list(shard.values())
             yield page
 
+    def check_open(self) -> None:
+        """Raise SystemClosed if new messages are refused."""
+        if self._closed is not None:
+            raise SystemClosed(self._closed)
+
     def close(self, why: str) -> None:
         """Refuse new messages with SystemClosed; waiting ones are still handled."""
         with self._lock:

@@ -9,12 +9,13 @@ from uuid import UUID
 
 from attrs import evolve
 
-from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, agent_path
+from duramen.events import AgentPath, Event, ParentRequired, PropertyPath
 from duramen.events.log import Entry
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
 from ...commands import AdoptChild, Spawn, SpawnArguments, spawn_message
+from ..arguments import parse_agent
 from ..following import Following
 from ..handles import AsyncAgentHandle, require_started
 from ..history import History
@@ -70,9 +71,7 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         agent_instance_id: str | UUID | None = None,
     ) -> AsyncAgentHandle:
         """As `AgentSystem.agent`, with the calls for asyncio. Does not wait."""
-        if path is None:
-            path = AgentPath.of(project_id or "", agent_instance_id or "")
-        return AsyncAgentHandle(self.original, agent_path(path).text)
+        return AsyncAgentHandle(self.original, parse_agent(path, project_id, agent_instance_id))
 
     def spawn(
         self,
