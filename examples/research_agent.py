@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from typing import Any
+from typing import Any, TypedDict
 
 from attrs import frozen
 
@@ -53,7 +53,14 @@ class Report:
 # -- the agent ---------------------------------------------------------------------------------------------------------
 
 
-class Researcher(Agent):
+class Sources(TypedDict):
+    """What is folded from the agent's own events."""
+
+    sources: dict[str, int]
+    open: list[str]
+
+
+class Researcher(Agent[Sources]):
     def on_receive(self, message: Any) -> Any:
         match message:
             case Find(question):
@@ -77,10 +84,10 @@ class Researcher(Agent):
         self.after_commit(lambda: say(f"committed: {text}"))
         return text
 
-    def initial(self) -> Any:
+    def initial(self) -> Sources:
         return {"sources": {}, "open": []}
 
-    def apply(self, state: Any, event: Any) -> Any:
+    def apply(self, state: Sources, event: Any) -> Sources:
         """The fold of the agent's own events: pure, since it runs again at every recovery."""
         match event:
             case ClaimFound(_, source):

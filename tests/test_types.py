@@ -58,6 +58,76 @@ await system.aio.subscribe("**", latest_only=True)
 (await handle.aio.spawn_child("c", initial_state={})).path.text.upper()
 """.strip().splitlines()
 
+AGENTS = """from typing import Any, TypedDict
+
+from duramen.actors import Agent
+from duramen.actors.specification import spec
+
+
+class Found(TypedDict):
+    sources: dict[str, int]
+
+
+class Researcher(Agent[Found]):
+    supervision = "restart"  # wrong
+    on_paused = "handel"  # wrong
+
+    def on_receive(self, message: Any) -> int:
+        print(self.state["source"])  # wrong
+        print(self.state.sources)  # wrong
+        self.spawn_child("c", initial_stat={})  # wrong
+        self.spawn_child("c", outlives_parents=True)  # wrong
+        self.spawn_child("c", initial_state={}, agent_type="x", outlives_parent=True)
+        self.pause(when_paused="stsh")  # wrong
+        self.pause(when_paused="stash", ttl=60)
+        self.terminate("succes")  # wrong
+        self.terminate("success")
+        return self.state["sources"]["a"] + 1
+
+    def initial(self) -> Found:
+        return {"sources": {}}
+
+    def apply(self, state: Found, event: Any) -> Found:
+        return {"source": {**state["sources"], "b": 1}}  # wrong
+
+
+class Mistaken(Agent[int]):
+    def initial(self) -> str:  # wrong
+        return ""
+
+    def apply(self, state: int, event: Any) -> int:
+        return state + len(state)  # wrong
+
+
+class AnyEvent(Agent[int]):
+    on_paused = "handle"
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: int | str) -> int:
+        return state + 1
+
+
+class OfAnyState(Agent):
+    def on_receive(self, message: Any) -> Any:
+        return self.state["anything"] + self.apply(self.state, message)
+
+    def initial(self) -> Any:
+        return {"anything": 0}
+
+    def apply(self, state: Any, event: Any) -> Any:
+        return {**state, "more": event}
+
+
+def take(agent: Agent) -> type[Agent]:
+    spec(Researcher)
+    spec(lambda: AnyEvent())
+    spec(OfAnyState)
+    taken: list[Agent] = [agent, Researcher(), AnyEvent()]
+    return type(taken[0])
+"""
+
 HEAD = """from datetime import timedelta
 from duramen import AgentSystem
 from duramen.actors import AgentHandle, Get, Outcome, Pause, Settings, Spawn, Supervision, Terminate
@@ -99,3 +169,13 @@ def test_a_type_checker_finds_each_misspelt_argument_and_no_other(checker: str, 
     lines = dict(enumerate((*RIGHT, *WRONG), first))
     assert [lines.get(number, number) for number in sorted(errors - set(lines))] == []
     assert [line for number, line in lines.items() if number not in errors] == RIGHT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_type_checker_knows_the_state_of_an_agent(checker: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(AGENTS)
+    lines = dict(enumerate(AGENTS.splitlines(), 1))
+    wrong = [line for line in lines.values() if line.endswith("# wrong")]
+    assert [lines[number] for number in sorted(lines_with_errors(checker, program))] == wrong

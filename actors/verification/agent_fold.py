@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from duramen.events import Event, EventRegistry, InvalidMessage
 from duramen.events.codec import RawEvent, to_microseconds
@@ -56,7 +56,7 @@ def agent_fold(factory: Callable[[], Any], registry: EventRegistry) -> Projectio
     agent = factory()
     if not isinstance(agent, Agent):
         raise InvalidMessage(f"{type(agent).__qualname__} is no Agent; subclass duramen.actors.Agent")
-    return _AgentFold(agent, registry)
+    return _AgentFold(cast("Agent", agent), registry)
 
 
 def agent_subject(factory: Callable[[], Agent], registry: EventRegistry) -> Subject:

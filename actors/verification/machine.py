@@ -183,7 +183,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     def agent_in(self, system: AgentSystem) -> Agent | None:
         """The latest object of the agent in a system; its forks have objects of their own."""
-        for agent in reversed(self.agents[self.opened.index(system)]):
+        for agent in self.agents[self.opened.index(system)][::-1]:
             with suppress(InvalidMessage):  # raised by `path` of an object that never ran
                 if agent.path == _PATH:
                     return agent
