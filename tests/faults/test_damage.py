@@ -161,6 +161,30 @@ def test_damage_of_an_agent_is_corrupt_event_where_it_is_brought_into_memory(
     assert len(system.agent(SOUND).get("list")) == 4
 
 
+@pytest.mark.parametrize("appended", [0, 3], ids=["nothing is appended", "three events are appended upon it"])
+def test_a_changed_bit_in_the_body_of_an_event_is_found_by_all_that_reads_it(store: Store, appended: int) -> None:
+    """One look at the end of the list cannot tell: the agent in memory goes on, and nobody else takes the event."""
+    with store.open() as system:
+        hurt, sound = filled(system)
+        assert system.verify().ok, "control: nothing was wrong before"
+        change_last_body(store)
+        for number in range(appended):
+            hurt.append("list", number)
+        report = system.verify()
+        assert [(problem.agent, problem.seq, problem.kind) for problem in report.problems] == [(HURT, 5, "changed")]
+        for touch in ("events", "peek", "state_at"):
+            with pytest.raises(CorruptEvent) as caught:
+                TOUCHES[touch](system)
+            assert (caught.value.agent, caught.value.seq) == (HURT, 5)
+        assert sound.append("list", "more").seq == 6
+    system = store.open()
+    for _ in range(2):
+        with pytest.raises(CorruptEvent) as caught:
+            system.agent(HURT).get()
+        assert (caught.value.agent, caught.value.seq) == (HURT, 5)
+    assert len(system.agent(SOUND).get("list")) == 5
+
+
 @pytest.mark.parametrize("damage", [poison_head, cut_head])
 def test_a_consumer_of_all_agents_reads_on_past_an_agent_whose_head_is_damaged(
     store: Store, damage: Callable[[Store], None]
