@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from secrets import token_bytes
 from typing import Any, Final, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgpack
 
@@ -100,6 +99,8 @@ def _in_zone(value: datetime, fold: int, name: str) -> datetime:
     """Return a datetime with its zone; with its offset alone if this machine's zone of that name has another there."""
     if fold > 1 or not ZONE_NAME.fullmatch(name):
         raise ValueError("zone")
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # rarely needed, and slow to load
+
     try:
         zoned = value.replace(tzinfo=ZoneInfo(name), fold=fold)
     except (ZoneInfoNotFoundError, ValueError, OSError):

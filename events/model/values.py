@@ -16,14 +16,11 @@ from collections.abc import (
     Set,
     ValuesView,
 )
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from enum import Enum
-from fractions import Fraction
 from pathlib import PurePath
 from typing import Any, Final, TypeAlias
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from ..errors import TooLarge, ValueRefused
 from .limits import Limits
@@ -249,6 +246,10 @@ def datetime_problem(value: datetime) -> str | None:
 def zone_name(value: datetime) -> str | None:
     """Return the name of a datetime's zone, by which `ZoneInfo` finds the same one; None for other zones."""
     zone = value.tzinfo
+    if type(zone) is timezone:
+        return None
+    from zoneinfo import ZoneInfo  # rarely needed, and slow to load
+
     if type(zone) is not ZoneInfo or not ZONE_NAME.fullmatch(zone.key or ""):
         return None
     try:
@@ -316,20 +317,6 @@ def _type_refused(value: object, location: str) -> ValueRefused:
     )
 
 
-_REMEDIES: Final[Sequence[tuple[tuple[type[Any], ...], str]]] = (
-    ((Enum,), "use its value: value.value"),
-    ((tuple, set, frozenset, range, deque, ValuesView, KeysView, ItemsView, Iterator), "use a list: list(value)"),
-    ((bytearray, memoryview), "use bytes: bytes(value)"),
-    ((Decimal, Fraction, UUID, PurePath), "use a str: str(value)"),
-    ((timedelta,), "use its seconds: value.total_seconds()"),
-    ((Awaitable,), "await it first"),
-    ((BaseException,), "use a str, such as type(value).__name__"),
-    ((str, int, float, bytes, datetime, list, dict), "it is a subclass: convert it to exactly {0}: {0}(value)"),
-    ((date, time), "use an aware datetime or a str: value.isoformat()"),
-    ((complex,), "use a list: [value.real, value.imag]"),
-    ((Mapping,), "use a dict: dict(value)"),
-    ((Set, Sequence), "use a list: list(value)"),
-)
 _METHODS: Final = (
     ("model_dump", "use its fields: value.model_dump()"),
     ("__dataclass_fields__", "use its fields: dataclasses.asdict(value)"),
@@ -347,11 +334,32 @@ def _advice(kind: type[object]) -> str:
     for name, remedy in _METHODS:
         if name in attributes and kind is not memoryview:
             return remedy
-    for kinds, remedy in _REMEDIES:
+    for kinds, remedy in _remedies():
         for plain in kinds:
             if _is_subclass(kind, plain):
                 return remedy.format(plain.__name__)
     return "convert it to None, bool, int, float, str, bytes, an aware datetime, a list or a dict with str keys"
+
+
+def _remedies() -> Sequence[tuple[tuple[type[Any], ...], str]]:
+    """Types that are refused, and what to store in their place; the first that fits counts."""
+    from decimal import Decimal  # both are slow to load, and needed only for the error
+    from fractions import Fraction
+
+    return (
+        ((Enum,), "use its value: value.value"),
+        ((tuple, set, frozenset, range, deque, ValuesView, KeysView, ItemsView, Iterator), "use a list: list(value)"),
+        ((bytearray, memoryview), "use bytes: bytes(value)"),
+        ((Decimal, Fraction, UUID, PurePath), "use a str: str(value)"),
+        ((timedelta,), "use its seconds: value.total_seconds()"),
+        ((Awaitable,), "await it first"),
+        ((BaseException,), "use a str, such as type(value).__name__"),
+        ((str, int, float, bytes, datetime, list, dict), "it is a subclass: convert it to exactly {0}: {0}(value)"),
+        ((date, time), "use an aware datetime or a str: value.isoformat()"),
+        ((complex,), "use a list: [value.real, value.imag]"),
+        ((Mapping,), "use a dict: dict(value)"),
+        ((Set, Sequence), "use a list: list(value)"),
+    )
 
 
 def _is_subclass(kind: type[object], plain: type[Any]) -> bool:

@@ -12,7 +12,6 @@ appended becomes part of the tree and is edited with it, so pass a copy of a val
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -281,6 +280,8 @@ def _nearest(node: PlainData, segments: Sequence[str], depth: int) -> str:
     parts = wanted.split(".")
     if len(parts) > 1 and find(node, parts) is not MISSING:
         return f"write {_text([*segments[:depth], *parts])}: '/' separates the parts of a path"
+    from difflib import get_close_matches  # slow to load, and needed only for the error
+
     known = list(islice(node, _MOST_LOOKED_AT))
     near = get_close_matches(wanted, known, _MOST_SHOWN) or known[:_MOST_SHOWN]
     names = ", ".join(f"'{printable(name)}'" for name in near)
