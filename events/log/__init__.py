@@ -26,6 +26,18 @@ from .consumer_store import (
 from .content_cache import ContentCache
 from .durability import Durability
 from .event_log import EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
+from .host_store import (
+    ClaimAnswer,
+    HostRecord,
+    HostState,
+    HostStore,
+    Located,
+    MessageStream,
+    Owner,
+    owner_of,
+    pack_host,
+    unpack_host,
+)
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
 from .reading import (
@@ -73,6 +85,7 @@ __all__ = [
     "Append",
     "Base",
     "Claim",
+    "ClaimAnswer",
     "ConsumerRecord",
     "ConsumerRequest",
     "ConsumerStore",
@@ -89,12 +102,18 @@ __all__ = [
     "FeedSource",
     "FeedSources",
     "Head",
+    "HostRecord",
+    "HostState",
+    "HostStore",
     "Keys",
     "LentConnections",
+    "Located",
     "LogBase",
     "LogWriter",
+    "MessageStream",
     "Notice",
     "NoticeStream",
+    "Owner",
     "Page",
     "Put",
     "Raw",
@@ -116,6 +135,8 @@ __all__ = [
     "feed_damaged",
     "feed_trimmed",
     "fenced",
+    "owner_of",
+    "pack_host",
     "pack_record",
     "pack_request",
     "pack_rest",
@@ -126,6 +147,7 @@ __all__ = [
     "seal",
     "trimmed_further",
     "unknown_agent",
+    "unpack_host",
     "unpack_record",
     "unpack_request",
     "unseal",

@@ -33,6 +33,8 @@ class Status(IntEnum):
     """Another process has claimed the agent, and the log has another event at the writer's seq."""
     UNMET = 9
     """Another agent lives, or does not, as the append requires. `Answer.head` is which of the requirements, from 0."""
+    OWNED = 10
+    """The append would create an agent in a tree that another host has. `Answer.fence` is its entry in `owners`."""
 
 
 ADD_TO_LIST: Final = -1
