@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError
 from duramen.events.codec import Codec
-from duramen.events.log import Claim, check_known_event, check_last_event
+from duramen.events.log import Claim, check_known_event
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import copy_plain
 from duramen.projections import AgentState
-from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild
+from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild_at_head
 from duramen.projections.state import TERMINATED_STATUS
 
 from ..agent import Agent
@@ -122,18 +122,8 @@ class Activation:
                 made[agent_type] = self._make(agent_type)
             return made[agent_type].agent.actor_fold(services.registry)
 
-        rebuilt = rebuild(AgentLog(services.log, path, services.limits), fold_of=fold_of, to_seq=head.seq)
+        rebuilt = rebuild_at_head(AgentLog(services.log, path, services.limits), head, fold_of)
         state = rebuilt.state
-        if (state.seq, state.digest) != (head.seq, head.digest):
-            raise CorruptEvent(
-                f"the log of {path} does not end where its head says; restore it from a backup",
-                agent=path,
-                seq=state.seq,
-                expected=head.digest.hex(),
-                actual=state.digest.hex(),
-            )
-        if rebuilt.snapshot_seq == head.seq:  # no event was read
-            check_last_event(services.log, path, head)
         if state.status != TERMINATED_STATUS:
             ready = made[state.agent_type]
             return Runtime(services, self._mailbox, ready.agent, head.fence, rebuilt, factory=ready.factory)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .agent_log import AgentLog
+from .fold_cache import FoldCache
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
 from .points import Point, last_before, seq_of, seq_of_time, within
-from .rebuild import rebuild, rebuild_base, state_for_base
+from .rebuild import rebuild, rebuild_at_head, rebuild_base, state_for_base
 from .session_count import SessionCount, count_session
 from .session_totals import SessionTotals, is_plain_dict
 from .state_fold import MISFITS, CustomFold, FoldOf, Rebuilt, StateFold, misfit
@@ -18,6 +19,7 @@ __all__ = [
     "AgentLog",
     "BaseState",
     "CustomFold",
+    "FoldCache",
     "FoldOf",
     "KeyframeSchedule",
     "Point",
@@ -33,6 +35,7 @@ __all__ = [
     "misfit",
     "pack_base",
     "rebuild",
+    "rebuild_at_head",
     "rebuild_base",
     "seq_of",
     "seq_of_time",

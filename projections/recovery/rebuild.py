@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from duramen.events import CorruptEvent, Trimmed
 from duramen.events.codec import RawEvent
+from duramen.events.log import Head, check_last_event
 from duramen.events.logging import get_logger
 
 from ..state import SCHEMA, AgentState
@@ -58,6 +59,26 @@ def rebuild(
         if is_checked or fold.state.seq > seq or _has(agent_log, seq, digest):
             return Rebuilt(fold.state, fold.custom, seq)
     raise Trimmed(f"{agent_log.agent} is trimmed faster than it can be read; try again", agent=agent_log.agent)
+
+
+def rebuild_at_head(agent_log: AgentLog, head: Head, fold_of: FoldOf | None = None) -> Rebuilt:
+    """State of an agent at a head that was read before; the last event is checked also if the snapshot has it.
+
+    Raises what `rebuild` raises, and CorruptEvent if the log does not end where the head says.
+    """
+    rebuilt = rebuild(agent_log, fold_of=fold_of, to_seq=head.seq)
+    state = rebuilt.state
+    if (state.seq, state.digest) != (head.seq, head.digest):
+        raise CorruptEvent(
+            f"the log of {agent_log.agent} does not end where its head says; restore it from a backup",
+            agent=agent_log.agent,
+            seq=state.seq,
+            expected=head.digest.hex(),
+            actual=state.digest.hex(),
+        )
+    if rebuilt.snapshot_seq == head.seq:  # no event was read
+        check_last_event(agent_log.log, agent_log.agent, head)
+    return rebuilt
 
 
 def rebuild_base(agent_log: AgentLog) -> Rebuilt:
