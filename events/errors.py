@@ -42,6 +42,7 @@ __all__ = [
     "Unconfirmed",
     "UnknownAgentType",
     "UnknownEventType",
+    "UnknownMessageType",
     "UnsafeServer",
     "ValueRefused",
     "VersionConflict",
@@ -221,6 +222,10 @@ class UnknownAgentType(DuramenError):
 
 class UnknownEventType(DuramenError):
     """An event's type or version is not registered here; register it, or add the missing upcaster."""
+
+
+class UnknownMessageType(DuramenError):
+    """A message's type or version is not registered here, or its class is none that crosses; it was not handled."""
 
 
 class Trimmed(DuramenError):

@@ -1,4 +1,8 @@
-"""Fingerprints of commands: two commands are the same if type and fields are, whatever their ids."""
+"""Fingerprints of commands: two commands are the same if type and fields are, whatever their ids.
+
+The type is the name under which `@message_type` has declared the class, so that a class can be renamed between a
+command and its repetition; a class that is not declared counts by its own name.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,20 @@ from uuid import UUID
 
 import attrs
 
-from duramen.events import DuramenError, InvalidMessage, PropertyPath, TooLarge
+from duramen.events import DuramenError, EventRegistry, InvalidMessage, PropertyPath, TooLarge
 from duramen.events.codec import Codec
 
 SIZE: Final = 8
 _MOST_VALUES: Final = 200_000
 
 
-def fingerprint(message: object, codec: Codec) -> bytes:
-    """8 bytes over a message's type and fields. Raises InvalidMessage unless its fields are plain data."""
+def fingerprint(message: object, codec: Codec, registry: EventRegistry | None) -> bytes:
+    """8 bytes over a message's type and fields; without a registry, the type is always the class's own name.
+
+    Raises InvalidMessage unless the fields are plain data.
+    """
     try:
-        return sha256(codec.pack(_plain(message, count(1)))).digest()[:SIZE]
+        return sha256(codec.pack(_plain(message, count(1), registry))).digest()[:SIZE]
     except RecursionError:
         raise TooLarge("a message is nested too deeply, or holds itself; flatten it") from None
     except DuramenError:
@@ -33,18 +40,19 @@ def fingerprint(message: object, codec: Codec) -> bytes:
         ) from error
 
 
-def _plain(value: Any, numbers: Iterator[int]) -> Any:
+def _plain(value: Any, numbers: Iterator[int], registry: EventRegistry | None) -> Any:
     if next(numbers) > _MOST_VALUES:
         raise TooLarge("a message with a command id has too many values", expected=_MOST_VALUES)
     cls = cast("type[Any]", type(value))
     if attrs.has(cls) and not isinstance(value, PropertyPath):
         names = [field.name for field in attrs.fields(cls) if field.name != "command_id"]
-        return [cls.__name__, [_plain(getattr(value, name), numbers) for name in names]]
+        declared = None if registry is None else registry.message_name(cls)
+        return [declared or cls.__name__, [_plain(getattr(value, name), numbers, registry) for name in names]]
     if isinstance(value, Mapping):
         fields = cast("Mapping[Any, Any]", value)
-        return {str(key): _plain(fields[key], numbers) for key in sorted(fields, key=str)}
+        return {str(key): _plain(fields[key], numbers, registry) for key in sorted(fields, key=str)}
     if isinstance(value, (list, tuple)):
-        return [_plain(held, numbers) for held in cast("Sequence[Any]", value)]
+        return [_plain(held, numbers, registry) for held in cast("Sequence[Any]", value)]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (UUID, PropertyPath)):

@@ -249,14 +249,15 @@ class Turn(Commit):
         Raises CommandConflict when the id was used with another payload.
         """
         command_id = plain_id(command_id, "command_id") or ""
-        print_ = fingerprint(message, self.codec)
+        print_ = fingerprint(message, self.codec, self.services.registry)
         path = self.agent
         entry = self.state.commands.get(command_id)
         if entry is None:
             self.command = [command_id, print_]
             return None
         first, last, digest, known = entry
-        if known != print_:
+        # A command from before its class was declared has the fingerprint of the class's own name.
+        if known != print_ and known != fingerprint(message, self.codec, None):
             raise CommandConflict(
                 f"command id {command_id[:80]!r} of {path} was used for another payload (seq {first}); use a new id",
                 agent=path,

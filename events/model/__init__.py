@@ -9,7 +9,7 @@ from .limits import Limits
 from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, split_text
 from .pattern_index import PatternIndex
 from .patterns import PathPattern
-from .registry import DECLARED, EventRegistry, event_type, upcaster
+from .registry import DECLARED, EventRegistry, event_type, message_type, upcaster
 from .seconds import Seconds, parse_seconds, parse_timeout
 from .values import (
     ZONE_NAME,
@@ -93,6 +93,7 @@ __all__ = [
     "event_id",
     "event_type",
     "join_text",
+    "message_type",
     "parse_event_id",
     "parse_seconds",
     "parse_timeout",

@@ -1,4 +1,4 @@
-"""Event types by short registered names, and upcasters from each version of their data to the next."""
+"""Event and message types by short registered names, and upcasters of stored events to the next version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast
 
 import attrs
 
-from ..errors import InvalidMessage, UnknownEventType
+from ..errors import DuramenError, InvalidMessage, UnknownEventType, UnknownMessageType
 from .redefinition import find_holders, has_same_definition, has_same_origin
 from .vocabulary import OWN_TYPES
 
@@ -19,6 +19,7 @@ Upcaster = Callable[[Data], Data]
 """Takes the data of one version (plain, a copy of its own) and returns that of the next. Pure."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
+_OWN_PREFIX: Final = "duramen."
 
 
 @attrs.frozen
@@ -28,12 +29,95 @@ class _Declared:
     fields: tuple[tuple[str, str], ...]
     """Name of the attribute and of the constructor's argument, for each field that the constructor takes."""
 
+    def read(self, instance: object) -> Data:
+        """Return the values of an instance's fields, by the names of the constructor's arguments."""
+        return {argument: getattr(instance, field) for field, argument in self.fields}
+
+
+class _Declarations:
+    """The classes of one kind of type (event or message) by their names. Names of another kind are another's."""
+
+    def __init__(self, kind: str, decorator: str, error: type[DuramenError]) -> None:
+        self.kind = kind
+        self._decorator = decorator
+        self._error = error
+        self.by_name: dict[str, _Declared] = {}
+        self.by_class: dict[type[Any], str] = {}
+        self._replaced: dict[str, list[weakref.ref[type[Any]]]] = {}
+
+    def register(self, cls: C, name: str, version: int) -> C:
+        """Register a class whose name was checked; return the one registered before if it has the same definition."""
+        kind = self.kind
+        if type(version) is not int or version < 1:
+            raise InvalidMessage(f"{kind} {name!r}: versions start at 1", actual=version)
+        if not attrs.has(cls):
+            raise InvalidMessage(f"{kind} {name!r}: put {self._decorator} above @attrs.frozen")
+        known = self.by_name.get(name)
+        if known is not None and known.cls is not cls:
+            if not has_same_origin(known.cls, cls):
+                raise InvalidMessage(f"{kind} {name!r} is already {_full_name(known.cls)}; names are for ever")
+            if known.version == version and has_same_definition(known.cls, cls):
+                return cast("C", known.cls)
+            self._replaced.setdefault(name, []).append(weakref.ref(known.cls))
+        fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
+        self.by_name[name] = _Declared(cls, version, fields)
+        self.by_class[cls] = name
+        return cast("C", cls)
+
+    def find_by_instance(self, instance: object) -> tuple[str, _Declared]:
+        """Return name and declaration of an instance's class.
+
+        Raises the error of this kind for a class that is not registered, or was replaced by a changed definition.
+        """
+        name = self.by_class.get(type(instance))
+        if name is None:
+            raise self._error(
+                f"{type(instance).__qualname__} is not {self._article()}; put {self._decorator}(name) above its @frozen"
+            )
+        declared = self.by_name[name]
+        if declared.cls is not type(instance):
+            raise self._error(
+                f"{self.kind} {name!r}: this instance is of the class that stood here before "
+                f"{_full_name(declared.cls)} was defined again; make it anew from the class of now"
+            )
+        return name, declared
+
+    def find_by_name(self, name: str) -> _Declared:
+        """Return the declaration of a name; its class may be instantiated.
+
+        Raises the error of this kind for an unknown name, and if an imported module holds a class that this one
+        replaced.
+        """
+        declared = self.by_name.get(name)
+        if declared is None:
+            raise self._error(f"{self.kind} {name!r} is not registered here; import the module that declares it")
+        if name in self._replaced:
+            self._check_replaced(name, declared)
+        return declared
+
+    def _check_replaced(self, name: str, declared: _Declared) -> None:
+        for reference in self._replaced[name]:
+            earlier = reference()
+            holders = [] if earlier is None else find_holders(earlier)
+            if holders:
+                raise self._error(
+                    f"{self.kind} {name!r}: {_full_name(declared.cls)} was defined again with a change, and "
+                    f"{', '.join(holders)} still holds the class from before, which would not recognise these "
+                    f"{self.kind.split()[0]}s; import or reload that module again, or start the program anew",
+                    expected=declared.version,
+                )
+        del self._replaced[name]
+
+    def _article(self) -> str:
+        return f"an {self.kind}" if self.kind[0] in "aeiou" else f"a {self.kind}"
+
 
 class EventRegistry:
-    """The class of each stored type name, and the upcasters that bring older data to today's version.
+    """The classes of stored event types and of message types by name, and the upcasters of older events' data.
 
     It is filled while modules are imported, and only read afterwards. Stored events name the type and its version,
-    never a class or module path: a class can be renamed or moved, its registered name cannot.
+    never a class or module path: a class can be renamed or moved, its registered name cannot. Event types and message
+    types do not share their names: an event and a message may have the same one.
 
     A class that repeats the definition of one registered before is that class: the earlier one stays. A changed
     definition replaces it, and nothing is loaded as that type while an imported module holds the earlier class: its
@@ -41,10 +125,9 @@ class EventRegistry:
     """
 
     def __init__(self) -> None:
-        self._by_name: dict[str, _Declared] = {}
-        self._by_class: dict[type[Any], str] = {}
+        self._events = _Declarations("event type", "@event_type", UnknownEventType)
+        self._messages = _Declarations("message type", "@message_type", UnknownMessageType)
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
-        self._replaced: dict[str, list[weakref.ref[type[Any]]]] = {}
 
     def register(self, cls: C, name: str, version: int = 1) -> C:
         """Register `cls` as the class of stored events called `name`; return the class to use.
@@ -55,21 +138,19 @@ class EventRegistry:
         or another class's, for a version below 1, and for a class that is not an attrs class.
         """
         _check_name(name)
-        if type(version) is not int or version < 1:
-            raise InvalidMessage(f"event type {name!r}: versions start at 1", actual=version)
-        if not attrs.has(cls):
-            raise InvalidMessage(f"event type {name!r}: put @event_type above @attrs.frozen")
-        known = self._by_name.get(name)
-        if known is not None and known.cls is not cls:
-            if not has_same_origin(known.cls, cls):
-                raise InvalidMessage(f"event type {name!r} is already {_full_name(known.cls)}; names are for ever")
-            if known.version == version and has_same_definition(known.cls, cls):
-                return cast("C", known.cls)
-            self._replaced.setdefault(name, []).append(weakref.ref(known.cls))
-        fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
-        self._by_name[name] = _Declared(cls, version, fields)
-        self._by_class[cls] = name
-        return cast("C", cls)
+        return self._events.register(cls, name, version)
+
+    def register_message(self, cls: C, name: str, version: int = 1) -> C:
+        """Register `cls` as the class of messages called `name`; return the class to use, as `register` does.
+
+        Raises InvalidMessage as `register` does; names that begin with `duramen.` are our own.
+        """
+        if type(name) is not str or not _NAME.match(name) or name.startswith(_OWN_PREFIX):
+            raise InvalidMessage(
+                f"{str(name)[:80]!r} cannot name a message type: use [a-z][a-z0-9_.-]*, not beginning with "
+                f"{_OWN_PREFIX}"
+            )
+        return self._messages.register(cls, name, version)
 
     def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
         """Register `function` to turn data of `from_version` into data of the next version.
@@ -92,18 +173,16 @@ class EventRegistry:
 
         Raises UnknownEventType for a class that is not registered, or was replaced by a changed definition.
         """
-        name = self._by_class.get(type(event))
-        if name is None:
-            raise UnknownEventType(
-                f"{type(event).__qualname__} is not an event type; put @event_type(name) above its @frozen"
-            )
-        declared = self._by_name[name]
-        if declared.cls is not type(event):
-            raise UnknownEventType(
-                f"event type {name!r}: this instance is of the class that stood here before {_full_name(declared.cls)} "
-                "was defined again; make it anew from the class of now"
-            )
-        return name, declared.version, {argument: getattr(event, field) for field, argument in declared.fields}
+        name, declared = self._events.find_by_instance(event)
+        return name, declared.version, declared.read(event)
+
+    def dump_message(self, message: object) -> tuple[str, int, Data]:
+        """Return name, version and fields of a message; the fields are not copied.
+
+        Raises UnknownMessageType for a class that is not registered, or was replaced by a changed definition.
+        """
+        name, declared = self._messages.find_by_instance(message)
+        return name, declared.version, declared.read(message)
 
     def load(self, name: str, version: int, data: Data) -> Any:
         """Build an instance from stored data, which is brought to today's version first.
@@ -111,11 +190,7 @@ class EventRegistry:
         Raises UnknownEventType, also if the class does not accept the data (its fields were then changed without
         a new version and an upcaster), and if an imported module holds a class that this one replaced.
         """
-        declared = self._by_name.get(name)
-        if declared is None:
-            raise UnknownEventType(f"event type {name!r} is not registered here; import the module that declares it")
-        if name in self._replaced:
-            self._check_replaced(name, declared)
+        declared = self._events.find_by_name(name)
         current = self.upcast(name, version, data)
         try:
             return declared.cls(**current)
@@ -127,26 +202,45 @@ class EventRegistry:
                 actual=version,
             ) from error
 
-    def _check_replaced(self, name: str, declared: _Declared) -> None:
-        for reference in self._replaced[name]:
-            earlier = reference()
-            holders = [] if earlier is None else find_holders(earlier)
-            if holders:
-                raise UnknownEventType(
-                    f"event type {name!r}: {_full_name(declared.cls)} was defined again with a change, and "
-                    f"{', '.join(holders)} still holds the class from before, which would not recognise these events; "
-                    "import or reload that module again, or start the program anew",
-                    expected=declared.version,
-                )
-        del self._replaced[name]
+    def load_message(self, name: str, version: int, data: Data) -> Any:
+        """Build a message from its fields; of an older version too, if the class of now takes its fields.
+
+        Raises UnknownMessageType for an unknown name, for a version newer than the code's, if the class does not take
+        the fields, and if an imported module holds a class that this one replaced.
+        """
+        declared = self._messages.find_by_name(name)
+        if version > declared.version:
+            raise UnknownMessageType(
+                f"message type {name!r}: version {version} is newer than this code's; update the code",
+                expected=declared.version,
+                actual=version,
+            )
+        try:
+            return declared.cls(**data)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UnknownMessageType(
+                f"message type {name!r}: its class does not take the fields of version {version} "
+                f"({type(error).__name__}); run the same code where messages are sent and where they are handled, or "
+                "give new fields a default",
+                expected=declared.version,
+                actual=version,
+            ) from error
+
+    def message_types(self) -> dict[str, type[Any]]:
+        """Return the class of each registered message name."""
+        return {name: declared.cls for name, declared in self._messages.by_name.items()}
+
+    def message_name(self, cls: type[Any]) -> str | None:
+        """Return the name of a message class, also of one that was replaced by a changed definition; None: no name."""
+        return self._messages.by_class.get(cls)
 
     def has_type(self, name: str) -> bool:
         """Whether a class is registered under this name."""
-        return name in self._by_name
+        return name in self._events.by_name
 
     def types(self) -> dict[str, type[Any]]:
         """Return the class of each registered name."""
-        return {name: declared.cls for name, declared in self._by_name.items()}
+        return {name: declared.cls for name, declared in self._events.by_name.items()}
 
     def upcasters(self) -> dict[tuple[str, int], Upcaster]:
         """Return the upcaster of each name and version that it starts from."""
@@ -154,7 +248,7 @@ class EventRegistry:
 
     def current_version(self, name: str) -> int:
         """Return today's version of a type; 1 for duramen's own types and unknown ones."""
-        declared = self._by_name.get(name)
+        declared = self._events.by_name.get(name)
         return declared.version if declared else 1
 
     def upcast(self, name: str, version: int, data: Data) -> Data:
@@ -162,7 +256,7 @@ class EventRegistry:
 
         Raises UnknownEventType if a step is missing or fails, or the stored version is newer than the code.
         """
-        declared = self._by_name.get(name)
+        declared = self._events.by_name.get(name)
         if declared is None or version == declared.version:
             return data
         if version > declared.version:
@@ -226,6 +320,20 @@ def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARE
 
     def declare(cls: C) -> C:
         return registry.register(cls, name, version)
+
+    return declare
+
+
+def message_type(name: str, *, version: int = 1, registry: EventRegistry = DECLARED) -> Callable[[C], C]:
+    """Declare an attrs class as a message type, whose messages may cross to another process. Write it above `@frozen`.
+
+    `name` identifies the message where its class may not: in what crosses, and for command ids, so that a class can be
+    renamed. `version` crosses with it; code of a lower version refuses the message with UnknownMessageType. A class
+    that is defined again without a change stays the class that it was.
+    """
+
+    def declare(cls: C) -> C:
+        return registry.register_message(cls, name, version)
 
     return declare
 
