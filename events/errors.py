@@ -19,6 +19,7 @@ __all__ = [
     "CorruptEvent",
     "DataLoss",
     "Diverged",
+    "DurabilityUnavailable",
     "DuramenError",
     "EmbeddingFailed",
     "EpisodeNotFound",
@@ -162,6 +163,10 @@ class OutcomeUnknown(Unavailable):
 
 class Unconfirmed(DuramenError):
     """The append is committed, but not confirmed to the durability asked for. Do not send it as a new command."""
+
+
+class DurabilityUnavailable(InvalidMessage):
+    """The log cannot reach the durability asked for. Nothing was written; `actual` is the most that it reaches."""
 
 
 class NotPermitted(DuramenError):

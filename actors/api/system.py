@@ -26,6 +26,7 @@ from ..agent_types import AgentFactory
 from ..commands import AdoptChild, LifecycleResult, Spawn, Supervisor, decide_spawn, plain_id, spawn_message
 from ..dispatch import (
     ActorRegistry,
+    Confirmer,
     Dispatcher,
     EventLoop,
     Journal,
@@ -96,7 +97,9 @@ class AgentSystem(SystemCalls):
             limits=self._limits,
             settings=settings,
             codec=Codec(self._limits),
+            confirmer=Confirmer(store.log),
             durability=store.log.durability,
+            unconfirmed=store.log.unconfirmed,
             digest_of=store.log.chain.digest,
             activated=passivation.release_excess,
             system=weakref.ref(self),
@@ -186,6 +189,7 @@ class AgentSystem(SystemCalls):
         levels: Mapping[str, Granularity] | None = None,
         parent: str | None = None,
         command_id: str | None = None,
+        durability: str | None = None,
         exist_ok: bool = False,
     ) -> AgentHandle:
         """Start a session and return the agent's handle.
@@ -206,6 +210,7 @@ class AgentSystem(SystemCalls):
             levels=levels,
             parent=parent,
             command_id=command_id,
+            durability=durability,
         )
         require_started(self.send_spawn(handle.path.text, message), exist_ok)
         return handle
@@ -219,7 +224,7 @@ class AgentSystem(SystemCalls):
         except ParentRequired as error:
             parent = str(error.actual)
         self.check_spawn(path, message)  # before the parent records the child
-        self.agent(parent).ask(AdoptChild(path))
+        self.agent(parent).ask(AdoptChild(path, durability=message.durability))
         return handle.ask(evolve(message, parent=parent))
 
     def check_spawn(self, path: str, message: Spawn) -> None:
@@ -261,6 +266,7 @@ class AgentSystem(SystemCalls):
         block: Literal[False],
         timeout: Seconds | None,
         command_id: str | None,
+        durability: str | None = ...,
     ) -> Reply: ...
 
     @overload
@@ -272,6 +278,7 @@ class AgentSystem(SystemCalls):
         block: bool,
         timeout: Seconds | None,
         command_id: str | None,
+        durability: str | None = ...,
         room: Seconds = ...,
     ) -> Any: ...
 
@@ -283,6 +290,7 @@ class AgentSystem(SystemCalls):
         block: bool,
         timeout: Seconds | None,
         command_id: str | None,
+        durability: str | None = None,
         room: Seconds = 0.0,
     ) -> Any:
         """As `AgentHandle.ask`, for an agent by path."""
@@ -291,7 +299,7 @@ class AgentSystem(SystemCalls):
         if block:
             check_may_block()
             self._actors.check_cycle(path)
-        envelope = envelope_of(message, command_id)
+        envelope = envelope_of(message, command_id, durability=durability)
         if not block:
             self._actors.send(path, envelope, room)
             return envelope
@@ -328,7 +336,14 @@ class AgentSystem(SystemCalls):
     def _runs_here(self) -> bool:
         """Whether the calling thread is one that `close` waits for."""
         services = self._services
-        parts = (self._actors, services.thread_pool, services.activations, services.loop, services.timers)
+        parts = (
+            self._actors,
+            services.thread_pool,
+            services.activations,
+            services.confirmer,
+            services.loop,
+            services.timers,
+        )
         return self._runs_sharing_here() or any(part.runs_here() for part in parts)
 
     def _close(self, deadline: float, timeout: float) -> None:
@@ -353,7 +368,9 @@ class AgentSystem(SystemCalls):
         self._trimmer.close(_left(deadline))
         self._episodes.close(_left(deadline))
         services.loop.close(_left(deadline))
-        if not (services.dispatcher.close(_left(deadline)) and handled):
+        committed = services.dispatcher.close(_left(deadline))
+        confirmed = services.confirmer.close(_left(deadline))
+        if not (committed and confirmed and services.thread_pool.close(_left(deadline)) and handled):
             get_logger("system").warning("close_timed_out", seconds=timeout)
         self._actors.fail_waiting(
             lambda path: SystemClosed("the system was closed before this was handled", agent=path)

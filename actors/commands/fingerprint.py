@@ -1,4 +1,4 @@
-"""Fingerprints of commands: two commands are the same if type and fields are, whatever their ids.
+"""Fingerprints of commands: two are the same if type and fields are, whatever their ids and durabilities.
 
 The type is the name under which `@message_type` has declared the class, so that a class can be renamed between a
 command and its repetition; a class that is not declared counts by its own name.
@@ -18,6 +18,8 @@ import attrs
 
 from duramen.events import DuramenError, EventRegistry, InvalidMessage, PropertyPath, TooLarge
 from duramen.events.codec import Codec
+
+from .messages import Message
 
 SIZE: Final = 8
 _MOST_VALUES: Final = 200_000
@@ -40,12 +42,17 @@ def fingerprint(message: object, codec: Codec, registry: EventRegistry | None) -
         ) from error
 
 
+def _aside(cls: type[Any]) -> tuple[str, ...]:
+    """The fields that say how a message is handled, and not what it says; a user's class may have a `durability`."""
+    return ("command_id", "durability") if cls.__module__ == Message.__module__ else ("command_id",)
+
+
 def _plain(value: Any, numbers: Iterator[int], registry: EventRegistry | None) -> Any:
     if next(numbers) > _MOST_VALUES:
         raise TooLarge("a message with a command id has too many values", expected=_MOST_VALUES)
     cls = cast("type[Any]", type(value))
     if attrs.has(cls) and not isinstance(value, PropertyPath):
-        names = [field.name for field in attrs.fields(cls) if field.name != "command_id"]
+        names = [field.name for field in attrs.fields(cls) if field.name not in _aside(cls)]
         declared = None if registry is None else registry.message_name(cls)
         return [declared or cls.__name__, [_plain(getattr(value, name), numbers, registry) for name in names]]
     if isinstance(value, Mapping):

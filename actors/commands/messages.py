@@ -2,7 +2,8 @@
 
 Each is immutable, and copies the dicts and lists that it is made with. `command_id` makes a mutation safe to send
 again: the same id with the same payload gives the first result, with another payload `CommandConflict`. An agent
-remembers its latest 10,000 ids (`Limits`).
+remembers its latest 10,000 ids (`Limits`). `durability` (`memory`, `fsync`, `replicas:n`) is what the reply waits for;
+None: the system's.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Spawn(Message[LifecycleResult]):
     """Granularity by kind of activity, where it differs."""
     parent: str | None = None
     command_id: str | None = None
+    durability: str | None = None
 
 
 class SpawnArguments(TypedDict, total=False):
@@ -71,6 +73,7 @@ class SpawnArguments(TypedDict, total=False):
     granularity: Granularity
     levels: Mapping[str, Granularity] | None
     command_id: str | None
+    durability: str | None
 
 
 def spawn_message(parent: str | None = None, **arguments: Unpack[SpawnArguments]) -> Spawn:
@@ -94,6 +97,7 @@ class Pause(Message[LifecycleResult]):
     cascade: bool = False
     """Pause all sub-agents too, at one consistent cut, each at a checkpoint of this id."""
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen(kw_only=True)
@@ -107,6 +111,7 @@ class Resume(Message[LifecycleResult]):
     cascade: bool = False
     """Resume the whole tree: all that one cascade has paused, or with `checkpoint_id` all to their checkpoint of it."""
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen(kw_only=True)
@@ -125,6 +130,7 @@ class Terminate(Message[LifecycleResult]):
     cascade: bool = True
     """End the sub-agents first, except those that may outlive their parent."""
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -137,6 +143,7 @@ class Restart(Message[Receipt]):
     """Let a failed agent handle messages again."""
 
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -156,6 +163,7 @@ class AdoptChild(Message[Receipt]):
     outlives: bool = False
     """Whether it lives on when this agent's session ends."""
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -188,6 +196,7 @@ class Set(Message[Receipt]):
     path: str | PropertyPath
     value: PlainData = field(converter=copy_plain)
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -196,6 +205,7 @@ class Delete(Message[Receipt]):
 
     path: str | PropertyPath
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -205,6 +215,7 @@ class Append(Message[Receipt]):
     path: str | PropertyPath
     value: PlainData = field(converter=copy_plain)
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -214,6 +225,7 @@ class Merge(Message[Receipt]):
     path: str | PropertyPath
     patch: PlainData = field(converter=copy_plain)
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -228,6 +240,7 @@ class Record(Message[Receipt]):
     data: PlainData = field(default=None, converter=copy_plain)
     level: Granularity = Granularity.ACTIVITY
     command_id: str | None = None
+    durability: str | None = None
 
 
 Operation = Set | Delete | Append | Merge | Record
@@ -239,6 +252,7 @@ class Batch(Message[Receipt]):
 
     operations: Sequence[Operation] = field(converter=copy_plain)
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen(kw_only=True)
@@ -248,6 +262,7 @@ class SetGranularity(Message[Receipt]):
     level: Granularity | None = None
     levels: Mapping[str, Granularity | None] = field(factory=nothing, converter=_copy_mapping)
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen
@@ -256,6 +271,7 @@ class SetRetention(Message[Receipt]):
 
     retention: Retention | None
     command_id: str | None = None
+    durability: str | None = None
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .call_cycles import Waiter
+from .confirmer import Confirmer
 from .dispatcher import Dispatcher
 from .event_loop import EventLoop, ProgramExit, check_may_block
 from .journal import Commit, Journal
@@ -21,6 +22,7 @@ __all__ = [
     "WORKING",
     "ActorRegistry",
     "Commit",
+    "Confirmer",
     "Dispatcher",
     "Envelope",
     "EventLoop",

@@ -29,7 +29,7 @@ class Envelope(Reply):
     outcome is staged in it while the turn is committed; nobody sees it before `deliver`.
     """
 
-    __slots__ = ("cause", "command_id", "message", "sent_at", "tries", "wanted")
+    __slots__ = ("cause", "command_id", "durability", "message", "sent_at", "tries", "wanted")
 
     message: Any
     """None once there is an outcome, so that a future does not keep its message in memory."""
@@ -46,6 +46,8 @@ class Envelope(Reply):
         self.cause = EXTERNAL
         self.sent_at = time()
         self.tries = 0
+        self.durability: str | None = None
+        """The durability asked for with a message of the user's own; duramen's messages carry theirs."""
         self.mailbox = None
 
     def stage(self, value: Any) -> None:

@@ -231,6 +231,8 @@ def announce_child(turn: Turn, message: AdoptChild, spawn: Spawn) -> None:
     """Record a sub-agent as part of a handler's turn; it is spawned after the commit."""
     limits = turn.services.limits
     decide_spawn(AgentState(), spawn, limits, message.path, session_id="-")  # what is refused is refused here
+    if spawn.durability is not None:
+        turn.services.find_durability(spawn.durability)
     for event in decide_adopt(turn.state, message, limits, turn.agent):
         turn.emit(event)
     envelope = turn.send(message.path, spawn)
@@ -258,6 +260,7 @@ def _for_child(message: Terminate) -> Terminate:
         consolidate_to_episodic=message.consolidate_to_episodic,
         cleanup_working=message.cleanup_working,
         cascade=False,
+        durability=message.durability,
     )
 
 
@@ -356,12 +359,14 @@ def _with_refusals(name: str, handler: Callable[[Turn, Any], Transition]) -> Cal
 
     def handle(turn: Turn, message: Any) -> Transition | LifecycleResult:
         try:
+            turn.choose_durability(message.durability)
             if message.command_id is not None:
                 known = turn.find_command(message.command_id, message)
                 if known is not None:
                     return _repeat_result(turn, known)
             return handler(turn, message)
         except DuramenError as error:
+            turn.unconfirmed = None
             if isinstance(error, _REFUSALS):
                 return LifecycleResult(success=False, event_type=name, message=str(error), error=error)
             raise

@@ -70,17 +70,20 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
         raise InvalidMessage("a batch's operations are a list of messages", actual=type(operations).__name__)
     if any(getattr(operation, "command_id", None) is not None for operation in message.operations):
         raise InvalidMessage("the operations of a batch have no command ids of their own; give the batch one")
+    if any(getattr(operation, "durability", None) is not None for operation in message.operations):
+        raise InvalidMessage("the operations of a batch have no durability of their own; give the batch one")
+    durability = turn.choose_durability(message.durability)
     if message.command_id is not None:
         known = turn.find_command(message.command_id, message)
         if known is not None:
-            return known
+            return known._replace(durability=durability)
     state = turn.state
     require_running(state, turn.agent)
     first = state.seq + 1
     with turn.savepoint():
         for operation in message.operations:
             apply_operation(turn, operation)
-    return Receipt(turn.agent, first, state.seq, state.digest, turn.services.durability)
+    return Receipt(turn.agent, first, state.seq, state.digest, durability)
 
 
 def _on_get(turn: Turn, message: Get) -> Any:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, field, frozen
 
 from duramen.events import EventRegistry, InvalidMessage, Limits
 from duramen.events.codec import Codec
 from duramen.events.feed import LastDigests
-from duramen.events.log import EventLog
+from duramen.events.log import Durability, EventLog
 from duramen.events.model import Seconds, parse_seconds
 
 from ..agent_types import AgentFactory
 from ..commands import Retention, Supervisor, retention_to_data
-from ..dispatch import Dispatcher, EventLoop, ThreadPool, Timers
+from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
 from ..trimmer import Trimmer
 from .hooks import LifecycleHooks
 
@@ -90,7 +90,11 @@ class Services:
     limits: Limits
     settings: Settings
     codec: Codec
+    confirmer: Confirmer
     durability: str
+    """What a receipt says that does not ask for another durability."""
+    unconfirmed: Durability | None
+    """What a commit has to be confirmed to, to reach it; None: it has reached it."""
     digest_of: Callable[[bytes, bytes], bytes]
     """The log's digest function: previous digest and body to the event's digest."""
     activated: Callable[[], None]
@@ -101,3 +105,17 @@ class Services:
     """The `AgentSystem`, for handlers; None once it is gone."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""
+    _asked: dict[str, tuple[str, Durability | None]] = field(factory=dict[str, "tuple[str, Durability | None]"])
+
+    def find_durability(self, asked: str) -> tuple[str, Durability | None]:
+        """What a receipt says that asks for a durability, and what its commit has to be confirmed to.
+
+        Raises InvalidMessage, and DurabilityUnavailable where this log cannot reach it.
+        """
+        known = self._asked.get(asked) if type(cast("object", asked)) is str else None
+        if known is None:
+            parsed = Durability.parse(asked)
+            needed = self.log.require_durability(parsed)
+            known = (self.log.committed_durability if needed is None else str(parsed), needed)
+            self._asked[asked] = known  # there are about a hundred
+        return known

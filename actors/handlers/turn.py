@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, cast
 
 from duramen.events import CommandConflict, DuramenError, Granularity, NewEvent, Receipt, TooLarge
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, pack_snapshot
-from duramen.events.log import Answer
+from duramen.events.log import Answer, Durability
 from duramen.events.model import EXTERNAL, SPAWNED, Handling
 from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
@@ -88,6 +88,7 @@ class Turn(Commit):
     """
 
     __slots__ = (
+        "awaited",
         "before_commit",
         "cause",
         "codec",
@@ -99,6 +100,7 @@ class Turn(Commit):
         "runtime",
         "services",
         "state",
+        "unconfirmed",
         "undo",
     )
 
@@ -136,6 +138,10 @@ class Turn(Commit):
         self.cause = EXTERNAL
         """The cause that events emitted now are stored with."""
         self.undo: list[Undo] | None = None
+        self.unconfirmed: Durability | None = None
+        """What the reply of the message that is handled now waits for after the commit; None: for nothing."""
+        self.awaited: tuple[tuple[Envelope, Durability], ...] = ()
+        """The handled messages whose replies wait for more than the commit."""
         """The changes of the state since the open savepoint."""
 
     @property
@@ -161,9 +167,12 @@ class Turn(Commit):
             self.set_cause(envelope)
         try:
             envelope.stage(handler(self, envelope.message))
+            if self.unconfirmed is not None:
+                self.awaited += ((envelope, self.unconfirmed),)
         except DuramenError as error:
             envelope.stage_error(error)
         self.envelopes.append(envelope)
+        self.unconfirmed = None
         self.command = None
         self.cause = EXTERNAL
 
@@ -174,8 +183,11 @@ class Turn(Commit):
         return handling
 
     def stage(self, envelope: Envelope, value: Any) -> None:
-        """Stage a message's reply, to be delivered after the commit."""
+        """Stage a message's reply, to be delivered after the commit and what else it waits for."""
         envelope.stage(value)
+        if self.unconfirmed is not None:
+            self.awaited += ((envelope, self.unconfirmed),)
+            self.unconfirmed = None
         self.envelopes.append(envelope)
 
     def stage_error(self, envelope: Envelope, error: BaseException) -> None:
@@ -231,17 +243,33 @@ class Turn(Commit):
         if entry is not None:
             entry[2] = digest
 
+    def choose_durability(self, asked: str | None) -> str:
+        """Have the reply of the message that is handled now wait for a durability; returns what its receipt says.
+
+        Raises InvalidMessage, DurabilityUnavailable.
+        """
+        if asked is None:
+            self.unconfirmed = self.services.unconfirmed
+            return self.services.durability
+        reached, self.unconfirmed = self.services.find_durability(asked)
+        return reached
+
     def mutate(self, message: Any, decide: Decide) -> Receipt:
         """Emit the events that `decide` makes of a message; a known command id gives its first receipt instead."""
+        services = self.services
+        if message.durability is None:  # as `choose_durability`, without a call: every mutation comes by here
+            durability, self.unconfirmed = services.durability, services.unconfirmed
+        else:
+            durability = self.choose_durability(message.durability)
         if message.command_id is not None:
             known = self.find_command(message.command_id, message)
             if known is not None:
-                return known
-        state, services = self.state, self.services
+                return known._replace(durability=durability)
+        state = self.state
         first = state.seq + 1
         for event in decide(state, message, services.limits, self.agent):
             self.emit(event)
-        return _receipt((self.agent, first, state.seq, state.digest, services.durability))
+        return _receipt((self.agent, first, state.seq, state.digest, durability))
 
     def find_command(self, command_id: object, message: object) -> Receipt | None:
         """The first receipt of a known command id; None marks the events that follow as this command's.

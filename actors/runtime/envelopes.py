@@ -16,13 +16,18 @@ INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
 _OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
 
 
-def envelope_of(message: object, command_id: str | None, *, wanted: bool = True) -> Envelope:
-    """Put a message, its command id and its cause into an envelope. Raises InvalidMessage for a misplaced id."""
-    if command_id is not None and type(message) in _OWN:
-        raise InvalidMessage(
-            f"a {type(message).__name__} carries its command id itself: {type(message).__name__}(…, command_id=…)"
-        )
+def envelope_of(
+    message: object, command_id: str | None, *, durability: str | None = None, wanted: bool = True
+) -> Envelope:
+    """Put a message, its command id and its cause into an envelope.
+
+    Raises InvalidMessage for a command id or a durability that the message carries itself.
+    """
+    if (command_id is not None or durability is not None) and type(message) in _OWN:
+        name, what = type(message).__name__, "command id" if command_id is not None else "durability"
+        raise InvalidMessage(f"a {name} carries its {what} itself: {name}(…, {what.replace(' ', '_')}=…)")
     is_plain = type(message) is dict or type(message) is list
     envelope = Envelope(copy_plain(message) if is_plain else message, command_id, wanted)
+    envelope.durability = durability
     envelope.cause = current_cause()
     return envelope

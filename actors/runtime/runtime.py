@@ -15,10 +15,9 @@ from duramen.events import (
     DuramenError,
     MailboxFull,
     OutcomeUnknown,
-    Unconfirmed,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Answer, Head, Status
+from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
@@ -322,12 +321,10 @@ class Runtime(Snapshots):
     def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
         """Go on with the log's answer to a turn; in the core. A defect fails the replies that have not left."""
         try:
-            if isinstance(answer, Unconfirmed):
-                self._committed(turn, answer)
-            elif isinstance(answer, DuramenError):
+            if isinstance(answer, DuramenError):
                 self._failed(turn, answer)
             elif answer.status in (Status.COMMITTED, Status.DUPLICATE):
-                self._committed(turn, None)
+                self._committed(turn)
             elif answer.status is Status.FENCED:
                 self._fenced(turn, answer)
             elif answer.status is Status.EXISTS:
@@ -343,22 +340,18 @@ class Runtime(Snapshots):
             )
             self._drop(turn.envelopes, lambda: OutcomeUnknown(f"{self.path} could not reply", agent=self.path))
 
-    def _committed(self, turn: Turn, unconfirmed: Unconfirmed | None) -> None:
+    def _committed(self, turn: Turn) -> None:
         if turn.items:
             self._create = self._presumed_absent = False
             self._confirmed = (self.state.seq, self.state.digest)
+        awaited = {envelope for envelope, _ in turn.awaited} if turn.awaited else ()
         for envelope in turn.envelopes:
-            kind = _type_of(envelope.result)
             if envelope.error is not None:
                 self._refuse(envelope, envelope.error)
-            elif unconfirmed is not None and turn.items and type(envelope.message) is not Hold:
-                envelope.refuse(for_agent(unconfirmed, self.path, self.state.seq))
-            elif kind is Transition:
-                reply_to(self.services, envelope, envelope.result)
-            elif kind is LifecycleResult:
-                envelope.answer(with_duration(envelope.result, envelope))
-            else:
-                envelope.deliver()
+            elif envelope not in awaited:
+                self._deliver(envelope)
+        for envelope, durability in turn.awaited:
+            self._deliver_confirmed(envelope, durability)
         if self._presumed_absent:  # the spawn was refused
             self.deactivate()
             return
@@ -374,6 +367,27 @@ class Runtime(Snapshots):
             self._mailbox.phase = HELD
         else:
             self._become_idle(leave=self.state.status == ABSENT)
+
+    def _deliver(self, envelope: Envelope) -> None:
+        kind = _type_of(envelope.result)
+        if kind is Transition:
+            reply_to(self.services, envelope, envelope.result)
+        elif kind is LifecycleResult:
+            envelope.answer(with_duration(envelope.result, envelope))
+        else:
+            envelope.deliver()
+
+    def _deliver_confirmed(self, envelope: Envelope, durability: Durability) -> None:
+        """Deliver a reply once the log so far has reached a durability; refuse it if that is not known in time."""
+        path, seq = self.path, self.state.seq
+
+        def settle(problem: DuramenError | None) -> None:
+            if problem is None:
+                self._deliver(envelope)
+            else:
+                envelope.refuse(for_agent(problem, path, seq))
+
+        self.services.confirmer.confirm(durability, CommittedAppend(path, seq, self.state.digest), settle)
 
     def _send(self, path: str, envelope: Envelope) -> None:
         try:

@@ -45,11 +45,15 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
     to end a program (`SystemExit`) ends this agent's activation only.
     """
     try:
+        if envelope.durability is not None:
+            runtime.services.find_durability(envelope.durability)  # what cannot be reached is refused before it runs
         if runtime.state.status != PAUSED_STATUS or runtime.agent.on_paused != "handle":
             require_running(runtime.state, runtime.path)
         known = None if envelope.command_id is None else turn.find_command(envelope.command_id, envelope.message)
         if known is not None:
-            turn.stage(envelope, read_reply(turn, known))
+            reply = read_reply(turn, known)
+            turn.choose_durability(envelope.durability)
+            turn.stage(envelope, reply)
     except DuramenError as error:
         turn.stage_error(envelope, error)
     if turn.envelopes:
@@ -136,7 +140,10 @@ class _Run:
             self.call.end()  # at the seq that is left
         turn.undo = None
         if error is None:
-            turn.stage(envelope, copy_plain(value))
+            reply = copy_plain(value)
+            if turn.items:
+                turn.choose_durability(envelope.durability)
+            turn.stage(envelope, reply)
         elif isinstance(error, Exception):
             decision = _judge(runtime, error)
             if decision.strategy is not Strategy.RESUME:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..codec import DigestChain
-from ..errors import DuramenError, InvalidMessage
+from ..codec import DIGEST_SIZE, DigestChain
+from ..errors import DurabilityUnavailable, DuramenError, InvalidMessage
+from .durability import Durability
 from .event_log import LentConnections, LogWriter, ReadAhead
 from .keys import Keys, partition_of
 from .reading import pages_of
-from .records import Answer, Append, FeedPage, FeedRequest, Head, Page, Span, SpanEvents
+from .records import Answer, Append, CommittedAppend, FeedPage, FeedRequest, Head, Page, Span, SpanEvents, Status
 
 if TYPE_CHECKING:
     from .archive import Archive
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 class LogBase(ABC):
     """The part of an `EventLog` that follows from the rest of it. A backend overrides what it can do faster.
 
-    A backend sets `identity`, `partitions`, `durability` and `archive` when it is opened.
+    A backend sets `identity`, `partitions` and `archive` when it is opened, and what an append reaches where that is
+    more than `memory`.
     """
 
     identity: str
     partitions: int
-    durability: str
+    durability: str = "memory"
+    committed_durability: str = "memory"
+    unconfirmed: Durability | None = None
     archive: Archive
 
     def __init__(self, namespace: str, partitions: int, integrity_key: bytes | None) -> None:
@@ -73,9 +77,33 @@ class LogBase(ABC):
                 for _, result in writer.receive(None):
                     if isinstance(result, DuramenError):
                         raise result
+                    self._require_confirmed(batch, result)
                     return result
         finally:
             writer.close()
+
+    def _require_confirmed(self, batch: Sequence[Append], answers: Sequence[Answer]) -> None:
+        if self.unconfirmed is None:
+            return
+        committed = [
+            CommittedAppend(append.agent, append.expected + len(append.items), append.items[-1][:DIGEST_SIZE])
+            for append, answer in zip(batch, answers, strict=True)
+            if append.items and answer.status in (Status.COMMITTED, Status.DUPLICATE)
+        ]
+        for problem in self.confirm(self.unconfirmed, committed):
+            if problem is not None:
+                raise problem
+
+    def require_durability(self, asked: Durability) -> Durability | None:
+        if asked.level == "memory":
+            return None
+        raise DurabilityUnavailable(
+            f"this log cannot reach durability {asked}: open one on a server", expected=str(asked), actual="memory"
+        )
+
+    def confirm(self, durability: Durability, appends: Sequence[CommittedAppend]) -> list[DuramenError | None]:
+        self.require_durability(durability)
+        return [None] * len(appends)
 
     def head(self, agent: str) -> Head | None:
         return self.archive.heads([agent])[0]

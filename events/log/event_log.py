@@ -13,8 +13,23 @@ from ..codec import DigestChain
 from ..errors import DuramenError
 from .consumer_store import ConsumerStore
 from .content_cache import ContentCache
+from .durability import Durability
 from .notices import NoticeStream
-from .records import Answer, Append, Base, Claim, Entry, FeedAccess, FeedPage, FeedRequest, Head, Page, Span, SpanEvents
+from .records import (
+    Answer,
+    Append,
+    Base,
+    Claim,
+    CommittedAppend,
+    Entry,
+    FeedAccess,
+    FeedPage,
+    FeedRequest,
+    Head,
+    Page,
+    Span,
+    SpanEvents,
+)
 
 if TYPE_CHECKING:
     from .archive import Archive
@@ -63,8 +78,9 @@ class LogWriter(Protocol):
     def receive(self, timeout: float | None) -> list[tuple[Sequence[Append], list[Answer] | DuramenError]]:
         """Batches that are answered, in any order; waits for one, at most `timeout` seconds or until `wake`.
 
-        An error in place of answers means that nothing of the batch is known to be written (`Unavailable`,
-        `NotPermitted`), that it may be (`OutcomeUnknown`), or that it is, at a lower durability (`Unconfirmed`).
+        An answer says that the server has committed; `LogAppender.confirm` asks for more. An error in place of answers
+        means that nothing of the batch is known to be written (`Unavailable`, `NotPermitted`), or that it may be
+        (`OutcomeUnknown`).
         """
         ...
 
@@ -82,7 +98,32 @@ class LogAppender(Protocol):
 
     @property
     def durability(self) -> str:
-        """What an answered append has reached: `memory`, `fsync` or `replicas:n`."""
+        """What an append reaches unless it asks for another: `memory`, `fsync` or `replicas:n`."""
+        ...
+
+    @property
+    def committed_durability(self) -> str:
+        """What every committed append has reached without being confirmed: `memory` or `fsync`."""
+        ...
+
+    @property
+    def unconfirmed(self) -> Durability | None:
+        """What a committed append has to be confirmed to, to reach `durability`; None: it has reached it."""
+        ...
+
+    def require_durability(self, asked: Durability) -> Durability | None:
+        """What a committed append has to be confirmed to, to reach `asked`; None: it has reached it.
+
+        Raises DurabilityUnavailable where it cannot be reached here. Does not ask the server.
+        """
+        ...
+
+    def confirm(self, durability: Durability, appends: Sequence[CommittedAppend]) -> list[DuramenError | None]:
+        """Wait until committed appends have reached a durability. None for each that has, and else why it has not.
+
+        `Unconfirmed`: it is in the log, but not known to be as safe as asked, in time. `DataLoss`: the server that
+        answers does not have it. Blocks for up to half the time-out of a reply, and longer where the server is lost.
+        """
         ...
 
     def writer(self) -> LogWriter:
@@ -90,7 +131,7 @@ class LogAppender(Protocol):
         ...
 
     def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
-        """Send one batch and wait for its answers."""
+        """Send one batch, and wait for its answers and for `durability`. Raises what `confirm` finds."""
         ...
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:

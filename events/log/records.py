@@ -97,6 +97,15 @@ class Append:
 
 
 @frozen
+class CommittedAppend:
+    """The last event of an append that the log has committed: what is confirmed to a durability."""
+
+    agent: str
+    seq: int
+    digest: bytes
+
+
+@frozen
 class Answer:
     """The log's answer to one append, with its head and fence; `claimed_at` is by the claimer's clock, in µs."""
 

@@ -91,7 +91,6 @@ class MemoryLog(LogBase):
         super().__init__("memory", partitions, integrity_key)
         self.identity = uuid4().hex
         self.partitions = partitions
-        self.durability = "memory"
         self._limits = limits or Limits()
         self._clock = clock
         self._lock = threading.Lock()

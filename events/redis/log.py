@@ -12,10 +12,11 @@ import redis
 
 import msgpack
 
-from ..errors import CorruptEvent, DuramenError, InvalidMessage, Unavailable, UnsafeServer
+from ..errors import CorruptEvent, DurabilityUnavailable, DuramenError, InvalidMessage, UnsafeServer
 from ..log import (
     Base,
     Claim,
+    CommittedAppend,
     ConsumerStore,
     ContentCache,
     Durability,
@@ -46,6 +47,7 @@ from .client import (
     refuse_mode,
     require_permissions,
 )
+from .confirmer import RedisConfirmer
 from .consumer_store import RedisConsumerStore
 from .feed import RedisFeed
 from .notices import RedisNotices
@@ -97,8 +99,8 @@ class RedisLog(LogBase):
         self._lender = ConnectionLender(self._server, namespace, self.partitions)
         self._consumers = RedisConsumerStore(self._server, self._keys)
         self.archive = RedisArchive(self._server, self._keys, self.partitions)
-        reached, self._awaited_durability = self._choose_durability(durability)
-        self.durability = str(reached)
+        self._confirmer = RedisConfirmer(self._server, self._keys)
+        self._set_durability(durability)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -106,11 +108,14 @@ class RedisLog(LogBase):
         return RedisWriter(
             self._server.connect,
             AppendFormat(self._keys, self._limits, self._append),
-            self._awaited_durability,
             reply_timeout=self._server.reply_timeout,
             retry_seconds=self._server.retry_seconds,
             on_lost_notices=self._lost_notices,
         )
+
+    def confirm(self, durability: Durability, appends: Sequence[CommittedAppend]) -> list[DuramenError | None]:
+        self.require_durability(durability)
+        return self._confirmer.confirm(durability, appends, self.partition_of)
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
         found: dict[str, Claim | None] = {}
@@ -210,6 +215,9 @@ class RedisLog(LogBase):
             self._keys,
         )
 
+    _can_wait_for_disk: bool | None = None
+    """Whether the server has WAITAOF and an append-only file; None: not asked yet."""
+
     def _open(self, partitions: int) -> tuple[str, int]:
         identity = uuid4().hex
         arguments = [FORMAT, b"%d" % partitions, identity.encode(), self.chain.fingerprint(identity).encode()]
@@ -226,19 +234,29 @@ class RedisLog(LogBase):
         self.chain.require_key(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")
         return identity, int(known)
 
-    def _choose_durability(self, asked: Durability | None) -> tuple[Durability, Durability]:
-        """The durability to report, and the one that each append has to wait for to reach it."""
-        always = self._syncs_always()
-        if asked is None:
-            return Durability("fsync" if always else "memory"), Durability("memory")
-        if asked.level != "fsync" or always:
-            return asked, asked if asked.level == "replicas" else Durability("memory")
-        if not self._has_waitaof():
-            raise Unavailable(
-                "durability fsync: set `appendonly yes` and `appendfsync always` on this server, or use Redis 7.2, "
-                "or Valkey, with `appendonly yes`"
-            )
-        return asked, Durability("waitaof")
+    def _set_durability(self, asked: Durability | None) -> None:
+        """Set what appends reach by themselves, and unless they ask for another. Raises DurabilityUnavailable."""
+        if self._syncs_always():
+            self.committed_durability = "fsync"
+        self.durability = self.committed_durability
+        if asked is not None:
+            self.unconfirmed = self.require_durability(asked)
+            self.durability = self.committed_durability if self.unconfirmed is None else str(asked)
+
+    def require_durability(self, asked: Durability) -> Durability | None:
+        if asked.level == "memory" or str(asked) == self.committed_durability:
+            return None
+        if asked.level == "fsync":
+            if self._can_wait_for_disk is None:
+                self._can_wait_for_disk = self._has_waitaof()
+            if not self._can_wait_for_disk:
+                raise DurabilityUnavailable(
+                    "durability fsync: set `appendonly yes` and `appendfsync always` on this server, or use Redis 7.2, "
+                    "or Valkey, with `appendonly yes`",
+                    expected="fsync",
+                    actual=self.committed_durability,
+                )
+        return asked
 
     def _syncs_always(self) -> bool:
         try:

@@ -10,8 +10,7 @@ from ..errors import CorruptEvent
 from ..log import Keys, Page, pages_of, trimmed_further
 from ..model import Limits
 from .append_format import head_of
-from .client import RedisClient, Script, encode_command
-from .held_connection import FAILURES, HeldConnection
+from .client import FAILURES, HeldConnection, RedisClient, Script, encode_command
 
 _MOST_EVENTS: Final = 1 << 52  # the server counts in doubles
 _UNKNOWN: Final = 1 << 30

@@ -12,8 +12,7 @@ from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import FeedPage, Keys, Span, SpanEvents
 from .append_format import head_of
-from .client import RedisClient, Wire, encode_argument, encode_command
-from .held_connection import FAILURES, HeldConnection
+from .client import FAILURES, HeldConnection, RedisClient, Wire, encode_argument, encode_command
 
 MARKS: Final = (b"base", b"1", b"2", b"3", b"4")
 """Fields of the heads: entries trimmed from the feed, and the last position of each level."""

@@ -6,17 +6,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event
 from time import monotonic
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import redis
 from attrs import define
 from redis.exceptions import NoScriptError
 
-from ..errors import DuramenError, OutcomeUnknown, Unconfirmed
-from ..log import Answer, Append, Durability, Status
+from ..errors import DuramenError, OutcomeUnknown
+from ..log import Answer, Append
 from ..logging import get_logger
 from .append_format import AppendFormat, answers_of
-from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, encode_command, translate_error
+from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, translate_error
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
@@ -24,7 +24,6 @@ _LEAST_TRIES: Final = 2
 """Times a batch is sent before it is given up: a process that slept may have sent it only once."""
 _SENT_AHEAD: Final = 4 * 1024 * 1024
 """Bytes that may be under way: the next batches are prepared while the server works on these."""
-_WRITTEN: Final = frozenset((Status.COMMITTED, Status.DUPLICATE))
 
 Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
 
@@ -60,13 +59,15 @@ class RedisWriter:
     The same bytes may reach the server any number of times: the digest of an append's last event is its identity,
     and the script answers `duplicate` to all but the first. So a batch whose reply was lost or late is sent again
     until it is answered, or until `retry_seconds` have passed: then its outcome is unknown.
+
+    Its connection never waits for a disk or a replica: what is behind a WAIT would wait with it. `RedisConfirmer` asks
+    for these.
     """
 
     def __init__(
         self,
         connect: Reconnect,
         form: AppendFormat,
-        durability: Durability,
         *,
         reply_timeout: float,
         retry_seconds: float,
@@ -74,8 +75,6 @@ class RedisWriter:
     ) -> None:
         self._connect = connect
         self._form = form
-        self._wait = _wait_command(durability, int(reply_timeout * 500))
-        self._wanted = durability.replicas or 1
         self._reply_timeout = reply_timeout
         self._retry_seconds = retry_seconds
         self._on_lost_notices = on_lost_notices
@@ -155,7 +154,6 @@ class RedisWriter:
         reply = self._reply(wire)
         if isinstance(reply, NoScriptError) and isinstance(loaded, Exception):
             reply = loaded  # why it could not be loaded
-        confirmed = self._reply(wire) if self._wait else None
         self._flights.popleft()
         self._losses, self._trouble = 0, None
         if isinstance(reply, Exception):
@@ -163,8 +161,7 @@ class RedisWriter:
         answers, lost = answers_of(reply, len(flight.batch))
         if lost:
             self._on_lost_notices(lost)
-        problem = self._unconfirmed(confirmed)
-        return [(flight.batch, answers)] if problem is None else _split_unconfirmed(flight.batch, answers, problem)
+        return [(flight.batch, answers)]
 
     def _reply(self, wire: Wire) -> Any:
         """A reply, or the error that the server answered. Raises CONNECTION_ERRORS when the connection is lost."""
@@ -187,21 +184,6 @@ class RedisWriter:
         self._transmit([flight])
         return []
 
-    def _unconfirmed(self, reached: Any) -> DuramenError | None:
-        if reached is None:
-            return None
-        count: Any = reached
-        if type(reached) is list:  # WAITAOF counts the server itself, then its replicas
-            count = cast("list[Any]", reached)[0]
-        if isinstance(count, int) and count >= self._wanted:
-            return None
-        return Unconfirmed(
-            "the append is committed, but was not confirmed to the durability asked for; "
-            "do not send it as a new command",
-            expected=self._wanted,
-            actual=count if isinstance(count, int) else None,
-        )
-
     # -- the connection ------------------------------------------------------------------------------------------
 
     def _transmit(self, flights: Sequence[_Flight]) -> None:
@@ -213,8 +195,6 @@ class RedisWriter:
             if flight.extra:
                 parts.append(self._form.script.load)
             parts.append(flight.call)
-            if self._wait:
-                parts.append(self._wait)
         self._sent_at = monotonic()
         try:
             self._wire.send(b"".join(parts))
@@ -290,23 +270,3 @@ def _failure(trouble: Exception, *, unsure: bool) -> DuramenError:
     if not isinstance(trouble, DuramenError):
         return translate_error(trouble, "append", wrote=unsure)
     return OutcomeUnknown(f"append: {trouble}; ask again with the same command id") if unsure else trouble
-
-
-def _split_unconfirmed(batch: Sequence[Append], answers: list[Answer], problem: DuramenError) -> list[Outcome]:
-    """Only appends in the log can be unconfirmed there; those that were refused keep their answers."""
-    pairs = list(zip(batch, answers, strict=True))
-    written = [append for append, answer in pairs if answer.status in _WRITTEN]
-    others = [(append, answer) for append, answer in pairs if answer.status not in _WRITTEN]
-    done: list[Outcome] = [(written, problem)] if written else []
-    if others:
-        done.append(([append for append, _ in others], [answer for _, answer in others]))
-    return done
-
-
-def _wait_command(durability: Durability, timeout_ms: int) -> bytes:
-    # On the connection of the append itself: both commands answer for what this connection wrote.
-    if durability.level == "replicas":
-        return encode_command((b"WAIT", b"%d" % durability.replicas, b"%d" % timeout_ms))
-    if durability.level == "waitaof":
-        return encode_command((b"WAITAOF", b"1", b"0", b"%d" % timeout_ms))
-    return b""

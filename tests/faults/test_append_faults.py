@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from contracts.authors import Author, commit_one
 from duramen.actors import AgentHandle, AgentSystem, Set
-from duramen.events.errors import CommandConflict, DuramenError, OutcomeUnknown, Unavailable, Unconfirmed
+from duramen.events.errors import CommandConflict, OutcomeUnknown, Unavailable, Unconfirmed
 from duramen.events.log.durability import Durability
 from duramen.events.log.records import Answer, Status
 from duramen.events.redis.client.connection import pool_of_client
@@ -527,21 +527,12 @@ def test_of_a_batch_only_what_is_written_can_be_unconfirmed(
 ) -> None:
     stale, good = Author(open_log(), f"{AGENT}/a").fill(1), Author(lonely, f"{AGENT}/b")
     lonely.claim([stale.agent], "thief", 5)
-    batch = [stale.append(b"late"), good.append(b"one"), stale.append(agent=f"{AGENT}/c", create=False)]
-    writer = lonely.writer()
-    try:
-        writer.send([(lonely.partition_of(AGENT), batch)])
-        answered: dict[str, Any] = {}
-        while writer.in_flight:
-            for appends, result in writer.receive(5):
-                for number, append in enumerate(appends):
-                    answered[append.agent] = result if isinstance(result, DuramenError) else result[number].status
-    finally:
-        writer.close()
-    assert answered.pop(f"{AGENT}/a") is Status.FENCED
-    assert answered.pop(f"{AGENT}/c") is Status.GONE
-    assert isinstance(answered.pop(f"{AGENT}/b"), Unconfirmed)
-    assert answered == {}
+    refused = [stale.append(b"late"), stale.append(agent=f"{AGENT}/c", create=False)]
+    partition = lonely.partition_of(AGENT)
+    assert [answer.status for answer in lonely.commit(partition, refused)] == [Status.FENCED, Status.GONE]
+    with pytest.raises(Unconfirmed) as caught:
+        lonely.commit(partition, [*refused, good.append(b"one")])
+    assert caught.value.agent == good.agent
 
 
 def test_an_agent_goes_on_after_an_unconfirmed_command_and_repeats_it_not(

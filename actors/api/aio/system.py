@@ -96,7 +96,7 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         except ParentRequired as error:
             parent = str(error.actual)
         self.original.check_spawn(handle.path.text, message)
-        await self.agent(parent).ask(AdoptChild(handle.path.text))
+        await self.agent(parent).ask(AdoptChild(handle.path.text, durability=message.durability))
         require_started(await handle.ask(evolve(message, parent=parent)), exist_ok)
         return handle
 

@@ -65,13 +65,24 @@ class _Deferred(AgentCalls):
     __slots__ = ()
 
     def _send(
-        self, message: object, block: bool, timeout: Seconds | None, command_id: str | None, room: Seconds
+        self,
+        message: object,
+        block: bool,
+        timeout: Seconds | None,
+        room: Seconds,
+        *,
+        command_id: str | None,
+        durability: str | None,
     ) -> Any:
-        return self._ask(copy_plain(message), timeout, command_id)  # the value of the call, not of its first step
+        # The value of the call, not of its first step.
+        return self._ask(copy_plain(message), timeout, command_id, durability)
 
-    async def _ask(self, message: object, timeout: Seconds | None, command_id: str | None) -> Any:
+    async def _ask(
+        self, message: object, timeout: Seconds | None, command_id: str | None, durability: str | None
+    ) -> Any:
         self._system.check_cycle(self._path)
-        sent = super()._send(message, False, timeout, command_id, 0.0)  # waiting for room would block the loop
+        # Without room: waiting for it would block the loop.
+        sent = super()._send(message, False, timeout, 0.0, command_id=command_id, durability=durability)
         return await await_reply(sent, timeout)
 
 
@@ -112,10 +123,16 @@ class AsyncAgentHandle:
 
     @_coroutine_function
     def ask(
-        self, message: object, *, timeout: Seconds | None = TIMEOUT, command_id: str | None = None
+        self,
+        message: object,
+        *,
+        timeout: Seconds | None = TIMEOUT,
+        command_id: str | None = None,
+        durability: str | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Send a message and await its reply."""
-        return cast("Coroutine[Any, Any, Any]", self.deferred.ask(message, timeout=timeout, command_id=command_id))
+        reply: Any = self.deferred.ask(message, timeout=timeout, command_id=command_id, durability=durability)
+        return cast("Coroutine[Any, Any, Any]", reply)
 
     @_coroutine_function
     def tell(self, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> Coroutine[Any, Any, None]:
@@ -144,9 +161,9 @@ class AsyncAgentHandle:
     checkpoints = _twin(AgentCalls.checkpoints)
     status = _twin(AgentCalls.status)
 
-    def batch(self, *, command_id: str | None = None) -> AsyncBatch:
+    def batch(self, *, command_id: str | None = None, durability: str | None = None) -> AsyncBatch:
         """As `AgentHandle.batch`, in an `async with` block."""
-        return AsyncBatch(self.deferred, command_id)
+        return AsyncBatch(self.deferred, command_id, durability)
 
     @_coroutine_function
     def spawn_child(
@@ -160,7 +177,8 @@ class AsyncAgentHandle:
         """As `AgentHandle.spawn_child`."""
         child, message = self.path.child(name).text, spawn_message(self.path.text, **arguments)
         self._system.check_spawn(child, message)
-        return self._spawn(child, AdoptChild(child, bool(outlives_parent)), message, exist_ok)
+        adoption = AdoptChild(child, bool(outlives_parent), durability=message.durability)
+        return self._spawn(child, adoption, message, exist_ok)
 
     async def _spawn(self, child: str, adoption: AdoptChild, message: Spawn, exist_ok: bool) -> AsyncAgentHandle:
         await self.ask(adoption)
@@ -172,8 +190,8 @@ class AsyncAgentHandle:
 class AsyncBatch(BatchBuilder):
     """`BatchBuilder` for asyncio, used in an `async with` block."""
 
-    def __init__(self, deferred: _Deferred, command_id: str | None) -> None:
-        super().__init__(lambda operations: deferred.ask(Batch(operations, command_id)))
+    def __init__(self, deferred: _Deferred, command_id: str | None, durability: str | None) -> None:
+        super().__init__(lambda operations: deferred.ask(Batch(operations, command_id, durability)))
 
     async def __aenter__(self) -> Self:
         return self

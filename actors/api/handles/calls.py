@@ -58,6 +58,7 @@ class MessageSender(Protocol):
         block: bool,
         timeout: Seconds | None,
         command_id: str | None,
+        durability: str | None = ...,
         room: Seconds = ...,
     ) -> Any: ...
 
@@ -101,6 +102,7 @@ class AgentCalls:
         block: Literal[False],
         timeout: Seconds | None = ...,
         command_id: str | None = ...,
+        durability: str | None = ...,
         room: Seconds = ...,
     ) -> Reply: ...
 
@@ -112,6 +114,7 @@ class AgentCalls:
         block: Literal[True] = ...,
         timeout: Seconds | None = ...,
         command_id: str | None = ...,
+        durability: str | None = ...,
         room: Seconds = ...,
     ) -> R: ...
 
@@ -123,6 +126,7 @@ class AgentCalls:
         block: bool = ...,
         timeout: Seconds | None = ...,
         command_id: str | None = ...,
+        durability: str | None = ...,
         room: Seconds = ...,
     ) -> Any: ...
 
@@ -133,20 +137,30 @@ class AgentCalls:
         block: bool = True,
         timeout: Seconds | None = TIMEOUT,
         command_id: str | None = None,
+        durability: str | None = None,
         room: Seconds = 0.0,
     ) -> Any:
         """Send a message and wait for its reply; `block=False` returns its future instead (`.get`, awaitable).
 
         `timeout` and `room` are seconds, or timedeltas; without a `timeout` (None) it may wait for ever.
-        `command_id` is for messages of your own classes; duramen's messages carry theirs. Raises MailboxFull after the
-        mailbox has been full for `room` seconds.
+        `command_id` and `durability` are for messages of your own classes; duramen's messages carry theirs. Raises
+        MailboxFull after the mailbox has been full for `room` seconds.
         """
-        return self._send(message, block, timeout, command_id, room)
+        return self._send(message, block, timeout, room, command_id=command_id, durability=durability)
 
     def _send(
-        self, message: object, block: bool, timeout: Seconds | None, command_id: str | None, room: Seconds
+        self,
+        message: object,
+        block: bool,
+        timeout: Seconds | None,
+        room: Seconds,
+        *,
+        command_id: str | None,
+        durability: str | None,
     ) -> Any:
-        return self._system.ask(self._path, message, block=block, timeout=timeout, command_id=command_id, room=room)
+        return self._system.ask(
+            self._path, message, block=block, timeout=timeout, command_id=command_id, durability=durability, room=room
+        )
 
     def tell(self, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """Send a message and do not wait for a reply. Errors of its handler are only logged.
@@ -165,21 +179,23 @@ class AgentCalls:
         """Return the keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
         return self.ask(Keys(path))
 
-    def set(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
+    def set(self, path: Path, value: Any, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
         """Set a value and make missing subtrees. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict."""
-        return self.ask(Set(path, value, command_id))
+        return self.ask(Set(path, value, command_id, durability))
 
-    def delete(self, path: Path, *, command_id: str | None = None) -> Receipt:
+    def delete(self, path: Path, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
         """Remove the value at a path. Raises PathNotFound."""
-        return self.ask(Delete(path, command_id))
+        return self.ask(Delete(path, command_id, durability))
 
-    def append(self, path: Path, value: Any, *, command_id: str | None = None) -> Receipt:
+    def append(
+        self, path: Path, value: Any, *, command_id: str | None = None, durability: str | None = None
+    ) -> Receipt:
         """Add one value to the end of a list. Raises InvalidPath if the value at the path is not a list."""
-        return self.ask(Append(path, value, command_id))
+        return self.ask(Append(path, value, command_id, durability))
 
-    def merge(self, path: Path, patch: Any, *, command_id: str | None = None) -> Receipt:
+    def merge(self, path: Path, patch: Any, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
         """Apply a JSON merge patch (RFC 7386)."""
-        return self.ask(Merge(path, patch, command_id))
+        return self.ask(Merge(path, patch, command_id, durability))
 
     def record(
         self,
@@ -188,13 +204,14 @@ class AgentCalls:
         *,
         level: Granularity = Granularity.ACTIVITY,
         command_id: str | None = None,
+        durability: str | None = None,
     ) -> Receipt:
         """Log an activity, which changes no state. Above the agent's granularity none is logged: `first_seq > seq`."""
-        return self.ask(Record(kind, data, level, command_id))
+        return self.ask(Record(kind, data, level, command_id, durability))
 
-    def batch(self, *, command_id: str | None = None) -> BatchBuilder:
+    def batch(self, *, command_id: str | None = None, durability: str | None = None) -> BatchBuilder:
         """Gather mutations in a `with` block and send them at its end as one message; nothing after an exception."""
-        return BatchBuilder(lambda operations: self.ask(Batch(operations, command_id)))
+        return BatchBuilder(lambda operations: self.ask(Batch(operations, command_id, durability)))
 
     def set_granularity(
         self,
@@ -202,13 +219,16 @@ class AgentCalls:
         *,
         levels: Mapping[str, Granularity | None] | None = None,
         command_id: str | None = None,
+        durability: str | None = None,
     ) -> Receipt:
         """Change how much activity is logged from now on: of all kinds, or by kind (None removes a kind's level)."""
-        return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id))
+        return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id, durability=durability))
 
-    def set_retention(self, retention: Retention | None, *, command_id: str | None = None) -> Receipt:
+    def set_retention(
+        self, retention: Retention | None, *, command_id: str | None = None, durability: str | None = None
+    ) -> Receipt:
         """Change how much of the agent's log is kept from now on; None: the system's retention."""
-        return self.ask(SetRetention(retention, command_id))
+        return self.ask(SetRetention(retention, command_id, durability))
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -222,6 +242,7 @@ class AgentCalls:
         reason: str | None = None,
         cascade: bool = False,
         command_id: str | None = None,
+        durability: str | None = None,
     ) -> LifecycleResult:
         """Save working memory as a named checkpoint and refuse mutations until `resume`."""
         return self.ask(
@@ -233,6 +254,7 @@ class AgentCalls:
                 reason=reason,
                 cascade=cascade,
                 command_id=command_id,
+                durability=durability,
             )
         )
 
@@ -243,10 +265,17 @@ class AgentCalls:
         clear_current: bool = True,
         cascade: bool = False,
         command_id: str | None = None,
+        durability: str | None = None,
     ) -> LifecycleResult:
         """Restore working memory from a checkpoint, by default the latest; the agent need not be paused."""
         return self.ask(
-            Resume(checkpoint_id=checkpoint_id, clear_current=clear_current, cascade=cascade, command_id=command_id)
+            Resume(
+                checkpoint_id=checkpoint_id,
+                clear_current=clear_current,
+                cascade=cascade,
+                command_id=command_id,
+                durability=durability,
+            )
         )
 
     def terminate(
@@ -263,6 +292,7 @@ class AgentCalls:
         cleanup_working: bool = True,
         cascade: bool = True,
         command_id: str | None = None,
+        durability: str | None = None,
     ) -> LifecycleResult:
         """End the session: save it as an episode, then clear working memory. Each of the two can be switched off."""
         return self.ask(
@@ -278,12 +308,13 @@ class AgentCalls:
                 cleanup_working=cleanup_working,
                 cascade=cascade,
                 command_id=command_id,
+                durability=durability,
             )
         )
 
-    def restart(self, *, command_id: str | None = None) -> Receipt:
+    def restart(self, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
         """Let a failed agent (see `Supervision`) handle messages again. A running agent is not changed."""
-        return self.ask(Restart(command_id))
+        return self.ask(Restart(command_id, durability))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the checkpoints that can be resumed from, newest first."""

@@ -41,7 +41,7 @@ class AgentHandle(AgentCalls):
         child = AgentPath.parse(self._path).child(name).text
         message = spawn_message(self._path, **arguments)
         self._system.check_spawn(child, message)  # before the parent records the child
-        self.ask(AdoptChild(child, bool(outlives_parent)))
+        self.ask(AdoptChild(child, bool(outlives_parent), durability=message.durability))
         handle = AgentHandle(self._system, child)
         require_started(handle.ask(message), exist_ok)
         return handle

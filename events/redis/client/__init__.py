@@ -5,6 +5,7 @@ from __future__ import annotations
 from .connection import connection_settings, pool_of_client, pool_of_socket, pool_of_url, redact_url
 from .errors import Retry, classify_error, translate_error
 from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction, refuse_mode
+from .held_connection import FAILURES, HeldConnection
 from .lender import ConnectionLender, LentConnections
 from .permissions import require_consumer_permissions, require_permissions
 from .requests import RedisClient
@@ -14,9 +15,11 @@ from .wire import CONNECTION_ERRORS, RECEIVE_BYTES, Waker, Wire
 
 __all__ = [
     "CONNECTION_ERRORS",
+    "FAILURES",
     "RECEIVE_BYTES",
     "ConnectionLender",
     "Finding",
+    "HeldConnection",
     "LentConnections",
     "ProtocolError",
     "PushParser",

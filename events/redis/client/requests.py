@@ -74,12 +74,24 @@ class RedisClient:
         return self._exchange(doing, script.call(keys, arguments), script, 1)[0]
 
     def run_scripts(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes]]], doing: str
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[bytes]]],
+        doing: str,
+        *,
+        then: Sequence[bytes] | None = None,
     ) -> list[Any]:
-        """Return the replies to calls of one script, each with keys and arguments, sent together."""
+        """Return the replies to calls of one script, each with keys and arguments, sent together.
+
+        `then` is a command that is sent behind them on the same connection; its reply is the last. The script is then
+        loaded each time, since a command that waits would do so twice where the server has to be told the script.
+        """
         if not calls:
             return []
-        return self._exchange(doing, b"".join([script.call(*call) for call in calls]), script, len(calls))
+        sent = b"".join([script.call(*call) for call in calls])
+        if then is None:
+            return self._exchange(doing, sent, script, len(calls))
+        return self._exchange(doing, script.load + sent + encode_command(then), None, len(calls) + 2)[1:]
 
     def read_hash(self, key: str, doing: str) -> dict[bytes, bytes]:
         """Return all fields of a hash, read in steps; a field that changes meanwhile has its old or new value."""

@@ -202,8 +202,6 @@ for i = 1, count do
   else
     refused = true
     answers[i] = head and {status, head[1], head[4], head[5]} or {status, 0, '', 0}
-    -- WAIT and WAITAOF speak of what their own connection has written, and the first copy came on another one.
-    if status == DUPLICATE then redis.pcall('HSET', KEYS[1], append[1], stored) end
   end
 end
 if #accepted == 0 then return refused and pack({answers, 0}) or 0 end

@@ -56,7 +56,10 @@ def test_what_is_cut_ends_in_an_ellipsis() -> None:
 
 
 CODES = {
-    ExitCode.USAGE: {"InvalidPath", "InvalidMessage", "ValueRefused", "TooLarge", "WrongKey", "ParentRequired"},
+    ExitCode.USAGE: {
+        *{"InvalidPath", "InvalidMessage", "ValueRefused", "TooLarge", "WrongKey", "ParentRequired"},
+        "DurabilityUnavailable",
+    },
     ExitCode.SERVER: {
         *{"Unavailable", "OutcomeUnknown", "NotPermitted", "UnsafeServer", "AskTimeout", "Unconfirmed"},
         "SystemClosed",

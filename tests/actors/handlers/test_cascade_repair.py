@@ -22,7 +22,7 @@ from duramen.events import (
     Unconfirmed,
     ValueRefused,
 )
-from duramen.events.log import Answer, Append
+from duramen.events.log import Answer, Append, CommittedAppend, Durability
 from duramen.events.memory.writer import MemoryWriter
 
 OpenSystem = Callable[..., AgentSystem]
@@ -33,8 +33,15 @@ class CutLog(MemoryLog):
     """A log in memory that takes `left` more appends of events, and then no more: its process has died there."""
 
     left: int | None = None
+    unconfirmed = Durability("replicas", 1)
     confirms = True
     """Whether appends are confirmed to the durability asked for."""
+
+    def confirm(self, durability: Durability, appends: Sequence[CommittedAppend]) -> list[DuramenError | None]:
+        return [None if self.confirmed(append.agent) else Unconfirmed("no replica has it") for append in appends]
+
+    def confirmed(self, agent: str) -> bool:
+        return self.confirms
 
     def writer(self) -> Any:
         return _CutWriter(self)
@@ -45,7 +52,7 @@ class CutLog(MemoryLog):
                 return Unavailable("this process has died")
             self.left -= 1
         [answer] = self._commit(partition, [append])
-        return answer if self.confirms or not append.items else Unconfirmed("no replica has it")
+        return answer
 
 
 class _CutWriter(MemoryWriter):
@@ -329,9 +336,8 @@ def test_writes_that_are_not_confirmed_hold_nobody_and_leave_no_half_of_a_cascad
 
 def test_a_cascade_of_which_sub_agents_alone_are_not_confirmed_says_so() -> None:
     class OfTheRoot(CutLog):
-        def commit_one(self, partition: int, append: Append) -> Answer | DuramenError:
-            self.confirms = append.agent == PATHS[0]
-            return super().commit_one(partition, append)
+        def confirmed(self, agent: str) -> bool:
+            return agent == PATHS[0]
 
     with AgentSystem.open(log=OfTheRoot()) as system:
         root = system.spawn(PATHS[0])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import redis
 
-from ..errors import DuramenError
-from .client import RedisClient, Wire
+from ...errors import DuramenError
+from .requests import RedisClient
+from .wire import Wire
 
 FAILURES = (redis.RedisError, OSError, DuramenError)
 """Errors of a request that is sent ahead. The reader sends it again in its turn, and raises the error then."""
