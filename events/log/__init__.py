@@ -40,6 +40,7 @@ from .host_store import (
 )
 from .keys import Keys, partition_of
 from .notices import Notice, NoticeStream
+from .publisher import MessagePublisher
 from .reading import (
     check_known_event,
     check_last_event,
@@ -112,6 +113,7 @@ __all__ = [
     "Located",
     "LogBase",
     "LogWriter",
+    "MessagePublisher",
     "MessageStream",
     "Notice",
     "NoticeStream",

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from .frame import FRAME_BYTES, PROTOCOL, ROW_BYTES, Frame, FrameCodec
+from .link_state import LinkState, Outgoing
 from .links import Deliver, Links, Row
+from .stream import Window
 
-__all__ = ["Deliver", "Links", "Row"]
+__all__ = [
+    "FRAME_BYTES",
+    "PROTOCOL",
+    "ROW_BYTES",
+    "Deliver",
+    "Frame",
+    "FrameCodec",
+    "LinkState",
+    "Links",
+    "Outgoing",
+    "Row",
+    "Window",
+]
