@@ -1,11 +1,17 @@
-"""Operations of many requests, killed at each of them: nothing is half, and the operation can be done again."""
+"""Operations of many requests, killed at each of them: nothing is half, and the operation can be done again.
+
+The law. What is one append, or is staged and then adopted in one step, is there wholly or not at all. A tree operation
+is one append an agent, and the agent that it was asked of comes last. While that one is as before, the operation was
+not done: each of the others is as before or as afterwards, nothing of their work is lost, and repeating the operation
+completes it. As soon as that one is as afterwards, all are.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,8 +21,8 @@ import redis
 from attrs import frozen
 
 from duramen.actors import AgentSystem
-from duramen.events import DuramenError
-from faults.killed_process import CHILDREN, OPERATIONS, ROOT, TREE, Count, opened
+from duramen.events import CheckpointNotFound, DuramenError
+from faults.killed_process import CHILD, HELPERS, OPERATIONS, ROOT, TREE, Count, PerAgent, opened
 
 PROGRAM = Path(__file__).with_name("killed_process.py")
 COPY = [path.replace(ROOT, "acme/copy") for path in TREE]
@@ -75,7 +81,7 @@ def statuses(system: AgentSystem) -> dict[str, str]:
     return {entry.agent: entry.status for entry in system.agents()}
 
 
-def all_are(paths: list[str], before: str, afterwards: str) -> Check:
+def all_are(paths: Sequence[str], before: str, afterwards: str) -> Check:
     """All of these agents are as before, or all are as afterwards."""
 
     def check(system: AgentSystem, file: Path) -> bool:
@@ -90,13 +96,22 @@ def tree_is(before: str, afterwards: str) -> Check:
     """The root comes last: where it is as before, the operation was not done, and whoever repeats it completes it."""
 
     def check(system: AgentSystem, file: Path) -> bool:
-        found = statuses(system)
-        assert {found[path] for path in TREE} <= {before, afterwards}
+        found = {path: status for path, status in statuses(system).items() if path in TREE}
+        assert set(found.values()) <= {before, afterwards}
+        no_work_is_lost(system, found)
         done = found[ROOT] == afterwards
-        assert not done or {found[path] for path in TREE} == {afterwards}, f"half: {found}"
+        assert not done or set(found.values()) == {afterwards}, f"half: {found}"
         return done
 
     return check
+
+
+def no_work_is_lost(system: AgentSystem, found: dict[str, str]) -> None:
+    """Agents whose session has not ended have all they had."""
+    for path in (path for path, status in found.items() if status != "terminated"):
+        memory = system.peek(path).memory
+        assert memory["since"] is True
+        assert len(memory["list" if path == ROOT else "notes"]) in (6, 8), f"lost: {path}"
 
 
 def memory_is_restored(path: str) -> Check:
@@ -108,6 +123,17 @@ def memory_is_restored(path: str) -> Check:
         return found[path]
 
     return check
+
+
+def sub_agents_are_those_of_the_handler(system: AgentSystem, file: Path) -> bool:
+    """What the handler wrote is there with the names of its sub-agents; one that never came does not exist."""
+    root, found = system.peek(ROOT), statuses(system)
+    named = set(root.children) >= set(HELPERS)
+    assert named == ("delegated" in root.memory), "half"
+    there = [path for path in HELPERS if path in found]
+    assert named or not there, "a sub-agent that no parent knows"
+    assert all(system.peek(path).memory == {"task": "read"} for path in there), "half"
+    return len(there) == len(HELPERS)
 
 
 def file_is_whole(system: AgentSystem, file: Path) -> bool:
@@ -147,6 +173,14 @@ def view_is_exact(system: AgentSystem, file: Path) -> bool:
     return False
 
 
+def keyed_view_is_exact(system: AgentSystem, file: Path) -> bool:
+    with system.attach(PerAgent(), name="count") as runner:
+        runner.wait_for(system.agent(ROOT).set("after", True), timeout=20)
+        assert runner.status == "live"
+        assert dict(runner.state) == {entry.agent: entry.head.seq for entry in system.agents()}
+    return False
+
+
 def consumer_is_removed(system: AgentSystem, file: Path) -> bool:
     if [info.name for info in system.consumers.list()] == ["count"]:
         return view_is_exact(system, file)
@@ -156,30 +190,47 @@ def consumer_is_removed(system: AgentSystem, file: Path) -> bool:
 @frozen
 class Case:
     check: Check
+    kills: int
+    """How many kills there are at least, as seen at fewer requests than there are today."""
     prepare: tuple[str, ...] = ("fill",)
     needs_file: bool = False
     may_repeat: bool = True
     """Whether the operation does not refuse to be done once more."""
+    is_seen: bool = True
+    """Whether the check can tell that the operation was done."""
+    waits: bool = False
+    """Whether it mostly waits: it is then killed twice at each request, and not three times."""
 
 
 CASES = {
-    "pause": Case(all_are([CHILDREN[0]], "running", "paused"), may_repeat=False),
-    "pause the tree": Case(tree_is("running", "paused"), may_repeat=False),
-    "resume": Case(memory_is_restored(CHILDREN[0])),
-    "resume the tree": Case(memory_is_restored(ROOT)),
-    "terminate": Case(all_are([CHILDREN[0]], "running", "terminated"), may_repeat=False),
-    "terminate the tree": Case(tree_is("running", "terminated"), may_repeat=False),
-    "spawn a sub-agent": Case(all_are([f"{ROOT}/c"], "absent", "running"), may_repeat=False),
-    "export": Case(file_is_whole),
-    "import": Case(all_are([*TREE], "absent", "running"), (), needs_file=True, may_repeat=False),
-    "import to another path": Case(all_are(COPY, "absent", "running"), needs_file=True, may_repeat=False),
-    "fork": Case(all_are(FORK[:1], "absent", "running"), may_repeat=False),
-    "fork the tree": Case(all_are(FORK, "absent", "running"), may_repeat=False),
-    "trim": Case(log_is_trimmed),
-    "batch": Case(batch_is_whole),
-    "attach a consumer": Case(view_is_exact),
-    "rebuild a consumer": Case(view_is_exact, ("fill", "attach a consumer")),
-    "remove a consumer": Case(consumer_is_removed, ("fill", "attach a consumer"), may_repeat=False),
+    "pause": Case(all_are([CHILD], "running", "paused"), 9, may_repeat=False),
+    "pause the tree": Case(tree_is("running", "paused"), 70, may_repeat=False),
+    "pause a tree that is paused in part": Case(
+        tree_is("running", "paused"), 70, ("fill", "pause a branch"), may_repeat=False
+    ),
+    "resume": Case(memory_is_restored(CHILD), 12),
+    "resume the tree": Case(memory_is_restored(ROOT), 85),
+    "end the pause of the tree": Case(tree_is("paused", "running"), 80, ("fill", "pause the tree"), may_repeat=False),
+    "terminate": Case(all_are([CHILD], "running", "terminated"), 12, may_repeat=False),
+    "terminate the tree": Case(tree_is("running", "terminated"), 85, may_repeat=False),
+    "terminate a tree that has ended in part": Case(
+        tree_is("running", "terminated"), 60, ("fill", "end a branch"), may_repeat=False
+    ),
+    "terminate in a handler": Case(tree_is("running", "terminated"), 85, may_repeat=False),
+    "spawn a sub-agent": Case(all_are([f"{ROOT}/c"], "absent", "running"), 12, may_repeat=False),
+    "spawn sub-agents in a handler": Case(sub_agents_are_those_of_the_handler, 12, may_repeat=False),
+    "export": Case(file_is_whole, 60),
+    "import": Case(all_are(TREE, "absent", "running"), 30, (), needs_file=True, may_repeat=False),
+    "import to another path": Case(all_are(COPY, "absent", "running"), 30, needs_file=True, may_repeat=False),
+    "fork": Case(all_are(FORK[:1], "absent", "running"), 15, may_repeat=False),
+    "fork the tree": Case(all_are(FORK, "absent", "running"), 70, may_repeat=False),
+    "trim": Case(log_is_trimmed, 36),
+    "batch": Case(batch_is_whole, 9),
+    "attach a consumer": Case(view_is_exact, 45, is_seen=False),
+    "attach a keyed consumer": Case(keyed_view_is_exact, 45, is_seen=False),
+    "attach a new version of a consumer": Case(view_is_exact, 50, ("fill", "attach a consumer"), is_seen=False),
+    "rebuild a consumer": Case(view_is_exact, 48, ("fill", "attach a consumer"), is_seen=False, waits=True),
+    "remove a consumer": Case(consumer_is_removed, 2, ("fill", "attach a consumer"), may_repeat=False),
 }
 
 
@@ -196,13 +247,31 @@ def template_of(killing: Killing, case: Case, folder: Path) -> tuple[str, Path]:
     return namespace, file
 
 
-def copied(client: redis.Redis, template: str) -> str:
-    namespace = f"k{uuid4().hex}"
-    with client.pipeline(transaction=False) as pipeline:
-        for key in client.scan_iter(f"duramen:{{{template}*", count=1_000):
-            pipeline.copy(key, key.replace(template.encode(), namespace.encode()))
-        pipeline.execute()
-    return namespace
+class Template:
+    """The keys of a namespace, to begin with again and again."""
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace.encode()
+        self._keys = list(client.scan_iter(f"duramen:{{{namespace}*", count=1_000))
+
+    def copy(self) -> str:
+        """A namespace that is as this one."""
+        namespace = f"k{uuid4().hex}"
+        with self._client.pipeline(transaction=False) as pipeline:
+            for key in self._keys:
+                pipeline.copy(key, key.replace(self._namespace, namespace.encode()))
+            pipeline.execute()
+        return namespace
+
+
+def moments(requests: int, case: Case) -> Iterator[tuple[int, str]]:
+    """The requests to die at, and when: before the server has any of it, with a part, and with all of it."""
+    for at in range(1, requests + 1):
+        yield at, "nothing"
+        yield at, "all"
+        if not case.waits:
+            yield at, "answered" if at % 2 else "half"
 
 
 @pytest.mark.slow
@@ -211,31 +280,61 @@ def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_
     killing: Killing, valkey_url: str, tmp_path: Path, name: str
 ) -> None:
     case = CASES[name]
-    template, session = template_of(killing, case, tmp_path)
+    namespace, session = template_of(killing, case, tmp_path)
     with redis.Redis.from_url(valkey_url) as client:
+        template = Template(client, namespace)
 
         def once(at: int, sent: str) -> tuple[int, int]:
-            namespace = copied(client, template)
+            namespace = template.copy()
             file = session if case.needs_file else tmp_path / uuid4().hex
             code, requests = killing.run(name, namespace, file, at, sent)
             assert code in (0, -9)
             with opened(valkey_url, namespace) as system:
                 done = case.check(system, file)
-                assert code or done or name.endswith("a consumer")
+                assert code or done or not case.is_seen
                 try:
                     OPERATIONS[name](system, str(file))
                 except DuramenError:
                     assert done, "it cannot be done again"
                     assert not case.may_repeat
-                assert case.check(system, file) or name.endswith("a consumer")
+                assert case.check(system, file) or not case.is_seen
                 report = system.verify()
                 assert report.ok, report.problems
             return code, requests
 
         code, requests = once(0, "all")
         assert code == 0
-        assert requests > 0
+        for at, sent in moments(requests, case):
+            once(at, sent)
+    assert killing.kills >= case.kills, "control: the processes were killed"
+
+
+@pytest.mark.slow
+def test_a_pause_of_a_tree_that_is_killed_at_any_request_can_be_taken_back_and_no_work_is_lost(
+    killing: Killing, valkey_url: str, tmp_path: Path
+) -> None:
+    """The other way out of a half: instead of repeating it, the pause of whatever was paused is ended."""
+    namespace, file = template_of(killing, CASES["pause the tree"], tmp_path)
+    halves = 0
+    with redis.Redis.from_url(valkey_url) as client:
+        template = Template(client, namespace)
+        _, requests = killing.run("pause the tree", template.copy(), file)
         for at in range(1, requests + 1):
-            for sent in ("nothing", "half", "all"):
-                once(at, sent)
-    assert killing.kills >= requests, "control: the processes were killed"
+            namespace = template.copy()
+            killing.run("pause the tree", namespace, file, at, "all")
+            with opened(valkey_url, namespace) as system:
+                found = set(statuses(system).values())
+                halves += len(found) > 1
+                if found == {"running"}:
+                    with pytest.raises(CheckpointNotFound):
+                        OPERATIONS["end the pause of the tree"](system, "")
+                else:
+                    OPERATIONS["end the pause of the tree"](system, "")
+                assert set(statuses(system).values()) == {"running"}
+                no_work_is_lost(system, statuses(system))
+    assert halves, "control: some kills leave a half"
+
+
+def test_sixteen_operations_of_many_requests_are_killed_more_than_a_thousand_times() -> None:
+    assert sum(case.kills for case in CASES.values()) > 1_000
+    assert len([case for case in CASES.values() if case.kills >= 30]) >= 16
