@@ -43,7 +43,7 @@ async def main(count: int) -> None:
         done = await asyncio.gather(*[work(system, number) for number in range(count)])
         seconds = time.perf_counter() - began
         episodes = await asyncio.to_thread(system.episodes.list)
-        events = sum(entry.head.seq for entry in system.agents())
+        events = sum(entry.seq for entry in system.agents())
 
     print(f"agents: {len(done)}, steps: {sum(done)}")
     print(f"pauses that the hook heard of: {len(paused)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .consumers import ConsumerInfo, Consumers, Progress, Runner
 from .episodes import Episode, Episodes, Found
-from .history import Blame, Changes, Comparison, Moment, Origin, PastState, PropertyChange, Replay, Timeline
+from .history import AgentView, Blame, Changes, Comparison, Moment, Origin, PastState, PropertyChange, Replay, Timeline
 from .integrity import VerificationProgress, VerificationReport
 from .projection import KeyedProjection, KeyedView, Projection, Sink, fold
 from .sessions import Session
@@ -14,6 +14,7 @@ from .subscriptions import Change, Subscription
 __all__ = [
     "MISSING",
     "AgentState",
+    "AgentView",
     "Blame",
     "Change",
     "Changes",

@@ -48,8 +48,7 @@ def parse_agent_types(agents: object) -> dict[str, AgentFactory]:
     found: dict[str, AgentFactory] = {}
     for name, factory in cast("Mapping[object, object]", agents).items():
         text = plain_id(name, "an agent type")
-        foreign = isinstance(factory, type) and not issubclass(factory, Agent)
-        if text is None or foreign or not callable(factory):
+        if text is None or not callable(factory) or Agent not in getattr(factory, "__mro__", (Agent,)):
             raise InvalidMessage(f"agent type {text!r} takes an Agent subclass, or a function that returns an agent")
         found[text] = cast("AgentFactory", factory)
     return found

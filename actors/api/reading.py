@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from duramen.events import AgentPath, Event, EventRegistry, InvalidMessage, Limits, agent_path
 from duramen.events.codec import Codec
 from duramen.events.log import Entry, EventLog, read_events
-from duramen.projections import AgentState
+from duramen.projections import AgentView
 from duramen.projections.recovery import AgentLog, rebuild
 
 from ..dispatch import EventLoop
@@ -50,6 +50,10 @@ class Reading:
             raise InvalidMessage("from_seq is a whole number from 1 on, to_seq one or None", agent=name)
         return read_events(self._log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
 
-    def peek(self, path: str | AgentPath) -> AgentState:
-        """Return an agent's state from its log. Does not take the agent over from another process."""
-        return rebuild(AgentLog(self._log, agent_path(path).text, self._limits)).state
+    def peek(self, path: str | AgentPath) -> AgentView:
+        """Return an agent's state of now from its log, read-only, without running code of the agent's class.
+
+        Does not take the agent over from another process. Raises AgentNotFound, CorruptEvent.
+        """
+        name = agent_path(path).text
+        return AgentView(name, rebuild(AgentLog(self._log, name, self._limits)).state)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ..codec import NO_DIGEST
+from ..codec import NO_DIGEST, to_datetime
 
 
 class Status(IntEnum):
@@ -165,9 +166,20 @@ class Entry:
 
     agent: str
     head: Head
+    """The head as it is stored, with times in µs."""
     status: str
     agent_type: str | None
     session_id: str | None
+
+    @property
+    def seq(self) -> int:
+        """The position of the last event; 0 where the head cannot be read."""
+        return self.head.seq
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the last event was written; None where the head cannot be read."""
+        return to_datetime(self.head.updated_at) if self.head.updated_at else None
 
 
 def damaged_entry(agent: str) -> Entry:

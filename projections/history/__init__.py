@@ -5,13 +5,14 @@ from __future__ import annotations
 from .blame import Blame, blame
 from .comparison import Changes, Comparison, compare
 from .fork import Origin, fork_agents, is_origin_available, origin_of
-from .past_state import PastState
+from .past_state import AgentView, PastState
 from .property_history import PropertyChange, property_history
 from .replay import Replay
 from .timeline import Moment, Timeline, headline
 from .tree_cut import cut_at_seq, cut_at_time, cut_now
 
 __all__ = [
+    "AgentView",
     "Blame",
     "Changes",
     "Comparison",

@@ -85,7 +85,7 @@ class Blame:
         """A copy as plain data, with events by their ids."""
         return {
             "agent": self.agent,
-            "path": self.path,
+            "property": self.path,
             "seq": self.seq,
             "type": None if self.event is None else self.event.type,
             "time": None if self.event is None else self.event.time,

@@ -1,4 +1,4 @@
-"""The read-only state of an agent at a seq of its past."""
+"""The read-only state of an agent, now or at a seq of its past."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from duramen.events.model import same_value
 from ..state import REQUIRED, AgentState, ReadOnlyDict, copy_tree, lookup, read_only
 
 
-class PastState:
-    """The state of one agent after the event at `seq`; at 0, before there was any.
+class AgentView:
+    """Working memory and lifecycle of one agent after the event at `seq`; at 0, before there was any.
 
-    Read-only at every depth; later events never change it. Two are equal if memory, lifecycle and custom state are
-    equal, types included. Not hashable.
+    Read-only at every depth; later events never change it. Two are equal if memory and lifecycle are equal, types
+    included. Not hashable.
     """
 
-    __slots__ = ("_agent", "_custom", "_state")
+    __slots__ = ("_agent", "_state")
 
-    def __init__(self, agent: str, state: AgentState, custom: Any) -> None:
-        """Nothing may change `state` and `custom` after this call."""
+    def __init__(self, agent: str, state: AgentState) -> None:
+        """Nothing may change `state` after this call."""
         self._agent = agent
         self._state = state
-        self._custom = custom
 
     def __repr__(self) -> str:
-        return f"<PastState {self._agent} at {self.seq}, {self.status}, items: {len(self._state.memory)}>"
+        kind = type(self).__name__
+        return f"<{kind} {self._agent} at {self.seq}, {self.status}, items: {len(self._state.memory)}>"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PastState):
+        if not isinstance(other, AgentView) or type(other) is not type(self):
             return NotImplemented
         one, two = self._state, other._state
         return (
@@ -40,11 +40,10 @@ class PastState:
             and all(getattr(one, name) == getattr(two, name) for name in _COMPARED)
             and same_value(one.memory, two.memory)
             and same_value(one.metadata, two.metadata)
-            and same_value(self._custom, other._custom)
         )
 
     def __hash__(self) -> int:
-        raise TypeError("a PastState is not hashable, as its memory is not")
+        raise TypeError(f"{type(self).__name__} is not hashable, as its memory is not")
 
     # -- working memory --------------------------------------------------------------------------------------------
 
@@ -69,11 +68,6 @@ class PastState:
             return sorted(value)
         return [str(index) for index in range(len(value))] if isinstance(value, list) else []
 
-    @property
-    def custom(self) -> Any:
-        """The custom state, which `apply` of the agent's class folds; None where the class is not registered here."""
-        return read_only(self._custom)
-
     # -- lifecycle -------------------------------------------------------------------------------------------------
 
     @property
@@ -91,9 +85,14 @@ class PastState:
         return self._state.digest
 
     @property
-    def time(self) -> datetime | None:
+    def updated_at(self) -> datetime | None:
         """When the event at `seq` was written; None at 0."""
         return to_datetime(self._state.updated_at) if self._state.seq else None
+
+    @property
+    def time(self) -> datetime | None:
+        """`updated_at`, by the name that the event itself has for it."""
+        return self.updated_at
 
     @property
     def status(self) -> str:
@@ -150,13 +149,17 @@ class PastState:
         """The seq of the pause that took each checkpoint, by id, oldest first; also of expired ones."""
         return {name: entry[0] for name, entry in self._state.checkpoints.items()}
 
+    def has_command(self, command_id: str) -> bool:
+        """Whether the agent remembers a command of this id."""
+        return command_id in self._state.commands
+
     def as_data(self) -> dict[str, Any]:
         """A copy as plain data."""
         return {
             "agent": self._agent,
             "seq": self.seq,
             "digest": self.digest.hex(),
-            "time": self.time,
+            "updated_at": self.updated_at,
             "status": self.status,
             "session_id": self.session_id,
             "agent_type": self.agent_type,
@@ -166,8 +169,32 @@ class PastState:
             "paused_at": self.paused_at,
             "checkpoints": dict(self.checkpoints),
             "memory": copy_tree(self._state.memory),
-            "custom": copy_tree(self._custom),
         }
+
+
+class PastState(AgentView):
+    """An agent's state with the custom state, which its class folds; equal if that is equal too."""
+
+    __slots__ = ("_custom",)
+
+    def __init__(self, agent: str, state: AgentState, custom: Any) -> None:
+        """Nothing may change `state` and `custom` after this call."""
+        super().__init__(agent, state)
+        self._custom = custom
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and isinstance(other, PastState) and same_value(self._custom, other._custom)
+
+    __hash__ = AgentView.__hash__
+
+    @property
+    def custom(self) -> Any:
+        """The custom state, which `apply` of the agent's class folds; None where the class is not registered here."""
+        return read_only(self._custom)
+
+    def as_data(self) -> dict[str, Any]:
+        """A copy as plain data."""
+        return {**super().as_data(), "custom": copy_tree(self._custom)}
 
 
 _COMPARED: Final = (

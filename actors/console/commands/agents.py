@@ -6,7 +6,6 @@ import argparse
 from typing import Any, Final
 
 from duramen.events import AgentPath
-from duramen.events.codec import to_datetime
 from duramen.events.log import Entry
 
 from ..arguments import Options
@@ -35,8 +34,8 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
                 text(entry.status, STYLES.get(entry.status, "")),
                 text(entry.agent_type),
                 text(entry.session_id),
-                text(entry.head.seq),
-                text(format_time(to_datetime(entry.head.updated_at))),
+                text(entry.seq),
+                text(format_time(entry.updated_at)),
             )
     output.show(table)
     return ExitCode.OK
@@ -48,8 +47,8 @@ def _data(entry: Entry) -> dict[str, Any]:
         "status": entry.status,
         "agent_type": entry.agent_type,
         "session_id": entry.session_id,
-        "seq": entry.head.seq,
-        "updated_at": to_datetime(entry.head.updated_at),
+        "seq": entry.seq,
+        "updated_at": entry.updated_at,
     }
 
 

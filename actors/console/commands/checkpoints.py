@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-from duramen.events import AgentPath
+from duramen.events import AgentPath, Limits
 from duramen.events.codec import to_datetime
+from duramen.projections.recovery import AgentLog, rebuild
 
 from ...api import AgentSystem
 from ..arguments import Options, add_path
@@ -42,7 +43,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
 
 def _checkpoints(system: AgentSystem, path: str) -> list[dict[str, Any]]:
     """The checkpoints that have not expired, newest first. The log knows all; the server, which still exist."""
-    taken = system.peek(path).checkpoints
+    taken = rebuild(AgentLog(system.log, path, Limits())).state.checkpoints
     names = list(reversed(taken))
     present = system.log.exists([system.log.checkpoint_key(path, name) for name in names])
     return [_data(name, taken[name]) for name, exists in zip(names, present, strict=True) if exists]

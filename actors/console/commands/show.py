@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from duramen.events import AgentPath, PropertyPath
-from duramen.events.codec import to_datetime
-from duramen.projections import AgentState, PastState
+from duramen.projections import AgentView
 from duramen.projections.state import lookup
 
 from ..arguments import Options, add_at, add_path, parse_moment, state_at
@@ -28,12 +27,9 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     path = AgentPath.parse(arguments.path).text
     wanted = None if arguments.property is None else PropertyPath.parse(arguments.property)
     with opened(options) as system:
-        if arguments.at is None:
-            state = system.peek(path)
-            facts, memory = _facts(path, state), state.memory
-        else:
-            past = state_at(system, path, parse_moment(arguments.at))
-            facts, memory = _past_facts(past), past.memory.plain()
+        at = arguments.at
+        state = system.peek(path) if at is None else state_at(system, path, parse_moment(at))
+    facts, memory = _facts(state), state.memory.plain()
     if wanted is not None:
         value = lookup(memory, wanted.segments)
         if output.as_json:
@@ -51,21 +47,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     return ExitCode.OK
 
 
-def _facts(path: str, state: AgentState) -> dict[str, Any]:
-    return {
-        "path": path,
-        "status": state.status,
-        "agent_type": state.agent_type,
-        "session_id": state.session_id,
-        "seq": state.seq,
-        "started_at": to_datetime(state.started_at),
-        "updated_at": to_datetime(state.updated_at),
-        "paused_at": state.paused_at,
-        "metadata": state.metadata,
-    }
-
-
-def _past_facts(state: PastState) -> dict[str, Any]:
+def _facts(state: AgentView) -> dict[str, Any]:
     return {
         "path": state.agent,
         "status": state.status,
@@ -73,7 +55,7 @@ def _past_facts(state: PastState) -> dict[str, Any]:
         "session_id": state.session_id,
         "seq": state.seq,
         "started_at": state.started_at,
-        "updated_at": state.time,
+        "updated_at": state.updated_at,
         "paused_at": state.paused_at,
         "metadata": state.metadata.plain(),
     }

@@ -84,7 +84,7 @@ class Ingestion:
         done = await self._done_steps(path, session, steps) if entry else 0
         self._skip(sum(step.kind == "message" for step in steps[:done]), whole=done == len(steps))
         handle = self._system.agent(path)
-        seq = entry.head.seq if entry else 0
+        seq = entry.seq if entry else 0
         for step in steps[done:]:
             reached = await _send(handle, step)
             self._count(step, max(0, reached - seq))

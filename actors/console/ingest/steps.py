@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from duramen.projections import AgentState
+from duramen.projections import AgentView
 
 from ...commands import Append, Batch, Message, Operation, Outcome, Pause, Resume, Spawn, Terminate
 from ..plain_data import as_dict, as_list, as_text
@@ -46,9 +46,9 @@ def steps_of(session: RecordedSession) -> list[Step]:
     ]
 
 
-def done_steps(state: AgentState, steps: list[Step]) -> int:
+def done_steps(state: AgentView, steps: list[Step]) -> int:
     """The number of steps that the agent has handled. The last one counts: an agent forgets its oldest command ids."""
-    return next((n for n in range(len(steps), 0, -1) if steps[n - 1].command_id in state.commands), 0)
+    return next((n for n in range(len(steps), 0, -1) if state.has_command(steps[n - 1].command_id)), 0)
 
 
 def _spawn(session: RecordedSession) -> Step:

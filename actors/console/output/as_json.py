@@ -10,16 +10,21 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
+from duramen.events import Granularity
+
 
 def to_jsonable(value: Any) -> Any:
     """The value in types that JSON has.
 
-    Datetimes become ISO 8601, bytes `{"$bytes": base64}`, NaN and the infinities `{"$float": name}`.
+    Datetimes become ISO 8601, granularities their name in lower case, bytes `{"$bytes": base64}`, NaN and the
+    infinities `{"$float": name}`.
     """
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes):
         return {"$bytes": b64encode(value).decode()}
+    if isinstance(value, Granularity):
+        return value.name.lower()
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):

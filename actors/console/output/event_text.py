@@ -30,7 +30,7 @@ _STYLES: Final = {Granularity.LIFECYCLE: "bold cyan", Granularity.ACTIVITY: "dim
 
 def event_data(event: Event) -> dict[str, Any]:
     """All fields of the event, for `to_json`."""
-    return {**asdict(event, recurse=False), "granularity": event.granularity.name.lower()}
+    return {**asdict(event, recurse=False), "digest": event.digest.hex()}
 
 
 def event_line(event: Event, *, agent: bool = False) -> Text:

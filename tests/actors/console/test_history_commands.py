@@ -125,7 +125,12 @@ def test_a_difference_names_paths_with_old_and_new(duramen: Duramen) -> None:
 
 def test_blame_names_the_event_that_set_a_value(duramen: Duramen) -> None:
     found = duramen("blame", ALICE, "profile/tone", "--json").data
-    assert (found["agent"], found["path"], found["seq"], found["type"]) == (ALICE, "profile/tone", 6, "memory_merged")
+    assert (found["agent"], found["property"], found["seq"], found["type"]) == (
+        ALICE,
+        "profile/tone",
+        6,
+        "memory_merged",
+    )
     assert duramen("blame", ALICE, "plan", "--at", "2", "--json").data["leaves"] == {
         "plan/steps/0": 1,
         "plan/steps/1/do": 2,

@@ -231,10 +231,10 @@ def test_recovery_is_the_same_with_and_without_a_snapshot(place: Place, every: i
     system = place.open(every)
     live_a_little(system.spawn(PATH, session_id="s", agent_type="t", initial_state={"a": 1}, metadata={"m": [1]}))
     assert_all_ways_lead_to_one_state(system, snapshot=every < 100)
-    before = system.peek(PATH)
+    before = rebuilt(system, use_snapshot=True).state
     system = place.open(every)
     assert_all_ways_lead_to_one_state(system, snapshot=every < 100)
-    assert_same(system.peek(PATH), before)
+    assert_same(rebuilt(system, use_snapshot=True).state, before)
     # And once more through a second session, which starts on what the first one kept.
     live_a_little(system.spawn(PATH, session_id="s2", initial_state={"a": 2}))
     assert_all_ways_lead_to_one_state(place.open(every), snapshot=every < 100)
@@ -334,10 +334,10 @@ def test_a_snapshot_that_does_not_fit_is_ignored(place: Place, kind: str) -> Non
 def test_a_missing_snapshot_is_no_loss(place: Place) -> None:
     system = place.open(3)
     live_a_little(system.spawn(PATH))
-    before = system.peek(PATH)
+    before = rebuilt(system, use_snapshot=True).state
     log = system.log
     place.plant(log, b"")
-    assert_same(place.open().peek(PATH), before)
+    assert_same(rebuilt(place.open(), use_snapshot=True).state, before)
 
 
 # -- custom state -----------------------------------------------------------------------------------------------------

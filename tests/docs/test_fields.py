@@ -1,0 +1,227 @@
+"""One name has one meaning and one form, in public types and in the console's JSON: those of the page of fields."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from datetime import datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import duramen.actors
+import duramen.events
+import duramen.projections
+from docs.test_reference import all_named
+from duramen.actors import AgentStatus, AgentSystem, Checkpoint
+from duramen.actors.commands import Message
+from duramen.actors.console import main
+from duramen.events import Granularity, NewEvent
+from duramen.events.log import Entry
+from duramen.projections import AgentState, AgentView
+
+AGENT = "acme/alice"
+ROWS = all_named("fields.md")
+
+
+# -- in Python ---------------------------------------------------------------------------------------------------------
+
+
+def public_results() -> set[type[Any]]:
+    """Public types but for messages, and for the two that the page says are of the stored form."""
+    doors = (duramen.actors, duramen.events, duramen.projections)
+    found = {getattr(door, name) for door in doors for name in door.__all__} | {Entry}
+    return {cls for cls in found - {AgentState, NewEvent} if isinstance(cls, type) and not issubclass(cls, Message)}
+
+
+def fields_of(cls: type[Any]) -> dict[str, str]:
+    """The fields and properties of a class, each with its type as text; one that may be None as it is else."""
+    found = {field.name: field.type for field in attrs.fields(cls)} if attrs.has(cls) else {}
+    if hasattr(cls, "_fields"):
+        found |= {name: cls.__annotations__[name] for name in cls._fields}
+    for name in dir(cls):
+        value = inspect.getattr_static(cls, name)
+        if isinstance(value, property) and value.fget is not None and not name.startswith("_"):
+            found[name] = value.fget.__annotations__["return"]
+    texts = {name: getattr(kind, "__forward_arg__", kind) for name, kind in found.items()}
+    return {name: str(kind).removesuffix(" | None") for name, kind in texts.items()}
+
+
+def other_forms(cls: type[Any]) -> dict[str, str]:
+    """The fields of a class whose type is not that of the page."""
+    forms = {name: re.findall(r"`([^`]+)`", row[2]) for name, row in ROWS.items()}
+    return {name: kind for name, kind in fields_of(cls).items() if name in forms and not is_a(kind, forms[name])}
+
+
+def is_a(kind: str, forms: list[str]) -> bool:
+    mappings = ("ReadOnlyDict", "dict[str, Any]")
+    return kind in forms or (kind in mappings and "Mapping[str, Any]" in forms)
+
+
+EXCEPT = {
+    ("Blame", "path"): "a property path: a value's origin is asked for by one",
+    ("AgentPath", "parent"): "a path of its own type",
+    ("PropertyPath", "parent"): "a path of its own type",
+    ("Comparison", "memory"): "what differs in it",
+}
+
+
+@pytest.mark.parametrize("cls", sorted(public_results(), key=repr))
+def test_a_field_of_a_public_type_has_the_form_of_its_name(cls: type[Any]) -> None:
+    assert {name for name in other_forms(cls) if (cls.__name__, name) not in EXCEPT} == set()
+
+
+def test_the_stored_form_is_found_to_be_another() -> None:
+    assert {"updated_at", "started_at", "granularity", "levels", "checkpoints"} <= set(other_forms(AgentState))
+    assert other_forms(NewEvent) == {"granularity": "int"}
+
+
+def test_what_describes_an_agent_stands_in_the_table() -> None:
+    for cls in (Entry, AgentStatus, AgentView, Checkpoint):
+        assert set(fields_of(cls)) - set(ROWS) <= {"head"}, cls
+
+
+def test_an_agent_is_described_alike_everywhere() -> None:
+    with AgentSystem.open("memory://") as system:
+        alice = system.spawn(AGENT, agent_type="t", session_id="s", metadata={"m": 1}, granularity=Granularity.TRACE)
+        alice.set("a", 1)
+        alice.pause("lunch")
+        [entry], status, view, past = system.agents(), alice.status(), system.peek(AGENT), system.state_at(AGENT)
+        [*_, last] = system.events(AGENT)
+    descriptions: list[Any] = [entry, status, view, past]
+    for name in (
+        "agent",
+        "status",
+        "agent_type",
+        "session_id",
+        "seq",
+        "digest",
+        "updated_at",
+        "granularity",
+        "metadata",
+    ):
+        values = [getattr(each, name) for each in descriptions if hasattr(each, name)]
+        assert len(values) >= 3, name
+        assert all(value == values[0] and type(value) in (type(values[0]), type(values[-1])) for value in values), name
+    assert view.updated_at == last.time == past.time
+    assert view.updated_at.tzinfo is not None
+
+
+# -- as JSON -----------------------------------------------------------------------------------------------------------
+
+
+def is_time(value: Any) -> bool:
+    return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+
+
+FORMS = {
+    "–": lambda value: False,
+    "text": lambda value: isinstance(value, str),
+    "texts": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    "number": lambda value: type(value) is int,
+    "object": lambda value: isinstance(value, dict),
+    "time": is_time,
+    "32 hexadecimal digits": lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value) is not None,
+    "its name in lower case": lambda value: value in [level.name.lower() for level in Granularity],
+}
+OF_USERS = {"memory", "metadata", "data", "value", "values", "changes", "custom", "actions", "outcome_details"}
+OF_USERS |= {"leaves", "added", "removed", "changed"}
+AGENT_PATHS = {"agents", "show"}
+"""Commands whose rows are agents."""
+
+COMMANDS = [
+    ["agents"],
+    ["show", AGENT],
+    ["show", AGENT, "--at", "3"],
+    ["log", AGENT],
+    ["watch", "--from-start", "--limit", "3", "--values"],
+    ["checkpoints", AGENT],
+    ["episodes"],
+    ["replay", AGENT],
+    ["diff", AGENT, "1"],
+    ["blame", AGENT, "a"],
+    ["fork", AGENT, "--to", "acme/forked"],
+    ["export", AGENT, "FOLDER/alice.duramen"],
+    ["spawn", "acme/bob"],
+    ["pause", "acme/bob"],
+]
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What each command prints as JSON, by its words."""
+    folder = tmp_path_factory.mktemp("fields")
+    store = folder / "store"
+    with AgentSystem.open(data_dir=store) as system:
+        alice = system.spawn(AGENT, agent_type="t", initial_state={"a": 0}, metadata={"m": 1})
+        alice.set("a", 1)
+        alice.record("tool_output", {"tool": "t"})
+        alice.set_granularity(Granularity.TRACE)
+        alice.pause("lunch")
+        alice.resume()
+        system.spawn("acme/ended").terminate()
+        return {
+            " ".join(words): json_of([word.replace("FOLDER", str(folder)) for word in words], store)
+            for words in COMMANDS
+        }
+
+
+def json_of(words: list[str], store: Path) -> list[Any]:
+    """All that a command prints; some print a list or an object, others an object a line."""
+    with redirect_stdout(StringIO()) as out:
+        assert main([*words, "--json", "--data-dir", str(store)]) == 0
+    found, rest = [], out.getvalue().strip()
+    while rest:
+        value, end = json.JSONDecoder().raw_decode(rest)
+        found.append(value)
+        rest = rest[end:].strip()
+    return found
+
+
+def named_values(value: Any) -> Iterator[tuple[str, Any]]:
+    """The names in JSON and what they have, but for what is of users."""
+    if isinstance(value, list):
+        for each in value:
+            yield from named_values(each)
+    elif isinstance(value, dict):
+        for name, inside in value.items():
+            yield name, inside
+            if name == "lifecycle":  # of a comparison: old and new by name
+                yield from ((of, each) for of, pair in inside.items() for each in pair)
+            elif name not in OF_USERS or "event_type" in value:  # data of a lifecycle result is our own
+                yield from named_values(inside)
+
+
+def wrong_forms(value: Any) -> set[str]:
+    forms = {name: row[3] for name, row in ROWS.items()}
+    return {
+        name
+        for name, inside in named_values(value)
+        if name in forms and inside is not None and not FORMS[forms[name]](inside)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_name_in_the_console_s_json_has_the_form_of_the_page(words: list[str], printed: dict[str, list[Any]]) -> None:
+    items = printed[" ".join(words)]
+    names = {name for name, _ in named_values(items)}
+    assert names & set(ROWS)
+    assert wrong_forms(items) == set()
+    assert ("path" in names) == (words[0] in AGENT_PATHS)
+
+
+def test_another_form_is_noticed() -> None:
+    right = {"agent": "a/b", "updated_at": "2025-01-31T12:00:00+00:00", "granularity": "state", "digest": "0" * 32}
+    assert wrong_forms([right]) == set()
+    wrong = {"agent": ["a", "b"], "updated_at": 1738324800000000, "granularity": 2, "digest": {"$bytes": "AA=="}}
+    assert wrong_forms({"event": wrong}) == set(wrong)
+    assert wrong_forms({"lifecycle": {"granularity": [2, 3]}}) == {"granularity"}
+    assert wrong_forms({"updated_at": "2025-01-31T12:00:00"}) == {"updated_at"}
+    assert wrong_forms({"data": wrong, "memory": wrong}) == set()
