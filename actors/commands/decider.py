@@ -25,7 +25,6 @@ from duramen.events import (
     InvalidPath,
     Limits,
     NewEvent,
-    PropertyPath,
     TooLarge,
     agent_path,
     property_segments,
@@ -49,6 +48,7 @@ from duramen.events.model import (
     TERMINATED,
     check_value,
     parse_seconds,
+    property_text,
 )
 from duramen.projections import AgentState
 from duramen.projections.state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, Op
@@ -132,12 +132,6 @@ _new_event: Final[Callable[[tuple[Any, ...]], NewEvent]] = partial(cast("Any", t
 """`NewEvent` from all its fields, in a third of the time."""
 
 
-def _text_of(path: str | PropertyPath) -> str:
-    """The text of a property path. Raises InvalidPath."""
-    property_segments(path)
-    return path if type(path) is str else str(path)
-
-
 def plain_id(value: object, what: str) -> str | None:
     """An id of an agent platform: text or UUID."""
     if value is None:
@@ -187,7 +181,7 @@ def _require_kind(kind: object) -> None:
 def _decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> list[NewEvent]:
     if state.status != RUNNING:
         require_running(state, agent)
-    path, value = _text_of(message.path), message.value
+    path, value = property_text(message.path), message.value
     nodes = check_value(value, limits)
     if state.nodes + nodes > limits.state_nodes:
         _require_room(state, nodes, limits, agent)
@@ -196,12 +190,12 @@ def _decide_set(state: AgentState, message: Set, limits: Limits, agent: str) -> 
 
 def _decide_delete(state: AgentState, message: Delete, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
-    return [NewEvent(MEMORY_DELETED, {"path": _text_of(message.path)})]
+    return [NewEvent(MEMORY_DELETED, {"path": property_text(message.path)})]
 
 
 def _decide_append(state: AgentState, message: Append, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
-    path = _text_of(message.path)
+    path = property_text(message.path)
     nodes = check_value(message.value, limits)
     _require_room(state, nodes, limits, agent)
     return [NewEvent(MEMORY_APPENDED, {"path": path, "values": [message.value]})]
@@ -214,7 +208,7 @@ def _decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str)
     if not segments and type(patch) is not dict:
         raise InvalidPath("only a dict can be merged into the whole working memory; name a path", agent=agent)
     _require_room(state, nodes, limits, agent)
-    return [NewEvent(MEMORY_MERGED, {"path": _text_of(message.path), "patch": patch})]
+    return [NewEvent(MEMORY_MERGED, {"path": property_text(message.path), "patch": patch})]
 
 
 def _decide_record(state: AgentState, message: Record, limits: Limits, agent: str) -> list[NewEvent]:

@@ -16,6 +16,7 @@ from .mailbox import COMMITTING, IDLE, WORKING, Envelope, Mailbox, Runnable
 
 _SHARDS: Final = 256
 """A power of two. A million mailboxes are looked through some four thousand at a time."""
+_LAST_SHARD: Final = _SHARDS - 1
 _PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 _BUSY: Final = (WORKING, COMMITTING)
@@ -45,7 +46,7 @@ class ActorRegistry:
         with self._lock:
             if self._closed is not None:
                 raise SystemClosed(self._closed, agent=path)
-            shard = self._shards[hash(path) & (_SHARDS - 1)]
+            shard = self._shards[hash(path) & _LAST_SHARD]
             mailbox = shard.get(path)
             if mailbox is None:
                 mailbox = Mailbox(path)
@@ -69,7 +70,7 @@ class ActorRegistry:
             waiter.check(self._find(path))
 
     def _find(self, path: str) -> Mailbox | None:
-        return self._shards[hash(path) & (_SHARDS - 1)].get(path)
+        return self._shards[hash(path) & _LAST_SHARD].get(path)
 
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""
@@ -111,7 +112,7 @@ class ActorRegistry:
         with self._lock:
             if mailbox.waiting or mailbox.phase != IDLE:
                 return False
-            if self._shards[hash(mailbox.path) & (_SHARDS - 1)].pop(mailbox.path, None) is not None:
+            if self._shards[hash(mailbox.path) & _LAST_SHARD].pop(mailbox.path, None) is not None:
                 self._count -= 1
             return True
 

@@ -64,7 +64,7 @@ class Reply(pykka.Future[Any]):
 
         Raises InvalidMessage, AskTimeout, CallCycle and LoopBlocked where no reply can come, or the error in its place.
         """
-        seconds = parse_timeout(timeout)
+        seconds = None if timeout is None else parse_timeout(timeout)
         if self._get_hook is not None:
             return self._get_hook(seconds)
         if not self._done:

@@ -43,15 +43,16 @@ def apply_operation(turn: Turn, operation: Any) -> None:
     if decide is None:
         names = [kind.__name__ for kind in DECIDERS]
         raise InvalidMessage(f"a batch takes {', '.join(names[:-1])} and {names[-1]}, not {type(operation).__name__}")
-    _warn_of_dots(turn, operation)
+    path = getattr(operation, "path", "")
+    if type(path) is not str or "." in path:
+        _warn_of_dots(turn, path)
     for event in decide(turn.state, operation, turn.services.limits, turn.agent):
         turn.emit(event)
 
 
-def _warn_of_dots(turn: Turn, operation: Any) -> None:
+def _warn_of_dots(turn: Turn, path: object) -> None:
     """Warn of a new key such as `plan.steps` beside a dict or list `plan`: it was meant to be a path."""
-    path: object = getattr(operation, "path", None)
-    if path is None or "." not in str(path):
+    if "." not in str(path):
         return
     segments = property_segments(cast("str | PropertyPath", path))
     for depth, segment in enumerate(segments):
@@ -125,19 +126,26 @@ def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
     )
 
 
-def _mutation(decide: Decide) -> Callable[[Turn, Any], Any]:
+def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
+    """The handler of a message that is a mutation; one with a path looks for dots in it."""
+
     def mutate(turn: Turn, message: Any) -> Any:
-        _warn_of_dots(turn, message)
         return turn.mutate(message, decide)
 
-    return mutate
+    def mutate_at(turn: Turn, message: Any) -> Any:
+        path = message.path
+        if type(path) is not str or "." in path:
+            _warn_of_dots(turn, path)
+        return turn.mutate(message, decide)
+
+    return mutate_at if hasattr(kind, "path") else mutate
 
 
 MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
-    **{kind: _mutation(decide) for kind, decide in DECIDERS.items()},
+    **{kind: _mutation(kind, decide) for kind, decide in DECIDERS.items()},
     Batch: _on_batch,
-    SetGranularity: _mutation(decide_set_granularity),
-    SetRetention: _mutation(decide_set_retention),
+    SetGranularity: _mutation(SetGranularity, decide_set_granularity),
+    SetRetention: _mutation(SetRetention, decide_set_retention),
     Get: _on_get,
     Keys: _on_keys,
     GetStatus: _on_get_status,

@@ -166,7 +166,8 @@ class Turn(Commit):
         if envelope.cause is not EXTERNAL:
             self.set_cause(envelope)
         try:
-            envelope.stage(handler(self, envelope.message))
+            envelope.result = handler(self, envelope.message)  # as `stage`, which each message would call
+            envelope.error = None
             if self.unconfirmed is not None:
                 self.awaited += ((envelope, self.unconfirmed),)
         except DuramenError as error:

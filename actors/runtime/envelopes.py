@@ -23,11 +23,13 @@ def envelope_of(
 
     Raises InvalidMessage for a command id or a durability that the message carries itself.
     """
-    if (command_id is not None or durability is not None) and type(message) in _OWN:
-        name, what = type(message).__name__, "command id" if command_id is not None else "durability"
+    kind = type(message)
+    if (command_id is not None or durability is not None) and kind in _OWN:
+        name, what = kind.__name__, "command id" if command_id is not None else "durability"
         raise InvalidMessage(f"a {name} carries its {what} itself: {name}(…, {what.replace(' ', '_')}=…)")
-    is_plain = type(message) is dict or type(message) is list
-    envelope = Envelope(copy_plain(message) if is_plain else message, command_id, wanted)
+    if kind is dict or kind is list:
+        message = copy_plain(message)
+    envelope = Envelope(message, command_id, wanted)
     envelope.durability = durability
     envelope.cause = current_cause()
     return envelope

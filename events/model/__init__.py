@@ -6,7 +6,7 @@ from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from .cursor import START, Cursor, Mark
 from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event, copy_event
 from .limits import Limits
-from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, split_text
+from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, property_text, split_text
 from .pattern_index import PatternIndex
 from .patterns import PathPattern
 from .registry import DECLARED, EventRegistry, event_type, message_type, upcaster
@@ -99,6 +99,7 @@ __all__ = [
     "parse_timeout",
     "printable",
     "property_segments",
+    "property_text",
     "same_value",
     "split_text",
     "upcaster",

@@ -298,6 +298,15 @@ def agent_path(path: str | AgentPath) -> AgentPath:
     return _agent_path_of(_text_of(path, "agent path"))
 
 
+def property_text(path: str | PropertyPath) -> str:
+    """Return the text of a property path; fast for a cached one. Raises `InvalidPath`."""
+    if type(path) is str:
+        _property_path_of(path)
+        return path
+    PropertyPath.parse(path)
+    return str(path)
+
+
 def property_segments(path: str | PropertyPath) -> tuple[str, ...]:
     """Return the unescaped segments of a property path; fast for a cached text. Raises `InvalidPath`."""
     if type(path) is str:

@@ -27,8 +27,10 @@ def parse_seconds(name: str, value: object, *, least: float = 0.0) -> float:
 
 def parse_timeout(value: object, name: str = "timeout") -> float | None:
     """Return a time-out in seconds; None: no time-out. Raises InvalidMessage."""
-    if value is None or (type(value) is float and 0.0 <= value <= _MOST):  # mostly it is, and this is quick
-        return value
+    if value is None:
+        return None
+    if (type(value) is float or type(value) is int) and 0.0 <= value <= _MOST:  # mostly it is, and this is quick
+        return float(value)
     try:
         return parse_seconds(name, value)
     except InvalidMessage as error:

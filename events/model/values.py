@@ -68,6 +68,10 @@ def check_value(value: object, limits: Limits, where: str = "value") -> int:
         text: Any = value
         if len(text) <= limits.text_bytes and text.isascii():  # most texts: saves two calls
             return 1
+    elif kind is int:
+        number: Any = value
+        if _INT_MIN <= number <= _INT_MAX:
+            return 1
     _check_scalar(value, limits, where, None)
     return 1
 

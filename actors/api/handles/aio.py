@@ -64,15 +64,15 @@ class _Deferred(AgentCalls):
 
     __slots__ = ()
 
-    def _send(
+    def ask(
         self,
         message: object,
-        block: bool,
-        timeout: Seconds | None,
-        room: Seconds,
         *,
-        command_id: str | None,
-        durability: str | None,
+        block: bool = True,
+        timeout: Seconds | None = TIMEOUT,
+        command_id: str | None = None,
+        durability: str | None = None,
+        room: Seconds = 0.0,
     ) -> Any:
         # The value of the call, not of its first step.
         return self._ask(copy_plain(message), timeout, command_id, durability)
@@ -82,7 +82,7 @@ class _Deferred(AgentCalls):
     ) -> Any:
         self._system.check_cycle(self._path)
         # Without room: waiting for it would block the loop.
-        sent = super()._send(message, False, timeout, 0.0, command_id=command_id, durability=durability)
+        sent = super().ask(message, block=False, timeout=timeout, command_id=command_id, durability=durability)
         return await await_reply(sent, timeout)
 
 

@@ -146,18 +146,6 @@ class AgentCalls:
         `command_id` and `durability` are for messages of your own classes; duramen's messages carry theirs. Raises
         MailboxFull after the mailbox has been full for `room` seconds.
         """
-        return self._send(message, block, timeout, room, command_id=command_id, durability=durability)
-
-    def _send(
-        self,
-        message: object,
-        block: bool,
-        timeout: Seconds | None,
-        room: Seconds,
-        *,
-        command_id: str | None,
-        durability: str | None,
-    ) -> Any:
         return self._system.ask(
             self._path, message, block=block, timeout=timeout, command_id=command_id, durability=durability, room=room
         )
