@@ -1,18 +1,32 @@
-"""At `maxmemory` a server refuses writes, and everything that only reads works, from here and from a new system."""
+"""At `maxmemory` a server refuses writes; what only reads, or makes room, works, from here and from a new system."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from duramen.actors import AgentSystem, Outcome
+from duramen.events import Event, Trimmed
 from duramen.events.errors import Unavailable
+from duramen.projections import Projection
 from servers import Server, redis_server, valkey_server
 
 PATH = "acme/alice"
+
+
+class Count(Projection[int]):
+    version = 1
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: Event) -> int:
+        return state + 1
+
 
 READS: dict[str, Callable[[AgentSystem, Path], Any]] = {
     "get": lambda system, _: system.agent(PATH).get("n"),
@@ -60,3 +74,43 @@ def test_what_only_reads_works_when_the_server_is_full(server: Server, read: str
         server.client().config_set("maxmemory", 0)
         assert alice.set("n", 3).seq == alice.set("n", 4).seq - 1
         assert system.verify().ok
+
+
+def filled_up(server: Server, system: AgentSystem) -> None:
+    """An agent of half a megabyte, and a server that has no room for more."""
+    agent = system.spawn(PATH)
+    for number in range(500):
+        agent.set("text", f"{number:04}" * 250)
+    used = int(server.client().info("memory")["used_memory"])
+    server.client().config_set("maxmemory", used - 50_000)
+    with pytest.raises(Unavailable, match="OOM"):
+        agent.set("text", "control: there is no room")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the system that has the agent", "a new system"])
+def test_trimming_makes_room_on_a_full_server(server: Server, elsewhere: bool) -> None:
+    with AgentSystem.open(server.url) as system:
+        filled_up(server, system)
+        with AgentSystem.open(server.url) if elsewhere else nullcontext(system) as trimming:
+            done = trimming.trim(PATH, keep_events=10)
+            assert (done.base, done.removed, done.held_by) == (491, 491, None)
+            partition = trimming.log.partition_of(PATH)
+            with pytest.raises(Trimmed):  # the feed, too
+                trimming.log.feed_page(partition, 0, 1)
+        agent = system.agent(PATH)
+        assert agent.set("text", "there is room").seq == 502
+        assert agent.get() == {"text": "there is room"}
+        assert [event.seq for event in system.events(PATH, from_seq=492)] == list(range(492, 503))
+        assert system.verify().ok
+
+
+def test_a_consumer_that_holds_the_log_can_be_removed_from_a_full_server(server: Server) -> None:
+    with AgentSystem.open(server.url) as system:
+        system.spawn("acme/bob")
+        with system.attach(Count(), name="count") as runner:
+            runner.wait_for(saved=True)
+        filled_up(server, system)
+        assert system.trim(PATH, keep_events=0).held_by == "consumer 'count'"
+        system.consumers.remove("count")
+        assert system.trim(PATH, keep_events=0).removed == 501
+        assert system.agent(PATH).set("text", "there is room").seq == 502

@@ -207,7 +207,8 @@ def test_writers_and_trimmers_of_several_processes_do_not_disturb_each_other(
 # -- the server's refusals ---------------------------------------------------------------------------------------------
 
 
-def test_a_server_without_memory_for_the_state_trims_nothing() -> None:
+def test_a_server_without_memory_for_the_state_trims_all_the_same_and_writes_nothing_else() -> None:
+    """The state is as large as the events that go: it is written beyond the limit, and in its place there is room."""
     with redis_server() as server:
         evidence = Evidence(server)
         client = evidence.client
@@ -219,11 +220,12 @@ def test_a_server_without_memory_for_the_state_trims_nothing() -> None:
             used = int(client.info("memory")["used_memory"])
             client.config_set("maxmemory", used)
             with pytest.raises(Unavailable):
-                system.trim(AGENT, keep_events=0)
+                agent.set("text", ["y" * 200_000])
             assert check(evidence) == before == (21, 0)
-            client.config_set("maxmemory", 0)
             assert system.trim(AGENT, keep_events=0).base == 21
             assert check(evidence) == (21, 21)
+        with AgentSystem.open(server.url, namespace=evidence.namespace) as system:
+            assert system.agent(AGENT).get() == {"text": ["x" * 200_000], "n": 19}
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes | None]] = {

@@ -1,4 +1,6 @@
--- Remove the oldest events of one agent, and put the state that stands in for them: both, or nothing.
+#!lua flags=allow-oom
+-- Remove the oldest events of one agent, and put the state that stands in for them: both, or nothing. Runs also at
+-- `maxmemory`: it needs room for one state for a moment, and is how room is made.
 --
 -- KEYS  1 heads     HASH    agent -> msgpack [head, base, digest, fence, claimed_at, updated_at]   for ever
 --       2 bases     HASH    agent -> msgpack [base, digest of the event at base]                   for ever
@@ -39,7 +41,7 @@ if not found or string.sub(found, 1, 16) ~= ARGV[3] then return {OTHER, base} en
 if not redis.acl_check_cmd('LTRIM', KEYS[3], '0', '-1') then
   return redis.error_reply('NOPERM this user has no permissions to run the LTRIM command')
 end
--- All is checked: a script has no roll-back. Out of memory is reported at the first write only: the largest comes first.
+-- All is checked: a script has no roll-back.
 redis.call('HMGET', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[4], ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({seq, ARGV[3]}))

@@ -1,4 +1,5 @@
--- Remove the oldest entries of a partition's feed; the positions of all others stay.
+#!lua flags=allow-oom
+-- Remove the oldest entries of a partition's feed; the positions of all others stay. Runs also at `maxmemory`.
 --
 -- KEYS  1 feed   LIST  msgpack [agent, first seq, count, levels], one entry an append            for ever
 --       2 heads  HASH  base -> entries trimmed from the feed; level -> last feed position with an event of it
