@@ -46,7 +46,7 @@ class SimulatedHost:
         self, network: SimulatedNetwork, name: str, deliver: Callable[[str, Row], Any], window: Window
     ) -> None:
         self.name = name
-        self.frames = FrameCodec(name, SECRET, _CODEC)
+        self.frames = FrameCodec(name, SECRET, 1, _CODEC)
         self.links = LinkState(self.frames, window=window, random=network.random)
         self.most_unheard = (0, 0)
         self._network = network

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from .frame import FRAME_BYTES, PROTOCOL, ROW_BYTES, Frame, FrameCodec
+from .frame import FRAME_BYTES, ROW_BYTES, Frame, FrameCodec, Row
 from .link_state import LinkState, Outgoing
-from .links import Deliver, Links, Row
+from .links import Deliver, Links
 from .stream import Window
 
 __all__ = [
     "FRAME_BYTES",
-    "PROTOCOL",
     "ROW_BYTES",
     "Deliver",
     "Frame",

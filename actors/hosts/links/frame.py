@@ -10,7 +10,7 @@ from collections import Counter
 from hashlib import blake2b
 from hmac import compare_digest
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -18,9 +18,9 @@ import msgpack
 from duramen.events import CorruptEvent
 from duramen.events.codec import Codec
 
-from .links import Row
+Row = list[Any]
+"""Plain data, as the codec of events packs it. Links do not look into it."""
 
-PROTOCOL: Final = 1
 CONTROL: Final = 0
 """The number of frames outside the stream: they carry `heard` alone, or a question."""
 FRAME_BYTES: Final = 64 * 1024
@@ -64,11 +64,12 @@ class FrameCodec:
     `misdirected` (to another host).
     """
 
-    def __init__(self, host: str, secret: bytes, codec: Codec) -> None:
+    def __init__(self, host: str, secret: bytes, protocol: int, codec: Codec) -> None:
         self.host = host
         self._codec = codec
         self._key = blake2b(secret, digest_size=32, person=b"duramen frames").digest()
-        self._start = _FRAME_START + msgpack.packb(PROTOCOL) + msgpack.packb(host)
+        self._protocol = _FRAME_START + msgpack.packb(protocol)
+        self._start = self._protocol + msgpack.packb(host)
         self.dropped: Counter[str] = Counter()
 
     def seal(self, peer: str, number: int, heard: int, rows: list[bytes]) -> bytes:
@@ -93,30 +94,30 @@ class FrameCodec:
         """Return the row in the content of this id; None if it is missing, or is not what was stored."""
         if content is None:
             return None
-        if len(content) > ROW_BYTES or not compare_digest(self.content_id(content), content_id):
+        if len(content) > ROW_BYTES or not compare_digest(self.content_id(content).encode(), content_id.encode()):
             self.dropped["forged"] += 1
             return None
         try:
-            row = self._codec.unpack(content)
+            row: Any = self._codec.unpack(content)
         except CorruptEvent:
-            row = None
-        return row if type(row) is list else None
+            return None
+        return cast("Row", row) if type(row) is list else None
 
     def _open(self, data: bytes) -> tuple[str, Frame | None]:
         if not _TAG_SIZE < len(data) <= _MOST_BYTES or data[0] != _FRAME_OF_SIX:
             return "malformed", None
         body = data[:-_TAG_SIZE]
         if not compare_digest(self._tag(body), data[-_TAG_SIZE:]):
-            return ("forged" if data.startswith(self._start[:2]) else "protocol"), None
-        if not body.startswith(self._start[:2]):
+            return "forged", None
+        if not body.startswith(self._protocol):
             return "protocol", None
         try:
             fields: Any = self._codec.unpack(body)
         except CorruptEvent:
             return "malformed", None
-        if not _is_frame(fields):
+        if type(fields) is not list or not _are_fields(cast("list[Any]", fields)):
             return "malformed", None
-        _, sender, to, number, heard, rows = fields
+        _, sender, to, number, heard, rows = cast("list[Any]", fields)
         if to != self.host or sender == self.host:
             return "misdirected", None
         return "", Frame(sender, number, heard, rows)
@@ -125,8 +126,8 @@ class FrameCodec:
         return blake2b(body, digest_size=_TAG_SIZE, key=self._key).digest()
 
 
-def _is_frame(fields: Any) -> bool:
-    if type(fields) is not list or len(fields) != _FIELDS:
+def _are_fields(fields: list[Any]) -> bool:
+    if len(fields) != _FIELDS:
         return False
     _, sender, to, number, heard, rows = fields
     named = type(sender) is str and type(to) is str and 0 < len(sender) <= _LONGEST_HOST

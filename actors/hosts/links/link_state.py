@@ -13,8 +13,7 @@ from attrs import frozen
 import msgpack
 from duramen.events import MailboxFull, TooLarge, Unavailable
 
-from .frame import CONTROL, FRAME_BYTES, ROW_BYTES, Frame, FrameCodec
-from .links import Row
+from .frame import CONTROL, FRAME_BYTES, ROW_BYTES, Frame, FrameCodec, Row
 from .stream import LargeRow, PeerStream, Window
 
 
@@ -37,7 +36,7 @@ class LinkState:
     def __init__(self, codec: FrameCodec, *, window: Window | None = None, random: Random | None = None) -> None:
         self._codec = codec
         self._window = window or Window()
-        self._random = random or SystemRandom()
+        self.random = random or SystemRandom()
         self._streams: dict[str, PeerStream] = {}
         self._forgotten: set[str] = set()
         self._changed: dict[str, PeerStream] = {}
@@ -68,8 +67,9 @@ class LinkState:
         self._changed[peer] = stream
 
     @property
-    def wants_to_send(self) -> bool:
-        return any(stream.wants_to_send for stream in self._changed.values())
+    def has_changes(self) -> bool:
+        """Whether `emit` may have something to return. May be read by any thread."""
+        return bool(self._changed)
 
     def emit(self, now: float) -> Outgoing:
         """Return all that may be published now."""
@@ -163,7 +163,7 @@ class LinkState:
         self._changed.pop(peer, None)
 
     def _add(self, peer: str) -> PeerStream:
-        stream = self._streams[peer] = PeerStream(self._window, self._random)
+        stream = self._streams[peer] = PeerStream(self._window, self.random)
         return stream
 
     def stream(self, peer: str) -> PeerStream | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-Row = list[Any]
-"""Plain data, as the codec of events packs it. A link does not look into it."""
+from .frame import Row
 
 Deliver = Callable[[str, Row], object]
 """Called with the sender's host id and one row, in the sender's order, in the link's thread. It must not block."""

@@ -16,7 +16,7 @@ from attrs import frozen
 
 import msgpack
 
-from .frame import CONTROL, FRAME_BYTES, Frame
+from .frame import CONTROL, FRAME_BYTES
 
 HEARD_DELAY: Final = 0.02
 """Seconds after which `heard` is told alone, unless a frame has carried it before."""
@@ -75,10 +75,7 @@ Seal = Callable[[int, int, list[bytes]], bytes]
 
 
 class PeerStream:
-    """What one host knows of one peer. Times are seconds of one monotonic clock, which the caller reads.
-
-    Whatever changes `wants_to_send` to True is sent by the next `emit`.
-    """
+    """What one host knows of one peer. Times are seconds of one monotonic clock, which the caller reads."""
 
     def __init__(self, window: Window, random: Random) -> None:
         self._window = window
@@ -133,16 +130,6 @@ class PeerStream:
     def push(self, row: bytes | LargeRow) -> None:
         self._queue.append(row)
         self._queued_bytes += _size(row)
-
-    @property
-    def wants_to_send(self) -> bool:
-        return bool(
-            self._question
-            or self._tells_last
-            or self._tells_heard
-            or self._resends
-            or (self._queue and self._has_place(_frame_size(self._queue[0])))
-        )
 
     def emit(self, seal: Seal, now: float) -> tuple[list[bytes], list[LargeRow]]:
         """Return the frames to publish now, in order, and the contents to store before them."""
@@ -227,10 +214,6 @@ class PeerStream:
             self._probe_at = now + self._jitter(FIRST_PAUSE) if self._unheard else inf
             self._resent_at = -inf
         return True
-
-    def is_next(self, frame: Frame) -> bool:
-        """Whether `take` would take this frame."""
-        return frame.number == self.heard + 1
 
     def take(self, now: float) -> None:
         """Count the next frame as heard."""

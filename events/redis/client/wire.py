@@ -70,10 +70,10 @@ class Wire:
         # redis-py leaves parts of its connections untyped; only this class uses them.
         self._connection: Any = cast("Any", pool).get_connection()
         self._poll = select.poll()
-        self._polled: tuple[int, Waker] | None = None
+        self._polled: tuple[int, Waker | None] | None = None
         self._blocking_timeout: float | None = None
         self._is_nonblocking = False
-        """Whether `receive` has made the socket non-blocking."""
+        """Whether `receive` or `try_send` has made the socket non-blocking."""
 
     def make_room(self, size: int) -> None:
         """Let `send` buffer `size` bytes before it waits for the server, as far as the system allows."""
@@ -89,6 +89,16 @@ class Wire:
             self._is_nonblocking = False
         self._connection.send_packed_command([data], check_health=False)
 
+    def try_send(self, data: bytes) -> int:
+        """Send as many of these bytes as fit without waiting; returns how many. Raises CONNECTION_ERRORS.
+
+        An encrypted connection takes the rest of them next, before any others.
+        """
+        try:
+            return int(self._nonblocking_socket().send(data))
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+
     def read(self, *, timeout: float | None = None) -> Any:
         """Return the next reply, in bytes. Raises an error reply, or CONNECTION_ERRORS when the connection is lost."""
         if timeout is None:
@@ -101,6 +111,15 @@ class Wire:
         For callers that parse the protocol themselves. Never waits. Raises CONNECTION_ERRORS. A connection is used
         with this method or with `read`, never with both.
         """
+        try:
+            data: bytes = self._nonblocking_socket().recv(RECEIVE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        if not data:
+            raise redis.ConnectionError("closed by the server")
+        return data
+
+    def _nonblocking_socket(self) -> Any:
         sock = self._connection._sock
         if sock is None:
             raise redis.ConnectionError("closed")
@@ -108,13 +127,7 @@ class Wire:
             # Until something is sent: changing it for each call took two system calls more.
             self._blocking_timeout, self._is_nonblocking = sock.gettimeout(), True
             sock.settimeout(0)
-        try:
-            data: bytes = sock.recv(RECEIVE_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return b""
-        if not data:
-            raise redis.ConnectionError("closed by the server")
-        return data
+        return sock
 
     def has_buffered(self) -> bool:
         """Whether bytes of another reply were read with the last one."""
@@ -141,7 +154,7 @@ class Wire:
         sock = self._connection._sock
         return None if sock is None or isinstance(sock, ssl.SSLSocket) else int(sock.fileno())
 
-    def wait(self, timeout: float | None, waker: Waker) -> bool:
+    def wait(self, timeout: float | None, waker: Waker | None = None) -> bool:
         """Wait for bytes of a reply, at most `timeout` seconds or until the waker is set; whether some came."""
         sock = self._connection._sock
         if sock is None:
@@ -153,7 +166,8 @@ class Wire:
             # Made once a connection: making it at each wait cost 4 µs of a lone call.
             self._poll = select.poll()
             self._poll.register(mine, select.POLLIN)
-            self._poll.register(waker, select.POLLIN)
+            if waker is not None:
+                self._poll.register(waker, select.POLLIN)
             self._polled = (mine, waker)
         found = self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
         return any(ready == mine for ready, _ in found)
