@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, broken_chain_error, build_valid_event, decode_items
@@ -140,12 +141,21 @@ def check_last_event(log: AgentLogReader, agent: str, head: Head) -> None:
     """Raise CorruptEvent if the last event of a log does not have the digest that the head has."""
     if head.seq == head.base:
         return
+    previous, item = _last_two(log, agent, head)
+    if previous is None or not item or log.chain.digest(previous, item[DIGEST_SIZE:]) != head.digest:
+        raise broken_chain_error(agent, head.seq, head.digest, item[:DIGEST_SIZE])
+
+
+def _last_two(log: AgentLogReader, agent: str, head: Head) -> tuple[bytes | None, bytes]:
+    """The digest of the event before the last one, and the last one as it is stored; empty if the log ends before."""
+    if head.seq - 1 > head.base:
+        with suppress(Trimmed):  # meanwhile
+            page = log.read(agent, head.seq - 1, 2)
+            if page is not None and len(page.items) == 2:
+                return page.items[0][:DIGEST_SIZE], page.items[1]
     previous = digest_at(log, agent, head.seq - 1)
     page = log.read(agent, head.seq, 1)
-    items = [] if page is None else page.items
-    body = items[0][DIGEST_SIZE:] if items else b""
-    if previous is None or not items or log.chain.digest(previous, body) != head.digest:
-        raise broken_chain_error(agent, head.seq, head.digest, items[0][:DIGEST_SIZE] if items else b"")
+    return previous, page.items[0] if page is not None and page.items else b""
 
 
 def unknown_agent(agent: str) -> AgentNotFound:

@@ -30,9 +30,11 @@ def rebuild(
     to_seq: int | None = None,
     use_snapshot: bool = True,
     snapshot: bytes | None = None,
+    head: Head | None = None,
 ) -> Rebuilt:
     """State of an agent at its head, or at `to_seq`. `snapshot` is one more that may be nearer than the automatic one.
 
+    With a `head` the caller checks that the log ends as that says: a snapshot of that event is not looked for in it.
     Raises AgentNotFound, CorruptEvent, UnknownEventType, and Trimmed if `to_seq` lies before the events that are left.
     """
     snapshots: list[Rebuilt] = []
@@ -56,7 +58,10 @@ def rebuild(
                 raise
             continue
         # Where events followed, the digest of the first has shown that the log has that of the snapshot.
-        if is_checked or fold.state.seq > seq or _has(agent_log, seq, digest):
+        is_checked = (
+            is_checked or fold.state.seq > seq or (head is not None and (seq, digest) == (head.seq, head.digest))
+        )
+        if is_checked or _has(agent_log, seq, digest):
             return Rebuilt(fold.state, fold.custom, seq)
     raise Trimmed(f"{agent_log.agent} is trimmed faster than it can be read; try again", agent=agent_log.agent)
 
@@ -66,7 +71,7 @@ def rebuild_at_head(agent_log: AgentLog, head: Head, fold_of: FoldOf | None = No
 
     Raises what `rebuild` raises, and CorruptEvent if the log does not end where the head says.
     """
-    rebuilt = rebuild(agent_log, fold_of=fold_of, to_seq=head.seq)
+    rebuilt = rebuild(agent_log, fold_of=fold_of, to_seq=head.seq, head=head)
     state = rebuilt.state
     if (state.seq, state.digest) != (head.seq, head.digest):
         raise CorruptEvent(
