@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from attrs import Factory, evolve, frozen
 
-from duramen.events import Event, EventRegistry, Granularity, InvalidMessage, Limits, MemoryLog
+from duramen.events import Event, EventRegistry, Granularity, HandlerRaised, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
 from duramen.events.log import read_events
 from duramen.events.model import DECLARED, FAILED, OWN_TYPES, Cause
@@ -233,6 +233,8 @@ class Specification:
             message, command_id = evolve(cast("Any", message), command_id=command_id), None
         try:
             reply = system.agent(self.path).ask(message, timeout=self.timeout, command_id=command_id)
+        except HandlerRaised as error:
+            return None, error.__cause__ or error  # the exception itself, which may be of any class
         except Exception as error:
             return None, error
         return reply, reply.error if isinstance(reply, LifecycleResult) else None

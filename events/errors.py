@@ -25,6 +25,7 @@ __all__ = [
     "EpisodeNotFound",
     "Fenced",
     "HandlerEnded",
+    "HandlerRaised",
     "HandlerStopped",
     "InvalidMessage",
     "InvalidPath",
@@ -56,7 +57,8 @@ class DuramenError(Exception):
 
     The message says what happened and what to do. The facts are attributes, so that a program need not read
     the message: `agent` (path as text), `seq`, `expected` and `actual`; each is None where it does not apply.
-    Messages hold no values of an event and no passwords; `PathNotFound` names keys near the one asked for.
+    Messages hold no values of an event and no passwords; `PathNotFound` names keys near the one asked for, and
+    `HandlerRaised` quotes what a handler of the user's has raised.
     """
 
     def __init__(
@@ -215,6 +217,21 @@ class HandlerEnded(DuramenError):
 
 class HandlerStopped(DuramenError):
     """A handler raised `SystemExit` or another exception that ends programs; only its agent was stopped."""
+
+
+class HandlerRaised(DuramenError):
+    """A handler raised an exception of its own; where that is a built-in exception, this is one of that class too.
+
+    `kind` is the name of the exception's class and `text` its text, cut at 2,000 characters. In the handler's process
+    the exception is chained; from another process its class and text are all there is.
+    """
+
+    __str__ = Exception.__str__  # the built-in exceptions have others
+
+    def __init__(self, message: str, *, kind: str = "", text: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.kind = kind
+        self.text = text
 
 
 class CorruptEvent(DuramenError):

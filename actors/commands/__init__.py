@@ -22,6 +22,7 @@ from .decider import (
     require_running,
 )
 from .fingerprint import fingerprint
+from .handler_error import kind_of, to_caller_error
 from .messages import (
     DEFAULT_TTL,
     HANDLED,
@@ -63,6 +64,7 @@ from .retention import (
     retention_from_data,
     retention_to_data,
 )
+from .serializer import Serializer
 from .supervision import Decision, Strategy, Supervision, Supervisor
 
 __all__ = [
@@ -99,6 +101,7 @@ __all__ = [
     "Resume",
     "Resumed",
     "Retention",
+    "Serializer",
     "Set",
     "SetGranularity",
     "SetRetention",
@@ -119,6 +122,7 @@ __all__ = [
     "decide_spawn",
     "decide_terminate",
     "fingerprint",
+    "kind_of",
     "outcome_of",
     "parse_retention",
     "plain_id",
@@ -129,4 +133,5 @@ __all__ = [
     "retention_from_data",
     "retention_to_data",
     "spawn_message",
+    "to_caller_error",
 ]

@@ -6,21 +6,18 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
-from duramen.events import DuramenError, Granularity, HandlerStopped, InvalidMessage, NewEvent, TooLarge
+from duramen.events import DuramenError, Granularity, HandlerRaised, HandlerStopped, InvalidMessage, NewEvent, TooLarge
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, copy_plain, event_id
 from duramen.projections.state import PAUSED_STATUS, RUNNING
 
 from ..agent import Agent
-from ..commands import ChildFailed, Decision, Strategy, require_running
+from ..commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
 from ..dispatch import Envelope, ProgramExit, ThreadPool
 from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
 from .stored_reply import read_reply, store_reply
-
-_LONGEST_NAME: Final = 200
-"""Characters of an exception's type in the log; longer names, and those with other than printable ones, stay out."""
 
 
 class ActiveUserAgent(ActiveAgent, Protocol):
@@ -41,8 +38,8 @@ class ActiveUserAgent(ActiveAgent, Protocol):
 def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -> None:
     """Run the agent's own handler: in this worker thread or, if it is a coroutine, on the system's event loop.
 
-    All events it emits are one batch; an exception discards them and goes to the caller. An exception that is meant
-    to end a program (`SystemExit`) ends this agent's activation only.
+    All events it emits are one batch; an exception discards them and goes to the caller, as `HandlerRaised` unless it
+    is a typed error. An exception that is meant to end a program (`SystemExit`) ends this agent's activation only.
     """
     try:
         if envelope.durability is not None:
@@ -150,7 +147,7 @@ class _Run:
                 failure = error
                 runtime.services.dispatcher.post(lambda: self._supervise(failure, decision))
                 return
-            turn.stage_error(envelope, error)
+            turn.stage_error(envelope, to_caller_error(error, runtime.path))
         else:
             stopped = HandlerStopped(
                 f"a handler of {runtime.path} raised {type(error).__name__}; only this agent was stopped, it comes "
@@ -170,7 +167,7 @@ class _Run:
 
 
 def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
-    if isinstance(error, DuramenError):
+    if isinstance(error, DuramenError) and not isinstance(error, HandlerRaised):
         return Decision(Strategy.RESUME)  # a refusal: the message is at fault, not the agent
     try:
         decision = runtime.services.supervisor.decide(runtime.path, runtime.agent.supervision)
@@ -184,9 +181,7 @@ def _judge(runtime: ActiveUserAgent, error: Exception) -> Decision:
 
 def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, decision: Decision) -> None:
     """Carry out the decision on a failed handler; in the core."""
-    state, services, kind = runtime.state, runtime.services, type(error).__name__
-    if not kind.isprintable() or len(kind) > _LONGEST_NAME:
-        kind = "Exception"
+    state, services, kind = runtime.state, runtime.services, kind_of(error)
     get_logger("agent").error(
         "agent_failed",
         agent=runtime.path,
@@ -196,7 +191,7 @@ def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, d
         at=raised_at(error),
         strategy=decision.strategy.value,
     )
-    envelope.refuse(error)
+    envelope.refuse(to_caller_error(error, runtime.path))
     if decision.strategy is Strategy.RESTART:
         runtime.deactivate(decision.pause)
         return

@@ -17,6 +17,7 @@ from duramen.events import (
     AskTimeout,
     DuramenError,
     EventRegistry,
+    HandlerRaised,
     InvalidMessage,
     MemoryLog,
     TooLarge,
@@ -276,8 +277,9 @@ def test_an_exception_with_an_odd_name_is_supervised(open_system: OpenSystem, na
     def fail(_: Agent) -> None:
         raise error
 
-    with pytest.raises(error):
+    with pytest.raises(HandlerRaised) as caught:
         agent.ask(fail, timeout=SECONDS)
+    assert type(caught.value.__cause__) is error
     if strategy in ("stop", "escalate"):
         assert agent.status().status == "failed"
         agent.restart()
