@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentSystem, Get, Settings
-from duramen.actors.dispatch import Envelope
+from duramen.actors import Agent, AgentSystem, Get, Set, Settings, Spawn
+from duramen.actors.dispatch import Envelope, Mailbox
+from duramen.actors.dispatch import registry as registry_module
 from duramen.actors.runtime import passivation as passivation_module
 from duramen.actors.runtime.passivation import Passivation
 from waiting import eventually
@@ -57,8 +59,6 @@ def test_an_agent_with_a_stash_or_a_timer_does_not_leave(open_system: OpenSystem
     ticking.ask("start")
     paused = system.spawn("acme/paused")
     paused.pause(when_paused="stash")
-    from duramen.actors import Set
-
     kept = paused.ask(Set("a", 1), block=False)
     assert ticked.wait(10)
     assert not kept.done
@@ -69,8 +69,6 @@ def test_an_agent_with_a_stash_or_a_timer_does_not_leave(open_system: OpenSystem
 
 def test_agents_that_were_all_busy_at_once_leave_when_they_are_not(open_system: OpenSystem) -> None:
     system = open_system(settings=Settings(passivate_after=None, most_active=100))
-    from duramen.actors import Spawn
-
     replies = [system.agent(f"acme/a{number}").ask(Spawn(), block=False) for number in range(2_000)]
     assert all(reply.get(timeout=30).success for reply in replies)
     eventually(lambda: _resident(system) <= 110)
@@ -103,6 +101,40 @@ def test_messages_are_handled_between_the_steps_of_a_sweep(
     assert handled.wait(10)
     assert left[0] > 250
     eventually(lambda: _resident(system) <= 10)
+
+
+@pytest.mark.parametrize("work", ["idle", "longest idle", "all"])
+def test_no_unit_of_a_sweep_grows_with_the_number_of_agents(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """As with a million agents: many of them lie together."""
+    monkeypatch.setattr(registry_module, "_LAST_SHARD", 0)
+    system = open_system(settings=Settings(passivate_after=None))
+    replies = [system.agent(f"acme/a{number}").ask(Spawn(), block=False) for number in range(1_000)]
+    assert all(reply.get(timeout=30).success for reply in replies)
+    looked: list[str] = []
+    for name in ("_is_idle", "_last_used"):
+        original = getattr(passivation_module, name)
+
+        def counted(mailbox: Mailbox, original: Callable[[Mailbox], Any] = original) -> Any:
+            looked.append(mailbox.path)
+            return original(mailbox)
+
+        monkeypatch.setattr(passivation_module, name, counted)
+    passivation = Passivation(system._actors, system._services.dispatcher, 0.0, 10)
+    units = {
+        "idle": lambda: passivation._release_idle(0.0),
+        "longest idle": lambda: passivation._release_longest_idle(10),
+        "all": passivation._release_resources,
+    }[work]()
+    most = count = 0
+    for _ in units:
+        most, count = max(most, len(looked)), count + 1
+        looked.clear()
+    assert most <= 3 * 128, "one unit looked at too many agents"
+    assert count > 1_000 / 128
+    if work != "all":
+        assert _resident(system) <= 10
 
 
 def test_the_longest_idle_agents_leave_first(open_system: OpenSystem) -> None:
