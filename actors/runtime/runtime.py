@@ -17,7 +17,7 @@ from duramen.events import (
     OutcomeUnknown,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status
+from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status, owner_of
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
@@ -330,6 +330,8 @@ class Runtime(Snapshots):
             elif answer.status is Status.EXISTS:
                 self._mailbox.requeue(turn.envelopes)
                 self.deactivate()
+            elif answer.status is Status.OWNED:
+                self._take_tree(turn, answer)
             elif answer.status is Status.UNMET:
                 self._failed(turn, unmet(self.path, turn.expected, turn.requires[answer.head]))
             else:
@@ -339,6 +341,16 @@ class Runtime(Snapshots):
                 "settling_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
             )
             self._drop(turn.envelopes, lambda: OutcomeUnknown(f"{self.path} could not reply", agent=self.path))
+
+    def _take_tree(self, turn: Turn, answer: Answer) -> None:
+        """Take the tree over, as agents are taken over by whoever acts on them, and try again."""
+        try:
+            self.services.log.hosts.take(self.path, owner_of(answer.fence.encode()), self.services.owner)
+        except DuramenError as error:
+            self._failed(turn, error)
+        else:
+            self._mailbox.requeue(turn.envelopes)
+            self.deactivate()
 
     def _committed(self, turn: Turn) -> None:
         if turn.items:

@@ -25,13 +25,14 @@ class DigestChain:
     Immutable and thread-safe. Raises InvalidMessage for a key that is not 16 to 1024 bytes.
     """
 
-    __slots__ = ("_checksum", "_fingerprint", "digest")
+    __slots__ = ("_checksum", "_fingerprint", "_messages", "digest")
 
     def __init__(self, key: bytes | None = None) -> None:
         self.digest: Callable[[bytes, bytes], bytes]
         """Digest of an event: 16 bytes over the digest of the previous event and its own body."""
         self._checksum: Callable[[bytes], bytes]
         self._fingerprint: Callable[[bytes], bytes] | None
+        self._messages: bytes | None = None
         if key is None:
             self.digest, self._checksum, self._fingerprint = chain, _plain_checksum, None
             return
@@ -42,6 +43,7 @@ class DigestChain:
         self.digest = _keyed_digest(_derive_key(key, b"events"))
         self._checksum = _keyed_checksum(_derive_key(key, b"snapshots"))
         self._fingerprint = _keyed_checksum(_derive_key(key, b"fingerprint"))
+        self._messages = _derive_key(key, b"messages")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'with' if self.is_keyed else 'without'} a key>"
@@ -75,6 +77,10 @@ class DigestChain:
     def fingerprint(self, identity: str) -> str:
         """Return a text that identifies the key for this identity, to be stored with it; empty without a key."""
         return "" if self._fingerprint is None else self._fingerprint(identity.encode()).hex()
+
+    def message_secret(self, identity: str) -> bytes | None:
+        """Return 32 bytes that key the messages between processes of a log of this identity; None without a key."""
+        return None if self._messages is None else hmac.digest(self._messages, identity.encode(), "sha256")
 
     def require_key(self, identity: str, fingerprint: str, what: str) -> None:
         """Raise WrongKey unless `fingerprint` is that of this key, or both are without a key."""

@@ -38,7 +38,7 @@ from .host_store import (
     pack_host,
     unpack_host,
 )
-from .keys import Keys, partition_of
+from .keys import Keys, partition_of, root_of
 from .notices import Notice, NoticeStream
 from .publisher import MessagePublisher
 from .reading import (
@@ -148,6 +148,7 @@ __all__ = [
     "partition_of",
     "raw_events",
     "read_events",
+    "root_of",
     "seal",
     "trimmed_further",
     "unknown_agent",

@@ -14,6 +14,7 @@ from ..errors import DuramenError
 from .consumer_store import ConsumerStore
 from .content_cache import ContentCache
 from .durability import Durability
+from .host_store import HostStore
 from .notices import NoticeStream
 from .records import (
     Answer,
@@ -304,6 +305,11 @@ class EventLog(LogKeys, LogAppender, AgentLogReader, LogTrimmer, FeedSources, Pr
     @property
     def archive(self) -> Archive:
         """What readers of the past, auditors and movers of whole logs need."""
+        ...
+
+    @property
+    def hosts(self) -> HostStore:
+        """The hosts that share this log's agents, and which of them has which."""
         ...
 
     def directory(self) -> Iterator[Entry]:

@@ -5,12 +5,15 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 
 | key | type | what it holds | life time |
 |---|---|---|---|
-| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; `episodes` → `1` once the lists of episodes are complete; fingerprint of its integrity key, where it has one | for ever |
+| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; `episodes` → `1` once the lists of episodes are complete; fingerprint of its integrity key, where it has one; else `secret`, which keys the messages between its processes | for ever |
+| `duramen:{ns}:hosts` | HASH | host → msgpack [beat, state, machine, protocol, agent types, message types, load, ended at] | up to an hour after the host has ended |
+| `duramen:{ns}:content:ID` | STRING | what is too large for a message between processes; ID is random | its TTL |
 | `duramen:{ns}:embeddings:MID` | HASH | 16 bytes hash of a text → its vector, float32 little-endian; `dimensions` → how many numbers | for ever; may be deleted |
 | `duramen:{ns}:views` | HASH | `live:NAME`, `next:NAME` → msgpack [token, revision, form, rest] of a consumer's view, `wish:NAME` → what it is asked to do | until removed |
 | `duramen:{ns}:view:VID:live` `duramen:{ns}:view:VID:next` | STRING or HASH | a view that is kept whole (16 bytes of checksum, then msgpack), or msgpack an entry | until removed |
 | `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed | for ever |
 | `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id] as of the last lifecycle event | for ever |
+| `duramen:{ns:NN}:owners` | HASH | root agent → `epoch:host`, the host that has its tree; `epoch:`, or any other form: nobody has it | for ever |
 | `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |
 | `duramen:{ns:NN}:episodes` | LIST | each episode of the partition's agents, in the order they were recorded: 16 bytes of checksum, then msgpack [agent, seq of its event, episode] | for ever |
 | `duramen:{ns:NN}:log:ID` | LIST | the events of one agent: 16 bytes digest, then the body | for ever |
@@ -26,10 +29,11 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | channel | what is published |
 |---|---|
 | `duramen:{ns:NN}:lifecycle` `:state` `:activity` `:trace` | msgpack [previous position, position, [[agent, first seq, [item …]] …], before, levels] a batch |
+| `duramen:{ns:h:HOST}:in` | to the process of this host: frames of other processes, and its own beats, msgpack of a number |
 
 ID is `blake2b(agent path, 16 bytes)` in hex, CID `blake2b(checkpoint id, 16 bytes)` in hex, MID the same of the name
 of an embedding model, TID of the id of an import, VID of the name of a
-consumer.
+consumer. HOST is the host's id.
 """
 
 from __future__ import annotations
@@ -49,11 +53,15 @@ def _identifier(text: str) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def root_of(agent: str) -> str:
+    """The root agent of an agent's tree: the first two segments of its path."""
+    return "/".join(agent.split("/", 2)[:2])
+
+
 @lru_cache(maxsize=65_536)
 def partition_of(agent: str, partitions: int) -> int:
     """The partition of an agent: a stable hash of its root agent, so that a tree is always in one."""
-    first, second = agent.split("/", 2)[:2]
-    root = blake2b(f"{first}/{second}".encode(), digest_size=8).digest()
+    root = blake2b(root_of(agent).encode(), digest_size=8).digest()
     return int.from_bytes(root) % partitions
 
 
@@ -73,6 +81,16 @@ class Keys:
         return f"{self._open}{partition:02d}}}:"
 
     @property
+    def hosts(self) -> str:
+        return f"{self.namespace}:hosts"
+
+    def host_channel(self, host: str) -> str:
+        return f"{self._open}h:{host}}}:in"
+
+    def content(self, content_id: str) -> str:
+        return f"{self.namespace}:content:{content_id}"
+
+    @property
     def views(self) -> str:
         return f"{self.namespace}:views"
 
@@ -87,6 +105,9 @@ class Keys:
 
     def directory(self, partition: int) -> str:
         return f"{self._partition(partition)}directory"
+
+    def owners(self, partition: int) -> str:
+        return f"{self._partition(partition)}owners"
 
     def feed(self, partition: int) -> str:
         return f"{self._partition(partition)}feed"

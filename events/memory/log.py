@@ -9,7 +9,7 @@ from time import time
 from typing import Any
 from uuid import uuid4
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 import msgpack
 
@@ -33,6 +33,7 @@ from ..log import (
     LogWriter,
     Notice,
     NoticeStream,
+    Owner,
     Page,
     Put,
     RawPartition,
@@ -41,36 +42,18 @@ from ..log import (
     Status,
     feed_damaged,
     feed_trimmed,
+    owner_of,
+    root_of,
     trimmed_further,
 )
 from ..logging import get_logger, raised_at
 from ..model import Granularity, Limits
 from .archive import MemoryArchive, MemoryParts
 from .consumer_store import MemoryConsumerStore
+from .host_store import MemoryHostStore
 from .notices import MemoryNotices
-from .partition import count_to_trim, gather_spans
+from .partition import Partition, count_to_trim, gather_spans
 from .writer import MemoryWriter
-
-
-@define(eq=False)
-class _Partition:
-    heads: dict[str, Head] = field(factory=dict[str, Head])
-    directory: dict[str, bytes] = field(factory=dict[str, bytes])
-    feed: list[FeedEntry] = field(factory=list[FeedEntry])
-    base: int = 0
-    """Entries trimmed from the feed."""
-    marks: dict[int, int] = field(factory=dict[int, int])
-    bases: dict[str, Base] = field(factory=dict[str, Base])
-
-    @property
-    def end(self) -> int:
-        """Where the appends have left the feed."""
-        return max(self.marks.values(), default=0)
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the feed ends there."""
-        return self.base + len(self.feed) == self.end
 
 
 class MemoryLog(LogBase):
@@ -94,13 +77,20 @@ class MemoryLog(LogBase):
         self._limits = limits or Limits()
         self._clock = clock
         self._lock = threading.Lock()
-        self._parts = [_Partition() for _ in range(partitions)]
+        self._parts = [Partition() for _ in range(partitions)]
         self._logs: dict[str, list[bytes]] = {}
         self._values: dict[str, tuple[bytes, float]] = {}
         self._lists: dict[str, list[bytes]] = {}
         self._embeddings: dict[str, MemoryCache] = {}
         self._listeners: list[Callable[[Notice], None]] = []
         self._consumers = MemoryConsumerStore()
+        self.hosts = MemoryHostStore(
+            self._lock,
+            clock,
+            lambda agent: self._parts[self.partition_of(agent)],
+            self._items,
+            self.chain.message_secret(self.identity),
+        )
         self.archive = MemoryArchive(
             MemoryParts(
                 self._lock,
@@ -129,7 +119,9 @@ class MemoryLog(LogBase):
         with self._lock:
             part = self._parts[partition]
             changed: dict[str, bytes] = {}
-            answers = [self._answer(part, append, changed) for append in batch]
+            owners: dict[str, bytes] = {}
+            answers = [self._answer(part, append, changed, owners) for append in batch]
+            part.owners.update(owners)
             accepted = [a for a, answer in zip(batch, answers, strict=True) if answer.status is Status.COMMITTED]
             notices = self._write(partition, part, [append for append in accepted if append.items])
         self._publish(notices)
@@ -162,17 +154,24 @@ class MemoryLog(LogBase):
         notices = [self._notice(partition, part, level, [], position, entries=1, levels=bits) for level in touched]
         return [evolve(notice, events=None) for notice in notices]
 
-    def _answer(self, part: _Partition, append: Append, changed: dict[str, bytes]) -> Answer:
-        """`changed` gathers the entries that the accepted appends of a batch bring."""
+    def _answer(self, part: Partition, append: Append, changed: dict[str, bytes], owners: dict[str, bytes]) -> Answer:
+        """`changed` and `owners` gather the entries that the accepted appends of a batch bring."""
         head = part.heads.get(append.agent)
         status = self._check(head, append)
         if status is Status.COMMITTED:
+            root, host = root_of(append.agent), append.fence.partition(":")[2]
+            stored = owners.get(root, part.owners.get(root))
+            owner = owner_of(stored)
+            if append.create and owner.host not in ("", host):
+                return Answer(Status.OWNED, 0, owner.text)
             for number, (agent, lives) in enumerate(append.requires):
                 line = changed.get(agent, part.directory.get(agent))
                 if (line is not None and msgpack.unpackb(line)[0] != "terminated") is not lives:
                     return Answer(Status.UNMET, number)
             if append.entry is not None:
                 changed[append.agent] = append.entry
+            if append.create and append.items and owner.host != host:
+                owners[root] = Owner(owner.epoch + 1, host).text.encode()
         if head is None or status is Status.COMMITTED:
             return Answer(status)
         return Answer(status, head.seq, head.fence, head.claimed_at)
@@ -216,7 +215,7 @@ class MemoryLog(LogBase):
         found = self._logs.get(append.log_key, [])[at : at + 1]  # a damaged list can be shorter than its head says
         return found[0][:16] if found else None
 
-    def _write(self, partition: int, part: _Partition, batch: Sequence[Append]) -> list[Notice]:
+    def _write(self, partition: int, part: Partition, batch: Sequence[Append]) -> list[Notice]:
         position = part.end + len(batch)
         events: dict[int, list[tuple[str, int, list[bytes]]]] = {}
         bits_of_batch = 0
@@ -272,7 +271,7 @@ class MemoryLog(LogBase):
     def _notice(
         self,
         partition: int,
-        part: _Partition,
+        part: Partition,
         level: int,
         found: list[tuple[str, int, list[bytes]]],
         position: int,

@@ -1,12 +1,49 @@
-"""Spans and trimming in memory, answered as the server's scripts answer them."""
+"""A partition in memory, and its spans and trimming, answered as the server's scripts answer them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from attrs import define, field
+
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import HEAD_MISMATCH, Base, Head, Span, SpanEvents, diverged_at_base, trimmed_further, unknown_agent
+from ..log import (
+    HEAD_MISMATCH,
+    Base,
+    FeedEntry,
+    Head,
+    Span,
+    SpanEvents,
+    diverged_at_base,
+    trimmed_further,
+    unknown_agent,
+)
+
+
+@define(eq=False)
+class Partition:
+    """What is stored of the agents of a partition beside their events, which are found by key."""
+
+    heads: dict[str, Head] = field(factory=dict[str, Head])
+    directory: dict[str, bytes] = field(factory=dict[str, bytes])
+    feed: list[FeedEntry] = field(factory=list[FeedEntry])
+    base: int = 0
+    """Entries trimmed from the feed."""
+    marks: dict[int, int] = field(factory=dict[int, int])
+    bases: dict[str, Base] = field(factory=dict[str, Base])
+    owners: dict[str, bytes] = field(factory=dict[str, bytes])
+    """By root agent, as stored."""
+
+    @property
+    def end(self) -> int:
+        """Where the appends have left the feed."""
+        return max(self.marks.values(), default=0)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the feed ends there."""
+        return self.base + len(self.feed) == self.end
 
 
 def gather_spans(

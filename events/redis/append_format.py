@@ -26,6 +26,7 @@ class _Fixed:
     """The parts that all calls of a partition have in common, in the server's protocol."""
 
     keys: bytes
+    owners: bytes
     tails: dict[bytes, bytes]
     """By the levels of a batch: command, limit, and each level with its channel."""
 
@@ -50,6 +51,7 @@ class AppendFormat:
         keys = [fixed.keys]
         puts: list[bytes] = []
         rows: list[list[Any]] = []
+        creates = False
         for a in batch:
             keys.append(encode_argument(a.log_key.encode()))
             row: list[Any] = [a.agent, a.expected, a.previous, a.fence, a.items, a.levels, a.updated_at]
@@ -58,7 +60,10 @@ class AppendFormat:
                 puts += [encode_argument(put.key.encode()) for put in a.puts]
                 if a.requires:
                     row.append(a.requires)
+                creates = creates or a.create
             rows.append(row)
+        if creates:
+            puts.append(fixed.owners)
         levels = batch[0].levels if len(batch) == 1 else b"".join([a.levels for a in batch])
         if len(levels) > 1:
             levels = bytes(set(levels))
@@ -75,7 +80,8 @@ class AppendFormat:
     def _of_partition(self, partition: int) -> _Fixed:
         k = self._keys
         keys = [k.heads(partition), k.directory(partition), k.feed(partition)]
-        return _Fixed(b"".join([encode_argument(key.encode()) for key in keys]), {})
+        owners = encode_argument(k.owners(partition).encode())
+        return _Fixed(b"".join([encode_argument(key.encode()) for key in keys]), owners, {})
 
     def _tail(self, partition: int, levels: bytes) -> bytes:
         parts = [self._publish, self._limit]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -41,6 +40,7 @@ from .client import (
     LentConnections,
     RedisClient,
     Script,
+    copy_pool,
     eviction_policy,
     pack_for_lua,
     refuse_eviction,
@@ -48,19 +48,17 @@ from .client import (
     require_permissions,
 )
 from .confirmer import RedisConfirmer
-from .consumer_store import RedisConsumerStore
 from .feed import RedisFeed
 from .notices import RedisNotices
 from .pages import RedisPages
+from .stores import RedisCache, RedisConsumerStore, RedisHostStore
 from .trimming import RedisTrimming
 from .writer import RedisWriter
 
 FORMAT: Final = b"1"
 """Of keys and stored bytes. A namespace of another format is not opened."""
-
-
-_AT_ONCE: Final = 256
-"""Fields a command: a megabyte or so of vectors, so that no other command waits long."""
+_BEAT_SECONDS: Final = 2.5
+"""For which a beat is tried: then it is time for the next one."""
 
 
 class RedisLog(LogBase):
@@ -98,6 +96,11 @@ class RedisLog(LogBase):
         self._feed = RedisFeed(self._server, self._keys, self.partitions)
         self._lender = ConnectionLender(self._server, namespace, self.partitions)
         self._consumers = RedisConsumerStore(self._server, self._keys)
+        self._beats = RedisClient(
+            copy_pool(pool), retry_seconds=min(retry_seconds, _BEAT_SECONDS), ensure_server=ensure_server
+        )
+        secret = self.chain.message_secret(self.identity)
+        self.hosts = RedisHostStore(self._server, self._beats, self._keys, self.partition_of, secret)
         self.archive = RedisArchive(self._server, self._keys, self.partitions)
         self._confirmer = RedisConfirmer(self._server, self._keys)
         self._set_durability(durability)
@@ -197,6 +200,7 @@ class RedisLog(LogBase):
         return self._consumers
 
     def close(self) -> None:
+        self._beats.close()
         self._server.close()
 
     # -- the server ------------------------------------------------------------------------------------------------
@@ -293,24 +297,3 @@ def _entry(agent: str, stored: bytes, line: bytes | None) -> Entry:
         return Entry(agent, head, str(status), agent_type, session_id)
     except (CorruptEvent, ValueError, TypeError):
         return damaged_entry(agent)
-
-
-class RedisCache:
-    """A `ContentCache` in one hash of a server. Raises what `RedisClient.ask_all` raises."""
-
-    def __init__(self, server: RedisClient, key: str) -> None:
-        self._server = server
-        self._key = key.encode()
-
-    def load(self, fields: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = []
-        for at in range(0, len(fields), _AT_ONCE):
-            part = fields[at : at + _AT_ONCE]
-            found += self._server.execute("read the cache of vectors", b"HMGET", self._key, *part)
-        return found
-
-    def store(self, values: Mapping[bytes, bytes]) -> None:
-        rest = iter(values.items())
-        while part := list(islice(rest, _AT_ONCE)):
-            pairs = [side for pair in part for side in pair]
-            self._server.execute("write the cache of vectors", b"HSET", self._key, *pairs)

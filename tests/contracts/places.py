@@ -30,6 +30,8 @@ LEVELS = tuple(Granularity)
 class Place(Protocol):
     """One namespace. `open` gives a log on it, again and again; the rest goes behind the log's back."""
 
+    keys: Keys
+
     def open(self, *, partitions: int = 16, limits: Limits | None = None) -> EventLog: ...
 
     def items(self, log: EventLog, agent: str) -> list[bytes]:
@@ -66,6 +68,7 @@ class Place(Protocol):
 class MemoryPlace:
     def __init__(self) -> None:
         self.now = 1_000_000.0
+        self.keys = Keys("memory")
         self._log: MemoryLog | None = None
 
     def open(self, *, partitions: int = 16, limits: Limits | None = None) -> EventLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .connection import connection_settings, pool_of_client, pool_of_socket, pool_of_url, redact_url
+from .connection import connection_settings, copy_pool, pool_of_client, pool_of_socket, pool_of_url, redact_url
 from .errors import Retry, classify_error, translate_error
 from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction, refuse_mode
 from .held_connection import FAILURES, HeldConnection
@@ -11,6 +11,7 @@ from .permissions import require_consumer_permissions, require_permissions
 from .requests import RedisClient
 from .resp import ProtocolError, PushParser
 from .script import Script, encode_argument, encode_command, pack_for_lua
+from .subscriber import Subscriber
 from .wire import CONNECTION_ERRORS, RECEIVE_BYTES, Waker, Wire
 
 __all__ = [
@@ -27,12 +28,14 @@ __all__ = [
     "Retry",
     "RunCommand",
     "Script",
+    "Subscriber",
     "Waker",
     "Wire",
     "check_server",
     "classify_error",
     "command_runner",
     "connection_settings",
+    "copy_pool",
     "encode_argument",
     "encode_command",
     "eviction_policy",

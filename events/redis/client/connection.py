@@ -177,6 +177,12 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
 
 
+def copy_pool(pool: redis.ConnectionPool) -> redis.ConnectionPool:
+    """Return a new pool of connections to the same server, with the same settings and without any connection."""
+    settings: dict[str, Any] = pool.connection_kwargs
+    return redis.ConnectionPool(connection_class=pool.connection_class, **settings)
+
+
 def _refuse_imitation(connection_class: type[Any]) -> None:
     if any(cls.__module__.partition(".")[0] == "fakeredis" for cls in connection_class.__mro__):
         raise InvalidMessage("fakeredis is no server: use memory:// for tests without one", actual="fakeredis")

@@ -7,6 +7,7 @@
 --       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
 --                    LIST    or what to add a value to: the partition's episodes                    for ever
+--       last       HASH    owners: root agent -> `epoch:host`; only where an append creates its agent for ever
 -- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts,
 --                    requires], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...];
 --                    requires = [[agent, whether it must have a session that has not ended], ...];
@@ -90,7 +91,7 @@ end
 -- Any other batch -------------------------------------------------------------------------------------------------------
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS, DIVERGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
-local UNMET = 9
+local UNMET, OWNED = 9, 10
 
 -- How many events the list holds; -1 if it is none. One agent's damage must not fail the others of its batch.
 local function length_of(log)
@@ -180,6 +181,22 @@ local function unmet(requires)
   return nil
 end
 
+-- Root agent -> its entry in `owners`, as stored or as an accepted append of this batch leaves it; false where there is
+-- none. What to write: root agent, entry, ...
+local entries, taken = {}, {}
+
+-- The entry under which an append that creates an agent has its tree, and whether another host has the tree: then the
+-- entry is that host's. An entry of any other form than `epoch:host` is nobody's.
+local function entry_for(append, root)
+  if entries[root] == nil then entries[root] = call('HMGET', KEYS[#KEYS], root)[1] end
+  local host = string.match(append[4], ':(.*)$') or ''
+  local epoch, owner = string.match(entries[root] or '', '^(%d+):(%S*)$')
+  if not epoch or #epoch > 15 or #owner > 128 then epoch, owner = '0', '' end
+  if owner == host then return entries[root], false end
+  if owner ~= '' then return entries[root], true end
+  return string.format('%.0f:%s', tonumber(epoch) + 1, host), false
+end
+
 -- Everything is checked before the first write: a script has no roll-back.
 local answers, accepted, heads = {}, {}, {}
 local refused = false
@@ -188,14 +205,27 @@ for i = 1, count do
   local head = stored and head_of(stored)
   local status = CORRUPT
   if head or not stored then status = check(append, head, KEYS[3 + i]) end
+  local root, entry, owned
+  if status == COMMITTED and append[8] then
+    root = string.match(append[1], '^[^/]+/[^/]+')
+    entry, owned = entry_for(append, root)
+  end
   local missing = status == COMMITTED and append[11] and unmet(append[11])
-  if missing then
+  if owned then
+    refused = true
+    answers[i] = {OWNED, 0, entry, 0}
+  elseif missing then
     refused = true
     answers[i] = {UNMET, missing - 1, '', 0}
   elseif status == COMMITTED then
     answers[i] = COMMITTED
     if append[9] then statuses[append[1]] = status_in(append[9]) end
     if #append[5] > 0 then
+      if root and entries[root] ~= entry then
+        entries[root] = entry
+        taken[#taken + 1] = root
+        taken[#taken + 1] = entry
+      end
       accepted[#accepted + 1] = i
       heads[i] = head or {0, 0, '', append[4], append[7], 0, 0}
     end
@@ -292,6 +322,7 @@ for at = 4, #ARGV, 2 do
 end
 call('HSET', KEYS[1], unpack(writes))
 if #lines > 0 then call('HSET', KEYS[2], unpack(lines)) end
+if #taken > 0 then call('HSET', KEYS[#KEYS], unpack(taken)) end
 
 put = 3 + count
 for i = 1, count do

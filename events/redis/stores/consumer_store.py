@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 from attrs import evolve
 
-from ..errors import CorruptEvent
-from ..log import (
+from ...errors import CorruptEvent
+from ...log import (
     LIVE,
     NEXT,
     ConsumerRecord,
@@ -24,7 +24,7 @@ from ..log import (
     unpack_record,
     unpack_request,
 )
-from .client import RedisClient, Script, require_consumer_permissions
+from ..client import RedisClient, Script, require_consumer_permissions
 
 _STEP: Final = b"1000"
 _SLOTS: Final[Mapping[str, Slot]] = {LIVE: LIVE, NEXT: NEXT}

@@ -1,0 +1,217 @@
+"""Hosts, owners and channels in memory, answered as the server's scripts answer them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from threading import Condition, Lock
+from typing import Final, Literal
+from uuid import uuid4
+
+from attrs import evolve
+
+from ..log import ClaimAnswer, Head, HostRecord, HostState, Located, MessageStream, Owner, owner_of, root_of
+from .partition import Partition
+
+_MOST: Final = 100_000
+"""Messages that wait for a stream that does not receive; later ones are lost."""
+
+
+class MemoryHostStore:
+    """A `HostStore` of one `MemoryLog`. `part_of` and `items_of` are looked at under `lock`."""
+
+    def __init__(
+        self,
+        lock: Lock,
+        clock: Callable[[], float],
+        part_of: Callable[[str], Partition],
+        items_of: Callable[[str], list[bytes]],
+        secret: bytes | None,
+    ) -> None:
+        self.secret = secret or secrets.token_bytes(32)
+        self._lock = lock
+        self._clock = clock
+        self._part_of = part_of
+        self._items_of = items_of
+        self._hosts: dict[str, HostRecord] = {}
+        self._content: dict[str, tuple[bytes, float]] = {}
+        self._streams: dict[str, list[MemoryMessages]] = {}
+
+    # -- hosts -----------------------------------------------------------------------------------------------------
+
+    def join(self, record: HostRecord) -> None:
+        with self._lock:
+            self._hosts.setdefault(record.host, record)
+
+    def beat(self, host: str, load: int) -> int | None:
+        with self._lock:
+            record = self._hosts.get(host)
+            if record is None or record.has_ended:
+                return None
+            self._hosts[host] = record = evolve(record, beat=record.beat + 1, load=load)
+            return record.beat
+
+    def set_state(self, host: str, state: Literal["draining", "closed"]) -> bool:
+        with self._lock:
+            record = self._hosts.get(host)
+            if record is None or record.state == "buried":
+                return False
+            if state == "closed" and not record.has_ended:
+                self._end(record, "closed")
+            elif record.state == "up":
+                self._hosts[host] = evolve(record, state=state)
+            return True
+
+    def hosts(self) -> list[HostRecord]:
+        with self._lock:
+            return [self._hosts[host] for host in sorted(self._hosts)]
+
+    def find(self, host: str) -> HostRecord | None:
+        with self._lock:
+            return self._hosts.get(host)
+
+    def bury(self, host: str, beat: int) -> bool:
+        with self._lock:
+            record = self._hosts.get(host)
+            if record is None or record.has_ended:
+                return True
+            if record.beat != beat:
+                return False
+            self._end(record, "buried")
+            return True
+
+    def forget(self, hosts: Collection[str]) -> None:
+        with self._lock:
+            for host in hosts:
+                if host in self._hosts and self._hosts[host].has_ended:
+                    del self._hosts[host]
+
+    def _end(self, record: HostRecord, state: HostState) -> None:
+        self._hosts[record.host] = evolve(record, state=state, ended_at=int(self._clock()))
+
+    # -- owners ----------------------------------------------------------------------------------------------------
+
+    def owner(self, agent: str) -> tuple[Owner, Head | None]:
+        found = self.locate(agent)
+        return found.owner, found.head
+
+    def locate(self, agent: str) -> Located:
+        with self._lock:
+            part = self._part_of(agent)
+            return Located(_owner_in(part, agent), part.heads.get(agent), part.directory.get(agent))
+
+    def claim(self, agent: str, seen: Owner, head: Head, host: str, now: int) -> ClaimAnswer:
+        """The same checks, in the same order, as `host_claim.lua`."""
+        with self._lock:
+            part = self._part_of(agent)
+            owner, there = _owner_in(part, agent), part.heads.get(agent)
+            mine = owner.host == host
+            if there is None or (there.seq, there.digest) != (head.seq, head.digest) or not (mine or owner == seen):
+                return ClaimAnswer(False, owner, there)
+            fence = f"{int(head.fence.partition(':')[0]) + 1}:{host}"
+            if not (mine and there.fence == fence):
+                if there.fence != head.fence:
+                    return ClaimAnswer(False, owner, there)
+                if not mine:
+                    owner = _give_tree(part, agent, Owner(owner.epoch + 1, host))
+                part.heads[agent] = there = evolve(there, fence=fence, claimed_at=now)
+            return ClaimAnswer(True, owner, there, len(self._items_of(agent)))
+
+    def take(self, agent: str, seen: Owner, host: str) -> Owner:
+        with self._lock:
+            part = self._part_of(agent)
+            owner = _owner_in(part, agent)
+            if owner.host == host or owner != seen:
+                return owner
+            return _give_tree(part, agent, Owner(owner.epoch + 1, host))
+
+    def release(self, agent: str, held: Owner) -> bool:
+        with self._lock:
+            part = self._part_of(agent)
+            owner = _owner_in(part, agent)
+            if owner == held:
+                owner = _give_tree(part, agent, Owner(held.epoch))
+            return owner == Owner(held.epoch)
+
+    # -- channels --------------------------------------------------------------------------------------------------
+
+    def publish(self, host: str, message: bytes) -> int:
+        streams = list(self._streams.get(host, ()))
+        for stream in streams:
+            stream.hear(message)
+        return len(streams)
+
+    def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        for host, message in messages:
+            self.publish(host, message)
+
+    def listen(self, host: str) -> MessageStream:
+        streams = self._streams.setdefault(host, [])
+        stream = MemoryMessages(streams.remove)
+        streams.append(stream)
+        return stream
+
+    def put_content(self, content: bytes, ttl_ms: int) -> str:
+        with self._lock:
+            now = self._clock()
+            self._content = {key: value for key, value in self._content.items() if value[1] > now}
+            content_id = uuid4().hex
+            self._content[content_id] = content, now + ttl_ms / 1000
+            return content_id
+
+    def get_content(self, content_id: str) -> bytes | None:
+        with self._lock:
+            content, expires = self._content.get(content_id, (None, 0.0))
+            return content if expires > self._clock() else None
+
+
+def _owner_in(part: Partition, agent: str) -> Owner:
+    return owner_of(part.owners.get(root_of(agent)))
+
+
+def _give_tree(part: Partition, agent: str, owner: Owner) -> Owner:
+    part.owners[root_of(agent)] = owner.text.encode()
+    return owner
+
+
+class MemoryMessages:
+    """A `MessageStream` of a `MemoryHostStore`, which loses nothing that is received in time."""
+
+    def __init__(self, on_close: Callable[[MemoryMessages], None]) -> None:
+        self._on_close = on_close
+        self._changed = Condition()
+        self._waiting: list[bytes] = []
+        self._woken = False
+        self._closed = False
+
+    @property
+    def subscriptions(self) -> int:
+        return 1
+
+    def hear(self, message: bytes) -> None:
+        """Add a message. Called by the publisher's thread."""
+        with self._changed:
+            if not self._closed and len(self._waiting) < _MOST:
+                self._waiting.append(message)
+                self._changed.notify_all()
+
+    def receive(self, timeout: float | None) -> list[bytes]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._woken or self._closed, timeout)
+            self._woken = False
+            messages, self._waiting = self._waiting, []
+            return messages
+
+    def wake(self) -> None:
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._waiting = []
+            self._changed.notify_all()
+        self._on_close(self)

@@ -1,0 +1,9 @@
+"""What a server stores beside logs: consumers' views, hosts and owners, caches."""
+
+from __future__ import annotations
+
+from .consumer_store import RedisConsumerStore
+from .content_cache import RedisCache
+from .host_store import RedisHostStore
+
+__all__ = ["RedisCache", "RedisConsumerStore", "RedisHostStore"]
