@@ -21,6 +21,7 @@ from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
 from duramen.projections import AgentState
+from duramen.projections.recovery import FoldCache
 
 from ..agent_types import AgentFactory
 from ..commands import AdoptChild, LifecycleResult, Spawn, Supervisor, decide_spawn, plain_id, spawn_message
@@ -38,7 +39,7 @@ from ..dispatch import (
     check_may_block,
 )
 from ..handlers import LifecycleHooks, Services, Settings
-from ..runtime import INLINE, Activation, Passivation, envelope_of
+from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
@@ -101,6 +102,7 @@ class AgentSystem(SystemCalls):
             durability=store.log.durability,
             unconfirmed=store.log.unconfirmed,
             digest_of=store.log.chain.digest,
+            folds=FoldCache(store.log, self._limits),
             activated=passivation.release_excess,
             system=weakref.ref(self),
         )
@@ -304,7 +306,9 @@ class AgentSystem(SystemCalls):
             self._actors.send(path, envelope, room)
             return envelope
         deadline = None if seconds is None else monotonic() + seconds
-        if type(message) in INLINE and room == 0.0:
+        if can_read_here(self._services, path, message, seconds):
+            answer_from_log(self._services, path, [envelope])
+        elif type(message) in INLINE and room == 0.0:
             dispatcher = self._services.dispatcher
             with dispatcher.shield() as shield:
                 dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)

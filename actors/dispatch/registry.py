@@ -72,6 +72,12 @@ class ActorRegistry:
     def _find(self, path: str) -> Mailbox | None:
         return self._shards[hash(path) & _LAST_SHARD].get(path)
 
+    def has_mailbox(self, path: str) -> bool:
+        """Whether an agent is in memory here, or messages of this process to it are under way. Raises SystemClosed."""
+        if self._closed is not None:
+            raise SystemClosed(self._closed, agent=path)
+        return self._find(path) is not None
+
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""
         deadline, pause, never = monotonic() + seconds, _PAUSE, threading.Event()

@@ -13,7 +13,8 @@ from .lifecycle import (
     pause_self,
     terminate_self,
 )
-from .memory import MEMORY_HANDLERS, apply_operation, keys_at
+from .memory import MEMORY_HANDLERS, apply_operation
+from .reads import READS, drop_expired, keys_at
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration
 from .turn import ActiveAgent, Savepoint, Turn
@@ -23,6 +24,7 @@ __all__ = [
     "LIFECYCLE",
     "MEMORY_HANDLERS",
     "QUICK_HANDLERS",
+    "READS",
     "ActiveAgent",
     "AgentTimers",
     "HandlerCall",
@@ -35,6 +37,7 @@ __all__ = [
     "announce_child",
     "apply_operation",
     "current_call",
+    "drop_expired",
     "keys_at",
     "pause_self",
     "reply_to",

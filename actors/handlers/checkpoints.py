@@ -1,4 +1,4 @@
-"""Listing checkpoints, and the changes that restoring one makes."""
+"""Finding a checkpoint, and the changes that restoring it makes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from duramen.events import CheckpointNotFound, CorruptEvent, TooLarge
-from duramen.events.codec import to_datetime
 from duramen.events.logging import get_logger
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import PAUSED_STATUS, difference, overlay, split_ops
 
-from ..commands import Checkpoint, Resume, Resumed, plain_id
+from ..commands import Resume, Resumed, plain_id
 from .turn import Turn
 
 IN_PLACE: Final = Resumed(None, None, None, 0, [])
@@ -22,28 +21,6 @@ _FIELDS: Final = 7
 """Of a checkpoint in the state, if a cascade took it."""
 _EVENT_BYTES: Final = 192 * 1024
 """Changes in one event of a resume; well under the limit of an event."""
-
-
-def list_checkpoints(turn: Turn) -> list[Checkpoint]:
-    """The checkpoints that have not expired, newest first. The state knows all; the server, which still exist."""
-    state, services = turn.state, turn.runtime.services
-    ids = list(reversed(state.checkpoints))
-    present = services.log.exists([services.log.checkpoint_key(turn.runtime.path, name) for name in ids])
-    return [
-        _checkpoint(turn, name, state.checkpoints[name]) for name, exists in zip(ids, present, strict=True) if exists
-    ]
-
-
-def _checkpoint(turn: Turn, name: str, entry: list[Any]) -> Checkpoint:
-    seq, time, keys, expires, metadata, *_ = entry
-    return Checkpoint(
-        checkpoint_id=name,
-        timestamp=to_datetime(time),
-        keys_count=keys,
-        seq=seq,
-        expires_at=None if expires is None else to_datetime(expires),
-        metadata=turn.codec.copy(metadata),
-    )
 
 
 def find_checkpoint(turn: Turn, message: Resume) -> Resumed:

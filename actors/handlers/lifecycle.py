@@ -51,8 +51,9 @@ from ..commands import (
 )
 from ..dispatch import Envelope
 from .cascade import children_of, held_tree, hold
-from .checkpoints import IN_PLACE, find_checkpoint, find_paused, list_checkpoints, require_one_cut
+from .checkpoints import IN_PLACE, find_checkpoint, find_paused, require_one_cut
 from .episode import consolidate
+from .reads import READS, drop_expired
 from .transition import Transition, reply_to
 from .turn import Turn
 
@@ -278,10 +279,8 @@ def _check_terminate(turn: Turn, message: Terminate) -> None:
 
 
 def _on_list_checkpoints(turn: Turn, message: ListCheckpoints) -> list[Checkpoint]:
-    if turn.state.seq == 0:
-        path = turn.runtime.path
-        raise AgentNotFound(f"there is no agent {path}; spawn it first", agent=path)
-    return list_checkpoints(turn)
+    found = READS[ListCheckpoints](turn.state, message, turn.agent, turn.codec)
+    return drop_expired(turn.services.log, turn.agent, found)
 
 
 def _on_restart(turn: Turn, message: Restart) -> Receipt:

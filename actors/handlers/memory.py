@@ -6,22 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from duramen.events import (
-    Granularity,
     InvalidMessage,
-    InvalidPath,
     PropertyPath,
     Receipt,
     property_segments,
 )
-from duramen.events.codec import to_datetime
 from duramen.events.logging import get_logger
 from duramen.events.model import printable
-from duramen.projections import AgentState
-from duramen.projections.state import MISSING, REQUIRED, find, lookup
+from duramen.projections.state import find
 
 from ..commands import (
     DECIDERS,
-    AgentStatus,
     Batch,
     Decide,
     Get,
@@ -31,9 +26,9 @@ from ..commands import (
     SetRetention,
     decide_set_granularity,
     decide_set_retention,
-    require_known,
     require_running,
 )
+from .reads import READS, Read
 from .turn import Turn
 
 
@@ -87,43 +82,8 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
     return Receipt(turn.agent, first, state.seq, state.digest, durability)
 
 
-def _on_get(turn: Turn, message: Get) -> Any:
-    require_known(turn.state, turn.agent)
-    segments = property_segments(message.path)
-    if message.default is REQUIRED:
-        return turn.codec.copy(lookup(turn.state.memory, segments))
-    found = find(turn.state.memory, segments)
-    return message.default if found is MISSING else turn.codec.copy(found)
-
-
-def keys_at(state: AgentState, path: str | PropertyPath, agent: str) -> list[str]:
-    """The keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
-    found = lookup(state.memory, property_segments(path))
-    if type(found) is not dict:
-        raise InvalidPath(f"{str(path)[:80]!r} is not a subtree and has no keys", agent=agent)
-    return list(found)
-
-
-def _on_keys(turn: Turn, message: Keys) -> list[str]:
-    require_known(turn.state, turn.agent)
-    return keys_at(turn.state, message.path, turn.agent)
-
-
-def _on_get_status(turn: Turn, message: GetStatus) -> AgentStatus:
-    require_known(turn.state, turn.agent)
-    state = turn.state
-    return AgentStatus(
-        agent=turn.agent,
-        status=state.status,
-        agent_type=state.agent_type,
-        session_id=state.session_id,
-        seq=state.seq,
-        digest=state.digest,
-        updated_at=to_datetime(state.updated_at),
-        items=len(state.memory),
-        granularity=Granularity(state.granularity),
-        metadata=turn.codec.copy(state.metadata),
-    )
+def _read(read: Read) -> Callable[[Turn, Any], Any]:
+    return lambda turn, message: read(turn.state, message, turn.agent, turn.codec)
 
 
 def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
@@ -146,7 +106,5 @@ MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Batch: _on_batch,
     SetGranularity: _mutation(SetGranularity, decide_set_granularity),
     SetRetention: _mutation(SetRetention, decide_set_retention),
-    Get: _on_get,
-    Keys: _on_keys,
-    GetStatus: _on_get_status,
+    **{kind: _read(READS[kind]) for kind in (Get, Keys, GetStatus)},
 }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field, frozen
 
 from duramen.events import EventRegistry, InvalidMessage, Limits
 from duramen.events.codec import Codec
-from duramen.events.feed import LastDigests
 from duramen.events.log import Durability, EventLog
 from duramen.events.model import Seconds, parse_seconds
+from duramen.projections.recovery import FoldCache
 
 from ..agent_types import AgentFactory
 from ..commands import Retention, Supervisor, retention_to_data
@@ -22,8 +22,6 @@ from .hooks import LifecycleHooks
 
 if TYPE_CHECKING:
     from ..dispatch import ActorRegistry
-
-_MOST_KNOWN: Final = 16_384
 
 
 def _to_hook_timeout(value: Seconds) -> float:
@@ -97,10 +95,10 @@ class Services:
     """What a commit has to be confirmed to, to reach it; None: it has reached it."""
     digest_of: Callable[[bytes, bytes], bytes]
     """The log's digest function: previous digest and body to the event's digest."""
+    folds: FoldCache
+    """States of agents that are not in memory here, and the last known event of those that were."""
     activated: Callable[[], None]
     """Called in the core after each activation."""
-    known: LastDigests = field(factory=lambda: LastDigests(_MOST_KNOWN))
-    """The last event that the log is known to have of agents that left memory. Changed in the core only."""
     system: Callable[[], Any] = field(default=lambda: None)
     """The `AgentSystem`, for handlers; None once it is gone."""
     now: Callable[[], int] = field(default=_now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .activation import Activation
 from .envelopes import INLINE, envelope_of
+from .log_reads import answer_from_log, can_read_here
 from .passivation import Passivation
 
-__all__ = ["INLINE", "Activation", "Passivation", "envelope_of"]
+__all__ = ["INLINE", "Activation", "Passivation", "answer_from_log", "can_read_here", "envelope_of"]

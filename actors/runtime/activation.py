@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import filterfalse, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError
@@ -17,7 +18,9 @@ from ..agent import Agent
 from ..agent_types import AgentFactory
 from ..commands import Spawn
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
+from ..handlers import READS
 from .append_errors import for_agent
+from .log_reads import answer_from_log
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -34,21 +37,24 @@ class Activation:
     """The runner of a mailbox whose agent is not in memory.
 
     A spawn is handled at once on an empty state, without reading the log: if the agent exists after all, its append
-    fails, and the spawn is handled again after a proper activation. Any other message has the agent rebuilt first, in
-    one of a few worker threads, so that thousands of activations do not reach the server at once.
+    fails, and the spawn is handled again after a proper activation. Messages that only look are answered from the log,
+    which claims nothing and activates nobody. Any other message has the agent rebuilt first. Both happen in one of a
+    few worker threads, so that thousands of agents do not reach the server at once.
     """
 
-    __slots__ = ("_mailbox", "_services", "_tried")
+    __slots__ = ("_mailbox", "_reading", "_services")
 
     def __init__(self, services: Services, mailbox: Mailbox) -> None:
         self._services = services
         self._mailbox = mailbox
+        self._reading: list[Envelope] = []
+        """The messages that a worker answers from the log."""
 
     def run(self) -> None:
         try:
             self._run()
         except Exception as error:  # a defect, a spawn that cannot be read, or no more threads
-            self._fail(self._failure(error))
+            self._fail(self._failure(error), refuse_reads=True)
 
     def _run(self) -> None:
         envelope = self._mailbox.waiting[0]
@@ -57,15 +63,33 @@ class Activation:
             self._start(self._absent_agent(_Made(Agent(), None), type_of(envelope.message), presumed_absent=True))
             return
         self._mailbox.phase = WORKING
-        self._services.activations.submit(self._activate)
+        is_read = type(envelope.message) in READS
+        self._services.activations.submit(self._answer_reads if is_read else self._activate)
 
     def abandon(self) -> list[Envelope]:
-        return []  # all messages are in the mailbox still
+        return self._reading  # all others are in the mailbox still
+
+    def _answer_reads(self) -> None:
+        """Answer the messages up to the first that does more than look; in a worker thread."""
+        waiting = self._mailbox.waiting
+        self._reading = list(takewhile(_is_read, waiting[:]))
+        del waiting[: len(self._reading)]  # others only ever add at the end
+        try:
+            answer_from_log(self._services, self._mailbox.path, self._reading)
+        except BaseException as error:  # a defect
+            for envelope in self._reading:
+                envelope.refuse(self._failure(error))
+        finally:
+            self._services.dispatcher.post(self._go_on)
+
+    def _go_on(self) -> None:
+        self._reading = []
+        self._become_idle()
 
     def _is_plain(self, message: Spawn) -> bool:
         """Whether the spawn needs neither code of the user, nor an earlier result from the log, nor a check of it."""
         services = self._services
-        is_known = services.known.get(self._mailbox.path) is not None
+        is_known = services.folds.position(self._mailbox.path) is not None
         return message.command_id is None and type_of(message) not in services.agents and not is_known
 
     def _activate(self) -> None:
@@ -73,7 +97,7 @@ class Activation:
         services, path = self._services, self._mailbox.path
         try:
             claim = services.log.claim([path], services.owner, services.now())[0]
-            known = services.known.get(path)
+            known = services.folds.position(path)
             if known is not None:
                 check_known_event(services.log, path, None if claim is None else claim.head, *known)
             runtime = self._new_agent() if claim is None else self._stored_agent(claim)
@@ -181,23 +205,34 @@ class Activation:
             if mailbox.waiting:
                 runtime.run()
 
-    def _fail(self, error: DuramenError) -> None:
-        """Fail all waiting messages; the next message tries again."""
+    def _fail(self, error: DuramenError, *, refuse_reads: bool = False) -> None:
+        """Fail all waiting messages but those that only look; the next message tries again."""
         mailbox = self._mailbox
         if isinstance(error, (DataLoss, Diverged)):
-            self._services.known.forget(mailbox.path)  # the loss is reported now, and once
+            self._services.folds.forget(mailbox.path)  # the loss is reported now, and once
         get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
-        failed = list(mailbox.waiting)
-        del mailbox.waiting[: len(failed)]  # a message that arrives meanwhile tries again
+        waiting = list(mailbox.waiting)
+        reads = [] if refuse_reads else list(filter(_is_read, waiting))
+        failed = waiting if refuse_reads else list(filterfalse(_is_read, waiting))
+        mailbox.waiting[: len(waiting)] = reads  # a message that arrives meanwhile tries again
         for envelope in failed:
             own = for_agent(error, mailbox.path, error.seq or 0)
             own.__cause__ = error.__cause__
             envelope.refuse(own)
+        self._become_idle()
+
+    def _become_idle(self) -> None:
+        """Handle what waits; if nothing does, remove the mailbox."""
+        mailbox = self._mailbox
         mailbox.phase = IDLE
         if mailbox.waiting:
             self._services.dispatcher.schedule(mailbox)
         else:
             self._services.actors.remove_if_idle(mailbox)
+
+
+def _is_read(envelope: Envelope) -> bool:
+    return type(envelope.message) in READS
 
 
 def type_of(message: Spawn) -> str | None:

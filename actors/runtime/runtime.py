@@ -24,13 +24,14 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 
 from ..agent import Agent
 from ..agent_types import AgentFactory
-from ..commands import ChildFailed, Get, GetStatus, Hold, Keys, LifecycleResult, ListCheckpoints, Spawn
+from ..commands import ChildFailed, Hold, LifecycleResult, Spawn
 from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool, Waiter
 from ..handlers import (
     BLOCKING_HANDLERS,
     LIFECYCLE,
     MEMORY_HANDLERS,
     QUICK_HANDLERS,
+    READS,
     AgentTimers,
     Transition,
     Turn,
@@ -53,7 +54,7 @@ _MOST_MESSAGES: Final = 256
 _type_of: Callable[[object], type[Any]] = type
 """The built-in with a narrower type, for type checkers."""
 
-_READS: Final = frozenset((Get, Keys, GetStatus, ListCheckpoints, Hold))
+_READS: Final = frozenset((*READS, Hold))
 
 
 # The states of an active agent; those in capitals are phases of its mailbox. Only the core changes them.
@@ -496,9 +497,9 @@ class Runtime(Snapshots):
         """
         seq, digest = self._confirmed
         if seq:
-            self.services.known.note(self.path, seq, digest)
+            self.services.folds.note(self.path, seq, digest)
         else:
-            self.services.known.forget(self.path)
+            self.services.folds.forget(self.path)
         self.agent.actor_stopped.set()
         if self._timers is not None:
             self._timers.cancel()

@@ -92,7 +92,7 @@ def test_an_agent_that_would_ignore_its_events_after_a_change_is_refused_and_not
         with pytest.raises(UnknownEventType, match=r"before reloaded_claims\.Claim was defined again"):
             alice.ask("hail")
     with opened(log, agents) as system:
-        for call in (lambda a: a.ask("count"), lambda a: a.set("last", "hail"), lambda a: a.get()):
+        for call in (lambda a: a.ask("count"), lambda a: a.set("last", "hail"), lambda a: a.pause()):
             with pytest.raises(UnknownEventType, match="counting_agents still holds"):
                 call(system.agent("acme/alice"))
     agents = load("counting_agents", AGENTS)

@@ -1,0 +1,61 @@
+"""Reads of agents that are not in memory here: answered from the log, which claims nothing and activates nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from duramen.events import AgentNotFound, DuramenError
+from duramen.events.codec import Codec
+from duramen.events.logging import get_logger
+from duramen.projections import AgentState
+
+from ..commands import ListCheckpoints
+from ..dispatch import Envelope
+from ..handlers import READS, drop_expired
+from .append_errors import for_agent
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+_LEAST_SECONDS: Final = 20.0
+"""Longer than one exchange with a server that does not answer may take."""
+
+
+def can_read_here(services: Services, path: str, message: object, seconds: float | None) -> bool:
+    """Whether a caller that waits `seconds` for the reply may make it in its own thread.
+
+    It can where no message of this process to the agent is under way, and one exchange will mostly do. Raises
+    SystemClosed.
+    """
+    if type(message) not in READS or (seconds is not None and seconds < _LEAST_SECONDS):
+        return False
+    return not services.actors.has_mailbox(path) and path in services.folds
+
+
+def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]) -> None:
+    """Answer messages that only look, all from one state of the log. Blocks; never raises a DuramenError."""
+
+    def look(state: AgentState, codec: Codec) -> None:
+        for envelope in envelopes:
+            message = envelope.message
+            try:
+                envelope.stage(READS[type(message)](state, message, path, codec))
+            except DuramenError as error:
+                envelope.stage_error(error)
+
+    try:
+        services.folds.read(path, look)
+    except DuramenError as error:
+        if not isinstance(error, AgentNotFound):
+            get_logger("agent").warning("read_failed", agent=path, error=type(error).__name__)
+        for envelope in envelopes:
+            envelope.refuse(for_agent(error, path, error.seq or 0))
+        return
+    for envelope in envelopes:
+        if type(envelope.message) is ListCheckpoints and envelope.error is None:
+            try:
+                envelope.stage(drop_expired(services.log, path, envelope.result))
+            except DuramenError as error:
+                envelope.stage_error(error)
+        envelope.deliver()
