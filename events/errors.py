@@ -208,7 +208,7 @@ class LoopBlocked(DuramenError):
 
 
 class ReplyRefused(DuramenError):
-    """The command was carried out before, and its reply was no plain data and not stored. `seq` is its last event."""
+    """The command was carried out; its reply could not be stored, or cannot cross. `seq` is its last event."""
 
 
 class HandlerEnded(DuramenError):

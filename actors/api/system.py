@@ -106,6 +106,7 @@ class AgentSystem(SystemCalls):
             activated=passivation.release_excess,
             system=weakref.ref(self),
         )
+        self._copier = services.serializer if settings.copy_messages else None
         self._passivation = passivation
         if passivation.interval is not None:
             timers.call_every(passivation.interval, passivation.sweep)
@@ -301,7 +302,7 @@ class AgentSystem(SystemCalls):
         if block:
             check_may_block()
             self._actors.check_cycle(path)
-        envelope = envelope_of(message, command_id, durability=durability)
+        envelope = envelope_of(message, command_id, durability=durability, copier=self._copier)
         if not block:
             self._actors.send(path, envelope, room)
             return envelope
@@ -318,7 +319,7 @@ class AgentSystem(SystemCalls):
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""
-        self._actors.send(path, envelope_of(message, command_id, wanted=False), parse_room(room))
+        self._actors.send(path, envelope_of(message, command_id, wanted=False, copier=self._copier), parse_room(room))
 
     # -- closing ---------------------------------------------------------------------------------------------------
 

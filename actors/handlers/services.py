@@ -15,7 +15,7 @@ from duramen.events.model import Seconds, parse_seconds
 from duramen.projections.recovery import FoldCache
 
 from ..agent_types import AgentFactory
-from ..commands import Retention, Supervisor, retention_to_data
+from ..commands import Retention, Serializer, Supervisor, retention_to_data
 from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
 from ..trimmer import Trimmer
 from .hooks import LifecycleHooks
@@ -46,6 +46,11 @@ def _check_retention(_settings: object, _attribute: Any, value: object) -> None:
     retention_to_data(value)
 
 
+def _check_bool(_settings: object, attribute: Any, value: object) -> None:
+    if type(value) is not bool:
+        raise InvalidMessage(f"{attribute.name} is True or False", actual=value)
+
+
 @frozen(kw_only=True)
 class Settings:
     """How a system treats its agents. Times are in seconds, or timedeltas. Raises InvalidMessage for wrong types."""
@@ -61,6 +66,9 @@ class Settings:
     """How often one message may lose its agent to another process before its caller gets `Fenced`."""
     retention: Retention | None = field(default=None, validator=_check_retention)
     """How much of a log is kept if its agent has no retention of its own; None: everything."""
+    copy_messages: bool = field(default=False, validator=_check_bool)
+    """Whether messages and the replies of handlers are copied as if they went to another process, for tests: what
+    could not cross to one is refused."""
 
 
 def _now() -> int:
@@ -103,6 +111,12 @@ class Services:
     """The `AgentSystem`, for handlers; None once it is gone."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""
+    serializer: Serializer = field(init=False)
+    """What crosses to another process, as bytes and back."""
+
+    def __attrs_post_init__(self) -> None:
+        self.serializer = Serializer(self.limits, self.registry)
+
     _asked: dict[str, tuple[str, Durability | None]] = field(factory=dict[str, "tuple[str, Durability | None]"])
 
     def find_durability(self, asked: str) -> tuple[str, Durability | None]:

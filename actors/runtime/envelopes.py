@@ -7,6 +7,7 @@ from typing import Final
 from duramen.events import InvalidMessage
 from duramen.events.model import copy_plain
 
+from ..commands import Serializer
 from ..dispatch import Envelope, current_cause
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 
@@ -17,17 +18,25 @@ _OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
 
 
 def envelope_of(
-    message: object, command_id: str | None, *, durability: str | None = None, wanted: bool = True
+    message: object,
+    command_id: str | None,
+    *,
+    durability: str | None = None,
+    wanted: bool = True,
+    copier: Serializer | None = None,
 ) -> Envelope:
-    """Put a message, its command id and its cause into an envelope.
+    """Put a message, its command id and its cause into an envelope; with a `copier`, a copy of the message.
 
-    Raises InvalidMessage for a command id or a durability that the message carries itself.
+    Raises InvalidMessage for a command id or a durability that the message carries itself, and with a `copier`
+    UnknownMessageType, ValueRefused or TooLarge for a message that could not cross to another process.
     """
     kind = type(message)
     if (command_id is not None or durability is not None) and kind in _OWN:
         name, what = kind.__name__, "command id" if command_id is not None else "durability"
         raise InvalidMessage(f"a {name} carries its {what} itself: {name}(…, {what.replace(' ', '_')}=…)")
-    if kind is dict or kind is list:
+    if copier is not None:
+        message = copier.unpack_message(copier.pack_message(message))
+    elif kind is dict or kind is list:
         message = copy_plain(message)
     envelope = Envelope(message, command_id, wanted)
     envelope.durability = durability

@@ -8,7 +8,16 @@ from concurrent.futures import Future
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Protocol, cast
 
-from duramen.events import DuramenError, Granularity, HandlerRaised, HandlerStopped, InvalidMessage, NewEvent, TooLarge
+from duramen.events import (
+    DuramenError,
+    Granularity,
+    HandlerRaised,
+    HandlerStopped,
+    InvalidMessage,
+    NewEvent,
+    ReplyRefused,
+    TooLarge,
+)
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, copy_plain, event_id
 from duramen.projections.state import PAUSED_STATUS, RUNNING
@@ -137,10 +146,7 @@ class _Run:
             self.call.end()  # at the seq that is left
         turn.undo = None
         if error is None:
-            reply = copy_plain(value)
-            if turn.items:
-                turn.choose_durability(envelope.durability)
-            turn.stage(envelope, reply)
+            self._stage_reply(value)
         elif isinstance(error, Exception):
             decision = _judge(runtime, error)
             if decision.strategy is not Strategy.RESUME:
@@ -158,6 +164,21 @@ class _Run:
             runtime.crash(turn, envelope, stopped)
             return
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+
+    def _stage_reply(self, value: Any) -> None:
+        turn, envelope, services = self._turn, self._envelope, self._runtime.services
+        try:
+            if services.settings.copy_messages and envelope.wanted:
+                packed = services.serializer.pack_reply(value, turn.agent, turn.state.seq)
+                reply = services.serializer.unpack_reply(packed, turn.agent, turn.state.seq)
+            else:
+                reply = copy_plain(value)
+        except ReplyRefused as refused:
+            turn.stage_error(envelope, refused)
+            return
+        if turn.items:
+            turn.choose_durability(envelope.durability)
+        turn.stage(envelope, reply)
 
     def _supervise(self, error: Exception, decision: Decision) -> None:
         try:
