@@ -137,9 +137,9 @@ class AgentSystem(SystemCalls):
 
         Without `url`, `client` and `log`, the url is `DURAMEN_URL` if set; else the system runs an embedded Valkey in
         `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` keeps
-        the log in memory, until `close`; `redis://`, `rediss://`, `unix://` name your server. `client` is a
-        `redis.Redis` of yours, of which only the connection settings are used; `log` is an open log. Two of them are
-        refused.
+        the log in memory, until `close`; `redis://`, `rediss://`, `unix://` name your server, `redis+sentinel://` and
+        `rediss+sentinel://` its sentinels. `client` is a `redis.Redis` of yours, of which only the connection settings
+        are used; `log` is an open log. Two of them are refused.
 
         `durability` (`memory`, `fsync`, `replicas:n`) is the durability that a receipt confirms; by default that of the
         server: `fsync` on the embedded one. `partitions` is used only for a new namespace. `agents` maps agent types to

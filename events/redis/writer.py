@@ -16,10 +16,8 @@ from ..errors import DuramenError, OutcomeUnknown
 from ..log import Answer, Append
 from ..logging import get_logger
 from .append_format import AppendFormat, answers_of
-from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, translate_error
+from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, retry_pause, translate_error
 
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.5
 _LEAST_TRIES: Final = 2
 """Times a batch is sent before it is given up: a process that slept may have sent it only once."""
 _SENT_AHEAD: Final = 4 * 1024 * 1024
@@ -178,7 +176,7 @@ class RedisWriter:
         if classify_error(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
             return [(flight.batch, translate_error(error, "append", wrote=flight.in_doubt))]
         if not isinstance(error, NoScriptError):
-            self._closing.wait(_FIRST_PAUSE)
+            self._closing.wait(retry_pause(1))
         flight.extra = 1
         self._flights.append(flight)
         self._transmit([flight])
@@ -204,7 +202,7 @@ class RedisWriter:
     def _reconnect(self) -> bool:
         """Connect and send everything under way again; whether that worked. Pauses from the second loss on."""
         if self._losses > 1:
-            self._closing.wait(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._losses - 2, 8)))
+            self._closing.wait(retry_pause(self._losses - 1))
         try:
             self._wire = self._connect()
             self._wire.make_room(_SENT_AHEAD)

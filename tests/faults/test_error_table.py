@@ -20,7 +20,7 @@ from duramen.actors import AgentHandle, AgentSystem
 from duramen.events.errors import DuramenError, InvalidMessage, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
 from duramen.events.log.records import Status
 from duramen.events.redis.client.connection import pool_of_url
-from duramen.events.redis.client.errors import Retry, classify_error, translate_error
+from duramen.events.redis.client.errors import Retry, classify_error, retry_pause, translate_error
 from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from naming import shown
@@ -428,3 +428,12 @@ def test_a_repeated_append_is_recognised_though_memory_is_out(log: RedisLog, cli
     append = Author(log, AGENT).write(b"one")
     client.config_set("maxmemory", 1)
     assert commit_one(log, append).status is Status.DUPLICATE
+
+
+def test_pauses_between_tries_grow_to_half_a_second_and_differ() -> None:
+    longest = [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5]
+    for failures, most in enumerate(longest, 1):
+        pauses = [retry_pause(failures) for _ in range(100)]
+        assert all(most / 2 <= pause <= most for pause in pauses)
+        assert len(set(pauses)) > 1, "processes that have lost a server together would come back together"
+    assert retry_pause(1_000_000) <= 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connection import connection_settings, copy_pool, pool_of_client, pool_of_socket, pool_of_url, redact_url
-from .errors import Retry, classify_error, translate_error
+from .errors import Retry, classify_error, retry_pause, translate_error
 from .health import Finding, RunCommand, check_server, command_runner, eviction_policy, refuse_eviction, refuse_mode
 from .held_connection import FAILURES, HeldConnection
 from .lender import ConnectionLender, LentConnections
@@ -48,5 +48,6 @@ __all__ = [
     "refuse_mode",
     "require_consumer_permissions",
     "require_permissions",
+    "retry_pause",
     "translate_error",
 ]

@@ -10,13 +10,14 @@ import ipaddress
 import os
 import re
 from typing import Any, Final, cast
-from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import InvalidMessage, UnsafeServer
+from .sentinel import copy_sentinel_pool, is_sentinel_pool, parse_addresses, repeat_sentinel_pool, sentinel_pool
 from .tls import check_tls_files
 
 SOCKET_TIMEOUT: Final = 5.0
@@ -27,12 +28,18 @@ _NOT_UNDERSTOOD: Final = (
     "the url is not well formed; write redis://host:6379/0 or unix:///path, and the characters % / ? # @ [ ] of a user "
     "name or password percent-encoded, as urllib.parse.quote(password, safe='') does"
 )
+_SENTINEL_SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+_SENTINEL_FORM: Final = (
+    "the url of sentinels is redis+sentinel://HOST:PORT,HOST:PORT/NAME or …/NAME/DATABASE, with the primary's name as "
+    "the sentinels have it, and special characters percent-encoded"
+)
 _DATABASE: Final = re.compile(r"(/\d{0,9})?\Z", re.ASCII)
 _LONGEST_TIMEOUT: Final = 86_400
 # Allowed in the query. Not host, port or path: the destination has to be visible, and is checked.
 _OPTIONS: Final = frozenset(
     ("client_name", "db", "max_connections", "socket_connect_timeout", "socket_keepalive", "socket_timeout")
 )
+_SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 _TLS_OPTIONS: Final = frozenset(
     (
         "ssl_ca_certs",
@@ -88,6 +95,8 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     Raises InvalidMessage for a url that is not understood, UnsafeServer for one that would send passwords and
     payloads in the clear to another machine, or that switches TLS checks off.
     """
+    if type(url) is str and url.partition("://")[0] in _SENTINEL_SCHEMES:
+        return _pool_of_sentinels(url, insecure)
     options = _check_url(url)
     settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **connection_settings()}
     try:
@@ -110,6 +119,54 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     return pool
 
 
+def _pool_of_sentinels(url: str, insecure: bool) -> redis.ConnectionPool:
+    """Return a pool to the primary that sentinels name. Raises what `pool_of_url` raises."""
+    try:
+        parts = urlsplit(url)
+        login, at, hosts = parts.netloc.rpartition("@")
+        addresses = parse_addresses(hosts)
+        query = parse_qs(parts.query, keep_blank_values=True)
+    except ValueError:
+        raise InvalidMessage(_SENTINEL_FORM) from None
+    service, _, database = parts.path.removeprefix("/").partition("/")
+    if addresses is None or not service or parts.fragment:
+        raise InvalidMessage(_SENTINEL_FORM)
+    logins = {name: query.pop(name) for name in _SENTINEL_LOGIN if name in query}
+    if any(len(values) != 1 for values in logins.values()):
+        raise InvalidMessage(_SENTINEL_FORM)
+    scheme = _SENTINEL_SCHEMES[parts.scheme]
+    # The options are those of one server, and are checked as for one; its place is found later.
+    options = urlencode(query, doseq=True)
+    single = pool_of_url(f"{scheme}://{login}{at}localhost/{database}?{options}", insecure=insecure)
+    settings = {name: value for name, value in single.connection_kwargs.items() if name not in ("host", "port")}
+    encrypted = scheme == "rediss"
+
+    def check_host(host: str) -> None:
+        if not (encrypted or insecure or _is_local(host)):
+            raise UnsafeServer(
+                "redis+sentinel:// to another machine sends passwords and payloads in the clear: use "
+                "rediss+sentinel://, or say insecure=True"
+            )
+
+    for host, _ in addresses:
+        check_host(host)
+    theirs = {name: value for name, value in settings.items() if name.startswith("ssl_")}
+    return sentinel_pool(
+        unquote(service),
+        addresses,
+        settings,
+        encrypted=encrypted,
+        sentinel_settings={
+            **theirs,
+            **{name.removeprefix("sentinel_"): values[0] for name, values in logins.items()},
+            "ssl": encrypted,
+            "retry": connection_settings()["retry"],
+            "protocol": 2,
+        },
+        check_host=check_host,
+    )
+
+
 def pool_of_socket(path: str) -> redis.ConnectionPool:
     """Return a pool of connections to a Unix socket, whatever characters its path has."""
     settings: dict[str, Any] = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT}
@@ -129,7 +186,8 @@ def _check_url(url: str) -> dict[str, list[str]]:
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
     if parts.scheme not in _SCHEMES:
         raise InvalidMessage(
-            "the url's scheme is not one of memory, redis, rediss, unix; leave the url out for the embedded server"
+            "the url's scheme is not one of memory, redis, rediss, unix, redis+sentinel, rediss+sentinel; leave the "
+            "url out for the embedded server"
         )
     unix = parts.scheme == "unix"
     is_clear = bool(parts.path) and host is None and port is None if unix else _DATABASE.match(parts.path) is not None
@@ -174,11 +232,15 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     if issubclass(theirs.connection_class, redis.SSLConnection):
         check_tls_files(settings)
     settings.update(connection_settings())
+    if is_sentinel_pool(theirs):
+        return copy_sentinel_pool(theirs, settings)
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
 
 
 def copy_pool(pool: redis.ConnectionPool) -> redis.ConnectionPool:
     """Return a new pool of connections to the same server, with the same settings and without any connection."""
+    if is_sentinel_pool(pool):
+        return repeat_sentinel_pool(pool)
     settings: dict[str, Any] = pool.connection_kwargs
     return redis.ConnectionPool(connection_class=pool.connection_class, **settings)
 

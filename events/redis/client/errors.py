@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import socket
 from enum import Enum
+from random import SystemRandom
 from typing import Any, Final
 
 import redis
 from redis import exceptions as theirs
+from redis.sentinel import MasterNotFoundError
 
 from ...errors import DuramenError, InvalidMessage, NotPermitted, OutcomeUnknown, Unavailable, UnsafeServer
 from .tls import causes_of, tls_problem
@@ -23,6 +25,20 @@ class Retry(Enum):
     """The command may have run: send the same bytes again, never new ones."""
     FATAL = "fatal"
     """The command did not run and will not until something is changed."""
+
+
+_random: Final = SystemRandom()
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+
+
+def retry_pause(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row: 20 ms at first, then twice as long, up to 0.5 s.
+
+    Half of it is random, so that processes which have lost a server together do not come back to it together.
+    """
+    longest: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(max(failures - 1, 0), 8))
+    return longest * (1 + _random.random()) / 2
 
 
 _ADVICE: Final = {
@@ -173,6 +189,8 @@ def _connection_problem(error: Exception) -> str:
     for cause in causes_of(error):
         if isinstance(cause, (redis.TimeoutError, TimeoutError)):
             return "no answer in time"
+        if isinstance(cause, MasterNotFoundError):
+            return "no sentinel answers and names a primary that is up"
         if isinstance(cause, socket.gaierror):
             return "the host's name is not known"
         if isinstance(cause, ConnectionRefusedError):

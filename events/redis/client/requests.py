@@ -11,13 +11,11 @@ import redis
 from redis.exceptions import NoScriptError
 
 from ...errors import Unavailable
-from .errors import Retry, classify_error, translate_error
+from .errors import Retry, classify_error, retry_pause, translate_error
 from .script import Script, encode_command
 from .tls import check_tls_mismatch, require_protocol
 from .wire import CONNECTION_ERRORS, Wire
 
-_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.5
 _SCAN: Final = b"512"
 
 
@@ -113,24 +111,25 @@ class RedisClient:
 
     def _exchange(self, doing: str, call: bytes, script: Script | None, replies: int) -> list[Any]:
         give_up_at = monotonic() + self.retry_seconds
-        pause = _PAUSE
+        failures = 0
         if not self._has_answered:
             require_protocol(self.pool)
         while True:
+            failures += 1
             try:
                 found = self._try_once(call, script, replies)
             except Unavailable:  # the embedded server could not be started
-                if monotonic() >= give_up_at or self._closing.wait(pause):
+                if monotonic() >= give_up_at or self._closing.wait(retry_pause(failures)):
                     raise
             except (redis.RedisError, OSError) as error:
                 if not self._has_answered:
                     check_tls_mismatch(self.pool, error)
-                if classify_error(error) is Retry.FATAL or monotonic() >= give_up_at or self._closing.wait(pause):
+                hopeless = classify_error(error) is Retry.FATAL or monotonic() >= give_up_at
+                if hopeless or self._closing.wait(retry_pause(failures)):
                     raise translate_error(error, doing) from None
             else:
                 self._has_answered = True
                 return found
-            pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _try_once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:
         wire = self.connect()

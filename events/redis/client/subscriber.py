@@ -13,13 +13,12 @@ import redis
 
 from ...errors import DuramenError
 from ...logging import get_logger
+from .errors import retry_pause
 from .requests import RedisClient
 from .resp import ProtocolError, PushParser
 from .script import encode_command
 from .wire import RECEIVE_BYTES, Waker, Wire
 
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.5
 _REFUSED_PAUSE: Final = 5.0
 _SILENCE: Final = 1.0
 """Seconds without a byte, after which the server is sent a PING."""
@@ -207,8 +206,8 @@ class Subscriber(ABC, Generic[Place]):
         if self._closed:
             return
         refused = isinstance(error, Refused)
-        pause = _FIRST_PAUSE * 2 ** min(self._losses - 1, 8) if self._losses else 0.0
-        self._try_at = monotonic() + (_REFUSED_PAUSE if refused else min(_LONGEST_PAUSE, pause))
+        pause = retry_pause(self._losses) if self._losses else 0.0
+        self._try_at = monotonic() + (_REFUSED_PAUSE if refused else pause)
         self._losses += 1
         # A single loss is ordinary, as when the process that owned an embedded server has ended.
         log = self._log.warning if refused or self._losses > 1 else self._log.info

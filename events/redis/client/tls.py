@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import redis
 
 from ...errors import InvalidMessage, Unavailable
+from .sentinel import is_sentinel_pool
 
 _PROBE_SECONDS: Final = 1.0
 _CA_ADVICE: Final = (
@@ -112,11 +113,12 @@ def _no_password() -> str:
 
 
 def _uses_tls(pool: redis.ConnectionPool) -> bool:
-    return issubclass(cast("type[Any]", pool.connection_class), redis.SSLConnection)
+    return not is_sentinel_pool(pool) and issubclass(cast("type[Any]", pool.connection_class), redis.SSLConnection)
 
 
 def _uses_plain_tcp(pool: redis.ConnectionPool) -> bool:
-    return issubclass(cast("type[Any]", pool.connection_class), redis.Connection) and not _uses_tls(pool)
+    plain = issubclass(cast("type[Any]", pool.connection_class), redis.Connection)
+    return plain and not is_sentinel_pool(pool) and not _uses_tls(pool)
 
 
 def _answers_tls(pool: redis.ConnectionPool) -> bool:
