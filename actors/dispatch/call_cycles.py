@@ -6,7 +6,7 @@ An agent handles one message at a time: a handler that waits for its own agent c
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final, Protocol
@@ -109,9 +109,8 @@ def _chain(start: WaiterSlot, goal: WaiterSlot) -> list[str] | None:
     return None
 
 
-def current_waiter() -> Waiter | None:
-    """The message that the code here handles, or that has started this task or thread; None outside of handlers."""
-    return _WAITER.get()
+current_waiter: Final[Callable[[], Waiter | None]] = _WAITER.get
+"""The message that the code here handles, or that has started this task or thread; None outside of handlers."""
 
 
 @contextmanager

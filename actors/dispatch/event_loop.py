@@ -23,6 +23,8 @@ _HEARTBEAT: Final = 0.5
 _BLOCKED: Final = 1.0
 """Seconds without a turn of the loop after which its place is logged."""
 
+_running_loop: Final[Callable[[], object]] = asyncio._get_running_loop
+"""None in nearly all threads, which spares them the look at the thread."""
 _frames: Final[Callable[[], Mapping[int | None, FrameType]]] = import_module("sys")._current_frames
 
 
@@ -43,7 +45,7 @@ class _LoopThread(threading.Thread):
 
 def check_may_block() -> None:
     """Raise LoopBlocked in the thread of a system's event loop."""
-    if isinstance(threading.current_thread(), _LoopThread):
+    if _running_loop() is not None and isinstance(threading.current_thread(), _LoopThread):
         raise LoopBlocked(
             "this call would block the event loop that all coroutines of handlers and hooks run on; "
             "await the same call of `aio`: `await system.agent(…).aio.ask(…)`"

@@ -96,7 +96,7 @@ class Journal:
         """Hand out the answers that have arrived; block at most `timeout` seconds for the first."""
         for batch, result in self._writer.receive(timeout):
             commits = cast("list[Commit]", batch)
-            if any(commits is answered for answered in self._answered):
+            if self._answered and any(commits is answered for answered in self._answered):
                 continue
             if isinstance(result, DuramenError):
                 for commit in commits:

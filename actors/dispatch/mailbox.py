@@ -34,7 +34,13 @@ class Envelope(Reply):
     message: Any
     """None once there is an outcome, so that a future does not keep its message in memory."""
 
-    def __init__(self, message: Any = None, command_id: str | None = None, wanted: bool = True) -> None:
+    def __init__(
+        self,
+        message: Any = None,
+        command_id: str | None = None,
+        wanted: bool = True,
+        durability: str | None = None,
+    ) -> None:
         self._done = False
         self._callbacks = None
         self.result = None
@@ -46,7 +52,7 @@ class Envelope(Reply):
         self.cause = EXTERNAL
         self.sent_at = time()
         self.tries = 0
-        self.durability: str | None = None
+        self.durability = durability
         """The durability asked for with a message of the user's own; duramen's messages carry theirs."""
         self.mailbox = None
 

@@ -53,14 +53,15 @@ class ActorRegistry:
                 mailbox.runner = self._activation(mailbox)
                 shard[path] = mailbox  # last: a signal's handler may raise in between
                 self._count += 1
-            if len(mailbox.waiting) >= self._most_waiting:
+            waiting = mailbox.waiting
+            if len(waiting) >= self._most_waiting:
                 raise MailboxFull(
                     f"{path} has {self._most_waiting} messages waiting; ask again later",
                     agent=path,
                     expected=self._most_waiting,
                 )
             envelope.mailbox = mailbox
-            mailbox.waiting.append(envelope)
+            waiting.append(envelope)
         return mailbox
 
     def check_cycle(self, path: str) -> None:

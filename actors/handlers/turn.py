@@ -149,11 +149,6 @@ class Turn(Commit):
         """The time of the events that are emitted now, in µs since the epoch."""
         return self.updated_at
 
-    def has_room(self) -> bool:
-        """Whether another message fits into this turn's append."""
-        limits = self.services.limits
-        return self.size < limits.batch_bytes // 2 and len(self.items) < limits.batch_events
-
     def settle(self, answer: Answer | DuramenError) -> None:
         self.runtime.settle(self, answer)
 
@@ -170,10 +165,11 @@ class Turn(Commit):
             envelope.error = None
             if self.unconfirmed is not None:
                 self.awaited += ((envelope, self.unconfirmed),)
+                self.unconfirmed = None
         except DuramenError as error:
             envelope.stage_error(error)
+            self.unconfirmed = None
         self.envelopes.append(envelope)
-        self.unconfirmed = None
         self.command = None
         self.cause = EXTERNAL
 

@@ -38,7 +38,6 @@ def envelope_of(
         message = copier.unpack_message(copier.pack_message(message))
     elif kind is dict or kind is list:
         message = copy_plain(message)
-    envelope = Envelope(message, command_id, wanted)
-    envelope.durability = durability
+    envelope = Envelope(message, command_id, wanted, durability)
     envelope.cause = current_cause()
     return envelope

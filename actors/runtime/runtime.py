@@ -15,6 +15,7 @@ from duramen.events import (
     DuramenError,
     MailboxFull,
     OutcomeUnknown,
+    Receipt,
 )
 from duramen.events.codec import Codec
 from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status, owner_of
@@ -177,8 +178,10 @@ class Runtime(Snapshots):
         """Handle messages from the first on, until one may block or the turn is full."""
         waiting, state = self._mailbox.waiting, self.state
         most, taken, misfit = min(len(waiting), _MOST_MESSAGES), 0, None
+        limits, items = self.services.limits, turn.items
+        most_bytes, most_events = limits.batch_bytes // 2, limits.batch_events
         try:
-            while taken < most and (not taken or turn.has_room()):
+            while taken < most and (not taken or (turn.size < most_bytes and len(items) < most_events)):
                 envelope = waiting[taken]
                 kind = _type_of(envelope.message)  # not __class__, which may be code of the user's
                 if state.status == PAUSED_STATUS and self._stash_message(envelope, kind):
@@ -362,7 +365,10 @@ class Runtime(Snapshots):
             if envelope.error is not None:
                 self._refuse(envelope, envelope.error)
             elif envelope not in awaited:
-                self._deliver(envelope)
+                if _type_of(envelope.result) is Receipt:  # most replies
+                    envelope.deliver()
+                else:
+                    self._deliver(envelope)
         for envelope, durability in turn.awaited:
             self._deliver_confirmed(envelope, durability)
         if self._presumed_absent:  # the spawn was refused
