@@ -18,6 +18,7 @@ from duramen.events import (
     InvalidMessage,
     NewEvent,
     PathNotFound,
+    PropertyPath,
     SystemClosed,
     UnknownAgentType,
     UnknownEventType,
@@ -248,19 +249,19 @@ class Agent(pykka.Actor, Generic[S]):
             turn.emit(NewEvent(name, data, version))
             runtime.custom = folded
 
-    def set(self, path: str, value: Any) -> None:
+    def set(self, path: str | PropertyPath, value: Any) -> None:
         """As `AgentHandle.set`, within this handler's batch."""
         self._actor_mutate(Set(path, value))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str | PropertyPath) -> None:
         """As `AgentHandle.delete`, within this handler's batch."""
         self._actor_mutate(Delete(path))
 
-    def append(self, path: str, value: Any) -> None:
+    def append(self, path: str | PropertyPath, value: Any) -> None:
         """As `AgentHandle.append`, within this handler's batch."""
         self._actor_mutate(Append(path, value))
 
-    def merge(self, path: str, patch: Any) -> None:
+    def merge(self, path: str | PropertyPath, patch: Any) -> None:
         """As `AgentHandle.merge`, within this handler's batch."""
         self._actor_mutate(Merge(path, patch))
 
@@ -272,7 +273,7 @@ class Agent(pykka.Actor, Generic[S]):
         with self._actor_call() as turn:
             apply_operation(turn, operation)
 
-    def get(self, path: str = "", default: Any = REQUIRED) -> Any:
+    def get(self, path: str | PropertyPath = "", default: Any = REQUIRED) -> Any:
         """The value at a property path, as a copy, with this handler's changes so far. Raises PathNotFound."""
         try:
             with self._actor_reading() as runtime:
@@ -282,7 +283,7 @@ class Agent(pykka.Actor, Generic[S]):
                 raise
             return default
 
-    def keys(self, path: str = "") -> list[str]:
+    def keys(self, path: str | PropertyPath = "") -> list[str]:
         """The keys of the subtree at a property path, with this handler's changes so far.
 
         Raises PathNotFound, and InvalidPath for a path that leads to another value.

@@ -6,9 +6,9 @@ from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from .cursor import START, Cursor, Mark
 from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event, copy_event
 from .limits import Limits
-from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, property_text, split_text
+from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, property_text, segments_of_text
 from .pattern_index import PatternIndex
-from .patterns import PathPattern
+from .patterns import PathPattern, Wildcard
 from .registry import DECLARED, EventRegistry, event_type, message_type, upcaster
 from .seconds import Seconds, parse_seconds, parse_timeout
 from .values import (
@@ -83,6 +83,7 @@ __all__ = [
     "PropertyPath",
     "Receipt",
     "Seconds",
+    "Wildcard",
     "agent_path",
     "check_value",
     "construct_event",
@@ -101,7 +102,7 @@ __all__ = [
     "property_segments",
     "property_text",
     "same_value",
-    "split_text",
+    "segments_of_text",
     "upcaster",
     "zone_name",
 ]

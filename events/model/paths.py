@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast, final
 from unicodedata import is_normalized
@@ -14,11 +15,14 @@ from ..errors import InvalidPath
 from .values import describe_type, printable
 
 # Part of the stored format, not of `Limits`: every process must read a path that one process could write.
-MAX_PATH_BYTES = 1024
+MAX_AGENT_BYTES = 1024
+MAX_PROPERTY_BYTES = 2 * 1024 * 1024
+"""More than a key takes that fits into an event, also if each of its characters is escaped."""
 MAX_PATH_SEGMENTS = 32
-MAX_SEGMENT_CHARACTERS = 128
 
 _CACHED = 8192
+_CACHED_CHARACTERS = 1024
+"""Longer texts are not cached."""
 _INDEX_MAX = 2**63 - 1
 
 _AGENT_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -26,12 +30,13 @@ _AGENT_RULE = (
     "use a project and one or more names, joined by '/', each a UUID or 1 to 128 of A-Z a-z 0-9 . _ - "
     "that begins with a letter or digit"
 )
-_PROPERTY_RULE = (
-    "use 1 to 128 characters in Unicode form NFC, without control or bidi characters, and not '.', '..', '*' or '**'"
-)
-# C0, DEL and C1; the bidi controls, which make a name look like another one; surrogates.
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_BAD_ESCAPE = re.compile("~(?![01])")
+_RESERVED = frozenset({"", ".", "..", "*", "**"})
+"""Segments that have another meaning in a text, or look as if they had."""
+# C0, DEL and C1; the bidi controls, which make a name look like another one.
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NOT_ASCII = re.compile("[^\x20-\x7e]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPE = re.compile("~(?:([01])|u([0-9A-F]{4})|U(000[1-9A-F][0-9A-F]{4}|0010[0-9A-F]{4}))")
 
 
 def _text_of(value: Any, what: str) -> str:
@@ -60,76 +65,125 @@ def _check_count(count: int, what: str) -> None:
         )
 
 
-def _check_size(text: str, what: str) -> None:
+def _check_size(text: str, what: str, most: int = MAX_PROPERTY_BYTES) -> None:
     # A text has at least as many bytes as characters, so a huge text is refused without encoding it.
     size = len(text)
-    if size <= MAX_PATH_BYTES and not text.isascii():
+    if size <= most and not text.isascii():
         size = len(text.encode(errors="surrogatepass"))
-    if size > MAX_PATH_BYTES:
+    if size > most:
         raise InvalidPath(
-            f"{what} is longer than {MAX_PATH_BYTES} bytes; use shorter or fewer segments",
-            expected=MAX_PATH_BYTES,
-            actual=size,
+            f"{what} is longer than {most} bytes; use shorter or fewer segments", expected=most, actual=size
         )
 
 
 def split_text(text: object, what: str) -> tuple[str, ...]:
-    """Split a text at "/" and undo the escapes. Checks the bounds of the whole, not the segments.
+    """Split the text of a property path at "/", and undo the escapes. The empty text has no segments.
 
-    `what` names the text in messages. The empty text has no segments. Raises `InvalidPath`.
+    `what` names the text in messages. Raises `InvalidPath`, also for another text than `join_text` makes.
     """
+    parts = split_parts(text, what)
+    return tuple(read_segment(part, position, what) for position, part in enumerate(parts, 1))
+
+
+def segments_of_text(text: str) -> tuple[str, ...]:
+    """Split a text that `join_text` has made. Checks nothing, so that it may have more segments than a path."""
+    return tuple(map(unescape_segment, text.split("/"))) if text else ()
+
+
+def split_parts(text: object, what: str) -> tuple[str, ...]:
+    """Split a text at "/" into segments that are still escaped. Checks its size and their number."""
     exact = _text_of(text, what)
     _check_size(exact, what)
     if not exact:
         return ()
     _check_count(exact.count("/") + 1, what)
-    parts = exact.split("/")
-    if "~" not in exact:
-        return tuple(parts)
-    for position, part in enumerate(parts, 1):
-        if _BAD_ESCAPE.search(part):
-            raise InvalidPath(
-                f"{what}: segment {position} '{printable(part)}' has a '~' that escapes nothing; "
-                "write '~0' for '~' and '~1' for '/'"
-            )
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
+    return tuple(exact.split("/"))
+
+
+def read_segment(part: str, position: int, what: str, escape: Callable[[str], str] | None = None) -> str:
+    """Undo the escapes of a segment that `escape` has made. Raises `InvalidPath` for another text."""
+    segment = unescape_segment(part)
+    written = (escape or escape_segment)(segment)
+    if written != part:
+        raise InvalidPath(
+            f"{what}: segment {position} '{printable(part)}' {_problem_of(part)}; for such a key write "
+            f"'{printable(written)}', or use PropertyPath.of, which writes it"
+        )
+    return segment
+
+
+def unescape_segment(part: str) -> str:
+    """Undo the escapes of a segment. Checks nothing: a "~" that escapes nothing stays."""
+    if "~" not in part:
+        return part
+    return part[1:] if part[0] == "~" and part[1:] in _RESERVED else _ESCAPE.sub(_character_of, part)
+
+
+def _character_of(found: re.Match[str]) -> str:
+    named = found[1]
+    return chr(int(found[2] or found[3], 16)) if named is None else "~/"[int(named)]
 
 
 def join_text(segments: tuple[str, ...]) -> str:
-    """Join segments with "/", escaped as in RFC 6901: the inverse of `split_text`. Checks nothing."""
+    """Join segments with "/", escaped: the inverse of `split_text`. Checks nothing.
+
+    As in RFC 6901 "~" is "~0" and "/" is "~1". An empty segment, ".", "..", "*" and "**" have a "~" before them;
+    characters that cannot be seen, and all but ASCII in a segment that is not in Unicode form NFC, are "~u000A".
+    """
     text = "/".join(segments)
-    if "~" not in text and text.count("/") < len(segments):
+    plain = text.isascii() and text.isprintable() and "~" not in text  # most
+    if plain and text.count("/") < len(segments) and _RESERVED.isdisjoint(segments):
         return text
-    return "/".join([segment.replace("~", "~0").replace("/", "~1") for segment in segments])
+    return "/".join(map(escape_segment, segments))
 
 
-def check_segments(segments: object, what: str, wildcards: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """Return the segments as exact strs. Raises `InvalidPath` if a property path cannot have them.
+def escape_segment(segment: str) -> str:
+    """Write a segment as it stands in the text of a path."""
+    if segment in _RESERVED:
+        return f"~{segment}"
+    text = segment.replace("~", "~0").replace("/", "~1")
+    if text.isascii() and text.isprintable():
+        return text
+    written = _HIDDEN.sub(_code_of, text)
+    if is_normalized("NFC", segment) and is_normalized("NFC", written):
+        return written
+    return _NOT_ASCII.sub(_code_of, text)
 
-    `what` names the path in messages; `wildcards` are accepted as segments too.
+
+def _code_of(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"~u{code:04X}" if code < 0x10000 else f"~U{code:08X}"
+
+
+def check_segments(segments: object, what: str) -> tuple[str, ...]:
+    """Return the segments as exact strs. Raises `InvalidPath` if no value can have such keys.
+
+    `what` names the path in messages.
     """
     checked = _texts_of(segments, what)
     for position, text in enumerate(checked, 1):
-        problem = None if text in wildcards else _problem_of(text)
-        if problem is not None:
-            raise InvalidPath(f"{what}: segment {position} '{printable(text)}' {problem}; {_PROPERTY_RULE}")
+        if not text.isascii() and _SURROGATE.search(text):
+            raise InvalidPath(
+                f"{what}: segment {position} '{printable(text)}' has a lone surrogate, which has no encoding"
+            )
     _check_size(join_text(checked), what)
     return checked
 
 
-def _problem_of(segment: str) -> str | None:
-    if not segment:
+def _problem_of(part: str) -> str:
+    """Why a segment of a text is not as it would be written."""
+    if not part:
         return "is empty (a path neither begins nor ends with '/')"
-    if len(segment) > MAX_SEGMENT_CHARACTERS:
-        return f"is longer than {MAX_SEGMENT_CHARACTERS} characters"
-    if segment in {".", "..", "*", "**"}:
+    if part in _RESERVED:
         return "has another meaning and is no name"
-    bad = _FORBIDDEN.search(segment)
+    bad = _HIDDEN.search(part) or _SURROGATE.search(part)
     if bad is not None:
         return f"has the character U+{ord(bad.group()):04X}"
-    if not is_normalized("NFC", segment):
+    if not is_normalized("NFC", part):
         return "is not in Unicode form NFC"
-    return None
+    if "~" in _ESCAPE.sub("", part):
+        return "has a '~' that escapes nothing"
+    return "has an escape that is not needed"
 
 
 def _agent_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,7 +194,7 @@ def _agent_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
             raise InvalidPath(f"{what}: segment {position} '{printable(segment)}' is not a name; {_AGENT_RULE}")
     if len(checked) < 2:
         raise InvalidPath(f"{what} '{printable('/'.join(checked))}' has fewer than two segments; {_AGENT_RULE}")
-    _check_size("/".join(checked), what)
+    _check_size("/".join(checked), what, MAX_AGENT_BYTES)
     return checked
 
 
@@ -236,9 +290,11 @@ class AgentPath:
 class PropertyPath:
     """The name of a value inside an agent's state: "plan/steps/0/title"; the empty path is the whole state.
 
-    In the text form a "~" of a segment is written "~0" and a "/" is written "~1". A segment such as "0" is an
-    index if the state has a list there and a key if it has a dict; the path alone does not say which. Every
-    instance is valid; the constructors raise `InvalidPath`. Paths sort by segments, as text: "10" before "9".
+    Any key that a value may have can be a segment. In the text form a "~" is written "~0" and a "/" is written "~1";
+    the empty key is "~", and the keys ".", "..", "*" and "**" have a "~" before them; characters that cannot be seen
+    are "~u" and four digits, as "~u000A". A path has one text. A segment such as "0" is an index if the state has a
+    list there and a key if it has a dict; the path alone does not say which. Every instance is valid; the
+    constructors raise `InvalidPath`. Paths sort by segments, as text: "10" before "9".
     """
 
     segments: tuple[str, ...] = field(converter=_property_segments)
@@ -249,11 +305,12 @@ class PropertyPath:
         """Read the text form; return a path unchanged. The latest 8,192 texts are cached."""
         if isinstance(path, PropertyPath):
             return path
-        return _property_path_of(_text_of(path, "property path"))
+        text = _text_of(path, "property path")
+        return _property_path_of(text) if len(text) <= _CACHED_CHARACTERS else _read_property_path(text)
 
     @classmethod
     def of(cls, *segments: str | int) -> PropertyPath:
-        """Build a path from keys and indexes, given without escapes: `of("a/b", 0)` is "a~1b/0"."""
+        """Build a path from keys and indexes, given without escapes: `of("a/b", "", 0)` is "a~1b/~/0"."""
         return cls(tuple(map(_segment_of, segments)))
 
     @property
@@ -280,13 +337,15 @@ class PropertyPath:
 # Caches of pure functions: a program's paths are few and come with every command. Failures are not cached.
 @lru_cache(maxsize=_CACHED)
 def _agent_path_of(text: str) -> AgentPath:
-    _check_size(text, "agent path")
+    _check_size(text, "agent path", MAX_AGENT_BYTES)
     return AgentPath(tuple(text.split("/")))
 
 
-@lru_cache(maxsize=_CACHED)
-def _property_path_of(text: str) -> PropertyPath:
+def _read_property_path(text: str) -> PropertyPath:
     return PropertyPath(split_text(text, "property path"))
+
+
+_property_path_of = lru_cache(maxsize=_CACHED)(_read_property_path)
 
 
 def agent_path(path: str | AgentPath) -> AgentPath:
@@ -300,15 +359,14 @@ def agent_path(path: str | AgentPath) -> AgentPath:
 
 def property_text(path: str | PropertyPath) -> str:
     """Return the text of a property path; fast for a cached one. Raises `InvalidPath`."""
-    if type(path) is str:
+    if type(path) is str and len(path) <= _CACHED_CHARACTERS:
         _property_path_of(path)
         return path
-    PropertyPath.parse(path)
-    return str(path)
+    return PropertyPath.parse(path).text
 
 
 def property_segments(path: str | PropertyPath) -> tuple[str, ...]:
     """Return the unescaped segments of a property path; fast for a cached text. Raises `InvalidPath`."""
-    if type(path) is str:
+    if type(path) is str and len(path) <= _CACHED_CHARACTERS:
         return _property_path_of(path).segments
     return PropertyPath.parse(path).segments

@@ -7,12 +7,10 @@ from typing import Final, Generic, TypeVar
 
 from attrs import define, field
 
-from .patterns import PathPattern
+from .patterns import PathPattern, Wildcard
 
 T = TypeVar("T", bound=Hashable)
 
-_ONE: Final = "*"
-_ANY: Final = "**"
 _STATES: Final = 20_000
 _TOKENS: Final = 1_000_000
 """Tokens in all cached answers together; beyond that, the cache is cleared."""
@@ -31,14 +29,14 @@ class _Node(Generic[T]):
     """Tokens of the patterns that end here, and how many of these patterns each has."""
 
     def child(self, step: str) -> _Node[T] | None:
-        if step == _ONE:
+        if step is Wildcard.ONE:
             return self.one
-        return self.any if step == _ANY else self.names.get(step)
+        return self.any if step is Wildcard.ANY else self.names.get(step)
 
     def set_child(self, step: str, node: _Node[T] | None) -> None:
-        if step == _ONE:
+        if step is Wildcard.ONE:
             self.one = node
-        elif step == _ANY:
+        elif step is Wildcard.ANY:
             self.any = node
         elif node is None:
             del self.names[step]
@@ -88,7 +86,7 @@ class PatternIndex(Generic[T]):
         for step in PathPattern.parse(pattern).steps:
             found = node.child(step)
             if found is None:
-                found = _Node[T](step == _ANY)
+                found = _Node[T](step is Wildcard.ANY)
                 node.set_child(step, found)
             node = found
         node.tokens[token] = node.tokens.get(token, 0) + 1

@@ -3,43 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import final
 
 from attrs import Factory, field, frozen
 
 from ..errors import InvalidPath
-from .paths import AgentPath, PropertyPath, check_segments, join_text, split_text
+from .paths import AgentPath, PropertyPath, check_segments, escape_segment, read_segment, split_parts
 from .values import describe_type, printable
 
 _WHAT = "path pattern"
-_ONE = "*"
-_ANY = "**"
-_WILDCARDS = frozenset({_ONE, _ANY})
+
+
+class Wildcard(StrEnum):
+    """A segment of a pattern that stands for others. As text it equals a key, so it is told apart by identity."""
+
+    ONE = "*"
+    ANY = "**"
+
+
+_WILDCARDS = {wildcard.value: wildcard for wildcard in Wildcard}
+
+
+class _Read(tuple[str, ...]):
+    """Segments read from a text, in which a "*" is a key."""
+
+    __slots__ = ()
 
 
 def _pattern_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
-    checked = check_segments(segments, _WHAT, _WILDCARDS)
+    checked = check_segments(segments, _WHAT)
+    if type(segments) is _Read:
+        return tuple(segments)
     for position, segment in enumerate(checked, 1):
-        if "*" in segment and segment not in _WILDCARDS:
-            raise InvalidPath(
-                f"{_WHAT}: segment {position} '{printable(segment)}' has a '*' next to other characters; "
-                "use '*' for one whole segment, '**' for any number"
-            )
-    return checked
+        if segment not in _WILDCARDS:
+            _check_stars(segment, position)
+    return tuple(_WILDCARDS.get(segment, segment) for segment in checked)
+
+
+def _check_stars(part: str, position: int) -> None:
+    if "*" in part:
+        raise InvalidPath(
+            f"{_WHAT}: segment {position} '{printable(part)}' has a '*' next to other characters; "
+            "use '*' for one whole segment, '**' for any number, and '~u002A' for a '*' in a key"
+        )
+
+
+def _read_step(part: str, position: int) -> str:
+    wildcard = _WILDCARDS.get(part)
+    if wildcard is not None:
+        return wildcard
+    if part not in ("~*", "~**"):
+        _check_stars(part, position)
+    return read_segment(part, position, _WHAT, _escape)
+
+
+def _escape(segment: str) -> str:
+    written = escape_segment(segment)
+    return written if written in ("~*", "~**") else written.replace("*", "~u002A")
 
 
 def _pattern_text(pattern: PathPattern) -> str:
-    return join_text(pattern.segments)
+    return "/".join(step if isinstance(step, Wildcard) else _escape(step) for step in pattern.segments)
 
 
 def _pattern_steps(pattern: PathPattern) -> tuple[str, ...]:
     """Return the segments without a "**" right after another, which adds only work."""
     before = (None, *pattern.segments)
-    return tuple(step for last, step in zip(before, pattern.segments, strict=False) if (last, step) != (_ANY, _ANY))
+    pairs = zip(before, pattern.segments, strict=False)
+    return tuple(step for last, step in pairs if not (last is Wildcard.ANY and step is Wildcard.ANY))
 
 
 def _has_no_wildcard(pattern: PathPattern) -> bool:
-    return _WILDCARDS.isdisjoint(pattern.segments)
+    return not any(isinstance(step, Wildcard) for step in pattern.segments)
 
 
 @final
@@ -47,13 +83,14 @@ def _has_no_wildcard(pattern: PathPattern) -> bool:
 class PathPattern:
     """A path in which a segment may be "*" (exactly one segment) or "**" (any number of segments, also none).
 
-    All other segments are those of a property path, with the same escapes and bounds in the text form. They
-    include names of agents, so "acme/*/plan/**" can select agents and their properties. The empty pattern
-    matches only the empty path. Raises `InvalidPath` for what is not a pattern.
+    All other segments are those of a property path, with the same escapes and bounds in the text form; "~*" is the
+    key "*", and a "*" in a longer key is "~u002A". They include names of agents, so "acme/*/plan/**" can select agents
+    and their properties. The empty pattern matches only the empty path. Raises `InvalidPath` for what is not a pattern.
     """
 
-    segments: tuple[str, ...] = field(converter=_pattern_segments)
-    text: str = field(init=False, eq=False, default=Factory(_pattern_text, takes_self=True))
+    segments: tuple[str, ...] = field(eq=False, converter=_pattern_segments)
+    """Each is a name without escapes, or a `Wildcard`."""
+    text: str = field(init=False, default=Factory(_pattern_text, takes_self=True))
     steps: tuple[str, ...] = field(init=False, eq=False, default=Factory(_pattern_steps, takes_self=True))
     """The segments without a "**" right after another."""
     is_literal: bool = field(init=False, eq=False, default=Factory(_has_no_wildcard, takes_self=True))
@@ -64,7 +101,8 @@ class PathPattern:
         """Read the text form; a pattern is returned as it is."""
         if isinstance(pattern, PathPattern):
             return pattern
-        return cls(split_text(pattern, _WHAT))
+        parts = split_parts(pattern, _WHAT)
+        return cls(_Read(_read_step(part, position) for position, part in enumerate(parts, 1)))
 
     def matches(self, path: Sequence[str] | AgentPath | PropertyPath) -> bool:
         """Whether the whole path matches, in time proportional to pattern times path at most.
@@ -99,10 +137,10 @@ def _match(steps: tuple[str, ...], segments: Sequence[str]) -> bool:
     resume_step = resume_at = -1
     while at < len(segments):
         wanted = steps[step] if step < len(steps) else None
-        if wanted == _ANY:
+        if wanted is Wildcard.ANY:
             step += 1
             resume_step, resume_at = step, at
-        elif wanted == _ONE or (wanted is not None and wanted == segments[at]):
+        elif wanted is Wildcard.ONE or (wanted is not None and wanted == segments[at]):
             step += 1
             at += 1
         elif resume_step >= 0:
@@ -110,4 +148,4 @@ def _match(steps: tuple[str, ...], segments: Sequence[str]) -> bool:
             step, at = resume_step, resume_at
         else:
             return False
-    return step == len(steps) or (step == len(steps) - 1 and steps[step] == _ANY)
+    return step == len(steps) or (step == len(steps) - 1 and steps[step] is Wildcard.ANY)

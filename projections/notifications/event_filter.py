@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from duramen.events import Granularity, InvalidMessage, InvalidPath, PathPattern
 from duramen.events.codec import RawEvent
 from duramen.events.log import EventLog
+from duramen.events.model import Wildcard
 
 Category = str | Granularity
 """A level by itself: `"lifecycle"`, `"state"`, `"activity"`, `"trace"`, or the `Granularity`."""
@@ -41,7 +42,7 @@ class EventFilter:
         """Check the arguments of `subscribe` and `attach`. Raises InvalidPath, InvalidMessage."""
         parsed = PathPattern.parse(pattern)
         segments = parsed.segments
-        fixed = segments.index(_ANY) if _ANY in segments else len(segments)
+        fixed = next((at for at, step in enumerate(segments) if step is Wildcard.ANY), len(segments))
         if fixed == len(segments) < 2:
             raise InvalidPath(
                 f"no agent matches '{parsed}': a path begins with project/agent; '{parsed}/**' has them all"
@@ -86,7 +87,7 @@ class EventFilter:
 
     @property
     def has_all_agents(self) -> bool:
-        return self.pattern.segments == (_ANY,)
+        return self.pattern.text == _ANY
 
     def only(self, types: frozenset[str] | None) -> EventFilter:
         """The same, without events of other types than these. None: all types."""
@@ -101,7 +102,7 @@ class EventFilter:
     def partitions(self, log: EventLog) -> list[int]:
         """The partitions of the agents that the pattern can match: one if it names the root agent."""
         root = self.pattern.segments[:2]
-        if self.fixed >= 2 and "*" not in root:
+        if self.fixed >= 2 and not any(isinstance(step, Wildcard) for step in root):
             return [log.partition_of("/".join(root))]
         return list(range(log.partitions))
 

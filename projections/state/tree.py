@@ -23,6 +23,8 @@ from .undo import CONTAINERS, Undo, drop_index, drop_key, lengthen, put_index, p
 
 _MOST_SHOWN: Final = 5
 _MOST_LOOKED_AT: Final = 500
+_MOST_COMPARED: Final = 200
+"""Characters of a key: comparing two takes time that grows with the product of their lengths."""
 
 _Dict: TypeAlias = dict[str, PlainData]
 _List: TypeAlias = list[PlainData]
@@ -283,8 +285,9 @@ def _nearest(node: PlainData, segments: Sequence[str], depth: int) -> str:
     from difflib import get_close_matches  # slow to load, and needed only for the error
 
     known = list(islice(node, _MOST_LOOKED_AT))
-    near = get_close_matches(wanted, known, _MOST_SHOWN) or known[:_MOST_SHOWN]
-    names = ", ".join(f"'{printable(name)}'" for name in near)
+    short = [name for name in known if len(name) <= _MOST_COMPARED] if len(wanted) <= _MOST_COMPARED else []
+    near = get_close_matches(wanted, short, _MOST_SHOWN) or known[:_MOST_SHOWN]
+    names = ", ".join(_text((name,)) for name in near)
     more = "" if len(near) == len(node) else f" (of {len(node)})"
     return f"the keys of {where} are {names}{more}" if names else f"{where} has no keys"
 

@@ -12,7 +12,7 @@ from duramen.events import Event, EventRegistry, Granularity, InvalidPath, Limit
 from duramen.events.codec import Codec, build_valid_event
 from duramen.events.feed import FeedEvent
 from duramen.events.log import EventLog
-from duramen.events.model import split_text
+from duramen.events.model import segments_of_text
 
 from ..recovery import AgentLog, rebuild
 from ..state import MISSING, AgentState, WorkingMemory, lookup, read_only
@@ -104,6 +104,6 @@ class ChangeBuilder:
 def _value_at(state: AgentState, path: str) -> Any:
     """The value at a property path, `MISSING` if there is none."""
     try:
-        return lookup(state.memory, split_text(path, "property path"))
-    except InvalidPath:  # there is no value, or a key that no property path can have
+        return lookup(state.memory, segments_of_text(path))
+    except InvalidPath:
         return MISSING

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from duramen.events import Cursor, Granularity, PathPattern
-from duramen.events.model import split_text
+from duramen.events.model import segments_of_text
 from duramen.projections import Change
 from duramen.projections.state import read_only
 
@@ -84,7 +84,7 @@ def _show(change: Change, output: Output) -> None:
 
 def _differences(change: Change) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for path, (old, new) in (change.values or {}).items():
-        yield from find_differences(split_text(path, "property path"), read_only(old), read_only(new))
+        yield from find_differences(segments_of_text(path), read_only(old), read_only(new))
 
 
 def _data(change: Change) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from duramen.events.errors import DuramenError, InvalidPath
 from duramen.events.model.paths import (
-    MAX_PATH_BYTES,
+    MAX_AGENT_BYTES,
+    MAX_PROPERTY_BYTES,
     AgentPath,
     PropertyPath,
     agent_path,
     join_text,
     property_segments,
+    segments_of_text,
 )
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -29,18 +31,26 @@ UUID_TEXT = "0b7cbb4f-0f63-4a9e-8d4e-0a6bb7d4b8a1"
 
 
 def allowed(segment: str) -> bool:
-    """Say what a property segment may be, in other words than the code does."""
+    """Say what a key may be, in other words than the code does: whatever UTF-8 can encode."""
+    try:
+        return segment.encode().decode() == segment
+    except UnicodeEncodeError:
+        return False
+
+
+def ordinary(segment: str) -> bool:
+    """Whether a segment stands in a text as it is, but for "~" and "/"; as in logs that are there already."""
     return (
-        1 <= len(segment) <= 128
-        and segment not in (".", "..", "*", "**")
-        and not any(unicodedata.category(c) in ("Cc", "Cs") or c in BIDI for c in segment)
+        segment not in ("", ".", "..", "*", "**")
+        and not any(unicodedata.category(c) == "Cc" or c in BIDI for c in segment)
         and unicodedata.normalize("NFC", segment) == segment
     )
 
 
 SEGMENT_TEXT = st.one_of(
-    st.text(min_size=1, max_size=6),
-    st.text(alphabet="/~01*.ae\u0301é-", min_size=1, max_size=6),
+    st.text(max_size=6),
+    st.text(alphabet="/~01*.ae\u0301é-uUA\n\u202e", max_size=6),
+    st.sampled_from(["", ".", "..", "*", "**", "~", "~*", "~u000A", "\x00", "A\x00\u0301", "\U0001f600\u0301e\u0301"]),
     st.text(min_size=1, max_size=6).map(lambda text: unicodedata.normalize("NFC", text)),
     st.integers(0, 10**6).map(str),
 )
@@ -69,10 +79,7 @@ HOSTILE_ANYWHERE: dict[str, Any] = {
     "not NFC": "a/cafe\u0301",
     "lone high surrogate": "a/b\ud800",
     "lone low surrogate": "a/b\udfff",
-    "129 characters": "a/" + "b" * 129,
-    "129 wide characters": "a/" + "\U0001f600" * 129,
     "33 segments": "/".join("a" * 33),
-    "over 1024 bytes": "/".join(["a" * 128] * 8),
     "star": "a/*",
     "star star": "a/**",
     "bytes": b"a/b",
@@ -95,16 +102,28 @@ HOSTILE_AGENTS: dict[str, Any] = HOSTILE_ANYWHERE | {
     "hyphen first": "acme/-alice",
     "dot first": "acme/.alice",
     "braces": "acme/{alice}",
+    "129 characters": "a/" + "b" * 129,
+    "129 wide characters": "a/" + "\U0001f600" * 129,
+    "over 1024 bytes": "/".join(["a" * 128] * 8),
     "star inside": "acme/al*ce",
 }
 HOSTILE_PROPERTIES: dict[str, Any] = HOSTILE_ANYWHERE | {
     "dot alone": ".",
     "dot dot alone": "..",
     "star alone": "*",
-    "over 1024 bytes in UTF-8 only": "/".join(["é" * 128] * 4),
+    "too many bytes": "a" * (MAX_PROPERTY_BYTES + 1),
+    "too many bytes in UTF-8 only": "é" * (MAX_PROPERTY_BYTES // 2 + 1),
     "escape of nothing": "a/~2",
     "tilde at the end": "a/b~",
     "two tildes": "~~",
+    "tilde before a name": "a/~b",
+    "lower case": "a/b~u000a",
+    "three digits": "a/b~u00A",
+    "no need of an escape": "a/~u0041",
+    "a short one written long": "a/~U0000000A",
+    "a slash by its number": "a/b~u002Fc",
+    "a lone surrogate by its number": "a/~uD800",
+    "beyond Unicode": "a/~U00110000",
 }
 
 
@@ -133,14 +152,19 @@ def test_a_hostile_property_path_is_refused_with_a_bounded_message(path: Any) ->
     refused(lambda: property_segments(path))
 
 
-@pytest.mark.parametrize(
-    "segment", ["", ".", "..", "*", "**", "a\x00", "a\x9f", "\u202e", "e\u0301", "\ud800", "b" * 129]
-)
-def test_a_hostile_segment_is_refused_wherever_segments_are_taken(segment: str) -> None:
+@pytest.mark.parametrize("segment", ["\ud800", "a\udfff"])
+def test_a_segment_that_no_key_can_be_is_refused_wherever_segments_are_taken(segment: str) -> None:
     refused(lambda: PropertyPath.of(segment))
     refused(lambda: PropertyPath.of("a", segment, "b"))
     refused(lambda: PropertyPath.parse("a").child(segment))
     refused(lambda: PropertyPath((segment,)))
+
+
+ODD = ["", ".", "..", "*", "**", "a\x00", "a\x9f", "\u202e", "e\u0301"]
+
+
+@pytest.mark.parametrize("segment", [*ODD, "\ud800", "b" * 129])
+def test_a_hostile_name_of_an_agent_is_refused_wherever_one_is_taken(segment: str) -> None:
     refused(lambda: AgentPath.of("acme", segment))
     refused(lambda: AgentPath.of(segment, "alice"))
     refused(lambda: AgentPath.parse("acme/alice").child(segment))
@@ -170,7 +194,7 @@ def test_an_index_too_large_for_str_is_refused_as_any_other() -> None:
 def test_a_message_names_the_segment_and_the_reason() -> None:
     assert "segment 2 'b\\u202e' has the character U+202E" in str(refused(lambda: PropertyPath.parse("a/b\u202e")))
     assert "segment 2 '' is empty" in str(refused(lambda: PropertyPath.parse("a//b")))
-    assert "segment 1 'e\\u0301' is not in Unicode form NFC" in str(refused(lambda: PropertyPath.of("e\u0301")))
+    assert "segment 1 'e\\u0301' is not in Unicode form NFC" in str(refused(lambda: PropertyPath.parse("e\u0301")))
     assert "is of type bytes" in str(refused(lambda: PropertyPath.parse(HOSTILE_ANYWHERE["bytes"])))
     assert "segment 2 'b c' is not a name" in str(refused(lambda: AgentPath.parse("a/b c")))
     assert "'acme' has fewer than two segments" in str(refused(lambda: AgentPath.parse("acme")))
@@ -186,28 +210,29 @@ def test_a_huge_text_is_shown_only_in_part() -> None:
 def test_limits_are_facts_of_the_error() -> None:
     error = refused(lambda: PropertyPath.parse("/".join("a" * 33)))
     assert (error.expected, error.actual) == (32, 33)
-    error = refused(lambda: PropertyPath.parse("é" * 513))
-    assert (error.expected, error.actual) == (1024, 1026)
+    error = refused(lambda: PropertyPath.parse("é" * (2**20 + 1)))
+    assert (error.expected, error.actual) == (2**21, 2**21 + 2)
+    error = refused(lambda: AgentPath.parse("a/" + "b" * 1023))
+    assert (error.expected, error.actual) == (1024, 1025)
 
 
 def test_the_largest_paths_are_accepted() -> None:
     assert len(PropertyPath.parse("/".join("a" * 32)).segments) == 32
     assert len(AgentPath.parse("/".join("a" * 32)).segments) == 32
-    assert PropertyPath.of("é" * 128).text == "é" * 128
+    assert PropertyPath.of("é" * 2**20).text == "é" * 2**20
+    assert PropertyPath.parse("a" * MAX_PROPERTY_BYTES).text == "a" * MAX_PROPERTY_BYTES
     full = "/".join(["a" * 127] * 8)
-    assert len(full) == MAX_PATH_BYTES - 1
-    assert PropertyPath.parse(full + "a").text == full + "a"
+    assert len(full) == MAX_AGENT_BYTES - 1
     assert AgentPath.parse(full + "a").text == full + "a"
-    refused(lambda: PropertyPath.parse(full + "/a"))
     refused(lambda: AgentPath.parse(full + "/a"))
     refused(lambda: AgentPath((*full.split("/"), "a")))
     refused(lambda: AgentPath.parse(full).child("aa"))
 
 
 def test_the_bound_on_bytes_counts_escapes() -> None:
-    segments = ("~" * 128,) * 4
-    refused(lambda: PropertyPath(segments))
-    assert len(PropertyPath(segments[:3]).text) == 3 * 256 + 2
+    most = MAX_PROPERTY_BYTES // 6
+    assert len(PropertyPath.of("\n" * most).text) == 6 * most
+    refused(lambda: PropertyPath.of("\n" * (most + 1)))
 
 
 @given(AGENT_SEGMENTS)
@@ -237,17 +262,58 @@ def test_joining_undoes_splitting(segments: tuple[str, ...]) -> None:
     assert property_segments(PropertyPath(segments)) == segments
 
 
-@given(st.text(alphabet="ab/~01", max_size=12))
+@given(st.text(alphabet="ab/~01*.uA", max_size=12) | SEGMENTS.map(join_text))
 def test_splitting_undoes_joining_for_every_text_that_is_a_path(text: str) -> None:
     try:
         segments = property_segments(text)
     except InvalidPath:
-        assert re.search("^/|//|/$|~(?![01])", text)
+        assert re.search(r"^/|//|/$|(^|/)(\.\.?|\*\*?)(/|$)|~(?![01])", text)
     else:
         assert join_text(segments) == text
+        assert segments_of_text(text) == segments
+
+
+@given(SEGMENTS, SEGMENTS)
+def test_two_paths_have_two_texts(one: tuple[str, ...], two: tuple[str, ...]) -> None:
+    assert (join_text(one) == join_text(two)) is (one == two)
 
 
 @given(SEGMENTS)
+def test_a_text_is_one_line_that_shows_all_its_characters(segments: tuple[str, ...]) -> None:
+    text = PropertyPath(segments).text
+    assert not any(unicodedata.category(c) == "Cc" or c in BIDI for c in text)
+    assert unicodedata.normalize("NFC", text) == text
+
+
+@pytest.mark.parametrize(
+    ("segments", "text"),
+    [
+        (("plan", "", "*"), "plan/~/~*"),
+        (("",), "~"),
+        (("", ""), "~/~"),
+        ((".", "..", "**"), "~./~../~**"),
+        (("a\nb", "\x00"), "a~u000Ab/~u0000"),
+        (("\u202ecod.exe",), "~u202Ecod.exe"),
+        (("e\u0301", "é"), "e~u0301/é"),
+        (("\U0001f600e\u0301",), "~U0001F600e~u0301"),
+        (("~", "/", "~u000A", "a*b"), "~0/~1/~0u000A/a*b"),
+    ],
+)
+def test_a_key_that_means_something_else_in_a_text_is_written_with_a_tilde(
+    segments: tuple[str, ...], text: str
+) -> None:
+    assert PropertyPath.of(*segments).text == text
+    assert PropertyPath.parse(text).segments == segments
+
+
+def test_a_message_says_how_a_key_is_written() -> None:
+    assert "write '~*'" in str(refused(lambda: PropertyPath.parse("plan/*")))
+    assert "write '~'" in str(refused(lambda: PropertyPath.parse("plan//x")))
+    assert "write 'a~u000Ab'" in str(refused(lambda: PropertyPath.parse("a\nb")))
+    assert "write '~0b'" in str(refused(lambda: PropertyPath.parse("~b")))
+
+
+@given(SEGMENTS.filter(lambda segments: all(map(ordinary, segments))))
 def test_the_text_form_is_the_one_of_rfc_6901_without_its_first_slash(segments: tuple[str, ...]) -> None:
     pointer = "".join("/" + segment.replace("~", "~0").replace("/", "~1") for segment in segments)
     assert join_text(segments) == pointer[1:]

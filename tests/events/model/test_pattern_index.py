@@ -15,8 +15,10 @@ from duramen.events.model.patterns import PathPattern
 
 steps = st.sampled_from(["a", "b", "*", "**"])
 patterns = st.lists(steps, max_size=5).map(lambda segments: PathPattern(tuple(segments)))
+written = st.lists(st.sampled_from(["a", "*", "**", "~*", "~**", "~"]), max_size=5).map("/".join)
+any_patterns = patterns | written.map(PathPattern.parse)
 names = st.sampled_from(["a", "b", "c"])
-paths = st.lists(names, max_size=5).map(tuple)
+paths = st.lists(names | st.sampled_from(["*", "**", ""]), max_size=5).map(tuple)
 tokens = st.integers(0, 3)
 
 
@@ -27,7 +29,7 @@ def index_of(pairs: list[tuple[PathPattern, int]]) -> PatternIndex[int]:
     return index
 
 
-@given(st.lists(st.tuples(patterns, tokens), max_size=12), st.lists(paths, max_size=6))
+@given(st.lists(st.tuples(any_patterns, tokens), max_size=12), st.lists(paths, max_size=6))
 def test_an_index_finds_what_each_pattern_by_itself_would(
     pairs: list[tuple[PathPattern, int]], asked: list[tuple[str, ...]]
 ) -> None:
@@ -36,7 +38,7 @@ def test_an_index_finds_what_each_pattern_by_itself_would(
         assert index.match(path) == {token for pattern, token in pairs if pattern.matches(path)}
 
 
-@given(st.lists(st.tuples(patterns, tokens), max_size=12), st.data())
+@given(st.lists(st.tuples(any_patterns, tokens), max_size=12), st.data())
 def test_what_was_removed_is_as_if_it_had_never_been_added(
     pairs: list[tuple[PathPattern, int]], data: st.DataObject
 ) -> None:
@@ -124,7 +126,9 @@ def test_memory_of_paths_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("limit", ["_STATES", "_TOKENS"])
-@given(st.lists(st.tuples(patterns, tokens), max_size=12), st.lists(paths, min_size=1, max_size=12), st.integers(1, 30))
+@given(
+    st.lists(st.tuples(any_patterns, tokens), max_size=12), st.lists(paths, min_size=1, max_size=12), st.integers(1, 30)
+)
 def test_what_is_remembered_is_bounded_and_answers_stay_right_when_it_is_forgotten(
     limit: str, pairs: list[tuple[PathPattern, int]], asked: list[tuple[str, ...]], most: int
 ) -> None:

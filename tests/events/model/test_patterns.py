@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from typing import Any
 
@@ -95,10 +96,41 @@ def test_agents_properties_tuples_and_lists_can_be_matched() -> None:
     assert not pattern.matches(AgentPath.parse("acme/alice/helper"))
 
 
-def test_keys_that_no_path_can_name_are_matched_by_wildcards_only() -> None:
-    assert PathPattern.parse("a/*").matches(("a", "*"))
-    assert PathPattern.parse("a/**").matches(("a", "", "**"))
-    assert not PathPattern.parse("a/b").matches(("a", "*"))
+ODD = ["", "*", "**", ".", "..", "a*b", "~*", "~u002A", "a/b", "\n", "e\u0301"]
+
+
+def pattern_text(key: str) -> str:
+    """A key as it stands in a pattern: a star as its number, unless it is the whole key."""
+    text = PropertyPath.of(key).text
+    return text if text in ("~*", "~**") else text.replace("*", "~u002A")
+
+
+def test_a_wildcard_matches_any_key() -> None:
+    for key in ODD:
+        assert PathPattern.parse("a/*").matches(("a", key))
+        assert PathPattern.parse("a/**").matches(("a", "", key))
+        assert not PathPattern.parse("a/b").matches(("a", key))
+
+
+@pytest.mark.parametrize("key", ODD)
+def test_a_key_written_with_escapes_matches_itself_alone(key: str) -> None:
+    pattern = PathPattern.parse(f"a/{pattern_text(key)}")
+    assert [other for other in [*ODD, "b"] if pattern.matches(("a", other))] == [key]
+    assert pattern.is_literal
+    assert PathPattern.parse(pattern.text) == pattern
+    before = PathPattern.parse(f"*/{pattern_text(key)}/**")
+    assert [other for other in [*ODD, "b"] if before.matches(("a", other, "c"))] == [key]
+    assert PathPattern.parse(before.text) == before
+    assert before.text == f"*/{pattern_text(key)}/**"
+
+
+def test_a_star_that_is_a_key_is_another_pattern_than_a_wildcard() -> None:
+    for text in ("*", "**"):
+        key, wildcard = PathPattern.parse(f"a/~{text}"), PathPattern.parse(f"a/{text}")
+        assert key != wildcard
+        assert PathPattern(("a", text)) == wildcard
+        assert copy.deepcopy(wildcard).matches(("a", "b"))
+        assert not copy.deepcopy(key).matches(("a", "b"))
 
 
 class CountedName(str):
@@ -149,11 +181,12 @@ HOSTILE: dict[str, Any] = {
     "bidi isolate": "\u2066",
     "not NFC": "e\u0301",
     "lone surrogate": "\ud800",
-    "129 characters": "a" * 129,
     "33 segments": "/".join("*" * 33),
     "33 of any": "/".join(["**"] * 33),
-    "over 1024 bytes": "/".join(["é" * 100] * 6),
+    "too many bytes": "é" * (2**20 + 1),
     "escape of nothing": "a~",
+    "no need of an escape": "a/~u0041",
+    "tilde before a star inside": "~*foo",
     "bytes": b"a/*",
     "None": None,
     "int": 1,
@@ -170,7 +203,7 @@ def test_what_is_no_pattern_is_refused_with_a_bounded_message(text: Any) -> None
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("segments", ["ab", None, ["a"], ("a", 1), ("a", None), ("",), ("foo*",), ("a\x00",)])
+@pytest.mark.parametrize("segments", ["ab", None, ["a"], ("a", 1), ("a", None), ("\ud800",), ("foo*",), ("***",)])
 def test_a_pattern_is_not_built_of_bad_segments(segments: Any) -> None:
     with pytest.raises(InvalidPath):
         PathPattern(segments)
