@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .records import Adoption, Head, Put, Raw, RawPartition
+from .records import Adoption, Head, Put, Raw, RawPartition, SmallAgent
 
 
 class Archive(Protocol):
@@ -46,6 +46,13 @@ class Archive(Protocol):
         """At most `count` items from position `at` of the list (0: the first that is left), with head and length.
 
         Not of one moment: an append may come between. Damage is returned, not raised.
+        """
+        ...
+
+    def read_small(self, agents: Sequence[str], most_bytes: int) -> list[SmallAgent | None]:
+        """Agents of one partition whose logs have at most `most_bytes` bytes each; None for all that are not so read.
+
+        In two round trips for all of them. An agent may be left out for any reason: read it with the other methods.
         """
         ...
 

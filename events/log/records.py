@@ -271,6 +271,16 @@ class Raw:
 
 
 @frozen
+class SmallAgent:
+    """All that is stored of one agent, sound or not. Not of one moment."""
+
+    raw: Raw
+    """With all items."""
+    keyframes: list[int]
+    snapshot: bytes | None
+
+
+@frozen
 class Adoption:
     """A staged log, or one that only has a base, that is to become an agent: its head and what belongs to it.
 

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import Adoption, Head, Notice, Put, Raw, RawPartition
+from ..log import Adoption, Head, Notice, Put, Raw, RawPartition, SmallAgent
 
 
 @frozen
@@ -85,6 +85,9 @@ class MemoryArchive:
         with self._parts.lock:
             items = self._parts.items(agent)
             return Raw(self._parts.head(agent), False, len(items), items[at : at + max(1, count)])
+
+    def read_small(self, agents: Sequence[str], most_bytes: int) -> list[SmallAgent | None]:
+        return [None] * len(agents)  # there are no round trips to save
 
     def raw_partition(self, partition: int) -> RawPartition:
         with self._parts.lock:

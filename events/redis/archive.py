@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..errors import CorruptEvent, NotPermitted, UnsafeServer
-from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, RawPartition, partition_of
+from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, RawPartition, SmallAgent, partition_of
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
@@ -106,6 +106,39 @@ class RedisArchive:
         except UnsafeServer:  # the key holds another type
             length, items = -1, []
         return Raw(head, damaged, int(length), items)
+
+    def read_small(self, agents: Sequence[str], most_bytes: int) -> list[SmallAgent | None]:
+        try:
+            return self._read_small(agents, most_bytes)
+        except (UnsafeServer, NotPermitted):  # the key of one holds another type, or keyframes may not be read
+            return [None] * len(agents)
+
+    def _read_small(self, agents: Sequence[str], most_bytes: int) -> list[SmallAgent | None]:
+        k, partition = self._keys, self._partition_of(agents[0])
+        logs = {agent: k.log(partition, agent).encode() for agent in agents}
+        fields = [agent.encode() for agent in agents]
+        stored, *lengths = self._server.execute_all(
+            "read small agents",
+            [(b"HMGET", k.heads(partition).encode(), *fields), *[(b"LLEN", log) for log in logs.values()]],
+        )
+        small: dict[str, tuple[Head, int]] = {}
+        for agent, row, length in zip(agents, stored, lengths, strict=True):
+            head, _ = _head(row, agent)
+            # Without a base: its state is then not much larger than its events, and so is its snapshot.
+            if head is not None and head.base == 0 and 0 < head.largest * length <= most_bytes:
+                small[agent] = (head, length)
+        commands: list[Sequence[bytes]] = []
+        for agent, (_, length) in small.items():
+            commands.append((b"LRANGE", logs[agent], b"0", b"%d" % (length - 1)))
+            commands.append((b"ZRANGE", self._keyframe_seqs(agent), b"0", b"-1"))
+            commands.append((b"GET", k.snapshot(partition, agent).encode()))
+        replies = iter(self._server.execute_all("read small agents", commands))
+        found: dict[str, SmallAgent] = {}
+        for (agent, (head, length)), items, seqs, snapshot in zip(
+            small.items(), replies, replies, replies, strict=True
+        ):
+            found[agent] = SmallAgent(Raw(head, False, length, items), [int(seq) for seq in seqs], snapshot)
+        return [found.get(agent) for agent in agents]
 
     def raw_partition(self, partition: int) -> RawPartition:
         key = self._keys.heads(partition)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from duramen.events import CorruptEvent, Limits, Trimmed
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, decode_body, unpack_snapshot
-from duramen.events.log import EventLog, Raw
+from duramen.events.log import EventLog, Raw, SmallAgent
 from duramen.events.model import EPISODE_RECORDED, PAUSED, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
@@ -42,7 +42,10 @@ class _Snapshot:
 
 
 class Audit:
-    """The audit of one agent. `progress` gets the number of events checked since its last call; it may raise."""
+    """The audit of one agent. `progress` gets the number of events checked since its last call; it may raise.
+
+    `small` is what was just read of the agent, if it was: without damage nothing else is read.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,10 @@ class Audit:
         limits: Limits,
         fold_of: FoldOf | None,
         progress: Callable[[int], None],
+        *,
+        small: SmallAgent | None = None,
     ) -> None:
+        self._small = small
         self._log = log
         self._agent = agent
         self._limits = limits
@@ -76,10 +82,13 @@ class Audit:
             self._problems, self.events, self.audited = [], 0, None
             self._levels, self._episodes = bytearray(), set()
             snapshots = self._list_snapshots()
-            before = self._log.archive.raw(self._agent, 0, 1)
+            before = self._log.archive.raw(self._agent, 0, 1) if self._small is None else self._small.raw
             self._check(before, snapshots)
             if not self._problems:
                 break
+            if self._small is not None:
+                self._small = None  # what it shows is looked at once more
+                continue
             after = self._log.archive.raw(self._agent, 0, 1)
             # A trim or takeover in between looks like damage: audit again until the head stands still.
             if (after.head, after.length) == (before.head, before.length):
@@ -153,6 +162,10 @@ class Audit:
     def _pages(self, raw: Raw) -> Iterator[tuple[int, list[bytes]]]:
         assert raw.head is not None
         at, most = 0, raw.head.seq - raw.head.base
+        if self._small is not None:
+            if raw.items:
+                yield 0, raw.items[:most]
+            return
         while at < most:
             items = self._log.archive.raw(self._agent, at, min(_PAGE, most - at)).items
             if not items:
@@ -238,12 +251,10 @@ class Audit:
 
     def _list_snapshots(self) -> list[_Snapshot]:
         """List the automatic snapshot and the keyframes."""
-        log, agent = self._log, self._agent
-        found = [
-            _Snapshot("keyframe", seq, partial(log.archive.keyframe, agent, seq))
-            for seq in log.archive.keyframes(agent)
-        ]
-        stored = log.load([log.snapshot_key(agent)])[0]
+        log, agent, small = self._log, self._agent, self._small
+        seqs = log.archive.keyframes(agent) if small is None else small.keyframes
+        found = [_Snapshot("keyframe", seq, partial(log.archive.keyframe, agent, seq)) for seq in seqs]
+        stored = log.load([log.snapshot_key(agent)])[0] if small is None else small.snapshot
         if stored is not None:
             found.append(_Snapshot("snapshot", _claimed_seq(stored, self._codec), lambda: stored))
         return found

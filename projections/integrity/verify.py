@@ -18,6 +18,9 @@ from .partition_audit import AuditedAgent, PartitionAudit, audit_consumers
 from .problem import Problem
 
 _JOIN_SECONDS: Final = 60.0
+_TOGETHER: Final = 64
+"""Agents that a thread reads together, if they are small."""
+_SMALL_BYTES: Final = 64 * 1024
 
 
 @frozen
@@ -74,9 +77,9 @@ def verify(
     With `whole`, `agents` are all there are, and feeds, directories, episodes and consumers are audited, too.
     `make_fold` is called once a thread. Raises what a lost server raises, and nothing for damage.
     """
-    waiting: SimpleQueue[str] = SimpleQueue()
-    for agent in agents:
-        waiting.put(agent)
+    waiting: SimpleQueue[Sequence[str]] = SimpleQueue()
+    for group in _groups(log, agents, workers):
+        waiting.put(group)
     done: SimpleQueue[_Done] = SimpleQueue()
     stop = threading.Event()
 
@@ -85,10 +88,11 @@ def verify(
             raise AuditStopped
         done.put(events)
 
-    def audit(agent: str, fold_of: FoldOf) -> None:
-        one = Audit(log, agent, limits, fold_of, report)
-        problems = one.run()
-        done.put((agent, one, problems))
+    def audit(group: Sequence[str], fold_of: FoldOf) -> None:
+        for agent, small in zip(group, log.archive.read_small(group, _SMALL_BYTES), strict=True):
+            one = Audit(log, agent, limits, fold_of, report, small=small)
+            problems = one.run()
+            done.put((agent, one, problems))
 
     def work() -> None:
         try:
@@ -114,6 +118,15 @@ def verify(
         for thread in threads:
             thread.join(_JOIN_SECONDS)
     return found if audited is None else _with_partitions(found, log, limits, audited)
+
+
+def _groups(log: EventLog, agents: Sequence[str], workers: int) -> list[list[str]]:
+    """Agents of one partition each, so few that all threads have something to do."""
+    by_partition: dict[int, list[str]] = {}
+    for agent in agents:
+        by_partition.setdefault(log.partition_of(agent), []).append(agent)
+    size = max(1, min(_TOGETHER, len(agents) // (4 * workers)))
+    return [found[at : at + size] for found in by_partition.values() for at in range(0, len(found), size)]
 
 
 def _with_partitions(

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from contracts.places import MemoryPlace, Place, ServerPlace
-from duramen.actors import Agent, AgentSystem, Settings
+from duramen.actors import Agent, AgentSystem, Set, Settings, Spawn
 from duramen.events import AgentNotFound, CorruptEvent, DuramenError, InvalidMessage, Limits, Unavailable
 from duramen.events.codec.event_codec import DIGEST_SIZE, Codec, chain
 from duramen.events.codec.snapshot import pack_snapshot, unpack_snapshot
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Head
+from duramen.events.redis.archive import RedisArchive
+from duramen.events.redis.client import RedisClient
 from duramen.projections.integrity.damage import Kind
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.recovery.keyframes import snapshot_of
@@ -101,6 +103,71 @@ def test_what_is_asked_for_must_be_there(system: AgentSystem) -> None:
 def test_a_namespace_without_agents_is_whole(place: Place) -> None:
     with AgentSystem.open(log=place.open()) as system:
         assert system.verify().ok
+
+
+# -- many agents -------------------------------------------------------------------------------------------------------
+
+MANY = 200
+
+
+@pytest.fixture
+def many(valkey_url: str) -> Iterator[tuple[ServerPlace, AgentSystem]]:
+    """Many agents of three events, with a snapshot, in a few partitions."""
+    place = ServerPlace(valkey_url)
+    with AgentSystem.open(log=place.open(partitions=3), settings=Settings(snapshot_every=2)) as system:
+        for messages in ([Spawn()] * MANY, [Set("n", 1)] * MANY, [Set("n", 2)] * MANY):
+            asked = [system.agent(f"p{n % 7}/a{n}").ask(message, block=False) for n, message in enumerate(messages)]
+            assert all(reply.get(timeout=30) for reply in asked)
+        yield place, system
+    place.close()
+
+
+def requests_of(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
+    sent: list[str] = []
+    exchange = RedisClient._exchange
+
+    def counted(client: RedisClient, doing: str, *rest: Any) -> Any:
+        sent.append(doing)
+        return exchange(client, doing, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisClient, "_exchange", counted)
+        call()
+    return len(sent)
+
+
+def test_small_agents_are_read_together(many: tuple[ServerPlace, AgentSystem], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, system = many
+    assert (system.verify().ok, system.verify().events) == (True, 3 * MANY)
+    together = requests_of(system.verify, monkeypatch)
+    assert together < MANY / 2
+    monkeypatch.setattr(RedisArchive, "read_small", lambda archive, agents, most: [None] * len(agents))
+    assert requests_of(system.verify, monkeypatch) - together > 5 * MANY, "control: each by itself"
+
+
+def test_the_damaged_ones_among_many_agents_are_found_and_no_others(many: tuple[ServerPlace, AgentSystem]) -> None:
+    place, system = many
+    hurt = {number: f"p{number % 7}/a{number}" for number in range(0, 70, 7)}  # of one partition
+    log, client = system.log, place.client
+    items = place.items(log, hurt[0])
+    client.lset(log.log_key(hurt[0]), 1, items[1][:-1] + b"\x09")
+    client.delete(log.log_key(hurt[7]))
+    client.rpop(log.log_key(hurt[14]))
+    client.rpush(log.log_key(hurt[21]), b"more")
+    client.set(log.snapshot_key(hurt[28]), b"damaged")
+    found = system.verify()
+    expected = {
+        hurt[0]: (2, Kind.CHANGED),
+        hurt[7]: (1, Kind.MISSING),
+        hurt[14]: (3, Kind.MISSING),
+        hurt[21]: (4, Kind.FOREIGN),
+        hurt[28]: (0, Kind.SNAPSHOT),
+    }
+    assert {problem.agent: (problem.seq, problem.kind) for problem in found.problems if problem.agent} == expected
+    client.delete(log.log_key(hurt[35]))
+    client.set(log.log_key(hurt[35]), b"another type")
+    again = {problem.agent: problem.kind for problem in system.verify().problems if problem.agent}
+    assert again == {**{agent: kind for agent, (_, kind) in expected.items()}, hurt[35]: Kind.MISSING}
 
 
 # -- single bytes ------------------------------------------------------------------------------------------------------
