@@ -16,10 +16,16 @@ import msgpack
 
 from .records import Head
 
-HostState = Literal["up", "draining", "closed", "buried"]
-"""`up` and `draining` may become `buried`, declared dead; `closed` and `buried` are for ever."""
+HostState = Literal["up", "client", "draining", "closed", "buried"]
+"""`client`: it takes no trees; `draining`: no more of them. `closed` and `buried`, declared dead, are for ever."""
 
-_STATES: Final[dict[Any, HostState]] = {"up": "up", "draining": "draining", "closed": "closed", "buried": "buried"}
+_STATES: Final[dict[Any, HostState]] = {
+    "up": "up",
+    "client": "client",
+    "draining": "draining",
+    "closed": "closed",
+    "buried": "buried",
+}
 _OWNED: Final = re.compile(r"(\d{1,15}):(\S{0,128})\Z", re.ASCII)
 
 
@@ -140,6 +146,10 @@ class HostStore(Protocol):
 
     def set_state(self, host: str, state: Literal["draining", "closed"]) -> bool:
         """Say that a host drains, or has closed and gives up all its trees. False: it is buried or unknown."""
+        ...
+
+    def announce(self, host: str, agent_types: Sequence[str]) -> None:
+        """Change the agent types in a host's row, if it has one that can be read."""
         ...
 
     def hosts(self) -> list[HostRecord]:

@@ -62,6 +62,11 @@ class MemoryHostStore:
                 self._hosts[host] = evolve(record, state=state)
             return True
 
+    def announce(self, host: str, agent_types: Sequence[str]) -> None:
+        with self._lock:
+            if host in self._hosts:
+                self._hosts[host] = evolve(self._hosts[host], agent_types=tuple(agent_types))
+
     def hosts(self) -> list[HostRecord]:
         with self._lock:
             return [self._hosts[host] for host in sorted(self._hosts)]

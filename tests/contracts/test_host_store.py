@@ -138,6 +138,16 @@ def test_a_host_drains_and_closes_and_closing_is_for_ever(hosts: HostStore) -> N
     assert not hosts.set_state(B, "draining")
 
 
+def test_a_host_announces_other_agent_types_and_keeps_the_rest(hosts: HostStore) -> None:
+    hosts.join(row(state="client"))
+    hosts.announce(A, ("planner", "writer"))
+    hosts.announce(B, ("planner",))
+    assert hosts.hosts() == [row(state="client", agent_types=("planner", "writer"))]
+    hosts.announce(A, ())
+    assert hosts.beat(A, 0) == 1
+    assert hosts.find(A) == row(state="client", agent_types=(), beat=1)
+
+
 def test_only_rows_of_hosts_that_have_ended_are_forgotten(hosts: HostStore) -> None:
     for host in (A, B, C):
         hosts.join(row(host))

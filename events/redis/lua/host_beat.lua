@@ -11,7 +11,7 @@
 local known = redis.call('HMGET', KEYS[1], ARGV[1])[1]
 local sound, row = pcall(cmsgpack.unpack, known or '')
 if not known or not sound or type(row) ~= 'table' or type(row[1]) ~= 'number' then return nil end
-if row[2] ~= 'up' and row[2] ~= 'draining' then return nil end
+if row[2] == 'closed' or row[2] == 'buried' then return nil end
 row[1], row[7] = row[1] + 1, tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(row))
 return row[1]

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Add a host, or change the state of one. Runs also at `maxmemory`: a row takes little room, and without it a full
+-- Add a host, or change one. Runs also at `maxmemory`: a row takes little room, and without it a full
 -- server could not be opened, nor a dead host's agents be taken over. Copies of a call that arrive late change nothing.
 --
 -- KEYS  1 hosts  HASH  host -> msgpack [beat, state, machine, protocol, agent types, message types, load, ended_at];
@@ -9,6 +9,7 @@
 --                draining  if it is up
 --                closed    unless it has ended. ARGV 3: ended_at
 --                buried    if its beat is still that of ARGV 4, unless it has ended. ARGV 3: ended_at
+--                types     ARGV 3: its agent types, msgpack
 --                forget    remove it if it has ended
 -- Returns its state afterwards, nil if it has no row or one that cannot be read.
 
@@ -25,6 +26,11 @@ end
 local ended = row[2] == 'closed' or row[2] == 'buried'
 if ARGV[2] == 'forget' then
   if ended then redis.call('HDEL', KEYS[1], ARGV[1]) end
+  return row[2]
+end
+if ARGV[2] == 'types' then
+  row[5] = cmsgpack.unpack(ARGV[3])
+  redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(row))
   return row[2]
 end
 if ended or (ARGV[2] == 'draining' and row[2] ~= 'up') or (ARGV[2] == 'buried' and row[1] ~= tonumber(ARGV[4])) then

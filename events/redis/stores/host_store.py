@@ -26,7 +26,7 @@ from ...log import (
 )
 from ...logging import get_logger
 from ..append_format import head_of
-from ..client import RedisClient, Script
+from ..client import RedisClient, Script, pack_for_lua
 from .message_stream import RedisMessages
 
 
@@ -98,6 +98,9 @@ class RedisHostStore:
     def set_state(self, host: str, state: Literal["draining", "closed"]) -> bool:
         found = self._change_host("change this host's state", host, state.encode(), b"%d" % time())
         return found not in (None, b"buried")
+
+    def announce(self, host: str, agent_types: Sequence[str]) -> None:
+        self._change_host("announce agent types", host, b"types", pack_for_lua(agent_types))
 
     def hosts(self) -> list[HostRecord]:
         rows = self._beats.read_hash(self._keys.hosts, "list hosts")

@@ -1,0 +1,67 @@
+"""When a host whose beat no longer changes may be declared dead. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import frozen
+
+from duramen.events.log import HostRecord
+
+BEAT_SECONDS: Final = 2.5
+"""Between two beats of a host."""
+LEASE_SECONDS: Final = 10.0
+"""A host whose beat has not changed for so long is buried."""
+SUSPENDED_SECONDS: Final = 6.0
+"""A host whose own beat has not gone through for so long begins nothing: it may be buried soon."""
+_LONGEST_GAP: Final = 2 * BEAT_SECONDS
+"""Seconds between two looks, above which it is not known whether others could beat between them."""
+
+
+@frozen
+class _Unchanged:
+    beat: int
+    since: float
+
+
+class LeaseJudge:
+    """Counts for how long each host's beat has not changed while this host's own beats went through.
+
+    A key with a time to live on the server would end all leases at once after a clock jump, an eviction, a slow
+    restart or a failover. Here only time counts in which this host was awake and the server took its beats: after a
+    look that failed, came late or lies in the past, every host has a full lease. Not thread-safe.
+    """
+
+    def __init__(self, lease: float = LEASE_SECONDS, longest_gap: float = _LONGEST_GAP) -> None:
+        self._lease = lease
+        self._longest_gap = longest_gap
+        self._unchanged: dict[str, _Unchanged] = {}
+        self._looked_at: float | None = None
+
+    def look(self, records: Iterable[HostRecord], now: float) -> list[HostRecord]:
+        """Note the beats that were read; returns the hosts whose lease has ended.
+
+        `now` is in seconds of a clock that also counts while the machine is suspended, taken after the records were
+        read, and after an own beat had gone through.
+        """
+        gap = None if self._looked_at is None else now - self._looked_at
+        self._looked_at = now
+        if gap is None or not 0 <= gap <= self._longest_gap:
+            self._unchanged = {}
+        known, self._unchanged = self._unchanged, {}
+        ended: list[HostRecord] = []
+        for record in records:
+            if record.has_ended:
+                continue
+            seen = known.get(record.host)
+            if seen is None or seen.beat != record.beat:
+                seen = _Unchanged(record.beat, now)
+            elif now - seen.since >= self._lease:
+                ended.append(record)
+            self._unchanged[record.host] = seen
+        return ended
+
+    def interrupt(self) -> None:
+        """Note that an own beat or a look has failed: every host has a full lease from the next look on."""
+        self._looked_at = None

@@ -1,0 +1,276 @@
+"""One process as a host among others: its beat, what it knows of them, and the burial of those that are dead."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from math import inf
+from typing import Final, Literal
+from uuid import uuid4
+
+from attrs import evolve, frozen
+
+from duramen.events import DuramenError, Unavailable
+from duramen.events.log import HostRecord, HostStore
+from duramen.events.logging import get_logger, raised_at
+
+from .lease import BEAT_SECONDS, SUSPENDED_SECONDS, LeaseJudge
+from .process_identity import has_ended, this_process
+
+PROTOCOL: Final = 1
+"""The version of what hosts send each other."""
+_FORGET_AFTER: Final = 3600
+"""Seconds for which a host that has ended stays listed, for people to see."""
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+HostStatus = Literal["up", "draining", "dead"]
+
+
+def boot_time() -> float:
+    """Seconds of a clock that nobody sets and that runs while the machine is suspended."""
+    return time.clock_gettime(_CLOCK)
+
+
+@frozen
+class HostEvents:
+    """What a system wants to know. Called in the thread of the beat, or in that of whoever asked for a host's state."""
+
+    died: Callable[[str, bool], None]
+    """Another host is dead, told once; True if it has closed, and so has answered or refused all that reached it."""
+    buried: Callable[[str, str], None]
+    """This host, the first id, was declared dead, and has joined again under the second."""
+
+
+class Membership:
+    """Lists this host, raises its beat in a daemon thread of its own, and buries hosts that are dead. Thread-safe.
+
+    A host that lives and reaches the server is never buried by another one, however long its handlers run. One that
+    was buried all the same, after a pause or a broken network, joins again as a new host.
+    """
+
+    def __init__(
+        self,
+        store: HostStore,
+        events: HostEvents,
+        *,
+        is_client: bool = False,
+        agent_types: Callable[[], Collection[str]] = tuple,
+        message_types: Callable[[], Collection[str]] = tuple,
+        load: Callable[[], int] = int,
+        clock: Callable[[], float] = boot_time,
+        wall_clock: Callable[[], float] = time.time,
+        period: float = BEAT_SECONDS,
+    ) -> None:
+        """`load` counts the agents in memory. Both clocks are in seconds; `period` is between two beats."""
+        self._store = store
+        self._events = events
+        self._agent_types = agent_types
+        self._message_types = message_types
+        self._load = load
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._pid = os.getpid()
+        self._period = period
+        self._here = this_process()
+        self._own = HostRecord(uuid4().hex, 0, "client" if is_client else "up", self._here, PROTOCOL)
+        self._judge = LeaseJudge()
+        self._living: dict[str, HostRecord] = {}
+        self._dead: set[str] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._beaten_at = clock()
+        self._thread: threading.Thread | None = None
+        self._log = get_logger("hosts")
+
+    @property
+    def host(self) -> str:
+        """The present id of this host."""
+        return self._own.host
+
+    def start(self) -> None:
+        """Join, look at the others once, and beat from now on. Raises Unavailable if the hosts cannot be read.
+
+        A server that refuses writes will do to read agents. As long as it does, nothing may begin here.
+        """
+        try:
+            self._join()
+        except Unavailable as error:
+            self._beaten_at = -inf
+            self._log.warning("host_not_joined", error=type(error).__name__)
+        self.refresh()
+        self._thread = threading.Thread(target=self._run, name="duramen-beat", daemon=True)
+        self._thread.start()
+
+    # -- this host -------------------------------------------------------------------------------------------------
+
+    def may_begin(self) -> bool:
+        """Whether handlers and effects may begin: no beat has gone through for so long that others may take over."""
+        return 0 <= self._clock() - self._beaten_at < SUSPENDED_SECONDS and os.getpid() == self._pid
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this host takes no more trees."""
+        return self._own.state == "draining"
+
+    def announce(self) -> None:
+        """List the agent types that are registered now. Raises Unavailable."""
+        types = tuple(sorted(self._agent_types()))
+        if self._thread is not None and types != self._own.agent_types:
+            self._store.announce(self.host, types)
+            self._own = evolve(self._own, agent_types=types)
+
+    def drain(self) -> None:
+        """Take no more trees from now on, and let others know. Raises Unavailable."""
+        self._own = evolve(self._own, state="draining")
+        self._store.set_state(self.host, "draining")
+
+    def close(self, timeout: float = 5.0, *, is_clean: bool = True) -> None:
+        """End the beat and give up all trees of this host. Never raises for a lost server. Idempotent.
+
+        With `is_clean` False not all that has reached this host was answered: it says that it is buried, not closed.
+        """
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is None or os.getpid() != self._pid:  # a forked child has no host
+            return
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        try:
+            if is_clean:
+                self._store.set_state(self.host, "closed")
+            else:
+                self._bury(self.host)
+        except DuramenError as error:  # others will see that the process has ended, or that its beat has
+            self._log.info("host_not_closed", error=type(error).__name__)
+
+    # -- other hosts -----------------------------------------------------------------------------------------------
+
+    def hosts(self) -> list[HostRecord]:
+        """The hosts that live, this one among them, as last read: a beat ago at most, unless the server is lost."""
+        return list(self._living.values())
+
+    def refresh(self) -> None:
+        """Read the list of hosts now. Raises Unavailable."""
+        self._note(self._store.hosts())
+
+    def state_of(self, host: str) -> HostStatus:
+        """The state of a host. Reads the store for one that is not known. Raises Unavailable.
+
+        A host whose process has run on this machine and ended is buried at once.
+        """
+        if host in self._dead:
+            return "dead"
+        record = self._living.get(host) or self._store.find(host)
+        if record is None or record.has_ended:
+            self._note_dead(host, has_closed=record is not None and record.state == "closed")
+            return "dead"
+        if host != self.host and has_ended(record.machine, self._here):
+            self._bury(host)
+            return "dead"
+        with self._lock:
+            if host in self._dead:
+                return "dead"
+            self._living.setdefault(host, record)
+        return "draining" if record.state == "draining" else "up"
+
+    def _bury(self, host: str) -> None:
+        """Bury a host that is certainly dead, whatever its last beat was."""
+        while (record := self._store.find(host)) is not None and not record.has_ended:
+            if self._store.bury(host, record.beat):
+                self._log.warning("host_buried", host=host, beat=record.beat, by=self.host)
+                break
+        self._note_dead(host, has_closed=record is not None and record.state == "closed")
+
+    def _note_dead(self, host: str, *, has_closed: bool) -> None:
+        with self._lock:
+            self._living.pop(host, None)
+            if host in self._dead or host == self.host:
+                return
+            self._dead.add(host)
+        self._events.died(host, has_closed)
+
+    def _note(self, records: Iterable[HostRecord]) -> None:
+        """Take over what was read, and tell of hosts that are dead."""
+        read = {record.host: record for record in records}
+        missing = self._living.keys() - read.keys() - {self.host}
+        with self._lock:
+            self._living = {
+                host: record for host, record in read.items() if not record.has_ended and host not in self._dead
+            }
+        for host in missing:
+            self._note_dead(host, has_closed=False)
+        for record in read.values():
+            if record.has_ended:
+                self._note_dead(record.host, has_closed=record.state == "closed")
+
+    # -- the beat --------------------------------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        begun = self._clock()
+        self._own = evolve(
+            self._own,
+            agent_types=tuple(sorted(self._agent_types())),
+            message_types=tuple(sorted(self._message_types())),
+            load=self._load(),
+        )
+        self._store.join(self._own)
+        self._beaten_at = begun
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period):
+            try:
+                self.beat()
+            except DuramenError as error:
+                self._log.warning("beat_failed", error=type(error).__name__)
+            except Exception as error:  # a defect: without a beat this host would be buried while it lives
+                self._log.error("beat_failed", error=type(error).__name__, at=raised_at(error))
+
+    def beat(self) -> None:
+        """Raise this host's beat, look at the others, and bury the dead: one round, as the thread makes them."""
+        try:
+            begun = self._clock()
+            if self._store.beat(self.host, self._load()) is None:
+                self._join_again()
+            self._beaten_at = begun  # when it was sent: the others have seen it since then at most
+            self._look()
+        except BaseException:
+            self._judge.interrupt()
+            raise
+
+    def _join_again(self) -> None:
+        """Go on as a new host, after others have declared this one dead."""
+        old = self.host
+        self._own = evolve(self._own, host=uuid4().hex)
+        self._join()
+        self._judge.interrupt()
+        with self._lock:
+            self._dead.add(old)
+            self._living.pop(old, None)
+        self._log.warning("buried_while_alive", host=old, new_host=self.host)
+        self._events.buried(old, self.host)
+
+    def _look(self) -> None:
+        """Read the others, bury those that are dead, and forget those that have been dead for long."""
+        records = self._store.hosts()
+        for record in self._judge.look(records, self._clock()):
+            if record.host != self.host and self._store.bury(record.host, record.beat):
+                self._log.warning("host_buried", host=record.host, beat=record.beat, by=self.host)
+                self._note_dead(record.host, has_closed=False)
+        for record in records:
+            others = record.host != self.host and not record.has_ended
+            if others and record.host not in self._dead and has_ended(record.machine, self._here):
+                self._bury(record.host)
+        self._note(records)
+        self._forget(records)
+
+    def _forget(self, records: Iterable[HostRecord]) -> None:
+        # By the wall clocks of two machines, which may differ: nothing depends on the row of a host that has ended.
+        now = self._wall_clock()
+        old = [one.host for one in records if one.has_ended and now - one.ended_at > _FORGET_AFTER]
+        try:
+            if old:
+                self._store.forget(old)
+        except DuramenError as error:  # a user without the right to
+            self._log.info("hosts_not_forgotten", error=type(error).__name__)
