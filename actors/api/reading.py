@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from duramen.events import AgentPath, Event, EventRegistry, InvalidMessage, Limits, agent_path
+from duramen.events import AgentPath, CorruptEvent, Event, EventRegistry, InvalidMessage, Limits, agent_path
 from duramen.events.codec import Codec
 from duramen.events.log import Entry, EventLog, read_events
 from duramen.projections import AgentView
@@ -56,4 +56,18 @@ class Reading:
         Does not take the agent over from another process. Raises AgentNotFound, CorruptEvent.
         """
         name = agent_path(path).text
-        return AgentView(name, rebuild(AgentLog(self._log, name, self._limits)).state)
+        state = rebuild(AgentLog(self._log, name, self._limits)).state
+        if state.children:  # a parent's log names a child before it is spawned, which may then never come
+            there = self._existing(list(state.children))
+            state.children = {child: outlives for child, outlives in state.children.items() if child in there}
+        return AgentView(name, state)
+
+    def _existing(self, agents: list[str]) -> set[str]:
+        """Those of these agents of one tree that have a log, be it a damaged one."""
+        try:
+            heads = self._log.archive.heads(agents)
+        except CorruptEvent:
+            if len(agents) == 1:
+                return set(agents)
+            return {agent for each in agents for agent in self._existing([each])}
+        return {agent for agent, head in zip(agents, heads, strict=True) if head is not None}

@@ -127,7 +127,10 @@ class AgentView:
 
     @property
     def children(self) -> Mapping[str, bool]:
-        """Sub-agents of the session by path, and whether each may outlive it."""
+        """Sub-agents of the session by path, and whether each may outlive it.
+
+        Of a past moment as the log names them, which may be before they are spawned.
+        """
         return ReadOnlyDict(self._state.children)
 
     @property

@@ -474,7 +474,7 @@ def make_claims(opened: Meanwhile, registry: Any) -> Callable[[], None]:
     """A way to let an agent emit an event of an old version, and then set something."""
     from duramen.actors import Agent
 
-    claim = next(iter(registry._by_class))
+    claim = next(iter(registry.types().values()))
 
     class Claims(Agent):
         def on_receive(self, message: Any) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from duramen.actors import AgentHandle, AgentSystem, Settings
+from duramen.actors.commands import AdoptChild
 from duramen.events import CorruptEvent
 from duramen.projections import Projection
 from waiting import eventually
@@ -242,3 +243,15 @@ def test_a_damaged_event_at_a_consumers_position_is_corrupt_and_not_another_hist
     info = system.consumers.get("count")
     assert info.error is not None
     assert (info.error.error, info.error.agent) == ("CorruptEvent", HURT)
+
+
+def test_a_parent_is_looked_at_whatever_has_become_of_its_children(store: Store) -> None:
+    with store.open() as system:
+        parent = system.spawn("acme/root")
+        for name in ("one", "two"):
+            parent.spawn_child(name)
+        parent.ask(AdoptChild("acme/root/never"))
+        store.run(b"HSET", store.key("heads"), b"acme/root/one", b"\xc1")
+        assert set(system.peek("acme/root").children) == {"acme/root/one", "acme/root/two"}
+        with pytest.raises(CorruptEvent):
+            system.peek("acme/root/one")

@@ -358,10 +358,13 @@ def test_a_child_that_was_announced_and_never_came_does_not_exist(open_any: Open
         with pytest.raises(AgentNotFound):
             result = call(system.agent("p/a/ghost"))
             result.raise_for_failure()
-    assert [entry.agent for entry in system.agents()] == ["p/a"]
-    assert agent.pause("lunch", cascade=True).data["agents"] == 1
-    assert agent.resume(cascade=True).data["agents"] == 1
+    agent.spawn_child("real", outlives_parent=True)
+    assert [entry.agent for entry in sorted(system.agents(), key=lambda entry: entry.agent)] == ["p/a", "p/a/real"]
+    assert system.peek("p/a").children == {"p/a/real": True}
+    assert agent.pause("lunch", cascade=True).data["agents"] == 2
+    assert agent.resume(cascade=True).data["agents"] == 2
     assert agent.ask(lambda agent: agent.spawn_child("ghost"), timeout=SECONDS).status().status == "running"
+    assert system.peek("p/a").children == {"p/a/ghost": False, "p/a/real": True}
     assert agent.terminate().data["agents"] == 2
 
 
