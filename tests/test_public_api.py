@@ -1098,7 +1098,7 @@ OPENED_BADLY: list[Any] = [
     ({"url": "memory://", "durability": "often"}, InvalidMessage),
     ({"url": "memory://", "durability": 7}, InvalidMessage),
     ({"url": "memory://", "partitions": 0}, InvalidMessage),
-    ({"url": "memory://", "partitions": 100}, InvalidMessage),
+    ({"url": "memory://", "partitions": 4_097}, InvalidMessage),
     ({"url": "memory://", "partitions": "16"}, InvalidMessage),
     ({"url": "memory://", "partitions": 1.5}, InvalidMessage),
     ({"url": "memory://", "partitions": None}, InvalidMessage),
@@ -1152,7 +1152,7 @@ def test_a_namespace_is_a_name(valkey_url: str, promptly: Callable[..., Any], na
         promptly(lambda: AgentSystem.open(valkey_url, namespace=namespace).close())
 
 
-@pytest.mark.parametrize("partitions", [0, -1, 100, 1.5, "16", None, True])
+@pytest.mark.parametrize("partitions", [0, -1, 4_097, 1.5, "16", None, True])
 def test_partitions_are_a_number_within_bounds(valkey_url: str, promptly: Callable[..., Any], partitions: Any) -> None:
     with pytest.raises(InvalidMessage):
         promptly(lambda: AgentSystem.open(valkey_url, namespace=f"t{uuid4().hex}", partitions=partitions).close())

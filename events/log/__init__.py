@@ -38,7 +38,7 @@ from .host_store import (
     pack_host,
     unpack_host,
 )
-from .keys import Keys, partition_of, root_of
+from .keys import MOST_PARTITIONS, Keys, partition_of, root_of
 from .notices import Notice, NoticeStream
 from .publisher import MessagePublisher
 from .reading import (
@@ -82,6 +82,7 @@ __all__ = [
     "ADD_TO_LIST",
     "HEAD_MISMATCH",
     "LIVE",
+    "MOST_PARTITIONS",
     "NEXT",
     "Adoption",
     "Answer",

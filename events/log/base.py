@@ -11,7 +11,7 @@ from ..codec import DIGEST_SIZE, DigestChain
 from ..errors import DurabilityUnavailable, DuramenError, InvalidMessage
 from .durability import Durability
 from .event_log import LentConnections, LogWriter, ReadAhead
-from .keys import Keys, partition_of
+from .keys import MOST_PARTITIONS, Keys, partition_of
 from .reading import pages_of
 from .records import Answer, Append, CommittedAppend, FeedPage, FeedRequest, Head, Page, Span, SpanEvents, Status
 
@@ -34,8 +34,8 @@ class LogBase(ABC):
     archive: Archive
 
     def __init__(self, namespace: str, partitions: int, integrity_key: bytes | None) -> None:
-        if type(partitions) is not int or not 1 <= partitions <= 99:
-            raise InvalidMessage("a namespace has 1 to 99 partitions", actual=partitions)
+        if type(partitions) is not int or not 1 <= partitions <= MOST_PARTITIONS:
+            raise InvalidMessage(f"a namespace has 1 to {MOST_PARTITIONS} partitions", actual=partitions)
         self.chain = DigestChain(integrity_key)
         self._keys = Keys(namespace)
 

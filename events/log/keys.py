@@ -1,7 +1,7 @@
 """Every key and channel that duramen uses, on one page.
 
 All keys of a partition share the hash tag `{namespace:NN}` and so one cluster slot. No text of a user stands in a
-key or channel: agent paths and checkpoint ids go in as hashes. NN is the partition, 00, 01 …
+key or channel: agent paths and checkpoint ids go in as hashes. NN is the partition: 00, 01 … 99, 100 … 4095.
 
 | key | type | what it holds | life time |
 |---|---|---|---|
@@ -46,6 +46,8 @@ from typing import Final, cast
 from ..errors import InvalidPath
 from ..model import Granularity
 
+MOST_PARTITIONS: Final = 4_096
+"""A cluster has 16,384 slots; more partitions would cost each reader of all feeds more than they spread."""
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 

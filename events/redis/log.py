@@ -13,6 +13,7 @@ import msgpack
 
 from ..errors import CorruptEvent, DurabilityUnavailable, DuramenError, InvalidMessage, UnsafeServer
 from ..log import (
+    MOST_PARTITIONS,
     Base,
     Claim,
     CommittedAppend,
@@ -232,7 +233,7 @@ class RedisLog(LogBase):
                 "update duramen or use another namespace"
             )
         known = stored[1] or b""
-        if stored[2] is None or not known.isdigit() or not 1 <= int(known) <= 99:
+        if stored[2] is None or not known.isdigit() or not 1 <= int(known) <= MOST_PARTITIONS:
             raise UnsafeServer("this namespace is not whole: restore its key from a backup, or use another namespace")
         identity = stored[2].decode()
         self.chain.require_key(identity, (stored[3] or b"").decode(errors="replace"), "this namespace")

@@ -434,18 +434,28 @@ def test_the_number_of_partitions_is_that_of_the_first_opening(place: Place) -> 
     assert head_of(later, AGENT).seq == 3
 
 
-@pytest.mark.parametrize("partitions", [0, -1, 100])
+@pytest.mark.parametrize("partitions", [0, -1, 4_097])
 def test_a_namespace_without_or_with_too_many_partitions_is_refused(place: Place, partitions: int) -> None:
     with pytest.raises(InvalidMessage):
         place.open(partitions=partitions)
 
 
-@pytest.mark.parametrize("partitions", [1, 99])
+@pytest.mark.parametrize("partitions", [1, 99, 100, 4_096])
 def test_the_smallest_and_the_largest_number_of_partitions_work(place: Place, partitions: int) -> None:
     log = place.open(partitions=partitions)
+    written = [0] * partitions
     for number in range(20):
-        Author(log, f"acme/agent-{number}").fill(1)
+        author = Author(log, f"acme/agent-{number}").fill(1)
+        written[log.partition_of(author.agent)] += 1
+    assert log.positions() == written
     assert len(list(log.directory())) == 20
+
+
+def test_partitions_of_two_digits_have_the_keys_they_always_had_and_others_more_digits() -> None:
+    keys = Keys("main")
+    assert [keys.feed(number) for number in (0, 7, 99, 100, 4_095)] == [
+        f"duramen:{{main:{digits}}}:feed" for digits in ("00", "07", "99", "100", "4095")
+    ]
 
 
 @pytest.mark.parametrize("namespace", ["", "-x", "a:b", "a}b", "ä", "x" * 65, "a/b", "a b", "a\n"])
