@@ -14,6 +14,7 @@ from attrs import frozen
 
 import msgpack
 
+from .publisher import MessagePublisher
 from .records import Head
 
 HostState = Literal["up", "client", "draining", "closed", "buried"]
@@ -206,6 +207,10 @@ class HostStore(Protocol):
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """As `publish` for each, sent together."""
+        ...
+
+    def publisher(self) -> MessagePublisher:
+        """A new publisher, with a connection of its own that is opened by its first `collect`."""
         ...
 
     def listen(self, host: str) -> MessageStream:

@@ -16,23 +16,27 @@ class MessagePublisher(Protocol):
 
     @property
     def losses(self) -> int:
-        """How many connections were lost, with what had been sent on them and not answered."""
+        """How many connections were lost, with what was sent on them and not answered."""
         ...
 
-    def send(self, messages: Sequence[tuple[str, bytes]], contents: Sequence[tuple[str, bytes]], ttl_ms: int) -> None:
-        """Store contents, each under its id, for `ttl_ms`, then publish the messages, each to a host, in this order.
+    def publish(
+        self, messages: Sequence[tuple[str, bytes]], contents: Sequence[tuple[str, bytes]], ttl_ms: int
+    ) -> None:
+        """Store contents, each under its id, for `ttl_ms`, then publish messages, each to a host, in this order.
 
-        Never blocks and never raises for a lost server. Without a connection nothing is sent: `collect` opens one.
+        Never blocks, and never raises for a lost server. Without a connection nothing is sent: `collect` opens one.
+        What was sent on a connection that is lost may or may not have arrived; it is not sent again.
         """
         ...
 
     def collect(self, timeout: float) -> None:
-        """Send what could not be sent at once, and read answers, for at most `timeout` seconds or until `is_ready`.
+        """Send what could not be sent at once and read answers, until `is_ready`, at most for `timeout` seconds.
 
-        Opens a connection where there is none, which may block for longer; after a loss there are pauses.
+        Opens a connection where there is none, which may block for longer; after a loss there are pauses. Never raises
+        for a lost server.
         """
         ...
 
     def close(self) -> None:
-        """Release the connection."""
+        """Release the connection. Idempotent."""
         ...

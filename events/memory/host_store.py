@@ -10,7 +10,18 @@ from uuid import uuid4
 
 from attrs import evolve
 
-from ..log import ClaimAnswer, Head, HostRecord, HostState, Located, MessageStream, Owner, owner_of, root_of
+from ..log import (
+    ClaimAnswer,
+    Head,
+    HostRecord,
+    HostState,
+    Located,
+    MessagePublisher,
+    MessageStream,
+    Owner,
+    owner_of,
+    root_of,
+)
 from .partition import Partition
 
 _MOST: Final = 100_000
@@ -150,6 +161,9 @@ class MemoryHostStore:
         for host, message in messages:
             self.publish(host, message)
 
+    def publisher(self) -> MessagePublisher:
+        return MemoryPublisher(self)
+
     def listen(self, host: str) -> MessageStream:
         streams = self._streams.setdefault(host, [])
         stream = MemoryMessages(streams.remove)
@@ -157,12 +171,16 @@ class MemoryHostStore:
         return stream
 
     def put_content(self, content: bytes, ttl_ms: int) -> str:
+        content_id = uuid4().hex
+        self.store_content(content_id, content, ttl_ms)
+        return content_id
+
+    def store_content(self, content_id: str, content: bytes, ttl_ms: int) -> None:
+        """Store content under an id of the caller's."""
         with self._lock:
             now = self._clock()
             self._content = {key: value for key, value in self._content.items() if value[1] > now}
-            content_id = uuid4().hex
             self._content[content_id] = content, now + ttl_ms / 1000
-            return content_id
 
     def get_content(self, content_id: str) -> bytes | None:
         with self._lock:
@@ -177,6 +195,29 @@ def _owner_in(part: Partition, agent: str) -> Owner:
 def _give_tree(part: Partition, agent: str, owner: Owner) -> Owner:
     part.owners[root_of(agent)] = owner.text.encode()
     return owner
+
+
+class MemoryPublisher:
+    """A `MessagePublisher` of a `MemoryHostStore`. Loses nothing."""
+
+    is_ready = True
+    losses = 0
+
+    def __init__(self, store: MemoryHostStore) -> None:
+        self._store = store
+
+    def publish(
+        self, messages: Sequence[tuple[str, bytes]], contents: Sequence[tuple[str, bytes]], ttl_ms: int
+    ) -> None:
+        for content_id, content in contents:
+            self._store.store_content(content_id, content, ttl_ms)
+        self._store.publish_all(messages)
+
+    def collect(self, timeout: float) -> None:
+        """Does nothing: there is no connection."""
+
+    def close(self) -> None:
+        """Does nothing: there is no connection."""
 
 
 class MemoryMessages:

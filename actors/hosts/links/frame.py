@@ -132,4 +132,4 @@ def _are_fields(fields: list[Any]) -> bool:
     _, sender, to, number, heard, rows = fields
     named = type(sender) is str and type(to) is str and 0 < len(sender) <= _LONGEST_HOST
     counted = type(number) is int and type(heard) is int and 0 <= number <= _LARGEST and 0 <= heard <= _LARGEST
-    return named and counted and type(rows) is list and {*map(type, rows)} <= {list, str}
+    return named and counted and type(rows) is list and {*map(type, cast("list[Any]", rows))} <= {list, str}

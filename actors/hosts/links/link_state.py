@@ -162,6 +162,15 @@ class LinkState:
         self._streams.pop(peer, None)
         self._changed.pop(peer, None)
 
+    def peers(self) -> list[str]:
+        """Return the hosts to which something was sent or from which something was heard, without forgotten ones."""
+        return list(self._streams)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every peer has heard everything."""
+        return all(stream.is_settled for stream in self._streams.values())
+
     def _add(self, peer: str) -> PeerStream:
         stream = self._streams[peer] = PeerStream(self._window, self.random)
         return stream

@@ -17,6 +17,7 @@ from ...log import (
     HostRecord,
     Keys,
     Located,
+    MessagePublisher,
     MessageStream,
     Owner,
     owner_of,
@@ -28,6 +29,7 @@ from ...logging import get_logger
 from ..append_format import head_of
 from ..client import RedisClient, Script, pack_for_lua
 from .message_stream import RedisMessages
+from .publisher import RedisPublisher
 
 
 class RedisHostStore:
@@ -180,6 +182,9 @@ class RedisHostStore:
     def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
         commands = [(b"PUBLISH", self._keys.host_channel(host).encode(), message) for host, message in messages]
         self._server.execute_all("send to other processes", commands)
+
+    def publisher(self) -> MessagePublisher:
+        return RedisPublisher(self._server, self._keys)
 
     def listen(self, host: str) -> MessageStream:
         stream = RedisMessages(self._server, host, self._keys.host_channel(host), self._forget_stream)
