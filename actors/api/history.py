@@ -33,7 +33,7 @@ from duramen.projections.history import (
     property_history,
 )
 from duramen.projections.integrity import verify
-from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, rebuild_base, seq_of, state_before
+from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, seq_of, state_before
 from duramen.projections.sessions import export_session, import_session, to_json_line
 
 from ..agent_types import AgentFactory, folds_of
@@ -119,11 +119,11 @@ class History(Reading, MessageSender):
     def history(self, path: str | AgentPath, property: str | PropertyPath) -> Iterator[PropertyChange]:
         """Iterate over the changes of a property, oldest first: event, old and new value, or MISSING.
 
-        Reads the whole log in pages, as far as it was not trimmed. Each change costs a copy of the value. Raises
-        InvalidPath; while iterating also CorruptEvent, UnknownEventType, Unavailable.
+        Reads the whole log in pages, as far as it was not trimmed, that of a fork after that of its origin. Each change
+        costs a copy of the value. Raises AgentNotFound, InvalidPath; while iterating also CorruptEvent,
+        UnknownEventType, Unavailable.
         """
-        agent_log, segments = self._agent_log(path), property_segments(property)
-        return property_history(agent_log, segments, rebuild_base(agent_log), agent_log.head().seq)
+        return property_history(self._agent_log(path), property_segments(property))
 
     def diff(
         self,

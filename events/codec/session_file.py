@@ -8,8 +8,9 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Self, cast
 
 from ..errors import CorruptEvent, InvalidMessage
 from ..model import Limits
@@ -24,7 +25,7 @@ _STREAM_ERRORS: Final = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class SessionWriter:
-    """Writes records to a binary file. The file is incomplete before `finish`."""
+    """Writes records to a binary file, in a `with` block. The file is incomplete before `finish`."""
 
     def __init__(self, file: IO[bytes], limits: Limits) -> None:
         self._codec = Codec(limits)
@@ -47,6 +48,14 @@ class SessionWriter:
         """Write the checksum and end the stream."""
         self.write("end", self._checksum.digest())
         self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # Of an unfinished file too, since a stream that is left open is flushed, and complains, when it is collected.
+        with suppress(OSError, ValueError):  # the file may be full, or closed
+            self._stream.close()
 
     def _write(self, data: bytes) -> None:
         self._checksum.update(data)

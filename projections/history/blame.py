@@ -21,7 +21,7 @@ from ..recovery import AgentLog, StateFold, rebuild, rebuild_base
 from ..state import CONTAINERS, OWN_EVENT_TYPES, changed_paths, copy_tree, lookup, read_only
 from .causes import Causes
 from .comparison import shown
-from .fork import is_origin_available, origin_of
+from .fork import available_origin
 from .timeline import headline
 
 _Path: TypeAlias = tuple[str, ...]
@@ -188,8 +188,7 @@ class _Marks:
         """The marks at each checkpoint that will be resumed from."""
         base = rebuild_base(agent_log)
         seq = base.state.seq
-        origin = origin_of(agent_log)
-        self._origin = origin if origin is not None and is_origin_available(agent_log.log, origin) else None
+        self._origin = available_origin(agent_log)
         has_origin = self._origin is not None
         self._fold = StateFold(agent_log.agent, agent_log.limits, None, base)
         self.state = self._fold.state

@@ -127,5 +127,11 @@ def is_origin_available(log: EventLog, origin: Origin) -> bool:
         return False
 
 
+def available_origin(agent_log: AgentLog) -> Origin | None:
+    """The origin of a fork, if its log still has the event that the fork continues. Raises as `origin_of`."""
+    origin = origin_of(agent_log)
+    return origin if origin is not None and is_origin_available(agent_log.log, origin) else None
+
+
 def _exists(path: str) -> AgentExists:
     return AgentExists(f"{path} exists already: fork to another path", agent=path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from attrs import frozen
@@ -11,8 +12,9 @@ from duramen.events import Event, PathNotFound
 from duramen.events.codec import build_event
 from duramen.events.model import same_value
 
-from ..recovery import AgentLog, Rebuilt, StateFold
+from ..recovery import AgentLog, Rebuilt, StateFold, rebuild_base
 from ..state import MISSING, ChangedPath, changed_paths, copy_tree, lookup, read_only
+from .fork import available_origin
 
 
 @frozen
@@ -27,13 +29,21 @@ class PropertyChange:
         return iter((self.event, self.old, self.new))
 
 
-def property_history(
-    agent_log: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int
-) -> Iterator[PropertyChange]:
-    """Every change of the value at a path after `start`, which the history then owns, up to `to_seq`; oldest first.
+def property_history(agent_log: AgentLog, segments: tuple[str, ...]) -> Iterator[PropertyChange]:
+    """Every change of the value at a path, oldest first, as far as the log was not trimmed.
 
-    A path into a list names a position: its value changes, too, when an element before it is deleted.
+    That of a fork begins with the changes in its origin, up to where the fork begins, if these are still there. A path
+    into a list names a position: its value changes, too, when an element before it is deleted. Raises AgentNotFound,
+    CorruptEvent; while iterating also what reading raises.
     """
+    parts = [(agent_log, agent_log.head().seq)]
+    while (origin := available_origin(parts[-1][0])) is not None:
+        parts.append((agent_log.of(origin.agent), origin.seq))
+    return chain.from_iterable(_changes(log, segments, rebuild_base(log), to_seq) for log, to_seq in reversed(parts))
+
+
+def _changes(agent_log: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int) -> Iterator[PropertyChange]:
+    """The changes after `start`, a state that the fold then owns."""
     fold = StateFold(agent_log.agent, agent_log.limits, None, start)
     old = _at(fold, segments)
     for seq, raw, digest in agent_log.events_after(fold.state, to_seq):

@@ -59,22 +59,20 @@ def export_session(
     found = [(agent, head) for agent, head in zip(agents, heads, strict=True) if head is not None]
     if not found or found[0][0] != agents[0]:
         raise AgentNotFound(f"there is no agent {agents[0]}; spawn it first", agent=agents[0])
-    writer = SessionWriter(file, limits)
     id_ = uuid4().hex
-    writer.write(
-        "session",
-        {
-            "format": FORMAT,
-            "id": id_,
-            "integrity": log.chain.fingerprint(id_),
-            "agents": [agent for agent, _ in found],
-            "log": log.identity,
-            "written_at": written_at,
-        },
-    )
-    for agent, head in found:
-        _write_agent(AgentLog(log, agent, limits), head, writer)
-    writer.finish()
+    header = {
+        "format": FORMAT,
+        "id": id_,
+        "integrity": log.chain.fingerprint(id_),
+        "agents": [agent for agent, _ in found],
+        "log": log.identity,
+        "written_at": written_at,
+    }
+    with SessionWriter(file, limits) as writer:
+        writer.write("session", header)
+        for agent, head in found:
+            _write_agent(AgentLog(log, agent, limits), head, writer)
+        writer.finish()
     return Session(tuple(ExportedAgent(agent, head.seq, head.digest, head.base) for agent, head in found))
 
 

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import stat
+import subprocess
+import sys
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
@@ -28,12 +30,13 @@ from duramen.events import (
     EventRegistry,
     InvalidMessage,
     InvalidPath,
+    Limits,
     MemoryLog,
     Trimmed,
     Unavailable,
     event_type,
 )
-from duramen.events.codec.session_file import SessionReader
+from duramen.events.codec.session_file import SessionReader, SessionWriter
 from duramen.events.log.records import Base, Put
 from duramen.projections.recorded import Row, items_of, store_items
 from duramen.projections.recovery import AgentLog, state_for_base
@@ -644,6 +647,56 @@ def test_an_export_to_what_is_no_regular_file_writes_there(source: AgentSystem, 
     with pytest.raises((DuramenError, OSError)):
         source.export_session(ALICE, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "target"}
+
+
+GIVEN_UP = """
+import gc
+from duramen.actors import AgentSystem
+
+class Full:
+    closed, room = False, 64
+
+    def write(self, data):
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(28, "No space left on device")
+        return len(data)
+
+    def flush(self):
+        pass
+
+with AgentSystem.open("memory://") as system:
+    alice = system.spawn("acme/alice")
+    for number in range(300):
+        alice.set(f"k{number}", str(number ** 99))
+    file = Full()
+    try:
+        system.export_session("acme/alice", file)
+    except OSError as error:
+        print("given up:", error.strerror)
+    file.closed = True
+gc.collect()
+"""
+
+
+def test_a_file_that_is_given_up_half_way_is_left_without_a_word() -> None:
+    # In development mode, and always from Python 3.13 on, a stream that cannot be closed when it is collected says so.
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "dev", "-c", GIVEN_UP], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "given up: No space left on device\n", "")
+
+
+def test_a_writer_that_is_given_up_ends_its_stream() -> None:
+    out = BytesIO()
+    with pytest.raises(ZeroDivisionError), SessionWriter(out, Limits()) as writer:
+        writer.write("session", {})
+        raise ZeroDivisionError
+    assert gzip.decompress(out.getvalue()).startswith(b"duramen session\n"), "while the writer is still there"
+    with pytest.raises(CorruptEvent, match="ends early"):
+        list(SessionReader(BytesIO(out.getvalue()), Limits()).records())
 
 
 def test_bad_arguments_are_refused(elsewhere: AgentSystem) -> None:

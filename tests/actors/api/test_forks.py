@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -22,6 +23,7 @@ from duramen.events import (
     event_type,
 )
 from duramen.events.log.records import Base
+from duramen.projections import MISSING
 from duramen.projections.recovery import AgentLog, state_for_base
 from duramen.projections.recovery.trim_base import pack_base
 
@@ -159,6 +161,37 @@ def test_the_origin_may_be_trimmed_and_ended(system: AgentSystem) -> None:
     assert system.fork(ALICE, 17, to="acme/f2").get("notes") == list(range(8))
     with pytest.raises(Trimmed):
         system.fork(ALICE, 14, to="acme/f3")
+
+
+def test_the_history_of_a_property_goes_through_forks_to_where_it_was_first_set(system: AgentSystem) -> None:
+    mine = [(change.event.agent, change.event.seq, change.new) for change in system.history(ALICE, "notes")]
+    fork = system.fork(ALICE, 11, to=FORK)
+    fork.ask(50)
+    again = system.fork(FORK, to="acme/again")
+    again.delete("notes")
+    shared = [change for change in mine if change[1] <= 11]
+    assert len(shared) >= 2
+    theirs = [(FORK, seq, value) for (agent, seq, value) in history(system, FORK) if agent == FORK]
+    assert [value for _, _, value in theirs] == [[0, 1, 2, 3, 4, 50]]
+    assert history(system, FORK) == shared + theirs
+    assert history(system, "acme/again") == [*shared, *theirs, ("acme/again", again.status().seq, MISSING)]
+    olds = [change.old for change in system.history("acme/again", "notes")]
+    assert olds == [MISSING, *(value for _, _, value in [*shared, *theirs])]
+    assert run_history(system, "acme/again") == history(system, "acme/again")
+
+    trimmed(system, ALICE, 15)
+    assert history(system, FORK) == theirs, "its origin has lost the event that it continues"
+
+
+def history(system: AgentSystem, path: str) -> list[tuple[str, int, Any]]:
+    return [(change.event.agent, change.event.seq, change.new) for change in system.history(path, "notes")]
+
+
+def run_history(system: AgentSystem, path: str) -> list[tuple[str, int, Any]]:
+    async def gather() -> list[tuple[str, int, Any]]:
+        return [(event.agent, event.seq, new) async for event, _, new in system.aio.history(path, "notes")]
+
+    return asyncio.run(gather())
 
 
 def test_an_origin_with_another_history_is_not_taken_for_it(system: AgentSystem) -> None:
