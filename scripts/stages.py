@@ -79,6 +79,7 @@ def all_stages(
         pytest("doctests", "the examples in docstrings are true", "tests/test_doctests.py"),
         pytest("tests", "what is promised holds", *elsewhere, *picked),
         Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
+        Stage("redis8", "the logs on servers hold on Redis 8, too", (script("redis8.py"),)),
         pytest("docs", "what README and docs show works as shown", "tests/docs"),
         Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from duramen.events.embedded.process import ServerProcess, can_die_with_parent
-from servers import redis_server_binary
+from servers import free_port, redis_server_binary
 from waiting import eventually
 
 __all__ = ["NAME", "Sentinels"]
@@ -39,7 +38,7 @@ class Sentinels:
         self._processes: list[ServerProcess] = []
         host, port = address
         for number in range(_COUNT):
-            own = _free_port()
+            own = free_port()
             file = self._folder / f"{number}.conf"
             file.write_text(
                 f"port {own}\nbind 127.0.0.1\ndir {self._folder}\n"
@@ -117,9 +116,3 @@ class Sentinels:
         for process in self._processes:
             process.stop(10.0)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from redis.retry import Retry
 from duramen.events.embedded.process import ServerProcess, can_die_with_parent, find_server_binary, ready_pid
 from waiting import eventually
 
-__all__ = ["Server", "redis_server", "redis_server_binary", "valkey_server"]
+__all__ = ["Server", "free_port", "redis_server", "redis_server_binary", "valkey_server"]
 
 _STOP_SECONDS = 10.0
 _STARTS = 5
@@ -30,8 +31,8 @@ _DURABLE: Mapping[str, str] = {"save": "", "appendonly": "yes", "appendfsync": "
 
 
 def redis_server_binary() -> Path:
-    """Debian's `redis-server`."""
-    found = shutil.which("redis-server")
+    """Debian's `redis-server`, or the one that `DURAMEN_TEST_REDIS` names."""
+    found = os.environ.get("DURAMEN_TEST_REDIS") or shutil.which("redis-server")
     assert found is not None, "the tests need a redis-server: install the package (apt-get install redis-server)"
     return Path(found)
 
@@ -116,7 +117,7 @@ class Server:
         for _ in range(_STARTS):
             fresh = self.tcp and not self.port
             if fresh:
-                self.port = _free_port()
+                self.port = free_port()
             if self._launch(timeout):
                 return self
             if not fresh or "in use" not in self.log:
@@ -196,7 +197,7 @@ class Server:
         return [str(binary), *(word for name in settings for word in (f"--{name}", settings[name]))]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

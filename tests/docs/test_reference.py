@@ -18,6 +18,7 @@ from duramen.events import Event, Granularity, Limits, Receipt, errors, event_ty
 from duramen.events.log.keys import Keys, partition_of
 from duramen.events.model.registry import EventRegistry
 from duramen.events.model.vocabulary import OWN_TYPES
+from duramen.events.redis.client.errors import _ADVICE, _PASSING
 from duramen.projections import Episode
 from duramen.projections.state import REQUIRED
 from following import Count
@@ -60,8 +61,12 @@ def named(table: list[list[str]]) -> dict[str, list[str]]:
     return {_NAME.findall(row[0])[0]: row for row in rows}
 
 
+ANSWERS = "What the server answers"
+
+
 def all_named(page: str) -> dict[str, list[str]]:
-    return {name: row for below in tables(page).values() for table in below for name, row in named(table).items()}
+    pages = {heading: below for heading, below in tables(page).items() if heading != ANSWERS}
+    return {name: row for below in pages.values() for table in below for name, row in named(table).items()}
 
 
 def classes(module: Any) -> dict[str, type[Any]]:
@@ -70,6 +75,12 @@ def classes(module: Any) -> dict[str, type[Any]]:
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_answer_of_a_server_stands_with_what_is_done_about_it() -> None:
+    [table] = tables("errors.md")[ANSWERS]
+    shown = {code: row[2].partition(";")[0] for row in named(table).values() for code in _NAME.findall(row[0])}
+    assert shown == {code: "passes" if code in _PASSING else "stays" for code in _ADVICE}
 
 
 def test_every_error_has_a_row_and_every_row_an_error() -> None:

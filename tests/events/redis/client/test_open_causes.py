@@ -20,7 +20,7 @@ from duramen.events.embedded.process import ServerProcess, can_die_with_parent, 
 from duramen.events.errors import DuramenError, InvalidMessage, NotPermitted, Unavailable, UnsafeServer
 from duramen.events.redis.client import check_server, command_runner, pool_of_client, pool_of_url
 from duramen.events.redis.log import RedisLog
-from servers import Server, redis_server, redis_server_binary
+from servers import Server, free_port, redis_server, redis_server_binary
 from waiting import eventually
 
 SECRET = "s3cr3t"
@@ -228,7 +228,7 @@ def test_a_disabled_command_that_is_not_needed_keeps_nobody_out(command: str, tm
 
 
 def test_a_node_of_a_cluster_is_refused_before_anything_is_written() -> None:
-    with redis_server(tcp=True, config={"cluster-enabled": "yes"}) as server:
+    with redis_server(tcp=True, config={"cluster-enabled": "yes", "cluster-port": str(free_port())}) as server:
         client = server.client()
         refused_at_once(server.tcp_url, CLUSTER)
         refused_at_once(f"{server.tcp_url}/3", CLUSTER)
