@@ -5,7 +5,7 @@ from __future__ import annotations
 from duramen.events import Receipt
 
 from .agent import Agent
-from .api import AgentHandle, AgentSystem, AsyncAgentHandle
+from .api import AgentHandle, AgentSystem, AsyncAgentHandle, SystemLoad
 from .commands import (
     AgentStatus,
     Append,
@@ -70,6 +70,7 @@ __all__ = [
     "Spawn",
     "Strategy",
     "Supervision",
+    "SystemLoad",
     "Terminate",
     "TrimResult",
 ]

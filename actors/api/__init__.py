@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .episode_store import EpisodeStore
 from .handles import AgentHandle, AsyncAgentHandle
+from .load import SystemLoad
 from .opening import DATA_DIR
 from .system import AgentSystem
 
-__all__ = ["DATA_DIR", "AgentHandle", "AgentSystem", "AsyncAgentHandle", "EpisodeStore"]
+__all__ = ["DATA_DIR", "AgentHandle", "AgentSystem", "AsyncAgentHandle", "EpisodeStore", "SystemLoad"]

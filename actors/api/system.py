@@ -44,6 +44,7 @@ from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
+from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
 
 _MOST_WORKERS: Final = 2_048
@@ -74,7 +75,8 @@ class AgentSystem(SystemCalls):
         self._agents = {} if agents is None else agents
         self._trimmer = self._make_trimmer(settings)
         self._trimmer.add_needs(self._episodes.prepare_trimming)
-        dispatcher = Dispatcher(Journal(store.log, self._limits))
+        self._journal = Journal(store.log, self._limits)
+        dispatcher = Dispatcher(self._journal)
 
         def activation(mailbox: Mailbox) -> Runnable:
             return Activation(services, mailbox)  # no method: what threads hold must not keep a dropped system alive
@@ -177,6 +179,10 @@ class AgentSystem(SystemCalls):
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
+
+    def agent_types(self) -> list[str]:
+        """Return the agent types that are registered here."""
+        return list(self._agents)
 
     def spawn(
         self,
@@ -320,6 +326,10 @@ class AgentSystem(SystemCalls):
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""
         self._actors.send(path, envelope_of(message, command_id, wanted=False, copier=self._copier), parse_room(room))
+
+    def load(self) -> SystemLoad:
+        """Count what this system has to do now, and has done: for metrics. Callable from any thread."""
+        return measure_load(self._actors, self._journal)
 
     # -- closing ---------------------------------------------------------------------------------------------------
 

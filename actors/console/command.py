@@ -23,3 +23,5 @@ class Command:
     """Prints the result and returns the exit code. A DuramenError ends the command with the error's own code."""
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
     """Adds the arguments of this command; every command also has the common options."""
+    logs: bool = False
+    """Whether the library's warnings go to stderr without `--verbose` too: for a command that runs for long."""

@@ -25,5 +25,9 @@ class UnusableFile(DuramenError):
     """A file cannot be read or written; the message begins with its name."""
 
 
+class UnusableCode(DuramenError):
+    """A module or a name in it that the command was given cannot be used; the message says which."""
+
+
 class CannotShow(DuramenError):
     """`rich`, which prints for people, is not installed."""

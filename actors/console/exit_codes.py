@@ -11,6 +11,7 @@ from duramen.events import (
     DataLoss,
     Diverged,
     DuramenError,
+    HandlerRaised,
     InvalidMessage,
     InvalidPath,
     NotPermitted,
@@ -20,12 +21,13 @@ from duramen.events import (
     Unavailable,
     Unconfirmed,
     UnknownEventType,
+    UnknownMessageType,
     UnsafeServer,
     ValueRefused,
     WrongKey,
 )
 
-from .errors import CannotShow, InvalidRecording, UnusableFile
+from .errors import CannotShow, InvalidRecording, UnusableCode, UnusableFile
 
 
 class ExitCode(IntEnum):
@@ -49,11 +51,22 @@ exit codes:
   130  interrupted (Ctrl-C)
 """
 
-# The first match counts: PathNotFound is an InvalidPath.
+# The first match counts: PathNotFound is an InvalidPath, and HandlerRaised may be of any class.
 _CODES: Final[tuple[tuple[tuple[type[DuramenError], ...], ExitCode], ...]] = (
-    ((PathNotFound,), ExitCode.FAILED),
+    ((PathNotFound, HandlerRaised), ExitCode.FAILED),
     (
-        (InvalidPath, InvalidMessage, ValueRefused, TooLarge, WrongKey, InvalidRecording, UnusableFile, CannotShow),
+        (
+            InvalidPath,
+            InvalidMessage,
+            ValueRefused,
+            TooLarge,
+            UnknownMessageType,
+            WrongKey,
+            InvalidRecording,
+            UnusableFile,
+            UnusableCode,
+            CannotShow,
+        ),
         ExitCode.USAGE,
     ),
     ((Unavailable, NotPermitted, UnsafeServer, AskTimeout, Unconfirmed, SystemClosed), ExitCode.SERVER),

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.USAGE
     options = Options.of(parsed)
     try:
-        with _logging(verbose=options.verbose):
+        with _logging(logging.DEBUG if options.verbose else logging.WARNING if parsed.command.logs else None):
             code: ExitCode = parsed.command.run(parsed, options, Output(as_json=options.json))
             sys.stdout.flush()
             return code
@@ -78,15 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _logging(*, verbose: bool) -> Generator[None]:
-    """Write the library's log to stderr with `--verbose`; else nowhere, since an error ends the command with a line."""
+def _logging(least: int | None) -> Generator[None]:
+    """Write the library's log to stderr from this level on; None: nowhere, since errors end commands with a line."""
     logger = logging.getLogger("duramen")
-    handler = logging.StreamHandler() if verbose else logging.NullHandler()
+    handler = logging.NullHandler() if least is None else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     level, logger.propagate = logger.level, False
     logger.addHandler(handler)
-    if verbose:
-        logger.setLevel(logging.DEBUG)
+    if least is not None:
+        logger.setLevel(least)
     try:
         yield
     finally:

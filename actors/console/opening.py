@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from duramen.events.embedded import DataDirectory
 
+from ..agent_types import AgentFactory
 from ..api import AgentSystem
 from .arguments import Options
 from .errors import NoStore
 
 
 @contextmanager
-def opened(options: Options, *, create: bool = False) -> Generator[AgentSystem]:
-    """Open the system. Raises NoStore if there is no embedded store yet, unless `create` asks for one."""
+def opened(
+    options: Options, *, create: bool = False, agents: Mapping[str, AgentFactory] | None = None
+) -> Generator[AgentSystem]:
+    """Open the system, and close it. Raises NoStore if there is no embedded store yet, unless `create` asks for one."""
     if not create:
         require_store(options)
-    with AgentSystem.open(
+    with open_system(options, agents) as system:
+        yield system
+
+
+def open_system(options: Options, agents: Mapping[str, AgentFactory] | None = None) -> AgentSystem:
+    """Open the system, for the caller to close. It makes the embedded store if there is none."""
+    return AgentSystem.open(
         options.url,
         data_dir=options.data_dir if options.url is None else None,
         namespace=options.namespace,
         insecure=options.insecure,
         allow_eviction=options.allow_eviction,
-    ) as system:
-        yield system
+        agents=agents,
+    )
 
 
 def require_store(options: Options) -> None:
     """Raise NoStore if the options name an embedded store that was never made."""
     if options.url is None and not DataDirectory(Path(options.data_dir)).owner_lock.exists():
         raise NoStore(
-            f"there is no store in {options.data_dir}: `duramen run` and `duramen spawn` make one, --data-dir names "
+            f"there is no store in {options.data_dir}: `duramen run`, `spawn` and `serve` make one, --data-dir names "
             "another, --url a server"
         )

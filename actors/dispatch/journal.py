@@ -42,6 +42,10 @@ class Journal:
         self._log = get_logger("journal")
         self._closed = False
         self._answered: list[list[Commit]] = []  # that the writer may answer once more
+        self.batches_sent = 0
+        self.appends_sent = 0
+        self.appends_failed = 0
+        """Appends whose batch the log has answered with an error: not reached, or with an unknown outcome."""
 
     @property
     def in_flight(self) -> int:
@@ -68,6 +72,8 @@ class Journal:
             if not waiting:
                 del pending[partition]
         if batches:
+            self.batches_sent += len(batches)
+            self.appends_sent += sum(len(batch) for _, batch in batches)
             try:
                 self._writer.send(batches)
             except Exception as error:
@@ -99,6 +105,7 @@ class Journal:
             if self._answered and any(commits is answered for answered in self._answered):
                 continue
             if isinstance(result, DuramenError):
+                self.appends_failed += len(commits)
                 for commit in commits:
                     self._settle(commit, result)
             else:

@@ -150,6 +150,7 @@ COMMANDS = [
     ["export", AGENT, "FOLDER/alice.duramen"],
     ["spawn", "acme/bob"],
     ["pause", "acme/bob"],
+    ["set", AGENT, "b", "1"],
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .code import add_import, import_named, load_named
 from .command_parser import CommandParser
 from .moments import MOMENTS, add_at, parse_moment, state_at
 from .options import (
@@ -11,6 +12,7 @@ from .options import (
     add_metadata,
     add_path,
     parse_count,
+    parse_json,
     parse_json_pair,
     parse_seconds,
     with_options,
@@ -23,9 +25,13 @@ __all__ = [
     "add_at",
     "add_common",
     "add_granularity",
+    "add_import",
     "add_metadata",
     "add_path",
+    "import_named",
+    "load_named",
     "parse_count",
+    "parse_json",
     "parse_json_pair",
     "parse_moment",
     "parse_seconds",

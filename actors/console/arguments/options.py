@@ -30,6 +30,7 @@ _OPTIONS: Final = {
     "allow_eviction=True": "--allow-eviction",
     "allow_eviction": "--allow-eviction",
 }
+_SHOWN: Final = 80
 _NAMES: Final = re.compile(rf"(?<![\w/-])({'|'.join(_OPTIONS)})(/|(?![\w-]))")
 
 
@@ -146,6 +147,15 @@ def parse_seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return float(text)
+
+
+def parse_json(text: str) -> Any:
+    """A value in JSON. Raises ArgumentTypeError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        example = shlex.quote(json.dumps(text)) if len(text) < _SHOWN else "'\"…\"'"
+        raise argparse.ArgumentTypeError(f"this is not JSON; a text needs quotes: {example}") from None
 
 
 def parse_json_pair(text: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from ..command import Command
 from .agents import AGENTS
+from .ask import ASK
 from .blame import BLAME
 from .checkpoints import CHECKPOINTS
 from .diff import DIFF
@@ -18,7 +19,9 @@ from .projections import PROJECTIONS
 from .replay import REPLAY
 from .resume import RESUME
 from .run import RUN
+from .serve import SERVE
 from .sessions import EXPORT, IMPORT
+from .set import SET
 from .show import SHOW
 from .spawn import SPAWN
 from .terminate import TERMINATE
@@ -29,6 +32,7 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: Final[tuple[Command, ...]] = (
     RUN,
+    SERVE,
     AGENTS,
     SHOW,
     LOG,
@@ -37,6 +41,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     PAUSE,
     RESUME,
     TERMINATE,
+    SET,
+    ASK,
     CHECKPOINTS,
     EPISODES,
     PROJECTIONS,

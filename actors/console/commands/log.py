@@ -14,9 +14,9 @@ from ...api import AgentSystem
 from ..arguments import Options, add_granularity, add_path, parse_count
 from ..command import Command
 from ..exit_codes import ExitCode
-from ..interruption import interruption
 from ..opening import opened
 from ..output import Output, event_data, event_line, event_lines, join_texts, text
+from ..serving import interruption
 
 _POLL: Final = 0.2
 """Seconds until an interruption is seen while nothing happens."""

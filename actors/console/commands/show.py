@@ -14,7 +14,7 @@ from ..arguments import Options, add_at, add_path, parse_moment, state_at
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import STYLES, Output, clean, format_time, join_texts, text, to_json
+from ..output import STYLES, Output, format_time, join_texts, text, to_json
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +35,13 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         if output.as_json:
             output.data(value)
         else:
-            _show_value(value, output)
+            output.value(value)
     elif output.as_json:
         output.data({**facts, "memory": memory})
     else:
         _show_facts(facts, output)
         if memory:
-            _show_value(memory, output)
+            output.value(memory)
         else:
             output.show(text(f"working memory is empty{_why_empty(path, facts['status'])}"))
     return ExitCode.OK
@@ -71,15 +71,6 @@ def _show_facts(facts: dict[str, Any], output: Output) -> None:
             shown = str(value) if isinstance(value, (str, int)) else to_json(value, for_people=True)
         output.line(join_texts(text(f"{name.replace('_', ' '):<11} ", "dim"), text(shown, STYLES.get(shown, ""))))
     output.line(text(""))
-
-
-def _show_value(value: Any, output: Output) -> None:
-    from rich.text import Text
-
-    if isinstance(value, str):
-        output.show(Text(clean(value, lines=True)))
-    else:
-        output.show(Text(clean(to_json(value, indent=2, for_people=True), lines=True)))
 
 
 def _why_empty(path: str, status: str) -> str:

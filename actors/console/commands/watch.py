@@ -15,9 +15,9 @@ from duramen.projections.state import read_only
 from ..arguments import Options, add_granularity, parse_count, parse_seconds
 from ..command import Command
 from ..exit_codes import ExitCode
-from ..interruption import interruption
 from ..opening import opened
 from ..output import Output, changes_data, event_data, event_line, find_differences, show_changes
+from ..serving import interruption
 
 _POLL: Final = 0.2
 """Seconds until an interruption is seen while nothing happens."""

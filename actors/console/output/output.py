@@ -45,6 +45,13 @@ class Output:
         """Print a result for people."""
         self._print(*renderables)
 
+    def value(self, value: Any) -> None:
+        """Print one value for people: a text as it is, anything else as JSON."""
+        from rich.text import Text
+
+        shown = value if isinstance(value, str) else to_json(value, indent=2, for_people=True)
+        self.show(Text(clean(shown, lines=True)))
+
     def line(self, renderable: Text, *, wrap: bool = True) -> None:
         """Print one line for people; on a terminal that is too narrow it goes on in the next, indented.
 

@@ -16,7 +16,7 @@ import pytest
 
 from command_line import Duramen, start
 from duramen.actors import AgentSystem
-from duramen.actors.console.interruption import interruption
+from duramen.actors.console.serving import interruption
 from duramen.events.embedded.server import EmbeddedServer
 from duramen.events.model.cursor import Cursor
 from servers import redis_server

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from _thread import allocate_lock
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
-from attrs import define
+from attrs import define, field
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,6 +19,15 @@ class Interruption:
     """Whether a signal has asked the command to end."""
 
     asked: bool = False
+    _latch: Any = field(factory=allocate_lock)
+
+    def __attrs_post_init__(self) -> None:
+        self._latch.acquire()
+
+    def wait(self) -> None:
+        """Block until a signal has asked, and return at once from then on. For the main thread."""
+        if not self.asked:
+            self._latch.acquire()  # a bare lock: a handler may interrupt an Event in the middle of its own lock
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; the second one raises KeyboardInterrupt. The handler of both signals."""
@@ -25,6 +35,7 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self._latch.release()
 
 
 @contextmanager

@@ -1,0 +1,84 @@
+"""`duramen serve`: run agents until a signal asks to end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from typing import Final
+
+from duramen.events.redis.client import redact_url
+
+from ...api import AgentSystem
+from ..arguments import Options, parse_seconds
+from ..command import Command
+from ..exit_codes import ExitCode
+from ..output import Output, text
+from ..serving import StatusServer, interruption, load_application, parse_address
+
+_CLOSE_SECONDS: Final = 30.0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "application",
+        metavar="MODULE:NAME",
+        help="a mapping of agent types to classes; or a function that returns one, takes the open system to prepare "
+        "it, or opens it itself",
+    )
+    parser.add_argument(
+        "--http",
+        type=parse_address,
+        metavar="HOST:PORT",
+        help="answer /healthz, /readyz and /metrics there; a PORT alone is on 127.0.0.1",
+    )
+    parser.add_argument(
+        "--close-timeout",
+        type=parse_seconds,
+        default=_CLOSE_SECONDS,
+        metavar="SECONDS",
+        help=f"how long to wait at the end for what runs (default: {_CLOSE_SECONDS:g})",
+    )
+
+
+def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    with interruption() as ending, ExitStack() as stack:
+        status: StatusServer | None = None
+        if arguments.http is not None:
+            status = StatusServer(arguments.http)
+            stack.callback(status.close)
+        system = load_application(arguments.application).open(options)
+        try:
+            if status is not None:
+                status.system = system
+            _announce(system, status, options, output)
+            ending.wait()
+            if status is not None:
+                status.draining = True
+        finally:
+            _close(system, arguments.close_timeout)
+    return ExitCode.OK
+
+
+def _announce(system: AgentSystem, status: StatusServer | None, options: Options, output: Output) -> None:
+    types = sorted(system.agent_types())
+    url = None if status is None else status.url
+    if output.as_json:
+        output.data_line({"ready": True, "agent_types": types, "namespace": options.namespace, "http": url})
+    else:
+        where = f"in {options.folder}" if options.url is None else f"on {redact_url(options.url)}"
+        shown = f"duramen: serving {', '.join(types) or 'no agent types'} {where}"
+        output.line(text(f"{shown}; status at {url}" if url else shown), wrap=False)
+    sys.stdout.flush()
+
+
+def _close(system: AgentSystem, seconds: float) -> None:
+    """Handle what waits, and release everything; a second signal ends it at once, with KeyboardInterrupt."""
+    try:
+        system.close(seconds)
+    except KeyboardInterrupt:
+        system.close(0.0)
+        raise
+
+
+SERVE: Final = Command("serve", "run agents until Ctrl-C or SIGTERM", _run, _add_arguments, logs=True)
