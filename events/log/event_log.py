@@ -152,8 +152,10 @@ class AgentLogReader(Protocol):
         """Where an agent's log stands; None if there is none. Raises CorruptEvent."""
         ...
 
-    def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
+    def read(self, agent: str, from_seq: int, limit: int, *, seen: Head | None = None) -> Page | None:
         """At most `limit` events from `from_seq` on, fewer where a page would grow too large; None: no such agent.
+
+        `seen` is a head that was read before: it may make the reading cheaper, and changes nothing else.
 
         Raises CorruptEvent, and Trimmed if `from_seq` lies before the first event that is left.
         """

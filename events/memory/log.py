@@ -321,7 +321,7 @@ class MemoryLog(LogBase):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
+    def read(self, agent: str, from_seq: int, limit: int, *, seen: Head | None = None) -> Page | None:
         with self._lock:
             head = self._parts[self.partition_of(agent)].heads.get(agent)
             if head is None:

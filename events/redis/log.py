@@ -23,6 +23,7 @@ from ..log import (
     Entry,
     FeedPage,
     FeedRequest,
+    Head,
     LogBase,
     LogWriter,
     NoticeStream,
@@ -141,8 +142,10 @@ class RedisLog(LogBase):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
-        return self._pages.page(self.partition_of(agent), agent, from_seq, limit)
+    def read(self, agent: str, from_seq: int, limit: int, *, seen: Head | None = None) -> Page | None:
+        partition = self.partition_of(agent)
+        page = None if seen is None else self._pages.page_after(partition, agent, from_seq, limit, seen)
+        return page or self._pages.page(partition, agent, from_seq, limit)
 
     def pages(self, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
         return self._pages.pages(self.partition_of(agent), agent, from_seq, to_seq)

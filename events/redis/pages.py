@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final
 
-from ..errors import CorruptEvent
-from ..log import Keys, Page, pages_of, trimmed_further
+from ..errors import CorruptEvent, UnsafeServer
+from ..log import Head, Keys, Page, pages_of, trimmed_further
 from ..model import Limits
 from .append_format import head_of
-from .client import FAILURES, HeldConnection, RedisClient, Script, encode_command
+from .client import FAILURES, HeldConnection, RedisClient, Script, encode_argument, encode_command
 
 _MOST_EVENTS: Final = 1 << 52  # the server counts in doubles
 _UNKNOWN: Final = 1 << 30
+_MOST_PARTS: Final = 4_096
+"""Agents whose commands are kept encoded, since encoding them took a tenth of such a read."""
 _LEAST: Final = 32
 """Events of a page that is worth requesting ahead."""
 
@@ -26,11 +28,48 @@ class RedisPages:
         self._keys = keys
         self._limits = limits
         self._script = Script("read", read_only=True)
+        self._parts: dict[str, tuple[bytes, bytes]] = {}
 
     def page(self, partition: int, agent: str, from_seq: int, limit: int) -> Page | None:
         """As `EventLog.read`."""
         keys, arguments = self._call(partition, agent, from_seq, limit)
         return _page_of(agent, from_seq, self._server.run_script(self._script, keys, arguments, "read"))
+
+    def page_after(self, partition: int, agent: str, from_seq: int, limit: int, seen: Head) -> Page | None:
+        """As `page`, by plain commands, which take half of the server's time that the script takes.
+
+        None where they do not show a whole page: the agent is trimmed or written meanwhile, its events are too large,
+        or something is damaged.
+        """
+        at = from_seq - seen.base - 1
+        count = min(limit, self._limits.page_events, self._limits.page_bytes // (seen.largest or _UNKNOWN))
+        if at < 0 or count < _LEAST:
+            return None
+        range_of, others = self._parts.get(agent) or self._encode_parts(partition, agent)
+        bounds = encode_argument(b"%d" % at) + encode_argument(b"%d" % (at + count - 1))
+        try:
+            items, length, [stored] = self._server.execute_encoded("read", range_of + bounds + others, 3)
+        except UnsafeServer:  # a key that holds something else: the script says which
+            return None
+        head = None if stored is None else head_of(stored, agent)
+        # A base only grows. One that is still the same after the reading was the same during it.
+        if head is None or head.base != seen.base or head.base + length != head.seq:
+            return None
+        is_whole = len(items) == min(count, head.seq - from_seq + 1)
+        return Page(head, from_seq, items) if is_whole else None
+
+    def _encode_parts(self, partition: int, agent: str) -> tuple[bytes, bytes]:
+        """What is the same in each reading of an agent: LRANGE without its bounds, and the other two commands."""
+        if len(self._parts) >= _MOST_PARTS:
+            self._parts.clear()
+        log = self._keys.log(partition, agent).encode()
+        heads = (b"HMGET", self._keys.heads(partition).encode(), agent.encode())
+        parts = (
+            b"*4\r\n" + encode_argument(b"LRANGE") + encode_argument(log),
+            encode_command((b"LLEN", log)) + encode_command(heads),
+        )
+        self._parts[agent] = parts
+        return parts
 
     def pages(self, partition: int, agent: str, from_seq: int, to_seq: int | None) -> Iterator[Page]:
         """As `EventLog.pages`. A page that was not requested ahead is read in its turn."""

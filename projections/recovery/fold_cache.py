@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, local
 from typing import Final, TypeVar
 
 from attrs import define, evolve, field
@@ -11,12 +11,12 @@ from attrs import define, evolve, field
 from duramen.events import CorruptEvent, DataLoss, Diverged, Limits, Trimmed
 from duramen.events.codec import Codec, decode_items
 from duramen.events.feed import LastDigests
-from duramen.events.log import EventLog, Page, check_known_event, unknown_agent
+from duramen.events.log import EventLog, Head, Page, check_known_event, unknown_agent
 
 from ..state import AgentState
 from .agent_log import AgentLog
 from .rebuild import rebuild_at_head
-from .state_fold import Rebuilt, StateFold
+from .state_fold import StateFold
 
 R = TypeVar("R")
 
@@ -33,16 +33,20 @@ _VALUE_BYTES: Final = 64
 
 @define(eq=False)
 class _Fold:
-    """The state of one agent. Used under its lock; `position` may be read without."""
+    """The state of one agent. Used under its lock; `head` may be read without."""
 
+    states: StateFold
     lock: Lock = field(factory=Lock)
-    state: AgentState = field(factory=AgentState)
-    position: tuple[int, bytes] | None = None
-    """Seq and digest of the state; None: the state is not usable."""
+    head: Head | None = None
+    """The head that the state was folded to; None: the state is not usable."""
     packed: int = 0
     """Bytes of the state when it was last packed, and of the events since."""
     repack_at: int = 0
     """The value of `packed` at which the state is packed again."""
+
+    @property
+    def state(self) -> AgentState:
+        return self.states.state
 
     @property
     def size(self) -> int:
@@ -64,6 +68,7 @@ class FoldCache:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._lock = Lock()
+        self._codecs = local()
         self._folds: dict[str, tuple[_Fold, int]] = {}  # and the size that `_bytes` has of it; read longest ago first
         self._positions = LastDigests(_MOST_POSITIONS)
 
@@ -100,29 +105,32 @@ class FoldCache:
         Raises AgentNotFound, CorruptEvent, Unavailable, and what `look` raises. Raises DataLoss or Diverged, once, if
         the log has lost the last event known here or has another in its place.
         """
-        agent_log = AgentLog(self._log, agent, self._limits)
-        fold = self._find(agent)
-        before = fold.position
-        known = self.position(agent) or before
+        fold, before, known = self._find(agent)
         page = None if before is None else self._read_after(agent, before)
+        codec = self._codec()
         with fold.lock:
             try:
-                self._bring_up_to_date(agent_log, fold, known, before, page)
+                if page is None or fold.head is None or page.head.seq - fold.head.seq > _FAR:
+                    self._rebuild(agent, fold, known, codec)
+                else:
+                    if known is not None and before is not None and known != (before.seq, before.digest):
+                        check_known_event(self._log, agent, page.head, *known)
+                    self._apply(agent, fold, page, codec)
             except BaseException as error:
-                fold.position = None  # it may have been changed in part
+                fold.head = None  # the state may have been changed in part
                 self._drop(agent, fold, forget=isinstance(error, (DataLoss, Diverged)))
                 raise
-            self._keep(agent_log, fold)
-            return look(fold.state, agent_log.codec)
+            self._keep(agent, fold, codec)
+            return look(fold.state, codec)
 
     # -- from the log ------------------------------------------------------------------------------------------------
 
-    def _read_after(self, agent: str, before: tuple[int, bytes]) -> Page | None:
-        """The head and the events after a known one; None if that was trimmed. Raises DataLoss, Diverged."""
+    def _read_after(self, agent: str, before: Head) -> Page | None:
+        """The events after a head; None if they were trimmed. Raises DataLoss, Diverged."""
         try:
-            page = self._log.read(agent, before[0] + 1, _MOST_EVENTS)
-            if page is None or page.head.seq <= before[0]:
-                check_known_event(self._log, agent, None if page is None else page.head, *before)
+            page = self._log.read(agent, before.seq + 1, _MOST_EVENTS, seen=before)
+            if page is None or page.head.seq <= before.seq:
+                check_known_event(self._log, agent, None if page is None else page.head, before.seq, before.digest)
         except Trimmed:
             return None
         except (DataLoss, Diverged):
@@ -130,74 +138,74 @@ class FoldCache:
             raise
         return page
 
-    def _bring_up_to_date(
-        self,
-        agent_log: AgentLog,
-        fold: _Fold,
-        known: tuple[int, bytes] | None,
-        before: tuple[int, bytes] | None,
-        page: Page | None,
-    ) -> None:
-        """Fold what the log has after the fold's position.
+    def _apply(self, agent: str, fold: _Fold, page: Page, codec: Codec) -> None:
+        """Fold the events of a page that come after the fold's head, and those behind it up to the page's head.
 
-        `page` was read after `before` was the fold's position and `known` the last known event; meanwhile other threads
-        may have folded events of it, and later ones.
+        Other threads may have folded some of them, and later ones, since the page was asked for.
         """
-        agent, at = agent_log.agent, fold.position
-        if page is None or at is None or page.head.seq - at[0] > _FAR:
-            self._rebuild(agent_log, fold, known)
-            return
-        if known is not None and known != before:
-            check_known_event(self._log, agent, page.head, *known)
-        new = page.items[max(0, at[0] + 1 - page.first_seq) :]
-        if not new:
-            return
-        state_fold = StateFold(agent, self._limits, None, Rebuilt(fold.state, None, 0))
-        events = decode_items(agent, new, agent_log.codec, self._log.chain, after=at[0], digest=at[1])
-        try:
-            state_fold.apply_all(events)
-            if fold.state.seq < page.head.seq:  # a page is limited
-                state_fold.apply_all(agent_log.events_after(fold.state, page.head.seq))
-        except CorruptEvent as error:
-            if error.seq == at[0] + 1:
-                check_known_event(self._log, agent, page.head, *at)
-            raise
-        fold.position = (fold.state.seq, fold.state.digest)
-        fold.packed += sum(map(len, new))
+        state, head = fold.state, page.head
+        seq, digest = state.seq, state.digest
+        if head.seq > seq:
+            new = page.items[seq + 1 - page.first_seq :]
+            try:
+                fold.states.apply_all(decode_items(agent, new, codec, self._log.chain, after=seq, digest=digest))
+                if state.seq < head.seq:  # a page is limited
+                    agent_log = AgentLog(self._log, agent, self._limits, codec=codec)
+                    fold.states.apply_all(agent_log.events_after(state, head.seq))
+            except CorruptEvent as error:
+                if error.seq == seq + 1:
+                    check_known_event(self._log, agent, head, seq, digest)
+                raise
+            fold.packed += sum(map(len, new))
+        if head.seq >= seq:
+            fold.head = head
 
-    def _rebuild(self, agent_log: AgentLog, fold: _Fold, known: tuple[int, bytes] | None) -> None:
-        head = self._log.head(agent_log.agent)
+    def _rebuild(self, agent: str, fold: _Fold, known: tuple[int, bytes] | None, codec: Codec) -> None:
+        head = self._log.head(agent)
         if known is not None:
-            check_known_event(self._log, agent_log.agent, head, *known)
+            check_known_event(self._log, agent, head, *known)
         if head is None:
-            raise unknown_agent(agent_log.agent)
-        fold.state = state = rebuild_at_head(agent_log, head).state
-        state.commands = {}
-        fold.position = (state.seq, state.digest)
+            raise unknown_agent(agent)
+        rebuilt = rebuild_at_head(AgentLog(self._log, agent, self._limits, codec=codec), head)
+        rebuilt.state.commands = {}
+        fold.states = StateFold(agent, self._limits, None, rebuilt)
+        fold.head = head
         fold.repack_at = 0
+
+    def _codec(self) -> Codec:
+        """The codec of this thread."""
+        codec: Codec | None = getattr(self._codecs, "codec", None)
+        if codec is None:
+            self._codecs.codec = codec = Codec(self._limits)
+        return codec
 
     # -- what is kept ------------------------------------------------------------------------------------------------
 
-    def _find(self, agent: str) -> _Fold:
+    def _find(self, agent: str) -> tuple[_Fold, Head | None, tuple[int, bytes] | None]:
+        """The fold of an agent, the head it was folded to, and the last event that is known."""
         with self._lock:
             found = self._folds.get(agent)
-        return _Fold() if found is None else found[0]
+            known = self._positions.get(agent)
+        if found is None:
+            return _Fold(StateFold(agent, self._limits, None)), None, known
+        fold = found[0]
+        before = fold.head
+        return fold, before, known if known is not None or before is None else (before.seq, before.digest)
 
-    def _keep(self, agent_log: AgentLog, fold: _Fold) -> None:
+    def _keep(self, agent: str, fold: _Fold, codec: Codec) -> None:
         """Note the position of a fold, and keep it unless another of its agent is kept."""
-        agent = agent_log.agent
         if fold.packed >= fold.repack_at:
-            fold.packed = len(agent_log.codec.pack(fold.state.dump()))
+            fold.packed = len(codec.pack(fold.state.dump()))
             fold.repack_at = 2 * fold.packed + _EMPTY_BYTES
         size = fold.size
         with self._lock:
             self._note(agent, fold.state.seq, fold.state.digest)
-            found = self._folds.get(agent)
+            found = self._folds.pop(agent, None)
             if found is not None and found[0] is not fold:
+                self._folds[agent] = found
                 return
-            self._remove(agent)
-            self._folds[agent] = (fold, size)
-            self._bytes += size
+            self._folds[agent] = (fold, size)  # as the one read last
+            self._bytes += size if found is None else size - found[1]
             while self._bytes > self._most_bytes:
                 self._remove(next(iter(self._folds)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from attrs import evolve
 from contracts.authors import Author, head_of
 from contracts.places import Place, ServerPlace
 from duramen.events.codec.event_codec import DIGEST_SIZE
-from duramen.events.errors import AgentNotFound, Trimmed
+from duramen.events.errors import AgentNotFound, DuramenError, Trimmed
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Base, Page
 from duramen.events.model.limits import Limits
@@ -158,3 +158,48 @@ def test_reading_in_pages_uses_no_more_connections_each_time(server: ServerPlace
     for _ in range(10):
         items_of(log.pages(AGENT, 1, None))
     assert connections(server) == before
+
+
+# -- with a head that was read before ----------------------------------------------------------------------------------
+
+
+def answer(read: Callable[[], Page | None]) -> object:
+    try:
+        return read()
+    except DuramenError as error:
+        return type(error), str(error), error.expected, error.actual
+
+
+def shorten(place: Place, log: EventLog) -> None:
+    place.keep(log, AGENT, place.items(log, AGENT)[:-1])
+
+
+def lengthen(place: Place, log: EventLog) -> None:
+    place.keep(log, AGENT, [*place.items(log, AGENT), b"another"])
+
+
+def trim_some(place: Place, log: EventLog) -> None:
+    head = head_of(log, AGENT)
+    place.keep(log, AGENT, place.items(log, AGENT)[5:])
+    place.write_head(log, AGENT, evolve(head, base=head.base + 5))
+
+
+def remove(place: Place, log: EventLog) -> None:
+    place.keep(log, AGENT, [])
+    place.write_head(log, AGENT, None)
+
+
+@pytest.mark.parametrize("from_seq", [1, 4, 6, 20, 21, 25, 1 << 60])
+@pytest.mark.parametrize("limit", [1, 3, 40, 1 << 52])
+@pytest.mark.parametrize("change", [None, shorten, lengthen, trim_some, remove])
+def test_a_head_that_was_read_before_changes_no_answer(
+    place: Place, from_seq: int, limit: int, change: Callable[[Place, EventLog], None] | None
+) -> None:
+    log = place.open()
+    author = Author(log, AGENT).fill(10)
+    seen = head_of(log, AGENT)
+    author.fill(10)
+    if change is not None:
+        change(place, log)
+    plain = answer(lambda: log.read(AGENT, from_seq, limit))
+    assert answer(lambda: log.read(AGENT, from_seq, limit, seen=seen)) == plain

@@ -192,8 +192,8 @@ def tuples_as_lists(value: Any) -> Any:
 class BadLog(MemoryLog):
     """Reads what stands in it, but for one place."""
 
-    def read(self, agent: str, from_seq: int, limit: int) -> Page | None:
-        page = super().read(agent, 1, 500)
+    def read(self, agent: str, from_seq: int, limit: int, **options: Any) -> Page | None:
+        page = super().read(agent, 1, 500, **options)
         if page is None:
             return None
         items = self.spoilt(list(page.items))

@@ -65,7 +65,11 @@ class RedisClient:
         """Return the replies to commands sent together, on one connection, in order, but not atomically."""
         if not commands:
             return []
-        return self._exchange(doing, b"".join(map(encode_command, commands)), None, len(commands))
+        return self.execute_encoded(doing, b"".join(map(encode_command, commands)), len(commands))
+
+    def execute_encoded(self, doing: str, commands: bytes, count: int) -> list[Any]:
+        """As `execute_all`, for `count` commands that are encoded already."""
+        return self._exchange(doing, commands, None, count)
 
     def run_script(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], doing: str) -> Any:
         """Return the reply of a script, which is loaded first if need be."""

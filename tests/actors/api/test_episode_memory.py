@@ -442,9 +442,9 @@ def test_a_cold_list_reads_no_event_and_no_feed() -> None:
             assert not self.locked, "the feed was read"
             return super().feed_pages(requests)
 
-        def read(self, agent: str, from_seq: int, limit: int) -> Any:
+        def read(self, agent: str, from_seq: int, limit: int, **options: Any) -> Any:
             assert not self.locked, "events were read"
-            return super().read(agent, from_seq, limit)
+            return super().read(agent, from_seq, limit, **options)
 
     log = WithoutEvents()
     with AgentSystem.open(log=log) as system:
