@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import IO, Any, Final, cast
 from uuid import uuid4
@@ -16,9 +17,12 @@ from duramen.events import AgentNotFound, CorruptEvent, Event, Limits, Trimmed
 from duramen.events.codec import DIGEST_SIZE, FORMAT, SessionWriter, decode_body
 from duramen.events.log import EventLog, Head
 
+from ..episodes import unpack_record
 from ..recovery import UNFOLDED, AgentLog, rebuild
 
 _PAGE: Final = 500
+_FAR: Final = 1 << 40
+"""A position of a list behind its end, in lists that are not read."""
 
 
 @frozen
@@ -95,6 +99,8 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None
     )
     if head.base:
         writer.write("base", _load_base(agent_log, head))
+        for episode in _trimmed_episodes(agent_log, head):
+            writer.write("episode", episode)
     writer.write("types", _write_events(agent_log, head, before or b"", writer))
     for name, entry in state.checkpoints.items():
         stored = _load_checkpoint(agent_log, name, entry)
@@ -111,6 +117,23 @@ def _load_base(agent_log: AgentLog, head: Head) -> bytes | None:
             f"{agent} was trimmed while it was exported; export it again", agent=agent, seq=head.base, actual=head.base
         )
     return stored
+
+
+def _trimmed_episodes(agent_log: AgentLog, head: Head) -> Iterator[bytes]:
+    """The stored episodes of an agent whose events were trimmed, in order; damaged ones are left out.
+
+    Reads the list of the agent's whole partition.
+    """
+    log, partition = agent_log.log, agent_log.log.partition_of(agent_log.agent)
+    starts = [_FAR] * log.partitions
+    starts[partition] = 0
+    while page := log.archive.episodes(starts)[partition]:
+        starts[partition] += len(page)
+        for stored in page:
+            with suppress(CorruptEvent):
+                record = unpack_record(stored, agent_log.codec, log.chain)
+                if record.agent == agent_log.agent and record.seq <= head.base:
+                    yield stored
 
 
 def _load_checkpoint(agent_log: AgentLog, name: str, entry: list[Any]) -> bytes | None:

@@ -24,7 +24,7 @@ from duramen.events.codec import (
 from duramen.events.log import Adoption, EventLog, Put
 from duramen.events.model import EPISODE_RECORDED
 
-from ..episodes import episode_put
+from ..episodes import episode_put, unpack_record
 from ..recovery import EVERY, AgentLog, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
 from ..state import AgentState
 from .exporting import ExportedAgent, Session
@@ -123,6 +123,8 @@ class _Import:
                 raise _damaged("a record belongs to no agent")
             elif kind == "base":
                 self._read_base(agent, fields)
+            elif kind == "episode":
+                self._read_episode(agent, fields)
             elif kind == "events":
                 self._read_events(agent, fields)
             elif kind == "checkpoint":
@@ -157,6 +159,19 @@ class _Import:
         agent.schedule.keyframe_seq = held.seq
         agent.digest = record.digest
         self._note_checkpoints(agent)
+
+    def _read_episode(self, agent: _Incoming, fields: list[Any]) -> None:
+        """Take in an episode whose event was trimmed."""
+        try:
+            record = unpack_record(fields[0], self._codec, self._log.chain)
+        except (CorruptEvent, TypeError, IndexError):
+            raise _damaged(f"an episode of {agent.origin} is damaged") from None
+        if record.agent != agent.origin or not 0 < record.seq <= agent.meta["base"]:
+            raise _damaged(f"an episode of {agent.origin} is not one from before its base")
+        episode = record.episode.as_data()
+        if not self._map.is_identity:
+            episode = self._map.map_episode(episode, agent.origin)
+        agent.puts.append(episode_put(self._log, agent.path, record.seq, episode, self._codec))
 
     def _read_events(self, agent: _Incoming, fields: list[Any]) -> None:
         """Check, fold and stage a page of events."""

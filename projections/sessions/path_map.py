@@ -51,7 +51,7 @@ class PathMap:
         elif kind == CHILD_SPAWNED:
             data["path"] = self.path(data.get("path")) or data.get("path")
         elif kind == EPISODE_RECORDED and type(data.get("episode")) is dict:
-            data["episode"] = self._episode(data["episode"], agent)
+            data["episode"] = self.map_episode(data["episode"], agent)
         elif kind == TERMINATED:
             data["episode_id"] = self.episodes.get(str(data.get("episode_id")), data.get("episode_id"))
         for at in _CAUSES:
@@ -70,7 +70,8 @@ class PathMap:
         mapped = ((self.path(child), outlives) for child, outlives in held.items())
         return {path: outlives for path, outlives in mapped if path is not None}
 
-    def _episode(self, episode: dict[str, Any], agent: str) -> dict[str, Any]:
+    def map_episode(self, episode: dict[str, Any], agent: str) -> dict[str, Any]:
+        """An episode of `agent` in plain data with its agent and id mapped."""
         path = self.path(agent) or agent
         project, instance = path.split("/", 1)
         mapped = episode_id(path, episode.get("first_seq"), episode.get("session_id"))

@@ -482,6 +482,62 @@ def test_a_copy_has_episodes_of_its_own(copied: AgentSystem) -> None:
     assert source.agent == ALICE
 
 
+@pytest.fixture
+def finished() -> Iterator[AgentSystem]:
+    """An agent with three episodes, of which the events of two are trimmed, and those of its child in between."""
+    with opened(MemoryLog()) as system:
+        system.spawn(ALICE, agent_type="noter").spawn_child("child")
+        finish_sessions_and_trim(system)
+        yield system
+
+
+def finish_sessions_and_trim(system: AgentSystem) -> None:
+    for number in range(3):
+        system.agent(ALICE).terminate("success", task_description=f"task {number}", lessons_learned=[str(number)])
+        system.agent(CHILD).terminate()
+        system.agent(ALICE).ask(Spawn(agent_type="noter", session_id=f"s-{number}"))
+        system.agent(ALICE).spawn_child("child")
+    third = max(event.seq for event in system.events(ALICE) if event.type == "episode_recorded")
+    system.trim(ALICE, keep_events=system.peek(ALICE).seq - third + 1)
+
+
+def test_episodes_whose_events_were_trimmed_are_carried(finished: AgentSystem, elsewhere: AgentSystem) -> None:
+    mine = finished.episodes.list(agent=ALICE)
+    assert [episode.task_description for episode in mine] == ["task 2", "task 1", "task 0"]
+    file = exported(finished)
+    kinds = [kind for kind, _ in SessionReader(BytesIO(file), Limits()).records()]
+    assert kinds[:6] == ["session", "agent", "base", "episode", "episode", "events"]
+
+    elsewhere.import_session(BytesIO(file))
+    assert elsewhere.episodes.list() == mine, "those of its child are not of the file"
+    elsewhere.import_session(BytesIO(file), COPY)
+    theirs = elsewhere.episodes.list(agent=COPY)
+    assert [(one.lessons_learned, one.first_seq, one.last_seq) for one in theirs] == [
+        (one.lessons_learned, one.first_seq, one.last_seq) for one in mine
+    ]
+    assert {one.id for one in theirs}.isdisjoint(one.id for one in mine)
+    assert elsewhere.verify().ok
+    assert [kind for kind, _ in SessionReader(BytesIO(exported(elsewhere)), Limits()).records()] == kinds
+
+
+def test_an_episode_of_anything_else_is_not_taken_in(finished: AgentSystem, elsewhere: AgentSystem) -> None:
+    file = exported(finished, tree=True)
+    log = finished.log
+    of_child = next(item for page in log.archive.episodes([0] * log.partitions) for item in page if b"child" in item)
+
+    def with_episode(stored: Any) -> bytes:
+        def change(records: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:
+            at = [kind for kind, _ in records].index("episode")
+            return [*records[:at], ("episode", [stored]), *records[at + 1 :]]
+
+        return rewritten(file, change)
+
+    for stored in (of_child, b"x" * 40, 7, None):
+        with pytest.raises(CorruptEvent, match="an episode of acme/alice"):
+            elsewhere.import_session(BytesIO(with_episode(stored)))
+    assert heads(elsewhere) == {} and elsewhere.episodes.list() == []
+
+
 def test_an_import_under_the_same_path_changes_no_byte(source: AgentSystem, elsewhere: AgentSystem) -> None:
     """Control: where nothing has to be mapped, digests are the same everywhere."""
     elsewhere.import_session(BytesIO(exported(source, tree=True)))
