@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from attrs import evolve, frozen
 
-from duramen.events import DuramenError, Unavailable
+from duramen.events import DuramenError, NotPermitted, Unavailable
 from duramen.events.log import HostRecord, HostStore
 from duramen.events.logging import get_logger, raised_at
 
@@ -82,6 +82,7 @@ class Membership:
         self._stop = threading.Event()
         self._beaten_at = clock()
         self._thread: threading.Thread | None = None
+        self._is_blind = False
         self._log = get_logger("hosts")
 
     @property
@@ -153,7 +154,19 @@ class Membership:
 
     def refresh(self) -> None:
         """Read the list of hosts now. Raises Unavailable."""
-        self._note(self._store.hosts())
+        records = self._read()
+        if records is not None:
+            self._note(records)
+
+    def _read(self) -> list[HostRecord] | None:
+        """All hosts; None if this user may not list them. Then those of other machines are never found dead."""
+        try:
+            return self._store.hosts()
+        except NotPermitted as error:
+            if not self._is_blind:
+                self._is_blind = True
+                self._log.warning("hosts_not_listed", error=str(error), advice="see `duramen doctor`")
+            return None
 
     def state_of(self, host: str) -> HostStatus:
         """The state of a host. Reads the store for one that is not known. Raises Unavailable.
@@ -253,7 +266,9 @@ class Membership:
 
     def _look(self) -> None:
         """Read the others, bury those that are dead, and forget those that have been dead for long."""
-        records = self._store.hosts()
+        records = self._read()
+        if records is None:
+            return
         for record in self._judge.look(records, self._clock()):
             if record.host != self.host and self._store.bury(record.host, record.beat):
                 self._log.warning("host_buried", host=record.host, beat=record.beat, by=self.host)

@@ -255,6 +255,10 @@ def templates() -> set[str]:
         *[keys.view("costs", slot).replace(keys.view("costs", "").split(":")[-2], "VID") for slot in ("live", "next")],
         keys.embeddings(agent).replace(keys.log(7, agent).rpartition(":")[2], "MID"),
         *[keys.channel(7, level) for level in Granularity],
+        keys.hosts,
+        keys.content("CONTENT"),
+        keys.owners(7),
+        keys.host_channel("HOST"),
     ]
     last = keys.checkpoint(7, agent, checkpoint).split(":")
     own, other = last[-2], last[-1]
@@ -270,6 +274,10 @@ def test_every_key_and_channel_has_a_row_and_every_row_is_one() -> None:
 def test_no_maker_of_keys_is_forgotten_here() -> None:
     makers = {name for name in dir(Keys) if not name.startswith("_")}
     assert makers == {
+        "hosts",
+        "host_channel",
+        "content",
+        "owners",
         "heads",
         "directory",
         "feed",

@@ -71,11 +71,17 @@ def list_commands(keys: Keys) -> tuple[list[Command], list[Command]]:
     ]
     wanted = [
         *_consumer_commands(keys),
-        Command("HSCAN", (hash_, b"0"), "agents cannot be listed"),
+        Command("HSCAN", (hash_, b"0"), "agents cannot be listed, nor agents of a machine that has died be taken over"),
         Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
         *_keyframe_commands(keys.keyframe_seqs(0, agent).encode()),
-        Command("PUBLISH", (channel, b"value"), "new events are committed, but nobody is notified of them"),
-        Command("SUBSCRIBE", (channel,), "subscribers and projections look for new events only once in a while"),
+        Command(
+            "PUBLISH",
+            (channel, b"value"),
+            "new events are committed, but nobody is notified of them, and no other process can be asked",
+        ),
+        Command(
+            "SUBSCRIBE", (channel,), "new events are looked for only once in a while, and other processes are not heard"
+        ),
         Command("UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]

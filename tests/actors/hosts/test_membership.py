@@ -14,7 +14,7 @@ import pytest
 from attrs import define, evolve, field
 
 from duramen.actors.hosts import HostEvents, Membership, this_process
-from duramen.events import Unavailable
+from duramen.events import NotPermitted, Unavailable
 from duramen.events.log.host_store import HostRecord
 from duramen.events.memory.log import MemoryLog
 from waiting import eventually
@@ -239,6 +239,22 @@ def test_a_server_that_refuses_to_list_a_host_lets_it_read_and_begin_nothing(
     one.beat()
     assert one.may_begin()
     assert [found.host for found in world.log.hosts.hosts()] == [one.host]
+
+
+def test_a_user_who_may_not_list_hosts_knows_those_it_asks_for_and_buries_none_of_other_machines(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise NotPermitted("this user may not run HSCAN")
+
+    there = world.join()
+    monkeypatch.setattr(world.log.hosts, "hosts", refuse)
+    one = world.host()
+    world.pass_time(one, rounds=20)
+    assert one.may_begin()
+    assert one.state_of(there.host) == "up"
+    world.log.hosts.set_state(world.join("e" * 32).host, "closed")
+    assert one.state_of("e" * 32) == "dead"
 
 
 def test_the_thread_beats_by_itself_and_survives_what_the_callbacks_raise(world: World) -> None:
