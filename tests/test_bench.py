@@ -31,6 +31,10 @@ ROWS = {
         "redis-py: awaited RPUSH, AOF always",
         "duramen: one caller awaiting each, AOF always",
     ],
+    "links": [
+        "redis-py: awaited PUBLISH there and back",
+        "duramen: a row over links there and back",
+    ],
     # Those that answer single calls stand in a second table, too.
     "peers": [
         "LangGraph, Redis saver",

@@ -24,6 +24,7 @@ from . import (
     growth,
     history,
     latency,
+    links,
     notices,
     population,
     recovery,
@@ -39,6 +40,7 @@ __all__ = ["GROUPS", "main", "measure"]
 GROUPS: Final[dict[str, Callable[[Options, Path], Group]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "links": links.measure,
     "peers": comparison.measure,
     "recovery": recovery.measure,
     "agents": population.measure,
