@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +15,7 @@ import pytest
 from duramen.actors import AgentSystem, Set
 from duramen.events.errors import AgentNotFound, CorruptEvent, DataLoss, DuramenError, SystemClosed
 from faults.evidence import Evidence
+from faults.programs import running
 from faults.proxy import FaultProxy
 from servers import Server, valkey_server
 from waiting import eventually
@@ -41,45 +38,6 @@ def evidence(server: Server) -> Evidence:
 def proxy(server: Server) -> Iterator[FaultProxy]:
     with FaultProxy(server.address) as running:
         yield running
-
-
-class Program:
-    """A program of the library's user in a process of its own, talked to in lines."""
-
-    def __init__(self, text: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", text, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def say(self, line: str) -> None:
-        assert self.process.stdin is not None
-        print(line, file=self.process.stdin, flush=True)
-
-    def hear(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def expect(self, line: str) -> None:
-        heard = self.hear()
-        assert heard == line
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", what="stopped")
-
-    def wake(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def running(text: str, *arguments: str) -> Iterator[Program]:
-    program = Program(text, *arguments)
-    try:
-        yield program
-    finally:
-        program.process.kill()
-        program.process.communicate()
 
 
 # -- the zombie -----------------------------------------------------------------------------------------------------

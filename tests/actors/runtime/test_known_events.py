@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Retention, Settings
-from duramen.events import DataLoss, Diverged, DuramenError
+from duramen.events import DataLoss, Diverged, DuramenError, Granularity
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -61,7 +61,7 @@ def touched_elsewhere(open_server: OpenSystem, events: int) -> None:
     elsewhere = open_server().agent(PATH)
     for number in range(events):
         elsewhere.append("list", f"other {number}")
-    elsewhere.get()
+    elsewhere.record("claim", level=Granularity.TRACE)  # above the agent's granularity: nothing is written
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
@@ -101,6 +101,38 @@ def test_a_loss_is_reported_though_the_agent_had_left_memory(
     with pytest.raises(error):
         TOUCHES[touch](agent)
     assert len(agent.get("list")) == 1 + others
+
+
+@pytest.mark.parametrize("touch", TOUCHES)
+@pytest.mark.parametrize(("others", "error"), [(0, DataLoss), (3, Diverged)])
+def test_a_loss_is_reported_to_who_has_only_read_the_agent(
+    open_server: OpenSystem, touch: str, others: int, error: type[DuramenError]
+) -> None:
+    _, backup = prepared(open_server())
+    reader = open_server().agent(PATH)
+    assert len(reader.get("list")) == 4
+    backup.restore()
+    if others:
+        touched_elsewhere(open_server, others)
+    with pytest.raises(error) as caught:
+        TOUCHES[touch](reader)
+    assert (caught.value.agent, caught.value.seq) == (PATH, 5)
+    assert len(reader.get("list")) == 1 + others
+
+
+@pytest.mark.parametrize("read", ["get", "keys", "status"])
+def test_a_read_of_another_process_takes_the_report_from_nobody(open_server: OpenSystem, read: str) -> None:
+    """Whoever touches the agent first after a loss, each that knew more is told."""
+    owner, backup = prepared(open_server())
+    readers = [open_server().agent(PATH) for _ in range(2)]
+    for reader in readers:
+        reader.get()
+    backup.restore()
+    TOUCHES[read](open_server().agent(PATH))  # knows nothing, so has nothing to report
+    for agent in (*readers, owner):
+        with pytest.raises(DataLoss):
+            TOUCHES[read](agent)
+        assert agent.get("list") == ["kept"]
 
 
 def test_an_agent_that_left_memory_and_has_lost_nothing_comes_back(open_server: OpenSystem) -> None:
