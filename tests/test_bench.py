@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from attrs import fields
 
+from benchmarks import comparison
 from benchmarks.figures import Sample, Series, Spread, Verdict, ratio_of
 from benchmarks.main import GROUPS, main, measure
 from benchmarks.options import TINY, Options
@@ -120,6 +121,21 @@ def test_a_group_has_all_its_rows_and_its_work_is_verified(
     assert not [row for table in group.tables for row in table.rows if row[0] != "peer" and "not measured" in row[-1]]
     assert len(group.verdicts) + len(group.unmeasured) >= (4 if name == "peers" else 1)
     assert all(target.what in summary([group]) for target in group.unmeasured)
+
+
+@pytest.mark.slow
+def test_targets_against_peers_that_are_not_installed_are_listed_as_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "_installed", lambda name: name == "pykka")
+    group = measured("peers", tmp_path / "data")
+    assert (len(group.verdicts), len(group.unmeasured)) == (0, 4)
+    groups = [measured("latency", tmp_path / "data"), group]
+    write(tmp_path, groups, ["a machine"], "scripts/bench")
+    for shown in (summary(groups), (tmp_path / "docs/performance.md").read_text()):
+        assert f"of {len(groups[0].verdicts) + 4} targets met, 4 not measured" in shown
+        for target in group.unmeasured:
+            assert any(target.what in line and "not measured" in line for line in shown.splitlines())
 
 
 @pytest.mark.slow

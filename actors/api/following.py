@@ -7,8 +7,9 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from duramen.events import Cursor, EventRegistry, Granularity, Limits, PathPattern
+from duramen.events.feed import end_marks
 from duramen.events.log import EventLog
-from duramen.events.model import Mark, Seconds
+from duramen.events.model import Seconds
 from duramen.projections import ConsumerInfo, Consumers, Runner, Subscription
 from duramen.projections.notifications import Category, EventFilter
 from duramen.projections.projection import Attachable
@@ -114,8 +115,8 @@ class Following(Reading):
 
         `attach(…, after=system.cursor())` makes a new consumer of a log whose beginning was trimmed.
         """
-        ends = enumerate(self._log.positions())
-        return Cursor(self._log.identity, {partition: Mark(end) for partition, end in ends if end})
+        marks = end_marks(self._log, range(self._log.partitions))
+        return Cursor(self._log.identity, {partition: mark for partition, mark in marks.items() if mark.position})
 
     def projections(self) -> list[ConsumerInfo]:
         """All durable consumers in the store, by name, wherever they run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .batched_fetch import confirm_marks, fetch_together
+from .end_marks import end_marks
 from .event_batch import EventBatch, FeedEvent
 from .last_digests import LastDigests
 from .notice_batches import complete_batches
@@ -24,5 +25,6 @@ __all__ = [
     "complete_batches",
     "confirm_marks",
     "confirm_with_log",
+    "end_marks",
     "fetch_together",
 ]

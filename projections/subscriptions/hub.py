@@ -18,6 +18,7 @@ from duramen.events import (
     Limits,
     SystemClosed,
 )
+from duramen.events.feed import end_marks
 from duramen.events.log import EventLog
 from duramen.events.model import START, Mark
 
@@ -173,8 +174,7 @@ class Hub:
         if after is not None or from_start:
             return {partition: after.marks.get(partition, START) if after else START for partition in partitions}, False
         # Everything committed from here on comes after these positions, whenever the hub begins to read.
-        ends = log.positions()
-        return {partition: Mark(ends[partition]) for partition in partitions}, True
+        return end_marks(log, partitions), True
 
     def _new_follower(self) -> Follower:
         self._stopped = [follower for follower in self._stopped if not follower.wait(0.0)]

@@ -12,6 +12,7 @@ import pytest
 
 from duramen.actors import AgentHandle, AgentSystem
 from duramen.events import ConsumerParked, DataLoss, Diverged, Receipt
+from duramen.events.model.cursor import Cursor
 from duramen.projections.projection import Attachable
 from faults.backups import copied, restored
 from following import Count, LastSeqs, PerAgent, parked
@@ -124,6 +125,43 @@ def test_a_quiet_subscription_ends_when_its_log_was_replaced(world: World, value
         world.replace()
         eventually(lambda: subscription.closed)
         assert isinstance(subscription.error, LOST)
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_a_subscription_that_has_heard_nothing_ends_when_its_log_was_replaced(world: World, values: bool) -> None:
+    with world.open() as system:
+        world.write(system.agent(AGENT), "lost")
+        with system.subscribe("acme/**", values=values) as subscription:
+            follower: Any = system._hub._follower
+            eventually(lambda: follower._beat_at > 0)
+            beat = follower._beat_at
+            eventually(lambda: follower._beat_at > beat)
+            assert not subscription.closed, "control"
+            world.replace()
+            eventually(lambda: subscription.closed)
+            assert isinstance(subscription.error, LOST)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_cursor_for_now_does_not_fit_another_log_of_the_same_length(world: World, replaced: bool) -> None:
+    with world.open() as system:
+        last = world.write(system.agent(AGENT), "lost")
+        cursor = Cursor.from_text(system.cursor().to_text())
+    if replaced:
+        world.replace()
+    with world.open() as system, system.subscribe("acme/**", after=cursor) as subscription:
+        if replaced:
+            eventually(lambda: subscription.closed)
+            assert isinstance(subscription.error, LOST)
+        else:
+            assert system.agent(AGENT).set("n", "control").seq == last.seq + 1
+            assert next(subscription).seq == last.seq + 1
+    with world.open() as system, system.attach(LastSeqs(), "seqs", after=cursor) as runner:
+        if replaced:
+            parked(runner)
+            assert isinstance(runner.error, LOST)
+        else:
+            runner.wait_for()
 
 
 def test_an_episode_that_was_lost_is_not_listed(world: World) -> None:
