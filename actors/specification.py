@@ -17,7 +17,7 @@ from attrs import Factory, evolve, frozen
 from duramen.events import Event, EventRegistry, Granularity, HandlerRaised, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
 from duramen.events.log import read_events
-from duramen.events.model import DECLARED, FAILED, OWN_TYPES, Cause
+from duramen.events.model import DECLARED, FAILED, OWN_TYPES, Cause, Seconds, parse_seconds
 from duramen.projections import AgentState
 from duramen.projections.recorded import portrait
 from duramen.projections.recovery import AgentLog, rebuild
@@ -261,15 +261,15 @@ def spec(
     *,
     registry: EventRegistry = DECLARED,
     path: str = "project/agent",
-    timeout: float = _SECONDS,
+    timeout: Seconds = _SECONDS,
 ) -> Specification:
     """Begin a specification of an `Agent` subclass, or of a function without arguments that makes an agent.
 
-    Handling the message may take `timeout` seconds.
+    Handling the message may take `timeout` seconds, or a timedelta.
     """
     if not callable(agent):
         raise InvalidMessage("takes an Agent subclass, or a function that makes an agent", actual=type(agent).__name__)
-    return Specification(agent, registry, path, timeout)
+    return Specification(agent, registry, path, parse_seconds("timeout", timeout))
 
 
 def _is_message(one: object) -> bool:

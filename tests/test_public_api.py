@@ -28,6 +28,7 @@ import duramen.actors
 import duramen.events
 import duramen.projections
 from duramen.actors import (
+    Agent,
     AgentHandle,
     AgentSystem,
     Append,
@@ -51,6 +52,7 @@ from duramen.actors import (
 )
 from duramen.actors.api.history import History
 from duramen.actors.api.reading import Reading
+from duramen.actors.specification import spec
 from duramen.events import (
     AgentAlreadyRunning,
     AgentExists,
@@ -1183,6 +1185,8 @@ SPANS: dict[str, Callable[[AgentSystem, AgentHandle, Any], Any]] = {
     "pause": lambda s, a, x: a.pause(ttl=x).raise_for_failure(),
     "subscribe": lambda s, a, x: s.subscribe("**", print, every=x).close(timeout=x),
     "settings": lambda s, a, x: Settings(hook_timeout=x, passivate_after=x),
+    "wait_for": lambda s, a, x: s.attach(duramen.projections.Episodes(), "episodes").wait_for(a.set("a", 1), timeout=x),
+    "specification": lambda s, a, x: spec(Agent, timeout=x).when(Get("")).replies({}),
     "supervision": lambda s, a, x: Supervision(within=x, first_pause=x, longest_pause=x),
     "close": lambda s, a, x: s.close(timeout=x),
 }
@@ -1193,6 +1197,12 @@ SPANS: dict[str, Callable[[AgentSystem, AgentHandle, Any], Any]] = {
 def test_a_time_is_a_number_of_seconds_or_a_timedelta(call: Callable[..., Any], span: Any) -> None:
     with AgentSystem.open("memory://") as system:
         call(system, system.spawn(PATH), span)
+
+
+@pytest.mark.parametrize("value", NO_SECONDS, ids=shown)
+def test_a_specification_refuses_what_is_no_time(value: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        spec(Agent, timeout=value)
 
 
 @pytest.mark.parametrize("name", ["hook_timeout", "passivate_after"])
