@@ -19,7 +19,7 @@ DATA_DIR: Final = ".duramen"
 _KEY_VARIABLE: Final = "DURAMEN_INTEGRITY_KEY"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class OpenedLog:
     """An open log, and the function that closes it."""
 

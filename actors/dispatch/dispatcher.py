@@ -209,7 +209,7 @@ class _Bell:
         self._silent.acquire()
 
 
-@define
+@define(eq=False, repr=False)
 class _Caller:
     """A caller that runs the core while it waits for its reply."""
 

@@ -108,7 +108,7 @@ class ServerRecord:
     pid: int | None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class DataDirectory:
     """The paths in a data directory, and the files there that are not the server's own.
 

@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.01
 _STOP_SECONDS = 10.0
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _RunningServer:
     socket_path: str
     pid: int

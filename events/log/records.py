@@ -210,7 +210,7 @@ class SpanEvents:
     items: list[bytes]
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class FeedAccess:
     """What the other process has to know besides. No address, user or password is among it."""
 

@@ -13,7 +13,7 @@ from ..errors import CorruptEvent
 from ..log import Adoption, Head, Notice, Put, Raw, RawPartition, SmallAgent
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class MemoryParts:
     """What the archive uses of its `MemoryLog`. All but `publish` are called under `lock`."""
 

@@ -60,10 +60,6 @@ def check_value(value: object, limits: Limits, where: str = "value") -> int:
     """
     # Identity, not membership of a set: the metaclass of a foreign type need not be hashable.
     kind = type(value)
-    if kind is bool or kind is float or value is None:
-        return 1
-    if kind is dict or kind is list:
-        return _check_container(value, limits, where)
     if kind is str:
         text: Any = value
         if len(text) <= limits.text_bytes and text.isascii():  # most texts: saves two calls
@@ -72,6 +68,10 @@ def check_value(value: object, limits: Limits, where: str = "value") -> int:
         number: Any = value
         if _INT_MIN <= number <= _INT_MAX:
             return 1
+    elif kind is dict or kind is list:
+        return _check_container(value, limits, where)
+    elif kind is bool or kind is float or value is None:
+        return 1
     _check_scalar(value, limits, where, None)
     return 1
 

@@ -28,7 +28,7 @@ _SECRETS: Final = "DURAMEN_"
 """Names in the environment that may hold a url or a key begin with this."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Ready:
     """The next window of a partition."""
 
@@ -36,7 +36,7 @@ class Ready:
     fetched: Fetched
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Done:
     """No more windows of a partition come: all was read, or something is wrong there, which the next reader finds."""
 

@@ -17,7 +17,7 @@ _COUNT: Final = "I"
 _SEQ: Final = "Q"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Fetched:
     """A window, the mark that its reader had before it, and where the feed ended then."""
 

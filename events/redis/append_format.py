@@ -21,7 +21,7 @@ _FIXED_ARGUMENTS: Final = 3
 _LEAST_HEAD: Final = 6
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Fixed:
     """The parts that all calls of a partition have in common, in the server's protocol."""
 

@@ -20,7 +20,7 @@ _FAR: Final = 20_000
 """Entries that are searched for an agent. A consumer that is further behind prevents all trimming meanwhile."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class UnreadRange:
     """A consumer, and its mark in the feed of a partition."""
 

@@ -25,7 +25,7 @@ _FRAMES: Final = 64
 _SPREAD: Final = 16
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Frame:
     """The state at a seq. Never changed: the next one shares with it whatever its event did not change."""
 
@@ -33,7 +33,7 @@ class _Frame:
     custom: Any
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Step:
     event: Event
     frame: _Frame

@@ -17,7 +17,7 @@ from ..recovery import AgentLog, last_before, within
 _PAGE: Final = 5_000
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Feed:
     """The part of a partition's feed that is not trimmed."""
 

@@ -32,7 +32,7 @@ class AuditStopped(Exception):
     """Raised by the progress callback to end an audit."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Snapshot:
     """A snapshot to compare with the fold at its seq."""
 

@@ -46,7 +46,7 @@ class Damage:
     actual: str
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Item:
     """A stored item, split into digest and body."""
 

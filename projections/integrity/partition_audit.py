@@ -22,7 +22,7 @@ _FAR: Final = 1 << 40
 """After the end of any list."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class AuditedAgent:
     """What the sound log of an agent says about the rest of its partition."""
 

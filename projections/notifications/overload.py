@@ -15,7 +15,7 @@ _SHORTEST: Final = 2.0
 _LONGEST: Final = 16.0
 
 
-@define
+@define(eq=False, repr=False)
 class Overload:
     """Not thread-safe. Reading what has come since the last poll takes less time than handling a notice for each part.
 

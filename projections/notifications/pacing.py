@@ -11,7 +11,7 @@ _SHARE: Final = 19
 """A pause is so many times as long as the round before: under a stream of events 5 % of the time goes into rounds."""
 
 
-@define
+@define(eq=False, repr=False)
 class Pacer:
     """For readers that poll: a round costs about the same for one event as for a hundred.
 

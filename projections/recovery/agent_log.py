@@ -19,7 +19,7 @@ def _codec_of(agent_log: AgentLog) -> Codec:
     return Codec(agent_log.limits)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class AgentLog:
     """The log of one agent. Not thread-safe, because of the codec."""
 

@@ -22,7 +22,7 @@ EVERY: Final = 1_000
 """The least number of events between two keyframes."""
 
 
-@define
+@define(eq=False, repr=False)
 class KeyframeSchedule:
     """When the next keyframe is due, for code that writes a log or reads all of it."""
 

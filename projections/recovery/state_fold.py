@@ -17,7 +17,7 @@ MISFITS: Final = (ValueError, TypeError, KeyError, IndexError)
 """The errors that folding raises for an event that does not fit the state before it."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class CustomFold:
     """The fold of a user's own events into a custom state, next to working memory. Each session starts a new one.
 
@@ -43,7 +43,7 @@ FoldOf = Callable[[str | None], CustomFold | None]
 """The custom fold of an agent type; None where it has none."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Rebuilt:
     """State and custom state at a seq, and the seq of the snapshot they were rebuilt from (0: none)."""
 

@@ -21,7 +21,7 @@ _TRIES: Final = 5
 _NOTHING: Final = SessionTotals()
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class BaseState:
     """An agent at the last of its trimmed events: state, custom state with its form, and the session's totals."""
 

@@ -14,7 +14,7 @@ from ..episodes import episode_id
 _CAUSES = (7, 8)  # indices of causation id and correlation id in a raw event
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class PathMap:
     """Maps the tree of one agent to that of another: `acme/alice/child` to `acme/bob/child`."""
 

@@ -52,7 +52,7 @@ def _copy_path(memory: Data, data: Data) -> Data:
     return copy_path(memory, property_segments(data["path"]))
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class OwnEventType:
     """What one event type means to everything that reads events."""
 

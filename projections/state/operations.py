@@ -107,7 +107,7 @@ def _below(node: PlainData, segment: PlainData) -> PlainData | Missing:
     return MISSING
 
 
-@define
+@define(eq=False, repr=False)
 class _Splitter:
     size_of: Callable[[PlainData], int]
     room: int

@@ -23,7 +23,7 @@ _MOST_AGENTS: Final = 1_000
 _MOST_NODES: Final = 500_000  # values in all memories together: some hundred MB at the most
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Source:
     """A log, and how its events are decoded."""
 

@@ -28,7 +28,7 @@ def _seconds(every: Seconds | None) -> float:
     return seconds
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Delivery:
     """As `AgentSystem.subscribe`, which says what each option means. Raises InvalidMessage."""
 

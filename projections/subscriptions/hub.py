@@ -38,7 +38,7 @@ _HEARTBEAT: Final = 1.0
 _MOST_ERRORS: Final = 100
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Pools:
     """Where a hub's work runs. The work of `call` may block for long, that of `read` as long as a server may."""
 
@@ -61,7 +61,7 @@ class HubStatus:
     """By pattern: the type of the error that its subscription has ended with, for the last hundred."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class _Runs:
     """A hub's pools and the clock of its thread, for callbacks."""
 

@@ -18,7 +18,7 @@ Probe = Callable[[list[bytes]], Any]
 """Runs the script `permissions` with the given arguments."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Command:
     """A command that duramen runs. `use` says what does not work without it."""
 
