@@ -1,4 +1,4 @@
-"""The logs that must answer alike."""
+"""The logs that must answer alike: in memory, on Valkey by RESP2, on Redis by RESP3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duramen.events.log.event_log import EventLog
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """A fresh namespace in memory, on Valkey, on Redis."""
     memory = request.param == "memory"
-    place: Place = MemoryPlace() if memory else ServerPlace(request.getfixturevalue(f"{request.param}_url"))
+    place: Place = MemoryPlace() if memory else _server_place(request)
     yield place
     place.close()
 
@@ -22,9 +22,14 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 @pytest.fixture(params=["valkey", "redis"])
 def server(request: pytest.FixtureRequest) -> Iterator[ServerPlace]:
     """A fresh namespace where bytes are stored: on Valkey, on Redis."""
-    place = ServerPlace(request.getfixturevalue(f"{request.param}_url"))
+    place = _server_place(request)
     yield place
     place.close()
+
+
+def _server_place(request: pytest.FixtureRequest) -> ServerPlace:
+    url = request.getfixturevalue(f"{request.param}_url")
+    return ServerPlace(f"{url}?protocol=3" if request.param == "redis" else url)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ _DATABASE: Final = re.compile(r"(/\d{0,9})?\Z", re.ASCII)
 _LONGEST_TIMEOUT: Final = 86_400
 # Allowed in the query. Not host, port or path: the destination has to be visible, and is checked.
 _OPTIONS: Final = frozenset(
-    ("client_name", "db", "max_connections", "socket_connect_timeout", "socket_keepalive", "socket_timeout")
+    ("client_name", "db", "max_connections", "protocol", "socket_connect_timeout", "socket_keepalive", "socket_timeout")
 )
 _SENTINEL_LOGIN: Final = ("sentinel_username", "sentinel_password")
 _TLS_OPTIONS: Final = frozenset(
@@ -60,15 +60,15 @@ _NOT_OURS: Final = re.compile(
 )
 
 
-def connection_settings() -> dict[str, Any]:
-    """Return the settings of every connection, which users cannot change."""
+def connection_settings(protocol: int = 2) -> dict[str, Any]:
+    """Return the settings of every connection, of which users can change the version of the protocol alone."""
     return {
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
         "retry_on_timeout": False,
         "retry_on_error": [],
         "health_check_interval": 0,
-        "protocol": 2,
+        "protocol": protocol,
     }
 
 
@@ -98,12 +98,13 @@ def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
     if type(url) is str and url.partition("://")[0] in _SENTINEL_SCHEMES:
         return _pool_of_sentinels(url, insecure)
     options = _check_url(url)
-    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **connection_settings()}
+    ours = connection_settings(_protocol_of(options))
+    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **ours}
     try:
         # redis-py leaves the types of its settings open.
         pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
         kwargs = pool.connection_kwargs
-        kwargs.update(connection_settings())
+        kwargs.update(ours)
         if url.startswith("unix:"):
             kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(url).path))  # a path need not be text
         pool.connection_class(**kwargs)  # checks the settings; does not connect
@@ -200,6 +201,13 @@ def _check_url(url: str) -> dict[str, list[str]]:
             hint = "; or a ? of a password is not percent-encoded (%3F)" if "@" in parts.query else ""
             raise InvalidMessage(f"an option of the url is not known or given twice; there are {allowed}{hint}")
     return options
+
+
+def _protocol_of(options: dict[str, list[str]]) -> int:
+    version = options.get("protocol", ["2"])[0]
+    if version not in ("2", "3"):
+        raise InvalidMessage("protocol in the url is 2 or 3: RESP2, as long as nothing else is said, or RESP3")
+    return int(version)
 
 
 def _require_safe(url: str, options: dict[str, list[str]]) -> None:

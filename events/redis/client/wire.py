@@ -100,10 +100,15 @@ class Wire:
             return 0
 
     def read(self, *, timeout: float | None = None) -> Any:
-        """Return the next reply, in bytes. Raises an error reply, or CONNECTION_ERRORS when the connection is lost."""
+        """Return the next reply, in bytes, in the form that RESP2 has: a map is a list of keys and values.
+
+        Raises an error reply, or CONNECTION_ERRORS when the connection is lost.
+        """
         if timeout is None:
-            return self._connection.read_response(disable_decoding=True)
-        return self._connection.read_response(disable_decoding=True, timeout=timeout)
+            reply = self._connection.read_response(disable_decoding=True)
+        else:
+            reply = self._connection.read_response(disable_decoding=True, timeout=timeout)
+        return reply if type(reply) is not dict else _flat(reply)
 
     def receive(self) -> bytes:
         """Return bytes that have arrived, up to 64 KiB; empty if there are none.
@@ -180,3 +185,7 @@ class Wire:
         """Close the connection and return its place to the pool."""
         self._connection.disconnect()
         self._pool.release(self._connection)
+
+
+def _flat(reply: dict[Any, Any]) -> list[Any]:
+    return [side for pair in reply.items() for side in pair]

@@ -216,7 +216,7 @@ def test_stock_settings_of_redis_py_do_retry() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["decode_responses=true", "protocol=3", "retry_on_timeout=true", "health_check_interval=3", "retry=3"]
+    "option", ["decode_responses=true", "retry_on_timeout=true", "health_check_interval=3", "retry=3"]
 )
 def test_a_url_cannot_switch_our_settings_off(option: str) -> None:
     with pytest.raises(InvalidMessage):
@@ -312,3 +312,18 @@ def test_the_clients_own_pool_is_left_alone(server: Server) -> None:
 def test_what_is_no_client_is_refused(client: Any) -> None:
     with pytest.raises(InvalidMessage):
         pool_of_client(client)
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_the_version_of_the_protocol_is_that_of_the_url(valkey_url: str, version: str) -> None:
+    assert pool_of_url(valkey_url).connection_kwargs["protocol"] == 2
+    pool = pool_of_url(f"{valkey_url}?protocol={version}")
+    client = redis.Redis(connection_pool=pool)
+    assert f"resp={version}" in client.execute_command("CLIENT", "INFO").decode()
+    pool.disconnect()
+
+
+@pytest.mark.parametrize("version", ["", "1", "4", "x", "2.0"])
+def test_another_version_of_the_protocol_is_refused(version: str) -> None:
+    with pytest.raises(InvalidMessage, match="protocol"):
+        pool_of_url(f"redis://127.0.0.1?protocol={version}")
