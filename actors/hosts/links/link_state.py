@@ -28,9 +28,9 @@ class Outgoing:
 class LinkState:
     """The streams of one host. Not thread-safe; time is an argument, and nothing here waits or raises for bad input.
 
-    `dropped` counts frames that were refused: `forgotten` (from a dead host), `repeated` (its number was taken),
-    `gap` (frames before it are missing, or its stream is unknown and it is not the first), `impossible` (it has heard
-    what was never sent), `malformed` (an unknown question).
+    `dropped` counts frames that were refused: `forgotten` (from a dead host), `repeated` (its number was taken, or its
+    question answered), `gap` (frames before it are missing, or its stream is unknown and it is not the first),
+    `impossible` (it has heard what was never sent), `malformed` (an unknown question).
     """
 
     def __init__(self, codec: FrameCodec, *, window: Window | None = None, random: Random | None = None) -> None:
@@ -106,8 +106,10 @@ class LinkState:
             return []
         rows: list[Row] = []
         if frame.number == CONTROL:
-            if not all(type(row) is list and stream.handle_control(row, frame.heard, now) for row in frame.rows):
-                self.dropped["malformed"] += 1
+            for row in frame.rows:
+                reason = stream.answer(row, frame.heard, now) if not isinstance(row, str) else "malformed"
+                if reason:
+                    self.dropped[reason] += 1
         elif frame.number <= stream.heard:
             self.dropped["repeated"] += 1
             stream.note_repeated(now)
@@ -154,6 +156,12 @@ class LinkState:
         """Ask all peers whether they have what was published on a connection that broke."""
         for peer, stream in self._streams.items():
             stream.probe()
+            self._changed[peer] = stream
+
+    def tell_heard(self) -> None:
+        """Tell all peers what was heard, before this host ends: otherwise they would send it again."""
+        for peer, stream in self._streams.items():
+            stream.tell_heard()
             self._changed[peer] = stream
 
     def forget(self, peer: str) -> None:

@@ -28,6 +28,8 @@ _BUSY_WAIT: Final = 0.005
 """Seconds between two looks while frames wait for the publisher."""
 _CONTENT_MS: Final = 60_000
 """How long the content of a row that is too large for a frame is kept; it is stored again with its frame."""
+_LAST_SECONDS: Final = 0.2
+"""How long the last frames wait for the publisher."""
 _CLOSED: Final = "the links of this host are closed, or belong to the parent of this process; open another system"
 
 
@@ -158,9 +160,16 @@ class Links:
                 except Exception as error:  # a defect: the thread outlives it
                     self._log.error("links_failed", error=type(error).__name__, at=raised_at(error))
                     self._closing.wait(_DEFECT_PAUSE)
-            self._send_waiting()
+            self._send_last()
         finally:
             self._release()
+
+    def _send_last(self) -> None:
+        with self._lock:
+            self._state.tell_heard()
+        deadline = monotonic() + _LAST_SECONDS
+        while self._state.has_changes and monotonic() < deadline:
+            self._send_waiting()
 
     def _release(self) -> None:
         self._stream.close()

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from attrs import frozen
 
 import msgpack
 
-from .frame import CONTROL, FRAME_BYTES
+from .frame import CONTROL, FRAME_BYTES, Row
 
 HEARD_DELAY: Final = 0.02
 """Seconds after which `heard` is told alone, unless a frame has carried it before."""
@@ -30,12 +30,11 @@ _RESEND_PAUSE: Final = HEARD_DELAY
 _OVERHEAD: Final = 320
 """Most bytes of a frame besides its rows."""
 
-# What a frame with the number CONTROL can say.
+# What a frame with the number CONTROL can ask: [kind, number of the question, argument]. Questions are counted, so that
+# one which somebody publishes again is not answered again.
 _MISSING: Final = "missing"  # send again what follows `heard`
 _SUBSCRIBED: Final = "subscribed"  # as _MISSING; and send less at once, for the channel had broken
-_LAST: Final = "last"  # this is the number of my last frame: ask if you do not have it
-_MISSING_ROW: Final = msgpack.packb([_MISSING])
-_SUBSCRIBED_ROW: Final = msgpack.packb([_SUBSCRIBED])
+_LAST: Final = "last"  # the argument is the number of my last frame: ask if you do not have it
 
 
 @frozen
@@ -101,7 +100,9 @@ class PeerStream:
         self._tells_heard = False
         self._asked_at = -inf
         self._gap_pause = _GAP_PAUSE
-        self._question = b""
+        self._question = ""
+        self._questions_asked = 0
+        self._questions_answered = 0
 
     # -- outgoing --------------------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class PeerStream:
         frames: list[bytes] = []
         large: list[LargeRow] = []
         if self._question:
-            frames.append(seal(CONTROL, self.heard, [self._question]))
+            frames.append(self._seal_question(seal, self._question))
         if self._resends:
             self._resent_at = now
             for sent in self._unheard:
@@ -149,15 +150,19 @@ class PeerStream:
             large += sent.large
             told = True
         if self._tells_last:
-            frames.append(seal(CONTROL, self.heard, [msgpack.packb([_LAST, self._sent])]))
+            frames.append(self._seal_question(seal, _LAST))
         elif self._tells_heard and not told:
             frames.append(seal(CONTROL, self.heard, []))
         if told or self._tells_last or self._tells_heard:
             self._tell_at = inf
-        self._question, self._resends, self._tells_last, self._tells_heard = b"", False, False, False
+        self._question, self._resends, self._tells_last, self._tells_heard = "", False, False, False
         if self._unheard and self._probe_at == inf:
             self._probe_at = now + self._jitter(self._probe_pause)
         return frames, large
+
+    def _seal_question(self, seal: Seal, kind: str) -> bytes:
+        self._questions_asked += 1
+        return seal(CONTROL, self.heard, [msgpack.packb([kind, self._questions_asked, self._sent])])
 
     def _has_place(self, size: int) -> bool:
         unheard = len(self._unheard)
@@ -232,30 +237,34 @@ class PeerStream:
             if self._asked_at != -inf:
                 self._gap_pause = min(FIRST_PAUSE, self._jitter(self._gap_pause * 2))
             self._asked_at = now
-            self._question = self._question or _MISSING_ROW
+            self._question = self._question or _MISSING
 
     def note_new_subscription(self, now: float) -> None:
         """Ask for what was sent while nothing could be received."""
         self._asked_at = now
-        self._question = _SUBSCRIBED_ROW
+        self._question = _SUBSCRIBED
 
-    def handle_control(self, row: list[Any], heard: int, now: float) -> bool:
-        """Answer a question of the peer, whose `heard` was handled before; False if it is none of ours."""
+    def answer(self, row: Row, heard: int, now: float) -> str:
+        """Handle a question of the peer, whose `heard` was handled before; return why it is refused, or nothing."""
         match row:
-            case [str(kind)] if kind in (_MISSING, _SUBSCRIBED):
-                if kind == _SUBSCRIBED:
-                    self._halve_window()
-                stale = not self._unheard or heard != self._unheard[0].number - 1
-                if not stale and now >= self._resent_at + _RESEND_PAUSE:
-                    self._resends = True
-            case [str(kind), int(last)] if kind == _LAST:
-                if last > self.heard:
-                    self.note_gap(now)
-                elif last == self.heard:
-                    self._tells_heard = True
+            case [str(kind), int(number), int(last)] if kind in (_MISSING, _SUBSCRIBED, _LAST):
+                if number <= self._questions_answered:
+                    return "repeated"
+                self._questions_answered = number
             case _:
-                return False
-        return True
+                return "malformed"
+        if kind == _LAST:
+            if last > self.heard:
+                self.note_gap(now)
+            elif last == self.heard:
+                self._tells_heard = True
+            return ""
+        if kind == _SUBSCRIBED:
+            self._halve_window()
+        stale = not self._unheard or heard != self._unheard[0].number - 1
+        if not stale and now >= self._resent_at + _RESEND_PAUSE:
+            self._resends = True
+        return ""
 
     def _halve_window(self) -> None:
         self._frames_allowed = max(self._window.least_frames, self._frames_allowed // 2)
@@ -267,6 +276,10 @@ class PeerStream:
     def due(self) -> float:
         """When `tick` has something to do."""
         return min(self._tell_at, self._probe_at)
+
+    def tell_heard(self) -> None:
+        """Tell now what would be told soon."""
+        self._tells_heard = self._tells_heard or self._tell_at != inf
 
     def tick(self, now: float) -> None:
         if now >= self._tell_at:

@@ -104,8 +104,31 @@ def test_the_same_question_repeated_by_anybody_sends_the_frames_again_only_once(
     question = b.emit(0.0)
     a.take(question * 5, now=0.001)
     assert len(a.emit(0.001)) == 2
-    a.take(question * 5, now=0.002)
-    assert a.emit(0.002) == []
+    a.take(question * 5, now=30.0)
+    assert a.emit(30.0) == []
+    assert a.dropped() == {"repeated": 9}
+
+
+def test_a_subscription_told_again_by_anybody_halves_no_window_again() -> None:
+    a, b = Host("a", window=Window(frames=16, least_frames=2)), Host("b")
+    b.take(a.send("b", [0]))
+    b.links.note_new_subscription(0.1)
+    told = b.emit(0.1)
+    a.take(told * 10, now=0.1)
+    for number in range(40):
+        a.send("b", [number], now=0.2)
+    stream = a.links.stream("b")
+    assert stream is not None and stream.unheard[0] == 8
+    assert a.dropped() == {"repeated": 9}
+
+
+def test_a_host_that_ends_tells_first_what_it_has_heard() -> None:
+    a, b = Host("a"), Host("b")
+    b.take(a.send("b", [1]), now=1.0)
+    b.links.tell_heard()
+    a.take(b.emit(1.0))
+    stream = a.links.stream("b")
+    assert stream is not None and stream.is_settled
 
 
 def test_a_lost_end_of_a_stream_is_found_by_the_timer_after_about_a_second_then_two() -> None:
@@ -274,7 +297,8 @@ def sealed(name: str, fields: Any) -> bytes:
         ("malformed", sealed("a", [1, "a", "b", 1, 0, {}])),
         ("malformed", sealed("a", [1, "a", "b", 2**64 - 1, 0, []])),
         ("malformed", sealed("a", [1, "a", "b", 0, 0, [["unknown"]]])),
-        ("malformed", sealed("a", [1, "a", "b", 0, 0, [["last", "x"]]])),
+        ("malformed", sealed("a", [1, "a", "b", 0, 0, [["last", 1, "x"]]])),
+        ("malformed", sealed("a", [1, "a", "b", 0, 0, ["last"]])),
         ("impossible", sealed("a", [1, "a", "b", 1, 5, [["x"]]])),
     ],
 )
