@@ -91,9 +91,9 @@ def _given(log: EventLog, integrity_key: bytes | None) -> OpenedLog:
 def _in_memory(
     durability: Durability | None, partitions: int, limits: Limits, integrity_key: bytes | None
 ) -> OpenedLog:
-    if durability is not None and durability.level != "memory":
-        raise InvalidMessage("memory:// has no durability but memory")
     log = MemoryLog(partitions=partitions, limits=limits, integrity_key=integrity_key)
+    if durability is not None:
+        log.require_durability(durability)
     return OpenedLog(log, log.close)
 
 

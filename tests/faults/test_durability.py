@@ -348,6 +348,19 @@ def test_a_disk_that_cannot_be_waited_for_is_told_before_anything_is_written(cle
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 
+def test_memory_says_that_it_reaches_memory_and_no_more() -> None:
+    for asked in ("fsync", ONE):
+        with AgentSystem.open("memory://", durability="memory") as system:
+            alice = system.spawn("acme/alice", durability="memory")
+            assert alice.set("a", 1).durability == "memory"
+            with pytest.raises(DurabilityUnavailable) as caught:
+                alice.set("a", 2, durability=asked)
+            assert (caught.value.expected, caught.value.actual) == (asked, "memory")
+            assert alice.status().seq == 2
+        with pytest.raises(DurabilityUnavailable):
+            AgentSystem.open("memory://", durability=asked)
+
+
 @pytest.mark.parametrize("asked", ["", "often", "replicas:0", "FSYNC", 7, True, ["fsync"]])
 def test_another_durability_is_refused_and_nothing_is_written(asked: Any) -> None:
     with AgentSystem.open("memory://", agents={"noting": Noting}) as system:
