@@ -138,12 +138,13 @@ def diverged_from_known(agent: str, seq: int, expected: bytes, found: bytes | No
 
 
 def check_last_event(log: AgentLogReader, agent: str, head: Head) -> None:
-    """Raise CorruptEvent if the last event of a log does not have the digest that the head has."""
+    """Raise CorruptEvent if the last event of a log is not the one that the head names."""
     if head.seq == head.base:
         return
     previous, item = _last_two(log, agent, head)
-    if previous is None or not item or log.chain.digest(previous, item[DIGEST_SIZE:]) != head.digest:
-        raise broken_chain_error(agent, head.seq, head.digest, item[:DIGEST_SIZE])
+    stored, body = item[:DIGEST_SIZE], item[DIGEST_SIZE:]
+    if previous is None or not stored == head.digest == log.chain.digest(previous, body):
+        raise broken_chain_error(agent, head.seq, head.digest, stored)
 
 
 def _last_two(log: AgentLogReader, agent: str, head: Head) -> tuple[bytes | None, bytes]:
