@@ -7,7 +7,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 |---|---|---|---|
 | `duramen:{ns}` | HASH | format, number of partitions, identity of the log; `episodes` → `1` once the lists of episodes are complete; fingerprint of its integrity key, where it has one; else `secret`, which keys the messages between its processes | for ever |
 | `duramen:{ns}:hosts` | HASH | host → msgpack [beat, state, machine, protocol, agent types, message types, load, ended at] | up to an hour after the host has ended |
-| `duramen:{ns}:content:ID` | STRING | what is too large for a message between processes; ID is random | its TTL |
+| `duramen:{ns}:content:CONTENT` | STRING | what is too large for a message between processes | its TTL |
 | `duramen:{ns}:embeddings:MID` | HASH | 16 bytes hash of a text → its vector, float32 little-endian; `dimensions` → how many numbers | for ever; may be deleted |
 | `duramen:{ns}:views` | HASH | `live:NAME`, `next:NAME` → msgpack [token, revision, form, rest] of a consumer's view, `wish:NAME` → what it is asked to do | until removed |
 | `duramen:{ns}:view:VID:live` `duramen:{ns}:view:VID:next` | STRING or HASH | a view that is kept whole (16 bytes of checksum, then msgpack), or msgpack an entry | until removed |
@@ -33,7 +33,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 
 ID is `blake2b(agent path, 16 bytes)` in hex, CID `blake2b(checkpoint id, 16 bytes)` in hex, MID the same of the name
 of an embedding model, TID of the id of an import, VID of the name of a
-consumer. HOST is the host's id.
+consumer. HOST is the host's id, CONTENT a random one.
 """
 
 from __future__ import annotations
