@@ -1,0 +1,67 @@
+"""Three hosts own, ask, release, pause, die and are buried under many seeds; and what goes wrong without each rule."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from simulated_owners import Rules, TimeToLive, run_owners
+
+LONG = int(os.environ.get("DURAMEN_TEST_SCHEDULES", "3000"))
+"""Schedules of the long test; 100,000 take about 40 minutes."""
+PARTS = 4
+
+
+def check_schedules(seeds: range) -> Counter[str]:
+    """Run the schedules; returns how much has happened in them."""
+    done: Counter[str] = Counter()
+    for seed in seeds:
+        history, problems = run_owners(seed)
+        assert not problems, f"schedule {seed}"
+        for what in ("claims", "releases", "burials", "fenced"):
+            done[what] += getattr(history, what)
+        done["acknowledged"] += len(history.acknowledged)
+    return done
+
+
+def test_each_command_stands_once_and_in_order_whatever_happens_to_hosts() -> None:
+    done = check_schedules(range(40))
+    assert min(done[what] for what in ("claims", "releases", "burials", "acknowledged")) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_each_command_stands_once_and_in_order_in_thousands_of_schedules(part: int) -> None:
+    size = LONG // PARTS
+    done = check_schedules(range(40 + part * size, 40 + (part + 1) * size))
+    assert done["fenced"] > 0, "a buried host woke up in the middle of an append"
+
+
+def test_a_clock_that_jumps_buries_nobody() -> None:
+    assert not [seed for seed in range(40) if run_owners(seed, jumps=True)[1]]
+
+
+def wrong(rules: Rules, *, jumps: bool = False, schedules: int = 100) -> Iterator[str]:
+    """What goes wrong under other rules, schedule after schedule."""
+    for seed in range(schedules):
+        yield from run_owners(seed, rules, jumps=jumps)[1]
+
+
+def test_leases_with_a_time_to_live_bury_hosts_that_live() -> None:
+    assert any("s after a beat" in problem for problem in wrong(Rules(judge=TimeToLive), jumps=True))
+
+
+def test_claiming_before_folding_cuts_off_hosts_that_live() -> None:
+    assert any("was claimed from it" in problem for problem in wrong(Rules(claims_last=False), schedules=20))
+
+
+def test_resending_message_by_message_breaks_the_order() -> None:
+    assert any("another order" in problem for problem in wrong(Rules(resends_in_order=False)))
+
+
+def test_a_late_release_of_whatever_is_held_cuts_off_hosts_that_live() -> None:
+    assert any("was claimed from it" in problem for problem in wrong(Rules(releases_as_held=False), schedules=400))
