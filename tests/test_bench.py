@@ -32,6 +32,16 @@ ROWS = {
         "redis-py: awaited RPUSH, AOF always",
         "duramen: one caller awaiting each, AOF always",
     ],
+    "reads": [
+        "redis-py: awaited HGET, no new event",
+        "duramen: a read, no new event",
+        "redis-py: awaited HGET, 1 new event",
+        "duramen: a read, 1 new event",
+        "redis-py: awaited HGET, 10 new events",
+        "duramen: a read, 10 new events",
+        "duramen: writer beside 1,000 PINGs a second",
+        "duramen: writer beside 1,000 reads a second",
+    ],
     "links": [
         "redis-py: awaited PUBLISH there and back",
         "duramen: a row over links there and back",

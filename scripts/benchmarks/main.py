@@ -27,6 +27,7 @@ from . import (
     links,
     notices,
     population,
+    reading,
     recovery,
     throughput,
 )
@@ -40,6 +41,7 @@ __all__ = ["GROUPS", "main", "measure"]
 GROUPS: Final[dict[str, Callable[[Options, Path], Group]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "reads": reading.measure,
     "links": links.measure,
     "peers": comparison.measure,
     "recovery": recovery.measure,
