@@ -7,6 +7,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Literal, Self, overload
@@ -15,7 +16,7 @@ from uuid import UUID, uuid4
 import redis
 from attrs import evolve
 
-from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed
+from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed, Unconfirmed
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
@@ -233,7 +234,8 @@ class AgentSystem(SystemCalls):
         except ParentRequired as error:
             parent = str(error.actual)
         self.check_spawn(path, message)  # before the parent records the child
-        self.agent(parent).ask(AdoptChild(path, durability=message.durability))
+        with suppress(Unconfirmed):  # committed; the spawn's confirmation covers it
+            self.agent(parent).ask(AdoptChild(path, durability=message.durability))
         return handle.ask(evolve(message, parent=parent))
 
     def check_spawn(self, path: str, message: Spawn) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any, Final, Unpack
 from uuid import UUID
 
 from attrs import evolve
 
-from duramen.events import AgentPath, Event, ParentRequired, PropertyPath
+from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, Unconfirmed
 from duramen.events.log import Entry
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
@@ -96,7 +97,8 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         except ParentRequired as error:
             parent = str(error.actual)
         self.original.check_spawn(handle.path.text, message)
-        await self.agent(parent).ask(AdoptChild(handle.path.text, durability=message.durability))
+        with suppress(Unconfirmed):  # committed; the spawn's confirmation covers it
+            await self.agent(parent).ask(AdoptChild(handle.path.text, durability=message.durability))
         require_started(await handle.ask(evolve(message, parent=parent)), exist_ok)
         return handle
 

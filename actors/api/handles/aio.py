@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import update_wrapper, wraps
 from types import MethodType, TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
-from duramen.events import AgentPath, AskTimeout, Receipt
+from duramen.events import AgentPath, AskTimeout, Receipt, Unconfirmed
 from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeout
 
 from ...commands import AdoptChild, Batch, Spawn, SpawnArguments, spawn_message
@@ -181,7 +182,8 @@ class AsyncAgentHandle:
         return self._spawn(child, adoption, message, exist_ok)
 
     async def _spawn(self, child: str, adoption: AdoptChild, message: Spawn, exist_ok: bool) -> AsyncAgentHandle:
-        await self.ask(adoption)
+        with suppress(Unconfirmed):  # committed; the spawn's confirmation covers it
+            await self.ask(adoption)
         spawned = AsyncAgentHandle(self._system, child)
         require_started(await spawned.ask(message), exist_ok)
         return spawned

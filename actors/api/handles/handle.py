@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Unpack
 
-from duramen.events import AgentPath
+from duramen.events import AgentPath, Unconfirmed
 
 from ...commands import AdoptChild, SpawnArguments, spawn_message
 from .aio import AsyncAgentHandle
@@ -41,7 +42,8 @@ class AgentHandle(AgentCalls):
         child = AgentPath.parse(self._path).child(name).text
         message = spawn_message(self._path, **arguments)
         self._system.check_spawn(child, message)  # before the parent records the child
-        self.ask(AdoptChild(child, bool(outlives_parent), durability=message.durability))
+        with suppress(Unconfirmed):  # committed; the spawn's confirmation covers it
+            self.ask(AdoptChild(child, bool(outlives_parent), durability=message.durability))
         handle = AgentHandle(self._system, child)
         require_started(handle.ask(message), exist_ok)
         return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -332,6 +333,24 @@ def test_writes_that_are_not_confirmed_hold_nobody_and_leave_no_half_of_a_cascad
             assert len(set(statuses(system))) == 1, "all or none"
         log.confirms = True
         assert statuses(system) == ["terminated"] * 4
+
+
+@pytest.mark.parametrize("how", ["a handle", "an asyncio handle", "the system", "the asyncio system"])
+def test_a_sub_agent_whose_writes_are_not_confirmed_is_spawned_all_the_same(how: str) -> None:
+    log = CutLog()
+    with AgentSystem.open(log=log) as system:
+        root = system.spawn(PATHS[0])
+        log.confirms = False
+        with pytest.raises(Unconfirmed):
+            {
+                "a handle": lambda: root.spawn_child("new"),
+                "an asyncio handle": lambda: asyncio.run(root.aio.spawn_child("new")),
+                "the system": lambda: system.spawn(f"{PATHS[0]}/new"),
+                "the asyncio system": lambda: asyncio.run(system.aio.spawn(f"{PATHS[0]}/new")),
+            }[how]()
+        assert system.peek(PATHS[0]).children == {f"{PATHS[0]}/new": False}
+        log.confirms = True
+        assert system.agent(f"{PATHS[0]}/new").status().status == "running"
 
 
 def test_a_cascade_of_which_sub_agents_alone_are_not_confirmed_says_so() -> None:
