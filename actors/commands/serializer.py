@@ -338,7 +338,7 @@ class _Packing:
         return packed
 
     def _pack_fact(self, value: Any) -> list[Any]:
-        packer = _PACKERS.get(type(value))
+        packer = _PACKERS.get(cast("type[Any]", type(value)))
         if packer is not None:
             return packer(value)
         try:

@@ -82,11 +82,12 @@ def _make_message(name: str, fields: object) -> Any:
 
 def _to_data(reply: Any) -> Any:
     """A reply as plain data: objects as dicts of their fields."""
-    kind = type(reply)
+    kind = cast("type[Any]", type(reply))
     if attrs.has(kind):
         return {field.name: _to_data(getattr(reply, field.name)) for field in attrs.fields(kind)}
-    if isinstance(reply, tuple) and hasattr(kind, "_fields"):
-        return {name: _to_data(getattr(reply, name)) for name in kind._fields}
+    names = cast("tuple[str, ...]", getattr(kind, "_fields", ()))  # of a named tuple, such as a Receipt
+    if names:
+        return {name: _to_data(getattr(reply, name)) for name in names}
     if isinstance(reply, Mapping):
         return {str(key): _to_data(value) for key, value in cast("Mapping[Any, Any]", reply).items()}
     if isinstance(reply, (list, tuple)):

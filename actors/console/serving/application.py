@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from duramen.events import DuramenError
 from duramen.events.logging import raised_at
+from duramen.events.model import describe_type
 
 from ...agent import Agent
 from ...agent_types import AgentFactory
@@ -79,17 +80,19 @@ class Application:
 
 def load_application(text: str) -> Application:
     """Import the application that `MODULE:NAME` names. Raises UnusableCode."""
-    found = load_named(text)
+    found: Any = load_named(text)
+    kind = describe_type(found)
     if isinstance(found, Mapping):
         return Application(text, cast("Mapping[str, AgentFactory]", found))
     if isinstance(found, type) and issubclass(found, Agent):
         raise UnusableCode(f"{text} is one Agent class; give {_KINDS}: AGENTS = {{'my-type': {found.__name__}}}")
-    if isinstance(found, AgentSystem) or not callable(found):
-        raise UnusableCode(f"{text} is a {type(found).__name__}; give {_KINDS}")
-    needed = _parameters(found)
+    if isinstance(found, AgentSystem) or not callable(cast("object", found)):
+        raise UnusableCode(f"{text} is of type {kind}; give {_KINDS}")
+    function = cast("Callable[..., Any]", found)
+    needed = _parameters(function)
     if needed > 1:
         raise UnusableCode(f"{text} takes {needed} arguments; a function takes none, or the open system")
-    return Application(text, prepare=found) if needed else Application(text, make=found)
+    return Application(text, prepare=function) if needed else Application(text, make=function)
 
 
 def _parameters(function: Any) -> int:

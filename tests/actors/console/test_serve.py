@@ -264,7 +264,7 @@ def test_an_application_may_open_its_system_itself_and_takes_no_url_then(folder:
         ("exits:AGENTS", "cannot import 'exits': SystemExit at"),
         ("shop:agents", "module 'shop' has no 'agents'"),
         ("shop:Shop", "is one Agent class; give a mapping"),
-        ("shop:NUMBER", "shop:NUMBER is a int; give a mapping"),
+        ("shop:NUMBER", "shop:NUMBER is of type int; give a mapping"),
         ("shop:explode", "shop:explode raised ZeroDivisionError at"),
         ("shop:two", "takes 2 arguments"),
         ("shop:later", "is async"),
