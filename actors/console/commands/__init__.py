@@ -13,6 +13,7 @@ from .diff import DIFF
 from .doctor import DOCTOR
 from .episodes import EPISODES
 from .fork import FORK
+from .hosts import HOSTS
 from .log import LOG
 from .pause import PAUSE
 from .projections import PROJECTIONS
@@ -33,6 +34,7 @@ __all__ = ["COMMANDS"]
 COMMANDS: Final[tuple[Command, ...]] = (
     RUN,
     SERVE,
+    HOSTS,
     AGENTS,
     SHOW,
     LOG,
