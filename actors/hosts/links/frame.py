@@ -29,7 +29,7 @@ ROW_BYTES: Final = 16 * 1024 * 1024
 """The most bytes of one row."""
 
 _TAG_SIZE: Final = 16
-_ID_SIZE: Final = 20
+_ID_SIZE: Final = 16
 _MOST_BYTES: Final = FRAME_BYTES + 1024
 _FIELDS: Final = 6
 _FRAME_OF_SIX: Final = 0x96
