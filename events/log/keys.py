@@ -33,7 +33,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 
 ID is `blake2b(agent path, 16 bytes)` in hex, CID `blake2b(checkpoint id, 16 bytes)` in hex, MID the same of the name
 of an embedding model, TID of the id of an import, VID of the name of a
-consumer. HOST is the host's id, CONTENT a random one.
+consumer. HOST is the host's id, CONTENT random or a keyed digest of what stands there.
 """
 
 from __future__ import annotations

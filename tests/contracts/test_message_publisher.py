@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from certificates import Authority
 from duramen.events.log import HostStore, MessagePublisher, MessageStream
 from faults.proxy import FaultProxy
 from linked_hosts import store_of
@@ -79,26 +83,45 @@ def test_contents_are_there_when_the_message_behind_them_arrives(
         assert store.get_content(name.decode()) == contents[name.decode()]
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis"])
+@pytest.fixture(params=["valkey", "redis", "redis with TLS"])
+def patient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, str]]:
+    """A server and its URL; whoever waits for it when it hangs waits for good."""
+    kind, _, is_encrypted = request.param.partition(" with ")
+    config = {}
+    if is_encrypted:
+        authority = Authority.make(tmp_path / "ca")
+        own = authority.sign("localhost", "localhost")
+        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+            config["tls-port"] = str(probe.getsockname()[1])
+        config |= {"tls-cert-file": str(own.certificate), "tls-key-file": str(own.key)}
+        config |= {"tls-ca-cert-file": str(authority.file), "tls-auth-clients": "no"}
+    with Server(kind=kind, config=config).start() as server:
+        url = (
+            f"rediss://localhost:{config['tls-port']}?ssl_ca_certs={authority.file}&"
+            if is_encrypted
+            else f"{server.url}?"
+        )
+        yield server, f"{url}socket_timeout=3600"
+
+
 def test_publishing_never_waits_for_a_server_that_hangs_and_all_of_it_arrives_when_it_goes_on(
-    kind: str, request: pytest.FixtureRequest
+    patient: tuple[Server, str],
 ) -> None:
-    with Server(kind=kind).start() as server:
-        store = store_of(f"{server.url}?socket_timeout=3600")  # whoever waits for the server, waits for good
-        reader, publisher = Reader(store), store.publisher()
-        publisher.collect(5.0)
-        messages = numbered(200, 60_000)  # more than the buffers of a socket take
-        server.pause()
-        for message in messages:
-            publisher.publish([(reader.host, message)], [], 1000)
-        assert not publisher.is_ready
-        publisher.collect(0.05)
-        assert not publisher.is_ready
-        server.resume()
-        eventually(lambda: publisher.collect(0.05) or publisher.is_ready)
-        assert reader.has(200) == messages and publisher.losses == 0
-        reader.stream.close()
-        publisher.close()
+    server, url = patient
+    reader, publisher = Reader(store_of(server.url)), store_of(url).publisher()
+    publisher.collect(5.0)
+    messages = numbered(200, 60_000)  # more than the buffers of a socket take
+    server.pause()
+    for message in messages:
+        publisher.publish([(reader.host, message)], [], 1000)
+    assert not publisher.is_ready
+    publisher.collect(0.05)
+    assert not publisher.is_ready
+    server.resume()
+    eventually(lambda: publisher.collect(0.05) or publisher.is_ready)
+    assert reader.has(200) == messages and publisher.losses == 0
+    reader.stream.close()
+    publisher.close()
 
 
 def test_a_lost_connection_is_counted_and_opened_again() -> None:
