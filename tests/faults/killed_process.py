@@ -23,6 +23,7 @@ from typing import Any
 from duramen.actors import Agent, AgentSystem, Settings
 from duramen.events.redis.client.wire import Wire
 from duramen.projections import KeyedProjection, Projection
+from waiting import eventually
 
 __all__ = ["CHILD", "HELPERS", "OPERATIONS", "ROOT", "TREE", "Count", "PerAgent", "opened"]
 
@@ -113,6 +114,12 @@ def rebuild(system: AgentSystem) -> None:
         runner.wait_for(system.agent(ROOT).set("last", True), timeout=20, saved=True)
 
 
+def delegate(system: AgentSystem) -> None:
+    """Sub-agents of a handler are spawned after its reply has left."""
+    system.agent(ROOT).ask("delegate")
+    eventually(lambda: all(system.log.head(path) is not None for path in HELPERS))
+
+
 def done(result: Any) -> None:
     result.raise_for_failure()
 
@@ -140,7 +147,7 @@ OPERATIONS: dict[str, Callable[[AgentSystem, str], object]] = {
     "terminate a tree that has ended in part": end_tree,
     "terminate in a handler": lambda system, file: system.agent(ROOT).ask("finish"),
     "spawn a sub-agent": lambda system, file: system.agent(ROOT).spawn_child("c"),
-    "spawn sub-agents in a handler": lambda system, file: system.agent(ROOT).ask("delegate"),
+    "spawn sub-agents in a handler": lambda system, file: delegate(system),
     "export": lambda system, file: system.export_session(ROOT, file, tree=True),
     "import": lambda system, file: system.import_session(file),
     "import to another path": lambda system, file: system.import_session(file, to="acme/copy"),
