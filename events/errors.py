@@ -31,6 +31,7 @@ __all__ = [
     "InvalidPath",
     "LoopBlocked",
     "MailboxFull",
+    "NoHost",
     "NotInstalled",
     "NotPermitted",
     "OutcomeUnknown",
@@ -185,6 +186,10 @@ class WrongKey(DuramenError):
 
 class MailboxFull(DuramenError):
     """The agent's mailbox is full; ask again later."""
+
+
+class NoHost(DuramenError):
+    """No host that is up may have this agent; start one that has the agent's type registered."""
 
 
 class AskTimeout(DuramenError, TimeoutError):

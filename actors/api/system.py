@@ -11,7 +11,7 @@ from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Literal, Self, overload
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import redis
 from attrs import evolve
@@ -25,7 +25,7 @@ from duramen.projections import AgentState
 from duramen.projections.recovery import FoldCache
 
 from ..agent_types import AgentFactory
-from ..commands import AdoptChild, LifecycleResult, Spawn, Supervisor, decide_spawn, plain_id, spawn_message
+from ..commands import AdoptChild, LifecycleResult, Serializer, Spawn, Supervisor, decide_spawn, plain_id, spawn_message
 from ..dispatch import (
     ActorRegistry,
     Confirmer,
@@ -40,17 +40,23 @@ from ..dispatch import (
     check_may_block,
 )
 from ..handlers import LifecycleHooks, Services, Settings
+from ..hosts import Placement
 from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
 from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
+from .hosting import HostedSystem
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
 
 _MOST_WORKERS: Final = 2_048
 _MOST_ACTIVATIONS: Final = 16
 _CALLBACK_SECONDS: Final = 5.0
+_CHECK_SECONDS: Final = 0.25
+"""Between two looks whether the hosts whose replies are waited for live."""
+_RELEASE_SECONDS: Final = 1.0
+"""Between two releases of the trees that have left memory."""
 
 
 class AgentSystem(SystemCalls):
@@ -67,6 +73,8 @@ class AgentSystem(SystemCalls):
         registry: EventRegistry = DECLARED,
         limits: Limits | None = None,
         settings: Settings | None = None,
+        host: bool = True,
+        placement: Placement = "local",
     ) -> None:
         timers = Timers()
         loop = EventLoop(timers)
@@ -83,14 +91,28 @@ class AgentSystem(SystemCalls):
             return Activation(services, mailbox)  # no method: what threads hold must not keep a dropped system alive
 
         self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, activation)
+        activations = ThreadPool("activation", _MOST_ACTIVATIONS)
+        serializer = Serializer(self._limits, registry)
+        self._hosted = HostedSystem(
+            store=store.log.hosts,
+            actors=self._actors,
+            dispatcher=dispatcher,
+            workers=activations,
+            timers=timers,
+            serializer=serializer,
+            agent_types=self._agents.keys(),
+            is_client=not host,
+            placement=placement,
+        )
         passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
         self._services = services = Services(
             log=store.log,
-            owner=uuid4().hex,
+            hosting=self._hosted.hosting,
+            owner=self._hosted.host,
             dispatcher=dispatcher,
             actors=self._actors,
             thread_pool=ThreadPool("worker", _MOST_WORKERS),
-            activations=ThreadPool("activation", _MOST_ACTIVATIONS),
+            activations=activations,
             loop=loop,
             timers=timers,
             hooks=LifecycleHooks(),
@@ -104,18 +126,30 @@ class AgentSystem(SystemCalls):
             confirmer=Confirmer(store.log),
             durability=store.log.durability,
             unconfirmed=store.log.unconfirmed,
+            serializer=serializer,
             digest_of=store.log.chain.digest,
             folds=FoldCache(store.log, self._limits),
             activated=passivation.release_excess,
             system=weakref.ref(self),
         )
-        self._copier = services.serializer if settings.copy_messages else None
+        self._copier = serializer if settings.copy_messages else None
         self._passivation = passivation
         if passivation.interval is not None:
             timers.call_every(passivation.interval, passivation.sweep)
+        timers.call_every(_RELEASE_SECONDS, self._hosted.release_trees)
+        timers.call_every(_CHECK_SECONDS, self._hosted.check_hosts)
         self._closing = threading.RLock()
         self._closed = False
         _disable_in_children(self)
+
+        def change_owner(host: str) -> None:
+            services.owner = host
+
+        try:
+            self._hosted.start(change_owner)
+        except BaseException:
+            self.close(_CALLBACK_SECONDS)
+            raise
 
     @classmethod
     def open(
@@ -135,6 +169,8 @@ class AgentSystem(SystemCalls):
         insecure: bool = False,
         allow_eviction: bool = False,
         integrity_key: bytes | None = None,
+        host: bool = True,
+        placement: Placement = "local",
     ) -> Self:
         """Open a system.
 
@@ -151,6 +187,10 @@ class AgentSystem(SystemCalls):
 
         With an `integrity_key` (16 to 1024 bytes; by default the text of `DURAMEN_INTEGRITY_KEY`, if set) changes of a
         log by anybody without the key are noticed. A namespace created with a key, or without one, opens only so.
+
+        Any process may open the same log, and ask any agent; each tree of agents lives in one process at a time, its
+        host. `placement` says where a tree without a host comes to live: `local`, where it is asked for, or `spread`
+        over the hosts that have its agent type. With `host=False` no agent lives here: all that is asked goes to hosts.
 
         Raises InvalidMessage, InvalidPath (for the namespace), Unavailable, NotPermitted, UnsafeServer, WrongKey.
         """
@@ -170,7 +210,15 @@ class AgentSystem(SystemCalls):
             integrity_key=integrity_key,
         )
         try:
-            return cls(store, agents=kinds, registry=registry, limits=limits, settings=settings)
+            return cls(
+                store,
+                agents=kinds,
+                registry=registry,
+                limits=limits,
+                settings=settings,
+                host=host,
+                placement=placement,
+            )
         except BaseException:
             store.close()
             raise
@@ -180,6 +228,7 @@ class AgentSystem(SystemCalls):
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
+        self._hosted.announce()
 
     def agent_types(self) -> list[str]:
         """Return the agent types that are registered here."""
@@ -344,6 +393,7 @@ class AgentSystem(SystemCalls):
         """
         seconds = parse_seconds("timeout", timeout)
         deadline = monotonic() + seconds
+        self._hosted.hosting.router.hold()
         self._actors.close("the system is closed; open a new one")
         if not self._runs_here():
             self._close(deadline, seconds)
@@ -376,6 +426,8 @@ class AgentSystem(SystemCalls):
 
     def _release_everything(self, deadline: float, timeout: float) -> None:
         services = self._services
+        self._hosted.drain()
+        self._hosted.wait_until_answered(deadline)
         self._actors.wait_until_idle(deadline)
         services.timers.close(_left(deadline))
         self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
@@ -392,6 +444,7 @@ class AgentSystem(SystemCalls):
         self._actors.fail_waiting(
             lambda path: SystemClosed("the system was closed before this was handled", agent=path)
         )
+        self._hosted.close(max(_CALLBACK_SECONDS, _left(deadline)))
         self._store.close()
 
     def __del__(self) -> None:

@@ -50,6 +50,8 @@ class Dispatcher:
         self._phase = _ASLEEP
         self._wake_up = _Bell()
         self._closed = False
+        self.after_pass: Callable[[], None] | None = None
+        """Called in the core each time that mailboxes have run."""
         self._log = get_logger("dispatcher")
         self._thread = threading.Thread(target=self._main, name="duramen-core", daemon=True)
         self._thread.start()
@@ -141,6 +143,8 @@ class Dispatcher:
             self._run_posted()
             self._run_ready()
             journal.flush()
+            if self.after_pass is not None:
+                self.after_pass()
             if caller is not None and (caller.should_stop() or not journal.connected):
                 return
             if journal.in_flight:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .agent_timers import AgentTimers
+from .forwarded import MEMORY_HANDLERS
 from .handler_call import HandlerCall, current_call
 from .hooks import LifecycleHooks
 from .lifecycle import (
@@ -13,7 +14,7 @@ from .lifecycle import (
     pause_self,
     terminate_self,
 )
-from .memory import MEMORY_HANDLERS, apply_operation
+from .memory import apply_operation
 from .reads import READS, drop_expired, keys_at
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration

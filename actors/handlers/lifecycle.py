@@ -50,9 +50,11 @@ from ..commands import (
     require_alive,
 )
 from ..dispatch import Envelope
+from ..hosts import Repeated
 from .cascade import children_of, held_tree, hold
 from .checkpoints import IN_PLACE, find_checkpoint, find_paused, require_one_cut
 from .episode import consolidate
+from .forwarded import handle_repeated
 from .reads import READS, drop_expired
 from .transition import Transition, reply_to
 from .turn import Turn
@@ -389,5 +391,6 @@ BLOCKING_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Resume: _with_refusals("resume", _resume),
     Terminate: _with_refusals("terminate", _terminate),
     ListCheckpoints: _on_list_checkpoints,
+    Repeated: handle_repeated,
 }
 """Handlers that a worker thread runs, since they read from the server."""

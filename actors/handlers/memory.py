@@ -101,7 +101,7 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
     return mutate_at if hasattr(kind, "path") else mutate
 
 
-MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
+OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     **{kind: _mutation(kind, decide) for kind, decide in DECIDERS.items()},
     Batch: _on_batch,
     SetGranularity: _mutation(SetGranularity, decide_set_granularity),

@@ -17,6 +17,7 @@ from duramen.projections.recovery import FoldCache
 from ..agent_types import AgentFactory
 from ..commands import Retention, Serializer, Supervisor, retention_to_data
 from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
+from ..hosts import Hosting
 from ..trimmer import Trimmer
 from .hooks import LifecycleHooks
 
@@ -80,6 +81,7 @@ class Services:
     """What agents and their turns use. `codec` belongs to the core's thread; worker threads make their own."""
 
     log: EventLog
+    hosting: Hosting
     owner: str
     """This system's id: the second half of every fence that it holds."""
     dispatcher: Dispatcher
@@ -101,6 +103,8 @@ class Services:
     """What a receipt says that does not ask for another durability."""
     unconfirmed: Durability | None
     """What a commit has to be confirmed to, to reach it; None: it has reached it."""
+    serializer: Serializer
+    """What crosses to another process, as bytes and back."""
     digest_of: Callable[[bytes, bytes], bytes]
     """The log's digest function: previous digest and body to the event's digest."""
     folds: FoldCache
@@ -111,11 +115,6 @@ class Services:
     """The `AgentSystem`, for handlers; None once it is gone."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""
-    serializer: Serializer = field(init=False)
-    """What crosses to another process, as bytes and back."""
-
-    def __attrs_post_init__(self) -> None:
-        self.serializer = Serializer(self.limits, self.registry)
 
     _asked: dict[str, tuple[str, Durability | None]] = field(factory=dict[str, "tuple[str, Durability | None]"])
 

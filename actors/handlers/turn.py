@@ -58,6 +58,11 @@ class ActiveAgent(Protocol):
     @property
     def timers(self) -> AgentTimers: ...
 
+    @property
+    def needs_class(self) -> bool:
+        """Whether the agent is of a class of the user's: only hosts that have it can run the agent."""
+        ...
+
     def inbox(self) -> Inbox:
         """The agent's mailbox as Pykka's references see it."""
         ...
@@ -215,7 +220,8 @@ class Turn(Commit):
         self.levels += _LEVEL[level]
         self.size += len(body) + DIGEST_SIZE
         if level == _LIFECYCLE:
-            self.entry = self.codec.pack([state.status, state.agent_type, state.session_id])
+            line = [state.status, state.agent_type, state.session_id]
+            self.entry = self.codec.pack([*line, True] if self.runtime.needs_class else line)
         return raw
 
     def send(self, path: str, message: object) -> Envelope:
@@ -226,11 +232,11 @@ class Turn(Commit):
         return envelope
 
     def annotate(self, metadata: dict[str, Any]) -> None:
-        """Give metadata to the last event of this turn. Raises TooLarge; then nothing has changed."""
+        """Add metadata to the last event of this turn. Raises TooLarge; then nothing has changed."""
         state, services = self.state, self.services
         last = self.items[-1]
         raw = self.codec.unpack(last[DIGEST_SIZE:])
-        raw[9] = metadata
+        raw[9] = {**(raw[9] or {}), **metadata}
         body, _ = self.codec.encode(raw)
         digest = services.digest_of(self.items[-2][:DIGEST_SIZE] if len(self.items) > 1 else self.previous, body)
         self.items[-1] = digest + body

@@ -6,5 +6,14 @@ from .activation import Activation
 from .envelopes import INLINE, envelope_of
 from .log_reads import answer_from_log, can_read_here
 from .passivation import Passivation
+from .runtime import Runtime
 
-__all__ = ["INLINE", "Activation", "Passivation", "answer_from_log", "can_read_here", "envelope_of"]
+__all__ = [
+    "INLINE",
+    "Activation",
+    "Passivation",
+    "Runtime",
+    "answer_from_log",
+    "can_read_here",
+    "envelope_of",
+]

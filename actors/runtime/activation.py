@@ -1,13 +1,16 @@
-"""Activation of an agent: claim it, rebuild its state from the log, let it handle its messages."""
+"""Activation of an agent: find its host; if that is this one, rebuild its state, claim it, and let it run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import filterfalse, takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from random import SystemRandom
+from time import sleep
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError
+from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError, Unavailable
 from duramen.events.codec import Codec
-from duramen.events.log import Claim, check_known_event
+from duramen.events.log import ClaimAnswer, Head, Located, Owner, check_known_event, unpack_line
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import copy_plain
 from duramen.projections import AgentState
@@ -19,12 +22,18 @@ from ..agent_types import AgentFactory
 from ..commands import Spawn
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import READS
+from ..hosts import RemoteEnvelope
 from .append_errors import for_agent
+from .forwarding import Forwarding
 from .log_reads import answer_from_log
 from .runtime import Runtime
 
 if TYPE_CHECKING:
     from ..handlers import Services
+
+
+_PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2)
+"""Seconds between two tries to claim an agent that others claim at the same time; they are shortened at random."""
 
 
 class _Made(NamedTuple):
@@ -33,13 +42,21 @@ class _Made(NamedTuple):
     """None for the plain `Agent` of a type that is not registered."""
 
 
+class _Elsewhere(NamedTuple):
+    host: str
+    seq: int
+    """The agent's seq as of now."""
+
+
 class Activation:
     """The runner of a mailbox whose agent is not in memory.
 
-    A spawn is handled at once on an empty state, without reading the log: if the agent exists after all, its append
-    fails, and the spawn is handled again after a proper activation. Messages that only look are answered from the log,
-    which claims nothing and activates nobody. Any other message has the agent rebuilt first. Both happen in one of a
-    few worker threads, so that thousands of agents do not reach the server at once.
+    A spawn is handled at once on an empty state, without reading the log: if the agent exists after all, or another
+    host has its tree, its append fails, and the spawn is handled again after a proper activation. Messages that only
+    look are answered from the log, which claims nothing and activates nobody. Any other message has the agent's host
+    looked up first. An agent that is to be here is rebuilt first and claimed last: whoever cannot run it never takes it
+    from anybody. All that asks the server happens in one of a few worker threads, so that thousands of agents do not
+    reach it at once.
     """
 
     __slots__ = ("_mailbox", "_reading", "_services")
@@ -51,10 +68,19 @@ class Activation:
         """The messages that a worker answers from the log."""
 
     def run(self) -> None:
+        mailbox, services = self._mailbox, self._services
+        if _is_read(mailbox.waiting[0]):
+            try:
+                self._submit(self._answer_reads)
+            except Exception as error:  # no more threads
+                self._fail(self._failure(error), refuse_reads=True)
+            return
+        if not services.hosting.trees.enter(mailbox.path, lambda: services.dispatcher.schedule(mailbox)):
+            return
         try:
             self._run()
         except Exception as error:  # a defect, a spawn that cannot be read, or no more threads
-            self._fail(self._failure(error), refuse_reads=True)
+            self._give_up(self._failure(error), refuse_reads=True)
 
     def _run(self) -> None:
         envelope = self._mailbox.waiting[0]
@@ -62,9 +88,11 @@ class Activation:
             envelope.tries = 1
             self._start(self._absent_agent(_Made(Agent(), None), type_of(envelope.message), presumed_absent=True))
             return
+        self._submit(self._activate)
+
+    def _submit(self, work: Callable[[], None]) -> None:
         self._mailbox.phase = WORKING
-        is_read = type(envelope.message) in READS
-        self._services.activations.submit(self._answer_reads if is_read else self._activate)
+        self._services.activations.submit(work)
 
     def abandon(self) -> list[Envelope]:
         return self._reading  # all others are in the mailbox still
@@ -88,32 +116,75 @@ class Activation:
 
     def _is_plain(self, message: Spawn) -> bool:
         """Whether the spawn needs neither code of the user, nor an earlier result from the log, nor a check of it."""
-        services = self._services
+        services, wanted = self._services, type_of(message)
+        if message.command_id is not None or wanted in services.agents or not services.hosting.is_local:
+            return False
         is_known = services.folds.position(self._mailbox.path) is not None
-        return message.command_id is None and type_of(message) not in services.agents and not is_known
+        return not is_known and not services.hosting.has_class_elsewhere(wanted)
 
     def _activate(self) -> None:
-        """Make the agent from its log and with the user's code; in a worker thread."""
-        services, path = self._services, self._mailbox.path
+        """Find the agent's host, and make the agent if it is this one; in a worker thread."""
+        services = self._services
         try:
-            claim = services.log.claim([path], services.owner, services.now())[0]
-            known = services.folds.position(path)
-            if known is not None:
-                check_known_event(services.log, path, None if claim is None else claim.head, *known)
-            runtime = self._new_agent() if claim is None else self._stored_agent(claim)
+            found = self._find()
         except DuramenError as error:
             failure = error
         except BaseException as error:  # the user's own code: a factory, an `initial` or an `apply`
             failure = self._failure(error)
         else:
-            services.dispatcher.post(lambda: self._start(runtime))
+            services.dispatcher.post(lambda: self._continue(found))
             return
-        services.dispatcher.post(lambda: self._fail(failure))
+        services.dispatcher.post(lambda: self._give_up(failure))
 
-    def _new_agent(self) -> Runtime:
-        """An agent without a log: only a spawn can make one."""
+    def _continue(self, found: Runtime | _Elsewhere) -> None:
+        if isinstance(found, Runtime):
+            self._start(found)
+        else:
+            self._forward(found)
+
+    def _find(self) -> Runtime | _Elsewhere:
+        """The agent, claimed; or where it is. Hosts that claim an agent at the same moment see one another's claim."""
+        hosting, path = self._services.hosting, self._mailbox.path
+        for pause in _PAUSES:
+            place = hosting.store.locate(path)
+            self._check_known(place.head)
+            was_forwarded = isinstance(self._mailbox.waiting[0], RemoteEnvelope)
+            host = hosting.choose_host(path, place.owner, self._needed_type(place), was_forwarded=was_forwarded)
+            if host != self._services.owner:
+                return _Elsewhere(host, 0 if place.head is None else place.head.seq)
+            runtime = self._new_agent(place) if place.head is None else self._stored_agent(place.owner, place.head)
+            if runtime is not None:
+                return runtime
+            sleep(pause * SystemRandom().uniform(0.5, 1.0))
+        raise Unavailable(f"other hosts keep claiming {path}; ask again", agent=path)
+
+    def _check_known(self, head: Head | None) -> None:
+        """Raise DataLoss or Diverged if the log lacks what this process knew to be there."""
+        services, path = self._services, self._mailbox.path
+        known = services.folds.position(path)
+        if known is not None:
+            check_known_event(services.log, path, head, *known)
+
+    def _needed_type(self, place: Located) -> str | None:
+        """The agent type whose class the first message needs; None if a plain `Agent` does."""
         wanted = self._wanted_type()
-        return self._absent_agent(self._make(wanted), wanted, presumed_absent=False)
+        if wanted is not None and self._services.hosting.has_class_elsewhere(wanted):
+            return wanted
+        try:
+            _, agent_type, _, needs_class = unpack_line(place.line)
+        except (ValueError, TypeError):
+            path = self._mailbox.path
+            raise CorruptEvent(f"the line of {path} in the directory is damaged; restore it", agent=path) from None
+        return agent_type if needs_class else None
+
+    def _new_agent(self, place: Located) -> Runtime | None:
+        """An agent without a log: only a spawn can make one. None: another host has taken its tree meanwhile."""
+        wanted = self._wanted_type()
+        runtime = self._absent_agent(self._make(wanted), wanted, presumed_absent=False)
+        if type(self._mailbox.waiting[0].message) is not Spawn or place.owner.host in ("", self._services.owner):
+            return runtime  # nothing will be written, or the append claims the tree
+        taken = self._services.hosting.store.take(self._mailbox.path, place.owner, self._services.owner)
+        return runtime if taken.host == self._services.owner else None
 
     def _absent_agent(self, made: _Made, agent_type: str | None, *, presumed_absent: bool) -> Runtime:
         start = Rebuilt(AgentState(), self._initial_state(made.agent), 0)
@@ -130,15 +201,9 @@ class Activation:
             made_for=agent_type,
         )
 
-    def _stored_agent(self, claim: Claim) -> Runtime:
-        services, path, head = self._services, self._mailbox.path, claim.head
-        if head.base + claim.length != head.seq:
-            raise CorruptEvent(
-                f"head and list of {path} do not fit together; restore them from a backup",
-                agent=path,
-                expected=head.seq,
-                actual=head.base + claim.length,
-            )
+    def _stored_agent(self, owner: Owner, head: Head) -> Runtime | None:
+        """The agent at its head, claimed there; None if the head has changed, or another host has the tree."""
+        services, path = self._services, self._mailbox.path
         made: dict[str | None, _Made] = {}
 
         def fold_of(agent_type: str | None) -> CustomFold | None:
@@ -148,14 +213,20 @@ class Activation:
 
         rebuilt = rebuild_at_head(AgentLog(services.log, path, services.limits), head, fold_of)
         state = rebuilt.state
-        if state.status != TERMINATED_STATUS:
-            ready = made[state.agent_type]
-            return Runtime(services, self._mailbox, ready.agent, head.fence, rebuilt, factory=ready.factory)
-        # A new session may be of another type, and the fold of its own events starts from its initial state.
-        wanted = self._wanted_type()
-        fresh = self._make(wanted)
-        ended = Rebuilt(state, self._initial_state(fresh.agent), rebuilt.snapshot_seq)
-        return Runtime(services, self._mailbox, fresh.agent, head.fence, ended, factory=fresh.factory, made_for=wanted)
+        wanted = self._wanted_type() if state.status == TERMINATED_STATUS else state.agent_type
+        if state.status == TERMINATED_STATUS:
+            # A new session may be of another type, and the fold of its own events starts from its initial state.
+            made[wanted] = self._make(wanted)
+            rebuilt = Rebuilt(state, self._initial_state(made[wanted].agent), rebuilt.snapshot_seq)
+        answer = services.hosting.store.claim(path, owner, head, services.owner, services.now())
+        if not answer.claimed or answer.head is None:
+            return None
+        _check_length(path, answer, answer.head)
+        agent, factory = made[wanted]
+        runtime = Runtime(services, self._mailbox, agent, answer.head.fence, rebuilt, factory=factory)
+        if state.status == TERMINATED_STATUS:
+            runtime.made_for = wanted
+        return runtime
 
     def _failure(self, error: BaseException) -> AgentFailed:
         path = self._mailbox.path
@@ -195,7 +266,7 @@ class Activation:
         try:
             runtime.agent.actor_activate(runtime)
         except Exception as error:  # a class whose objects cannot be changed
-            self._fail(self._failure(error))
+            self._give_up(self._failure(error))
             return
         mailbox.runner = runtime
         mailbox.phase = IDLE
@@ -204,6 +275,19 @@ class Activation:
         finally:
             if mailbox.waiting:
                 runtime.run()
+
+    def _forward(self, place: _Elsewhere) -> None:
+        """Have the messages sent to the host that has the agent."""
+        mailbox, services = self._mailbox, self._services
+        services.hosting.trees.leave(mailbox.path)
+        mailbox.runner = forwarding = Forwarding(services, mailbox, place.host, place.seq)
+        mailbox.phase = IDLE
+        forwarding.run()
+
+    def _give_up(self, error: DuramenError, *, refuse_reads: bool = False) -> None:
+        """Note that the agent does not come into memory after all, and fail its messages."""
+        self._services.hosting.trees.leave(self._mailbox.path)
+        self._fail(error, refuse_reads=refuse_reads)
 
     def _fail(self, error: DuramenError, *, refuse_reads: bool = False) -> None:
         """Fail all waiting messages but those that only look; the next message tries again."""
@@ -233,6 +317,16 @@ class Activation:
 
 def _is_read(envelope: Envelope) -> bool:
     return type(envelope.message) in READS
+
+
+def _check_length(path: str, claim: ClaimAnswer, head: Head) -> None:
+    if head.base + claim.length != head.seq:
+        raise CorruptEvent(
+            f"head and list of {path} do not fit together; restore them from a backup",
+            agent=path,
+            expected=head.seq,
+            actual=head.base + claim.length,
+        )
 
 
 def type_of(message: Spawn) -> str | None:

@@ -8,8 +8,11 @@ from time import monotonic
 from typing import Final
 
 from ..dispatch import IDLE, ActorRegistry, Dispatcher, Mailbox
+from .forwarding import Forwarding
 from .runtime import Runtime
 
+_ACTIVE: Final = (Runtime, Forwarding)
+"""The runners that take memory until they are released."""
 _INTERVAL: Final = 0.25
 _STEP_SECONDS: Final = 0.0005
 """How long one piece of work may keep the core; messages are handled before the next one."""
@@ -112,23 +115,23 @@ class Passivation:
     def _release_resources(self) -> Iterator[None]:
         for page in self._actors.pages():
             for mailbox in page:
-                if isinstance(mailbox.runner, Runtime):
+                if isinstance(mailbox.runner, _ACTIVE):
                     mailbox.runner.release_resources()
                 yield
 
     def _release(self, mailbox: Mailbox) -> bool:
         runtime = mailbox.runner
         removed = self._actors.remove_if_idle(mailbox)
-        if removed and isinstance(runtime, Runtime):
+        if removed and isinstance(runtime, _ACTIVE):
             runtime.release_resources()
         return removed
 
 
 def _is_idle(mailbox: Mailbox) -> bool:
     runtime = mailbox.runner
-    return mailbox.phase == IDLE and not mailbox.waiting and isinstance(runtime, Runtime) and runtime.can_passivate
+    return mailbox.phase == IDLE and not mailbox.waiting and isinstance(runtime, _ACTIVE) and runtime.can_passivate
 
 
 def _last_used(mailbox: Mailbox) -> float:
     runtime = mailbox.runner
-    return runtime.last_used if isinstance(runtime, Runtime) else 0.0
+    return runtime.last_used if isinstance(runtime, _ACTIVE) else 0.0

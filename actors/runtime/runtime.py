@@ -18,7 +18,7 @@ from duramen.events import (
     Receipt,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status, owner_of
+from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
@@ -83,7 +83,6 @@ class Runtime(Snapshots):
         "_create",
         "_factory",
         "_handling",
-        "_made_for",
         "_mailbox",
         "_presumed_absent",
         "_stash",
@@ -94,6 +93,7 @@ class Runtime(Snapshots):
         "fence",
         "last_used",
         "log_key",
+        "made_for",
         "partition",
         "path",
         "services",
@@ -126,7 +126,8 @@ class Runtime(Snapshots):
         self.fence = fence
         self._create = create
         self._factory = factory
-        self._made_for = made_for
+        self.made_for = made_for
+        """The agent type of the spawn that the agent object was made for."""
         self._presumed_absent = presumed_absent  # the log was not asked yet whether there is such an agent
         self.log_key = services.log.log_key(mailbox.path)
         self.partition = services.log.partition_of(mailbox.path)
@@ -140,6 +141,11 @@ class Runtime(Snapshots):
     def can_passivate(self) -> bool:
         """Whether the agent can leave memory without losing anything."""
         return not self._stash and (self._timers is None or not self._timers.pending)
+
+    @property
+    def needs_class(self) -> bool:
+        """Whether the agent is of a class of the user's."""
+        return self._factory is not None
 
     @property
     def timers(self) -> AgentTimers:
@@ -214,7 +220,7 @@ class Runtime(Snapshots):
             return True  # the spawn will be refused
         wanted = None if message.agent_type is None else str(message.agent_type)
         plain = type(self.agent) is Agent and wanted not in self.services.agents
-        return plain or wanted == self._made_for
+        return plain or wanted == self.made_for
 
     def _is_outdated(self) -> bool:
         """Whether the agent's type was registered, or registered again, after this agent object was made."""
@@ -226,7 +232,7 @@ class Runtime(Snapshots):
 
     def begin_session(self) -> None:
         """Note that a spawn was handled: the next session needs an agent object of its own."""
-        self._made_for = _NO_SPAWN
+        self.made_for = _NO_SPAWN
 
     def _stash_message(self, envelope: Envelope, kind: type[Any]) -> bool:
         """Stash a message of a paused agent if the pause asked for it; False for reads and lifecycle messages.
@@ -331,11 +337,9 @@ class Runtime(Snapshots):
                 self._committed(turn)
             elif answer.status is Status.FENCED:
                 self._fenced(turn, answer)
-            elif answer.status is Status.EXISTS:
+            elif answer.status in (Status.EXISTS, Status.OWNED):
                 self._mailbox.requeue(turn.envelopes)
                 self.deactivate()
-            elif answer.status is Status.OWNED:
-                self._take_tree(turn, answer)
             elif answer.status is Status.UNMET:
                 self._failed(turn, unmet(self.path, turn.expected, turn.requires[answer.head]))
             else:
@@ -345,16 +349,6 @@ class Runtime(Snapshots):
                 "settling_failed", agent=self.path, seq=turn.expected, error=type(error).__name__, at=raised_at(error)
             )
             self._drop(turn.envelopes, lambda: OutcomeUnknown(f"{self.path} could not reply", agent=self.path))
-
-    def _take_tree(self, turn: Turn, answer: Answer) -> None:
-        """Take the tree over, as agents are taken over by whoever acts on them, and try again."""
-        try:
-            self.services.log.hosts.take(self.path, owner_of(answer.fence.encode()), self.services.owner)
-        except DuramenError as error:
-            self._failed(turn, error)
-        else:
-            self._mailbox.requeue(turn.envelopes)
-            self.deactivate()
 
     def _committed(self, turn: Turn) -> None:
         if turn.items:
@@ -443,30 +437,20 @@ class Runtime(Snapshots):
     # -- when an append fails ------------------------------------------------------------------------------------------
 
     def _fenced(self, turn: Turn, answer: Answer) -> None:
-        """Another process has claimed the agent: refuse its messages, or handle them on the state it has now.
+        """Another host has claimed the agent: have its messages handled there, but not those of the user's own.
 
-        A mutation that was sent before the claim was meant for a state that is no longer ours: refused, never written.
-        Reads, and what was sent after the claim, claim the agent back.
+        The handler of such a message has run, with whatever effects; nothing of the turn was written.
         """
         get_logger("agent").info("agent_fenced", agent=self.path, seq=turn.expected)
-        waiting = self._mailbox.waiting
         again: list[Envelope] = []
-        before = list(waiting)
-        del waiting[: len(before)]  # callers may have added some meanwhile
-        for envelope in (*turn.envelopes, *before):
-            if self._may_try_again(envelope, answer.claimed_at):
-                again.append(envelope)
-            else:
+        for envelope in turn.envelopes:
+            envelope.tries += 1
+            if _is_user_message(_type_of(envelope.message)) or envelope.tries > self.services.settings.fenced_tries:
                 envelope.refuse(fenced(self.path, turn.expected, self.fence, answer))
+            else:
+                again.append(envelope)
         self._mailbox.requeue(again)
         self.deactivate()
-
-    def _may_try_again(self, envelope: Envelope, claimed_at: int) -> bool:
-        """Whether a message may be handled on the state of the process that claimed the agent at `claimed_at` (µs)."""
-        envelope.tries += 1
-        if envelope.tries > self.services.settings.fenced_tries:
-            return False
-        return envelope.sent_at * 1_000_000 > claimed_at or type(envelope.message) in _READS
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
         if isinstance(error, (AgentNotFound, DataLoss, Diverged)):
@@ -489,6 +473,12 @@ class Runtime(Snapshots):
         else:
             self._become_idle(leave=True)
 
+    def drop_if_idle(self) -> bool:
+        """Drop the state unless something is under way; False: not now. In the core."""
+        if self._mailbox.runner is self and self._mailbox.phase == IDLE:
+            self.deactivate()
+        return self._mailbox.runner is not self
+
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages outside the mailbox that will not be answered any more."""
         waiting = self._stash.clear() if self._stash else []
@@ -506,6 +496,7 @@ class Runtime(Snapshots):
             self.services.folds.note(self.path, seq, digest)
         else:
             self.services.folds.forget(self.path)
+        self.services.hosting.trees.leave(self.path)
         self.agent.actor_stopped.set()
         if self._timers is not None:
             self._timers.cancel()

@@ -75,6 +75,7 @@ from .records import (
     SpanEvents,
     Status,
     damaged_entry,
+    unpack_line,
 )
 from .trimming import HEAD_MISMATCH, diverged_at_base, feed_damaged, feed_trimmed, trimmed_further
 
@@ -156,6 +157,7 @@ __all__ = [
     "trimmed_further",
     "unknown_agent",
     "unpack_host",
+    "unpack_line",
     "unpack_record",
     "unpack_request",
     "unseal",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import define, field, frozen
+
+import msgpack
 
 from ..codec import NO_DIGEST, to_datetime
 
@@ -170,6 +172,8 @@ class Entry:
     status: str
     agent_type: str | None
     session_id: str | None
+    needs_class: bool = False
+    """Whether the session runs under a class of the user's."""
 
     @property
     def seq(self) -> int:
@@ -185,6 +189,17 @@ class Entry:
 def damaged_entry(agent: str) -> Entry:
     """The entry of an agent whose head or line cannot be read."""
     return Entry(agent, Head(0, 0, NO_DIGEST, "", 0, 0), "damaged", None, None)
+
+
+def unpack_line(line: bytes | None) -> tuple[str, str | None, str | None, bool]:
+    """Status, agent type and session of an agent's line in the directory, and whether a class of the user's is needed.
+
+    Raises ValueError and TypeError for a line that is none. An agent without a line is taken for a running one.
+    """
+    if line is None:
+        return "running", None, None, False
+    status, agent_type, session_id, *needs_class = cast("list[Any]", msgpack.unpackb(line, raw=False))
+    return str(status), agent_type, session_id, needs_class == [True]
 
 
 @define(eq=False)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from time import time
-from typing import Any
 from uuid import uuid4
 
 from attrs import evolve
@@ -45,6 +44,7 @@ from ..log import (
     owner_of,
     root_of,
     trimmed_further,
+    unpack_line,
 )
 from ..logging import get_logger, raised_at
 from ..model import Granularity, Limits
@@ -370,8 +370,7 @@ class MemoryLog(LogBase):
             with self._lock:
                 heads, lines = dict(part.heads), dict(part.directory)
             for agent, head in heads.items():
-                line: list[Any] = msgpack.unpackb(lines[agent]) if agent in lines else ["running", None, None]
-                yield Entry(agent, head, *line)
+                yield Entry(agent, head, *unpack_line(lines.get(agent)))
 
     def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
         return [self._feed_page(*request) for request in requests]

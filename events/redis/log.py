@@ -32,6 +32,7 @@ from ..log import (
     Span,
     SpanEvents,
     damaged_entry,
+    unpack_line,
 )
 from ..logging import get_logger
 from ..model import Limits
@@ -296,8 +297,6 @@ class RedisLog(LogBase):
 def _entry(agent: str, stored: bytes, line: bytes | None) -> Entry:
     try:
         head = head_of(stored, agent)
-        fields: list[Any] = ["running", None, None] if line is None else msgpack.unpackb(line, raw=False)
-        status, agent_type, session_id = fields
-        return Entry(agent, head, str(status), agent_type, session_id)
+        return Entry(agent, head, *unpack_line(line))
     except (CorruptEvent, ValueError, TypeError):
         return damaged_entry(agent)

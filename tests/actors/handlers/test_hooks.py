@@ -112,8 +112,8 @@ def test_hooks_run_where_the_transition_happens(open_any: OpenSystem) -> None:
     here.hooks.on_pause(lambda event: seen.append("here"))
     there.hooks.on_pause(lambda event: seen.append("there"))
     here.spawn(PATH)
-    there.agent(PATH).pause("p")
-    assert seen == ["there"]
+    there.agent(PATH).pause("p")  # the agent lives on the other host
+    assert seen == ["here"]
 
 
 def test_hooks_run_in_the_order_of_their_registration(system: AgentSystem) -> None:
@@ -343,6 +343,7 @@ def test_no_hook_is_called_for_what_is_only_replayed(open_any: OpenSystem) -> No
     transitions(first)
     first.spawn(PATH)
     first.agent(PATH).pause("p")
+    first.close()
     second = open_any(settings=Settings(snapshot_every=1))
     told: list[Any] = []
     on_all(second, told.append)

@@ -83,7 +83,7 @@ def test_what_crosses_is_handled_and_answered_as_ever(
     ("message", "error"),
     [
         (Undeclared(), UnknownMessageType),
-        (object(), UnknownMessageType),
+        (range(3), UnknownMessageType),
         (print, UnknownMessageType),
         (Hold(), UnknownMessageType),
         (Find(Undeclared()), UnknownMessageType),

@@ -9,6 +9,7 @@ import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Retention, Settings
 from duramen.events import DataLoss, Diverged, DuramenError, Granularity
+from takeover import give_up
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -58,7 +59,9 @@ def prepared(system: AgentSystem, **options: Any) -> tuple[AgentHandle, Backup]:
 
 def touched_elsewhere(open_server: OpenSystem, events: int) -> None:
     """Another process claims the agent, and writes."""
-    elsewhere = open_server().agent(PATH)
+    system = open_server()
+    give_up(system, PATH)
+    elsewhere = system.agent(PATH)
     for number in range(events):
         elsewhere.append("list", f"other {number}")
     elsewhere.record("claim", level=Granularity.TRACE)  # above the agent's granularity: nothing is written
@@ -178,7 +181,9 @@ def test_a_trimmed_event_is_not_compared(open_server: OpenSystem) -> None:
     system = open_server(settings=Settings(passivate_after=0.02))
     agent, _ = prepared(system)
     eventually(lambda: len(system._actors) == 0)
-    elsewhere = open_server(settings=Settings(snapshot_every=1, retention=Retention(events=1))).agent(PATH)
+    other = open_server(settings=Settings(snapshot_every=1, retention=Retention(events=1)))
+    give_up(system, PATH)
+    elsewhere = other.agent(PATH)
 
     def trimmed() -> int:
         elsewhere.append("list", "more")

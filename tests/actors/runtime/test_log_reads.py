@@ -24,6 +24,7 @@ from duramen.actors import (
 )
 from duramen.actors.runtime.runtime import Runtime
 from duramen.events import AgentFailed, AgentNotFound, DuramenError, InvalidPath, PathNotFound, SystemClosed
+from takeover import give_up
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -208,11 +209,12 @@ def test_handlers_commit_while_another_system_reads_as_fast_as_it_can(open_any: 
     assert head_of(owner).fence == before
 
 
-def test_a_set_from_elsewhere_still_takes_the_agent_away(open_any: OpenSystem) -> None:
+def test_a_set_elsewhere_takes_an_agent_of_nobody(open_any: OpenSystem) -> None:
     """The control of the test above: what claims is seen in the fence."""
     owner, other = open_any(), open_any()
     owner.spawn(PATH)
     before = head_of(owner).fence
+    give_up(owner, PATH)
     other.agent(PATH).set("n", 1)
     assert head_of(owner).fence != before
 
@@ -258,7 +260,9 @@ def test_a_read_behind_a_message_that_cannot_be_handled_is_answered(open_any: Op
     def fail() -> Agent:
         raise OSError("no model")
 
-    open_any().spawn(PATH, agent_type="kind", initial_state={"n": 1})
+    owner = open_any()
+    owner.spawn(PATH, agent_type="kind", initial_state={"n": 1})
+    owner.close()
     agent = open_any(agents={"kind": fail}).agent(PATH)
     refused = [agent.ask(Set("n", number), block=False) for number in range(3)]
     read = agent.ask(Get("n"), block=False)

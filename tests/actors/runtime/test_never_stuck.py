@@ -244,6 +244,7 @@ def test_an_agent_that_cannot_be_made_says_so_each_time_and_can_be_mended(
 ) -> None:
     system = open_system(agents={"kind": Kind})
     system.spawn("p/a", agent_type="kind")
+    system.close()
     broken = open_system(agents={"kind": factory})
     for path in ("p/a", "p/a", "p/new"):
         with pytest.raises((DuramenError, ZeroDivisionError)) as caught:

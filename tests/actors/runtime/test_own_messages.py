@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from duramen.actors import Agent, AgentHandle, AgentSystem, Supervision
+from duramen.actors import Agent, AgentHandle, AgentSystem, Set, Supervision
 from duramen.events import (
     AgentFailed,
     AgentNotFound,
@@ -15,6 +15,7 @@ from duramen.events import (
     AgentPaused,
     DuramenError,
     InvalidMessage,
+    NoHost,
     UnknownAgentType,
 )
 
@@ -223,15 +224,29 @@ class Shout(Agent):
         return message.upper()
 
 
-def test_an_unregistered_agent_type_says_so_in_every_process(open_any: OpenSystem) -> None:
+def test_an_agent_is_asked_through_any_process_for_as_long_as_one_has_its_class(open_any: OpenSystem) -> None:
     first = open_any(agents={"echo": Echo})
+    others = [open_any(), open_any(agents={"other": Shout})]
     assert first.spawn("p/a", agent_type="echo").ask("hi") == "hi"
-    for system in (open_any(), open_any(agents={"other": Shout})):
-        with pytest.raises(UnknownAgentType, match="echo") as caught:
-            system.agent("p/a").ask("hi")
-        assert (caught.value.agent, caught.value.actual) == ("p/a", "echo")
+    for system in others:
+        assert system.agent("p/a").ask("hi") == "hi"
         assert system.agent("p/a").set("seen", True).seq >= 2
-    assert first.agent("p/a").ask("again") == "again"
+    first.close()
+    for system in others:
+        for message in ("hi", Set("seen", False)):
+            with pytest.raises(NoHost, match="echo") as caught:
+                system.agent("p/a").ask(message)
+            assert caught.value.agent == "p/a"
+    others[0].register("echo", Echo)
+    assert others[1].agent("p/a").ask("again") == "again"
+
+
+def test_an_unregistered_agent_type_says_so(open_any: OpenSystem) -> None:
+    agent = open_any().spawn("p/a", agent_type="echo")
+    with pytest.raises(UnknownAgentType, match="echo") as caught:
+        agent.ask("hi")
+    assert (caught.value.agent, caught.value.actual) == ("p/a", "echo")
+    assert agent.set("seen", True).seq == 2
 
 
 @pytest.mark.parametrize("handled_before", [True, False])

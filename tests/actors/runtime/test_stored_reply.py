@@ -10,11 +10,12 @@ import pytest
 from attrs import frozen
 
 from duramen.actors import Agent, AgentHandle, AgentSystem
-from duramen.events import CommandConflict, Limits, ReplyRefused, Trimmed
+from duramen.events import CommandConflict, Limits, ReplyRefused, Trimmed, message_type
 
 OpenSystem = Callable[..., AgentSystem]
 
 
+@message_type("stored_reply_order")
 @frozen
 class Order:
     writes: int

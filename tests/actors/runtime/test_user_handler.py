@@ -595,6 +595,7 @@ def test_a_factory_makes_a_new_object_for_each_activation(open_system: OpenSyste
     system = open_system(agents={"answering": factory})
     for path in ("p/a", "p/b"):
         system.spawn(path, agent_type="answering")
+    system.close()
     second = open_system(agents={"answering": factory})
     assert second.agent("p/a").ask("who") == "Answering"
     assert len({id(agent) for agent in made}) == len(made) >= 3
@@ -649,7 +650,9 @@ def test_a_factory_that_fails_is_told_to_the_caller_and_harms_no_other(
 
 @pytest.mark.parametrize("factory", [_exits, _raises], ids=["exits", "raises"])
 def test_an_agent_that_cannot_be_brought_back_tells_each_caller(open_system: OpenSystem, factory: Any) -> None:
-    open_system(agents={"kind": Answering}).spawn("p/a", agent_type="kind", initial_state={"n": 1})
+    first = open_system(agents={"kind": Answering})
+    first.spawn("p/a", agent_type="kind", initial_state={"n": 1})
+    first.close()
     system = open_system(agents={"kind": factory})
     for _ in range(2):
         refused = system.agent("p/a").ask(Set("n", 2), block=False)

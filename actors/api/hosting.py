@@ -1,0 +1,178 @@
+"""A system as a host: it joins the others, is buried by them and joins again, and leaves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from time import monotonic
+from typing import Final
+
+from duramen.events import DuramenError
+from duramen.events.log import HostStore
+from duramen.events.logging import get_logger
+
+from ..commands import Serializer
+from ..dispatch import ActorRegistry, Dispatcher, ThreadPool, Timers
+from ..hosts import PROTOCOL, HostEvents, Hosting, Links, Membership, Placement, Router, Trees
+from ..runtime import Runtime
+
+_SUBSCRIBE_SECONDS: Final = 5.0
+_LINK_SECONDS: Final = 2.0
+_PAUSE: Final = 0.02
+
+
+class HostedSystem:
+    """What makes a system a host. Its methods may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        store: HostStore,
+        actors: ActorRegistry,
+        dispatcher: Dispatcher,
+        workers: ThreadPool,
+        timers: Timers,
+        serializer: Serializer,
+        agent_types: Collection[str],
+        is_client: bool,
+        placement: Placement,
+    ) -> None:
+        self._store = store
+        self._actors = actors
+        self._dispatcher = dispatcher
+        self._timers = timers
+        self._workers = workers
+        self._is_checking = False
+        self._links: Links | None = None
+        self._buried: Callable[[str], None] = lambda host: None
+        router = Router(actors, dispatcher, serializer)
+        router.on_left = lambda host: self._on_left()
+        membership = Membership(
+            store,
+            HostEvents(self._on_died, self._on_buried),
+            is_client=is_client,
+            agent_types=lambda: list(agent_types),
+            message_types=list,
+            load=lambda: len(actors),
+        )
+        trees = Trees(self._release, workers.submit)
+        self.hosting = Hosting(
+            store, membership, router, trees, agent_types=agent_types, is_client=is_client, placement=placement
+        )
+
+    @property
+    def host(self) -> str:
+        """The id of this host."""
+        return self.hosting.membership.host
+
+    def start(self, on_new_id: Callable[[str], None]) -> None:
+        """Join. `on_new_id` is called in the core where this host goes on under another id. Raises Unavailable."""
+        self._buried = on_new_id
+        self._connect()
+        self.hosting.membership.start()
+
+    def _connect(self) -> None:
+        self._links = Links(self.host, self._store, PROTOCOL, self.hosting.router.receive)
+        self._links.start(_SUBSCRIBE_SECONDS)
+        self.hosting.router.use(self._links)
+
+    def announce(self) -> None:
+        """List the agent types that are registered now. A lost server is put up with: the types are listed later."""
+        try:
+            self.hosting.membership.announce()
+        except DuramenError as error:
+            get_logger("hosts").warning("types_not_listed", error=type(error).__name__)
+
+    def release_trees(self) -> None:
+        """Begin to give up the trees that have left memory."""
+        self._dispatcher.post(self.hosting.trees.release_empty)
+
+    def _release(self, roots: list[str]) -> None:
+        try:
+            for root in roots:
+                owner, _ = self._store.owner(root)
+                if owner.host == self.host:
+                    self._store.release(root, owner)
+        except DuramenError as error:  # they stay this host's, and are claimed again without harm
+            get_logger("hosts").info("trees_not_released", error=type(error).__name__, count=len(roots))
+        finally:
+            self._dispatcher.post(self.hosting.trees.ended)
+
+    # -- what happens to hosts ----------------------------------------------------------------------------------------
+
+    def _on_died(self, host: str, has_closed: bool) -> None:
+        self._dispatcher.post(lambda: self.hosting.router.host_died(host, has_closed=has_closed))
+
+    def check_hosts(self) -> None:
+        """Find out soon if a host of this machine has ended while its replies are waited for."""
+        if self.hosting.router.waiting and not self._is_checking:
+            self._is_checking = True
+            self._workers.submit(self._check_hosts)
+
+    def _check_hosts(self) -> None:
+        try:
+            for host in self.hosting.router.hosts_asked():
+                self.hosting.membership.state_of(host)
+        except DuramenError as error:
+            get_logger("hosts").debug("hosts_not_checked", error=type(error).__name__)
+        finally:
+            self._is_checking = False
+
+    def _on_left(self) -> None:
+        def refresh() -> None:
+            try:
+                self.hosting.membership.refresh()
+            except DuramenError as error:
+                get_logger("hosts").debug("hosts_not_checked", error=type(error).__name__)
+
+        self._workers.submit(refresh)
+
+    def _on_buried(self, old: str, new: str) -> None:
+        """Drop what belongs to the old id: the agents here, and the streams. What was not begun is sent on."""
+        links = self._links
+        self._connect()
+        if links is not None:
+            links.close(_LINK_SECONDS)
+        self._dispatcher.post(lambda: self._begin_again(old, new))
+
+    def _begin_again(self, old: str, new: str) -> None:
+        self._buried(new)
+        self.hosting.trees.forget_all()
+        self.hosting.router.begin_again()
+        self._drop_agents(old)
+
+    def _drop_agents(self, old: str) -> None:
+        """Drop the agents that have the old host's fence; those that are busy, once they are not."""
+        busy = False
+        for page in self._actors.pages():
+            for mailbox in page:
+                runtime = mailbox.runner
+                if isinstance(runtime, Runtime) and runtime.fence.endswith(old):
+                    busy = not runtime.drop_if_idle() or busy
+        if busy:
+            self._timers.call_later(_PAUSE, lambda: self._dispatcher.post(lambda: self._drop_agents(old)))
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more trees. A lost server is put up with."""
+        try:
+            self.hosting.membership.drain()
+        except DuramenError as error:
+            get_logger("hosts").info("not_drained", error=type(error).__name__)
+
+    def wait_until_answered(self, deadline: float) -> None:
+        """Block until no message between hosts waits for its reply, or until `deadline` (of `time.monotonic`)."""
+        router, never = self.hosting.router, threading.Event()
+        while (router.handling or router.waiting) and monotonic() < deadline:
+            never.wait(_PAUSE / 4)
+
+    def close(self, timeout: float) -> None:
+        """Leave: give up all trees, then send elsewhere what has arrived meanwhile. Called when the core has ended."""
+        links = self._links
+        is_clean = links is None or links.wait_until_heard(_LINK_SECONDS)
+        self.hosting.membership.close(timeout, is_clean=is_clean)
+        self.hosting.router.refuse_held()
+        if links is not None:
+            links.wait_until_heard(_LINK_SECONDS if is_clean else 0.0)
+            links.close(_LINK_SECONDS)

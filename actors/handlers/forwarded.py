@@ -1,0 +1,60 @@
+"""Mutations that another host has sent on: their events are marked, so that a repetition is recognised in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from duramen.events import OutcomeUnknown, Receipt, Trimmed
+from duramen.events.codec import NO_DIGEST
+from duramen.events.log import digest_at, raw_events
+
+from ..hosts import Forwarded, Repeated
+from .memory import OWN_MEMORY_HANDLERS
+from .turn import Turn
+
+_MARK: Final = "asked_by"
+"""In the metadata of the last event of a forwarded mutation: [asking host, its number for the message, events]."""
+
+
+def handle_forwarded(turn: Turn, message: Forwarded) -> Any:
+    """Carry out a forwarded mutation, and mark its last event."""
+    before = len(turn.items)
+    handler = OWN_MEMORY_HANDLERS[type(message.message)]
+    with turn.savepoint():
+        receipt = handler(turn, message.message)
+        added = len(turn.items) - before
+        if added:
+            turn.annotate({_MARK: [message.asker, message.number, added]})
+            receipt = receipt._replace(digest=turn.state.digest)
+    return receipt
+
+
+def handle_repeated(turn: Turn, message: Repeated) -> Any:
+    """Return the receipt of the first time, if the log has the mark; else carry the mutation out. Blocks."""
+    receipt = _find(turn, message)
+    return handle_forwarded(turn, message) if receipt is None else receipt
+
+
+def _find(turn: Turn, message: Repeated) -> Receipt | None:
+    log, agent, after = turn.services.log, turn.agent, message.known_seq
+    try:
+        digest = (digest_at(log, agent, after) if after else NO_DIGEST) or NO_DIGEST
+        for seq, raw, own in raw_events(log, agent, turn.codec, after=after, digest=digest, to_seq=turn.expected):
+            mark = (raw[9] or {}).get(_MARK)
+            if type(mark) is list and mark[:2] == [message.asker, message.number]:
+                return Receipt(agent, seq - mark[2] + 1, seq, own, turn.services.durability)
+    except Trimmed:
+        raise OutcomeUnknown(
+            f"the host of {agent} died, and its log is trimmed where the outcome would be; look at its state",
+            agent=agent,
+            seq=after,
+        ) from None
+    return None
+
+
+MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
+    **OWN_MEMORY_HANDLERS,
+    Forwarded: handle_forwarded,
+}
+"""Handlers that need nothing but the state, of messages from here and from other hosts."""

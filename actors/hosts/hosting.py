@@ -1,0 +1,97 @@
+"""Where agents live: which of them this host may have, and which host has the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from hashlib import blake2b
+from typing import Literal
+
+from duramen.events import NoHost
+from duramen.events.log import HostStore, Owner, root_of
+
+from .membership import Membership
+from .router import Router
+from .trees import Trees
+
+Placement = Literal["local", "spread"]
+
+
+class Hosting:
+    """Where agents live. Callable from any thread, but for `trees` and `router`, which belong to the core."""
+
+    def __init__(
+        self,
+        store: HostStore,
+        membership: Membership,
+        router: Router,
+        trees: Trees,
+        *,
+        agent_types: Collection[str],
+        is_client: bool,
+        placement: Placement,
+    ) -> None:
+        """`agent_types` are the types registered here, also later; a client has no agents."""
+        self.store = store
+        self.membership = membership
+        self.router = router
+        self.trees = trees
+        self._agent_types = agent_types
+        self._is_client = is_client
+        self._placement = placement
+
+    @property
+    def is_client(self) -> bool:
+        """Whether no agent lives here."""
+        return self._is_client
+
+    @property
+    def is_local(self) -> bool:
+        """Whether an agent of nobody comes to live where it is asked for."""
+        return self._placement == "local" and not self._is_client and not self.membership.is_draining
+
+    def choose_host(self, path: str, owner: Owner, needed_type: str | None, *, was_forwarded: bool) -> str:
+        """The host that has an agent, or is to have it. Blocks. Raises NoHost.
+
+        `needed_type` is the agent type whose class is needed, if one is. A message of another host is not sent on:
+        where it finds no owner it is handled here, if that can be.
+        """
+        here = self.membership.host
+        if owner.host == here or (owner.host and self.membership.state_of(owner.host) != "dead"):
+            return owner.host
+        can_be_here = self._can_be_here(needed_type)
+        if can_be_here and (was_forwarded or self._placement == "local"):
+            return here
+        candidates = [host for host in self._candidates(needed_type) if host != here]
+        if not candidates and not can_be_here:
+            self.membership.refresh()
+            candidates = self._candidates(needed_type)
+        if can_be_here:
+            candidates.append(here)
+        if not candidates:
+            what = "agents" if needed_type is None else f"agents of type {needed_type!r}"
+            raise NoHost(f"no host that is up takes {what}; start one, such as `duramen serve`", agent=path)
+        root = root_of(path)
+        return max(candidates, key=lambda host: _weight(root, host))
+
+    def has_class_elsewhere(self, agent_type: str | None) -> bool:
+        """Whether a class of this type is registered on another host, but not here; as last seen, without asking."""
+        if agent_type is None or agent_type in self._agent_types:
+            return False
+        return any(agent_type in record.agent_types for record in self.membership.hosts())
+
+    def _can_be_here(self, needed_type: str | None) -> bool:
+        if self._is_client or self.membership.is_draining:
+            return False
+        return needed_type is None or needed_type in self._agent_types
+
+    def _candidates(self, needed_type: str | None) -> list[str]:
+        return [
+            record.host
+            for record in self.membership.hosts()
+            if record.state == "up" and (needed_type is None or needed_type in record.agent_types)
+        ]
+
+
+def _weight(root: str, host: str) -> bytes:
+    """Rendezvous hashing: each tree orders the hosts in its own way, so that one that comes or goes moves few trees."""
+    return blake2b(f"{host}/{root}".encode(), digest_size=8).digest()

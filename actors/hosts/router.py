@@ -1,0 +1,320 @@
+"""The router sends messages to the hosts of their agents, and takes those that other hosts send to agents here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final, NamedTuple, Protocol
+
+from duramen.events import DuramenError
+from duramen.events.logging import get_logger
+from duramen.events.model import Cause
+
+from ..commands import Serializer
+from ..dispatch import ActorRegistry, Dispatcher, Envelope
+from .forwarded import Forwarded, Repeated
+from .links import Links
+
+# The kinds of rows that hosts send to one another, and what follows the kind.
+_ASK: Final = 0
+"""The fields of `_Ask`."""
+_REPLY: Final = 1
+"""[number, agent, seq, reply]."""
+_ERROR: Final = 2
+"""[number, error]."""
+_NOT_MINE: Final = 3
+"""[number, attempt]."""
+_LEFT: Final = 4
+"""[]: the host has closed."""
+
+_MOST_REFUSED: Final = 65_536
+"""Refused attempts remembered a host: more than a host has messages under way to another."""
+
+
+class Route(Protocol):
+    """What sends one agent's messages to another host, and waits for their replies. Called in the core."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    def replied(self, number: int, value: Any, error: BaseException | None) -> None:
+        """Hand over the reply to a message, or the error in its place."""
+        ...
+
+    def refused(self, attempt: int) -> None:
+        """The host does not have the agent: send all messages of this attempt elsewhere."""
+        ...
+
+    def lost(self, *, is_begun: bool) -> None:
+        """The host is dead. Without `is_begun`, what it has not answered was certainly not begun."""
+        ...
+
+
+class _Ask(NamedTuple):
+    """The fields of a row that asks."""
+
+    number: int
+    agent: str
+    attempt: int
+    wanted: bool
+    command_id: str | None
+    causation_id: str | None
+    correlation_id: str | None
+    durability: str | None
+    message: bytes
+    """Packed."""
+    mark: list[Any] | None
+    """Of a mutation without a command id: what `Forwarded` has besides the message, and whether it is repeated."""
+
+
+class NotMine(DuramenError):
+    """Another host has the agent: in place of a reply, between hosts only."""
+
+
+class RemoteEnvelope(Envelope):
+    """A message of another host, which gets the outcome."""
+
+    __slots__ = ("agent", "attempt", "number", "peer")
+
+    def __init__(self, peer: str, ask: _Ask, message: Any) -> None:
+        super().__init__(message, ask.command_id, ask.wanted, ask.durability)
+        self.peer = peer
+        self.number = ask.number
+        self.agent = ask.agent
+        self.attempt = ask.attempt
+        if ask.causation_id is not None or ask.correlation_id is not None:
+            self.cause = Cause(ask.causation_id, ask.correlation_id)
+
+
+class Router:
+    """One host's side of the messages between hosts. Used in the core, but for `receive`.
+
+    Messages of one agent go out in the order in which they were sent, under the number of an attempt. A host that does
+    not have the agent refuses the attempt as a whole: it refuses what else arrives of it, and the sender sends all it
+    has for that agent again under a higher one. So the order of one caller to one agent holds over changes of owner.
+    """
+
+    def __init__(self, actors: ActorRegistry, dispatcher: Dispatcher, serializer: Serializer) -> None:
+        self._actors = actors
+        self._dispatcher = dispatcher
+        self._serializer = serializer
+        dispatcher.after_pass = self.flush
+        self._links: Links | None = None
+        self._numbers = count(1)
+        self._attempts = count(1)
+        self._routes: dict[int, Route] = {}
+        self._refused: dict[str, dict[str, int]] = {}
+        self._dead: set[str] = set()
+        self._held: list[RemoteEnvelope] | None = None
+        self.on_left: Callable[[str], None] = lambda host: None
+        """Called in the core when a host says that it has closed."""
+        self.handling = 0
+        """Messages of other hosts that are not answered yet."""
+        self._log = get_logger("router")
+
+    @property
+    def waiting(self) -> int:
+        """Messages to other hosts that are not answered yet."""
+        return len(self._routes)
+
+    def hosts_asked(self) -> set[str]:
+        """The hosts whose replies are waited for."""
+        return {route.host for route in self._routes.values()}
+
+    def is_dead(self, host: str) -> bool:
+        """Whether a host was found dead."""
+        return host in self._dead
+
+    def use(self, links: Links) -> None:
+        """Send and answer through these links from now on."""
+        self._links = links
+
+    def flush(self) -> None:
+        """Send what the core has put together in one pass."""
+        if self._links is not None:
+            self._links.flush()
+
+    def next_attempt(self) -> int:
+        """A number above those of all attempts before."""
+        return next(self._attempts)
+
+    # -- messages to other hosts --------------------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """A number for a message to another host."""
+        return next(self._numbers)
+
+    def ask(self, route: Route, number: int, envelope: Envelope, mark: list[Any] | None) -> None:
+        """Send a message; `route` gets its outcome. Raises what packing it raises, and MailboxFull."""
+        assert self._links is not None
+        cause = envelope.cause
+        ask = _Ask(
+            number,
+            route.path,
+            route.attempt,
+            envelope.wanted,
+            envelope.command_id,
+            cause.causation_id,
+            cause.correlation_id,
+            envelope.durability,
+            self._serializer.pack_message(envelope.message.message if mark is not None else envelope.message),
+            mark,
+        )
+        self._links.add(route.host, [_ASK, *ask])
+        self._routes[number] = route
+
+    def forget(self, number: int) -> None:
+        """Expect no outcome for this number any more."""
+        self._routes.pop(number, None)
+
+    def host_died(self, host: str, *, has_closed: bool) -> None:
+        """Let the routes to a dead host know, and drop what is kept for it."""
+        self._dead.add(host)
+        self._refused.pop(host, None)
+        if self._links is not None:
+            self._links.forget(host)
+        routes = {id(route): route for route in self._routes.values() if route.host == host}
+        for route in routes.values():
+            route.lost(is_begun=not has_closed)
+
+    def begin_again(self) -> None:
+        """Go on under another host id: what was sent under the old one may or may not have been handled."""
+        self._refused.clear()
+        for route in {id(route): route for route in self._routes.values()}.values():
+            route.lost(is_begun=True)
+
+    def hold(self) -> None:
+        """Handle no message that arrives from now on. Callable from any thread."""
+        if self._held is None:
+            self._held = []
+
+    def refuse_held(self) -> None:
+        """Have what was held sent elsewhere, once this host has given up its trees. Called when the core has ended."""
+        for envelope in self._held or ():
+            self._answer(envelope.peer, [_NOT_MINE, envelope.number, envelope.attempt])
+        for peer in self._links.peers() if self._links is not None else ():
+            self._answer(peer, [_LEFT])
+        self.flush()
+
+    # -- messages of other hosts --------------------------------------------------------------------------------------
+
+    def receive(self, peer: str, row: list[Any]) -> None:
+        """Take a row of another host; called in the links' thread, for the rows of one host in their order."""
+        try:
+            kind, *fields = row
+            work = self._reader(kind)(peer, *fields)
+        except Exception as error:  # a host of a later version, or a defect: nothing of it may end the thread
+            self._log.warning("row_refused", peer=peer, error=type(error).__name__)
+            return
+        self._dispatcher.post(work)
+
+    def _reader(self, kind: int) -> Callable[..., Callable[[], None]]:
+        return (self._read_ask, self._read_reply, self._read_error, self._read_not_mine, self._read_left)[kind]
+
+    def _read_ask(self, peer: str, *fields: Any) -> Callable[[], None]:
+        ask = _Ask(*fields)
+        try:
+            message = self._serializer.unpack_message(ask.message)
+        except DuramenError as error:
+            failure = error
+            return lambda: self._answer(peer, [_ERROR, ask.number, self._serializer.pack_error(failure, ask.agent)])
+        if ask.mark is not None:
+            asker, number, known_seq, is_repeated = ask.mark
+            message = (Repeated if is_repeated else Forwarded)(message, asker, number, known_seq)
+        envelope = RemoteEnvelope(peer, ask, message)
+        return lambda: self._take(envelope)
+
+    def _take(self, envelope: RemoteEnvelope) -> None:
+        refused = self._refused.get(envelope.peer)
+        if refused is not None and envelope.attempt <= refused.get(envelope.agent, 0):
+            return  # its sender sends it again, behind what it had sent before
+        if self._held is not None:
+            self._held.append(envelope)
+            return
+        self.handling += 1
+        envelope.add_done_callback(lambda: self._handled(envelope))
+        try:
+            self._actors.send(envelope.agent, envelope)
+        except DuramenError as error:
+            envelope.refuse(error)
+
+    def _handled(self, envelope: RemoteEnvelope) -> None:
+        """Send the outcome of a message to its host; in the thread that has handed it over."""
+        self._dispatcher.post(lambda: self._send_outcome(envelope))
+
+    def _send_outcome(self, envelope: RemoteEnvelope) -> None:
+        self.handling -= 1
+        error = envelope.error
+        if isinstance(error, NotMine):
+            self._refuse_attempt(envelope)
+            self._answer(envelope.peer, [_NOT_MINE, envelope.number, envelope.attempt])
+        elif error is not None:
+            self._answer(envelope.peer, [_ERROR, envelope.number, self._serializer.pack_error(error, envelope.agent)])
+        else:
+            self._answer(envelope.peer, self._reply(envelope))
+
+    def _reply(self, envelope: RemoteEnvelope) -> list[Any]:
+        try:
+            seq = _seq_of(envelope)
+            packed = self._serializer.pack_reply(envelope.result, envelope.agent, seq)
+        except DuramenError as error:
+            return [_ERROR, envelope.number, self._serializer.pack_error(error, envelope.agent)]
+        return [_REPLY, envelope.number, envelope.agent, seq, packed]
+
+    def _refuse_attempt(self, envelope: RemoteEnvelope) -> None:
+        refused = self._refused.setdefault(envelope.peer, {})
+        attempt = max(envelope.attempt, refused.pop(envelope.agent, 0))
+        refused[envelope.agent] = attempt  # the latest is last
+        if len(refused) > _MOST_REFUSED:
+            del refused[next(iter(refused))]
+
+    def _answer(self, peer: str, row: list[Any]) -> None:
+        if peer in self._dead or self._links is None:
+            return
+        try:
+            self._links.add(peer, row, bounded=False)
+        except DuramenError as error:  # the peer does not read; it will be found dead, or close
+            self._log.warning("reply_not_sent", peer=peer, error=type(error).__name__)
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    def _read_reply(self, peer: str, number: int, agent: str, seq: int, packed: bytes) -> Callable[[], None]:
+        try:
+            value = self._serializer.unpack_reply(packed, agent, seq)
+        except DuramenError as error:
+            failure = error
+            return lambda: self._hand_over(peer, number, None, failure)
+        return lambda: self._hand_over(peer, number, value, None)
+
+    def _read_error(self, peer: str, number: int, packed: bytes) -> Callable[[], None]:
+        error = self._serializer.unpack_error(packed)
+        return lambda: self._hand_over(peer, number, None, error)
+
+    def _read_not_mine(self, peer: str, number: int, attempt: int) -> Callable[[], None]:
+        def run() -> None:
+            route = self._routes.get(number)
+            if route is not None and route.host == peer:
+                route.refused(attempt)
+
+        return run
+
+    def _read_left(self, peer: str) -> Callable[[], None]:
+        return lambda: self.on_left(peer)
+
+    def _hand_over(self, peer: str, number: int, value: Any, error: BaseException | None) -> None:
+        route = self._routes.get(number)
+        if route is not None and route.host == peer:
+            del self._routes[number]
+            route.replied(number, value, error)
+
+
+def _seq_of(envelope: RemoteEnvelope) -> int:
+    """The agent's seq after a message, as far as it is known here."""
+    state = getattr(getattr(envelope.mailbox, "runner", None), "state", None)
+    return 0 if state is None else int(state.seq)

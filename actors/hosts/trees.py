@@ -1,0 +1,69 @@
+"""Which trees of agents are in memory here; those that are not are given up, so that other hosts may claim them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from duramen.events.log import root_of
+
+
+class Trees:
+    """Counts the agents in memory by tree. Used in the core.
+
+    A tree that is empty is released by `release_empty`. Meanwhile nobody may enter it: an agent that was claimed
+    just before its tree was given up would have two hosts.
+    """
+
+    def __init__(self, release: Callable[[list[str]], None], submit: Callable[[Callable[[], None]], None]) -> None:
+        """`release` gives trees up, blocking; `submit` runs a call in a worker thread, which `ended` follows."""
+        self._release = release
+        self._submit = submit
+        self._counts: dict[str, int] = {}
+        self._empty: set[str] = set()
+        self._releasing: dict[str, list[Callable[[], None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def enter(self, path: str, again: Callable[[], None]) -> bool:
+        """Note that an agent comes into memory. False: its tree is being released; `again` is called afterwards."""
+        root = root_of(path)
+        waiting = self._releasing.get(root)
+        if waiting is not None:
+            waiting.append(again)
+            return False
+        self._counts[root] = self._counts.get(root, 0) + 1
+        self._empty.discard(root)
+        return True
+
+    def leave(self, path: str) -> None:
+        """Note that an agent has left memory."""
+        root = root_of(path)
+        left = self._counts[root] - 1
+        if left:
+            self._counts[root] = left
+        else:
+            del self._counts[root]
+            self._empty.add(root)
+
+    def release_empty(self) -> None:
+        """Begin to release the trees without an agent in memory."""
+        if self._empty and not self._releasing:
+            roots = list(self._empty)
+            self._empty.clear()
+            self._releasing = {root: [] for root in roots}
+            self._submit(lambda: self._release(roots))
+
+    def ended(self) -> None:
+        """Let those enter that have waited for a release, which has ended."""
+        released, self._releasing = self._releasing, {}
+        for again in _flat(released.values()):
+            again()
+
+    def forget_all(self) -> None:
+        """Forget the trees that wait for their release: another host has them, or may have."""
+        self._empty.clear()
+
+
+def _flat(lists: Iterable[list[Callable[[], None]]]) -> list[Callable[[], None]]:
+    return [call for calls in lists for call in calls]

@@ -1,0 +1,197 @@
+"""The runner of a mailbox whose agent is on another host."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve
+
+from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt
+
+from ..commands import AdoptChild, Hold, Pause, Restart, Resume, Spawn, Terminate
+from ..dispatch import IDLE, WORKING, Envelope, Mailbox
+from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS
+from ..hosts import Forwarded, NotMine, RemoteEnvelope, Repeated
+from .log_reads import answer_from_log
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+_MOST_UNDER_WAY: Final = 1_024
+"""Messages of one agent that wait for their replies; more wait in the mailbox, which is bounded."""
+
+_RARE: Final = frozenset((Spawn, Pause, Resume, Terminate, Restart, AdoptChild))
+"""Mutations that get a command id where they have none: too rare to push the user's ids out of an agent's window."""
+
+
+class Forwarding:
+    """Sends an agent's messages to the host that has it, in order, and hands over what comes back. Used in the core.
+
+    Where that host turns out not to have the agent, or is dead, the messages without a reply go back into the mailbox,
+    in their order, and the way to the agent is looked up again.
+    """
+
+    __slots__ = (
+        "_known_seq",
+        "_mailbox",
+        "_reading",
+        "_services",
+        "_under_way",
+        "attempt",
+        "host",
+        "last_used",
+        "path",
+    )
+
+    def __init__(self, services: Services, mailbox: Mailbox, host: str, known_seq: int) -> None:
+        self.host = host
+        self.path = mailbox.path
+        self.last_used = monotonic()
+        self._services = services
+        self._mailbox = mailbox
+        self._known_seq = known_seq
+        self.attempt = services.hosting.router.next_attempt()
+        self._under_way: dict[int, Envelope] = {}
+        self._reading: list[Envelope] = []
+
+    @property
+    def can_passivate(self) -> bool:
+        """Whether nothing waits for a reply."""
+        return not self._under_way
+
+    def run(self) -> None:
+        self.last_used = monotonic()
+        if self._services.hosting.router.is_dead(self.host):
+            self._send_elsewhere([])
+            return
+        waiting, taken = self._mailbox.waiting, 0
+        try:
+            while taken < len(waiting) and len(self._under_way) < _MOST_UNDER_WAY:
+                envelope = waiting[taken]
+                if type(envelope.message) in READS and not isinstance(envelope, RemoteEnvelope):
+                    break
+                taken += 1
+                self._forward(envelope)
+        finally:
+            del waiting[:taken]  # others only ever add at the end
+        if waiting and not self._under_way:
+            self._answer_reads()
+
+    def _forward(self, envelope: Envelope) -> None:
+        if isinstance(envelope, RemoteEnvelope):
+            envelope.refuse(NotMine(f"another host has {envelope.agent}"))
+        elif type(envelope.message) is Hold:  # of a cascade here, whose tree was taken over meanwhile
+            envelope.refuse(Fenced(f"another host has taken {self.path} over; ask again", agent=self.path))
+        else:
+            self._send(envelope)
+
+    def _answer_reads(self) -> None:
+        """Answer the messages that only look, now that all that was sent before them is handled."""
+        mailbox, services = self._mailbox, self._services
+        reads = list(takewhile(lambda envelope: type(envelope.message) in READS, mailbox.waiting))
+        del mailbox.waiting[: len(reads)]
+        self._reading = reads
+        mailbox.phase = WORKING
+
+        def read() -> None:
+            try:
+                answer_from_log(services, self.path, reads)
+            finally:
+                services.dispatcher.post(self._go_on)
+
+        services.activations.submit(read)
+
+    def _go_on(self) -> None:
+        self._reading = []
+        self._mailbox.phase = IDLE
+        if self._mailbox.waiting:
+            self._services.dispatcher.schedule(self._mailbox)
+
+    def _send(self, envelope: Envelope) -> None:
+        router = self._services.hosting.router
+        number = router.next_number()
+        try:
+            mark = self._mark(envelope, number)
+            router.ask(self, number, envelope, mark)
+        except DuramenError as error:  # it cannot cross, or too much is under way
+            envelope.refuse(error)
+        else:
+            self._under_way[number] = envelope
+
+    def _mark(self, envelope: Envelope, number: int) -> list[Any] | None:
+        """Make a mutation recognisable should it be sent again; the mark of a mutation without a command id."""
+        message = envelope.message
+        kind: type[Any] = type(message)
+        if kind in _RARE and message.command_id is None:
+            envelope.message = evolve(message, command_id=f"{self._services.owner}:{number}")
+        elif kind in MEMORY_HANDLERS and kind not in READS and kind is not Forwarded and message.command_id is None:
+            message = envelope.message = Forwarded(message, self._services.owner, number, self._known_seq)
+        if not isinstance(message, Forwarded):
+            return None
+        return [message.asker, message.number, message.known_seq, isinstance(message, Repeated)]
+
+    # -- what comes back ----------------------------------------------------------------------------------------------
+
+    def replied(self, number: int, value: Any, error: BaseException | None) -> None:
+        envelope = self._under_way.pop(number)
+        if error is not None:
+            envelope.refuse(error)
+        else:
+            if type(value) is Receipt:
+                self._known_seq = value.seq
+            envelope.answer(value)
+        if self._mailbox.waiting:
+            self._services.dispatcher.schedule(self._mailbox)
+
+    def refused(self, attempt: int) -> None:
+        if attempt == self.attempt:
+            self._send_elsewhere(list(self._under_way.values()))
+
+    def lost(self, *, is_begun: bool) -> None:
+        if not is_begun:
+            self._send_elsewhere(list(self._under_way.values()))
+            return
+        again: list[Envelope] = []
+        for envelope in self._under_way.values():
+            message = envelope.message
+            if type(message) is Forwarded:
+                envelope.message = Repeated(message.message, message.asker, message.number, message.known_seq)
+            elif _is_users(type(message)) and envelope.command_id is None:
+                path = self._mailbox.path
+                envelope.refuse(
+                    OutcomeUnknown(
+                        f"the host of {path} died while it had this message; look at the agent's state, or use a "
+                        "command id, with which a message can be sent again",
+                        agent=path,
+                        seq=self._known_seq,
+                    )
+                )
+                continue
+            again.append(envelope)
+        self._send_elsewhere(again)
+
+    def _send_elsewhere(self, envelopes: list[Envelope]) -> None:
+        self.release_resources()
+        mailbox, services = self._mailbox, self._services
+        mailbox.requeue(envelopes)
+        services.actors.deactivate(mailbox)
+        if mailbox.waiting:
+            services.dispatcher.schedule(mailbox)
+        else:
+            services.actors.remove_if_idle(mailbox)
+
+    def abandon(self) -> list[Envelope]:
+        """At the end of the system: the messages that will not be answered any more."""
+        return [*self._under_way.values(), *self._reading]
+
+    def release_resources(self) -> None:
+        """Expect no replies any more."""
+        for number in self._under_way:
+            self._services.hosting.router.forget(number)
+        self._under_way = {}
+
+
+def _is_users(kind: type[Any]) -> bool:
+    return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS

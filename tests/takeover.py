@@ -1,0 +1,11 @@
+"""Another host takes an agent over though its host lives: what happens to a host that was buried alive."""
+
+from __future__ import annotations
+
+from duramen.actors import AgentSystem
+
+
+def give_up(system: AgentSystem, path: str) -> None:
+    """Make an agent's tree nobody's, without a word to the host that has it in memory: whoever asks next claims it."""
+    hosts = system._store.log.hosts
+    hosts.release(path, hosts.owner(path)[0])
