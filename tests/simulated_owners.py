@@ -466,6 +466,9 @@ class _Node:
             self._send(ask.sender, ["reply", agent, ask.number, seq])
 
     def _refuse(self, agent: str, ask: _Ask) -> None:
+        # What was sent under this attempt after it must not be taken either, even if the tree comes here meanwhile.
+        key = ask.client, agent
+        self.highest[key] = max(self.highest[key], ask.attempt + 1)
         if ask.client == self.name:
             self._not_mine(agent, ask.number, ask.attempt)
         else:
