@@ -18,7 +18,7 @@ from attrs import evolve
 
 from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed, Unconfirmed
 from duramen.events.codec import Codec
-from duramen.events.log import EventLog
+from duramen.events.log import EventLog, HostRecord
 from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
 from duramen.projections import AgentState
@@ -229,6 +229,15 @@ class AgentSystem(SystemCalls):
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
         self._hosted.announce()
+
+    @property
+    def host(self) -> str:
+        """The id of this host: of this opening of a system. It changes where others have taken it for dead."""
+        return self._hosted.host
+
+    def hosts(self) -> list[HostRecord]:
+        """Return all hosts of the namespace, this one too, and for an hour those that ended. Raises Unavailable."""
+        return self._log.hosts.hosts()
 
     def agent_types(self) -> list[str]:
         """Return the agent types that are registered here."""

@@ -252,7 +252,6 @@ class Router:
         self.handling -= 1
         error = envelope.error
         if isinstance(error, NotMine):
-            self._refuse_attempt(envelope)
             self._answer(envelope.peer, [_NOT_MINE, envelope.number, envelope.attempt])
         elif error is not None:
             self._answer(envelope.peer, [_ERROR, envelope.number, self._serializer.pack_error(error, envelope.agent)])
@@ -267,12 +266,17 @@ class Router:
             return [_ERROR, envelope.number, self._serializer.pack_error(error, envelope.agent)]
         return [_REPLY, envelope.number, envelope.agent, seq, packed]
 
-    def _refuse_attempt(self, envelope: RemoteEnvelope) -> None:
+    def refuse_attempt(self, envelope: RemoteEnvelope) -> None:
+        """Have a message sent elsewhere, with all else of its attempt: from now on nothing of it is handled here.
+
+        Also if the agent comes to live here meanwhile: what follows would overtake what was refused.
+        """
         refused = self._refused.setdefault(envelope.peer, {})
         attempt = max(envelope.attempt, refused.pop(envelope.agent, 0))
         refused[envelope.agent] = attempt  # the latest is last
         if len(refused) > _MOST_REFUSED:
             del refused[next(iter(refused))]
+        envelope.refuse(NotMine(f"another host has {envelope.agent}"))
 
     def _answer(self, peer: str, row: list[Any]) -> None:
         if peer in self._dead or self._links is None:

@@ -13,7 +13,7 @@ from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt
 from ..commands import AdoptChild, Hold, Pause, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS
-from ..hosts import Forwarded, NotMine, RemoteEnvelope, Repeated
+from ..hosts import Forwarded, RemoteEnvelope, Repeated
 from .log_reads import answer_from_log
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ class Forwarding:
             self._send_elsewhere([])
             return
         waiting, taken = self._mailbox.waiting, 0
+        self._refuse_remote(waiting)
         try:
             while taken < len(waiting) and len(self._under_way) < _MOST_UNDER_WAY:
                 envelope = waiting[taken]
-                if type(envelope.message) in READS and not isinstance(envelope, RemoteEnvelope):
+                if type(envelope.message) in READS:
                     break
                 taken += 1
                 self._forward(envelope)
@@ -79,10 +80,15 @@ class Forwarding:
         if waiting and not self._under_way:
             self._answer_reads()
 
+    def _refuse_remote(self, waiting: list[Envelope]) -> None:
+        """Refuse what other hosts have sent, all of it and for good: their later attempts are in order again."""
+        remote = [envelope for envelope in waiting if isinstance(envelope, RemoteEnvelope)]
+        for envelope in remote:
+            waiting.remove(envelope)
+            self._services.hosting.router.refuse_attempt(envelope)
+
     def _forward(self, envelope: Envelope) -> None:
-        if isinstance(envelope, RemoteEnvelope):
-            envelope.refuse(NotMine(f"another host has {envelope.agent}"))
-        elif type(envelope.message) is Hold:  # of a cascade here, whose tree was taken over meanwhile
+        if type(envelope.message) is Hold:  # of a cascade here, whose tree was taken over meanwhile
             envelope.refuse(Fenced(f"another host has taken {self.path} over; ask again", agent=self.path))
         else:
             self._send(envelope)

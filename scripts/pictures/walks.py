@@ -102,11 +102,11 @@ WALKS = {
             ),
             Step(
                 1,
-                "actors/runtime/activation.py",
-                "claim",
-                "A worker thread claims the agent; of those there are few, so that thousands wait in line.",
+                "actors/hosts/hosting.py",
+                "place",
+                "A worker thread looks up the host that has the agent. If it is another, messages go there.",
             ),
-            Step(2, "events/redis/lua/claim.lua", "fence", "Writes a new fence and answers with the head."),
+            Step(1, "actors/runtime/activation.py", "make", "The agent object, by its type's class or function."),
             Step(
                 1,
                 "projections/recovery/rebuild.py",
@@ -130,6 +130,9 @@ WALKS = {
                 "actors/runtime/activation.py",
                 "compare",
                 "Seq and digest must be those of the head; otherwise the agent does not start.",
+            ),
+            Step(
+                2, "events/redis/lua/host_claim.lua", "claim", "A new fence, if owner and head are as they were seen."
             ),
             Step(0, "actors/runtime/runtime.py", "run", "The agent handles what waited in its mailbox."),
         ),

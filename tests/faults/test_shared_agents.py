@@ -83,7 +83,10 @@ class Process:
     def close(self) -> None:
         self.send_signal(signal.SIGCONT)
         self._process.kill()
-        self._process.communicate()
+        self._process.wait(20)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
         self._pool.shutdown()
 
 
@@ -146,7 +149,7 @@ def test_the_agents_of_a_process_that_was_killed_answer_in_another(start: Any, e
     owner.run("work", AGENT, "before", 0, None)
     assert other.run("set", AGENT, "x", 1)
     owner.kill()
-    assert other.run("work", AGENT, "after", 0, None) == "after"
+    assert other.run("work", AGENT, "after", 0, "a-1") == "after"  # it may be sent to the dead one first
     assert memory(evidence) == {"done": ["before", "after"], "x": 1}
 
 

@@ -13,8 +13,8 @@ from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, Table, text
 
-_ORDER: Final = ("up", "draining", "closed", "buried")
-_STYLES: Final = {"up": "green", "draining": "yellow", "closed": "dim", "buried": "dim"}
+_ORDER: Final = ("up", "client", "draining", "closed", "buried")
+_STYLES: Final = {"up": "green", "client": "", "draining": "yellow", "closed": "dim", "buried": "dim"}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     with opened(options) as system:
-        known = system.log.hosts.hosts()
+        known = [record for record in system.hosts() if record.host != system.host]
     shown = [record for record in known if arguments.all or not record.has_ended]
     shown.sort(key=lambda record: (_ORDER.index(record.state), record.host))
     if output.as_json:
