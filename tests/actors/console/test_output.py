@@ -58,7 +58,7 @@ def test_what_is_cut_ends_in_an_ellipsis() -> None:
 CODES = {
     ExitCode.USAGE: {
         *{"InvalidPath", "InvalidMessage", "ValueRefused", "TooLarge", "WrongKey", "ParentRequired"},
-        "DurabilityUnavailable",
+        *{"DurabilityUnavailable", "UnknownMessageType"},
     },
     ExitCode.SERVER: {
         *{"Unavailable", "OutcomeUnknown", "NotPermitted", "UnsafeServer", "AskTimeout", "Unconfirmed"},
