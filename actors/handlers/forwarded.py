@@ -41,7 +41,8 @@ def _find(turn: Turn, message: Repeated) -> Receipt | None:
     try:
         digest = (digest_at(log, agent, after) if after else NO_DIGEST) or NO_DIGEST
         for seq, raw, own in raw_events(log, agent, turn.codec, after=after, digest=digest, to_seq=turn.expected):
-            mark = (raw[9] or {}).get(_MARK)
+            metadata: dict[str, Any] = raw[9] or {}
+            mark = metadata.get(_MARK)
             if type(mark) is list and mark[:2] == [message.asker, message.number]:
                 return Receipt(agent, seq - mark[2] + 1, seq, own, turn.services.durability)
     except Trimmed:

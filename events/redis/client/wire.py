@@ -104,11 +104,12 @@ class Wire:
 
         Raises an error reply, or CONNECTION_ERRORS when the connection is lost.
         """
+        reply: Any
         if timeout is None:
             reply = self._connection.read_response(disable_decoding=True)
         else:
             reply = self._connection.read_response(disable_decoding=True, timeout=timeout)
-        return reply if type(reply) is not dict else _flat(reply)
+        return _flat(cast("dict[Any, Any]", reply)) if type(reply) is dict else reply
 
     def receive(self) -> bytes:
         """Return bytes that have arrived, up to 64 KiB; empty if there are none.
