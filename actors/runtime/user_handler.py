@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from threading import Event
+from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from duramen.events import (
     DuramenError,
@@ -17,6 +19,7 @@ from duramen.events import (
     NewEvent,
     ReplyRefused,
     TooLarge,
+    Unavailable,
 )
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, copy_plain, event_id
@@ -27,6 +30,10 @@ from ..commands import ChildFailed, Decision, Strategy, kind_of, require_running
 from ..dispatch import Envelope, ProgramExit, ThreadPool
 from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
 from .stored_reply import read_reply, store_reply
+
+_BEAT_WAIT: Final = 5.0
+_BEAT_PAUSE: Final = 0.02
+"""Seconds that a handler waits for this host's beat to go through, and between two looks."""
 
 
 class ActiveUserAgent(ActiveAgent, Protocol):
@@ -51,6 +58,7 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
     is a typed error. An exception that is meant to end a program (`SystemExit`) ends this agent's activation only.
     """
     try:
+        _wait_for_beat(runtime)
         if envelope.durability is not None:
             runtime.services.find_durability(envelope.durability)  # what cannot be reached is refused before it runs
         if runtime.state.status != PAUSED_STATUS or runtime.agent.on_paused != "handle":
@@ -82,6 +90,22 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
             running.add_done_callback(run.end_coroutine)
             return
     run.end(value, None)
+
+
+def _wait_for_beat(runtime: ActiveUserAgent) -> None:
+    """Begin nothing while other hosts may take this one for dead; its beat may go through soon. Raises Unavailable."""
+    may_begin = runtime.services.hosting.membership.may_begin
+    if may_begin():
+        return
+    give_up_at, never = monotonic() + _BEAT_WAIT, Event()
+    while not may_begin():
+        if monotonic() >= give_up_at:
+            raise Unavailable(
+                f"nothing is begun for {runtime.path}: this host has not reached the server for so long that "
+                "others may take its agents over; ask again",
+                agent=runtime.path,
+            )
+        never.wait(_BEAT_PAUSE)
 
 
 class _Run:

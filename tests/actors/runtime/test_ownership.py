@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
-from duramen.events import AgentNotRunning, DuramenError, Fenced
+from duramen.actors.hosts import Membership
+from duramen.actors.runtime import user_handler
+from duramen.events import AgentNotRunning, DuramenError, Fenced, Unavailable
 from takeover import give_up
 
 OpenSystem = Callable[..., AgentSystem]
@@ -240,3 +242,25 @@ def test_many_agents_move_between_systems(open_any: OpenSystem) -> None:
         replies = [system.agent(path).ask(Set("n", turn), block=False) for path in paths]
         assert [reply.get(timeout=20).seq for reply in replies] == [turn + 1] * len(paths)
     assert {first.agent(path).get("n") for path in paths} == {4}
+
+
+def test_a_host_whose_beat_does_not_go_through_begins_no_handler(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+
+    class Noting(Agent):
+        def on_receive(self, message: Any) -> Any:
+            begun.append(message)
+            return message
+
+    agent = open_any(agents={"noting": Noting}).spawn(PATH, agent_type="noting")
+    assert agent.ask("before") == "before"
+    monkeypatch.setattr(user_handler, "_BEAT_WAIT", 0.05)
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(Membership, "may_begin", lambda membership: False)
+        with pytest.raises(Unavailable):
+            agent.ask("meanwhile")
+        assert agent.set("a", 1).seq == 2, "what the log itself guards goes on"
+    assert agent.ask("after") == "after"
+    assert begun == ["before", "after"]
