@@ -218,6 +218,7 @@ def test_a_command_that_was_not_confirmed_is_confirmed_when_asked_again(
     assert alice.set("a", 1, command_id="c-1") == Receipt(
         "acme/alice", 2, 2, next(iter(system.events("acme/alice", from_seq=2))).digest, "memory"
     )
+    system.close()
     request.getfixturevalue("replica")
     patient = system_of(primary, cleanup).agent("acme/alice")
     assert patient.set("a", 1, command_id="c-1", durability=ONE)[1:3] == (2, 2)

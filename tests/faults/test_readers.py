@@ -74,7 +74,7 @@ def test_no_handler_is_fenced_by_reads_of_another_process(server: Server) -> Non
         assert len(fences) == 1
 
 
-def test_a_set_of_another_process_fences_the_handler_still(server: Server) -> None:
+def test_a_takeover_by_force_fences_the_handler_still(server: Server) -> None:
     """The control: what claims the agent is seen by its handler."""
     namespace = f"t{uuid4().hex}"
     with (
@@ -82,6 +82,6 @@ def test_a_set_of_another_process_fences_the_handler_still(server: Server) -> No
         AgentSystem.open(server.url, namespace=namespace) as system,
     ):
         owner.expect("begun")
-        system.agent(AGENT).set("other", 1)
+        assert system.log.claim([AGENT], "another", 1)[0] is not None
         owner.say("go on")
         assert json.loads(owner.hear()) == ["Fenced"]
