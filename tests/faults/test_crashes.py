@@ -20,6 +20,7 @@ from duramen.events.redis.client.connection import pool_of_url
 from duramen.events.redis.log import RedisLog
 from faults.evidence import Evidence
 from servers import Server, redis_server, valkey_server
+from takeover import bury_others
 
 AGENT = "acme/alice"
 BATCH = 50
@@ -230,7 +231,8 @@ def _write_history(server: Server, evidence: Evidence) -> dict[str, Any]:
     with AgentSystem.open(server.url, namespace=evidence.namespace) as system:
         agent = system.spawn(AGENT, initial_state={"goal": "x"})
         log = system.log
-        helpers = [Author(log, f"{AGENT}/helper-{number}") for number in range(3)]
+        fence = f"1:{system.host}"  # of the host that has the tree
+        helpers = [Author(log, f"{AGENT}/helper-{number}", fence=fence) for number in range(3)]
         boundaries = [1]
         lengths = [[0, 0, 0]]
         sizes = [0]
@@ -276,6 +278,7 @@ def _check_cut(evidence: Evidence, full: dict[str, Any]) -> int:
     assert feed == 1 + batches + 3 * full["lengths"].index(lengths)
     before = evidence.memory(AGENT)
     with AgentSystem.open(evidence.server.url, namespace=evidence.namespace) as system:
+        bury_others(system)
         agent = system.agent(AGENT)
         assert agent.get() == before
         assert agent.set("again", True).seq == len(events) + 1

@@ -78,7 +78,7 @@ with AgentSystem.open(url, namespace=namespace) as system:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["the reply is under way", "the request is under way"])
-def test_an_owner_that_slept_writes_nothing_of_what_it_had_queued(
+def test_what_an_owner_that_slept_had_queued_is_done_once_by_the_one_that_took_its_agent(
     server: Server, evidence: Evidence, proxy: FaultProxy, fault: str
 ) -> None:
     with (
@@ -104,16 +104,19 @@ def test_an_owner_that_slept_writes_nothing_of_what_it_had_queued(
         zombie.say("go on")
         zombie.wake()
         outcomes = json.loads(zombie.hear())
-        # Only what was in the log before the other came is acknowledged.
-        written = [path for path, _ in evidence.sets(AGENT) if path.startswith("zombie-")]
-        assert written == ["zombie-0"] * reply
-        assert outcomes == ([3] if reply else ["Fenced"]) + ["Fenced"] * 19
+        # What was in the log before the other came is acknowledged; the rest was sent on, and stands behind it.
+        paths = [path for path, _ in evidence.sets(AGENT)]
+        assert [path for path in paths if path.startswith("zombie-")] == [f"zombie-{n}" for n in range(20)]
+        assert paths.index("zombie-1") > paths.index("thief-99")
+        assert (paths.index("zombie-0") < paths.index("thief-0")) is reply
+        first = paths.index("zombie-0") + 2
+        assert outcomes == [first, *range(paths.index("zombie-1") + 2, len(paths) + 2)]
         # Its reads show what the other wrote, also one that was asked before.
         expected = evidence.memory(AGENT)
         assert expected["thief-99"] == 99
         assert json.loads(zombie.hear()) == expected
         assert json.loads(zombie.hear()) == expected
-        # Asked again, it takes the agent back, and the other is the one that is fenced and comes back.
+        # Asked again, it has the other do it.
         zombie.say("set")
         assert zombie.hear() == str(len(evidence.events(AGENT)))
         assert thief.get("back") is True
