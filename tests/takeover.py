@@ -16,3 +16,4 @@ def bury_others(system: AgentSystem) -> None:
     for record in system.hosts():
         if record.host != system.host:
             system._store.log.hosts.bury(record.host, record.beat)
+    system._hosted.hosting.membership.refresh()
