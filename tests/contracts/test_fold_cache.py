@@ -19,6 +19,7 @@ from duramen.events.log.event_log import EventLog
 from duramen.events.memory.log import MemoryLog
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, FoldCache, rebuild
+from takeover import give_up
 
 PATH = "acme/alice"
 
@@ -217,12 +218,18 @@ def test_an_agent_whose_log_is_gone_is_a_loss_first_and_then_not_found(
 
 @pytest.mark.parametrize("more", [0, 1, 1_200])
 def test_a_log_with_another_event_in_the_place_of_the_known_one_has_diverged(
-    place: Place, log: EventLog, cache: FoldCache, alice: AgentHandle, more: int
+    place: Place,
+    log: EventLog,
+    cache: FoldCache,
+    alice: AgentHandle,
+    more: int,
+    writer: AgentSystem,
 ) -> None:
     for number in range(5):
         alice.append("list", number)
     seq_and_memory(cache)
     put_back(place, log, 3)
+    give_up(writer, PATH)
     with AgentSystem.open(log=log) as other:
         for number in range(3 + more):
             other.agent(PATH).set("other", number)
@@ -234,12 +241,19 @@ def test_a_log_with_another_event_in_the_place_of_the_known_one_has_diverged(
 
 @pytest.mark.parametrize(("others", "error"), [(0, DataLoss), (3, Diverged), (5, Diverged)])
 def test_a_noted_event_is_compared_though_no_state_was_kept(
-    place: Place, log: EventLog, cache: FoldCache, alice: AgentHandle, others: int, error: type[DuramenError]
+    place: Place,
+    log: EventLog,
+    cache: FoldCache,
+    alice: AgentHandle,
+    others: int,
+    error: type[DuramenError],
+    writer: AgentSystem,
 ) -> None:
     for number in range(5):
         receipt = alice.append("list", number)
     cache.note(PATH, receipt.seq, receipt.digest)
     put_back(place, log, 3)
+    give_up(writer, PATH)
     with AgentSystem.open(log=log) as other:
         for number in range(others):
             other.agent(PATH).set("other", number)

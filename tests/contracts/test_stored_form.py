@@ -151,12 +151,14 @@ def test_what_an_append_writes_is_these_bytes_under_these_keys(server: ServerPla
     assert {name: client.type(name) for name in client.scan_iter(f"{tag}*")} == {
         f"{tag}:heads".encode(): b"hash",
         f"{tag}:directory".encode(): b"hash",
+        f"{tag}:owners".encode(): b"hash",
         f"{tag}:feed".encode(): b"list",
         f"{tag}:log:{identifier}".encode(): b"list",
         f"{tag}:snapshot:{identifier}".encode(): b"string",
     }
     assert client.hgetall(f"{tag}:heads") == {AGENT.encode(): HEAD, b"2": b"1"}
     assert client.hgetall(f"{tag}:directory") == {AGENT.encode(): DIRECTORY_LINE}
+    assert client.hgetall(f"{tag}:owners") == {AGENT.encode(): b"1:" + FENCE.partition(":")[2].encode()}
     assert client.lrange(f"{tag}:feed", 0, -1) == [FEED_ENTRY]
     assert client.lrange(f"{tag}:log:{identifier}", 0, -1) == [ITEM]
     assert client.get(f"{tag}:snapshot:{identifier}") == SNAPSHOT
@@ -171,7 +173,7 @@ def test_nothing_but_checkpoints_ever_expires(server: ServerPlace, log: EventLog
     client = raw(server)
     ttls = {name: client.pttl(name) for name in client.scan_iter(f"duramen:{{{server.namespace}*")}
     assert 0 < ttls.pop(key.encode()) <= 600_000
-    assert len(ttls) == 6
+    assert len(ttls) == 7
     assert set(ttls.values()) == {-1}
 
 

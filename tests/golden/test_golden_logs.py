@@ -10,7 +10,7 @@ import pytest
 from duramen.actors import AgentSystem
 from duramen.events import MemoryLog
 from duramen.events.model.vocabulary import OWN_TYPES
-from duramen.projections.recorded import as_test, check_replay, load_log, record_log, same, view_after, view_of
+from duramen.projections.recorded import as_test, check_replay, load_log, record_log, same, view_after
 from duramen.projections.recorded.sealing import store_items
 from golden.claims import REGISTRY, Claims
 from golden.record import PATH, record
@@ -64,4 +64,11 @@ def test_a_golden_log_from_a_store_is_the_one_from_a_file(tmp_path: Path) -> Non
     assert same(again.changes, recorded.changes)
     assert again.views == recorded.views
     with AgentSystem.open(log=log, registry=REGISTRY) as system:
-        assert same(view_of(system.peek(PATH)), view_after(recorded.stored().events()))
+        expected, agent = view_after(recorded.stored().events()), system.agent(PATH)
+        assert same(agent.get(), expected["memory"])
+        status = agent.status()
+        assert (status.status, status.session_id, status.agent_type) == (
+            expected["status"],
+            expected["session_id"],
+            expected["agent_type"],
+        )

@@ -275,7 +275,9 @@ class Machine(RuleBasedStateMachine):
         self.agree()
 
     def fields_of(self, message: Any) -> list[Any]:
-        return [getattr(message, name) for name in type(message).__match_args__ if name != "command_id"]
+        return [
+            getattr(message, name) for name in type(message).__match_args__ if name not in {"command_id", "durability"}
+        ]
 
     def next_id(self) -> str:
         self.number += 1
