@@ -25,6 +25,7 @@ from faults.backups import copied, restored
 from faults.proxy import FaultProxy
 from following import LastSeqs
 from servers import Server, redis_server, valkey_server
+from takeover import give_up
 from waiting import eventually
 
 AGENT = "acme/alice"
@@ -354,6 +355,7 @@ def test_a_log_with_another_history_ends_its_subscriptions_when_they_look(
         cursor = changes.cursor
     restored(server, namespace, backup)
     with AgentSystem.open(server.url, namespace=namespace) as system:
+        give_up(system, AGENT)
         for number in range(8):
             system.agent(AGENT).set("n", -number)
         subscription = system.subscribe("acme/**", after=cursor)
