@@ -34,6 +34,7 @@ class HostedSystem:
         timers: Timers,
         serializer: Serializer,
         agent_types: Collection[str],
+        message_types: Callable[[], Collection[str]],
         is_client: bool,
         placement: Placement,
     ) -> None:
@@ -52,7 +53,7 @@ class HostedSystem:
             HostEvents(self._on_died, self._on_buried),
             is_client=is_client,
             agent_types=lambda: list(agent_types),
-            message_types=list,
+            message_types=message_types,
             load=lambda: len(actors),
         )
         trees = Trees(self._release, workers.submit)

@@ -101,6 +101,7 @@ class AgentSystem(SystemCalls):
             timers=timers,
             serializer=serializer,
             agent_types=self._agents.keys(),
+            message_types=registry.message_types,
             is_client=not host,
             placement=placement,
         )

@@ -124,8 +124,8 @@ class Router:
         return len(self._routes)
 
     def hosts_asked(self) -> set[str]:
-        """The hosts whose replies are waited for."""
-        return {route.host for route in self._routes.values()}
+        """The hosts whose replies are waited for. Callable from any thread."""
+        return {route.host for route in list(self._routes.values())}
 
     def is_dead(self, host: str) -> bool:
         """Whether a host was found dead."""

@@ -12,7 +12,8 @@ import pytest
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
 from duramen.actors.hosts import Membership
 from duramen.actors.runtime import user_handler
-from duramen.events import AgentNotRunning, DuramenError, Fenced, Unavailable
+from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Unavailable
+from duramen.events.model import DECLARED
 from takeover import give_up
 
 OpenSystem = Callable[..., AgentSystem]
@@ -264,3 +265,17 @@ def test_a_host_whose_beat_does_not_go_through_begins_no_handler(
         assert agent.set("a", 1).seq == 2, "what the log itself guards goes on"
     assert agent.ask("after") == "after"
     assert begun == ["before", "after"]
+
+
+def test_a_host_is_listed_with_the_types_of_agents_and_messages_that_it_knows(open_any: OpenSystem) -> None:
+    registry = EventRegistry()
+    system = open_any(agents={"waiting": Waiting}, registry=registry)
+    row = next(record for record in open_any().hosts() if record.host == system.host)
+    assert (row.state, row.agent_types, row.message_types) == ("up", ("waiting",), ())
+    system.register("other", Waiting)
+    row = next(record for record in system.hosts() if record.host == system.host)
+    assert row.agent_types == ("other", "waiting")
+    default = open_any()
+    assert set(DECLARED.message_types()) == set(
+        next(record for record in default.hosts() if record.host == default.host).message_types
+    )
