@@ -53,19 +53,20 @@ class Hosting:
         """The host that has an agent, or is to have it. Blocks. Raises NoHost.
 
         `needed_type` is the agent type whose class is needed, if one is. A message of another host is not sent on:
-        where it finds no owner it is handled here, if that can be.
+        where it finds no owner it is handled here, if that can be. A draining host takes what no other host can have.
         """
         here = self.membership.host
         if owner.host == here or (owner.host and self.membership.state_of(owner.host) != "dead"):
             return owner.host
-        can_be_here = self._can_be_here(needed_type)
+        has_class = not self._is_client and (needed_type is None or needed_type in self._agent_types)
+        can_be_here = has_class and not self.membership.is_draining
         if can_be_here and (was_forwarded or self._placement == "local"):
             return here
         candidates = [host for host in self._candidates(needed_type) if host != here]
         if not candidates and not can_be_here:
             self.membership.refresh()
             candidates = self._candidates(needed_type)
-        if can_be_here:
+        if can_be_here or (has_class and not candidates):
             candidates.append(here)
         if not candidates:
             what = "agents" if needed_type is None else f"agents of type {needed_type!r}"
@@ -78,11 +79,6 @@ class Hosting:
         if agent_type is None or agent_type in self._agent_types:
             return False
         return any(agent_type in record.agent_types for record in self.membership.hosts())
-
-    def _can_be_here(self, needed_type: str | None) -> bool:
-        if self._is_client or self.membership.is_draining:
-            return False
-        return needed_type is None or needed_type in self._agent_types
 
     def _candidates(self, needed_type: str | None) -> list[str]:
         return [

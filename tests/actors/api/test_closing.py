@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentSystem, Supervision
+from duramen.actors import Agent, AgentSystem, Spawn, Supervision
 from duramen.events import SystemClosed
 
 PATH = "acme/alice"
@@ -80,6 +80,16 @@ def test_closing_says_when_its_time_was_not_enough(
     assert "close_timed_out" in said()[0]
     with pytest.raises(SystemClosed):
         reply.get(timeout=5)
+
+
+def test_what_waits_for_an_agent_that_is_not_in_memory_is_handled_before_the_end(system: AgentSystem) -> None:
+    """The host takes no more trees while it closes; but there is no other one that could."""
+    replies = [
+        system.agent(f"acme/new-{number}").ask(Spawn(command_id="begin"), block=False)  # looked up before it is made
+        for number in range(20)
+    ]
+    system.close()
+    assert all(reply.get(timeout=5).success for reply in replies)
 
 
 def test_a_closing_that_was_interrupted_is_finished_by_the_next(gate: threading.Event) -> None:
@@ -195,6 +205,10 @@ def test_a_system_that_is_dropped_without_close_is_warned_about() -> None:
         drop(opened)
     assert parts.dispatcher.close(5)
     parts.timers.close(5)
+    links = parts.hosting.router._links
+    assert links is not None
+    links.close(5)
+    parts.hosting.membership.close(5)
 
 
 def test_a_system_that_was_closed_is_dropped_without_a_warning() -> None:
