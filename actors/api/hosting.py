@@ -14,7 +14,7 @@ from duramen.events.logging import get_logger
 from ..commands import Serializer
 from ..dispatch import ActorRegistry, Dispatcher, ThreadPool, Timers
 from ..hosts import PROTOCOL, HostEvents, Hosting, Links, Membership, Placement, Router, Trees
-from ..runtime import Runtime
+from ..runtime import Draining, Runtime
 
 _SUBSCRIBE_SECONDS: Final = 5.0
 _LINK_SECONDS: Final = 2.0
@@ -97,7 +97,7 @@ class HostedSystem:
         except DuramenError as error:  # they stay this host's, and are claimed again without harm
             get_logger("hosts").info("trees_not_released", error=type(error).__name__, count=len(roots))
         finally:
-            self._dispatcher.post(self.hosting.trees.ended)
+            self._dispatcher.post(lambda: self.hosting.trees.ended(roots))
 
     # -- what happens to hosts ----------------------------------------------------------------------------------------
 
@@ -120,13 +120,13 @@ class HostedSystem:
             self._is_checking = False
 
     def _on_left(self) -> None:
-        def refresh() -> None:
-            try:
-                self.hosting.membership.refresh()
-            except DuramenError as error:
-                get_logger("hosts").debug("hosts_not_checked", error=type(error).__name__)
+        self._workers.submit(self._refresh)
 
-        self._workers.submit(refresh)
+    def _refresh(self) -> None:
+        try:
+            self.hosting.membership.refresh()
+        except DuramenError as error:
+            get_logger("hosts").debug("hosts_not_checked", error=type(error).__name__)
 
     def _on_buried(self, old: str, new: str) -> None:
         """Drop what belongs to the old id: the agents here, and the streams. What was not begun is sent on."""
@@ -155,12 +155,24 @@ class HostedSystem:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """Take no more trees. A lost server is put up with."""
+    def stop_taking(self) -> None:
+        """Take no more trees, and let other hosts know. A lost server is put up with."""
         try:
             self.hosting.membership.drain()
         except DuramenError as error:
             get_logger("hosts").info("not_drained", error=type(error).__name__)
+        self._dispatcher.post(self.hosting.router.tell_to_leave)
+
+    def drain(self, deadline: float) -> bool:
+        """Hand on the trees that are here, until `deadline` (of `time.monotonic`). Returns whether none is left."""
+        self.stop_taking()
+        self._refresh()
+        draining = Draining(self._actors, self._dispatcher, self.hosting.trees)
+        return draining.run(deadline, has_successor=self._has_successor)
+
+    def _has_successor(self) -> bool:
+        hosts = self.hosting.membership.hosts()
+        return any(record.state == "up" and record.host != self.host for record in hosts)
 
     def wait_until_answered(self, deadline: float) -> None:
         """Block until no message between hosts waits for its reply, or until `deadline` (of `time.monotonic`)."""
@@ -171,9 +183,20 @@ class HostedSystem:
     def close(self, timeout: float) -> None:
         """Leave: give up all trees, then send elsewhere what has arrived meanwhile. Called when the core has ended."""
         links = self._links
+        self._forget_dead_peers()
         is_clean = links is None or links.wait_until_heard(_LINK_SECONDS)
         self.hosting.membership.close(timeout, is_clean=is_clean)
         self.hosting.router.refuse_held()
-        if links is not None:
-            links.wait_until_heard(_LINK_SECONDS if is_clean else 0.0)
+        if links is not None:  # what is not heard is found out by the others' next look at the list of hosts
             links.close(_LINK_SECONDS)
+
+    def _forget_dead_peers(self) -> None:
+        """Wait for no host that has ended meanwhile."""
+        membership, links = self.hosting.membership, self._links
+        try:
+            membership.refresh()
+            for peer in links.peers() if links is not None else ():
+                if links is not None and membership.state_of(peer) == "dead":
+                    links.forget(peer)
+        except DuramenError as error:
+            get_logger("hosts").debug("hosts_not_checked", error=type(error).__name__)

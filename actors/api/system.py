@@ -16,7 +16,16 @@ from uuid import UUID
 import redis
 from attrs import evolve
 
-from duramen.events import AgentPath, EventRegistry, Granularity, Limits, ParentRequired, SystemClosed, Unconfirmed
+from duramen.events import (
+    AgentPath,
+    EventRegistry,
+    Granularity,
+    InvalidMessage,
+    Limits,
+    ParentRequired,
+    SystemClosed,
+    Unconfirmed,
+)
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog, HostRecord
 from duramen.events.logging import get_logger
@@ -394,6 +403,26 @@ class AgentSystem(SystemCalls):
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
+    def drain(self, timeout: Seconds = 30.0) -> bool:
+        """Take no more trees of agents, let what runs end, and hand on to other hosts what is here: before `close`.
+
+        Messages that wait are handled by the next host of their agents; without another host that is up, they are
+        handled here. A tree whose agents have timers stays. So does one that is busy after `timeout` seconds. Returns
+        whether no tree is left. From then on this system asks other hosts; it cannot go back to taking trees.
+
+        Raises InvalidMessage in handlers, hooks and callbacks, which it would wait for, and SystemClosed.
+        """
+        deadline = monotonic() + parse_seconds("timeout", timeout)
+        self._actors.check_open()
+        if self._runs_here():
+            raise InvalidMessage("drain waits for handlers, hooks and callbacks, and must not be called by one")
+        return self._hosted.drain(deadline)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this host takes no more trees: `drain` or `close` was called."""
+        return self._hosted.hosting.membership.is_draining
+
     def close(self, timeout: Seconds = 30.0) -> None:
         """Refuse new messages, handle the waiting ones, and release everything, within `timeout` seconds.
 
@@ -436,7 +465,7 @@ class AgentSystem(SystemCalls):
 
     def _release_everything(self, deadline: float, timeout: float) -> None:
         services = self._services
-        self._hosted.drain()
+        self._hosted.stop_taking()
         self._hosted.wait_until_answered(deadline)
         self._actors.wait_until_idle(deadline)
         services.timers.close(_left(deadline))

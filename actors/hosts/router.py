@@ -25,7 +25,7 @@ _ERROR: Final = 2
 _NOT_MINE: Final = 3
 """[number, attempt]."""
 _LEFT: Final = 4
-"""[]: the host has closed."""
+"""[]: the host has closed, or takes no more trees: what is known of hosts is out of date."""
 
 _MOST_REFUSED: Final = 65_536
 """Refused attempts remembered a host: more than a host has messages under way to another."""
@@ -112,8 +112,10 @@ class Router:
         self._refused: dict[str, dict[str, int]] = {}
         self._dead: set[str] = set()
         self._held: list[RemoteEnvelope] | None = None
+        self._told_to_leave: set[str] | None = None
+        """The hosts that know that this one takes no more trees; None while it takes some."""
         self.on_left: Callable[[str], None] = lambda host: None
-        """Called in the core when a host says that it has closed."""
+        """Called in the core when a host says that it has closed, or takes no more trees."""
         self.handling = 0
         """Messages of other hosts that are not answered yet."""
         self._log = get_logger("router")
@@ -188,6 +190,13 @@ class Router:
         self._refused.clear()
         for route in {id(route): route for route in self._routes.values()}.values():
             route.lost(is_begun=True)
+
+    def tell_to_leave(self) -> None:
+        """Tell other hosts that this one takes no more trees: now, or when they send something for one."""
+        peers = self._links.peers() if self._links is not None else ()
+        self._told_to_leave = set(peers)
+        for peer in peers:
+            self._answer(peer, [_LEFT])
 
     def hold(self) -> None:
         """Handle no message that arrives from now on. Callable from any thread."""
@@ -276,6 +285,9 @@ class Router:
         refused[envelope.agent] = attempt  # the latest is last
         if len(refused) > _MOST_REFUSED:
             del refused[next(iter(refused))]
+        if self._told_to_leave is not None and envelope.peer not in self._told_to_leave:
+            self._told_to_leave.add(envelope.peer)
+            self._answer(envelope.peer, [_LEFT])
         envelope.refuse(NotMine(f"another host has {envelope.agent}"))
 
     def _answer(self, peer: str, row: list[Any]) -> None:

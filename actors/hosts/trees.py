@@ -15,7 +15,7 @@ class Trees:
     """
 
     def __init__(self, release: Callable[[list[str]], None], submit: Callable[[Callable[[], None]], None]) -> None:
-        """`release` gives trees up, blocking; `submit` runs a call in a worker thread, which `ended` follows."""
+        """`release` gives trees up, blocking; `submit` runs a call in a worker thread; `ended` has to follow."""
         self._release = release
         self._submit = submit
         self._counts: dict[str, int] = {}
@@ -46,18 +46,22 @@ class Trees:
             del self._counts[root]
             self._empty.add(root)
 
+    @property
+    def is_releasing(self) -> bool:
+        """Whether trees are being released now."""
+        return bool(self._releasing)
+
     def release_empty(self) -> None:
         """Begin to release the trees without an agent in memory."""
-        if self._empty and not self._releasing:
+        if self._empty:
             roots = list(self._empty)
             self._empty.clear()
-            self._releasing = {root: [] for root in roots}
+            self._releasing.update((root, []) for root in roots)
             self._submit(lambda: self._release(roots))
 
-    def ended(self) -> None:
-        """Let those enter that have waited for a release, which has ended."""
-        released, self._releasing = self._releasing, {}
-        for again in _flat(released.values()):
+    def ended(self, roots: Iterable[str]) -> None:
+        """Let those enter that have waited for the release of these trees, which has ended."""
+        for again in _flat([self._releasing.pop(root, []) for root in roots]):
             again()
 
     def forget_all(self) -> None:

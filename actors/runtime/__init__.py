@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .activation import Activation
+from .draining import Draining
 from .envelopes import INLINE, envelope_of
 from .log_reads import answer_from_log, can_read_here
 from .passivation import Passivation
@@ -11,6 +12,7 @@ from .runtime import Runtime
 __all__ = [
     "INLINE",
     "Activation",
+    "Draining",
     "Passivation",
     "Runtime",
     "answer_from_log",

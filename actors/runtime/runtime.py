@@ -83,6 +83,7 @@ class Runtime(Snapshots):
         "_create",
         "_factory",
         "_handling",
+        "_leaves",
         "_mailbox",
         "_presumed_absent",
         "_stash",
@@ -134,6 +135,7 @@ class Runtime(Snapshots):
         self._stash: Stash | None = None  # most agents never have one
         self._timers: AgentTimers | None = None  # most agents never have one
         self._handling: Envelope | None = None  # in a worker thread
+        self._leaves = False
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
         self.last_used = monotonic()
 
@@ -161,6 +163,10 @@ class Runtime(Snapshots):
     # -- handling messages -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        if self._leaves and self._can_leave():
+            self.deactivate()
+            self.services.hosting.trees.release_empty()
+            return
         self.last_used = monotonic()
         turn = Turn(self, self.services.codec)
         try:
@@ -420,8 +426,8 @@ class Runtime(Snapshots):
         mailbox.phase = IDLE
         if mailbox.waiting:
             self.services.dispatcher.schedule(mailbox)
-        elif leave:
-            self.services.actors.remove_if_idle(mailbox)
+        elif leave and self.services.actors.remove_if_idle(mailbox) and mailbox.runner is self:
+            self.release_resources()
 
     def _refuse(self, envelope: Envelope, error: BaseException) -> None:
         if not envelope.wanted:
@@ -478,6 +484,22 @@ class Runtime(Snapshots):
         if self._mailbox.runner is self and self._mailbox.phase == IDLE:
             self.deactivate()
         return self._mailbox.runner is not self
+
+    def leave(self, *, with_waiting: bool) -> bool:
+        """Leave memory for another host: now, or else at the end of the turn. False while it is busy. In the core.
+
+        What waits goes there too, if `with_waiting`; else it is handled here first. Timers keep an agent here.
+        """
+        self._leaves = with_waiting
+        if self._mailbox.phase != IDLE or (self._mailbox.waiting and not with_waiting):
+            return False
+        if self._can_leave():
+            self.deactivate()
+            return False  # its tree is released next
+        return not self._mailbox.waiting
+
+    def _can_leave(self) -> bool:
+        return self._timers is None or not self._timers.pending
 
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages outside the mailbox that will not be answered any more."""

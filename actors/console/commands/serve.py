@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from time import monotonic
 from typing import Final
 
+from duramen.events import SystemClosed
 from duramen.events.redis.client import redact_url
 
 from ...api import AgentSystem
@@ -53,8 +55,6 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
                 status.system = system
             _announce(system, status, options, output)
             ending.wait()
-            if status is not None:
-                status.draining = True
         finally:
             _close(system, arguments.close_timeout)
     return ExitCode.OK
@@ -73,9 +73,12 @@ def _announce(system: AgentSystem, status: StatusServer | None, options: Options
 
 
 def _close(system: AgentSystem, seconds: float) -> None:
-    """Handle what waits, and release everything; a second signal ends it at once, with KeyboardInterrupt."""
+    """Hand on or handle what waits, and release everything; a second signal ends it at once, by KeyboardInterrupt."""
+    deadline = monotonic() + seconds
     try:
-        system.close(seconds)
+        with suppress(SystemClosed):  # by the application itself
+            system.drain(seconds)
+        system.close(max(0.0, deadline - monotonic()))
     except KeyboardInterrupt:
         system.close(0.0)
         raise

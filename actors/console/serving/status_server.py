@@ -55,12 +55,11 @@ class _Answer:
 class StatusServer:
     """Answers while it is open, in threads of its own, whatever the system does. Raises UnusableCode for the address.
 
-    `system` is set once the system is open; until then, and once `draining`, it is not ready.
+    `system` is set once the system is open; until then, and once the system drains, it is not ready.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.system: AgentSystem | None = None
-        self.draining = False
         self._checking = threading.Lock()
         self._checked: tuple[float, str | None] = (float("-inf"), None)
         answers: dict[str, Callable[[], _Answer]] = {
@@ -100,10 +99,10 @@ class StatusServer:
 
     def _find_problem(self) -> str | None:
         system = self.system
-        if self.draining:
-            return "draining"
         if system is None:
             return "opening"
+        if system.is_draining:
+            return "draining"
         # One thread asks the log; the others wait for its answer as long as they would for their own.
         if not self._checking.acquire(timeout=_REQUEST_SECONDS):
             return "the log does not answer"
