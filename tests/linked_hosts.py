@@ -43,12 +43,13 @@ class LinkedHost:
             assert self._changed.wait_for(lambda: len(self.rows) >= count, timeout), f"{len(self.rows)} of {count} rows"
             return list(self.rows)
 
-    def _deliver(self, peer: str, row: Row) -> None:
-        if self._answer is not None:
-            self._answer(self, peer, row)
-        with self._changed:
-            self.rows.append(row)
-            self._changed.notify_all()
+    def _deliver(self, rows: list[tuple[str, Row]]) -> None:
+        for peer, row in rows:
+            if self._answer is not None:
+                self._answer(self, peer, row)
+            with self._changed:
+                self.rows.append(row)
+                self._changed.notify_all()
 
     def __enter__(self) -> LinkedHost:
         assert self.links.start(10.0)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import define
 
@@ -34,6 +34,9 @@ _PAUSE_AFTER_DEFECT: Final = 0.1
 
 _BURST: Final = 1024
 """Most mailboxes run before their appends are sent: the server then works while the next ones run."""
+
+_VISIT_SECONDS: Final = 0.005
+"""Most that `post_and_run` runs the core: an append and the replies to it, unless the disk is slow."""
 
 # What the core is doing, which decides how other threads wake it.
 _ASLEEP, _RUNNING, _WAITING = 0, 1, 2
@@ -100,6 +103,22 @@ class Dispatcher:
         self._posted.append(work)
         self._wake()
 
+    def post_and_run(self, works: Sequence[Callable[[], None]]) -> None:
+        """Have the core call these; if it is idle, run it in this thread until no work is left, for a short time.
+
+        For a thread that the next messages do not need while these are handled: it saves the switch to the core's.
+        """
+        self._posted.extend(works)
+        if not self._core.acquire(blocking=False):
+            self._wake()
+            return
+        try:
+            self._run_core(_Visitor(monotonic() + _VISIT_SECONDS))
+        finally:
+            self._core.release()
+        if self._has_work():
+            self._wake_up.ring()
+
     def _wake(self) -> None:
         # A thread queues work before it reads the phase; the core sets the phase before it reads its queues: so
         # either this thread sees the core asleep, or the core sees the work.
@@ -127,7 +146,7 @@ class Dispatcher:
             elif self._closed:
                 return
 
-    def _run_core(self, caller: _Caller | None) -> None:
+    def _run_core(self, caller: _Guest | None) -> None:
         try:
             self._loop(caller)
         except BaseException as error:  # a defect: the core outlives it, without a flood of its log
@@ -136,7 +155,7 @@ class Dispatcher:
         finally:
             self._phase = _ASLEEP
 
-    def _loop(self, caller: _Caller | None) -> None:
+    def _loop(self, caller: _Guest | None) -> None:
         journal = self._journal
         while True:
             self._phase = _RUNNING
@@ -151,7 +170,7 @@ class Dispatcher:
                 self._phase = _WAITING
                 idle = not self._ready and not self._posted
                 journal.collect(0 if not idle else None if caller is None else caller.seconds_left())
-                if caller is not None and caller.reply.done:
+                if caller is not None and caller.is_done:
                     return  # the core's own thread does the rest
             elif not self._ready and not self._posted:
                 return
@@ -213,6 +232,19 @@ class _Bell:
         self._silent.acquire()
 
 
+class _Guest(Protocol):
+    """A thread that runs the core, and has other things to do."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it can leave at once."""
+        ...
+
+    def should_stop(self) -> bool: ...
+
+    def seconds_left(self) -> float | None: ...
+
+
 @define(eq=False, repr=False)
 class _Caller:
     """A caller that runs the core while it waits for its reply."""
@@ -221,6 +253,10 @@ class _Caller:
     deadline: float | None
     shield: SignalShield
 
+    @property
+    def is_done(self) -> bool:
+        return self.reply.done
+
     def should_stop(self) -> bool:
         return (
             self.reply.done or bool(self.shield.caught) or (self.deadline is not None and monotonic() >= self.deadline)
@@ -228,3 +264,17 @@ class _Caller:
 
     def seconds_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+
+@define(eq=False, repr=False)
+class _Visitor:
+    """A thread that runs the core for what it has brought."""
+
+    deadline: float
+    is_done: bool = False
+
+    def should_stop(self) -> bool:
+        return monotonic() >= self.deadline
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - monotonic())

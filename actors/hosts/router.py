@@ -13,7 +13,7 @@ from duramen.events.model import Cause
 from ..commands import Serializer
 from ..dispatch import ActorRegistry, Dispatcher, Envelope
 from .forwarded import Forwarded, Repeated
-from .links import Links
+from .links import Links, Received
 
 # The kinds of rows that hosts send to one another, and what follows the kind.
 _ASK: Final = 0
@@ -213,15 +213,16 @@ class Router:
 
     # -- messages of other hosts --------------------------------------------------------------------------------------
 
-    def receive(self, peer: str, row: list[Any]) -> None:
-        """Take a row of another host; called in the links' thread, for the rows of one host in their order."""
-        try:
-            kind, *fields = row
-            work = self._reader(kind)(peer, *fields)
-        except Exception as error:  # a host of a later version, or a defect: nothing of it may end the thread
-            self._log.warning("row_refused", peer=peer, error=type(error).__name__)
-            return
-        self._dispatcher.post(work)
+    def receive(self, rows: list[Received]) -> None:
+        """Take rows of other hosts; called in the links' thread, for the rows of one host in their order."""
+        works: list[Callable[[], None]] = []
+        for peer, row in rows:
+            try:
+                kind, *fields = row
+                works.append(self._reader(kind)(peer, *fields))
+            except Exception as error:  # a host of a later version, or a defect: nothing of it may end the thread
+                self._log.warning("row_refused", peer=peer, error=type(error).__name__)
+        self._dispatcher.post_and_run(works)
 
     def _reader(self, kind: int) -> Callable[..., Callable[[], None]]:
         return (self._read_ask, self._read_reply, self._read_error, self._read_not_mine, self._read_left)[kind]

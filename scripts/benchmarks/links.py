@@ -1,4 +1,4 @@
-"""One row to another process and its answer back, beside an awaited PUBLISH there and back."""
+"""What crosses to another process, beside an awaited PUBLISH there and back, and beside what stays in this one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from uuid import uuid4
 import redis
 from attrs import define, field
 
-from duramen.actors.hosts.links import Links, Row
+from duramen.actors import AgentHandle, AgentSystem
+from duramen.actors.hosts.links import Links, Received, Row
 from duramen.events.redis import RedisLog
 from duramen.events.redis.client import pool_of_url
 
@@ -29,36 +30,45 @@ __all__ = ["measure"]
 
 _SECONDS: Final = 30.0
 _AT_MOST: Final = 2.0
-_AIM: Final = 1.2
+_SETS_AT_MOST: Final = 4.0
 _PROTOCOL: Final = 1
 _THERE: Final = "floor:there"
 _BACK: Final = "floor:back"
+_AGENT: Final = "bench/agent"
 _BLOCKS_A_ROUND: Final = 4
 
 
 def measure(options: Options, folder: Path) -> Group:
     with Server(folder) as server:
-        floor, ours = alternate(
+        floor, ours, local, forwarded = alternate(
             [
                 AwaitedPublishes(server=server, calls=options.block, payload=options.payload),
                 AwaitedRows(server=server, calls=options.block, payload=options.payload),
+                AwaitedSets(server=server, calls=options.block, payload=options.payload),
+                ForwardedSets(server=server, calls=options.block, payload=options.payload),
             ],
             options.rounds * _BLOCKS_A_ROUND,
         )
+    sets = ratio_of(forwarded, local, middle)
+    sets_cpu = ratio_of(forwarded, local, lambda sample: sample.cpu + sample.server)
     found = ratio_of(ours, floor, middle)
     cpu = ratio_of(ours, floor, lambda sample: sample.cpu + sample.server)
     what = "a row to another process and its answer: median latency against an awaited PUBLISH there and back"
     verdict = Verdict(
         what, found, at_most=_AT_MOST, aim=1.2, remark=f"{number(cpu.middle)}×", short="row to another process"
     )
+    crossing = "a set from a process that does not own the agent: median latency against one from its owner"
+    sets_verdict = Verdict(
+        crossing, sets, at_most=_SETS_AT_MOST, aim=2.0, remark=f"{number(sets_cpu.middle)}×", short="forwarded set"
+    )
     return Group(
         "links",
         "Between processes",
         f"Blocks of {options.block} round trips in turns, each awaited before the next. The other process answers each "
         "message with one of the same size. CPU is this process's and the server's.",
-        (latency_table("Median latency of a round trip", [(floor, ours)]),),
-        (verdict,),
-        (floor, ours),
+        (latency_table("Median latency of a round trip", [(floor, ours), (local, forwarded)]),),
+        (verdict, sets_verdict),
+        (floor, ours, local, forwarded),
     )
 
 
@@ -162,9 +172,13 @@ class AwaitedRows:
 
     def prepare(self) -> None:
         host = uuid4().hex
-        self._links = Links(host, _hosts(self.server.url), _PROTOCOL, lambda peer, row: self._answers.put(row))
+        self._links = Links(host, _hosts(self.server.url), _PROTOCOL, self._put)
         self._links.start(_SECONDS)
         self._peer = _Peer(_answer_rows, self.server.url)
+
+    def _put(self, rows: list[Received]) -> None:
+        for _, row in rows:
+            self._answers.put(row)
 
     def run(self) -> Sample:
         text = "x" * self.payload
@@ -195,8 +209,9 @@ def _answer_rows(url: str, pipe: Connection) -> None:
     host = uuid4().hex
     links: Links
 
-    def answer(peer: str, row: Row) -> None:
-        links.add(peer, row)
+    def answer(rows: list[Received]) -> None:
+        for peer, row in rows:
+            links.add(peer, row)
         links.flush()
 
     links = Links(host, _hosts(url), _PROTOCOL, answer)
@@ -204,3 +219,65 @@ def _answer_rows(url: str, pipe: Connection) -> None:
     pipe.send(host)
     _wait_for_end(pipe)
     links.close(_SECONDS)
+
+
+@define(kw_only=True)
+class AwaitedSets:
+    """`set` on an agent of this process, awaited."""
+
+    server: Server
+    calls: int
+    payload: int
+    name: str = "duramen: awaited set, in the owner"
+    note: str = "an append"
+    kind: Kind = "floor"
+    _system: AgentSystem = field(init=False)
+    _agent: AgentHandle = field(init=False)
+    _count: int = 0
+
+    def prepare(self) -> None:
+        self._system = AgentSystem.open(self.server.url, namespace=type(self).__name__)
+        self._agent = self._find_agent()
+
+    def _find_agent(self) -> AgentHandle:
+        return self._system.spawn(_AGENT)
+
+    def run(self) -> Sample:
+        value = "x" * self.payload
+        return timed_calls([lambda: self._call(value)] * self.calls, self.server)
+
+    def _call(self, value: str) -> None:
+        self._agent.set("value", value)
+        self._count += 1
+
+    def verify(self) -> None:
+        if self._agent.status().seq != self._count + 1:
+            raise Wrong("not every set is one event")
+
+    def close(self) -> None:
+        self._system.close()
+
+
+@define(kw_only=True)
+class ForwardedSets(AwaitedSets):
+    """`set` on an agent of another process, awaited."""
+
+    name: str = "duramen: awaited set, from another process"
+    note: str = "a frame there, an append, a frame back"
+    kind: Kind = "ours"
+    _peer: _Peer = field(init=False)
+
+    def _find_agent(self) -> AgentHandle:
+        self._peer = _Peer(_own_an_agent, self.server.url)
+        return self._system.agent(_AGENT)
+
+    def close(self) -> None:
+        super().close()
+        self._peer.close()
+
+
+def _own_an_agent(url: str, pipe: Connection) -> None:
+    with AgentSystem.open(url, namespace=ForwardedSets.__name__) as system:
+        system.spawn(_AGENT)
+        pipe.send("up")
+        _wait_for_end(pipe)

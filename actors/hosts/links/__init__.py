@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .frame import FRAME_BYTES, ROW_BYTES, Frame, FrameCodec, Row
 from .link_state import LinkState, Outgoing
-from .links import Deliver, Links
+from .links import Deliver, Links, Received
 from .stream import Window
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LinkState",
     "Links",
     "Outgoing",
+    "Received",
     "Row",
     "Window",
 ]

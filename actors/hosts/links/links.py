@@ -16,8 +16,10 @@ from duramen.events.logging import get_logger, raised_at
 from .frame import FrameCodec, Row
 from .link_state import LinkState
 
-Deliver = Callable[[str, Row], object]
-"""Called with the sender's host id and one row, in the sender's order, in the links' thread. It must not block."""
+Received = tuple[str, Row]
+"""The sender's host id, and one row."""
+Deliver = Callable[[list[Received]], object]
+"""Called with what has arrived, in the order of each sender, in the links' thread, which receives nothing meanwhile."""
 
 _LONGEST_WAIT: Final = 0.5
 """Seconds between two looks at what is due."""
@@ -183,8 +185,9 @@ class Links:
             with self._lock:
                 self._state.note_new_subscription(monotonic())
             self._subscribed.set()
-        for message in messages:
-            self._take(message)
+        rows = [received for message in messages for received in self._open(message)]
+        if rows:
+            self._deliver(rows)
         with self._lock:
             self._state.tick(monotonic())
         self._send_waiting()
@@ -196,20 +199,15 @@ class Links:
             return _BUSY_WAIT
         return max(0.0, min(_LONGEST_WAIT, self._state.due - monotonic()))
 
-    def _take(self, message: bytes) -> None:
+    def _open(self, message: bytes) -> list[Received]:
         frame = self._frames.open(message)
         if frame is None:
-            return
+            return []
         with self._lock:
             needed = self._state.contents_needed(frame) if frame.content_ids else []
         contents = {content_id: self._content(content_id) for content_id in needed}
         with self._lock:
-            rows = self._state.receive(frame, contents, monotonic())
-        for row in rows:
-            try:
-                self._deliver(frame.sender, row)
-            except Exception as error:  # a defect: the rows behind it are delivered all the same
-                self._log.error("row_not_delivered", error=type(error).__name__, at=raised_at(error))
+            return [(frame.sender, row) for row in self._state.receive(frame, contents, monotonic())]
 
     def _content(self, content_id: str) -> Row | None:
         try:

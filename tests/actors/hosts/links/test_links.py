@@ -64,13 +64,18 @@ def test_a_row_that_is_no_plain_data_is_refused_and_disturbs_nothing(store: Host
         assert b.wait_for(1) == [["good"]]
 
 
-def test_a_delivery_that_raises_keeps_no_row_behind_it_from_arriving(store: HostStore) -> None:
+def test_a_delivery_that_raises_keeps_nothing_later_from_arriving(store: HostStore) -> None:
+    raised = threading.Event()
+
     def answer(host: LinkedHost, peer: str, row: list[Any]) -> None:
         if row == ["bad"]:
+            raised.set()
             raise RuntimeError("a defect")
 
     with LinkedHost(store) as a, LinkedHost(store, answer=answer) as b:
-        a.send(b, ["bad"], ["good"])
+        a.send(b, ["bad"])
+        assert raised.wait(60)
+        a.send(b, ["good"])
         assert b.wait_for(1) == [["good"]]
 
 
