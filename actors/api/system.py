@@ -18,6 +18,7 @@ from attrs import evolve
 
 from duramen.events import (
     AgentPath,
+    AskTimeout,
     EventRegistry,
     Granularity,
     InvalidMessage,
@@ -391,7 +392,16 @@ class AgentSystem(SystemCalls):
                 dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)
         else:
             self._actors.send(path, envelope, room)
-        return envelope.get_within(None if deadline is None else _left(deadline), seconds)
+        try:
+            return envelope.get_within(None if deadline is None else _left(deadline), seconds)
+        except AskTimeout:
+            if not envelope.done:
+                self.withdraw(path, envelope)
+            raise
+
+    def withdraw(self, path: str, reply: object) -> None:
+        """Drop the message whose reply this is, if it is not begun, here or on another host: nobody waits for it."""
+        self._actors.withdraw(path, lambda envelope: envelope is reply)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import time
 from typing import Any, Protocol
 
@@ -96,6 +97,10 @@ class Runnable(Protocol):
         """Return the unanswered messages that are no longer in the mailbox. Called when the system closes."""
         ...
 
+    def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
+        """Take out the message that `is_it`, unless it is begun: nobody waits for its reply. Called in the core."""
+        ...
+
 
 class Mailbox:
     """The unit that the dispatcher schedules. Activating, dropping and passivating the agent replace its `runner`."""
@@ -110,6 +115,15 @@ class Mailbox:
         self.runner: Runnable | None = None
         self.waiter: Waiter | None = None
         """The message that a worker is handling."""
+
+    def withdraw(self, is_it: Callable[[Envelope], bool], first: int = 0) -> Envelope | None:
+        """Take the message out that `is_it`, from place `first` on; None if it is not there. Called in the core."""
+        for envelope in self.waiting[first:]:
+            if is_it(envelope):
+                with suppress(ValueError):  # a worker was quicker, and has begun it
+                    self.waiting.remove(envelope)
+                    return envelope
+        return None
 
     def requeue(self, envelopes: Sequence[Envelope]) -> None:
         """Put these messages first, in their order, to be handled again."""

@@ -8,7 +8,7 @@ from itertools import chain
 from time import monotonic
 from typing import Any, Final
 
-from duramen.events import DuramenError, MailboxFull, SystemClosed
+from duramen.events import AskTimeout, DuramenError, MailboxFull, SystemClosed
 
 from .call_cycles import current_waiter
 from .dispatcher import Dispatcher
@@ -104,6 +104,16 @@ class ActorRegistry:
             if found is not None:
                 self._dispatcher.schedule(found)
             raise
+
+    def withdraw(self, path: str, is_it: Callable[[Envelope], bool]) -> None:
+        """Have the message to `path` that `is_it` dropped, if it is not begun. Returns before that is done."""
+        self._dispatcher.post(lambda: self._withdraw(path, is_it))
+
+    def _withdraw(self, path: str, is_it: Callable[[Envelope], bool]) -> None:
+        mailbox = self._find(path)
+        envelope = None if mailbox is None or mailbox.runner is None else mailbox.runner.withdraw(is_it)
+        if envelope is not None:
+            envelope.refuse(AskTimeout(f"its caller waits no longer for this message to {path}: dropped", agent=path))
 
     def runs_here(self) -> bool:
         """Whether the calling code belongs to a handler of one of these agents."""

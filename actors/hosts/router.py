@@ -26,6 +26,8 @@ _NOT_MINE: Final = 3
 """[number, attempt]."""
 _LEFT: Final = 4
 """[]: the host has closed, or takes no more trees: what is known of hosts is out of date."""
+_CANCEL: Final = 5
+"""[number, agent]: nobody waits for the reply any more."""
 
 _MOST_REFUSED: Final = 65_536
 """Refused attempts remembered a host: more than a host has messages under way to another."""
@@ -175,6 +177,11 @@ class Router:
         """Expect no outcome for this number any more."""
         self._routes.pop(number, None)
 
+    def cancel(self, route: Route, number: int) -> None:
+        """Expect no outcome, and have the message dropped if it is not begun."""
+        self.forget(number)
+        self._answer(route.host, [_CANCEL, number, route.path])
+
     def host_died(self, host: str, *, has_closed: bool) -> None:
         """Let the routes to a dead host know, and drop what is kept for it."""
         self._dead.add(host)
@@ -225,7 +232,15 @@ class Router:
         self._dispatcher.post_and_run(works)
 
     def _reader(self, kind: int) -> Callable[..., Callable[[], None]]:
-        return (self._read_ask, self._read_reply, self._read_error, self._read_not_mine, self._read_left)[kind]
+        readers: tuple[Callable[..., Callable[[], None]], ...] = (
+            self._read_ask,
+            self._read_reply,
+            self._read_error,
+            self._read_not_mine,
+            self._read_left,
+            self._read_cancel,
+        )
+        return readers[kind]
 
     def _read_ask(self, peer: str, *fields: Any) -> Callable[[], None]:
         ask = _Ask(*fields)
@@ -239,6 +254,12 @@ class Router:
             message = (Repeated if is_repeated else Forwarded)(message, asker, number, known_seq)
         envelope = RemoteEnvelope(peer, ask, message)
         return lambda: self._take(envelope)
+
+    def _read_cancel(self, peer: str, number: int, agent: str) -> Callable[[], None]:
+        def is_it(envelope: Envelope) -> bool:
+            return isinstance(envelope, RemoteEnvelope) and (envelope.peer, envelope.number) == (peer, number)
+
+        return lambda: self._actors.withdraw(agent, is_it)
 
     def _take(self, envelope: RemoteEnvelope) -> None:
         refused = self._refused.get(envelope.peer)

@@ -97,6 +97,14 @@ class Activation:
     def abandon(self) -> list[Envelope]:
         return self._reading  # all others are in the mailbox still
 
+    def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
+        mailbox = self._mailbox
+        # A worker looks at the first message; and it removes the reads before the first other one, by their count.
+        found = mailbox.withdraw(lambda one: is_it(one) and not _is_read(one), 1 if mailbox.phase == WORKING else 0)
+        if not mailbox.waiting:
+            self._services.actors.remove_if_idle(mailbox)
+        return found
+
     def _answer_reads(self) -> None:
         """Answer the messages up to the first that does more than look; in a worker thread."""
         waiting = self._mailbox.waiting

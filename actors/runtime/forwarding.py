@@ -192,6 +192,17 @@ class Forwarding:
         else:
             services.actors.remove_if_idle(mailbox)
 
+    def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
+        """As `Runnable.withdraw`; a message that was sent is not sent again, and its host is told to drop it."""
+        for number, envelope in self._under_way.items():
+            if is_it(envelope):
+                del self._under_way[number]
+                self._services.hosting.router.cancel(self, number)
+                if self._mailbox.waiting:
+                    self._services.dispatcher.schedule(self._mailbox)
+                return envelope
+        return self._mailbox.withdraw(is_it)
+
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages that will not be answered any more."""
         return [*self._under_way.values(), *self._reading]

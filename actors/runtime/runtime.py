@@ -501,6 +501,11 @@ class Runtime(Snapshots):
     def _can_leave(self) -> bool:
         return self._timers is None or not self._timers.pending
 
+    def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
+        begins = self._mailbox.phase == WORKING and self._handling is None  # the first one, in a worker thread
+        found = self._mailbox.withdraw(is_it, int(begins))
+        return self._stash.withdraw(is_it) if found is None and self._stash else found
+
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages outside the mailbox that will not be answered any more."""
         waiting = self._stash.clear() if self._stash else []

@@ -46,6 +46,13 @@ class Stash:
         if not self._is_waiting:
             self._wait()
 
+    def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
+        """Take the message out that `is_it`; None if it is not there."""
+        for envelope in filter(is_it, self._envelopes):
+            self._envelopes.remove(envelope)
+            return envelope
+        return None
+
     def clear(self) -> list[Envelope]:
         """Return all messages, in order; the stash is empty then."""
         envelopes, self._envelopes = self._envelopes, []

@@ -84,7 +84,11 @@ class _Deferred(AgentCalls):
         self._system.check_cycle(self._path)
         # Without room: waiting for it would block the loop.
         sent = super().ask(message, block=False, timeout=timeout, command_id=command_id, durability=durability)
-        return await await_reply(sent, timeout)
+        try:
+            return await await_reply(sent, timeout)
+        finally:
+            if not sent.done:  # timed out, or cancelled
+                self._system.withdraw(self._path, sent)
 
 
 def _twin(
@@ -101,7 +105,7 @@ def _twin(
 
 
 class AsyncAgentHandle:
-    """`AgentHandle` for asyncio. Cancelling a call does not cancel the command."""
+    """`AgentHandle` for asyncio. Cancelling a call drops its message if that is not begun; else it is carried out."""
 
     __slots__ = ("_system", "deferred")
 

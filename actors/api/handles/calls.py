@@ -64,6 +64,8 @@ class MessageSender(Protocol):
 
     def tell(self, path: str, message: object, *, command_id: str | None = ..., room: Seconds = ...) -> None: ...
 
+    def withdraw(self, path: str, reply: object) -> None: ...
+
     def check_spawn(self, path: str, message: Spawn) -> None: ...
 
     def check_cycle(self, path: str) -> None: ...
@@ -142,7 +144,8 @@ class AgentCalls:
     ) -> Any:
         """Send a message and wait for its reply; `block=False` returns its future instead (`.get`, awaitable).
 
-        `timeout` and `room` are seconds, or timedeltas; without a `timeout` (None) it may wait for ever.
+        `timeout` and `room` are seconds, or timedeltas; without a `timeout` (None) it may wait for ever. A message
+        that is not begun when its time is over is dropped; one whose future you have is not.
         `command_id` and `durability` are for messages of your own classes; duramen's messages carry theirs. Raises
         MailboxFull after the mailbox has been full for `room` seconds.
         """
