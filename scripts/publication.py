@@ -59,7 +59,8 @@ def build(source: Path, work: Path) -> Path:
 def look_into(wheel: Path, source: Path) -> None:
     held = {name: data for name, data in contents(wheel).items() if ".dist-info/" not in name}
     wanted = {f"duramen/{room}/{name}": data for room in ROOMS for name, data in files_below(source / room).items()}
-    wanted = {name.replace("/actors/front_door/", "/"): data for name, data in wanted.items()}
+    for place, package in (("/actors/front_door/", "/"), ("/actors/adapters/", "/adapters/")):
+        wanted = {name.replace(place, package): data for name, data in wanted.items()}
     different = changed(held, wanted)
     if different:
         raise SystemExit(f"The wheel and the rooms differ (see packages and package_data in setup.cfg): {different}")

@@ -55,7 +55,7 @@ def main() -> int:
 def check(arguments: list[str]) -> int:
     own, pytest_arguments = split(arguments)
     asked = parse(own)
-    python = ensure_venv(("approximate", "console", "dev", "search", "test", "verify"))
+    python = ensure_venv(("approximate", "console", "dev", "langgraph", "search", "test", "verify"))
     stages = all_stages(ROOT, python, quick="fast" in asked, pytest_arguments=pytest_arguments)
     names = chosen(asked, stages, pytest_arguments)
     lacking = ensure_redis_server() if "tests" in names else None

@@ -43,6 +43,12 @@ SHOWN = {
         "search: 4 calls, 400 tokens",
         "status closed, lag 0",
     ],
+    "langgraph_time_travel.py": [
+        "messages: 4",
+        "rewound: ['hello', \"You said 'hello'.\", 'something else', \"You said 'something else'.\"]",
+        "agent: langgraph/user_3A42",
+        "intact: True",
+    ],
     "async_agents.py": [
         "agents: 200, steps: 1000",
         "pauses that the hook heard of: 200",

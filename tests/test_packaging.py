@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("actors", "events", "projections")
 DOOR = "actors/front_door"
 """The folder of the package `duramen` itself, whose name is not that of its place."""
+ADAPTERS = "actors/adapters"
+"""The folder of `duramen.adapters`, a package beside the rooms."""
 
 
 @pytest.fixture
@@ -45,7 +47,10 @@ def test_every_package_is_mapped_to_its_folder(setup: ConfigParser) -> None:
 
 
 def package_of(folder: str) -> str:
-    return "duramen" if folder == DOOR else f"duramen.{folder.replace('/', '.')}"
+    if folder == DOOR:
+        return "duramen"
+    place = folder.removeprefix("actors/") if folder.startswith(ADAPTERS) else folder
+    return f"duramen.{place.replace('/', '.')}"
 
 
 def test_every_package_has_a_front_door() -> None:
@@ -53,7 +58,7 @@ def test_every_package_has_a_front_door() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
-@pytest.mark.parametrize("room", [*ROOMS, DOOR])
+@pytest.mark.parametrize("room", [*ROOMS, DOOR, ADAPTERS])
 def test_a_room_says_that_it_is_typed(room: str) -> None:
     assert (ROOT / room / "py.typed").exists()
 
@@ -84,9 +89,9 @@ def test_the_extra_all_is_every_extra_that_users_need(setup: ConfigParser) -> No
     assert setup["options.extras_require"]["all"].split() == [f"duramen[{','.join(sorted(extras))}]"]
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", [*ROOMS, ADAPTERS])
 def test_type_checkers_reach_a_room_through_a_relative_link(room: str) -> None:
-    link = ROOT / "scripts" / "typing" / "duramen" / room
+    link = ROOT / "scripts" / "typing" / "duramen" / Path(room).name
     assert os.readlink(link) == f"../../../{room}"
     assert link.resolve() == ROOT / room
 

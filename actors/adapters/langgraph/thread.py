@@ -1,0 +1,197 @@
+"""The form of a thread in the working memory of its agent. Pure.
+
+`{namespace: {"checkpoints": {id: …}, "blobs": {channel: {version: …}}, "writes": {id: {task: {index: …}}}}}`, where
+the ids are those of checkpoints. Each leaf is bytes, or a dict of numbered parts where they are many. A leaf is never
+changed, only removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+from attrs import frozen
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+import msgpack
+from duramen.actors import Merge
+from duramen.events import CheckpointNotFound
+
+Leaf = tuple[tuple[str, ...], bytes]
+"""A path in working memory, and the bytes that stand there."""
+Typed = tuple[str, bytes]
+"""What LangGraph's serializer makes of a value: the name of the form, and the bytes."""
+
+_PART: Final = 160 * 1024
+"""Bytes of a part: an event holds 256 KiB."""
+_MERGE: Final = 192 * 1024
+_BATCH: Final = 800 * 1024
+_LEAF: Final = 256
+"""Bytes that a leaf may take beside its content."""
+_WHOLE: Final = 0
+_ITEMS: Final = 1
+
+
+def _pack(value: Any) -> bytes:
+    return msgpack.packb(value)
+
+
+def join(leaf: Any) -> bytes:
+    """The content of a leaf, in parts or not."""
+    if isinstance(leaf, bytes):
+        return leaf
+    return b"".join(leaf[number] for number in sorted(leaf, key=int))
+
+
+def _unpack(leaf: Any) -> Any:
+    return msgpack.unpackb(join(leaf), strict_map_key=False)
+
+
+def merges_of(leaves: Sequence[Leaf]) -> list[list[Merge]]:
+    """The merges that store leaves, in batches; one merge in one batch, unless they are large."""
+    batches: list[list[Merge]] = []
+    batch: list[Merge] = []
+    patch: dict[str, Any] = {}
+    size = total = 0
+    for path, part in _parts_of(leaves):
+        if size and size + len(part) + _LEAF > _MERGE:
+            batch.append(Merge("", patch))
+            total += size
+            patch, size = {}, 0
+            if total + _MERGE > _BATCH:
+                batches.append(batch)
+                batch, total = [], 0
+        _put(patch, path, part)
+        size += len(part) + _LEAF
+    batch.append(Merge("", patch))
+    return [*batches, batch]
+
+
+def _parts_of(leaves: Sequence[Leaf]) -> Iterator[Leaf]:
+    for path, content in leaves:
+        if len(content) <= _PART:
+            yield path, content
+        else:
+            for number, start in enumerate(range(0, len(content), _PART)):
+                yield (*path, str(number)), content[start : start + _PART]
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: object) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+@frozen
+class Checkpoint:
+    """A checkpoint without the values of its channels."""
+
+    parent: str | None
+    checkpoint: Typed
+    metadata: Typed
+
+    @classmethod
+    def read(cls, leaf: Any) -> Checkpoint:
+        parent, *typed = _unpack(leaf)
+        return cls(parent, (typed[0], typed[1]), (typed[2], typed[3]))
+
+    def pack(self) -> bytes:
+        return _pack([self.parent, *self.checkpoint, *self.metadata])
+
+
+@frozen
+class Write:
+    """A pending write of a task: one value for one channel."""
+
+    channel: str
+    value: Typed
+    task_path: str
+
+    @classmethod
+    def read(cls, leaf: Any) -> Write:
+        channel, kind, data, task_path = _unpack(leaf)
+        return cls(channel, (kind, data), task_path)
+
+    def pack(self) -> bytes:
+        return _pack([self.channel, *self.value, self.task_path])
+
+
+@frozen
+class Items:
+    """A list at one version of its channel: each item as the serializer has made it."""
+
+    version: Any
+    form: str
+    items: list[bytes]
+
+
+@frozen
+class Channel:
+    """The stored versions of one channel: whole values, and lists as what was added to an earlier version."""
+
+    name: str
+    versions: Mapping[str, Any]
+
+    def load(self, version: Any, serde: SerializerProtocol) -> tuple[Any, Items | None]:
+        """The value at a version, and its items if it is stored as such. Raises KeyError for a version without one."""
+        kind, *entry = _unpack(self.versions[str(version)])
+        if kind == _WHOLE:
+            return serde.loads_typed((entry[0], entry[1])), None
+        items = self._items(version)
+        return [serde.loads_typed((items.form, item)) for item in items.items], items
+
+    def _items(self, version: Any) -> Items:
+        added: list[list[bytes]] = []
+        key, most, form = str(version), None, ""
+        while key is not None:
+            kind, *entry = _unpack(self.versions[key]) if key in self.versions else (None,)
+            if kind != _ITEMS:
+                raise CheckpointNotFound(
+                    f"a part of channel {self.name[:80]!r} is gone: version {key!r}, which version {version!r} adds to"
+                )
+            base, taken, form, new = entry
+            added.append(new if most is None else new[: max(0, most - taken)])
+            most = taken if most is None else min(most, taken)
+            key = base
+        return Items(version, form, [item for new in reversed(added) for item in new])
+
+    def bases(self, version: Any) -> Iterator[str]:
+        """The keys of a version and of all that it adds to, as far as they are there."""
+        key: str | None = str(version)
+        while key is not None and key in self.versions:
+            yield key
+            kind, *entry = _unpack(self.versions[key])
+            key = entry[0] if kind == _ITEMS else None
+
+    @staticmethod
+    def pack(version: Any, value: Any, serde: SerializerProtocol, known: Items | None) -> tuple[bytes, Items | None]:
+        """The leaf of a value, and its items if it is stored as such: those that `known` has not are added to it."""
+        items = _items_of(version, value, serde)
+        if items is None:
+            return _pack([_WHOLE, *serde.dumps_typed(value)]), None
+        taken, base = 0, None
+        if known is not None and known.form == items.form and _comes_after(version, known.version):
+            taken = _count_equal(known.items, items.items)
+            base = str(known.version) if taken else None
+        return _pack([_ITEMS, base, taken, items.form, items.items[taken:]]), items
+
+
+def _items_of(version: Any, value: Any, serde: SerializerProtocol) -> Items | None:
+    """The items of a list of texts or objects; None for other values."""
+    if type(value) is not list or not value or isinstance(value[0], int | float):
+        return None
+    typed = [serde.dumps_typed(item) for item in cast("list[Any]", value)]
+    form = typed[0][0]
+    return Items(version, form, [data for _, data in typed]) if all(kind == form for kind, _ in typed) else None
+
+
+def _comes_after(version: Any, other: Any) -> bool:
+    """Whether a version is a later one, so that no version adds to itself."""
+    return type(version) is type(other) and version > other
+
+
+def _count_equal(one: list[bytes], two: list[bytes]) -> int:
+    for position, (left, right) in enumerate(zip(one, two, strict=False)):
+        if left != right:
+            return position
+    return min(len(one), len(two))

@@ -1,0 +1,257 @@
+"""What LangGraph's suite does not ask: graphs, what is stored, ids of any kind, large values, several processes."""
+
+from __future__ import annotations
+
+import asyncio
+from operator import add
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
+
+from duramen import AgentSystem
+from duramen.actors.api import AgentHandle
+from duramen.adapters.langgraph import DuramenSaver
+from duramen.events import AgentExists, AgentNotFound, AgentPaused, CheckpointNotFound
+
+SAID = "a question of some length, as people ask them. " * 5
+
+
+def conversation(saver: Any) -> Any:
+    """A graph that answers each message with one."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", lambda state: {"messages": [AIMessage(SAID, id=f"a{len(state['messages'])}")]})
+    builder.add_edge(START, "answer")
+    builder.add_edge("answer", END)
+    return builder.compile(checkpointer=saver)
+
+
+def say(graph: Any, config: RunnableConfig, number: int) -> None:
+    graph.invoke({"messages": [HumanMessage(SAID, id=f"h{number}")]}, config)
+
+
+def on_thread(thread_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+
+
+def bytes_in_log(system: AgentSystem, path: str) -> int:
+    """The bytes of all events of an agent, as stored."""
+    head = system.log.head(path)
+    assert head is not None
+    total, seq = 0, 1
+    while seq <= head.seq:
+        page = system.log.read(path, seq, 1_000)
+        assert page is not None
+        total += sum(map(len, page.items))
+        seq += len(page.items)
+    return total
+
+
+# -- what is stored ----------------------------------------------------------------------------------------------------
+
+
+def test_a_long_conversation_stores_little_more_than_what_was_said() -> None:
+    with AgentSystem.open("memory://") as system:
+        saver = DuramenSaver(system)
+        graph, config = conversation(saver), on_thread("t-1")
+        for number in range(100):
+            say(graph, config, number)
+        assert len(graph.get_state(config).values["messages"]) == 200
+        steps = sum(1 for _ in saver.list(config))
+        assert bytes_in_log(system, saver.path("t-1").text) / steps < 2_000  # the messages alone would take 20,000
+
+
+def test_a_step_is_one_event(system: AgentSystem) -> None:
+    saver, config = DuramenSaver(system), on_thread("t-1")
+    stored = saver.put(
+        config, {**empty_checkpoint(), "channel_values": {"a": [1], "b": ["x"]}}, {}, {"a": "1", "b": "1"}
+    )
+    before = system.agent(saver.path("t-1")).status().seq
+    saver.put(stored, {**empty_checkpoint(), "channel_values": {"a": [2], "b": ["x", "y"]}}, {}, {"a": "2", "b": "2"})
+    assert system.agent(saver.path("t-1")).status().seq == before + 1
+
+
+def test_a_value_of_twenty_megabytes_comes_back(system: AgentSystem) -> None:
+    saver, config = DuramenSaver(system), on_thread("t-1")
+    large = {"text": "x" * 20_000_000, "list": ["y" * 100] * 1_000}
+    checkpoint = {
+        **empty_checkpoint(),
+        "channel_values": large,
+        "channel_versions": {"text": "1", "list": "1"},
+    }
+    stored = saver.put(config, checkpoint, {}, {"text": "1", "list": "1"})
+    other = DuramenSaver(system)
+    found = other.get_tuple(stored)
+    assert found is not None
+    assert found.checkpoint["channel_values"] == large
+
+
+# -- lists -------------------------------------------------------------------------------------------------------------
+
+LISTS = [["a"], ["a", "b"], ["a", "b", "c"], ["a", "x"], ["a", "x", None], [], ["q"], ["q", b"r"], ["q", "r"], [1, 2]]
+
+
+def test_a_list_reads_as_it_was_at_every_version_however_it_changed(system: AgentSystem) -> None:
+    saver, config = DuramenSaver(system), on_thread("t-1")
+    version, stored = None, []
+    for value in LISTS:
+        version = saver.get_next_version(version, None)
+        checkpoint = {**empty_checkpoint(), "channel_values": {"l": value}, "channel_versions": {"l": version}}
+        config = saver.put(config, checkpoint, {}, {"l": version})
+        stored.append(config)
+    for reader in (saver, DuramenSaver(system)):
+        found = [reader.get_tuple(each).checkpoint["channel_values"]["l"] for each in stored]
+        assert found == LISTS
+
+
+def test_a_list_whose_beginning_is_gone_is_refused_and_not_read_in_part() -> None:
+    with AgentSystem.open("memory://") as system:
+        saver, config = DuramenSaver(system), on_thread("t-1")
+        for version, value in (("1", ["a"]), ("2", ["a", "b"])):
+            checkpoint = {**empty_checkpoint(), "channel_values": {"l": value}, "channel_versions": {"l": version}}
+            config = saver.put(config, checkpoint, {}, {"l": version})
+        system.agent(saver.path("t-1")).merge("", {"": {"blobs": {"l": {"1": None}}}})
+        with pytest.raises(CheckpointNotFound, match="'l' is gone: version '1'"):
+            saver.get_tuple(config)
+
+
+# -- graphs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_goes_back_to_an_old_checkpoint_and_on_from_there(system: AgentSystem) -> None:
+    saver = DuramenSaver(system)
+    graph, config = conversation(saver), on_thread("t-1")
+    for number in range(3):
+        say(graph, config, number)
+    past = [state for state in graph.get_state_history(config) if not state.next]
+    assert [len(state.values["messages"]) for state in past] == [6, 4, 2]
+    say(graph, past[2].config, 9)
+    assert [message.id for message in graph.get_state(config).values["messages"]] == ["h0", "a1", "h9", "a3"]
+    assert [message.id for message in graph.get_state(past[0].config).values["messages"]][-2:] == ["h2", "a5"]
+
+
+def test_a_graph_that_waits_for_a_person_goes_on_with_the_answer(system: AgentSystem) -> None:
+    def ask(state: dict[str, Any]) -> dict[str, Any]:
+        return {"log": [interrupt("may I?")]}
+
+    class State(TypedDict):
+        log: Annotated[list[str], add]
+
+    builder = StateGraph(State)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    config = on_thread("t-1")
+    asked = builder.compile(checkpointer=DuramenSaver(system)).invoke({"log": ["begun"]}, config)
+    assert asked["__interrupt__"][0].value == "may I?"
+    done = builder.compile(checkpointer=DuramenSaver(system)).invoke(Command(resume="yes"), config)
+    assert done == {"log": ["begun", "yes"]}
+
+
+def test_a_finished_node_does_not_run_again_when_one_beside_it_has_failed(system: AgentSystem) -> None:
+    ran: list[str] = []
+
+    class State(TypedDict):
+        log: Annotated[list[str], add]
+
+    def fails_once(state: State) -> dict[str, Any]:
+        ran.append("b")
+        if ran.count("b") == 1:
+            raise RuntimeError("not yet")
+        return {"log": ["b"]}
+
+    def works(state: State) -> dict[str, Any]:
+        ran.append("a")
+        return {"log": ["a"]}
+
+    builder = StateGraph(State)
+    builder.add_node("a", works)
+    builder.add_node("b", fails_once)
+    builder.add_edge(START, "a")
+    builder.add_edge(START, "b")
+    config = on_thread("t-1")
+    with pytest.raises(RuntimeError, match="not yet"):
+        builder.compile(checkpointer=DuramenSaver(system)).invoke({"log": []}, config, durability="sync")
+    done = builder.compile(checkpointer=DuramenSaver(system)).invoke(None, config)
+    assert (done["log"], ran.count("a"), ran.count("b")) == (["a", "b"], 1, 2)
+
+
+def test_a_graph_runs_on_asyncio_and_gives_what_the_saver_in_memory_gives(system: AgentSystem) -> None:
+    async def told(saver: Any) -> list[tuple[Any, int]]:
+        graph, config = conversation(saver), on_thread("t-1")
+        for number in range(3):
+            await graph.ainvoke({"messages": [HumanMessage(SAID, id=f"h{number}")]}, config)
+        states = [state async for state in graph.aget_state_history(config)]
+        return [(state.metadata, len(state.values.get("messages", []))) for state in states]
+
+    assert asyncio.run(told(DuramenSaver(system))) == asyncio.run(told(InMemorySaver()))
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+IDS = ["plain", "user:42@example.org/α β", "_", "x__", "x_5F", "-", "", "..", "h__", "日本語" * 100, "a" * 129]
+
+
+def test_threads_of_any_id_are_kept_apart_and_listed_by_their_ids(system: AgentSystem) -> None:
+    saver = DuramenSaver(system)
+    for thread_id in IDS:
+        saver.put(on_thread(thread_id), empty_checkpoint(), {"run_id": thread_id}, {})
+    assert {saver.get_tuple(on_thread(each)).metadata["run_id"] for each in IDS} == set(IDS)
+    listed = {found.config["configurable"]["thread_id"] for found in saver.list(None)}
+    assert listed == set(IDS)
+    assert len(list(saver.list(None, limit=3))) == 3
+
+
+def test_a_deleted_thread_begins_anew_and_its_values_have_left_the_log(system: AgentSystem) -> None:
+    saver, config = DuramenSaver(system), on_thread("t-1")
+    graph = conversation(saver)
+    say(graph, config, 0)
+    saver.delete_thread("t-1")
+    events = list(system.events(saver.path("t-1"), from_seq=system.log.head(saver.path("t-1").text).base + 1))
+    assert [event for event in events if SAID in repr(event.data)] == []
+    assert saver.get_tuple(config) is None
+    say(graph, config, 1)
+    assert [message.id for message in graph.get_state(config).values["messages"]] == ["h1", "a1"]
+
+
+def test_a_copy_goes_its_own_way(system: AgentSystem) -> None:
+    saver = DuramenSaver(system)
+    graph = conversation(saver)
+    say(graph, on_thread("t-1"), 0)
+    saver.copy_thread("t-1", "t-2")
+    say(graph, on_thread("t-2"), 1)
+    lengths = [len(graph.get_state(on_thread(each)).values["messages"]) for each in ("t-1", "t-2")]
+    assert lengths == [2, 4]
+    with pytest.raises(AgentExists):
+        saver.copy_thread("t-1", "t-2")
+    with pytest.raises(AgentNotFound):
+        saver.copy_thread("nobody", "t-3")
+
+
+def test_a_paused_thread_refuses_steps_until_it_is_resumed(system: AgentSystem) -> None:
+    saver, config = DuramenSaver(system), on_thread("t-1")
+    graph = conversation(saver)
+    say(graph, config, 0)
+    thread: AgentHandle = system.agent(saver.path("t-1"))
+    thread.pause()
+    with pytest.raises(AgentPaused):
+        say(graph, config, 1)
+    thread.resume()
+    say(graph, config, 2)
+    assert len(graph.get_state(config).values["messages"]) == 4
+
+
+def test_pruning_leaves_the_latest_checkpoint_whole(system: AgentSystem) -> None:
+    saver, config = DuramenSaver(system), on_thread("t-1")
+    graph = conversation(saver)
+    for number in range(3):
+        say(graph, config, number)
+    saver.prune(["t-1"])
+    assert len(list(saver.list(config))) == 1
+    assert len(DuramenSaver(system).get_tuple(config).checkpoint["channel_values"]["messages"]) == 6
+    say(graph, config, 3)
+    assert len(DuramenSaver(system).get_tuple(config).checkpoint["channel_values"]["messages"]) == 8
