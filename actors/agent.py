@@ -35,13 +35,16 @@ from .commands import (
     Append,
     ChildFailed,
     Delete,
+    Extend,
     Merge,
     Operation,
     Outcome,
     OutcomeText,
     Pause,
+    Pop,
     Record,
     Set,
+    Slice,
     SpawnArguments,
     Strategy,
     Supervision,
@@ -51,7 +54,19 @@ from .commands import (
     spawn_message,
 )
 from .dispatch import Envelope, Inbox, Timer, bind_cause
-from .handlers import HandlerCall, announce_child, apply_operation, current_call, keys_at, pause_self, terminate_self
+from .handlers import (
+    HandlerCall,
+    announce_child,
+    apply_operation,
+    current_call,
+    keys_at,
+    length_of,
+    pause_self,
+    pop_value,
+    slice_of,
+    terminate_self,
+    values_at,
+)
 
 if TYPE_CHECKING:
     # Type checkers need the default, which `typing` has from Python 3.13 on. They bring typing_extensions with them.
@@ -249,25 +264,50 @@ class Agent(pykka.Actor, Generic[S]):
             turn.emit(NewEvent(name, data, version))
             runtime.custom = folded
 
-    def set(self, path: str | PropertyPath, value: Any) -> None:
+    def set(self, path: str | PropertyPath, value: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As `AgentHandle.set`, within this handler's batch."""
-        self._actor_mutate(Set(path, value))
+        self._actor_mutate(Set(path, value, metadata=metadata))
 
-    def delete(self, path: str | PropertyPath) -> None:
+    def delete(self, path: str | PropertyPath, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As `AgentHandle.delete`, within this handler's batch."""
-        self._actor_mutate(Delete(path))
+        self._actor_mutate(Delete(path, metadata=metadata))
 
-    def append(self, path: str | PropertyPath, value: Any) -> None:
+    def append(self, path: str | PropertyPath, value: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As `AgentHandle.append`, within this handler's batch."""
-        self._actor_mutate(Append(path, value))
+        self._actor_mutate(Append(path, value, metadata=metadata))
 
-    def merge(self, path: str | PropertyPath, patch: Any) -> None:
+    def extend(
+        self, path: str | PropertyPath, values: Sequence[Any], *, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """As `AgentHandle.extend`, within this handler's batch."""
+        self._actor_mutate(Extend(path, values, metadata=metadata))
+
+    def merge(self, path: str | PropertyPath, patch: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As `AgentHandle.merge`, within this handler's batch."""
-        self._actor_mutate(Merge(path, patch))
+        self._actor_mutate(Merge(path, patch, metadata=metadata))
 
-    def record(self, kind: str, data: Any = None, *, level: Granularity = Granularity.ACTIVITY) -> None:
+    def pop(
+        self,
+        path: str | PropertyPath,
+        key: int | str = -1,
+        default: Any = REQUIRED,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """As `AgentHandle.pop`, within this handler's batch."""
+        with self._actor_call() as turn:
+            return pop_value(turn, Pop(path, key, default, metadata=metadata))
+
+    def record(
+        self,
+        kind: str,
+        data: Any = None,
+        *,
+        level: Granularity = Granularity.ACTIVITY,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         """As `AgentHandle.record`, within this handler's batch."""
-        self._actor_mutate(Record(kind, data, level))
+        self._actor_mutate(Record(kind, data, level, metadata=metadata))
 
     def _actor_mutate(self, operation: Operation) -> None:
         with self._actor_call() as turn:
@@ -282,6 +322,29 @@ class Agent(pykka.Actor, Generic[S]):
             if default is REQUIRED:
                 raise
             return default
+
+    def get_many(self, paths: Sequence[str | PropertyPath], default: Any = REQUIRED) -> list[Any]:
+        """Copies of the values at several property paths, with this handler's changes so far. Raises PathNotFound."""
+        with self._actor_reading() as runtime:
+            return [
+                value if value is default else copy_tree(value) for value in values_at(runtime.state, paths, default)
+            ]
+
+    def length(self, path: str | PropertyPath = "") -> int:
+        """The number of elements or keys at a property path, with this handler's changes so far.
+
+        Raises PathNotFound, and InvalidPath for a path that leads to a scalar.
+        """
+        with self._actor_reading() as runtime:
+            return length_of(runtime.state, path, runtime.path)
+
+    def slice(self, path: str | PropertyPath, start: int | None = None, stop: int | None = None) -> list[Any]:
+        """A copy of a part of the list at a property path, with this handler's changes so far.
+
+        Raises PathNotFound, and InvalidPath for a path that leads to another value.
+        """
+        with self._actor_reading() as runtime:
+            return [copy_tree(held) for held in slice_of(runtime.state, Slice(path, start, stop), runtime.path)]
 
     def keys(self, path: str | PropertyPath = "") -> list[str]:
         """The keys of the subtree at a property path, with this handler's changes so far.

@@ -65,8 +65,8 @@ class Then:
     def then(self, *expected: object) -> Then:
         """Expect exactly these events, in this order, and no error.
 
-        An instance stands for an event of the agent's own; `Set`, `Delete`, `Append`, `Merge`, `Record` for their
-        events; `("paused", {...})` for an event by type and data, and `"paused"` for any event of that type.
+        An instance stands for an event of the agent's own; `Set`, `Delete`, `Append`, `Extend`, `Merge`, `Record` for
+        their events; `("paused", {...})` for an event by type and data, and `"paused"` for any event of that type.
         """
         self._expect_success()
         items = _operations(expected)

@@ -149,7 +149,7 @@ class CommandConflict(DuramenError):
 
 
 class VersionConflict(DuramenError):
-    """The log was not at the expected seq; `expected` and `actual` are seqs."""
+    """The agent was not at the expected seq, nothing was written; `expected` and `actual` are seqs."""
 
 
 class Fenced(DuramenError):

@@ -25,7 +25,10 @@ from duramen.events import (
     InvalidPath,
     Limits,
     NewEvent,
+    PathNotFound,
+    PropertyPath,
     TooLarge,
+    VersionConflict,
     agent_path,
     property_segments,
 )
@@ -48,17 +51,30 @@ from duramen.events.model import (
     TERMINATED,
     check_value,
     parse_seconds,
+    printable,
     property_text,
 )
 from duramen.projections import AgentState
-from duramen.projections.state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, Op
+from duramen.projections.state import (
+    ABSENT,
+    FAILED_STATUS,
+    MISSING,
+    PAUSED_STATUS,
+    REQUIRED,
+    RUNNING,
+    TERMINATED_STATUS,
+    Op,
+    find,
+)
 
 from .messages import (
     AdoptChild,
     Append,
     Delete,
+    Extend,
     Merge,
     Pause,
+    Pop,
     Record,
     Restart,
     Resume,
@@ -79,6 +95,8 @@ _CASCADE: Final = 6
 """Where a checkpoint of the state has the cascade that took it."""
 _KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 _TEXT: Final = 200
+_OWN_METADATA: Final = frozenset(("asked_by", "reply", "reply_type"))
+"""Of events: who has sent a mutation on, and the reply of a command."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -114,6 +132,30 @@ def require_alive(state: AgentState, agent: str) -> None:
     require_known(state, agent)
     if state.status == TERMINATED_STATUS:
         raise AgentNotRunning(f"{agent} is terminated; spawn it again for a new session", agent=agent, seq=state.seq)
+
+
+def require_seq(state: AgentState, expected: object, agent: str) -> None:
+    """Raise VersionConflict unless the agent is at the seq that a mutation is for, InvalidMessage for no seq."""
+    if type(expected) is not int or expected < 0:
+        raise InvalidMessage("expected_seq is a whole number, from 0 on", agent=agent)
+    if expected != state.seq:
+        require_known(state, agent)
+        raise VersionConflict(
+            f"{agent} is at seq {state.seq}, not at {expected}; read it again and decide anew",
+            agent=agent,
+            seq=state.seq,
+            expected=expected,
+            actual=state.seq,
+        )
+
+
+def with_metadata(events: Sequence[NewEvent], metadata: object, limits: Limits) -> Sequence[NewEvent]:
+    """The events with metadata of a caller. Raises InvalidMessage for keys that are ours, ValueRefused, TooLarge."""
+    own, _ = _plain_dict(metadata, "metadata", limits)
+    taken = _OWN_METADATA.intersection(own)
+    if taken:
+        raise InvalidMessage(f"the key {min(taken)!r} of metadata is used by duramen itself; choose another")
+    return [event._replace(metadata={**(event.metadata or {}), **own}) for event in events]
 
 
 def _require_room(state: AgentState, nodes: int, limits: Limits, agent: str) -> None:
@@ -201,6 +243,46 @@ def _decide_append(state: AgentState, message: Append, limits: Limits, agent: st
     return [NewEvent(MEMORY_APPENDED, {"path": path, "values": [message.value]})]
 
 
+def _decide_extend(state: AgentState, message: Extend, limits: Limits, agent: str) -> list[NewEvent]:
+    require_running(state, agent)
+    given = cast("object", message.values)
+    if not isinstance(given, (list, tuple)):
+        raise InvalidMessage("a list is extended by a list of values", agent=agent, actual=type(given).__name__)
+    path, values = property_text(message.path), list(message.values)
+    _require_room(state, check_value(values, limits, "values"), limits, agent)
+    if not values and type(find(state.memory, property_segments(path))) is list:
+        return []
+    return [NewEvent(MEMORY_APPENDED, {"path": path, "values": values})]
+
+
+def decide_pop(state: AgentState, message: Pop, limits: Limits, agent: str) -> tuple[Any, list[NewEvent]]:
+    """The value that is taken out, part of the state still, and the event; the default without one."""
+    require_running(state, agent)
+    segments, key = property_segments(message.path), message.key
+    found, segment = find(state.memory, segments), ""
+    value: Any = MISSING
+    if type(found) is list and type(key) is int:
+        index = key + len(found) if key < 0 else key
+        if 0 <= index < len(found):
+            value, segment = found[index], str(index)
+    elif type(found) is dict and type(key) is str:
+        value, segment = found.get(key, MISSING), key
+    elif found is not MISSING or type(key) not in (int, str):
+        raise InvalidPath(
+            f"a value is popped by its position from a list, or by its key from a dict; at "
+            f"'{printable(str(message.path)[:80])}' is no such container",
+            agent=agent,
+            expected="list" if type(key) is int else "dict",
+            actual=type(found).__name__,
+        )
+    if value is not MISSING:
+        return value, [NewEvent(MEMORY_DELETED, {"path": PropertyPath((*segments, segment)).text})]
+    if message.default is not REQUIRED:
+        check_value(message.default, limits, "default")
+        return message.default, []
+    raise PathNotFound(f"nothing to pop at '{printable(str(message.path)[:80])}'; give a default", agent=agent)
+
+
 def _decide_merge(state: AgentState, message: Merge, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
     segments, patch = property_segments(message.path), message.patch
@@ -227,6 +309,7 @@ DECIDERS: Final[Mapping[type[Any], Decide]] = {
     Set: _decide_set,
     Delete: _decide_delete,
     Append: _decide_append,
+    Extend: _decide_extend,
     Merge: _decide_merge,
     Record: _decide_record,
 }

@@ -18,11 +18,16 @@ import attrs
 
 from duramen.events import DuramenError, EventRegistry, InvalidMessage, PropertyPath, TooLarge
 from duramen.events.codec import Codec
+from duramen.projections.state import REQUIRED
 
-from .messages import Message
+from .message import Mutation
+from .messages import Set
 
 SIZE: Final = 8
 _MOST_VALUES: Final = 200_000
+_OF_LIFECYCLE: Final = ("command_id", "durability", "expected_seq")
+_OF_MUTATIONS: Final = (*_OF_LIFECYCLE, "metadata")
+"""Repeated with another trace, a command is the same; the metadata of a spawn or a pause are what it says."""
 
 
 def fingerprint(message: object, codec: Codec, registry: EventRegistry | None) -> bytes:
@@ -44,7 +49,9 @@ def fingerprint(message: object, codec: Codec, registry: EventRegistry | None) -
 
 def _aside(cls: type[Any]) -> tuple[str, ...]:
     """The fields that say how a message is handled, and not what it says; a user's class may have a `durability`."""
-    return ("command_id", "durability") if cls.__module__ == Message.__module__ else ("command_id",)
+    if cls.__module__ != Set.__module__:
+        return ("command_id",)
+    return _OF_MUTATIONS if issubclass(cls, Mutation) else _OF_LIFECYCLE
 
 
 def _plain(value: Any, numbers: Iterator[int], registry: EventRegistry | None) -> Any:
@@ -66,6 +73,8 @@ def _plain(value: Any, numbers: Iterator[int], registry: EventRegistry | None) -
         return str(value)
     if isinstance(value, timedelta):
         return [value.days, value.seconds, value.microseconds]
+    if value is REQUIRED:
+        return {}
     if isinstance(value, (str, int, float, bytes)) or value is None or hasattr(value, "utcoffset"):
         return value
     raise InvalidMessage(f"a command id needs a message of plain fields; {type(value).__name__} is none")

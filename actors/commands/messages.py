@@ -3,14 +3,15 @@
 Each is immutable, and copies the dicts and lists that it is made with. `command_id` makes a mutation safe to send
 again: the same id with the same payload gives the first result, with another payload `CommandConflict`. An agent
 remembers its latest 10,000 ids (`Limits`). `durability` (`memory`, `fsync`, `replicas:n`) is what the reply waits for;
-None: the system's.
+None: the system's. `expected_seq` is the seq that the agent must be at: VersionConflict at another; an id that is known
+is answered first. `metadata` of a mutation of memory is carried by its events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, Literal, TypedDict, Unpack, cast
 from uuid import UUID
 
 from attrs import field, frozen
@@ -19,6 +20,7 @@ from duramen.events import Granularity, PlainData, PropertyPath, Receipt
 from duramen.events.model import Seconds, copy_plain
 from duramen.projections.state import REQUIRED
 
+from .message import Message, Mutation, copy_mapping
 from .results import AgentStatus, Checkpoint, LifecycleResult, Outcome, nothing
 from .retention import Retention
 
@@ -29,19 +31,7 @@ HANDLED: Final = "duramen.handled"
 WhenPaused = Literal["refuse", "stash"]
 OutcomeText = Literal["success", "failure", "partial"]
 
-R_co = TypeVar("R_co", covariant=True)
-
 _MAPPINGS: Final = ("initial_state", "metadata", "levels")
-
-
-def _copy_mapping(value: Any) -> Any:
-    return copy_plain(dict(cast("Mapping[Any, Any]", value)) if isinstance(value, Mapping) else value)
-
-
-class Message(Generic[R_co]):
-    """A message whose reply has a known type, for type checkers."""
-
-    __slots__ = ()
 
 
 # -- lifecycle ---------------------------------------------------------------------------------------------------------
@@ -53,10 +43,10 @@ class Spawn(Message[LifecycleResult]):
 
     session_id: str | UUID | None = None
     agent_type: str | UUID | None = None
-    initial_state: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
-    metadata: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
+    initial_state: Mapping[str, Any] = field(factory=nothing, converter=copy_mapping)
+    metadata: Mapping[str, Any] = field(factory=nothing, converter=copy_mapping)
     granularity: Granularity = Granularity.ACTIVITY
-    levels: Mapping[str, Granularity] = field(factory=nothing, converter=_copy_mapping)
+    levels: Mapping[str, Granularity] = field(factory=nothing, converter=copy_mapping)
     """Granularity by kind of activity, where it differs."""
     parent: str | None = None
     command_id: str | None = None
@@ -90,7 +80,7 @@ class Pause(Message[LifecycleResult]):
     """Text of 1 to 200 characters; None makes one up. An id that was used before names the newer one from now on."""
     ttl: Seconds | None = DEFAULT_TTL
     """How long the checkpoint is stored; None: for ever."""
-    metadata: Mapping[str, Any] = field(factory=nothing, converter=_copy_mapping)
+    metadata: Mapping[str, Any] = field(factory=nothing, converter=copy_mapping)
     when_paused: WhenPaused = "refuse"
     """Mutations of a paused agent: `refuse` (AgentPaused), or `stash` (in memory, until the resume)."""
     reason: str | None = None
@@ -98,6 +88,7 @@ class Pause(Message[LifecycleResult]):
     """Pause all sub-agents too, at one consistent cut, each at a checkpoint of this id."""
     command_id: str | None = None
     durability: str | None = None
+    expected_seq: int | None = None
 
 
 @frozen(kw_only=True)
@@ -112,6 +103,7 @@ class Resume(Message[LifecycleResult]):
     """Resume the whole tree: all that one cascade has paused, or with `checkpoint_id` all to their checkpoint of it."""
     command_id: str | None = None
     durability: str | None = None
+    expected_seq: int | None = None
 
 
 @frozen(kw_only=True)
@@ -131,6 +123,7 @@ class Terminate(Message[LifecycleResult]):
     """End the sub-agents first, except those that may outlive their parent."""
     command_id: str | None = None
     durability: str | None = None
+    expected_seq: int | None = None
 
 
 @frozen
@@ -139,7 +132,7 @@ class ListCheckpoints(Message[list[Checkpoint]]):
 
 
 @frozen
-class Restart(Message[Receipt]):
+class Restart(Mutation[Receipt]):
     """Let a failed agent handle messages again."""
 
     command_id: str | None = None
@@ -156,7 +149,7 @@ class ChildFailed:
 
 
 @frozen
-class AdoptChild(Message[Receipt]):
+class AdoptChild(Mutation[Receipt]):
     """Add a sub-agent that is about to be spawned; sent by `AgentHandle.spawn_child`."""
 
     path: str
@@ -190,7 +183,31 @@ class Keys(Message[list[str]]):
 
 
 @frozen
-class Set(Message[Receipt]):
+class GetMany(Message[list[Any]]):
+    """Get copies of the values at several property paths, in their order, all as of one seq."""
+
+    paths: Sequence[str | PropertyPath] = field(converter=copy_plain)
+    default: Any = REQUIRED
+
+
+@frozen
+class Length(Message[int]):
+    """Get the number of elements of the list at a property path, or of keys of the dict there."""
+
+    path: str | PropertyPath = ""
+
+
+@frozen
+class Slice(Message[list[Any]]):
+    """Get a copy of a part of the list at a property path: from `start` up to, not with, `stop`, as Python slices."""
+
+    path: str | PropertyPath
+    start: int | None = None
+    stop: int | None = None
+
+
+@frozen
+class Set(Mutation[Receipt]):
     """Set the value at a property path; subtrees on the way are made."""
 
     path: str | PropertyPath
@@ -200,7 +217,7 @@ class Set(Message[Receipt]):
 
 
 @frozen
-class Delete(Message[Receipt]):
+class Delete(Mutation[Receipt]):
     """Remove the value at a property path; PathNotFound if the path does not exist."""
 
     path: str | PropertyPath
@@ -209,7 +226,7 @@ class Delete(Message[Receipt]):
 
 
 @frozen
-class Append(Message[Receipt]):
+class Append(Mutation[Receipt]):
     """Add one value to the end of the list at a property path; a list is made if the path does not exist."""
 
     path: str | PropertyPath
@@ -219,7 +236,32 @@ class Append(Message[Receipt]):
 
 
 @frozen
-class Merge(Message[Receipt]):
+class Extend(Mutation[Receipt]):
+    """Add values to the end of the list at a property path; a list is made if the path does not exist."""
+
+    path: str | PropertyPath
+    values: Sequence[PlainData] = field(converter=copy_plain)
+    command_id: str | None = None
+    durability: str | None = None
+
+
+@frozen
+class Pop(Mutation[Any]):
+    """Take a value out of the list or dict at a property path, and return it.
+
+    `key` is the position of an element, from the end if it is negative, or the key of a dict, as it is. Without a
+    `default`, PathNotFound if nothing is there.
+    """
+
+    path: str | PropertyPath
+    key: int | str = -1
+    default: Any = field(default=REQUIRED, converter=copy_plain)
+    command_id: str | None = None
+    durability: str | None = None
+
+
+@frozen
+class Merge(Mutation[Receipt]):
     """Apply a JSON merge patch (RFC 7386) at a property path: None removes, dicts merge, the rest replaces."""
 
     path: str | PropertyPath
@@ -229,7 +271,7 @@ class Merge(Message[Receipt]):
 
 
 @frozen
-class Record(Message[Receipt]):
+class Record(Mutation[Receipt]):
     """Log an activity that is no state, such as a tool's output; only if the agent's granularity includes it.
 
     `tokens_used` in `data` (or `usage.total_tokens`) is counted for the session's episode; kind `tool_output` with
@@ -243,11 +285,11 @@ class Record(Message[Receipt]):
     durability: str | None = None
 
 
-Operation = Set | Delete | Append | Merge | Record
+Operation = Set | Delete | Append | Extend | Merge | Record
 
 
 @frozen
-class Batch(Message[Receipt]):
+class Batch(Mutation[Receipt]):
     """Commit several mutations together, or none of them."""
 
     operations: Sequence[Operation] = field(converter=copy_plain)
@@ -256,17 +298,17 @@ class Batch(Message[Receipt]):
 
 
 @frozen(kw_only=True)
-class SetGranularity(Message[Receipt]):
+class SetGranularity(Mutation[Receipt]):
     """Change how much activity is logged from now on: in all, or by kind (None removes a kind's own level)."""
 
     level: Granularity | None = None
-    levels: Mapping[str, Granularity | None] = field(factory=nothing, converter=_copy_mapping)
+    levels: Mapping[str, Granularity | None] = field(factory=nothing, converter=copy_mapping)
     command_id: str | None = None
     durability: str | None = None
 
 
 @frozen
-class SetRetention(Message[Receipt]):
+class SetRetention(Mutation[Receipt]):
     """Change the retention of the agent's log; None: that of the system."""
 
     retention: Retention | None

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from .agent_timers import AgentTimers
-from .forwarded import MEMORY_HANDLERS
 from .handler_call import HandlerCall, current_call
 from .hooks import LifecycleHooks
 from .lifecycle import (
     BLOCKING_HANDLERS,
     LIFECYCLE,
+    MAY_BLOCK,
     QUICK_HANDLERS,
     announce_child,
     pause_self,
     terminate_self,
 )
-from .memory import apply_operation
-from .reads import READS, drop_expired, keys_at
+from .memory import (
+    MEMORY_HANDLERS,
+    READS,
+    apply_operation,
+    drop_expired,
+    keys_at,
+    length_of,
+    pop_value,
+    read_reply,
+    slice_of,
+    store_reply,
+    values_at,
+)
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration
 from .turn import ActiveAgent, Savepoint, Turn
@@ -23,6 +34,7 @@ from .turn import ActiveAgent, Savepoint, Turn
 __all__ = [
     "BLOCKING_HANDLERS",
     "LIFECYCLE",
+    "MAY_BLOCK",
     "MEMORY_HANDLERS",
     "QUICK_HANDLERS",
     "READS",
@@ -40,8 +52,14 @@ __all__ = [
     "current_call",
     "drop_expired",
     "keys_at",
+    "length_of",
     "pause_self",
+    "pop_value",
+    "read_reply",
     "reply_to",
+    "slice_of",
+    "store_reply",
     "terminate_self",
+    "values_at",
     "with_duration",
 ]

@@ -20,6 +20,7 @@ from duramen.events import (
     InvalidMessage,
     NewEvent,
     Receipt,
+    VersionConflict,
 )
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
 from duramen.events.log import Put, digest_at, raw_events
@@ -36,6 +37,7 @@ from ..commands import (
     LifecycleResult,
     ListCheckpoints,
     Pause,
+    Pop,
     Restart,
     Resume,
     Spawn,
@@ -48,18 +50,26 @@ from ..commands import (
     decide_terminate,
     outcome_of,
     require_alive,
+    require_seq,
 )
 from ..dispatch import Envelope
 from ..hosts import Repeated
 from .cascade import children_of, held_tree, hold
 from .checkpoints import IN_PLACE, find_checkpoint, find_paused, require_one_cut
 from .episode import consolidate
-from .forwarded import handle_repeated
-from .reads import READS, drop_expired
+from .memory import READS, drop_expired, handle_pop, handle_repeated
 from .transition import Transition, reply_to
 from .turn import Turn
 
-_REFUSALS: Final = (AgentFailed, AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPaused, CheckpointNotFound)
+_REFUSALS: Final = (
+    AgentFailed,
+    AgentAlreadyRunning,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPaused,
+    CheckpointNotFound,
+    VersionConflict,
+)
 """Expected failures, returned as results. Misuse and lost servers are raised."""
 
 
@@ -91,7 +101,7 @@ def _pause(turn: Turn, message: Pause) -> Transition:
     _require_storable(turn, _decide_pause(turn, named, [operation, 0]))
     with held_tree(turn.runtime) as tree:
         turn.snapshot()  # a state that is refused or too large must not pause the others
-        others = tree.handle(evolve(named, command_id=None), _with_refusals("pause", pause_member))
+        others = tree.handle(evolve(named, command_id=None, expected_seq=None), _with_refusals("pause", pause_member))
         turn.update_time()
         return _with_others(_pause_one(turn, named, [operation, 0]), others)
 
@@ -148,7 +158,7 @@ def _resume(turn: Turn, message: Resume) -> Transition:
         if paused is None:  # a restore: every agent to its checkpoint of the same cut
             one = evolve(one, checkpoint_id=find_checkpoint(turn, one).checkpoint_id)
             require_one_cut(turn.state, turn.agent, tree.states, one.checkpoint_id)
-        member = evolve(one, command_id=None)
+        member = evolve(one, command_id=None, expected_seq=None)
         others = tree.handle(member, _with_refusals("resume", _resume_one), only=paused)
         turn.update_time()
         return _with_others(_resume_one(turn, one, in_place=paused is not None), others)
@@ -365,6 +375,8 @@ def _with_refusals(name: str, handler: Callable[[Turn, Any], Transition]) -> Cal
                 known = turn.find_command(message.command_id, message)
                 if known is not None:
                     return _repeat_result(turn, known)
+            if type(message) is not Spawn and message.expected_seq is not None:
+                require_seq(turn.state, message.expected_seq, turn.agent)
             return handler(turn, message)
         except DuramenError as error:
             turn.unconfirmed = None
@@ -376,12 +388,15 @@ def _with_refusals(name: str, handler: Callable[[Turn, Any], Transition]) -> Cal
 
 
 LIFECYCLE: Final = frozenset((Spawn, Pause, Resume, Terminate))
+MAY_BLOCK: Final = LIFECYCLE | {Pop}
+"""Messages whose first result, of a command id, may have to be read from the log."""
 
 QUICK_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Spawn: _with_refusals("spawn", _spawn),
     Pause: _with_refusals("pause", _pause),
     AdoptChild: _on_adopt,
     Hold: hold,
+    Pop: handle_pop,
     Restart: _on_restart,
 }
 """Handlers that need only the state, unless a repeated command id makes them read the log."""

@@ -16,7 +16,7 @@ from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
 from ..agent_types import AgentCode
-from ..commands import Decide, fingerprint, plain_id
+from ..commands import Decide, fingerprint, plain_id, require_seq, with_metadata
 from ..dispatch import Commit, Envelope, Inbox, current_cause
 from .agent_timers import AgentTimers
 from .services import Services
@@ -269,8 +269,13 @@ class Turn(Commit):
             if known is not None:
                 return known._replace(durability=durability)
         state = self.state
+        if message.expected_seq is not None:
+            require_seq(state, message.expected_seq, self.agent)
         first = state.seq + 1
-        for event in decide(state, message, services.limits, self.agent):
+        events = decide(state, message, services.limits, self.agent)
+        if message.metadata is not None:
+            events = with_metadata(events, message.metadata, services.limits)
+        for event in events:
             self.emit(event)
         return _receipt((self.agent, first, state.seq, state.digest, durability))
 
@@ -299,6 +304,7 @@ class Turn(Commit):
     @contextmanager
     def savepoint(self, *, limited: bool = True) -> Generator[None]:
         """Roll back to here if the block raises, or if it emits more than a batch may hold (unless not `limited`)."""
+        outer = self.undo
         saved = Savepoint(self)
         try:
             yield
@@ -308,7 +314,9 @@ class Turn(Commit):
             saved.restore(self)
             raise
         finally:
-            self.undo = None
+            if outer is not None:
+                outer += saved.undo
+            self.undo = outer
 
     def snapshot(self) -> bytes:
         """The agent's state at this point, as bytes. Raises TooLarge, ValueRefused."""
@@ -335,8 +343,9 @@ class Savepoint:
         self._session = _session_of(state)
         self._commands = None if turn.command is None else dict(state.commands)  # an id can push an old one out
         self._custom = turn.runtime.custom
-        self._undo: list[Undo] = []
-        turn.undo = self._undo
+        self.undo: list[Undo] = []
+        """How to undo what changed since; a savepoint around this one takes it over."""
+        turn.undo = self.undo
 
     def check_size(self, turn: Turn) -> None:
         """Raise TooLarge for more events or bytes since then than one message may give."""
@@ -356,7 +365,7 @@ class Savepoint:
     def restore(self, turn: Turn) -> None:
         """Bring turn and state back to that moment."""
         state, (count, turn.size, effects) = turn.state, self._turn
-        roll_back(self._undo)
+        roll_back(self.undo)
         turn.entry, turn.puts, turn.requires, turn.messages, turn.before_commit = self._append
         for name, value in zip(_REPLACED, self._session, strict=True):
             setattr(state, name, value)

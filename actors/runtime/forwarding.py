@@ -11,7 +11,7 @@ from attrs import evolve
 
 from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt
 
-from ..commands import AdoptChild, Hold, Pause, Restart, Resume, Spawn, Terminate
+from ..commands import AdoptChild, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS
 from ..hosts import Forwarded, RemoteEnvelope, Repeated
@@ -28,6 +28,10 @@ _MOST_UNDER_WAY: Final = 1_024
 
 _RARE: Final = frozenset((Spawn, Pause, Resume, Terminate, Restart, AdoptChild))
 """Mutations that get a command id where they have none: too rare to push the user's ids out of an agent's window."""
+
+
+_MARKED: Final = frozenset((*MEMORY_HANDLERS, Pop)).difference((*READS, Forwarded))
+"""Mutations that get a mark in the log where they have no command id."""
 
 
 class Forwarding:
@@ -136,7 +140,7 @@ class Forwarding:
         kind = _type_of(message)
         if kind in _RARE and message.command_id is None:
             envelope.message = evolve(message, command_id=f"{self._services.owner}:{number}")
-        elif kind in MEMORY_HANDLERS and kind not in READS and kind is not Forwarded and message.command_id is None:
+        elif kind in _MARKED and message.command_id is None:
             message = envelope.message = Forwarded(message, self._services.owner, number, self._known_seq)
         if not isinstance(message, Forwarded):
             return None

@@ -30,6 +30,7 @@ from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox
 from ..handlers import (
     BLOCKING_HANDLERS,
     LIFECYCLE,
+    MAY_BLOCK,
     MEMORY_HANDLERS,
     QUICK_HANDLERS,
     READS,
@@ -208,7 +209,7 @@ class Runtime(Snapshots):
                 if kind is Spawn and not self._fits(envelope.message):
                     misfit = envelope
                     break
-                if handler is None or (kind in LIFECYCLE and _may_block(envelope.message)):
+                if handler is None or (kind in MAY_BLOCK and _may_block(envelope.message)):
                     break
                 turn.handle(envelope, handler)
                 taken += 1
@@ -536,5 +537,5 @@ def _is_user_message(kind: type[Any]) -> bool:
 
 
 def _may_block(message: Any) -> bool:
-    """Whether a lifecycle message needs its first result from the log, or other agents."""
+    """Whether a message needs its first result from the log, or other agents."""
     return message.command_id is not None or getattr(message, "cascade", False)

@@ -28,8 +28,7 @@ from duramen.projections.state import PAUSED_STATUS, RUNNING
 from ..agent import Agent
 from ..commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
 from ..dispatch import Envelope, ProgramExit, ThreadPool
-from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn
-from .stored_reply import read_reply, store_reply
+from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn, read_reply, store_reply
 
 _BEAT_WAIT: Final = 5.0
 _BEAT_PAUSE: Final = 0.02

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import update_wrapper, wraps
 from types import MethodType, TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, Unpack, cast
+
+from attrs import evolve
 
 from duramen.events import AgentPath, AskTimeout, Receipt, Unconfirmed
 from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeout
@@ -151,10 +153,15 @@ class AsyncAgentHandle:
             self.deferred.tell(message, command_id=command_id)
 
     get = _twin(AgentCalls.get)
+    get_many = _twin(AgentCalls.get_many)
     keys = _twin(AgentCalls.keys)
+    length = _twin(AgentCalls.length)
+    slice = _twin(AgentCalls.slice)
     set = _twin(AgentCalls.set)
     delete = _twin(AgentCalls.delete)
     append = _twin(AgentCalls.append)
+    extend = _twin(AgentCalls.extend)
+    pop = _twin(AgentCalls.pop)
     merge = _twin(AgentCalls.merge)
     record = _twin(AgentCalls.record)
     set_granularity = _twin(AgentCalls.set_granularity)
@@ -166,9 +173,17 @@ class AsyncAgentHandle:
     checkpoints = _twin(AgentCalls.checkpoints)
     status = _twin(AgentCalls.status)
 
-    def batch(self, *, command_id: str | None = None, durability: str | None = None) -> AsyncBatch:
+    def batch(
+        self,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncBatch:
         """As `AgentHandle.batch`, in an `async with` block."""
-        return AsyncBatch(self.deferred, command_id, durability)
+        batch = Batch((), command_id, durability, expected_seq=expected_seq, metadata=metadata)
+        return AsyncBatch(self.deferred, batch)
 
     @_coroutine_function
     def spawn_child(
@@ -196,8 +211,8 @@ class AsyncAgentHandle:
 class AsyncBatch(BatchBuilder):
     """`BatchBuilder` for asyncio, used in an `async with` block."""
 
-    def __init__(self, deferred: _Deferred, command_id: str | None, durability: str | None) -> None:
-        super().__init__(lambda operations: deferred.ask(Batch(operations, command_id, durability)))
+    def __init__(self, deferred: _Deferred, batch: Batch) -> None:
+        super().__init__(lambda operations: deferred.ask(evolve(batch, operations=operations)))
 
     async def __aenter__(self) -> Self:
         return self

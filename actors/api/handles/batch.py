@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 
 from duramen.events import Granularity, InvalidMessage, PropertyPath, Receipt
 
-from ...commands import Append, Delete, Merge, Operation, Record, Set
+from ...commands import Append, Delete, Extend, Merge, Operation, Record, Set
 
 Path = str | PropertyPath
 
@@ -39,6 +39,9 @@ class BatchBuilder:
 
     def append(self, path: Path, value: Any) -> None:
         self._operations.append(Append(path, value))
+
+    def extend(self, path: Path, values: Sequence[Any]) -> None:
+        self._operations.append(Extend(path, values))
 
     def merge(self, path: Path, patch: Any) -> None:
         self._operations.append(Merge(path, patch))

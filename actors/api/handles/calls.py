@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
+from attrs import evolve
+
 from duramen.events import AgentAlreadyRunning, AgentPath, Granularity, PropertyPath, Receipt
 from duramen.events.model import Seconds
 from duramen.projections.state import REQUIRED
@@ -16,9 +18,12 @@ from ...commands import (
     Batch,
     Checkpoint,
     Delete,
+    Extend,
     Get,
+    GetMany,
     GetStatus,
     Keys,
+    Length,
     LifecycleResult,
     ListCheckpoints,
     Merge,
@@ -26,6 +31,7 @@ from ...commands import (
     Outcome,
     OutcomeText,
     Pause,
+    Pop,
     Record,
     Restart,
     Resume,
@@ -33,6 +39,7 @@ from ...commands import (
     Set,
     SetGranularity,
     SetRetention,
+    Slice,
     Spawn,
     Terminate,
     WhenPaused,
@@ -170,23 +177,109 @@ class AgentCalls:
         """Return the keys of the subtree at a property path. Raises PathNotFound, InvalidPath."""
         return self.ask(Keys(path))
 
-    def set(self, path: Path, value: Any, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
-        """Set a value and make missing subtrees. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict."""
-        return self.ask(Set(path, value, command_id, durability))
+    def get_many(self, paths: Sequence[Path], default: Any = REQUIRED) -> list[Any]:
+        """Return copies of the values at several property paths, in their order, all as of one seq.
 
-    def delete(self, path: Path, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
+        Raises PathNotFound for one where nothing is, unless a default is given, which then stands in its place.
+        """
+        return self.ask(GetMany(paths, default))
+
+    def length(self, path: Path = "") -> int:
+        """Return how many elements a list has, or how many keys a dict. Raises PathNotFound, InvalidPath."""
+        return self.ask(Length(path))
+
+    def slice(self, path: Path, start: int | None = None, stop: int | None = None) -> list[Any]:
+        """Return a copy of a part of the list at a path, as Python slices: `slice("log", -10)` are the last ten.
+
+        Raises PathNotFound, InvalidPath.
+        """
+        return self.ask(Slice(path, start, stop))
+
+    def set(
+        self,
+        path: Path,
+        value: Any,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """Set a value and make missing subtrees.
+
+        As every mutation, with an `expected_seq` only if the agent is at that seq, else VersionConflict; its events
+        carry the `metadata`, plain data. Raises ValueRefused, TooLarge, InvalidPath, CommandConflict.
+        """
+        return self.ask(Set(path, value, command_id, durability, expected_seq=expected_seq, metadata=metadata))
+
+    def delete(
+        self,
+        path: Path,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Remove the value at a path. Raises PathNotFound."""
-        return self.ask(Delete(path, command_id, durability))
+        return self.ask(Delete(path, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def append(
-        self, path: Path, value: Any, *, command_id: str | None = None, durability: str | None = None
+        self,
+        path: Path,
+        value: Any,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Add one value to the end of a list. Raises InvalidPath if the value at the path is not a list."""
-        return self.ask(Append(path, value, command_id, durability))
+        return self.ask(Append(path, value, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
-    def merge(self, path: Path, patch: Any, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
+    def extend(
+        self,
+        path: Path,
+        values: Sequence[Any],
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """Add values to the end of a list, as one event. Raises InvalidPath if the value at the path is not a list."""
+        return self.ask(Extend(path, values, command_id, durability, expected_seq=expected_seq, metadata=metadata))
+
+    def pop(
+        self,
+        path: Path,
+        key: int | str = -1,
+        default: Any = REQUIRED,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Take a value out of the list at a path, by default the last, or by its key out of the dict there; return it.
+
+        Nobody else gets the same value. Without a default PathNotFound is raised if nothing is there, or the list is
+        empty. A repeated `command_id` gives the value of the first time. Raises InvalidPath for another container.
+        """
+        return self.ask(Pop(path, key, default, command_id, durability, expected_seq=expected_seq, metadata=metadata))
+
+    def merge(
+        self,
+        path: Path,
+        patch: Any,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Apply a JSON merge patch (RFC 7386)."""
-        return self.ask(Merge(path, patch, command_id, durability))
+        return self.ask(Merge(path, patch, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def record(
         self,
@@ -196,13 +289,23 @@ class AgentCalls:
         level: Granularity = Granularity.ACTIVITY,
         command_id: str | None = None,
         durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Log an activity, which changes no state. Above the agent's granularity none is logged: `first_seq > seq`."""
-        return self.ask(Record(kind, data, level, command_id, durability))
+        return self.ask(Record(kind, data, level, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
-    def batch(self, *, command_id: str | None = None, durability: str | None = None) -> BatchBuilder:
+    def batch(
+        self,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> BatchBuilder:
         """Gather mutations in a `with` block and send them at its end as one message; nothing after an exception."""
-        return BatchBuilder(lambda operations: self.ask(Batch(operations, command_id, durability)))
+        batch = Batch((), command_id, durability, expected_seq=expected_seq, metadata=metadata)
+        return BatchBuilder(lambda operations: self.ask(evolve(batch, operations=operations)))
 
     def set_granularity(
         self,
@@ -211,15 +314,32 @@ class AgentCalls:
         levels: Mapping[str, Granularity | None] | None = None,
         command_id: str | None = None,
         durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Change how much activity is logged from now on: of all kinds, or by kind (None removes a kind's level)."""
-        return self.ask(SetGranularity(level=level, levels=levels or {}, command_id=command_id, durability=durability))
+        return self.ask(
+            SetGranularity(
+                level=level,
+                levels=levels or {},
+                command_id=command_id,
+                durability=durability,
+                expected_seq=expected_seq,
+                metadata=metadata,
+            )
+        )
 
     def set_retention(
-        self, retention: Retention | None, *, command_id: str | None = None, durability: str | None = None
+        self,
+        retention: Retention | None,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Change how much of the agent's log is kept from now on; None: the system's retention."""
-        return self.ask(SetRetention(retention, command_id, durability))
+        return self.ask(SetRetention(retention, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -234,6 +354,7 @@ class AgentCalls:
         cascade: bool = False,
         command_id: str | None = None,
         durability: str | None = None,
+        expected_seq: int | None = None,
     ) -> LifecycleResult:
         """Save working memory as a named checkpoint and refuse mutations until `resume`."""
         return self.ask(
@@ -246,6 +367,7 @@ class AgentCalls:
                 cascade=cascade,
                 command_id=command_id,
                 durability=durability,
+                expected_seq=expected_seq,
             )
         )
 
@@ -257,6 +379,7 @@ class AgentCalls:
         cascade: bool = False,
         command_id: str | None = None,
         durability: str | None = None,
+        expected_seq: int | None = None,
     ) -> LifecycleResult:
         """Restore working memory from a checkpoint, by default the latest; the agent need not be paused."""
         return self.ask(
@@ -266,6 +389,7 @@ class AgentCalls:
                 cascade=cascade,
                 command_id=command_id,
                 durability=durability,
+                expected_seq=expected_seq,
             )
         )
 
@@ -284,6 +408,7 @@ class AgentCalls:
         cascade: bool = True,
         command_id: str | None = None,
         durability: str | None = None,
+        expected_seq: int | None = None,
     ) -> LifecycleResult:
         """End the session: save it as an episode, then clear working memory. Each of the two can be switched off."""
         return self.ask(
@@ -300,12 +425,20 @@ class AgentCalls:
                 cascade=cascade,
                 command_id=command_id,
                 durability=durability,
+                expected_seq=expected_seq,
             )
         )
 
-    def restart(self, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
+    def restart(
+        self,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Let a failed agent (see `Supervision`) handle messages again. A running agent is not changed."""
-        return self.ask(Restart(command_id, durability))
+        return self.ask(Restart(command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the checkpoints that can be resumed from, newest first."""

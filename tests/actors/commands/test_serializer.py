@@ -25,15 +25,19 @@ from duramen.actors import (
     Batch,
     Checkpoint,
     Delete,
+    Extend,
     Get,
+    GetMany,
     GetStatus,
     Keys,
+    Length,
     LifecycleEvent,
     LifecycleResult,
     ListCheckpoints,
     Merge,
     Outcome,
     Pause,
+    Pop,
     Record,
     Restart,
     Resume,
@@ -41,6 +45,7 @@ from duramen.actors import (
     Set,
     SetGranularity,
     SetRetention,
+    Slice,
     Spawn,
     Terminate,
     TrimResult,
@@ -123,9 +128,10 @@ DICTS = st.dictionaries(TEXTS, PLAIN, max_size=2)
 NUMBERS = st.integers(0, 2**63 - 1)
 TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC))
 OPERATIONS = st.one_of(
-    st.builds(Set, PATHS, PLAIN, IDS),
+    st.builds(Set, PATHS, PLAIN, IDS, expected_seq=st.none() | NUMBERS, metadata=st.none() | DICTS),
     st.builds(Delete, PATHS),
     st.builds(Append, PATHS, PLAIN),
+    st.builds(Extend, PATHS, st.lists(PLAIN, max_size=3) | st.lists(PLAIN, max_size=3).map(tuple)),
     st.builds(Merge, PATHS, PLAIN),
     st.builds(Record, TEXTS, PLAIN, LEVELS, IDS),
 )
@@ -153,7 +159,14 @@ OWN_MESSAGES = st.one_of(
         reason=IDS,
         cascade=st.booleans(),
     ),
-    st.builds(Resume, checkpoint_id=IDS, clear_current=st.booleans(), cascade=st.booleans(), command_id=IDS),
+    st.builds(
+        Resume,
+        checkpoint_id=IDS,
+        clear_current=st.booleans(),
+        cascade=st.booleans(),
+        command_id=IDS,
+        expected_seq=st.none() | NUMBERS,
+    ),
     st.builds(
         Terminate,
         outcome=st.sampled_from(Outcome) | st.sampled_from(["success", "failure"]),
@@ -170,7 +183,13 @@ OWN_MESSAGES = st.one_of(
     st.builds(AdoptChild, TEXTS, st.booleans(), IDS),
     st.builds(Get, PATHS),
     st.builds(Get, PATHS, PLAIN | st.just(MISSING)),
+    st.builds(GetMany, st.lists(PATHS, max_size=3)),
+    st.builds(GetMany, st.lists(PATHS, max_size=3).map(tuple), PLAIN | st.just(MISSING)),
     st.builds(Keys, PATHS),
+    st.builds(Length, PATHS),
+    st.builds(Slice, PATHS, st.none() | NUMBERS, st.none() | NUMBERS),
+    st.builds(Pop, PATHS, st.integers(-9, 9) | TEXTS, command_id=IDS),
+    st.builds(Pop, PATHS, st.integers(-9, 9) | TEXTS, PLAIN | st.just(MISSING), metadata=DICTS),
     st.builds(
         SetGranularity,
         level=st.none() | LEVELS,
@@ -349,7 +368,7 @@ def test_every_class_of_ours_that_agents_are_sent_or_reply_with_crosses() -> Non
 CROSSING = {
     Spawn, Pause, Resume, Terminate, ListCheckpoints, Restart, ChildFailed, AdoptChild, Get, Keys, Set, Delete, Append,
     Merge, Record, Batch, SetGranularity, SetRetention, GetStatus, LifecycleResult, LifecycleEvent, Checkpoint,
-    AgentStatus,
+    AgentStatus, Extend, Pop, GetMany, Length, Slice,
 }  # fmt: skip
 """Those that the strategies above draw."""
 
@@ -386,6 +405,11 @@ GOLDEN: list[Any] = [
     Receipt("p/a", 2, 3, b"digest", "fsync"),
     LifecycleResult(success=False, event_type="pause", message="no", error=CheckpointNotFound("none", **FACTS_OF)),
     Checkpoint(checkpoint_id="c", timestamp=TIME, keys_count=1, seq=2, expires_at=None, metadata={}),
+    Extend("plan/steps", ["read", "think"], expected_seq=7, metadata={"user": "kim"}),
+    Pop("queue", 0, None, "c-2"),
+    GetMany(["a", PropertyPath.parse("b/0")]),
+    Length("queue"),
+    Slice("queue", -2),
 ]
 PACKED = (Path(__file__).parent / "packed_values.txt").read_text().split()
 """The values above as bytes, in hexadecimal; written once by the release that packed them first."""

@@ -9,10 +9,13 @@ from duramen.events import OutcomeUnknown, Receipt, Trimmed
 from duramen.events.codec import NO_DIGEST
 from duramen.events.log import digest_at, raw_events
 
-from ..hosts import Forwarded, Repeated
-from .memory import OWN_MEMORY_HANDLERS
-from .turn import Turn
+from ...commands import Pop
+from ...hosts import Forwarded, Repeated
+from ..turn import Turn
+from .mutations import OWN_MEMORY_HANDLERS, handle_pop
+from .stored_reply import annotate_reply, reply_of
 
+_HANDLERS: Final = {**OWN_MEMORY_HANDLERS, Pop: handle_pop}
 _MARK: Final = "asked_by"
 """In the metadata of the last event of a forwarded mutation: [asking host, its number for the message, events]."""
 
@@ -20,23 +23,29 @@ _MARK: Final = "asked_by"
 def handle_forwarded(turn: Turn, message: Forwarded) -> Any:
     """Carry out a forwarded mutation, and mark its last event."""
     before = len(turn.items)
-    handler = OWN_MEMORY_HANDLERS[type(message.message)]
+    handler = _HANDLERS[type(message.message)]
     with turn.savepoint():
-        receipt = handler(turn, message.message)
+        reply = handler(turn, message.message)
         added = len(turn.items) - before
         if added:
             turn.annotate({_MARK: [message.asker, message.number, added]})
-            receipt = receipt._replace(digest=turn.state.digest)
-    return receipt
+            if type(message.message) is Pop:
+                annotate_reply(turn, reply)
+            else:
+                reply = reply._replace(digest=turn.state.digest)
+    return reply
 
 
 def handle_repeated(turn: Turn, message: Repeated) -> Any:
-    """Return the receipt of the first time, if the log has the mark; else carry the mutation out. Blocks."""
-    receipt = _find(turn, message)
-    return handle_forwarded(turn, message) if receipt is None else receipt
+    """Return the reply of the first time, if the log has the mark; else carry the mutation out. Blocks."""
+    found = _find(turn, message)
+    if found is None:
+        return handle_forwarded(turn, message)
+    receipt, metadata = found
+    return reply_of(metadata, receipt) if type(message.message) is Pop else receipt
 
 
-def _find(turn: Turn, message: Repeated) -> Receipt | None:
+def _find(turn: Turn, message: Repeated) -> tuple[Receipt, dict[str, Any]] | None:
     log, agent, after = turn.services.log, turn.agent, message.known_seq
     try:
         digest = (digest_at(log, agent, after) if after else NO_DIGEST) or NO_DIGEST
@@ -44,7 +53,7 @@ def _find(turn: Turn, message: Repeated) -> Receipt | None:
             metadata: dict[str, Any] = raw[9] or {}
             mark = metadata.get(_MARK)
             if type(mark) is list and mark[:2] == [message.asker, message.number]:
-                return Receipt(agent, seq - mark[2] + 1, seq, own, turn.services.durability)
+                return Receipt(agent, seq - mark[2] + 1, seq, own, turn.services.durability), metadata
     except Trimmed:
         raise OutcomeUnknown(
             f"the host of {agent} died, and its log is trimmed where the outcome would be; look at its state",

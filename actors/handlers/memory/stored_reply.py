@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from duramen.events import DuramenError, Granularity, NewEvent, Receipt, ReplyRefused
@@ -9,8 +10,8 @@ from duramen.events.codec import NO_DIGEST
 from duramen.events.log import digest_at, raw_events
 from duramen.events.model import ACTIVITY_RECORDED, check_value
 
-from ..commands import HANDLED
-from ..handlers import Turn
+from ...commands import HANDLED
+from ..turn import Turn
 
 
 def store_reply(turn: Turn, reply: Any) -> None:
@@ -20,6 +21,11 @@ def store_reply(turn: Turn, reply: Any) -> None:
     """
     if not turn.items:
         turn.emit(NewEvent(ACTIVITY_RECORDED, {"kind": HANDLED, "data": None}, granularity=int(Granularity.TRACE)))
+    annotate_reply(turn, reply)
+
+
+def annotate_reply(turn: Turn, reply: Any) -> None:
+    """Store a reply, or its type, in the metadata of the last event of a turn."""
     try:
         check_value(reply, turn.services.limits, "the reply")
         turn.annotate({"reply": reply})
@@ -37,6 +43,11 @@ def read_reply(turn: Turn, receipt: Receipt) -> Any:
     metadata: dict[str, Any] = {}
     for _, raw, _ in raw_events(log, receipt.agent, turn.codec, after=before, digest=digest, to_seq=receipt.seq):
         metadata = raw[9] or {}
+    return reply_of(metadata, receipt)
+
+
+def reply_of(metadata: Mapping[str, Any], receipt: Receipt) -> Any:
+    """The reply in the metadata of the last event of a command, as `read_reply`."""
     if "reply_type" in metadata:
         raise ReplyRefused(
             f"this command of {receipt.agent} was carried out; its reply, a {metadata['reply_type']}, was not stored: "

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from duramen.events import Granularity, InvalidPath, PropertyPath, property_segments
+from duramen.events import Granularity, InvalidMessage, InvalidPath, PropertyPath, property_segments
 from duramen.events.codec import Codec, to_datetime
 from duramen.events.log import EventLog
 from duramen.projections import AgentState
 from duramen.projections.state import MISSING, REQUIRED, find, lookup
 
-from ..commands import AgentStatus, Checkpoint, Get, GetStatus, Keys, ListCheckpoints, require_known
+from ...commands import (
+    AgentStatus,
+    Checkpoint,
+    Get,
+    GetMany,
+    GetStatus,
+    Keys,
+    Length,
+    ListCheckpoints,
+    Slice,
+    require_known,
+)
 
 Read = Callable[[AgentState, Any, str, Codec], Any]
 """Makes the reply of state, message and agent path; it shares no container with the state."""
@@ -32,6 +43,52 @@ def keys_at(state: AgentState, path: str | PropertyPath, agent: str) -> list[str
     if type(found) is not dict:
         raise InvalidPath(f"{str(path)[:80]!r} is not a subtree and has no keys", agent=agent)
     return list(found)
+
+
+def values_at(state: AgentState, paths: object, default: Any) -> list[Any]:
+    """The values at property paths, parts of the state still. Raises PathNotFound without a default, InvalidPath."""
+    if not isinstance(paths, (list, tuple)):
+        raise InvalidPath("several values are read by a list of property paths", actual=type(paths).__name__)
+    every = [property_segments(path) for path in cast("Sequence[str | PropertyPath]", paths)]
+    if default is REQUIRED:
+        return [lookup(state.memory, segments) for segments in every]
+    found = [find(state.memory, segments) for segments in every]
+    return [default if value is MISSING else value for value in found]
+
+
+def _get_many(state: AgentState, message: GetMany, agent: str, codec: Codec) -> list[Any]:
+    require_known(state, agent)
+    default = message.default
+    return [value if value is default else codec.copy(value) for value in values_at(state, message.paths, default)]
+
+
+def length_of(state: AgentState, path: str | PropertyPath, agent: str) -> int:
+    """The number of elements or keys at a property path. Raises PathNotFound, InvalidPath for a scalar."""
+    found = lookup(state.memory, property_segments(path))
+    if type(found) is not list and type(found) is not dict:
+        raise InvalidPath(f"{str(path)[:80]!r} is neither a list nor a dict and has no length", agent=agent)
+    return len(found)
+
+
+def _length(state: AgentState, message: Length, agent: str, codec: Codec) -> int:
+    require_known(state, agent)
+    return length_of(state, message.path, agent)
+
+
+def slice_of(state: AgentState, message: Slice, agent: str) -> list[Any]:
+    """A part of the list at a property path, elements shared with the state. Raises PathNotFound, InvalidPath."""
+    found = lookup(state.memory, property_segments(message.path))
+    if type(found) is not list:
+        raise InvalidPath(f"{str(message.path)[:80]!r} is not a list and has no slices", agent=agent)
+    for bound in (message.start, message.stop):
+        if bound is not None and type(bound) is not int:
+            raise InvalidMessage("a slice goes from a whole number to a whole number, or None", agent=agent)
+    return found[message.start : message.stop]
+
+
+def _slice(state: AgentState, message: Slice, agent: str, codec: Codec) -> list[Any]:
+    require_known(state, agent)
+    return cast("list[Any]", codec.copy(slice_of(state, message, agent)))
 
 
 def _keys(state: AgentState, message: Keys, agent: str, codec: Codec) -> list[str]:
@@ -73,7 +130,15 @@ def _checkpoint(name: str, entry: list[Any], codec: Codec) -> Checkpoint:
     )
 
 
-READS: Final[Mapping[type[Any], Read]] = {Get: _get, Keys: _keys, GetStatus: _status, ListCheckpoints: _checkpoints}
+READS: Final[Mapping[type[Any], Read]] = {
+    Get: _get,
+    GetMany: _get_many,
+    Keys: _keys,
+    Length: _length,
+    Slice: _slice,
+    GetStatus: _status,
+    ListCheckpoints: _checkpoints,
+}
 
 
 def drop_expired(log: EventLog, agent: str, found: Sequence[Checkpoint]) -> list[Checkpoint]:

@@ -13,27 +13,38 @@ from duramen.events import (
 )
 from duramen.events.logging import get_logger
 from duramen.events.model import printable
-from duramen.projections.state import find
+from duramen.projections.state import copy_tree, find
 
-from ..commands import (
+from ...commands import (
     DECIDERS,
     Batch,
     Decide,
     Get,
+    GetMany,
     GetStatus,
     Keys,
+    Length,
+    Pop,
     SetGranularity,
     SetRetention,
+    Slice,
+    decide_pop,
     decide_set_granularity,
     decide_set_retention,
     require_running,
+    require_seq,
+    with_metadata,
 )
+from ..turn import Turn
 from .reads import READS, Read
-from .turn import Turn
+from .stored_reply import read_reply, store_reply
 
 
-def apply_operation(turn: Turn, operation: Any) -> None:
-    """Emit the events of one operation of a batch or of a handler. Raises InvalidMessage for another message."""
+def apply_operation(turn: Turn, operation: Any, metadata: Mapping[str, Any] | None = None) -> None:
+    """Emit the events of one operation of a batch or of a handler, with metadata of the batch and of its own.
+
+    Raises InvalidMessage for another message.
+    """
     decide = DECIDERS.get(cast("type[Any]", type(operation)))
     if decide is None:
         names = [kind.__name__ for kind in DECIDERS]
@@ -41,8 +52,41 @@ def apply_operation(turn: Turn, operation: Any) -> None:
     path = getattr(operation, "path", "")
     if type(path) is not str or "." in path:
         _warn_of_dots(turn, path)
-    for event in decide(turn.state, operation, turn.services.limits, turn.agent):
+    limits = turn.services.limits
+    events = decide(turn.state, operation, limits, turn.agent)
+    for given in (metadata, operation.metadata):
+        if given is not None:
+            events = with_metadata(events, given, limits)
+    for event in events:
         turn.emit(event)
+
+
+def pop_value(turn: Turn, message: Pop) -> Any:
+    """Take a value out of the working memory, and return a copy of it. Raises PathNotFound without a default."""
+    limits = turn.services.limits
+    value, events = decide_pop(turn.state, message, limits, turn.agent)
+    popped = copy_tree(value)
+    for event in events if message.metadata is None else with_metadata(events, message.metadata, limits):
+        turn.emit(event)
+    return popped
+
+
+def handle_pop(turn: Turn, message: Pop) -> Any:
+    """Pop a value, or reply what the same command has popped before; blocks for a command id."""
+    _warn_of_dots(turn, message.path)
+    turn.choose_durability(message.durability)
+    if message.command_id is not None:
+        known = turn.find_command(message.command_id, message)
+        if known is not None:
+            return read_reply(turn, known)
+    if message.expected_seq is not None:
+        require_seq(turn.state, message.expected_seq, turn.agent)
+    if message.command_id is None:
+        return pop_value(turn, message)
+    with turn.savepoint():
+        popped = pop_value(turn, message)
+        store_reply(turn, popped)
+    return popped
 
 
 def _warn_of_dots(turn: Turn, path: object) -> None:
@@ -68,17 +112,21 @@ def _on_batch(turn: Turn, message: Batch) -> Receipt:
         raise InvalidMessage("the operations of a batch have no command ids of their own; give the batch one")
     if any(getattr(operation, "durability", None) is not None for operation in message.operations):
         raise InvalidMessage("the operations of a batch have no durability of their own; give the batch one")
+    if any(getattr(operation, "expected_seq", None) is not None for operation in message.operations):
+        raise InvalidMessage("the operations of a batch have no expected_seq of their own; give the batch one")
     durability = turn.choose_durability(message.durability)
     if message.command_id is not None:
         known = turn.find_command(message.command_id, message)
         if known is not None:
             return known._replace(durability=durability)
     state = turn.state
+    if message.expected_seq is not None:
+        require_seq(state, message.expected_seq, turn.agent)
     require_running(state, turn.agent)
     first = state.seq + 1
     with turn.savepoint():
         for operation in message.operations:
-            apply_operation(turn, operation)
+            apply_operation(turn, operation, message.metadata)
     return Receipt(turn.agent, first, state.seq, state.digest, durability)
 
 
@@ -106,5 +154,5 @@ OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Batch: _on_batch,
     SetGranularity: _mutation(SetGranularity, decide_set_granularity),
     SetRetention: _mutation(SetRetention, decide_set_retention),
-    **{kind: _read(READS[kind]) for kind in (Get, Keys, GetStatus)},
+    **{kind: _read(READS[kind]) for kind in (Get, GetMany, Keys, Length, Slice, GetStatus)},
 }

@@ -1,0 +1,24 @@
+"""How an agent handles messages about its working memory: mutations, those of other hosts too, and reads."""
+
+from __future__ import annotations
+
+from .forwarded import MEMORY_HANDLERS, handle_repeated
+from .mutations import apply_operation, handle_pop, pop_value
+from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
+from .stored_reply import read_reply, store_reply
+
+__all__ = [
+    "MEMORY_HANDLERS",
+    "READS",
+    "apply_operation",
+    "drop_expired",
+    "handle_pop",
+    "handle_repeated",
+    "keys_at",
+    "length_of",
+    "pop_value",
+    "read_reply",
+    "slice_of",
+    "store_reply",
+    "values_at",
+]
