@@ -32,6 +32,7 @@ __all__ = [
     "LoopBlocked",
     "MailboxFull",
     "NoHost",
+    "NotDurable",
     "NotInstalled",
     "NotPermitted",
     "OutcomeUnknown",
@@ -190,6 +191,10 @@ class MailboxFull(DuramenError):
 
 class NoHost(DuramenError):
     """No host that is up may have this agent; start one that has the agent's type registered."""
+
+
+class NotDurable(DuramenError):
+    """A durable handler waited for what its log cannot repeat: a socket, a timer, a thread. Do that in a step."""
 
 
 class AskTimeout(DuramenError, TimeoutError):
