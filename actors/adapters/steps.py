@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, cast
 
 from attrs import frozen
@@ -21,7 +21,15 @@ class Ask:
     message: Any
 
 
-Steps = Generator[Ask | Callable[[], Any], Any, R]
+@frozen
+class Either:
+    """A call that is there in two forms."""
+
+    blocking: Callable[[], Any]
+    awaited: Callable[[], Awaitable[Any]]
+
+
+Steps = Generator[Ask | Either | Callable[[], Any], Any, R]
 """Yields messages to agents, and functions that block; is resumed with what they return or raise."""
 
 
@@ -31,7 +39,10 @@ def run(system: AgentSystem, steps: Steps[R]) -> R:
         step = next(steps)
         while True:
             try:
-                result: Any = system.agent(step.path).ask(step.message) if isinstance(step, Ask) else step()
+                if isinstance(step, Ask):
+                    result: Any = system.agent(step.path).ask(step.message)
+                else:
+                    result = step.blocking() if isinstance(step, Either) else step()
             except Exception as error:
                 step = steps.throw(error)
             else:
@@ -52,7 +63,7 @@ async def run_async(system: AgentSystem, steps: Steps[R]) -> R:
                 if isinstance(step, Ask):
                     result: Any = await system.aio.agent(step.path).ask(step.message)
                 else:
-                    result = await asyncio.to_thread(step)
+                    result = await (step.awaited() if isinstance(step, Either) else asyncio.to_thread(step))
             except Exception as error:
                 step = steps.throw(error)
             else:

@@ -10,6 +10,7 @@ from .facets import EpisodeFilter
 from .index import EpisodeIndex, Found
 from .reader import EpisodeReader
 from .record import EpisodeRecord, episode_put, unpack_record
+from .word_index import WordIndex
 
 if TYPE_CHECKING:
     from .embeddings import Embed, Embedding
@@ -47,6 +48,7 @@ __all__ = [
     "GraphVectors",
     "Vector",
     "VectorIndex",
+    "WordIndex",
     "compose_episode",
     "episode_id",
     "episode_put",
