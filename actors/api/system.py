@@ -409,7 +409,7 @@ class AgentSystem(SystemCalls):
 
     def load(self) -> SystemLoad:
         """Count what this system has to do now, and has done: for metrics. Callable from any thread."""
-        return measure_load(self._actors, self._journal)
+        return measure_load(self._services, self._journal)
 
     # -- closing ---------------------------------------------------------------------------------------------------
 

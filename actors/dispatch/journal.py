@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from time import monotonic
 from typing import Final, cast
 
 from duramen.events import DuramenError, Limits, OutcomeUnknown
 from duramen.events.log import Answer, Append, EventLog
 from duramen.events.logging import get_logger, raised_at
+from duramen.events.measures import Histogram
 
 _MOST_APPENDS: Final = 512
 """Most appends in one batch: one script call of this size blocks the server for a few ms."""
 _MOST_IN_FLIGHT: Final = 64
 """Most batches in flight; beyond that, appends gather into larger batches instead."""
+
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Commit(Append):
@@ -25,6 +30,16 @@ class Commit(Append):
     def settle(self, answer: Answer | DuramenError) -> None:
         """Handle the log's answer; called in the core."""
         raise NotImplementedError
+
+
+class _Batch(list[Commit]):
+    """Commits that are sent together."""
+
+    __slots__ = ("sent_at",)
+
+    def __init__(self, commits: Iterable[Commit]) -> None:
+        super().__init__(commits)
+        self.sent_at = 0.0
 
 
 class Journal:
@@ -41,11 +56,15 @@ class Journal:
         self._pending: dict[int, deque[Commit]] = {}
         self._log = get_logger("journal")
         self._closed = False
-        self._answered: list[list[Commit]] = []  # that the writer may answer once more
+        self._answered: list[_Batch] = []  # that the writer may answer once more
         self.batches_sent = 0
         self.appends_sent = 0
         self.appends_failed = 0
         """Appends whose batch the log has answered with an error: not reached, or with an unknown outcome."""
+        self.batch_sizes = Histogram([2**power for power in range(10)])
+        """Appends in a batch."""
+        self.commit_seconds = Histogram(_SECONDS)
+        """From sending a batch to its answer."""
 
     @property
     def in_flight(self) -> int:
@@ -64,7 +83,7 @@ class Journal:
     def flush(self) -> None:
         """Send pending commits, up to the limit of batches in flight."""
         pending = self._pending
-        batches: list[tuple[int, list[Commit]]] = []
+        batches: list[tuple[int, _Batch]] = []
         room = _MOST_IN_FLIGHT - self._writer.in_flight
         while pending and len(batches) < room:
             partition, waiting = next(iter(pending.items()))
@@ -72,24 +91,31 @@ class Journal:
             if not waiting:
                 del pending[partition]
         if batches:
-            self.batches_sent += len(batches)
-            self.appends_sent += sum(len(batch) for _, batch in batches)
+            self._measure(batches)
             try:
                 self._writer.send(batches)
             except Exception as error:
                 self._fail_unsent([batch for _, batch in batches], error)
 
-    def _fail_unsent(self, batches: list[list[Commit]], error: Exception) -> None:
+    def _measure(self, batches: list[tuple[int, _Batch]]) -> None:
+        now, observe = monotonic(), self.batch_sizes.observe
+        self.batches_sent += len(batches)
+        for _, batch in batches:
+            batch.sent_at = now
+            self.appends_sent += len(batch)
+            observe(len(batch))
+
+    def _fail_unsent(self, batches: list[_Batch], error: Exception) -> None:
         """Answer batches whose sending raised, which is a defect: some may have been sent all the same."""
         self._log.error("sending_failed", error=type(error).__name__, at=raised_at(error))
         self._answered += batches
         for commit in (commit for batch in batches for commit in batch):
             self._settle(commit, OutcomeUnknown("the log could not be asked, because of a defect", agent=commit.agent))
 
-    def _next_batch(self, waiting: deque[Commit]) -> list[Commit]:
+    def _next_batch(self, waiting: deque[Commit]) -> _Batch:
         if len(waiting) == 1:
-            return [waiting.popleft()]
-        batch: list[Commit] = []
+            return _Batch((waiting.popleft(),))
+        batch = _Batch(())
         size = 0
         while waiting and len(batch) < _MOST_APPENDS:
             size += waiting[0].size
@@ -101,7 +127,8 @@ class Journal:
     def collect(self, timeout: float | None) -> None:
         """Hand out the answers that have arrived; block at most `timeout` seconds for the first."""
         for batch, result in self._writer.receive(timeout):
-            commits = cast("list[Commit]", batch)
+            commits = cast("_Batch", batch)
+            self.commit_seconds.observe(monotonic() - commits.sent_at)
             if self._answered and any(commits is answered for answered in self._answered):
                 continue
             if isinstance(result, DuramenError):

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from duramen.events import EventRegistry, InvalidMessage, Limits
 from duramen.events.codec import Codec
 from duramen.events.log import Durability, EventLog
+from duramen.events.measures import Counts
 from duramen.events.model import Seconds, parse_seconds
 from duramen.projections.recovery import FoldCache
 
@@ -115,6 +116,9 @@ class Services:
     """The `AgentSystem`, for handlers; None once it is gone."""
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""
+
+    counts: Counts = field(factory=Counts)
+    """What has happened to agents, for metrics."""
 
     _asked: dict[str, tuple[str, Durability | None]] = field(factory=dict[str, "tuple[str, Durability | None]"])
 

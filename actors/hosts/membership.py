@@ -82,6 +82,8 @@ class Membership:
         self._stop = threading.Event()
         self._beaten_at = clock()
         self._thread: threading.Thread | None = None
+        self.late_beats = 0
+        """Beats that came more than two periods after the one before."""
         self._is_blind = False
         self._log = get_logger("hosts")
 
@@ -244,6 +246,7 @@ class Membership:
         """Raise this host's beat, look at the others, and bury the dead: one round, as the thread makes them."""
         try:
             begun = self._clock()
+            self.late_beats += begun - self._beaten_at > 2 * self._period
             if self._store.beat(self.host, self._load()) is None:
                 self._join_again()
             self._beaten_at = begun  # when it was sent: the others have seen it since then at most

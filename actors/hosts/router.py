@@ -120,12 +120,20 @@ class Router:
         """Called in the core when a host says that it has closed, or takes no more trees."""
         self.handling = 0
         """Messages of other hosts that are not answered yet."""
+        self.sent = 0
+        """Messages sent to other hosts, those too that were sent again."""
+        self.taken = 0
+        """Messages of other hosts that were taken."""
         self._log = get_logger("router")
 
     @property
     def waiting(self) -> int:
         """Messages to other hosts that are not answered yet."""
         return len(self._routes)
+
+    def frames_refused(self) -> int:
+        """Messages on this host's channel that were no frames of another host's, or came again or too early."""
+        return 0 if self._links is None else sum(self._links.counters.values())
 
     def hosts_asked(self) -> set[str]:
         """The hosts whose replies are waited for. Callable from any thread."""
@@ -171,6 +179,7 @@ class Router:
             mark,
         )
         self._links.add(route.host, [_ASK, *ask])
+        self.sent += 1
         self._routes[number] = route
 
     def forget(self, number: int) -> None:
@@ -269,6 +278,7 @@ class Router:
             self._held.append(envelope)
             return
         self.handling += 1
+        self.taken += 1
         envelope.add_done_callback(lambda: self._handled(envelope))
         try:
             self._actors.send(envelope.agent, envelope)

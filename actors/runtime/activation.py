@@ -278,6 +278,8 @@ class Activation:
             return
         mailbox.runner = runtime
         mailbox.phase = IDLE
+        if runtime.state.seq:
+            self._services.counts.recoveries += 1
         try:
             self._services.activated()
         finally:

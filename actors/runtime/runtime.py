@@ -448,6 +448,7 @@ class Runtime(Snapshots):
 
         The handler of such a message has run, with whatever effects; nothing of the turn was written.
         """
+        self.services.counts.fences += 1
         get_logger("agent").info("agent_fenced", agent=self.path, seq=turn.expected)
         again: list[Envelope] = []
         for envelope in turn.envelopes:

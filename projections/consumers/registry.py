@@ -83,6 +83,13 @@ class Consumers:
             self._running[name] = runner.start()
             return runner
 
+    def lags(self) -> dict[str, int]:
+        """Return the lag of each consumer that runs here, by name; asks the log once. Raises Unavailable."""
+        with self._lock:
+            running = {name: runner for name, runner in sorted(self._running.items()) if not runner.ended}
+        ends = self._log.positions() if running else []
+        return {name: runner.lag_behind(ends) for name, runner in running.items()}
+
     def list(self) -> list[ConsumerInfo]:
         """All consumers, by name. Raises Unavailable."""
         records = self._log.consumer_store().records()

@@ -126,7 +126,11 @@ class Runner(Generic[S]):
     @property
     def lag(self) -> int:
         """Appends that are not done with. Asks the log, so it grows while a handler hangs. Raises Unavailable."""
-        ends, positions = self._plan.log.positions(), self._consumer.current.positions
+        return self.lag_behind(self._plan.log.positions())
+
+    def lag_behind(self, ends: Sequence[int]) -> int:
+        """The lag if the feeds end there: a position for each partition of the log."""
+        positions = self._consumer.current.positions
         return sum(max(0, ends[number] - positions.get(number, 0)) for number in self._plan.partitions)
 
     @property

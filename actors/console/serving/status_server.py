@@ -11,30 +11,22 @@ from socket import AF_INET, AF_INET6
 from time import monotonic
 from typing import Any, Final
 
-from attrs import asdict, frozen
+from attrs import frozen
 
 from duramen.events import DuramenError
 
 from ...api import AgentSystem
 from ..errors import UnusableCode
+from .metrics_page import CONTENT_TYPE, metrics_page
 
 _LOOPBACK: Final = "127.0.0.1"
 _ADDRESS: Final = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):)?(?P<port>[0-9]{1,5})", re.ASCII)
 _TEXT: Final = "text/plain; charset=utf-8"
-_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 1.0
 """How long the answer about the log counts: however many ask, the log is asked once in this time."""
+_DRAINING: Final = "draining"
 _NOBODY: Final = "0" * 32
-_HELP: Final = {
-    "agents_in_memory": "Agents in this process's memory.",
-    "messages_waiting": "Messages in mailboxes that are not handled yet.",
-    "longest_mailbox": "Messages in the longest mailbox.",
-    "appends_in_flight": "Batches sent to the log and not answered yet.",
-    "appends_total": "Appends sent to the log.",
-    "append_batches_total": "Batches of appends sent to the log.",
-    "append_failures_total": "Appends that the log could not take or did not answer in time.",
-}
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -102,7 +94,7 @@ class StatusServer:
         if system is None:
             return "opening"
         if system.is_draining:
-            return "draining"
+            return _DRAINING
         # One thread asks the log; the others wait for its answer as long as they would for their own.
         if not self._checking.acquire(timeout=_REQUEST_SECONDS):
             return "the log does not answer"
@@ -116,16 +108,17 @@ class StatusServer:
             self._checking.release()
 
     def _answer_metrics(self) -> _Answer:
-        lines = [*_metric("ready", "Whether messages are taken: 1 or 0.", int(self._find_problem() is None))]
-        if self.system is not None:
-            for name, value in asdict(self.system.load()).items():
-                lines += _metric(name, _HELP[name], value)
-        return _Answer(200, "\n".join([*lines, ""]), _METRICS)
+        problem, system = self._find_problem(), self.system
+        load = None if system is None else system.load()
+        lags = _ask_lags(system) if system is not None and problem in (None, _DRAINING) else {}
+        return _Answer(200, metrics_page(is_ready=problem is None, load=load, lags=lags), CONTENT_TYPE)
 
 
-def _metric(name: str, help_text: str, value: int) -> list[str]:
-    kind = "counter" if name.endswith("_total") else "gauge"
-    return [f"# HELP duramen_{name} {help_text}", f"# TYPE duramen_{name} {kind}", f"duramen_{name} {value}"]
+def _ask_lags(system: AgentSystem) -> dict[str, int]:
+    try:
+        return system.consumers.lags()
+    except DuramenError:  # the other numbers are there all the same
+        return {}
 
 
 def _ask_log(system: AgentSystem) -> str | None:

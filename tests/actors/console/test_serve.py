@@ -18,6 +18,7 @@ import pytest
 from attrs import define
 
 from command_line import command, environment, start
+from metrics import parse_metrics
 from servers import redis_server
 from waiting import eventually
 
@@ -189,17 +190,10 @@ def test_metrics_count_agents_messages_and_appends(folder: Path) -> None:
 
 
 def metrics(served: Served) -> dict[str, float]:
-    """Each metric by its name, of a page in the text format."""
+    """Each value by its name, of a page in the text format."""
     code, page = served.get("/metrics")
     assert code == 200
-    found: dict[str, float] = {}
-    lines = page.splitlines()
-    for about, kind, line in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
-        name, value = line.split(" ")
-        assert about.startswith(f"# HELP {name} ")
-        assert kind == f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"
-        found[name] = float(value)
-    return found
+    return dict(parse_metrics(page))
 
 
 def test_it_is_not_ready_without_its_server_and_alive_all_the_same(folder: Path) -> None:
