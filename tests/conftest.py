@@ -83,7 +83,7 @@ def redis_url() -> Iterator[str]:
 _FULL_RUN_ONLY = (
     "tests/actors/console/",
     "tests/actors/api/test_episode_memory.py",
-    "tests/actors/test_trimmer.py",
+    "tests/actors/handlers/test_trimmer.py",
     "tests/actors/verification/",
     "tests/contracts/test_channel_examples.py",
     "tests/docs/",

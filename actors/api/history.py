@@ -38,7 +38,7 @@ from duramen.projections.sessions import export_session, import_session, to_json
 
 from ..agent_types import AgentFactory, folds_of
 from ..commands import TrimResult, parse_retention, plain_id
-from ..trimmer import Trimmer
+from ..handlers import Trimmer
 from .arguments import check_callable, check_count, open_for_reading, open_for_writing, parse_moment
 from .handles import AgentHandle, MessageSender
 from .reading import Reading

@@ -49,10 +49,9 @@ from ..dispatch import (
     Timers,
     check_may_block,
 )
-from ..handlers import LifecycleHooks, Services, Settings
+from ..handlers import LifecycleHooks, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
-from ..trimmer import Trimmer
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started

@@ -29,6 +29,7 @@ from .memory import (
 )
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration
+from .trimmer import Trimmer
 from .turn import ActiveAgent, Savepoint, Turn
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Services",
     "Settings",
     "Transition",
+    "Trimmer",
     "Turn",
     "announce_child",
     "apply_operation",

@@ -19,8 +19,8 @@ from ..agent_types import AgentFactory
 from ..commands import Retention, Serializer, Supervisor, retention_to_data
 from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
 from ..hosts import Hosting
-from ..trimmer import Trimmer
 from .hooks import LifecycleHooks
+from .trimmer import Trimmer
 
 if TYPE_CHECKING:
     from ..dispatch import ActorRegistry

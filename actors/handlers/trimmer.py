@@ -27,11 +27,9 @@ from duramen.projections import AgentState
 from duramen.projections.consumers import UnreadByConsumers
 from duramen.projections.recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, rebuild, state_for_base
 
-from .agent_types import AgentFactory, folds_of
-from .commands import KEEP_ALL, Need, Needs, Retention, TrimResult, retention_from_data, retention_to_data
-from .dispatch import ThreadPool
-
-__all__ = ["Trimmer"]
+from ..agent_types import AgentFactory, folds_of
+from ..commands import KEEP_ALL, Need, Needs, Retention, TrimResult, retention_from_data, retention_to_data
+from ..dispatch import ThreadPool
 
 _STEP: Final = 20_000
 """Events that are removed at most after one snapshot; the others follow after the next ones."""
