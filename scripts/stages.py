@@ -20,9 +20,10 @@ GROUPS = {
 
 TYPING = "scripts/typing"
 
+CORES = os.cpu_count() or 1
 # Two workers a core: quick tests wait for servers and threads as often as for a processor.
 QUICK = (
-    *("-n", str(2 * (os.cpu_count() or 1)), "--dist=loadfile"),
+    *("-n", str(2 * CORES), "--dist=loadfile"),
     *("-m", "not slow", "--hypothesis-profile=quick"),
 )
 
@@ -66,8 +67,9 @@ def all_stages(
         return Stage(name, promise, (command,), runs_pytest=True)
 
     elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
-    # A worker a core; a file stays with one, since its fixtures may hold a server for all its tests.
-    spread = ("-n", "auto", "--dist=loadfile")
+    # The slow ones wait most of the time: for leases, restarts, processes. A file stays with one worker, since its
+    # fixtures may hold a server for all its tests. The files keep their order, which begins with the long ones.
+    spread = ("-n", str(3 * CORES), "--dist=loadfile", "--no-loadscope-reorder")
     picked = QUICK if quick else (*spread, "--durations=10")
     stages = (
         Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),

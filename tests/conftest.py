@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from leftovers import processes_left, threads_left
+from leftovers import note_threads, processes_left, threads_left
 from servers import redis_server, valkey_server
 
 # No deadlines: a slow machine is no defect. `ci` draws the same examples in each run, so that a red run is
@@ -39,15 +39,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _GRACE_SECONDS = 5.0
 
 
+@pytest.fixture(scope="session")
+def _threads_seen() -> dict[int, str]:
+    """After which test each of the library's threads was first seen."""
+    return {}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory, _threads_seen: dict[int, str]) -> Iterator[None]:
     """Fail after the last test if a thread of the library or a program that a test started is still there.
 
     It is the first fixture of the session and so the last to go: the servers of other fixtures have stopped.
     """
     folder = tmp_path_factory.getbasetemp()
     yield
-    threads = threads_left(_GRACE_SECONDS)
+    threads = threads_left(_GRACE_SECONDS, _threads_seen)
     processes = processes_left(folder, _GRACE_SECONDS)
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
@@ -103,11 +109,21 @@ _FULL_RUN_ONLY = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what belongs into the full run for what it is, not for how long each test takes."""
+    """Mark as slow what belongs into the full run for what it is, not for how long each test takes.
+
+    The tests of faults come first: their files take longest, and no worker should begin with one when the others end.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/faults/"))
     for item in items:
         second_server = "[redis" in item.nodeid or "-redis" in item.nodeid
         if item.nodeid.startswith(_FULL_RUN_ONLY) or second_server:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _threads_noted(request: pytest.FixtureRequest, _threads_seen: dict[int, str]) -> Iterator[None]:
+    yield
+    note_threads(_threads_seen, request.node.nodeid)
 
 
 @pytest.fixture(autouse=True)

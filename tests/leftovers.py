@@ -10,18 +10,25 @@ from pathlib import Path
 
 from waiting import process_ends
 
-__all__ = ["processes_left", "threads_left"]
+__all__ = ["note_threads", "processes_left", "threads_left"]
 
 _PROCESSES = Path("/proc")
 _DEAD = {"Z", "X"}
 
 
-def threads_left(seconds: float) -> list[str]:
-    """Names of the library's threads that are still alive after this long."""
+def note_threads(seen: dict[int, str], test: str) -> None:
+    """Note for the library's threads that are alive after which test they were first seen."""
+    for thread in _our_threads():
+        seen.setdefault(id(thread), test)
+
+
+def threads_left(seconds: float, seen: dict[int, str] | None = None) -> list[str]:
+    """Names of the library's threads that are still alive after this long, and the test that `seen` has for each."""
     deadline = time.monotonic() + seconds
     for thread in _our_threads():
         thread.join(max(0.0, deadline - time.monotonic()))
-    return sorted(thread.name for thread in _our_threads())
+    tests = seen or {}
+    return sorted(f"{thread.name} {tests.get(id(thread), '')}".strip() for thread in _our_threads())
 
 
 def processes_left(folder: Path, seconds: float) -> dict[int, str]:
