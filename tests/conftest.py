@@ -108,12 +108,15 @@ _FULL_RUN_ONLY = (
 )
 
 
+_LONGEST = ("tests/actors/verification/", "tests/faults/", "tests/test_bench.py", "tests/test_stages.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what belongs into the full run for what it is, not for how long each test takes.
 
-    The tests of faults come first: their files take longest, and no worker should begin with one when the others end.
+    The longest files come first: no worker should begin with one of them when the others end.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/faults/"))
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
     for item in items:
         second_server = "[redis" in item.nodeid or "-redis" in item.nodeid
         if item.nodeid.startswith(_FULL_RUN_ONLY) or second_server:

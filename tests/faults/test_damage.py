@@ -222,6 +222,7 @@ def test_a_damaged_feed_parks_a_consumer_that_was_live(store: Store, damage: str
         for number in range(3):
             hurt.append("list", number)
     eventually(lambda: runner.status == "parked", 20, what="parked")
+    eventually(lambda: system.consumers.get("count").error, 20, what="the error stored, which others see")
     info = system.consumers.get("count")
     assert info.error is not None
     assert info.error.error == "CorruptEvent"
@@ -240,6 +241,7 @@ def test_a_damaged_event_at_a_consumers_position_is_corrupt_and_not_another_hist
     system = store.open()
     runner = system.attach(Count(), name="count")
     eventually(lambda: runner.status == "parked", 20, what="parked")
+    eventually(lambda: system.consumers.get("count").error, 20, what="the error stored, which others see")
     info = system.consumers.get("count")
     assert info.error is not None
     assert (info.error.error, info.error.agent) == ("CorruptEvent", HURT)
