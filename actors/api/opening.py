@@ -13,7 +13,7 @@ from duramen.events import InvalidMessage, Limits, MemoryLog
 from duramen.events.embedded import EmbeddedServer
 from duramen.events.log import Durability, EventLog
 from duramen.events.redis import RedisLog
-from duramen.events.redis.client import pool_of_client, pool_of_socket, pool_of_url
+from duramen.events.redis.client import Pool, pool_of_client, pool_of_socket, pool_of_url
 
 DATA_DIR: Final = ".duramen"
 _KEY_VARIABLE: Final = "DURAMEN_INTEGRITY_KEY"
@@ -30,7 +30,7 @@ class OpenedLog:
 def open_log(
     url: str | None,
     *,
-    client: redis.Redis | None,
+    client: redis.Redis | redis.RedisCluster | None,
     log: EventLog | None = None,
     data_dir: str | os.PathLike[str] | None,
     namespace: str,
@@ -98,7 +98,7 @@ def _in_memory(
 
 
 def _redis(
-    pool: redis.ConnectionPool,
+    pool: Pool,
     *,
     namespace: str,
     partitions: int,

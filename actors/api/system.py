@@ -166,7 +166,7 @@ class AgentSystem(SystemCalls):
         cls,
         url: str | None = None,
         *,
-        client: redis.Redis | None = None,
+        client: redis.Redis | redis.RedisCluster | None = None,
         log: EventLog | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         namespace: str = "default",
@@ -186,9 +186,10 @@ class AgentSystem(SystemCalls):
 
         Without `url`, `client` and `log`, the url is `DURAMEN_URL` if set; else the system runs an embedded Valkey in
         `data_dir` (`.duramen`), durable, shared with other processes that open the same directory. `memory://` keeps
-        the log in memory, until `close`; `redis://`, `rediss://`, `unix://` name your server, `redis+sentinel://` and
-        `rediss+sentinel://` its sentinels. `client` is a `redis.Redis` of yours, of which only the connection settings
-        are used; `log` is an open log. Two of them are refused.
+        the log in memory, until `close`; `redis://`, `rediss://`, `unix://` name your server, `redis+sentinel://` its
+        sentinels, `redis+cluster://` nodes of your cluster (`rediss+…` with TLS). `client` is a `redis.Redis` or
+        `redis.RedisCluster` of yours, of which only the connection settings are used; `log` is an open log. Two of them
+        are refused.
 
         `durability` (`memory`, `fsync`, `replicas:n`) is the durability that a receipt confirms; by default that of the
         server: `fsync` on the embedded one. `partitions` is used only for a new namespace. `agents` maps agent types to

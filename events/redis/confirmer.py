@@ -30,7 +30,7 @@ class RedisConfirmer:
     def confirm(
         self, durability: Durability, appends: Sequence[CommittedAppend], partition_of: Callable[[str], int]
     ) -> list[DuramenError | None]:
-        """See `LogAppender.confirm`. All are confirmed together, by one WAIT or WAITAOF."""
+        """See `LogAppender.confirm`. Those of one server are confirmed together, by one WAIT or WAITAOF."""
         parts: dict[int, list[CommittedAppend]] = {}
         for append in appends:
             parts.setdefault(partition_of(append.agent), []).append(append)
@@ -47,15 +47,15 @@ class RedisConfirmer:
             return []
         wait = _wait_command(durability, int(self._server.reply_timeout * 500))
         try:
-            *answers, reached = self._server.run_scripts(self._script, calls, "confirm appends", then=wait)
+            answers = self._server.run_scripts_then(self._script, calls, wait, "confirm appends")
         except DuramenError as error:
             return [_unasked(append, durability, error) for append in appends]
-        states = dict(zip(order, [state for answer in answers for state in answer], strict=True))
-        count = _count_of(reached)
-        return [_problem(append, states[append], durability, count) for append in appends]
+        found = [(state, _count_of(reached)) for states, reached in answers for state in states]
+        states = dict(zip(order, found, strict=True))
+        return [_problem(append, *states[append], durability) for append in appends]
 
 
-def _problem(append: CommittedAppend, state: int, durability: Durability, count: int) -> DuramenError | None:
+def _problem(append: CommittedAppend, state: int, count: int, durability: Durability) -> DuramenError | None:
     if state == _LACKING:
         return DataLoss(
             f"the server lacks an event of {append.agent} that was acknowledged; check its persistence and failovers",

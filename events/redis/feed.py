@@ -66,7 +66,8 @@ class RedisFeed:
     def positions(self) -> list[int]:
         """As `FeedSources.positions`. Not of one moment: feeds may grow in between."""
         keys = [key for partition in range(len(self._bases)) for key in self._feed_keys(partition)]
-        calls = [(keys[start : start + _KEYS_AT_ONCE], ()) for start in range(0, len(keys), _KEYS_AT_ONCE)]
+        step = _KEYS_AT_ONCE if self._server.nodes is None else 2  # a script may only have keys of one slot
+        calls = [(keys[start : start + step], ()) for start in range(0, len(keys), step)]
         found = self._server.run_scripts(self._positions, calls, "look where the feeds end")
         return [int(end) for ends in found for end in ends]
 

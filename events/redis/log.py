@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, cast
 from uuid import uuid4
-
-import redis
 
 import msgpack
 
@@ -41,8 +40,10 @@ from .archive import RedisArchive
 from .client import (
     ConnectionLender,
     LentConnections,
-    RedisClient,
+    Pool,
+    RunCommand,
     Script,
+    client_of_pool,
     copy_pool,
     eviction_policy,
     pack_for_lua,
@@ -56,7 +57,7 @@ from .notices import RedisNotices
 from .pages import RedisPages
 from .stores import RedisCache, RedisConsumerStore, RedisHostStore
 from .trimming import RedisTrimming
-from .writer import RedisWriter
+from .writers import ClusterWriter, RedisWriter
 
 FORMAT: Final = b"1"
 """Of keys and stored bytes. A namespace of another format is not opened."""
@@ -75,7 +76,7 @@ class RedisLog(LogBase):
 
     def __init__(
         self,
-        pool: redis.ConnectionPool,
+        pool: Pool,
         *,
         namespace: str = "default",
         partitions: int = 16,
@@ -87,7 +88,7 @@ class RedisLog(LogBase):
         integrity_key: bytes | None = None,
     ) -> None:
         super().__init__(namespace, partitions, integrity_key)
-        self._server = RedisClient(pool, retry_seconds=retry_seconds, ensure_server=ensure_server)
+        self._server = client_of_pool(pool, retry_seconds=retry_seconds, ensure_server=ensure_server)
         self._limits = limits or Limits()
         self._claim = Script("claim")
         self._pages = RedisPages(self._server, self._keys, self._limits)
@@ -99,21 +100,32 @@ class RedisLog(LogBase):
         self._feed = RedisFeed(self._server, self._keys, self.partitions)
         self._lender = ConnectionLender(self._server, namespace, self.partitions)
         self._consumers = RedisConsumerStore(self._server, self._keys)
-        self._beats = RedisClient(
+        self._beats = client_of_pool(
             copy_pool(pool), retry_seconds=min(retry_seconds, _BEAT_SECONDS), ensure_server=ensure_server
         )
         secret = self.chain.message_secret(self.identity)
         self.hosts = RedisHostStore(self._server, self._beats, self._keys, self.partition_of, secret)
-        self.archive = RedisArchive(self._server, self._keys, self.partitions)
+        self.archive = RedisArchive(self._server, self._keys, self.partitions, self._server.publish_command)
         self._confirmer = RedisConfirmer(self._server, self._keys)
         self._set_durability(durability)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def writer(self) -> LogWriter:
+        form = AppendFormat(self._keys, self._limits, self._append, self._server.publish_command)
+        nodes = self._server.nodes
+        if nodes is not None:
+            return ClusterWriter(
+                nodes,
+                self._keys,
+                form,
+                reply_timeout=self._server.reply_timeout,
+                retry_seconds=self._server.retry_seconds,
+                on_lost_notices=self._lost_notices,
+            )
         return RedisWriter(
-            self._server.connect,
-            AppendFormat(self._keys, self._limits, self._append),
+            partial(self._server.connect_to, None),
+            form,
             reply_timeout=self._server.reply_timeout,
             retry_seconds=self._server.retry_seconds,
             on_lost_notices=self._lost_notices,
@@ -212,16 +224,19 @@ class RedisLog(LogBase):
 
     def _check_server(self, allow_eviction: bool) -> None:
         """Refuse a server that would lose logs, or this user half of a write. Raises UnsafeServer, NotPermitted."""
-        refuse_mode(self._server.execute)
-        policy = eviction_policy(self._server.execute)
-        if not allow_eviction:
-            refuse_eviction(policy)
-        elif policy.startswith("allkeys-"):
-            self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
+        in_cluster = self._server.nodes is not None
+        for run in self._server.runners():
+            refuse_mode(run, in_cluster=in_cluster)
+            policy = eviction_policy(run)
+            if not allow_eviction:
+                refuse_eviction(policy)
+            elif policy.startswith("allkeys-"):
+                self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
         probe = Script("permissions")
         require_permissions(
-            lambda arguments: self._server.run_script(probe, [], arguments, "ask for this user's permissions"),
+            lambda arguments: self._server.run_script_on_each(probe, arguments, "ask for this user's permissions"),
             self._keys,
+            in_cluster=in_cluster,
         )
 
     _can_wait_for_disk: bool | None = None
@@ -269,18 +284,12 @@ class RedisLog(LogBase):
 
     def _syncs_always(self) -> bool:
         try:
-            settings = self._server.execute("read the settings", b"CONFIG", b"GET", b"append*")
+            return all(map(_syncs_always, self._server.runners()))
         except DuramenError:
             return False  # many users have no CONFIG; then no more is promised than is known
-        found = dict(zip(settings[::2], settings[1::2], strict=True))
-        return found.get(b"appendonly") == b"yes" and found.get(b"appendfsync") == b"always"
 
     def _has_waitaof(self) -> bool:
-        info = self._server.execute("read the server's version", b"INFO")
-        valkey = b"valkey_version:" in info
-        version = re.search(rb"redis_version:(\d+)\.(\d+)", info)
-        appends = b"aof_enabled:1" in info
-        return appends and (valkey or (version is not None and (int(version[1]), int(version[2])) >= (7, 2)))
+        return all(map(_has_waitaof, self._server.runners()))
 
     def _lost_notices(self, count: int) -> None:
         self._log.warning(
@@ -292,6 +301,20 @@ class RedisLog(LogBase):
         for agent in agents:
             members.setdefault(self.partition_of(agent), []).append(agent)
         return members
+
+
+def _syncs_always(run: RunCommand) -> bool:
+    settings = run("read the settings", b"CONFIG", b"GET", b"append*")
+    found = dict(zip(settings[::2], settings[1::2], strict=True))
+    return found.get(b"appendonly") == b"yes" and found.get(b"appendfsync") == b"always"
+
+
+def _has_waitaof(run: RunCommand) -> bool:
+    info = run("read the server's version", b"INFO")
+    valkey = b"valkey_version:" in info
+    version = re.search(rb"redis_version:(\d+)\.(\d+)", info)
+    appends = b"aof_enabled:1" in info
+    return appends and (valkey or (version is not None and (int(version[1]), int(version[2])) >= (7, 2)))
 
 
 def _entry(agent: str, stored: bytes, line: bytes | None) -> Entry:

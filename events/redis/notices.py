@@ -20,7 +20,6 @@ _UINT64: Final = 0xCF
 
 
 _Place = tuple[int, Granularity]
-_NOWHERE: Final[_Place] = (-1, Granularity.TRACE)
 
 
 def position_of(payload: bytes) -> int | None:
@@ -114,10 +113,10 @@ class RedisNotices(Subscriber[_Place]):
     def _forget_connection(self) -> None:
         self._ends = {}
 
-    def _handle_message(self, channel: bytes, payload: bytes) -> None:
-        partition, level = self._subscribed.get(channel, _NOWHERE)
-        if partition < 0:
+    def _handle_message(self, channel: bytes, place: _Place | None, payload: bytes) -> None:
+        if place is None:
             return
+        partition, level = place
         self.received += 1
         notice = notice_of(partition, level, payload) if len(payload) < self._keep else None
         position = position_of(payload) if notice is None else notice.position
@@ -138,6 +137,5 @@ class RedisNotices(Subscriber[_Place]):
             self._notices.append(notice)
 
     def _note_position(self, partition: int, position: int) -> None:
-        if partition >= 0:
-            known = self._positions.get(partition, position)
-            self._positions[partition] = max(known, position) if known and position else 0
+        known = self._positions.get(partition, position)
+        self._positions[partition] = max(known, position) if known and position else 0

@@ -28,7 +28,7 @@ class RedisPages:
         self._keys = keys
         self._limits = limits
         self._script = Script("read", read_only=True)
-        self._parts: dict[str, tuple[bytes, bytes]] = {}
+        self._parts: dict[str, tuple[bytes, list[bytes]]] = {}
 
     def page(self, partition: int, agent: str, from_seq: int, limit: int) -> Page | None:
         """As `EventLog.read`."""
@@ -48,7 +48,9 @@ class RedisPages:
         range_of, others = self._parts.get(agent) or self._encode_parts(partition, agent)
         bounds = encode_argument(b"%d" % at) + encode_argument(b"%d" % (at + count - 1))
         try:
-            items, length, [stored] = self._server.execute_encoded("read", range_of + bounds + others, 3)
+            items, length, [stored] = self._server.execute_encoded(
+                "read", self._keys.heads(partition), (range_of + bounds, *others)
+            )
         except UnsafeServer:  # a key that holds something else: the script says which
             return None
         head = None if stored is None else head_of(stored, agent)
@@ -58,7 +60,7 @@ class RedisPages:
         is_whole = len(items) == min(count, head.seq - from_seq + 1)
         return Page(head, from_seq, items) if is_whole else None
 
-    def _encode_parts(self, partition: int, agent: str) -> tuple[bytes, bytes]:
+    def _encode_parts(self, partition: int, agent: str) -> tuple[bytes, list[bytes]]:
         """What is the same in each reading of an agent: LRANGE without its bounds, and the other two commands."""
         if len(self._parts) >= _MOST_PARTS:
             self._parts.clear()
@@ -66,7 +68,7 @@ class RedisPages:
         heads = (b"HMGET", self._keys.heads(partition).encode(), agent.encode())
         parts = (
             b"*4\r\n" + encode_argument(b"LRANGE") + encode_argument(log),
-            encode_command((b"LLEN", log)) + encode_command(heads),
+            [encode_command((b"LLEN", log)), encode_command(heads)],
         )
         self._parts[agent] = parts
         return parts
@@ -102,7 +104,7 @@ class _PageAhead:
         self._agent = agent
         self._log = keys.log(partition, agent).encode()
         self._head = encode_command((b"HMGET", keys.heads(partition).encode(), agent.encode()))
-        self._connection = HeldConnection(server)
+        self._connection = HeldConnection(server, keys.heads(partition))
         self._requested = (0, 0, 0)
         """Base, first seq and number of events of the page under way."""
 

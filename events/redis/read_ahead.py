@@ -53,7 +53,7 @@ class RedisReadAhead:
         self._known: dict[str, _Known] = {}
         self._base = 0
         """Of the feed, as it was last read."""
-        self._connection = HeldConnection(server)
+        self._connection = HeldConnection(server, keys.heads(partition))
         self._portions: list[list[bytes]] = []
         """Commands still to be sent; the first portion is the last element."""
         self._awaited: deque[int] = deque()

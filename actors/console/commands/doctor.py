@@ -7,15 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-import redis
 from attrs import asdict
 
 from duramen.events import DuramenError
 from duramen.events.embedded import EmbeddedServer
 from duramen.events.log import Keys
 from duramen.events.redis.client import (
+    ClusterClient,
+    ClusterNodes,
     Finding,
+    Pool,
     RunCommand,
+    check_cluster,
     check_server,
     command_runner,
     pool_of_socket,
@@ -73,8 +76,11 @@ def _embedded(server: EmbeddedServer, data_dir: str) -> list[Finding]:
     return findings
 
 
-def _ask_server(pool: redis.ConnectionPool, options: Options) -> list[Finding]:
+def _ask_server(pool: Pool, options: Options) -> list[Finding]:
     try:
+        if isinstance(pool, ClusterNodes):
+            ask: RunCommand = ClusterClient(pool, retry_seconds=0.0).execute
+            return [*check_cluster(pool, namespace=options.namespace), *_namespace(ask, options.namespace)]
         ask = command_runner(pool)
         return [*check_server(ask, namespace=options.namespace), *_namespace(ask, options.namespace)]
     finally:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
 
@@ -17,8 +19,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ...errors import InvalidMessage, UnsafeServer
+from .cluster_client import ClusterClient
+from .cluster_nodes import Address, ClusterNodes
+from .requests import RedisClient
 from .sentinel import copy_sentinel_pool, is_sentinel_pool, parse_addresses, repeat_sentinel_pool, sentinel_pool
 from .tls import check_tls_files
+
+Pool = redis.ConnectionPool | ClusterNodes
+"""Where connections come from: one server, or a cluster."""
 
 SOCKET_TIMEOUT: Final = 5.0
 """Seconds without a reply after which a connection is closed and opened again."""
@@ -32,6 +40,11 @@ _SENTINEL_SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "redis
 _SENTINEL_FORM: Final = (
     "the url of sentinels is redis+sentinel://HOST:PORT,HOST:PORT/NAME or …/NAME/DATABASE, with the primary's name as "
     "the sentinels have it, and special characters percent-encoded"
+)
+_CLUSTER_SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+_CLUSTER_FORM: Final = (
+    "the url of a cluster is redis+cluster://HOST:PORT,HOST:PORT with some of its nodes, without a database, and with "
+    "special characters percent-encoded"
 )
 _DATABASE: Final = re.compile(r"(/\d{0,9})?\Z", re.ASCII)
 _LONGEST_TIMEOUT: Final = 86_400
@@ -89,14 +102,20 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def pool_of_url(url: str, *, insecure: bool = False) -> redis.ConnectionPool:
-    """Return a pool of connections to a url.
+def pool_of_url(url: str, *, insecure: bool = False) -> Pool:
+    """Return a pool of connections to a url, or the nodes of a cluster.
 
     Raises InvalidMessage for a url that is not understood, UnsafeServer for one that would send passwords and
     payloads in the clear to another machine, or that switches TLS checks off.
     """
     if type(url) is str and url.partition("://")[0] in _SENTINEL_SCHEMES:
         return _pool_of_sentinels(url, insecure)
+    if type(url) is str and url.partition("://")[0] in _CLUSTER_SCHEMES:
+        return _nodes_of_url(url, insecure)
+    return _pool_of_server(url, insecure)
+
+
+def _pool_of_server(url: str, insecure: bool) -> redis.ConnectionPool:
     options = _check_url(url)
     ours = connection_settings(_protocol_of(options))
     settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **ours}
@@ -125,7 +144,7 @@ def _pool_of_sentinels(url: str, insecure: bool) -> redis.ConnectionPool:
     try:
         parts = urlsplit(url)
         login, at, hosts = parts.netloc.rpartition("@")
-        addresses = parse_addresses(hosts)
+        addresses = parse_addresses(hosts, 26_379)
         query = parse_qs(parts.query, keep_blank_values=True)
     except ValueError:
         raise InvalidMessage(_SENTINEL_FORM) from None
@@ -138,17 +157,10 @@ def _pool_of_sentinels(url: str, insecure: bool) -> redis.ConnectionPool:
     scheme = _SENTINEL_SCHEMES[parts.scheme]
     # The options are those of one server, and are checked as for one; its place is found later.
     options = urlencode(query, doseq=True)
-    single = pool_of_url(f"{scheme}://{login}{at}localhost/{database}?{options}", insecure=insecure)
+    single = _pool_of_server(f"{scheme}://{login}{at}localhost/{database}?{options}", insecure)
     settings = {name: value for name, value in single.connection_kwargs.items() if name not in ("host", "port")}
     encrypted = scheme == "rediss"
-
-    def check_host(host: str) -> None:
-        if not (encrypted or insecure or _is_local(host)):
-            raise UnsafeServer(
-                "redis+sentinel:// to another machine sends passwords and payloads in the clear: use "
-                "rediss+sentinel://, or say insecure=True"
-            )
-
+    check_host = partial(_check_host, parts.scheme, encrypted or insecure)
     for host, _ in addresses:
         check_host(host)
     theirs = {name: value for name, value in settings.items() if name.startswith("ssl_")}
@@ -166,6 +178,52 @@ def _pool_of_sentinels(url: str, insecure: bool) -> redis.ConnectionPool:
         },
         check_host=check_host,
     )
+
+
+def _check_host(scheme: str, is_safe: bool, host: str) -> None:
+    """Raise UnsafeServer for another machine unless it is safe to send secrets there."""
+    if not is_safe and not _is_local(host):
+        raise UnsafeServer(
+            f"{scheme}:// to another machine sends passwords and payloads in the clear: use "
+            f"{scheme.replace('redis', 'rediss', 1)}://, or say insecure=True"
+        )
+
+
+def _nodes_of_url(url: str, insecure: bool) -> ClusterNodes:
+    """Return the nodes of a cluster, of which the url names some. Raises what `pool_of_url` raises."""
+    try:
+        parts = urlsplit(url)
+        login, at, hosts = parts.netloc.rpartition("@")
+        addresses = parse_addresses(hosts, 6379)
+    except ValueError:
+        raise InvalidMessage(_CLUSTER_FORM) from None
+    if addresses is None or parts.path not in ("", "/") or parts.fragment or "db" in parse_qs(parts.query):
+        raise InvalidMessage(_CLUSTER_FORM)
+    scheme = _CLUSTER_SCHEMES[parts.scheme]
+    # The options are those of one server, and are checked as for one.
+    single = _pool_of_server(f"{scheme}://{login}{at}localhost/?{parts.query}", insecure)
+    check_host = partial(_check_host, parts.scheme, scheme == "rediss" or insecure)
+    for host, _ in addresses:
+        check_host(host)
+    return _nodes(addresses, single, check_host)
+
+
+def _nodes(
+    addresses: Sequence[Address], single: redis.ConnectionPool, check_host: Callable[[str], None]
+) -> ClusterNodes:
+    """Return the nodes of a cluster. The settings are those of a pool to one of them."""
+    shared = {name: value for name, value in single.connection_kwargs.items() if name not in ("host", "port", "db")}
+
+    def pool_of(address: Address, seconds: float | None) -> redis.ConnectionPool:
+        check_host(address[0])
+        settings: dict[str, Any] = {**shared, "host": address[0], "port": address[1]}
+        for name in ("socket_timeout", "socket_connect_timeout") if seconds is not None else ():
+            settings[name] = min(seconds, settings[name])
+        return redis.ConnectionPool(
+            connection_class=single.connection_class, max_connections=single.max_connections, **settings
+        )
+
+    return ClusterNodes(addresses, pool_of)
 
 
 def pool_of_socket(path: str) -> redis.ConnectionPool:
@@ -187,8 +245,8 @@ def _check_url(url: str) -> dict[str, list[str]]:
         raise InvalidMessage(_NOT_UNDERSTOOD) from None
     if parts.scheme not in _SCHEMES:
         raise InvalidMessage(
-            "the url's scheme is not one of memory, redis, rediss, unix, redis+sentinel, rediss+sentinel; leave the "
-            "url out for the embedded server"
+            "the url's scheme is not one of memory, redis, rediss, unix, redis+sentinel, rediss+sentinel, "
+            "redis+cluster, rediss+cluster; leave the url out for the embedded server"
         )
     unix = parts.scheme == "unix"
     is_clear = bool(parts.path) and host is None and port is None if unix else _DATABASE.match(parts.path) is not None
@@ -224,14 +282,28 @@ def _require_safe(url: str, options: dict[str, list[str]]) -> None:
         )
 
 
-def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
-    """Return a new pool to the server of a user's client, with its credentials and TLS settings.
+def pool_of_client(client: redis.Redis | redis.RedisCluster) -> Pool:
+    """Return a new pool to the server of a user's client, or the nodes of its cluster, with its credentials and TLS.
 
-    Raises InvalidMessage for anything but a `redis.Redis`, also for a client for asyncio or for a cluster.
+    Raises InvalidMessage for anything but a `redis.Redis` or `redis.RedisCluster`, also for a client for asyncio.
     """
+    if isinstance(client, redis.RedisCluster):
+        return _nodes_of_client(client)
     if not isinstance(cast("object", client), redis.Redis):
-        raise InvalidMessage("client takes a redis.Redis, not one for asyncio or a cluster", actual=_type_name(client))
-    theirs = client.connection_pool
+        raise InvalidMessage(
+            "client takes a redis.Redis or redis.RedisCluster, not one for asyncio", actual=_type_name(client)
+        )
+    return _pool_of_theirs(client.connection_pool)
+
+
+def _nodes_of_client(client: redis.RedisCluster) -> ClusterNodes:
+    nodes: list[Any] = cast("Any", client).get_nodes()
+    addresses = [(str(node.host), int(node.port)) for node in nodes]
+    theirs: redis.ConnectionPool = cast("Any", client).get_redis_connection(nodes[0]).connection_pool
+    return _nodes(addresses, _pool_of_theirs(theirs), lambda host: None)
+
+
+def _pool_of_theirs(theirs: redis.ConnectionPool) -> redis.ConnectionPool:
     _refuse_imitation(theirs.connection_class)
     settings = {key: value for key, value in theirs.connection_kwargs.items() if not _NOT_OURS.match(key)}
     for name in ("socket_timeout", "socket_connect_timeout"):
@@ -245,12 +317,21 @@ def pool_of_client(client: redis.Redis) -> redis.ConnectionPool:
     return redis.ConnectionPool(connection_class=theirs.connection_class, **settings)
 
 
-def copy_pool(pool: redis.ConnectionPool) -> redis.ConnectionPool:
+def copy_pool(pool: Pool) -> Pool:
     """Return a new pool of connections to the same server, with the same settings and without any connection."""
+    if isinstance(pool, ClusterNodes):
+        return pool.repeat()
     if is_sentinel_pool(pool):
         return repeat_sentinel_pool(pool)
     settings: dict[str, Any] = pool.connection_kwargs
     return redis.ConnectionPool(connection_class=pool.connection_class, **settings)
+
+
+def client_of_pool(pool: Pool, *, retry_seconds: float, ensure_server: Callable[[], None] | None = None) -> RedisClient:
+    """Return a client for a server, or for a cluster, which nobody but its administrator can start."""
+    if isinstance(pool, ClusterNodes):
+        return ClusterClient(pool, retry_seconds=retry_seconds)
+    return RedisClient(pool, retry_seconds=retry_seconds, ensure_server=ensure_server)
 
 
 def _refuse_imitation(connection_class: type[Any]) -> None:

@@ -59,7 +59,8 @@ _ADVICE: Final = {
     "NOPASS": "a password was given, but the server has none for this user: leave it out",
     "NODATABASE": "the server has no database of this number: give a lower one, or raise `databases` in its settings",
     "NOCOMMAND": "the server lacks a command that is needed: it is disabled or renamed, or the server is too old",
-    "INCLUSTER": "this server is a node of a cluster, which is not supported yet: use a single server",
+    "INCLUSTER": "this server is a node of a cluster: write redis+cluster://, without a database",
+    "NOCLUSTER": "this server is no node of a cluster: write redis://",
     "NOPERM": "this user lacks a permission: `duramen doctor` lists those that are needed",
     "WRONGTYPE": "a key of this namespace holds something else: use another namespace",
 }
@@ -72,13 +73,14 @@ _TEXTS: Final = {
     "DB index is out of range": "NODATABASE",
     "invalid DB index": "NODATABASE",
     "SELECT is not allowed in cluster mode": "INCLUSTER",
+    "This instance has cluster support disabled": "NOCLUSTER",
     "unknown command": "NOCOMMAND",
     "Unknown subcommand": "NOCOMMAND",
     "unknown subcommand": "NOCOMMAND",
 }
 _NAME: Final = re.compile(r"unknown command [`'\"]?([A-Za-z_]{1,20})['`\"]?(?![A-Za-z_])")
 _PASSING: Final = frozenset(("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOSCRIPT", "MOVED", "ASK"))
-_OUR_CODES: Final = frozenset(("NOPASS", "NODATABASE", "NOCOMMAND", "INCLUSTER"))
+_OUR_CODES: Final = frozenset(("NOPASS", "NODATABASE", "NOCOMMAND", "INCLUSTER", "NOCLUSTER"))
 """The codes that are not the server's, but ours, for replies with the code ERR."""
 _KINDS: Final[dict[str, type[DuramenError]]] = {
     "NOAUTH": NotPermitted,
@@ -88,6 +90,7 @@ _KINDS: Final[dict[str, type[DuramenError]]] = {
     "NOCOMMAND": NotPermitted,
     "NODATABASE": InvalidMessage,
     "INCLUSTER": UnsafeServer,
+    "NOCLUSTER": InvalidMessage,
     "WRONGTYPE": UnsafeServer,
 }
 """The class of each error that is not Unavailable."""

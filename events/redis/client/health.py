@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
 import redis
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ...errors import DuramenError, UnsafeServer
 from ...log import Keys
+from .cluster_client import ClusterClient
+from .cluster_nodes import SLOTS, ClusterNodes
 from .errors import translate_error
 from .permissions import find_refused, grant_advice, join_names, list_commands
+from .requests import RunCommand
 from .script import encode_command, read_script
 from .tls import check_tls_mismatch, require_protocol
 from .wire import Wire
 
-RunCommand = Callable[..., Any]
-"""`run(doing, *command)` returns the server's reply to one command, all in bytes. Raises typed errors."""
-
 _REFUSED: Final = frozenset(("NOPERM", "NOCOMMAND", "ERR"))
 """Codes of the replies to a command that this user may not run, or that the server does not have."""
 
-_IN_CLUSTER: Final = "this server is a node of a cluster, which is not supported yet"
-_USE_SINGLE: Final = "use a single server"
+_IN_CLUSTER: Final = "this server is a node of a cluster, where keys are spread over several nodes"
+_USE_CLUSTER: Final = "write redis+cluster://HOST:PORT, or give a redis.RedisCluster as client"
 _IS_SENTINEL: Final = "this is a sentinel, which holds no data"
 _USE_PRIMARY: Final = "write redis+sentinel://HOST:PORT/NAME, with the primary's name as the sentinel has it"
 _NEARLY_FULL: Final = 0.9
@@ -42,8 +42,10 @@ class Finding:
     advice: str = ""
 
 
-def check_server(run: RunCommand, *, namespace: str = "default") -> list[Finding]:
+def check_server(run: RunCommand, *, namespace: str = "default", in_cluster: bool = False) -> list[Finding]:
     """Check everything on which the durability of acknowledged events depends. Changes nothing on the server.
+
+    In a cluster `run` asks one of its nodes; see `check_cluster`.
 
     A command that this user may not run is reported, and its check left out. Raises Unavailable if the server does
     not answer, NotPermitted if it refuses the login, InvalidPath for a bad namespace.
@@ -57,9 +59,31 @@ def check_server(run: RunCommand, *, namespace: str = "default") -> list[Finding
     findings.extend(_writes_fail(facts))
     findings.extend(_eviction(facts, settings))
     findings.extend(_memory(facts))
-    findings.extend(_permissions(run, namespace))
-    findings.extend(_replication(facts, settings))
+    findings.extend(_permissions(run, namespace, in_cluster=in_cluster))
+    findings.extend(_replication(facts, settings, in_cluster=in_cluster))
     findings.append(_clock(run))
+    return findings
+
+
+def check_cluster(nodes: ClusterNodes, *, namespace: str = "default") -> list[Finding]:
+    """Check each primary of a cluster, as `check_server`, and whether all slots are served. Raises the same."""
+    client = ClusterClient(nodes, retry_seconds=0.0)
+    runners = client.runners()
+    info = _parse_info(client.execute("read the cluster's state", b"CLUSTER", b"INFO"))
+    served = _info_number(info, "cluster_slots_ok")
+    what = f"a cluster of {len(runners)} primaries and {_info_number(info, 'cluster_known_nodes')} nodes"
+    if served == SLOTS and info.get("cluster_state") == "ok":
+        findings = [Finding("ok", f"{what}: all slots are served")]
+    else:
+        text = f"{what} that serves {served} of {SLOTS} slots: the agents in the others cannot be reached"
+        findings = [Finding("problem", text, "bring the nodes back, or give their slots to others")]
+    found: dict[Finding, list[str]] = {}
+    for (host, port), run in zip(sorted(nodes.primaries), runners, strict=True):
+        for finding in check_server(run, namespace=namespace, in_cluster=True):
+            found.setdefault(finding, []).append(f"{host}:{port}")
+    for finding, where in found.items():
+        everywhere = len(where) == len(runners)
+        findings.append(finding if everywhere else evolve(finding, what=f"{', '.join(where)}: {finding.what}"))
     return findings
 
 
@@ -83,12 +107,12 @@ def refuse_eviction(policy: str) -> None:
         )
 
 
-def refuse_mode(run: RunCommand) -> None:
-    """Raise UnsafeServer for a node of a cluster, a sentinel, and a Redis that is too old. Writes nothing."""
+def refuse_mode(run: RunCommand, *, in_cluster: bool = False) -> None:
+    """Raise UnsafeServer for a server of another mode, a sentinel, and a Redis that is too old. Writes nothing."""
     facts = _greeting(run)
     mode = facts.get("mode") or facts.get("redis_mode")
-    if mode == "cluster":
-        raise UnsafeServer(f"{_IN_CLUSTER}: {_USE_SINGLE}", expected="standalone", actual=mode)
+    if mode == "cluster" and not in_cluster:
+        raise UnsafeServer(f"{_IN_CLUSTER}: {_USE_CLUSTER}", expected="standalone", actual=mode)
     if mode == "sentinel":
         raise UnsafeServer(
             f"{_IS_SENTINEL}: {_USE_PRIMARY}",
@@ -271,16 +295,16 @@ def _size(count: int) -> str:
     return f"{amount:.1f} GiB"
 
 
-def _permissions(run: RunCommand, namespace: str) -> list[Finding]:
+def _permissions(run: RunCommand, namespace: str, *, in_cluster: bool) -> list[Finding]:
     name: Any = _try(run, "ask for the user's name", b"ACL", b"WHOAMI")
     user = "this user" if name is None else f"user {name.decode(errors='replace')!r}"
     text = read_script("permissions")
 
-    def probe(arguments: list[bytes]) -> Any:
+    def probe(arguments: list[bytes]) -> list[Any]:
         digest = run("load a script", b"SCRIPT", b"LOAD", text)
-        return run("run a script", b"EVALSHA", digest, b"0", *arguments)
+        return [run("run a script", b"EVALSHA", digest, b"0", *arguments)]
 
-    needed, wanted = list_commands(Keys(namespace))
+    needed, wanted = list_commands(Keys(namespace), in_cluster=in_cluster)
     try:
         refused = find_refused(probe, needed)
         missed = find_refused(probe, wanted)
@@ -301,9 +325,9 @@ def _permissions(run: RunCommand, namespace: str) -> list[Finding]:
     return findings or [Finding("ok", f"{user} has every permission that is needed")]
 
 
-def _replication(facts: Mapping[str, str], settings: Mapping[str, str]) -> list[Finding]:
-    if facts.get("cluster_enabled") == "1":
-        return [Finding("problem", _IN_CLUSTER, _USE_SINGLE)]
+def _replication(facts: Mapping[str, str], settings: Mapping[str, str], *, in_cluster: bool) -> list[Finding]:
+    if facts.get("cluster_enabled") == "1" and not in_cluster:
+        return [Finding("problem", _IN_CLUSTER, _USE_CLUSTER)]
     if facts.get("redis_mode") == "sentinel":
         return [Finding("problem", _IS_SENTINEL, _USE_PRIMARY)]
     if facts.get("role") == "slave":

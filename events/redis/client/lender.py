@@ -45,8 +45,11 @@ class ConnectionLender:
     def lend(self, count: int) -> LentConnections | None:
         """Open `count` connections for another process.
 
-        None if they cannot be opened, are lent already, or are encrypted: TLS state cannot leave this process.
+        None if they cannot be opened, are lent already, or are encrypted: TLS state cannot leave this process. Nor in a
+        cluster, whose nodes the other process could not find again.
         """
+        if self._client.nodes is not None:
+            return None
         if self._client.pool.max_connections < _DEFAULT_POOL_SIZE or not self._is_lending.acquire(blocking=False):
             return None
         with ExitStack() as stack:
@@ -55,7 +58,7 @@ class ConnectionLender:
             descriptors: list[int] = []
             for _ in range(count):
                 try:
-                    wire = self._client.connect()
+                    wire = self._client.connect_to(None)
                 except (*CONNECTION_ERRORS, DuramenError):
                     return None
                 stack.callback(wire.discard)

@@ -12,10 +12,10 @@ from ...log import Keys
 from ...model import Granularity
 from .script import pack_for_lua
 
-_OF_CHANNELS: Final = frozenset(("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"))
+_OF_CHANNELS: Final = frozenset(("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE"))
 
-Probe = Callable[[list[bytes]], Any]
-"""Runs the script `permissions` with the given arguments."""
+Probe = Callable[[list[bytes]], list[Any]]
+"""Runs the script `permissions` with the given arguments on each server, and returns the replies."""
 
 
 @frozen(eq=False, repr=False)
@@ -27,12 +27,12 @@ class Command:
     use: str = ""
 
 
-def require_permissions(probe: Probe, keys: Keys) -> None:
+def require_permissions(probe: Probe, keys: Keys, *, in_cluster: bool = False) -> None:
     """Raise NotPermitted if this user may not run a command that agents need.
 
     Call it before the first write: a script that is refused a command half-way is not rolled back.
     """
-    _require(probe, list_commands(keys)[0])
+    _require(probe, list_commands(keys, in_cluster=in_cluster)[0])
 
 
 def require_consumer_permissions(probe: Probe, keys: Keys) -> None:
@@ -49,8 +49,9 @@ def _require(probe: Probe, needed: Sequence[Command]) -> None:
         )
 
 
-def list_commands(keys: Keys) -> tuple[list[Command], list[Command]]:
+def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command], list[Command]]:
     """Return the commands that agents need, and those that only a part of the library needs."""
+    sharded = "S" if in_cluster else ""
     agent = "project/agent"
     hash_, log = keys.heads(0).encode(), keys.log(0, agent).encode()
     text = keys.checkpoint(0, agent, "checkpoint").encode()
@@ -68,6 +69,7 @@ def list_commands(keys: Keys) -> tuple[list[Command], list[Command]]:
         Command("SET", (text, b"value")),
         Command("GET", (text,)),
         Command("EXISTS", (text,)),
+        *([Command("CLUSTER SLOTS", ()), Command("CLUSTER INFO", ()), Command("ASKING", ())] if in_cluster else []),
     ]
     wanted = [
         *_consumer_commands(keys),
@@ -75,14 +77,16 @@ def list_commands(keys: Keys) -> tuple[list[Command], list[Command]]:
         Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
         *_keyframe_commands(keys.keyframe_seqs(0, agent).encode()),
         Command(
-            "PUBLISH",
+            f"{sharded}PUBLISH",
             (channel, b"value"),
             "new events are committed, but nobody is notified of them, and no other process can be asked",
         ),
         Command(
-            "SUBSCRIBE", (channel,), "new events are looked for only once in a while, and other processes are not heard"
+            f"{sharded}SUBSCRIBE",
+            (channel,),
+            "new events are looked for only once in a while, and other processes are not heard",
         ),
-        Command("UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
+        Command(f"{sharded}UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted
@@ -108,10 +112,13 @@ def _consumer_commands(keys: Keys) -> list[Command]:
 
 
 def find_refused(probe: Probe, commands: Sequence[Command]) -> list[Command] | None:
-    """Return those of the commands that this user may not run; None if the server cannot tell."""
+    """Return those of the commands that this user may not run on some server; None if one cannot tell."""
     lines = [[*command.name.encode().split(), *command.arguments] for command in commands]
-    reply: Any = probe([pack_for_lua(lines)])
-    return None if reply is None else [commands[number - 1] for number in cast("list[int]", reply)]
+    replies = probe([pack_for_lua(lines)])
+    if any(reply is None for reply in replies):
+        return None
+    refused = {number for reply in replies for number in cast("list[int]", reply)}
+    return [commands[number - 1] for number in sorted(refused)]
 
 
 def join_names(commands: Sequence[Command]) -> str:

@@ -10,13 +10,18 @@ from typing import Any, Final
 import redis
 from redis.exceptions import NoScriptError
 
-from ...errors import Unavailable
+from ...errors import DuramenError, Unavailable
+from .cluster_nodes import Address, ClusterNodes
 from .errors import Retry, classify_error, retry_pause, translate_error
 from .script import Script, encode_command
 from .tls import check_tls_mismatch, require_protocol
 from .wire import CONNECTION_ERRORS, Wire
 
-_SCAN: Final = b"512"
+RunCommand = Callable[..., Any]
+"""`run(doing, *command)` returns the server's reply to one command, all in bytes. Raises typed errors."""
+SCAN_COUNT: Final = b"512"
+FAILURES = (redis.RedisError, OSError, DuramenError)
+"""Errors of a request that is sent ahead. The reader sends it again in its turn, and raises the error then."""
 
 
 class RedisClient:
@@ -25,7 +30,12 @@ class RedisClient:
     `ensure_server` is called when the server cannot be reached, before the next try: it starts or finds the embedded
     server. Every call raises typed errors only: `Unavailable` after `retry_seconds` of trying, `NotPermitted`, and
     what else `translate_error` makes of the server's answers.
+
+    Several commands that are sent together are answered in order, but not atomically; in a cluster, where
+    `ClusterClient` sends them, in order for each slot.
     """
+
+    publish_command: bytes = b"PUBLISH"
 
     def __init__(
         self,
@@ -42,13 +52,28 @@ class RedisClient:
         """Seconds for which a command is tried."""
 
     @property
+    def nodes(self) -> ClusterNodes | None:
+        """The nodes of a cluster; None for a single server."""
+        return None
+
+    @property
     def reply_timeout(self) -> float:
         """Seconds a reply may take before its connection counts as lost."""
         settings: dict[str, Any] = self.pool.connection_kwargs
         return float(settings.get("socket_timeout") or 5.0)
 
-    def connect(self) -> Wire:
-        """Open a connection for the caller to drive. Raises CONNECTION_ERRORS, or what `ensure_server` raises."""
+    def connect(self, key: bytes) -> Wire:
+        """Open a connection for the caller to drive; in a cluster to the node that has a key or channel.
+
+        Raises CONNECTION_ERRORS, or what `ensure_server` raises.
+        """
+        return self._connect()
+
+    def connect_to(self, node: Address | None) -> Wire:
+        """As `connect`, to a node of the cluster; None for a single server."""
+        return self._connect()
+
+    def _connect(self) -> Wire:
         try:
             return Wire(self.pool)
         except CONNECTION_ERRORS as error:
@@ -62,14 +87,14 @@ class RedisClient:
         return self._exchange(doing, encode_command(command), None, 1)[0]
 
     def execute_all(self, doing: str, commands: Sequence[Sequence[bytes]]) -> list[Any]:
-        """Return the replies to commands sent together, on one connection, in order, but not atomically."""
+        """Return the replies to commands sent together, in order."""
         if not commands:
             return []
-        return self.execute_encoded(doing, b"".join(map(encode_command, commands)), len(commands))
+        return self._exchange(doing, b"".join(map(encode_command, commands)), None, len(commands))
 
-    def execute_encoded(self, doing: str, commands: bytes, count: int) -> list[Any]:
-        """As `execute_all`, for `count` commands that are encoded already."""
-        return self._exchange(doing, commands, None, count)
+    def execute_encoded(self, doing: str, key: str, commands: Sequence[bytes]) -> list[Any]:
+        """As `execute_all`, for commands that are encoded already, on keys of the slot of this one."""
+        return self._exchange(doing, b"".join(commands), None, len(commands))
 
     def run_script(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], doing: str) -> Any:
         """Return the reply of a script, which is loaded first if need be."""
@@ -80,20 +105,37 @@ class RedisClient:
         script: Script,
         calls: Sequence[tuple[Sequence[str], Sequence[bytes]]],
         doing: str,
-        *,
-        then: Sequence[bytes] | None = None,
     ) -> list[Any]:
-        """Return the replies to calls of one script, each with keys and arguments, sent together.
+        """Return the replies to calls of one script, each with keys and arguments, sent together."""
+        if not calls:
+            return []
+        return self._exchange(doing, b"".join([script.call(*call) for call in calls]), script, len(calls))
 
-        `then` is a command that is sent behind them on the same connection; its reply is the last. The script is then
-        loaded each time, since a command that waits would do so twice where the server has to be told the script.
+    def run_scripts_then(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[bytes]]],
+        then: Sequence[bytes],
+        doing: str,
+    ) -> list[tuple[Any, Any]]:
+        """As `run_scripts`, with a command behind the calls on the same connection: each reply with that command's.
+
+        The script is loaded each time, since a command that waits would do so twice where the server has to be told it.
         """
         if not calls:
             return []
         sent = b"".join([script.call(*call) for call in calls])
-        if then is None:
-            return self._exchange(doing, sent, script, len(calls))
-        return self._exchange(doing, script.load + sent + encode_command(then), None, len(calls) + 2)[1:]
+        command = encode_command(then)
+        _, *replies, last = self._exchange(doing, script.load + sent + command, None, len(calls) + 2)
+        return [(reply, last) for reply in replies]
+
+    def runners(self) -> list[RunCommand]:
+        """Return functions that run a command without a key on each server that takes writes. Raises typed errors."""
+        return [self.execute]
+
+    def run_script_on_each(self, script: Script, arguments: Sequence[bytes], doing: str) -> list[Any]:
+        """Return the reply of a script without keys from each server that takes writes."""
+        return [self.run_script(script, [], arguments, doing)]
 
     def read_hash(self, key: str, doing: str) -> dict[bytes, bytes]:
         """Return all fields of a hash, read in steps; a field that changes meanwhile has its old or new value."""
@@ -103,7 +145,7 @@ class RedisClient:
         """Iterate over a hash in pages; a field may be in two of them, if the server rebuilds the hash meanwhile."""
         cursor = b"0"
         while True:
-            cursor, fields = self.execute(doing, b"HSCAN", key.encode(), cursor, b"COUNT", _SCAN)
+            cursor, fields = self.execute(doing, b"HSCAN", key.encode(), cursor, b"COUNT", SCAN_COUNT)
             yield dict(zip(fields[::2], fields[1::2], strict=True))
             if cursor == b"0":
                 return
@@ -136,15 +178,15 @@ class RedisClient:
                 return found
 
     def _try_once(self, call: bytes, script: Script | None, replies: int) -> list[Any]:
-        wire = self.connect()
+        wire = self._connect()
         try:
             wire.send(call)
             try:
-                found = _read(wire, replies)
+                found = read_replies(wire, replies)
             except NoScriptError:
                 assert script is not None
                 wire.send(script.load + call)
-                found = _read(wire, 1 + replies)[1:]
+                found = read_replies(wire, 1 + replies)[1:]
         except redis.ResponseError:
             wire.release()
             raise
@@ -155,7 +197,7 @@ class RedisClient:
         return found
 
 
-def _read(wire: Wire, count: int) -> list[Any]:
+def read_replies(wire: Wire, count: int) -> list[Any]:
     """Read `count` replies. All are read before the first error reply is raised, to leave the connection usable."""
     found: list[Any] = []
     refused: redis.ResponseError | None = None
@@ -167,3 +209,42 @@ def _read(wire: Wire, count: int) -> list[Any]:
     if refused is not None:
         raise refused
     return found
+
+
+class HeldConnection:
+    """A connection that a reader keeps from one request to the next. Used by one thread at a time.
+
+    It is opened when needed. Others may have it after `close`, unless replies are still `under_way`: then it is closed
+    for good.
+    """
+
+    def __init__(self, server: RedisClient, key: str) -> None:
+        """`key` is one of those that are read: in a cluster it says which node to connect to."""
+        self._server = server
+        self._key = key.encode()
+        self._wire: Wire | None = None
+        self.under_way = False
+
+    @property
+    def busy_wire(self) -> Wire | None:
+        """The connection that has replies under way, if there is one."""
+        return self._wire if self.under_way else None
+
+    def open(self) -> Wire:
+        """Raises one of `FAILURES`."""
+        if self._wire is None:
+            self._wire = self._server.connect(self._key)
+        return self._wire
+
+    def close(self) -> None:
+        """Release the connection; one with replies under way is closed."""
+        if self._wire is not None and not self.under_way:
+            self._wire.release()
+            self._wire = None
+        self.discard()
+
+    def discard(self) -> None:
+        """Close the connection, with what is under way."""
+        if self._wire is not None:
+            self._wire.discard()
+        self._wire, self.under_way = None, False

@@ -145,13 +145,13 @@ def copy_sentinel_pool(pool: redis.ConnectionPool, settings: dict[str, Any]) -> 
     )
 
 
-def parse_addresses(text: str) -> list[Address] | None:
-    """Return the addresses in `host:port,host:port`, with 26379 as the port left out; None if it is not well formed."""
+def parse_addresses(text: str, default_port: int) -> list[Address] | None:
+    """Return the addresses in `host:port,host:port`, where a port may be left out; None if it is not well formed."""
     found: list[Address] = []
     for part in text.split(","):
         host, colon, port = part.rpartition(":") if not part.endswith("]") else (part, "", "")
         if not colon:
-            host, port = part, "26379"
+            host, port = part, str(default_port)
         host = host.removeprefix("[").removesuffix("]")
         if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
             return None

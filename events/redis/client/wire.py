@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, cast
 
@@ -160,6 +161,19 @@ class Wire:
         sock = self._connection._sock
         return None if sock is None or isinstance(sock, ssl.SSLSocket) else int(sock.fileno())
 
+    def fileno(self) -> int:
+        """The descriptor of its socket, for a poll. Raises ConnectionError if it is closed."""
+        sock = self._connection._sock
+        if sock is None:
+            raise redis.ConnectionError("closed")
+        return int(sock.fileno())
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes of an encrypted connection have arrived that a poll does not see."""
+        sock = self._connection._sock
+        return isinstance(sock, ssl.SSLSocket) and bool(sock.pending())
+
     def wait(self, timeout: float | None, waker: Waker | None = None) -> bool:
         """Wait for bytes of a reply, at most `timeout` seconds or until the waker is set; whether some came."""
         sock = self._connection._sock
@@ -186,6 +200,22 @@ class Wire:
         """Close the connection and return its place to the pool."""
         self._connection.disconnect()
         self._pool.release(self._connection)
+
+
+def wait_for_any(wires: Collection[Wire], timeout: float | None, waker: Waker) -> list[Wire]:
+    """Wait for bytes on one of several connections; return those that have some. See `Wire.wait`."""
+    if len(wires) == 1:
+        return [wire for wire in wires if wire.wait(timeout, waker)]
+    ready = [wire for wire in wires if wire.has_pending]
+    if ready:
+        return ready
+    poll = select.poll()
+    poll.register(waker, select.POLLIN)
+    by_descriptor = {wire.fileno(): wire for wire in wires}
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.POLLIN)
+    found = poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+    return [by_descriptor[descriptor] for descriptor, _ in found if descriptor in by_descriptor]
 
 
 def _flat(reply: dict[Any, Any]) -> list[Any]:

@@ -26,7 +26,6 @@ from ...log import (
 )
 from ..client import RedisClient, Script, require_consumer_permissions
 
-_STEP: Final = b"1000"
 _SLOTS: Final[Mapping[str, Slot]] = {LIVE: LIVE, NEXT: NEXT}
 
 
@@ -68,16 +67,12 @@ class RedisConsumerStore:
         return stored
 
     def entries(self, name: str, slot: Slot) -> Iterator[tuple[str, bytes]]:
-        key, cursor = self._keys.view(name, slot).encode(), b"0"
         seen: set[bytes] = set()  # the server may return a field twice while a hash is resized
-        while True:
-            cursor, found = self._server.execute("load a view", b"HSCAN", key, cursor, b"COUNT", _STEP)
-            for field, value in zip(found[::2], found[1::2], strict=True):
+        for page in self._server.scan_hash(self._keys.view(name, slot), "load a view"):
+            for field, value in page.items():
                 if field not in seen:
                     seen.add(field)
                     yield _text(field, name), value
-            if cursor == b"0":
-                return
 
     def save(
         self,
@@ -149,7 +144,7 @@ class RedisConsumerStore:
         if not self._permitted:
             doing = "ask for this user's permissions"
             require_consumer_permissions(
-                lambda arguments: self._server.run_script(self._probe, [], arguments, doing), self._keys
+                lambda arguments: self._server.run_script_on_each(self._probe, arguments, doing), self._keys
             )
             self._permitted = True
 

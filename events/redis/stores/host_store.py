@@ -29,7 +29,7 @@ from ...logging import get_logger
 from ..append_format import head_of
 from ..client import RedisClient, Script, pack_for_lua
 from .message_stream import RedisMessages
-from .publisher import RedisPublisher
+from .publisher import ClusterPublisher, RedisPublisher
 
 
 class RedisHostStore:
@@ -92,7 +92,7 @@ class RedisHostStore:
         stream.expect_beat()
         channel = self._keys.host_channel(host).encode()
         try:
-            self._beats.execute("publish a beat", b"PUBLISH", channel, msgpack.packb(beat))
+            self._beats.execute("publish a beat", self._beats.publish_command, channel, msgpack.packb(beat))
         except DuramenError as error:  # the beat itself has gone through
             stream.expect_no_beat()
             self._log.info("beat_not_published", error=type(error).__name__)
@@ -177,13 +177,17 @@ class RedisHostStore:
 
     def publish(self, host: str, message: bytes) -> int:
         channel = self._keys.host_channel(host).encode()
-        return int(self._server.execute("send to another process", b"PUBLISH", channel, message))
+        return int(self._server.execute("send to another process", self._server.publish_command, channel, message))
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        commands = [(b"PUBLISH", self._keys.host_channel(host).encode(), message) for host, message in messages]
+        publish = self._server.publish_command
+        commands = [(publish, self._keys.host_channel(host).encode(), message) for host, message in messages]
         self._server.execute_all("send to other processes", commands)
 
     def publisher(self) -> MessagePublisher:
+        nodes = self._server.nodes
+        if nodes is not None:
+            return ClusterPublisher(self._server, nodes, self._keys)
         return RedisPublisher(self._server, self._keys)
 
     def listen(self, host: str) -> MessageStream:

@@ -72,13 +72,13 @@ class RedisMessages(Subscriber[str]):
     def _has_result(self) -> bool:
         return bool(self._messages) or self._subscriptions > self._reported
 
-    def _handle_message(self, channel: bytes, payload: bytes) -> None:
+    def _handle_message(self, channel: bytes, place: str | None, payload: bytes) -> None:
         self._overdue_at = inf
         if _LONGEST_BEAT < len(payload) < _LARGEST:
             self._messages.append(payload)
 
     def _handle_change(self, place: str | None) -> None:
-        self._is_subscribed = bool(self._subscribed)
+        self._is_subscribed = self._has_channels
         self._subscriptions += self._is_subscribed
 
     def _forget_connection(self) -> None:

@@ -39,7 +39,7 @@ CA_FILE: Refused = (InvalidMessage, "ssl_ca_certs cannot be used")
 KEY_FILE: Refused = (InvalidMessage, "ssl_certfile or ssl_keyfile cannot be used")
 WRONG: Refused = (NotPermitted, "user name or password is wrong; in a url, write % / ? # @")
 NO_DATABASE: Refused = (InvalidMessage, "no database of this number")
-CLUSTER: Refused = (UnsafeServer, "node of a cluster, which is not supported yet")
+CLUSTER: Refused = (UnsafeServer, "write redis+cluster://")
 
 
 def refused_at_once(url: str, expected: Refused) -> None:

@@ -11,7 +11,7 @@ _MOST_PARTS: Final = 64
 _SIZED: Final = b"$=!"
 _NESTED: Final = b"*>~"
 _LINES: Final = b"+-:_#,("
-_MESSAGE: Final = re.compile(rb"[*>]3\r\n\$7\r\nmessage\r\n\$(\d{1,5})\r\n([^\r\n]*)\r\n\$(\d{1,9})\r\n")
+_MESSAGE: Final = re.compile(rb"[*>]3\r\n\$[78]\r\n(s?message)\r\n\$(\d{1,5})\r\n([^\r\n]*)\r\n\$(\d{1,9})\r\n")
 
 
 class ProtocolError(Exception):
@@ -21,8 +21,9 @@ class ProtocolError(Exception):
 class PushParser:
     """Parses messages and replies of a subscribed connection, in RESP2 and RESP3.
 
-    Each is a list of byte strings: a message is `[b"message", channel, payload]`. Of each string only the first
-    `keep` bytes are kept and the others are dropped as they arrive, so a message of 512 MB takes no memory.
+    Each is a list of byte strings: a message is `[b"message", channel, payload]`, or `b"smessage"` in a cluster. Of
+    each string only the first `keep` bytes are kept and the others are dropped as they arrive, so a message of 512 MB
+    takes no memory.
     """
 
     def __init__(self, keep: int = 256) -> None:
@@ -63,13 +64,13 @@ class PushParser:
         head = _MESSAGE.match(self._buffer, self._at)
         if head is None:
             return None
-        channel, start = head[2], head.end()
-        end = start + int(head[3])
-        short = len(channel) == int(head[1]) and max(len(channel), end - start) <= self._keep
+        channel, start = head[3], head.end()
+        end = start + int(head[4])
+        short = len(channel) == int(head[2]) and max(len(channel), end - start) <= self._keep
         if not short or len(self._buffer) < end + 2:
             return None
         self._at = end + 2
-        return [b"message", channel, bytes(self._buffer[start:end])]
+        return [head[1], channel, bytes(self._buffer[start:end])]
 
     def _parse_part(self) -> bool:
         """Parse one part; False if the bytes to keep of it have not all arrived."""

@@ -6,49 +6,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import redis
-from attrs import define
 from redis.exceptions import NoScriptError
 
-from ..errors import DuramenError, OutcomeUnknown
-from ..log import Answer, Append
-from ..logging import get_logger
-from .append_format import AppendFormat, answers_of
-from .client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, retry_pause, translate_error
-
-_LEAST_TRIES: Final = 2
-"""Times a batch is sent before it is given up: a process that slept may have sent it only once."""
-_SENT_AHEAD: Final = 4 * 1024 * 1024
-"""Bytes that may be under way: the next batches are prepared while the server works on these."""
-
-Outcome = tuple[Sequence[Append], "list[Answer] | DuramenError"]
+from ...errors import DuramenError
+from ...log import Append
+from ...logging import get_logger
+from ..append_format import AppendFormat, answers_of
+from ..client import CONNECTION_ERRORS, Retry, Waker, Wire, classify_error, retry_pause, translate_error
+from .flight import LEAST_TRIES, SENT_AHEAD, Flight, Outcome, failure_of, read_reply
 
 
 class Reconnect(Protocol):
     """Opens connections. Raises one of `CONNECTION_ERRORS` when the server does not answer."""
 
     def __call__(self) -> Wire: ...
-
-
-@define(eq=False)
-class _Flight:
-    """A batch under way. `extra` replies (of SCRIPT LOAD) come before its own."""
-
-    batch: Sequence[Append]
-    call: bytes
-    give_up_at: float
-    extra: int = 0
-    sent: int = 0
-    """How often it was sent."""
-    unsure: bool = False
-    """Whether a connection was lost while it was under way."""
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether the log may have events of it that were not acknowledged."""
-        return self.unsure and any(append.items for append in self.batch)
 
 
 class RedisWriter:
@@ -76,7 +50,7 @@ class RedisWriter:
         self._reply_timeout = reply_timeout
         self._retry_seconds = retry_seconds
         self._on_lost_notices = on_lost_notices
-        self._flights: deque[_Flight] = deque()
+        self._flights: deque[Flight] = deque()
         self._wire: Wire | None = None
         self._waker = Waker()
         self._closing = Event()
@@ -105,7 +79,7 @@ class RedisWriter:
 
     def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
         give_up_at = monotonic() + self._retry_seconds
-        flights = [_Flight(batch, self._form.call(partition, batch), give_up_at) for partition, batch in batches]
+        flights = [Flight(batch, self._form.call(partition, batch), give_up_at) for partition, batch in batches]
         self._flights.extend(flights)
         self._transmit(flights)  # does nothing without a connection: `receive` opens one, and sends what is under way
 
@@ -115,7 +89,7 @@ class RedisWriter:
         if self._closing.is_set():
             self._lost(TimeoutError())
         if self._wire is None:
-            given_up = self._given_up(_LEAST_TRIES)
+            given_up = self._given_up(LEAST_TRIES)
             if given_up:
                 return given_up
             if not self._reconnect():
@@ -147,9 +121,9 @@ class RedisWriter:
         self._answered_at = monotonic()
         loaded: Any = None
         for _ in range(flight.extra):
-            loaded = self._reply(wire)
+            loaded = read_reply(wire)
         flight.extra = 0
-        reply = self._reply(wire)
+        reply = read_reply(wire)
         if isinstance(reply, NoScriptError) and isinstance(loaded, Exception):
             reply = loaded  # why it could not be loaded
         self._flights.popleft()
@@ -161,18 +135,7 @@ class RedisWriter:
             self._on_lost_notices(lost)
         return [(flight.batch, answers)]
 
-    def _reply(self, wire: Wire) -> Any:
-        """A reply, or the error that the server answered. Raises CONNECTION_ERRORS when the connection is lost."""
-        try:
-            return wire.read()
-        except Exception as error:
-            if isinstance(error, CONNECTION_ERRORS) and (wire.is_closed or classify_error(error) is Retry.AMBIGUOUS):
-                raise
-            if wire.is_closed:  # bytes that are no reply: those after them cannot be understood
-                raise redis.ConnectionError(type(error).__name__) from None
-            return error
-
-    def _refused(self, flight: _Flight, error: Exception) -> list[Outcome]:
+    def _refused(self, flight: Flight, error: Exception) -> list[Outcome]:
         if classify_error(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
             return [(flight.batch, translate_error(error, "append", wrote=flight.in_doubt))]
         if not isinstance(error, NoScriptError):
@@ -184,7 +147,7 @@ class RedisWriter:
 
     # -- the connection ------------------------------------------------------------------------------------------
 
-    def _transmit(self, flights: Sequence[_Flight]) -> None:
+    def _transmit(self, flights: Sequence[Flight]) -> None:
         if self._wire is None:
             return
         parts: list[bytes] = []
@@ -205,7 +168,7 @@ class RedisWriter:
             self._closing.wait(retry_pause(self._losses - 1))
         try:
             self._wire = self._connect()
-            self._wire.make_room(_SENT_AHEAD)
+            self._wire.make_room(SENT_AHEAD)
         except (redis.RedisError, OSError, DuramenError) as error:
             self._log.warning("server_unreachable", error=type(error).__name__, in_flight=len(self._flights))
             self._losses += 1
@@ -255,16 +218,10 @@ class RedisWriter:
         self._flights = deque(flight for flight in self._flights if flight not in over)
         if not self._flights:
             self._trouble = None  # the next batch may succeed
-        return [(flight.batch, _failure(trouble, unsure=flight.in_doubt)) for flight in over]
+        return [(flight.batch, failure_of(trouble, unsure=flight.in_doubt)) for flight in over]
 
     _losses: int = 0
     """Connections lost since the last reply."""
     _trouble: Exception | None = None
     _sent_at: float = 0.0
     _answered_at: float = 0.0
-
-
-def _failure(trouble: Exception, *, unsure: bool) -> DuramenError:
-    if not isinstance(trouble, DuramenError):
-        return translate_error(trouble, "append", wrote=unsure)
-    return OutcomeUnknown(f"append: {trouble}; ask again with the same command id") if unsure else trouble

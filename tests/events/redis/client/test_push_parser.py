@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duramen.events.redis.client.resp import ProtocolError, PushParser
+from duramen.events.redis.client.pubsub.push_parser import ProtocolError, PushParser
 from duramen.events.redis.client.script import encode_command
 from naming import shown
 
