@@ -29,6 +29,16 @@ class Reading:
         return self._log
 
     @property
+    def registry(self) -> EventRegistry:
+        """The event types that are known here."""
+        return self._registry
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that this system was opened with."""
+        return self._limits
+
+    @property
     def episodes(self) -> EpisodeStore:
         """Long-term memory: the episodes of finished sessions."""
         return self._episodes

@@ -14,6 +14,7 @@ from .doctor import DOCTOR
 from .episodes import EPISODES
 from .fork import FORK
 from .hosts import HOSTS
+from .inspect import INSPECT
 from .log import LOG
 from .pause import PAUSE
 from .projections import PROJECTIONS
@@ -34,6 +35,7 @@ __all__ = ["COMMANDS"]
 COMMANDS: Final[tuple[Command, ...]] = (
     RUN,
     SERVE,
+    INSPECT,
     HOSTS,
     AGENTS,
     SHOW,

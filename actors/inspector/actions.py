@@ -1,0 +1,61 @@
+"""What the page may do to agents, where the inspector was started with `--allow-actions`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from duramen.actors.api import AgentSystem
+from duramen.events import InvalidMessage
+
+Fields = dict[str, Any]
+
+
+def act(system: AgentSystem, name: str, body: bytes) -> dict[str, Any]:
+    """Do what a page has asked for; says what was done. Raises InvalidMessage, and what the call raises."""
+    action = _ACTIONS.get(name)
+    if action is None:
+        raise InvalidMessage("there is no such action", actual=name[:40])
+    try:
+        fields: object = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidMessage("an action takes a JSON object") from None
+    if type(fields) is not dict:
+        raise InvalidMessage("an action takes a JSON object")
+    return action(system, cast("Fields", fields))
+
+
+def _pause(system: AgentSystem, fields: Fields) -> dict[str, Any]:
+    result = system.agent(_text(fields, "agent")).pause(checkpoint_id=_text(fields, "checkpoint", "") or None)
+    result.raise_for_failure()
+    return {"done": f"paused at checkpoint {result.data['checkpoint_id']}", "seq": result.data["seq"]}
+
+
+def _resume(system: AgentSystem, fields: Fields) -> dict[str, Any]:
+    checkpoint = _text(fields, "checkpoint", "") or None
+    result = system.agent(_text(fields, "agent")).resume(checkpoint, clear_current=fields.get("clear") is True)
+    result.raise_for_failure()
+    return {"done": "resumed" if checkpoint is None else f"resumed from {checkpoint}", "seq": result.data["seq"]}
+
+
+def _fork(system: AgentSystem, fields: Fields) -> dict[str, Any]:
+    at = fields.get("seq")
+    if type(at) is not int:
+        raise InvalidMessage("a fork takes the seq where it begins", actual=at)
+    made = system.fork(_text(fields, "agent"), at, to=_text(fields, "to"))
+    return {"done": f"forked to {made.path.text}", "agent": made.path.text}
+
+
+def _text(fields: Fields, name: str, default: str | None = None) -> str:
+    value = fields.get(name, default)
+    if type(value) is not str:
+        raise InvalidMessage(f"this action takes {name}, a text", actual=name)
+    return value
+
+
+_ACTIONS: Final[dict[str, Callable[[AgentSystem, Fields], dict[str, Any]]]] = {
+    "fork": _fork,
+    "pause": _pause,
+    "resume": _resume,
+}

@@ -1,0 +1,273 @@
+"""The agents of the namespace as a tree in rows, of which a page asks for a part."""
+
+from __future__ import annotations
+
+import re
+import threading
+from bisect import insort
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import Any, Final
+
+from attrs import define, frozen
+
+from duramen.actors.api import AgentSystem
+from duramen.events import DuramenError, Event
+from duramen.events.codec import DIGEST_SIZE, Codec, build_event, decode_body
+from duramen.events.log import Entry, Span
+from duramen.events.model import vocabulary as v
+from duramen.projections.history import headline
+
+from .history import brief_data
+
+MOST_ROWS: Final = 200
+_FRESH_SECONDS: Final = 15.0
+"""How long a list is used before the directory is read again. What the log tells in between is in it at once."""
+_LOAD_SHARE: Final = 20
+"""Reading the directory takes at most this part of the time."""
+_MOST_LAST: Final = 5_000
+_LAST_BYTES: Final = 256 * 1024
+_DIGITS: Final = re.compile(r"(\d+)")
+STATUS_OF: Final = {
+    v.SPAWNED: "running",
+    v.RESUMED: "running",
+    v.RESTARTED: "running",
+    v.PAUSED: "paused",
+    v.TERMINATED: "terminated",
+    v.FAILED: "failed",
+}
+"""The status after an event of lifecycle."""
+
+
+@define(eq=False)
+class AgentRow:
+    """An agent as it is listed."""
+
+    path: str
+    status: str
+    agent_type: str | None
+    session: str | None
+    seq: int
+    updated: int
+    """µs since the epoch."""
+
+
+@frozen
+class LastEvent:
+    """The last event of an agent, for people."""
+
+    seq: int
+    type: str
+    title: str
+    detail: str
+
+
+@frozen
+class Query:
+    """Which rows to show: words and `status:` or `type:` in `text`, one status, and what is folded."""
+
+    text: str = ""
+    status: str = ""
+    closed: frozenset[str] = frozenset()
+
+
+@frozen(eq=False, repr=False)
+class _Shown:
+    version: int
+    rows: list[tuple[str, int, bool]]
+    """Path, depth, and whether something is below; a path of one segment is a project."""
+    counts: dict[str, int]
+    projects: dict[str, int]
+
+
+class AgentList:
+    """Thread-safe. Held in memory; read again now and then, and changed by what the log tells meanwhile."""
+
+    def __init__(self, system: AgentSystem) -> None:
+        self._system = system
+        self._lock = threading.RLock()
+        self._loading = threading.Lock()
+        self._rows: dict[str, AgentRow] = {}
+        self._order: list[tuple[tuple[Any, ...], str]] = []
+        self._last: OrderedDict[str, LastEvent] = OrderedDict()
+        self._version = 0
+        self._loaded_at = float("-inf")
+        self._took = 0.0
+        self._shown: OrderedDict[Query, _Shown] = OrderedDict()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the directory was read once."""
+        return self._loaded_at > 0
+
+    def load(self) -> None:
+        """Read the directory, unless it was read a moment ago. Raises Unavailable."""
+        with self._loading:
+            began = monotonic()
+            if began - self._loaded_at < max(_FRESH_SECONDS, _LOAD_SHARE * self._took):
+                return
+            rows = {entry.agent: _row(entry) for entry in self._system.agents()}
+            with self._lock:
+                for path, known in self._rows.items():
+                    found = rows.get(path)
+                    if found is not None and known.seq > found.seq:
+                        rows[path] = known
+                if rows.keys() != self._rows.keys():
+                    self._order = sorted((_sort_key(path), path) for path in rows)
+                self._rows = rows
+                self._version += 1
+            self._loaded_at, self._took = monotonic(), monotonic() - began
+
+    def note(self, event: Event) -> tuple[AgentRow, LastEvent]:
+        """Take in an event that was committed; the agent's row then, and the event for people."""
+        last = last_event(event)
+        with self._lock:
+            row = self._rows.get(event.agent)
+            if row is None:
+                row = AgentRow(event.agent, "running", None, event.session_id, 0, 0)
+                self._rows[event.agent] = row
+                insort(self._order, (_sort_key(event.agent), event.agent))
+                self._version += 1
+            if event.seq <= row.seq:
+                return row, last
+            row.seq, row.updated = event.seq, int(event.time.timestamp() * 1_000_000)
+            status = STATUS_OF.get(event.type)
+            if status is not None and status != row.status:
+                row.status = status
+                self._version += 1
+            if event.type == v.SPAWNED:
+                row.session, row.agent_type = event.data["session_id"], event.data["agent_type"]
+            self._keep_last(event.agent, last)
+            return row, last
+
+    def find(self, path: str) -> AgentRow | None:
+        """The row of an agent."""
+        return self._rows.get(path)
+
+    def rows(self, query: Query, first: int, count: int) -> dict[str, Any]:
+        """A part of the opened tree, with how many rows there are and how many agents of each status."""
+        with self._lock:
+            shown = self._shown.get(query)
+            if shown is None or shown.version != self._version:
+                shown = self._show(query)
+                self._shown[query] = shown
+                if len(self._shown) > 8:
+                    self._shown.popitem(last=False)
+        part = shown.rows[first : first + min(count, MOST_ROWS)]
+        self._read_last([path for path, depth, _ in part if depth])
+        return {
+            "total": len(shown.rows),
+            "first": first,
+            "counts": shown.counts,
+            "rows": [self._row_data(shown, *each, is_closed=each[0] in query.closed) for each in part],
+        }
+
+    def _row_data(self, shown: _Shown, path: str, depth: int, has_children: bool, *, is_closed: bool) -> dict[str, Any]:
+        row, last = self._rows.get(path), self._last.get(path)
+        data: dict[str, Any] = {"path": path, "depth": depth, "below": has_children, "closed": is_closed}
+        if row is None:
+            return {**data, "agents": shown.projects.get(path, 0)}
+        data |= {"status": row.status, "type": row.agent_type, "session": row.session}
+        data |= {"seq": row.seq, "updated": row.updated}
+        return data if last is None else {**data, "last": [last.seq, last.type, last.title, last.detail]}
+
+    def _show(self, query: Query) -> _Shown:
+        wanted, statuses, types = _parse(query)
+        counts: Counter[str] = Counter()
+        projects: Counter[str] = Counter()
+        kept: list[tuple[str, int]] = []
+        for _, path in self._order:
+            row = self._rows[path]
+            if any(word not in path.lower() for word in wanted):
+                continue
+            if types and (row.agent_type or "").lower() not in types:
+                continue
+            counts[row.status] += 1
+            if statuses and row.status not in statuses:
+                continue
+            project = path.partition("/")[0]
+            if project not in projects:
+                kept.append((project, 0))
+            projects[project] += 1
+            kept.append((path, path.count("/")))
+        counts["all"] = sum(counts.values())
+        return _Shown(self._version, list(_fold(kept, query.closed)), dict(counts), dict(projects))
+
+    def _read_last(self, paths: Sequence[str]) -> None:
+        """Read the last events that are not known, together."""
+        log = self._system.log
+        spans: dict[int, list[Span]] = {}
+        for path in paths:
+            row, last = self._rows.get(path), self._last.get(path)
+            if row is not None and row.seq and (last is None or last.seq < row.seq):
+                spans.setdefault(log.partition_of(path), []).append(Span(path, row.seq, 1))
+        if not spans:
+            return
+        try:
+            found = log.gather_all(list(spans.items()), _LAST_BYTES)
+        except DuramenError:  # the rows are shown without
+            return
+        codec = Codec(self._system.limits)
+        for asked, answers in zip(spans.values(), found, strict=True):
+            for span, answer in zip(asked, answers, strict=False):
+                for item in answer.items[:1]:
+                    self._keep_last(span.agent, self._decode(span.agent, answer.first_seq, item, codec))
+
+    def _decode(self, agent: str, seq: int, item: bytes, codec: Codec) -> LastEvent:
+        try:
+            raw = decode_body(agent, seq, item[DIGEST_SIZE:], codec)
+            return last_event(build_event(agent, seq, raw, item[:DIGEST_SIZE], self._system.registry))
+        except DuramenError as error:
+            return LastEvent(seq, type(error).__name__, "cannot be read", "")
+
+    def _keep_last(self, path: str, last: LastEvent) -> None:
+        with self._lock:
+            self._last[path] = last
+            self._last.move_to_end(path)
+            if len(self._last) > _MOST_LAST:
+                self._last.popitem(last=False)
+
+
+def last_event(event: Event) -> LastEvent:
+    """An event for people."""
+    return LastEvent(event.seq, event.type, headline(event)[:160], brief_data(event.type, event.data))
+
+
+def _row(entry: Entry) -> AgentRow:
+    return AgentRow(
+        entry.agent, entry.status, entry.agent_type, entry.session_id, entry.head.seq, entry.head.updated_at
+    )
+
+
+def _sort_key(path: str) -> tuple[Any, ...]:
+    """Parents before what is below them, and numbers in their order."""
+    return tuple(
+        tuple((0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part) for part in parts)
+        for parts in map(_DIGITS.split, path.split("/"))
+    )
+
+
+def _parse(query: Query) -> tuple[list[str], set[str], set[str]]:
+    wanted: list[str] = []
+    statuses, types = {query.status} if query.status else set[str](), set[str]()
+    for word in query.text.lower().split():
+        name, colon, value = word.partition(":")
+        if colon and name == "status":
+            statuses.add(value)
+        elif colon and name == "type":
+            types.add(value)
+        else:
+            wanted.append(word)
+    return wanted, statuses, types
+
+
+def _fold(kept: Sequence[tuple[str, int]], closed: Iterable[str]) -> Iterable[tuple[str, int, bool]]:
+    hidden = ""
+    folded = frozenset(closed)
+    for at, (path, depth) in enumerate(kept):
+        if hidden and path.startswith(hidden):
+            continue
+        hidden = f"{path}/" if path in folded else ""
+        below = at + 1 < len(kept) and kept[at + 1][0].startswith(f"{path}/")
+        yield path, depth, below

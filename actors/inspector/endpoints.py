@@ -1,0 +1,306 @@
+"""What the page asks for: each function answers one address with JSON types, bounded in size."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final, cast
+
+from attrs import asdict, frozen
+
+from duramen.actors.api import AgentSystem
+from duramen.events import AgentNotFound, InvalidMessage, agent_path
+from duramen.events.codec import to_datetime
+from duramen.events.model import join_text
+from duramen.projections import Blame, ConsumerInfo, Episode
+from duramen.projections.recovery import AgentLog
+
+from .agents import AgentList, Query
+from .history import (
+    MOST_CAUSES,
+    LogIndexes,
+    Room,
+    conversation,
+    encode_plain,
+    event_at,
+    event_row,
+    level_at,
+    timeline,
+    traced_at,
+    window,
+)
+from .live import LiveView
+
+Answer = dict[str, Any]
+Parameters = dict[str, str]
+
+_MOST_CLOSED: Final = 500
+_MOST_CHECKPOINTS: Final = 100
+_MOST_EPISODES: Final = 50
+_MOST_HOSTS: Final = 100
+_MOST_DIFFERENCES: Final = 200
+_INDEX_SECONDS: Final = 0.25
+"""How long a request waits for an index that is being made."""
+
+
+@frozen
+class Inspected:
+    """All that the answers are made from."""
+
+    system: AgentSystem
+    agents: AgentList
+    indexes: LogIndexes
+    live: LiveView
+    namespace: str
+    allow_actions: bool
+
+    def agent_log(self, path: str) -> AgentLog:
+        """A new reader of an agent's log. Raises InvalidPath."""
+        return AgentLog(self.system.log, agent_path(path).text, self.system.limits, self.system.registry)
+
+
+def answer_session(inspected: Inspected, asked: Parameters) -> Answer:
+    """What the page needs to know first."""
+    return {"namespace": inspected.namespace, "actions": inspected.allow_actions, "places": ["agents"]}
+
+
+def answer_agents(inspected: Inspected, asked: Parameters) -> Answer:
+    """A part of the tree of agents."""
+    if not inspected.agents.is_loaded:
+        inspected.agents.load()
+    closed = frozenset(asked.get("closed", "").split("\n")[:_MOST_CLOSED]) - {""}
+    query = Query(asked.get("text", "")[:200], asked.get("status", "")[:20], closed)
+    return inspected.agents.rows(query, _number(asked, "first", 0), _number(asked, "count", 100))
+
+
+def answer_rates(inspected: Inspected, asked: Parameters) -> Answer:
+    """The counts of the last seconds."""
+    return inspected.live.rates.points()
+
+
+def answer_head(inspected: Inspected, asked: Parameters) -> Answer:
+    """An agent as it is now, without values."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    head, state = agent_log.head(), inspected.system.peek(agent_log.agent)
+    checkpoints = list(state.checkpoints.items())[-_MOST_CHECKPOINTS:]
+    origin = inspected.system.origin(agent_log.agent)
+    return {
+        "agent": agent_log.agent,
+        "seq": state.seq,
+        "base": head.base,
+        "status": state.status,
+        "type": state.agent_type,
+        "session": state.session_id,
+        "session_first": state.session_first_seq,
+        "started": _iso(state.started_at),
+        "updated": _iso(state.updated_at),
+        "parent": state.parent,
+        "children": sorted(state.children)[:_MOST_CHECKPOINTS],
+        "fence": head.fence.partition(":")[0],
+        "host": head.fence.partition(":")[2],
+        "granularity": state.granularity.name.lower(),
+        "checkpoints": [{"id": name, "seq": seq} for name, seq in reversed(checkpoints)],
+        "origin": None if origin is None else {"agent": origin.agent, "seq": origin.seq},
+        "metadata": encode_plain(dict(state.metadata), Room(8 * 1024)) if state.metadata else None,
+    }
+
+
+def answer_timeline(inspected: Inspected, asked: Parameters) -> Answer:
+    """What to draw of an agent's log, or how far the reading of it is."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    progress = inspected.indexes.of(agent_log, _INDEX_SECONDS)
+    index = progress.index
+    first = max(_number(asked, "from", index.base + 1), index.base + 1)
+    last = min(_number(asked, "to", index.seq), index.seq)
+    answer: Answer = {"complete": progress.is_complete, "indexed": index.seq, "base": index.base}
+    answer["failed"] = None if index.failed is None else str(index.failed)[:500]
+    if last < first:
+        return {**answer, "from": first, "to": last, "bins": [], "places": [], "gaps": [], "ticks": [], "lanes": {}}
+    return {**answer, **timeline(index, by_time=asked.get("axis") != "seq", first=first, last=last)}
+
+
+def answer_window(inspected: Inspected, asked: Parameters) -> Answer:
+    """A state and the events after it."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    index = inspected.indexes.of(agent_log, _INDEX_SECONDS).index
+    return window(agent_log, index, _seq(inspected, agent_log, asked))
+
+
+def answer_state(inspected: Inspected, asked: Parameters) -> Answer:
+    """A level of working memory, or one value."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    index = inspected.indexes.of(agent_log, _INDEX_SECONDS).index
+    seq, whole = _seq(inspected, agent_log, asked), asked.get("whole") == "1"
+    return level_at(agent_log, index, seq, _segments(asked), _number(asked, "first", 0), whole=whole)
+
+
+def answer_event(inspected: Inspected, asked: Parameters) -> Answer:
+    """One event in full, with its causes."""
+    return event_at(inspected.agent_log(asked.get("agent", "")), _number(asked, "seq", 0))
+
+
+def answer_conversation(inspected: Inspected, asked: Parameters) -> Answer:
+    """The messages that working memory holds."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    index = inspected.indexes.of(agent_log, _INDEX_SECONDS).index
+    state = traced_at(agent_log, index, _seq(inspected, agent_log, asked))
+    return conversation(state, _number(asked, "before", 0) if "before" in asked else None)
+
+
+def answer_diff(inspected: Inspected, asked: Parameters) -> Answer:
+    """The differences between two moments of an agent."""
+    path, a, b = asked.get("agent", ""), _number(asked, "a", 0), _number(asked, "b", 0)
+    found = inspected.system.diff(path, a, b)
+    room = Room()
+    rows: list[list[Any]] = []
+    for name, values in (("added", found.added), ("removed", found.removed)):
+        for where, value in values.items():
+            rows.append([name, where, encode_plain(_plain(value), room) if len(rows) < _MOST_DIFFERENCES else None])
+    for where, (old, new) in found.changed.items():
+        pair = [encode_plain(_plain(old), room), encode_plain(_plain(new), room)]
+        rows.append(["changed", where, *pair])
+    lifecycle = [
+        [name, encode_plain(_plain(old), room), encode_plain(_plain(new), room)]
+        for name, (old, new) in found.lifecycle.items()
+    ]
+    rows.sort(key=lambda row: row[1])
+    return {
+        "agent": agent_path(path).text,
+        "a": {"seq": found.a.seq, "time": _iso(found.a.updated_at), "status": found.a.status},
+        "b": {"seq": found.b.seq, "time": _iso(found.b.updated_at), "status": found.b.status},
+        "counts": {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed)},
+        "rows": rows[:_MOST_DIFFERENCES],
+        "lifecycle": lifecycle,
+    }
+
+
+def answer_blame(inspected: Inspected, asked: Parameters) -> Answer:
+    """Which event set a value, and why."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    seq, path = _seq(inspected, agent_log, asked), join_text(_segments(asked))
+    found = inspected.system.blame(agent_log.agent, path, seq, most=100_000)
+    return {"path": path, "at": seq, "value": encode_plain(_plain(found.value), Room(16 * 1024)), **_blame(found)}
+
+
+def _blame(found: Blame) -> Answer:
+    return {
+        "agent": found.agent,
+        "seq": found.seq,
+        "event": None if found.event is None else event_row(found.event),
+        "session": found.session_id,
+        "command": found.command_id,
+        "tool": None if found.tool is None else event_row(found.tool),
+        "causes": [event_row(cause) for cause in found.causes[:MOST_CAUSES]],
+        "carried": [event_row(each) for each in found.carried_by[:MOST_CAUSES]],
+    }
+
+
+def answer_episodes(inspected: Inspected, asked: Parameters) -> Answer:
+    """Episodes, newest first, or those that match a text best."""
+    store, text = inspected.system.episodes, asked.get("text", "").strip()[:500]
+    outcome, agent = asked.get("outcome") or None, asked.get("agent") or None
+    if text:
+        hits = store.search(
+            text, outcome=outcome, agent=agent, limit=_MOST_EPISODES, by="words", match="all", prefix=True
+        )
+        return {"text": text, "episodes": [{**_episode(hit.episode), "score": round(hit.score, 4)} for hit in hits]}
+    first = _number(asked, "first", 0)
+    listed = store.list(outcome=outcome, agent=agent, limit=first + _MOST_EPISODES + 1)
+    more = len(listed) > first + _MOST_EPISODES
+    return {"text": "", "more": more, "episodes": [_episode(each) for each in listed[first:][:_MOST_EPISODES]]}
+
+
+def _episode(episode: Episode) -> Answer:
+    return {
+        "id": episode.id,
+        "agent": episode.agent,
+        "session": episode.session_id,
+        "outcome": episode.outcome,
+        "details": encode_plain(episode.outcome_details, Room(4 * 1024)),
+        "task": episode.task_description[:2_000],
+        "context": episode.context_summary[:2_000],
+        "lessons": [str(lesson)[:1_000] for lesson in episode.lessons_learned[:100]],
+        "actions": [[str(action.get("tool", ""))[:200], action.get("seq")] for action in episode.actions[:100]],
+        "seconds": episode.duration_seconds,
+        "tokens": episode.tokens_used,
+        "importance": episode.importance_score,
+        "first": episode.first_seq,
+        "last": episode.last_seq,
+        "created": episode.created_at.isoformat(),
+    }
+
+
+def answer_hosts(inspected: Inspected, asked: Parameters) -> Answer:
+    """The hosts of the namespace, and its durable consumers."""
+    hosts = [
+        {
+            "host": record.host,
+            "state": record.state,
+            "pid": None if record.machine is None else record.machine[2],
+            "agents": record.load,
+            "types": list(record.agent_types)[:50],
+            "self": record.host == inspected.system.host,
+            "ended": _iso(to_datetime(record.ended_at * 1_000_000)) if record.ended_at else None,
+        }
+        for record in inspected.system.hosts()[:_MOST_HOSTS]
+    ]
+    consumers = [_consumer(info) for info in inspected.system.projections() if not info.name.startswith("~")]
+    sharing = asdict(inspected.system.sharing_status())
+    return {"hosts": hosts, "consumers": consumers[:_MOST_HOSTS], "sharing": {"lag": sharing["lag"]}}
+
+
+def _consumer(info: ConsumerInfo) -> Answer:
+    error = info.error
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "version": info.version,
+        "scope": info.scope,
+        "status": info.status,
+        "lag": info.lag,
+        "position": info.position,
+        "applied": info.applied,
+        "skipped": info.skipped,
+        "updated": info.updated_at.isoformat(),
+        "error": None
+        if error is None
+        else {"error": error.error, "advice": error.advice[:500], "agent": error.agent, "seq": error.seq},
+        "building": None if info.building is None else _consumer(info.building),
+    }
+
+
+def _segments(asked: Parameters) -> tuple[str, ...]:
+    """The segments of a path in working memory, a JSON list of texts: keys may have any characters."""
+    try:
+        given: object = json.loads(asked.get("path", "[]"))
+    except (ValueError, RecursionError):
+        given = None
+    if type(given) is not list or not all(type(each) is str for each in cast("list[object]", given)):
+        raise InvalidMessage("path is a JSON list of texts")
+    return tuple(cast("list[str]", given))
+
+
+def _seq(inspected: Inspected, agent_log: AgentLog, asked: Parameters) -> int:
+    """The seq that is asked for; without one, the last. Raises AgentNotFound, InvalidMessage."""
+    head = inspected.system.log.head(agent_log.agent)
+    if head is None:
+        raise AgentNotFound(f"there is no agent {agent_log.agent}", agent=agent_log.agent)
+    return _number(asked, "seq", head.seq)
+
+
+def _number(asked: Parameters, name: str, default: int) -> int:
+    given = asked.get(name, "")
+    if not given:
+        return default
+    if not (given.isascii() and given.isdecimal()) or len(given) > 15:
+        raise InvalidMessage(f"{name} is a whole number from 0 on", actual=given[:40])
+    return int(given)
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+def _plain(value: Any) -> Any:
+    inside = getattr(value, "plain", None)
+    return value if inside is None else inside()

@@ -1,0 +1,26 @@
+"""What the page shows of one agent's log: windows to step through, the timeline, the conversation, values as JSON."""
+
+from __future__ import annotations
+
+from .conversation import conversation
+from .encoding import Room, encode_plain, to_bytes
+from .log_index import LogIndexes, is_failure
+from .timeline import timeline
+from .windows import MOST_CAUSES, brief_data, event_at, event_row, level_at, traced_at, window
+
+__all__ = [
+    "MOST_CAUSES",
+    "LogIndexes",
+    "Room",
+    "brief_data",
+    "conversation",
+    "encode_plain",
+    "event_at",
+    "event_row",
+    "is_failure",
+    "level_at",
+    "timeline",
+    "to_bytes",
+    "traced_at",
+    "window",
+]

@@ -1,0 +1,169 @@
+"""States that know which event set each of their values, for readers that step through a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from operator import is_
+from typing import Any, Final, TypeAlias, cast
+
+from attrs import evolve, frozen
+
+from duramen.events import Event, PlainData
+from duramen.events.codec import RawEvent, build_valid_event
+from duramen.events.model import same_value
+
+from ..recovery import MISFITS, AgentLog, misfit, rebuild_base
+from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree
+
+_Path: TypeAlias = tuple[str, ...]
+
+MOST_WRITES: Final = 200
+"""Writes of one event below one container; with more, the container is given as written as a whole."""
+
+
+@frozen(eq=False, repr=False)
+class TracedState:
+    """A state with the setters of its values. Never changed: the next one shares what its event does not change.
+
+    `setters` has the form of `state.memory`, with the seq of the event that set it in the place of each scalar. What
+    the base of a trimmed log holds has the seq of the last event that was trimmed. Empty containers have no setter.
+    """
+
+    state: AgentState
+    setters: dict[str, Any]
+
+    @property
+    def seq(self) -> int:
+        return self.state.seq
+
+    @property
+    def memory(self) -> dict[str, PlainData]:
+        return self.state.memory
+
+
+@frozen(eq=False, repr=False)
+class Write:
+    """A value that an event brought to a path of working memory; MISSING where it took one away.
+
+    `setters` is the seq that set a scalar: the event's own, or an older one where a list's elements have moved up. Of a
+    container, it has the container's form.
+    """
+
+    path: _Path
+    value: Any
+    setters: Any
+    is_new: bool = False
+    """Whether nothing was at the path before."""
+
+
+def traced_base(agent_log: AgentLog) -> TracedState:
+    """The state that a log begins with: empty, or the base of a trimmed or forked one. Raises what reading raises."""
+    state = rebuild_base(agent_log).state
+    return TracedState(evolve(state, commands={}), _mark(state.memory, state.seq))
+
+
+def traced_states(
+    agent_log: AgentLog, start: TracedState, to_seq: int | None
+) -> Iterator[tuple[RawEvent, TracedState]]:
+    """Each event after `start` up to `to_seq`, with the state after it. Reads in pages.
+
+    The raw event shares its data with no state. Raises what reading raises.
+    """
+    traced = start
+    for seq, raw, digest in agent_log.events_after(start.state, to_seq):
+        try:
+            traced = _apply(traced, seq, raw, digest)
+        except MISFITS as error:
+            raise misfit(agent_log.agent, seq, error) from None
+        yield raw, traced
+
+
+def build_traced(agent_log: AgentLog, raw: RawEvent, traced: TracedState) -> Event:
+    """The event that led to a state, for people. Raises UnknownEventType where it cannot be upcast."""
+    return build_valid_event(agent_log.agent, traced.seq, raw, traced.state.digest, agent_log.registry)
+
+
+def writes_between(before: TracedState, after: TracedState) -> list[Write]:
+    """What the event between two states has written, in the order of the tree. The states must be neighbours."""
+    return _writes((), (before.memory, before.setters), (after.memory, after.setters))
+
+
+def _apply(traced: TracedState, seq: int, raw: RawEvent, digest: bytes) -> TracedState:
+    own = OWN_EVENT_TYPES.get(raw[0])
+    state = evolve(traced.state)
+    if own is None or own.fold is None:
+        advance(state, _without_command(raw, raw[4]), digest, 1)
+        return TracedState(state, traced.setters)
+    state.memory = own.copy_changed(traced.memory, raw[4])
+    advance(state, _without_command(raw, copy_tree(raw[4])), digest, 1)
+    if state.memory is traced.memory:
+        return TracedState(state, traced.setters)
+    data = raw[4]
+    if own.values is not None:
+        data = {**data, own.values: own.replace_scalars(data[own.values], seq)}
+    marked = AgentState()
+    marked.memory = own.copy_changed(traced.setters, raw[4])
+    advance(marked, _without_command(raw, data), digest, 1)
+    return TracedState(state, marked.memory)
+
+
+def _without_command(raw: RawEvent, data: Any) -> RawEvent:
+    return [*raw[:4], data, raw[5], None, *raw[7:]]
+
+
+def _mark(value: Any, seq: int) -> Any:
+    if type(value) is dict:
+        return {key: _mark(held, seq) for key, held in cast("dict[str, Any]", value).items()}
+    if type(value) is list:
+        return [_mark(held, seq) for held in cast("list[Any]", value)]
+    return seq
+
+
+def _writes(path: _Path, old: tuple[Any, Any], new: tuple[Any, Any]) -> list[Write]:
+    if old[0] is new[0] and old[1] is new[1]:
+        return []
+    kind = type(new[0])
+    if kind is not type(old[0]) or kind not in CONTAINERS:
+        return [] if _is_same(old, new) else [Write(path, *new)]
+    found: list[Write] = []
+    for segment, before, after in _children(old, new, kind):
+        if after is None:
+            found.append(Write((*path, segment), MISSING, MISSING))
+        elif before is None:
+            found.append(Write((*path, segment), *after, is_new=True))
+        else:
+            found += _writes((*path, segment), before, after)
+        if len(found) > MOST_WRITES:
+            return [Write(path, *new)]
+    return found
+
+
+_Child: TypeAlias = "tuple[Any, Any] | None"
+
+
+def _children(old: tuple[Any, Any], new: tuple[Any, Any], kind: type) -> Iterator[tuple[str, _Child, _Child]]:
+    """Each child that may differ, with value and setters before and after; None where there is none.
+
+    Elements that are gone come last to first, as a list can lose them.
+    """
+    if kind is dict:
+        values, setters = old
+        for key in [key for key in values if key not in new[0]]:
+            yield key, (values[key], setters[key]), None
+        for key, value in new[0].items():
+            yield key, (values[key], setters[key]) if key in values else None, (value, new[1][key])
+        return
+    common = min(len(old[0]), len(new[0]))
+    same = list(map(is_, old[0][:common], new[0][:common]))
+    for index in range(common):
+        if not same[index] or old[1][index] is not new[1][index]:
+            yield str(index), (old[0][index], old[1][index]), (new[0][index], new[1][index])
+    for index in reversed(range(common, len(old[0]))):
+        yield str(index), (old[0][index], old[1][index]), None
+    for index, pair in enumerate(islice(zip(*new, strict=True), common, None), common):
+        yield str(index), None, pair
+
+
+def _is_same(old: tuple[Any, Any], new: tuple[Any, Any]) -> bool:
+    return bool(old[1] == new[1] and same_value(old[0], new[0]))

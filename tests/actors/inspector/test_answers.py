@@ -1,0 +1,303 @@
+"""What the inspector answers: the same as the library, as JSON that loses no type, bounded."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from duramen.actors import AgentSystem
+from duramen.events import Granularity
+from inspecting import Asker, live_messages
+from reading_pages import read_node, state_in
+from waiting import eventually
+
+PATH = "acme/alice"
+ODD: dict[str, Any] = {
+    "large": 2**63,
+    "small": -(2**53) - 1,
+    "zero": -0.0,
+    "three": 3.0,
+    "int": 3,
+    "bytes": b"\x00\xff",
+    "time": datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    "infinite": float("inf"),
+    "yes": True,
+    "none": None,
+    "text": "a <b>\u202e",
+    "deep": [{"a": [[]]}, {}],
+}
+
+
+def segments(*path: str) -> str:
+    return quote(json.dumps(path))
+
+
+def test_types_that_json_loses_come_through(system: AgentSystem, asker: Asker) -> None:
+    system.spawn(PATH, initial_state=ODD)
+    node = asker.ask(f"/api/window?agent={PATH}")["events"][0]["writes"]
+    read = {path[0]: read_node(value) for path, value, *_ in node}
+    assert {key: (type(value), repr(value)) for key, value in read.items()} == {
+        key: (type(value), repr(value)) for key, value in ODD.items()
+    }
+
+
+def test_a_window_leads_to_the_state_at_each_seq(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH, initial_state={"plan": {"steps": ["read"]}, "n": 1})
+    alice.append("plan/steps", "write")
+    alice.set("plan/steps/0", {"title": "look"})
+    alice.merge("plan", {"owner": "kim", "steps": None, "x": {"y": [1, 2]}})
+    alice.record("note", {"text": "hello"}, level=Granularity.ACTIVITY)
+    alice.pause(checkpoint_id="c")
+    alice.resume()
+    alice.delete("plan/x/y/0")
+    alice.delete("plan")
+    alice.set("n", 2)
+    alice.resume("c", clear_current=True)
+    last = system.peek(PATH).seq
+    window = asker.ask(f"/api/window?agent={PATH}&seq={last}")
+    assert [event["seq"] for event in window["events"]] == list(range(1, last + 1))
+    for seq in range(last + 1):
+        memory, setters = state_in(window, seq)
+        assert memory == system.state_at(PATH, seq).memory.plain(), seq
+        if memory:
+            for path, leaf in system.blame(PATH, "", seq).leaves.items():
+                held: Any = setters
+                for segment in path.split("/"):
+                    held = held[int(segment)] if isinstance(held, list) else held[segment]
+                # A resume is two events: the values are set by the one before `resumed`, which carries them.
+                expected = leaf.carried_by[0].seq - 1 if leaf.carried_by else leaf.seq
+                assert held == expected, (seq, path)
+
+
+def test_windows_of_a_long_log_begin_where_the_last_ended(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH)
+    for turn in range(5):
+        with alice.batch() as batch:
+            for number in range(100):
+                batch.set(f"k{number % 7}/n", turn * 100 + number)
+    seqs = [asker.ask(f"/api/window?agent={PATH}&seq={seq}") for seq in (1, 200, 201, 402, 501)]
+    assert [(window["from"], window["to"]) for window in seqs] == [
+        (0, 200),
+        (0, 200),
+        (200, 400),
+        (400, 501),
+        (400, 501),
+    ]
+    for window in seqs:
+        assert state_in(window, window["to"])[0] == system.state_at(PATH, window["to"]).memory.plain()
+
+
+def test_bounds_hold_for_large_values(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH)
+    alice.merge("many", {f"key {number}": number for number in range(10_000)})
+    alice.set("long", "x" * 200_000)
+    deep: Any = "bottom"
+    for _ in range(60):
+        deep = [deep]
+    alice.set("deep", deep)
+    reply = asker.get(f"/api/window?agent={PATH}")
+    assert len(reply.body) < 300_000
+    many = asker.ask(f"/api/state?agent={PATH}&path={segments('many')}")["node"]
+    assert (many["n"], len(many["c"])) == (10_000, 100)
+    more = asker.ask(f"/api/state?agent={PATH}&path={segments('many')}&first=9950")["node"]
+    assert [row[0] for row in more["c"]] == [f"key {number}" for number in range(9_950, 10_000)]
+    assert asker.ask(f"/api/state?agent={PATH}&path={segments('long')}")["node"]["n"] == 200_000
+
+
+def test_a_value_that_grows_is_counted_where_it_is_not_sent(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH, initial_state={"list": list(range(500)), "dict": {str(n): n for n in range(500)}})
+    alice.append("list", 500)
+    alice.set("dict/new", 1)
+    alice.set("dict/499", 1)
+    writes = [event["writes"] for event in asker.ask(f"/api/window?agent={PATH}")["events"]]
+    assert writes[1:] == [
+        [[["list", "500"], 500, 2, 1]],
+        [[["dict", "new"], 1, 3, 1]],
+        [[["dict", "499"], 1, 4]],
+    ]
+
+
+def test_keys_may_have_any_characters(system: AgentSystem, asker: Asker) -> None:
+    system.spawn(PATH, initial_state={"a": {"b/c": {"": "found"}}})
+    assert asker.ask(f"/api/state?agent={PATH}&path={segments('a', 'b/c', '')}")["node"] == "found"
+
+
+def test_the_conversation_is_that_of_the_moment(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH)
+    alice.append("messages", {"role": "user", "content": "hello"})
+    call = {"id": "1", "function": {"name": "look", "arguments": '{"at": "it"}'}}
+    alice.append("messages", {"role": "assistant", "content": None, "tool_calls": [call]})
+    alice.append("messages", {"role": "tool", "tool_call_id": "1", "content": "Error: no"})
+    found = asker.ask(f"/api/conversation?agent={PATH}")
+    assert [(each["role"], each["seq"]) for each in found["messages"]] == [("user", 2), ("assistant", 3), ("tool", 4)]
+    assert found["messages"][1]["calls"] == [{"tool": "look", "arguments": '{"at": "it"}'}]
+    assert (found["messages"][2]["tool"], found["messages"][2]["failed"]) == ("look", True)
+    assert [each["text"] for each in asker.ask(f"/api/conversation?agent={PATH}&seq=2")["messages"]] == ["hello"]
+
+
+def test_the_timeline_marks_checkpoints_tool_calls_and_errors(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH)
+    alice.record("tool_call", {"tool": "look", "tool_call_id": "1", "arguments": "{}"})
+    alice.record("tool_output", {"tool": "look", "tool_call_id": "1", "result": "Error: no"})
+    alice.append("messages", {"role": "user", "content": "hello"})
+    alice.pause(checkpoint_id="lunch")
+    found = asker.ask(f"/api/timeline?agent={PATH}")
+    assert (found["complete"], found["from"], found["to"]) == (True, 1, 5)
+    rows = {lane: [(row[1], row[2], row[3]) for row in marks] for lane, marks in found["lanes"].items()}
+    assert rows == {
+        "lifecycle": [(1, "spawned", ""), (5, "checkpoint", "lunch")],
+        "messages": [(4, "user", "hello")],
+        "tools": [(2, "failed", "look")],
+        "errors": [(3, "tool", "look")],
+    }
+    assert sum(row[2] for row in found["bins"]) == 5
+    assert found["places"] == sorted(found["places"])
+
+
+def test_diff_blame_and_event_are_those_of_the_library(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH, initial_state={"a": 1})
+    alice.set("a", 2, command_id="c-1")
+    alice.set("b", 3)
+    diff = asker.ask(f"/api/diff?agent={PATH}&a=1&b=3")
+    assert diff["counts"] == {"added": 1, "removed": 0, "changed": 1}
+    assert sorted(row[:2] for row in diff["rows"]) == [["added", "b"], ["changed", "a"]]
+    blame = asker.ask(f"/api/blame?agent={PATH}&path={segments('a')}")
+    assert (blame["seq"], blame["command"], blame["event"]["type"]) == (2, "c-1", "memory_set")
+    event = asker.ask(f"/api/event?agent={PATH}&seq=2")
+    assert (event["type"], event["command"], read_node(event["data"])) == (
+        "memory_set",
+        "c-1",
+        {"path": "a", "value": 2},
+    )
+
+
+def test_agents_come_as_a_tree_that_is_filtered_and_folded(system: AgentSystem, asker: Asker) -> None:
+    for path in ("acme/desk-10", "acme/desk-9", "lab/probe"):
+        system.spawn(path, agent_type="support")
+    system.agent("acme/desk-9").spawn_child("ledger")
+    system.agent("lab/probe").pause()
+
+    def rows(query: str) -> list[tuple[str, int]]:
+        return [(row["path"], row["depth"]) for row in asker.ask(f"/api/agents?{query}")["rows"]]
+
+    eventually(lambda: len(rows("")) == 6 and ("lab/probe", 1) in rows("status=paused"), what="all are listed")
+    everything = [
+        ("acme", 0),
+        ("acme/desk-9", 1),
+        ("acme/desk-9/ledger", 2),
+        ("acme/desk-10", 1),
+        ("lab", 0),
+        ("lab/probe", 1),
+    ]
+    assert rows("") == everything
+    assert rows("closed=acme") == [("acme", 0), *everything[4:]]
+    assert rows("closed=acme/desk-9") == [everything[0], everything[1], *everything[3:]]
+    assert rows("text=desk-1") == [("acme", 0), ("acme/desk-10", 1)]
+    assert rows("status=paused") == rows("text=status:paused") == everything[4:]
+    assert rows("first=3&count=2") == everything[3:5]
+    answer = asker.ask("/api/agents?status=paused")
+    assert answer["counts"] == {"running": 3, "paused": 1, "all": 4}
+    last = {row["path"]: row["last"][:2] for row in asker.ask("/api/agents")["rows"] if "last" in row}
+    assert last["lab/probe"] == [2, "paused"]
+
+
+def test_an_agent_that_is_spawned_later_is_listed(system: AgentSystem, asker: Asker) -> None:
+    with live_messages(asker) as messages:
+        assert next(messages)[0] == "hello"
+        assert asker.ask("/api/agents")["total"] == 0
+        system.spawn(PATH)
+        assert next(found for kind, _, found in messages if kind == "changes")["agents"][0]["path"] == PATH
+    assert [row["path"] for row in asker.ask("/api/agents")["rows"]] == ["acme", PATH]
+
+
+def test_the_stream_goes_on_at_its_cursor(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH)
+    with live_messages(asker) as messages:
+        assert next(messages)[0] == "hello"
+        alice.set("a", 1)
+        kind, cursor, data = next(messages)
+        assert (kind, data["agents"][0]["seq"]) == ("changes", 2)
+    alice.set("a", 2)  # while nobody listens
+    with live_messages(asker, cursor) as messages:
+        assert next(messages)[0] == "hello"
+        found = next(messages)[2]["agents"][0]
+        assert (found["path"], found["seq"], found["count"], found["last"][2]) == (PATH, 3, 1, "set a")
+
+
+def test_a_cursor_of_another_log_begins_anew(system: AgentSystem, asker: Asker) -> None:
+    with live_messages(asker, "00ff") as messages:
+        assert next(messages)[0] == "reset"
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "error"),
+    [
+        ("head?agent=acme/nobody", 404, "AgentNotFound"),
+        ("head?agent=", 400, "InvalidPath"),
+        ("window?agent=acme/alice&seq=99", 400, "InvalidMessage"),
+        ("window?agent=acme/alice&seq=-1", 400, "InvalidMessage"),
+        ("window?agent=acme/alice&seq=9999999999999999", 400, "InvalidMessage"),
+        ("state?agent=acme/alice&path=%5B%22x%22%5D", 404, "PathNotFound"),
+        ("state?agent=acme/alice&path=x", 400, "InvalidMessage"),
+        ("event?agent=acme/alice&seq=9", 404, "PathNotFound"),
+        ("diff?agent=acme/alice&a=0&b=9", 400, "InvalidMessage"),
+    ],
+)
+def test_what_is_not_there_is_a_typed_error(
+    system: AgentSystem, asker: Asker, address: str, code: int, error: str
+) -> None:
+    system.spawn(PATH)
+    reply = asker.get(f"/api/{address}")
+    assert (reply.status, reply.data["error"]) == (code, error)
+
+
+def test_episodes_are_listed_and_searched(system: AgentSystem, asker: Asker) -> None:
+    for name, outcome, words in (("a", "success", "refund a flight"), ("b", "failure", "book a hotel")):
+        system.spawn(f"acme/{name}").terminate(outcome=outcome, task_description=words)
+
+    def agents(query: str) -> list[str]:
+        return [episode["agent"] for episode in asker.ask(f"/api/episodes?{query}")["episodes"]]
+
+    assert agents("") == ["acme/b", "acme/a"]
+    assert agents("text=fli") == ["acme/a"]
+    assert agents("outcome=failure") == ["acme/b"]
+    assert agents("text=hotel&outcome=success") == []
+
+
+def test_resume_and_fork_do_what_they_say(system: AgentSystem, acting: Asker) -> None:
+    alice = system.spawn(PATH, initial_state={"n": 1})
+    alice.pause(checkpoint_id="c")
+    assert acting.post("/api/actions/resume", {"agent": PATH}).status == 200
+    alice.set("n", 2)
+    forked = acting.post("/api/actions/fork", {"agent": PATH, "seq": 1, "to": "acme/bob"})
+    assert forked.data["agent"] == "acme/bob"
+    assert (system.agent("acme/bob").get("n"), alice.get("n")) == (1, 2)
+    assert acting.post("/api/actions/resume", {"agent": PATH, "checkpoint": "c"}).status == 200
+    assert alice.get("n") == 1
+    refused = acting.post("/api/actions/resume", {"agent": PATH, "checkpoint": "none"})
+    assert (refused.status, refused.data["error"]) == (404, "CheckpointNotFound")
+
+
+@pytest.mark.parametrize("body", [[], "x", {"agent": 1}, {"agent": PATH}, {"agent": PATH, "seq": "1", "to": "acme/b"}])
+def test_an_action_without_its_fields_is_refused(system: AgentSystem, acting: Asker, body: Any) -> None:
+    system.spawn(PATH)
+    assert acting.post("/api/actions/fork", body).status == 400
+
+
+def test_a_forks_and_a_trimmed_log_are_shown_from_where_they_begin(system: AgentSystem, asker: Asker) -> None:
+    alice = system.spawn(PATH)
+    for number in range(30):
+        alice.set("n", number)
+    system.trim(PATH, keep_events=5)
+    base = asker.ask(f"/api/head?agent={PATH}")["base"]
+    assert base > 0
+    window = asker.ask(f"/api/window?agent={PATH}&seq={base}")
+    assert (window["from"], state_in(window, 31)[0]) == (base, {"n": 29})
+    assert asker.ask(f"/api/timeline?agent={PATH}")["from"] == base + 1
+    assert asker.get(f"/api/window?agent={PATH}&seq=1").data["error"] == "Trimmed"
+    system.fork(PATH, 31, to="acme/bob")
+    assert state_in(asker.ask("/api/window?agent=acme/bob"), 32)[0] == {"n": 29}
