@@ -127,6 +127,7 @@ class Turn(Commit):
         self.entry = None
         self.puts = ()
         self.requires = ()
+        self.due_ms = None
         self.size = 0
         self.envelopes: list[Envelope] = []
         """The handled messages, whose staged replies leave after the commit."""
@@ -338,7 +339,7 @@ class Savepoint:
     def __init__(self, turn: Turn) -> None:
         state = turn.state
         self._turn = len(turn.items), turn.size, len(turn.effects)
-        self._append = turn.entry, turn.puts, turn.requires, turn.messages, turn.before_commit
+        self._append = turn.entry, turn.puts, turn.requires, turn.due_ms, turn.messages, turn.before_commit
         self._state = state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels
         self._session = _session_of(state)
         self._commands = None if turn.command is None else dict(state.commands)  # an id can push an old one out
@@ -366,7 +367,7 @@ class Savepoint:
         """Bring turn and state back to that moment."""
         state, (count, turn.size, effects) = turn.state, self._turn
         roll_back(self.undo)
-        turn.entry, turn.puts, turn.requires, turn.messages, turn.before_commit = self._append
+        turn.entry, turn.puts, turn.requires, turn.due_ms, turn.messages, turn.before_commit = self._append
         for name, value in zip(_REPLACED, self._session, strict=True):
             setattr(state, name, value)
         state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels = self._state

@@ -34,6 +34,8 @@ from .host_store import (
     Located,
     MessageStream,
     Owner,
+    Unfinished,
+    UnfinishedPage,
     owner_of,
     pack_host,
     unpack_host,
@@ -53,6 +55,7 @@ from .reading import (
 )
 from .records import (
     ADD_TO_LIST,
+    NOTHING_UNFINISHED,
     Adoption,
     Answer,
     Append,
@@ -85,6 +88,7 @@ __all__ = [
     "LIVE",
     "MOST_PARTITIONS",
     "NEXT",
+    "NOTHING_UNFINISHED",
     "Adoption",
     "Answer",
     "Append",
@@ -133,6 +137,8 @@ __all__ = [
     "SpanEvents",
     "Status",
     "Stored",
+    "Unfinished",
+    "UnfinishedPage",
     "check_known_event",
     "check_last_event",
     "check_name",

@@ -90,6 +90,27 @@ class ClaimAnswer:
     length: int = 0
 
 
+@frozen
+class Unfinished:
+    """An agent with unfinished work, and who has its tree."""
+
+    agent: str
+    due_ms: int
+    """When it is to be looked at, on the server's clock; 0: at once."""
+    owner: Owner
+
+
+@frozen
+class UnfinishedPage:
+    """Agents whose unfinished work is due, in the order of due time and path."""
+
+    until_ms: int
+    """Up to when: the server's clock, unless another time was given."""
+    agents: list[Unfinished]
+    next_due_ms: int | None
+    """When the next is due that is not due yet; None: none is, or not known, because more may be due."""
+
+
 class MessageStream(Protocol):
     """What is published on one host's channel. It connects, and subscribes again, by itself.
 
@@ -197,6 +218,16 @@ class HostStore(Protocol):
 
     def release(self, agent: str, held: Owner) -> bool:
         """Give a tree up, if it is still held exactly as `held` says. False: somebody else has it."""
+        ...
+
+    def unfinished(
+        self, partition: int, limit: int, *, after: Unfinished | None = None, until_ms: int | None = None
+    ) -> UnfinishedPage:
+        """At most `limit` agents (and 1,000) of a partition whose unfinished work is due, after the last of a page.
+
+        Until now by the server's clock, unless told otherwise. An agent that does not change while the pages are read
+        is on one of them; one that changes may be on two, or on none.
+        """
         ...
 
     # -- channels --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed | for ever |
 | `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id, True where a class of the user's is needed] as of the last lifecycle event | for ever |
 | `duramen:{ns:NN}:owners` | HASH | root agent → `epoch:host`, the host that has its tree; `epoch:`, or any other form: nobody has it | for ever |
+| `duramen:{ns:NN}:unfinished` | ZSET | agent → when its unfinished work is to be looked at, in ms; 0: at once | while it has some |
 | `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |
 | `duramen:{ns:NN}:episodes` | LIST | each episode of the partition's agents, in the order they were recorded: 16 bytes of checksum, then msgpack [agent, seq of its event, episode] | for ever |
 | `duramen:{ns:NN}:log:ID` | LIST | the events of one agent: 16 bytes digest, then the body | for ever |
@@ -110,6 +111,9 @@ class Keys:
 
     def owners(self, partition: int) -> str:
         return f"{self._partition(partition)}owners"
+
+    def unfinished(self, partition: int) -> str:
+        return f"{self._partition(partition)}unfinished"
 
     def feed(self, partition: int) -> str:
         return f"{self._partition(partition)}feed"

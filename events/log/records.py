@@ -44,6 +44,10 @@ ADD_TO_LIST: Final = -1
 """In the place of `Put.ttl_ms`: the key is a list, and the value is added to its end."""
 
 
+NOTHING_UNFINISHED: Final = -1
+"""In the place of `Append.due_ms`: the agent has no unfinished work any more."""
+
+
 @frozen
 class Put:
     """A value to write together with an append, such as a checkpoint. It replaces the value of its key.
@@ -97,6 +101,9 @@ class Append:
     """Agents of the same partition, and whether each must have a session that has not ended. Needs an `entry`."""
     size: int = 0
     """Bytes of all items and puts."""
+    due_ms: int | None = None
+    """When the agent's unfinished work is to be looked at, on the server's clock (0: at once); `NOTHING_UNFINISHED`;
+    None: as it was. It is written with the items, and so not without any."""
 
 
 @frozen

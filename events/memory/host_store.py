@@ -19,6 +19,8 @@ from ..log import (
     MessagePublisher,
     MessageStream,
     Owner,
+    Unfinished,
+    UnfinishedPage,
     owner_of,
     root_of,
 )
@@ -29,20 +31,23 @@ _MOST: Final = 100_000
 
 
 class MemoryHostStore:
-    """A `HostStore` of one `MemoryLog`. `part_of` and `items_of` are looked at under `lock`."""
+    """A `HostStore` of one `MemoryLog`. `part_of`, `part_at` and `items_of` are looked at under `lock`."""
 
     def __init__(
         self,
         lock: Lock,
         clock: Callable[[], float],
         part_of: Callable[[str], Partition],
+        part_at: Callable[[int], Partition],
         items_of: Callable[[str], list[bytes]],
+        *,
         secret: bytes | None,
     ) -> None:
         self.secret = secret or secrets.token_bytes(32)
         self._lock = lock
         self._clock = clock
         self._part_of = part_of
+        self._part_at = part_at
         self._items_of = items_of
         self._hosts: dict[str, HostRecord] = {}
         self._content: dict[str, tuple[bytes, float]] = {}
@@ -148,6 +153,19 @@ class MemoryHostStore:
             if owner == held:
                 owner = _give_tree(part, agent, Owner(held.epoch))
             return owner == Owner(held.epoch)
+
+    def unfinished(
+        self, partition: int, limit: int, *, after: Unfinished | None = None, until_ms: int | None = None
+    ) -> UnfinishedPage:
+        with self._lock:
+            until = int(self._clock() * 1000) if until_ms is None else until_ms
+            part = self._part_at(partition)
+            last = (-1, b"") if after is None else (after.due_ms, after.agent.encode())
+            rows = sorted((due, agent.encode()) for agent, due in part.unfinished.items())
+            rows = [row for row in rows if row > last][:limit]
+            later = next((due for due, _ in rows if due > until), None)
+            found = [Unfinished(agent.decode(), due, _owner_in(part, agent.decode())) for due, agent in rows]
+            return UnfinishedPage(until, [each for each in found if each.due_ms <= until], later)
 
     # -- channels --------------------------------------------------------------------------------------------------
 

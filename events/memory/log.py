@@ -16,6 +16,7 @@ from ..codec import NO_DIGEST
 from ..errors import CorruptEvent
 from ..log import (
     ADD_TO_LIST,
+    NOTHING_UNFINISHED,
     Adoption,
     Answer,
     Append,
@@ -88,8 +89,9 @@ class MemoryLog(LogBase):
             self._lock,
             clock,
             lambda agent: self._parts[self.partition_of(agent)],
+            self._parts.__getitem__,
             self._items,
-            self.chain.message_secret(self.identity),
+            secret=self.chain.message_secret(self.identity),
         )
         self.archive = MemoryArchive(
             MemoryParts(
@@ -231,6 +233,10 @@ class MemoryLog(LogBase):
             )
             if append.entry is not None:
                 part.directory[append.agent] = append.entry
+            if append.due_ms == NOTHING_UNFINISHED:
+                part.unfinished.pop(append.agent, None)
+            elif append.due_ms is not None:
+                part.unfinished[append.agent] = append.due_ms
             for level, run in groupby(range(len(append.items)), append.levels.__getitem__):
                 offsets = list(run)
                 items = append.items[offsets[0] : offsets[-1] + 1]

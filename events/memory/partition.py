@@ -34,6 +34,8 @@ class Partition:
     bases: dict[str, Base] = field(factory=dict[str, Base])
     owners: dict[str, bytes] = field(factory=dict[str, bytes])
     """By root agent, as stored."""
+    unfinished: dict[str, int] = field(factory=dict[str, int])
+    """By agent: when its unfinished work is due, in ms."""
 
     @property
     def end(self) -> int:

@@ -27,6 +27,7 @@ class _Fixed:
 
     keys: bytes
     owners: bytes
+    unfinished: bytes
     tails: dict[bytes, bytes]
     """By the levels of a batch: command, limit, and each level with its channel."""
 
@@ -51,17 +52,22 @@ class AppendFormat:
         keys = [fixed.keys]
         puts: list[bytes] = []
         rows: list[list[Any]] = []
-        creates = False
+        creates = indexes = False
         for a in batch:
             keys.append(encode_argument(a.log_key.encode()))
             row: list[Any] = [a.agent, a.expected, a.previous, a.fence, a.items, a.levels, a.updated_at]
             if a.create or a.entry is not None or a.puts:
                 row += (a.create, a.entry or False, [(put.value, put.ttl_ms) for put in a.puts])
                 puts += [encode_argument(put.key.encode()) for put in a.puts]
-                if a.requires:
-                    row.append(a.requires)
+                if a.requires or a.due_ms is not None:
+                    row.append(a.requires or False)
                 creates = creates or a.create
+            if a.due_ms is not None:
+                row.append(a.due_ms)
+                indexes = True
             rows.append(row)
+        if indexes:
+            puts.append(fixed.unfinished)
         if creates:
             puts.append(fixed.owners)
         levels = batch[0].levels if len(batch) == 1 else b"".join([a.levels for a in batch])
@@ -80,8 +86,8 @@ class AppendFormat:
     def _of_partition(self, partition: int) -> _Fixed:
         k = self._keys
         keys = [k.heads(partition), k.directory(partition), k.feed(partition)]
-        owners = encode_argument(k.owners(partition).encode())
-        return _Fixed(b"".join([encode_argument(key.encode()) for key in keys]), owners, {})
+        owners, unfinished = (encode_argument(key(partition).encode()) for key in (k.owners, k.unfinished))
+        return _Fixed(b"".join([encode_argument(key.encode()) for key in keys]), owners, unfinished, {})
 
     def _tail(self, partition: int, levels: bytes) -> bytes:
         parts = [self._publish, self._limit]

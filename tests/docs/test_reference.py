@@ -258,6 +258,7 @@ def templates() -> set[str]:
         keys.hosts,
         keys.content("CONTENT"),
         keys.owners(7),
+        keys.unfinished(7),
         keys.host_channel("HOST"),
     ]
     last = keys.checkpoint(7, agent, checkpoint).split(":")
@@ -278,6 +279,7 @@ def test_no_maker_of_keys_is_forgotten_here() -> None:
         "host_channel",
         "content",
         "owners",
+        "unfinished",
         "heads",
         "directory",
         "feed",
@@ -394,7 +396,7 @@ def use_everything(url: str, namespace: str) -> None:
         assert system.agent("acme/alice").set("back", True).seq > 0
 
 
-NOT_MISSED = {"+publish", "+subscribe", "+unsubscribe", "+ping", "+zadd", "+zrange", "+zrem"}
+NOT_MISSED = {"+publish", "+subscribe", "+unsubscribe", "+ping", "+zadd", "+zrange", "+zrem", "+zrank"}
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ def test_each_script_touches_keys_of_one_slot(server: Server, log: RedisLog) -> 
 def test_a_user_of_the_documented_rights_can_be_a_host(server: Server, log: RedisLog) -> None:
     rights = (
         "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +llen +rpush +lrange +ltrim +set +get +exists "
-        "+unlink +rename +zadd +zrange +zrem +publish +subscribe +unsubscribe +ping"
+        "+unlink +rename +zadd +zrange +zrem +zrank +publish +subscribe +unsubscribe +ping"
     )
     server.client().execute_command("ACL", "SETUSER", "few", *f"reset on nopass ~duramen:* &duramen:* {rights}".split())
     url = server.tcp_url.replace("redis://", "redis://few:any@")

@@ -76,6 +76,7 @@ def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command
         Command("HSCAN", (hash_, b"0"), "agents cannot be listed, nor agents of a machine that has died be taken over"),
         Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
         *_keyframe_commands(keys.keyframe_seqs(0, agent).encode()),
+        *_unfinished_commands(keys.unfinished(0).encode()),
         Command(
             f"{sharded}PUBLISH",
             (channel, b"value"),
@@ -90,6 +91,12 @@ def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted
+
+
+def _unfinished_commands(unfinished: bytes) -> list[Command]:
+    return [
+        Command("ZRANK", (unfinished, b"agent"), "more than a page of unfinished work is not found again"),
+    ]
 
 
 def _keyframe_commands(seqs: bytes) -> list[Command]:

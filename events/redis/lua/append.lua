@@ -7,11 +7,13 @@
 --       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
 --                    LIST    or what to add a value to: the partition's episodes                    for ever
+--       then       ZSET    unfinished: agent -> due in ms; only where an append has a `due`         for ever
 --       last       HASH    owners: root agent -> `epoch:host`; only where an append creates its agent for ever
 -- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts,
---                    requires], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...];
+--                    requires|false, due], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...];
 --                    requires = [[agent, whether it must have a session that has not ended], ...];
---                    a row may end after updated_at, or after puts
+--                    due = when the agent's unfinished work is to be looked at, in ms; -1: it has none any more;
+--                    a row may end after updated_at, puts or requires, or be [..., updated_at, due]
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3 limit      bytes of events above which a notice carries positions only
 --       4... level, its channel, for each level in the batch
@@ -45,13 +47,15 @@ end
 
 local plain = #ARGV == 5
 local writes, feed, rows, size = {}, {}, {}, 0
+local dues
 local bits = 2 ^ (tonumber(ARGV[4]) or 0)
 for i = 1, count do
   local append = batch[i]
   local items = append[5]
   local added = #items
   local sound, head = pcall(cmsgpack.unpack, known[front + i])
-  plain = plain and sound and append[8] == nil and added > 0 and added <= PORTION
+  local due = append[8]
+  plain = plain and sound and (due == nil or type(due) == 'number') and added > 0 and added <= PORTION
     and type(head) == 'table' and #head == 7 and type(head[2]) == 'number' and type(head[7]) == 'number'
     and head[1] == append[2] and head[3] == append[3] and head[4] == append[4]
   if plain then
@@ -71,14 +75,33 @@ for i = 1, count do
   writes[2 * i - 1], writes[2 * i] = agent, pack(head)
   feed[i] = pack({agent, first, added, bits})
   rows[i] = {agent, first, items}
+  if due then
+    dues = dues or {}
+    dues[#dues + 1], dues[#dues + 2] = due, agent
+  end
 end
 if plain then
+  if dues then
+    -- The index of unfinished work before all else: what raises here has written nothing, and what raises after it has
+    -- left an entry too many. Those that go come last, for the same reason.
+    local i, gone = 1, {}
+    while i < #dues do
+      if dues[i] < 0 then
+        gone[#gone + 1] = dues[i + 1]
+      else
+        call('ZADD', KEYS[4 + count], dues[i], dues[i + 1])
+      end
+      i = i + 2
+    end
+    dues = gone
+  end
   -- The feed first: if the key holds something else, or memory has run out, this raises while nothing is written yet.
   local position = stop + count
   call('RPUSH', KEYS[3], unpack(feed))
   for i = 1, count do call('RPUSH', KEYS[3 + i], unpack(batch[i][5])) end
   writes[2 * count + 1], writes[2 * count + 2] = ARGV[4], position
   call('HSET', KEYS[1], unpack(writes))
+  if dues and #dues > 0 then redis.pcall('ZREM', KEYS[4 + count], unpack(dues)) end
   local before = tonumber(known[tonumber(ARGV[4])]) or 0
   local message = pack({before, position, size <= tonumber(ARGV[3]) and rows, position - count, bits})
   local sent = redis.pcall(ARGV[2], ARGV[5], message)
@@ -89,6 +112,11 @@ if plain then
 end
 
 -- Any other batch -------------------------------------------------------------------------------------------------------
+
+for i = 1, count do
+  local append = batch[i]
+  if type(append[8]) == 'number' then append[8], append[12] = nil, append[8] end
+end
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS, DIVERGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local UNMET, OWNED = 9, 10
@@ -301,6 +329,16 @@ for i = 1, count do
     if value[2] < 0 then call('LLEN', KEYS[put]) end
   end
 end
+local gone = {}
+for k = 1, #accepted do
+  local append = batch[accepted[k]]
+  local due = append[12]
+  if due and due < 0 then
+    gone[#gone + 1] = append[1]
+  elseif due then
+    call('ZADD', KEYS[put + 1], due, append[1])
+  end
+end
 local position = stop + #feed
 call('RPUSH', KEYS[3], unpack(feed))
 for k = 1, #accepted do
@@ -323,6 +361,7 @@ end
 call('HSET', KEYS[1], unpack(writes))
 if #lines > 0 then call('HSET', KEYS[2], unpack(lines)) end
 if #taken > 0 then call('HSET', KEYS[#KEYS], unpack(taken)) end
+if #gone > 0 then redis.pcall('ZREM', KEYS[put + 1], unpack(gone)) end
 
 put = 3 + count
 for i = 1, count do

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from time import time
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 from uuid import uuid4
 
 import msgpack
@@ -20,6 +20,8 @@ from ...log import (
     MessagePublisher,
     MessageStream,
     Owner,
+    Unfinished,
+    UnfinishedPage,
     owner_of,
     pack_host,
     root_of,
@@ -30,6 +32,9 @@ from ..append_format import head_of
 from ..client import RedisClient, Script, pack_for_lua
 from .message_stream import RedisMessages
 from .publisher import ClusterPublisher, RedisPublisher
+
+_MOST_UNFINISHED: Final = 1_000
+"""Agents on one page: Lua's stack takes less than 8,000 values."""
 
 
 class RedisHostStore:
@@ -57,6 +62,7 @@ class RedisHostStore:
         self._change = Script("host_change")
         self._claim = Script("host_claim")
         self._give = Script("host_give")
+        self._unfinished = Script("unfinished", read_only=True)
         self._streams: dict[str, RedisMessages] = {}
         self._log = get_logger("hosts")
 
@@ -172,6 +178,22 @@ class RedisHostStore:
         keys = [self._keys.owners(self._partition_of(agent))]
         arguments = [*_seen(agent, seen), given.text.encode()]
         return owner_of(self._server.run_script(self._give, keys, arguments, doing))
+
+    def unfinished(
+        self, partition: int, limit: int, *, after: Unfinished | None = None, until_ms: int | None = None
+    ) -> UnfinishedPage:
+        keys = [self._keys.unfinished(partition), self._keys.owners(partition)]
+        last = (b"", b"") if after is None else (b"%d" % after.due_ms, after.agent.encode())
+        until = b"" if until_ms is None else b"%d" % until_ms
+        arguments = [until, b"%d" % (time() * 1000), b"%d" % min(limit, _MOST_UNFINISHED), *last]
+        reply = self._server.run_script(self._unfinished, keys, arguments, "look for unfinished work")
+        now, rows, later = cast("list[Any]", reply)
+        each = iter(rows)
+        agents = [
+            Unfinished(agent.decode(errors="replace"), int(float(due)), owner_of(owner))
+            for agent, due, owner in zip(each, each, each, strict=True)
+        ]
+        return UnfinishedPage(int(now), agents, None if later is None else int(float(later)))
 
     # -- channels --------------------------------------------------------------------------------------------------
 
