@@ -19,7 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["NEWEST", "OLDEST", "ROOT", "clean_environ", "ensure_redis_server", "ensure_venv", "require_python"]
+__all__ = [
+    "NEWEST",
+    "OLDEST",
+    "ROOT",
+    "clean_environ",
+    "ensure_browser",
+    "ensure_redis_server",
+    "ensure_venv",
+    "require_python",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -69,6 +78,18 @@ def ensure_redis_server() -> str | None:
     return (
         "LACKING: no redis-server on PATH, so every test that needs a Redis server will fail. "
         "Install it (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis)."
+    )
+
+
+def ensure_browser() -> str | None:
+    """Install Debian's Chromium and its driver where that is possible; where it is not, a sentence that says so."""
+    if shutil.which("chromedriver") is None:
+        apt_install("chromium", "chromium-driver")
+    if shutil.which("chromedriver") is not None:
+        return None
+    return (
+        "LACKING: no chromedriver on PATH, so the tests of the inspector in a browser will fail. "
+        "Install it with a Chromium (Debian: apt-get install chromium chromium-driver)."
     )
 
 
@@ -159,13 +180,13 @@ def install(extras: list[str]) -> None:
         stop(f"Could not install duramen and its requirements ({target}) into .venv: see pip's message above.")
 
 
-def apt_install(package: str) -> bool:
-    """Install a Debian package, where there is an apt-get and we may use it; whether that went well."""
+def apt_install(*packages: str) -> bool:
+    """Install Debian packages, where there is an apt-get and we may use it; whether that went well."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    say(f"Installing {package} with apt-get ...")
+    say(f"Installing {' and '.join(packages)} with apt-get ...")
     # An update can fail for one stale source and the package still be there: the install decides.
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = heard(["apt-get", "--quiet", *arguments], {"DEBIAN_FRONTEND": "noninteractive"})
         if done.returncode != 0:
             say(f"{done.stdout}\nFAILED: apt-get {' '.join(arguments)}: see above.")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from environment import ROOT, clean_environ, ensure_redis_server, ensure_venv
+from environment import ROOT, clean_environ, ensure_browser, ensure_redis_server, ensure_venv
 from stages import GROUPS, Command, Stage, all_stages
 
 __all__ = ["main"]
@@ -55,12 +55,18 @@ def main() -> int:
 def check(arguments: list[str]) -> int:
     own, pytest_arguments = split(arguments)
     asked = parse(own)
-    python = ensure_venv(("approximate", "console", "dev", "langgraph", "search", "test", "verify"))
+    python = ensure_venv(("approximate", "console", "dev", "inspect", "langgraph", "search", "test", "verify"))
     stages = all_stages(ROOT, python, quick="fast" in asked, pytest_arguments=pytest_arguments)
     names = chosen(asked, stages, pytest_arguments)
-    lacking = ensure_redis_server() if "tests" in names else None
+    lacking = what_is_lacking(quick="fast" in asked) if "tests" in names else None
     outcomes = [run(stage, lacking) for name, stage in stages.items() if name in names]
     return close(outcomes, lacking)
+
+
+def what_is_lacking(*, quick: bool) -> str | None:
+    """Install what the tests need besides; where that is not possible, sentences that say so."""
+    needed = (ensure_redis_server(), None if quick else ensure_browser())
+    return "\n".join(sentence for sentence in needed if sentence is not None) or None
 
 
 def split(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -58,6 +58,14 @@ def test_where_nothing_can_be_installed_the_sentence_says_what_is_lacking(progra
     assert "apt-get install redis-server" in lacking
 
 
+def test_without_a_browser_the_sentence_says_what_is_lacking(programs: Path) -> None:
+    lacking = environment.ensure_browser()
+    assert lacking is not None
+    assert "apt-get install chromium chromium-driver" in lacking
+    program(programs, "chromedriver")
+    assert environment.ensure_browser() is None
+
+
 def test_somebody_who_is_not_root_is_not_asked_to_wait_for_apt_get(
     programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

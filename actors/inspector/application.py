@@ -26,7 +26,7 @@ from . import endpoints as e
 from .access import Access, AccessMiddleware
 from .actions import act
 from .history import to_bytes
-from .live import stream_changes
+from .live import stream_changes, stream_verification
 
 _TYPES: Final = {
     "css": "text/css; charset=utf-8",
@@ -81,6 +81,9 @@ def make_application(inspected: e.Inspected, access: Access, ended: asyncio.Even
         changes = stream_changes(inspected.system, inspected.live.rates, inspected.agents, last_id, ended)
         return StreamingResponse(changes, media_type="text/event-stream")
 
+    async def verify(request: Request) -> Response:
+        return StreamingResponse(stream_verification(inspected.system, ended), media_type="text/event-stream")
+
     async def action(request: Request) -> Response:
         body = await request.body()
         return await _respond(lambda: act(inspected.system, request.path_params["name"], body))
@@ -90,6 +93,7 @@ def make_application(inspected: e.Inspected, access: Access, ended: asyncio.Even
         Route("/page/{name}", show_file, methods=["GET"]),
         Route("/api/session", session, methods=["GET"]),
         Route("/api/live", live, methods=["GET"]),
+        Route("/api/verify", verify, methods=["GET"]),
         Route("/api/actions/{name}", action, methods=["POST"]),
         Route("/api/{name}", answer, methods=["GET"]),
     ]

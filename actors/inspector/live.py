@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from duramen.actors.api import AgentSystem
 from duramen.events import Cursor, DuramenError, Event, Granularity
 from duramen.events.logging import get_logger
 from duramen.events.model import ACTIVITY_RECORDED, FAILED
-from duramen.projections import Change, Subscription
+from duramen.projections import Change, Subscription, VerificationProgress, VerificationReport
 
 from .agents import AgentList
 from .history import is_failure, to_bytes
@@ -126,6 +127,79 @@ async def stream_changes(
         if next_batch is not None:
             next_batch.cancel()
         await subscription.aclose()
+
+
+async def stream_verification(system: AgentSystem, ended: asyncio.Event) -> AsyncIterator[bytes]:
+    """Server-sent events: the progress of verifying all agents, then the report. Ends it where the page goes away."""
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[bytes | None](_POINTS)
+    stopped = threading.Event()
+
+    def tell(message: bytes | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_put, told, message)
+
+    def progress(done: VerificationProgress) -> None:
+        if stopped.is_set():
+            raise _Stopped
+        now = {"agents": done.agents, "of": done.of_agents, "events": done.events, "problems": done.problems}
+        tell(_message("progress", now, None))
+
+    def run() -> None:
+        try:
+            tell(_message("report", _report(system.verify(workers=2, progress=progress)), None))
+        except _Stopped:
+            pass
+        except DuramenError as error:
+            tell(_message("lost", {"error": type(error).__name__, "message": str(error)[:500]}, None))
+        finally:
+            tell(None)
+
+    work = asyncio.create_task(asyncio.to_thread(run))
+    stop = asyncio.create_task(ended.wait())
+    try:
+        while not ended.is_set():
+            following = asyncio.create_task(told.get())
+            await asyncio.wait((following, stop), return_when=asyncio.FIRST_COMPLETED)
+            message = following.result() if following.done() else None
+            following.cancel()
+            if message is None:
+                return
+            yield message
+    finally:
+        stopped.set()
+        stop.cancel()
+        await asyncio.shield(work)
+
+
+class _Stopped(Exception):
+    """Ends a verification that nobody waits for."""
+
+
+def _put(told: asyncio.Queue[bytes | None], message: bytes | None) -> None:
+    if told.full():
+        told.get_nowait()  # progress that a slow page has not taken
+    told.put_nowait(message)
+
+
+def _report(report: VerificationReport) -> dict[str, Any]:
+    problems = [
+        {
+            "agent": problem.agent,
+            "seq": problem.seq,
+            "kind": problem.kind.value,
+            "expected": str(problem.expected)[:200],
+            "actual": str(problem.actual)[:200],
+            "text": problem.detail[:1_000],
+        }
+        for problem in report.problems[:_MOST_AGENTS]
+    ]
+    return {
+        "ok": report.ok,
+        "events": report.events,
+        "agents": report.agents,
+        "count": len(report.problems),
+        "problems": problems,
+    }
 
 
 def _subscribe(system: AgentSystem, last_id: str | None) -> tuple[Subscription, bool]:

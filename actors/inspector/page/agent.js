@@ -1,7 +1,7 @@
 // One agent: head, conversation or log, working memory, the event, the timeline. All of them show one moment.
 
 import { act, get } from "./api.js";
-import { ago, clock, day, debounce, dialog, duration, glyph, h, moment, number, place, said, size, status, tell } from "./dom.js";
+import { ago, clock, day, debounce, dialog, duration, fill, glyph, h, moment, number, place, said, size, status, tell } from "./dom.js";
 import { Conversation, Log } from "./conversation.js";
 import { lines, MemoryTree, value } from "./memory.js";
 import { AgentModel, loadChildren, lookup, parse } from "./model.js";
@@ -59,13 +59,13 @@ export class AgentPage {
   async #open() {
     try {
       await this.#readHead();
-      if (this.seq === null) this.seq = this.model.head;
+      this.seq = Math.min(Math.max(this.seq ?? this.model.head, Math.min(this.model.base + 1, this.model.head)), this.model.head);
       await Promise.all([this.#readTimeline(), this.model.load(this.seq)]);
       this.#paint();
       this.model.prefetch(this.seq);
     } catch (error) {
       this.options.failed(error);
-      if (error.code === 404) this.element.replaceChildren(h("div", { class: "empty" }, h("p", {}, `There is no agent ${this.path}.`), h("p", {}, h("a", { href: "#/agents", class: "link" }, "All agents"))));
+      if (error.code === 404) fill(this.element, h("div", { class: "empty" }, h("p", {}, `There is no agent ${this.path}.`), h("p", {}, h("a", { href: "#/agents", class: "link" }, "All agents"))));
     }
   }
 
@@ -121,7 +121,7 @@ export class AgentPage {
     }
     this.element.classList.remove("loading");
     const changes = this.memory.show(this.path, found);
-    this.changed.replaceChildren(...[["added", "+"], ["changed", "~"], ["removed", "−"]].filter(([kind]) => changes[kind]).map(([kind, sign]) => h("span", { class: kind }, `${sign}${number(changes[kind])} `, h("span", { class: "unseen" }, kind))));
+    fill(this.changed, ...[["added", "+"], ["changed", "~"], ["removed", "−"]].filter(([kind]) => changes[kind]).map(([kind, sign]) => h("span", { class: kind }, `${sign}${number(changes[kind])} `, h("span", { class: "unseen" }, kind))));
     if (this.left === "conversation") this.conversation.show(this.path, seq); else this.log.show(model, seq);
     this.#event(found);
     this.#header();
@@ -154,12 +154,12 @@ export class AgentPage {
     const { head, model } = this;
     if (!head) return;
     const state = model.at(this.seq);
-    this.word.replaceChildren(status(state?.status ?? head.status));
+    fill(this.word, status(state?.status ?? head.status));
     const behind = model.head - (this.seq ?? model.head);
     const event = model.event(this.seq);
     const asOf = behind > 0 ? h("span", { class: "as-of" }, `as of @${this.seq}`, event ? ` · ${clock(event.time)}` : "", ` · ${number(behind)} event${behind === 1 ? "" : "s"} ago `, h("button", { type: "button", class: "link", onclick: () => this.follow(true) }, "back to now")) : null;
     const fact = (name, ...shown) => h("span", {}, h("span", { class: "dim" }, name, " "), shown);
-    this.facts.replaceChildren(...[asOf, head.session ? fact("session", said(state?.session ?? head.session, "mono")) : null, head.type ? fact("type", said(head.type)) : null, fact("seq", number(model.head)),
+    fill(this.facts, ...[asOf, head.session ? fact("session", said(state?.session ?? head.session, "mono")) : null, head.type ? fact("type", said(head.type)) : null, fact("seq", number(model.head)),
       head.host ? fact("host", h("span", { class: "mono" }, head.host.slice(0, 8)), ` · epoch ${head.fence}`) : null, head.parent ? fact("parent", h("a", { href: place(head.parent) }, said(head.parent))) : null,
       head.origin ? fact("forked from", h("a", { href: moment(head.origin.agent, head.origin.seq) }, said(head.origin.agent), `@${head.origin.seq}`)) : null,
       head.started ? fact("started", head.started.slice(11, 19)) : null, head.updated ? fact("updated", ago(Date.parse(head.updated)), behind === 0 ? " ago" : "") : null, head.base ? fact("trimmed to", `@${head.base}`) : null].filter(Boolean));
@@ -169,7 +169,7 @@ export class AgentPage {
     const key = `${allowed} ${head.status} ${head.checkpoints.length}`;
     if (this.shownButtons === key) return;
     this.shownButtons = key;
-    this.buttons.replaceChildren(head.checkpoints.length || head.status === "paused" ? button("Resume…", () => this.#resume()) : "", head.status === "running" ? button("Pause…", () => this.#pause()) : "", button("Fork here…", () => this.#fork()), h("button", { type: "button", class: "button main", onclick: () => this.compare() }, "Diff"));
+    fill(this.buttons, (head.checkpoints.length && head.status === "running") || head.status === "paused" ? button("Resume…", () => this.#resume()) : "", head.status === "running" ? button("Pause…", () => this.#pause()) : "", button("Fork here…", () => this.#fork()), h("button", { type: "button", class: "button main", onclick: () => this.compare() }, "Diff"));
   }
 
   // -- the event ------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ export class AgentPage {
   #event(found) {
     const { event, seq } = found;
     this.eventSeq.textContent = `@${seq}`;
-    if (event === null) { this.eventPane.replaceChildren(h("p", { class: "empty" }, "Nothing has happened yet.")); return; }
+    if (event === null) { fill(this.eventPane, h("p", { class: "empty" }, "Nothing has happened yet.")); return; }
     const before = this.model.event(seq - 1);
     const start = this.model.appendStart(seq);
     const chips = [];
@@ -188,8 +188,8 @@ export class AgentPage {
     }
     this.more = h("div", { class: "more-of-event" });
     const known = this.full?.seq === seq ? this.full : null;
-    this.eventPane.replaceChildren(h("h3", {}, event.type), h("p", {}, said(event.title), event.detail ? h("span", { class: "dim" }, ": ", said(event.detail)) : null),
-      h("p", { class: "dim" }, `${day(event.time)} ${clock(event.time, true)} UTC`, before ? ` · ${duration((event.time - before.time) / 1000)} after @${seq - 1}` : ""),
+    fill(this.eventPane, h("h3", {}, event.type), h("p", {}, said(event.title), event.detail ? h("span", { class: "dim" }, ": ", said(event.detail)) : null),
+      h("p", { class: "dim" }, `${day(event.time)} ${clock(event.time, true)} UTC`, before ? (before.time === event.time ? ` · with @${seq - 1}` : ` · ${duration((event.time - before.time) / 1000)} after @${seq - 1}`) : ""),
       chips.length > 1 ? h("div", { class: "chips" }, h("span", { class: "dim" }, "append"), chips) : null, this.more);
     if (known) this.#eventInFull(known);
     else if (this.full) this.more.append(h("p", { class: "dim" }, "…"));
@@ -212,7 +212,7 @@ export class AgentPage {
 
   #eventInFull(answer) {
     const facts = [["command", answer.command], ["correlation", answer.correlation], ["session", answer.session], ["level", answer.level], ["version", answer.version > 1 ? String(answer.version) : null], ["digest", answer.digest.slice(0, 12)]];
-    this.more?.replaceChildren(causes("Causes", answer.causes, answer.tool, "this event"), h("h4", {}, "Data"), lines(parse(answer.data)),
+    if (this.more) fill(this.more, causes("Causes", answer.causes, answer.tool, "this event"), h("h4", {}, "Data"), lines(parse(answer.data)),
       answer.metadata ? [h("h4", {}, "Metadata"), lines(parse(answer.metadata))] : "",
       h("dl", { class: "pairs" }, facts.filter(([, held]) => held).map(([name, held]) => [h("dt", {}, name), h("dd", { class: "mono" }, said(held))])),
       h("div", { class: "ends" }, h("button", { type: "button", class: "button", disabled: answer.seq <= this.model.base + 1, onclick: () => { location.hash = `${place(this.path)}@${answer.seq - 1}..${answer.seq}`; } }, "Diff from before"), h("button", { type: "button", class: "button", onclick: () => this.mark() }, "Mark as A")));
@@ -229,7 +229,7 @@ export class AgentPage {
     try {
       const answer = await get("blame", { agent: this.path, seq: this.seq, path: JSON.stringify(row.path) });
       const step = (words, event, more = null) => h("li", {}, words, " ", event.tool && words.startsWith("from") ? [h("b", {}, said(event.tool)), " "] : null, h("a", { href: moment(event.agent, event.seq) }, event.agent === this.path ? `@${event.seq}` : `${event.agent}@${event.seq}`), " ", event.type, " ", h("span", { class: "dim" }, said(event.detail || event.title)), more);
-      list.replaceChildren(answer.event ? h("li", { class: "here" }, "set by ", h("a", { href: moment(answer.agent, answer.seq) }, `@${answer.seq}`), ` ${answer.event.type}`, h("div", { class: "dim" }, answer.event.time.slice(0, 23).replace("T", " ")), answer.command ? h("div", { class: "dim" }, "command ", said(answer.command, "mono")) : null) : h("li", { class: "here" }, `set at @${answer.seq} or before, which was trimmed`),
+      fill(list, answer.event ? h("li", { class: "here" }, "set by ", h("a", { href: moment(answer.agent, answer.seq) }, `@${answer.seq}`), ` ${answer.event.type}`, h("div", { class: "dim" }, answer.event.time.slice(0, 23).replace("T", " ")), answer.command ? h("div", { class: "dim" }, "command ", said(answer.command, "mono")) : null) : h("li", { class: "here" }, `set at @${answer.seq} or before, which was trimmed`),
         ...answer.carried.map((each) => step("carried by", each)), answer.tool ? step("from the output of", answer.tool) : "", ...answer.causes.map((each) => step("caused by", each)));
     } catch (error) {
       list.append(h("li", { class: "failed" }, error.message));
@@ -260,7 +260,7 @@ export class AgentPage {
       if (!box.isConnected) return;
       const node = parse(answer.node);
       const text = typeof node === "string" ? node : node.v;
-      body.replaceChildren(h("p", { class: "dim" }, typeof node === "string" || node.n === text.length ? `${number(text.length)} characters` : `the first ${number(text.length)} of ${size(node.n)}`), h("pre", { class: "code", tabindex: "0" }, said(text)));
+      fill(body, h("p", { class: "dim" }, typeof node === "string" || node.n === text.length ? `${number(text.length)} characters` : `the first ${number(text.length)} of ${size(node.n)}`), h("pre", { class: "code", tabindex: "0" }, said(text)));
     } catch (error) {
       body.append(h("p", { class: "failed" }, error.message));
     }
@@ -346,7 +346,7 @@ export class AgentPage {
     this.element.classList.toggle("comparing", this.range !== null);
     if (this.range === null) { this.diffPane.replaceChildren(); return; }
     const view = new DiffView(this.path, this.range, { failed: this.options.failed, close: () => { location.hash = moment(this.path, this.range[1]); } });
-    this.diffPane.replaceChildren(view.element);
+    fill(this.diffPane, view.element);
     this.#playhead();
   }
 

@@ -1,7 +1,7 @@
 // The list of agents: a page of its own, and narrow beside an agent.
 
 import { get } from "./api.js";
-import { ago, debounce, glyph, h, number, place, Rows, said, status } from "./dom.js";
+import { ago, debounce, fill, glyph, h, number, place, Rows, said, status } from "./dom.js";
 
 const PAGE = 100;
 const STATUSES = [["", "All", "all"], ["running", "Running", "running"], ["paused", "Paused", "paused"], ["failed", "Failed", "failed"], ["terminated", "Terminated", "terminated"], ["damaged", "Damaged", "damaged"]];
@@ -142,11 +142,11 @@ export class AgentList {
     this.rows.set(this.data.total);
     this.rows.element.setAttribute("aria-rowcount", String(this.data.total));
     const { counts, query } = this.data;
-    this.statuses.replaceChildren(...STATUSES.filter(([key, , name]) => key === "" || counts[name] || query.status === key).map(([key, label, name]) => h("button", { type: "button", "aria-pressed": String(query.status === key), onclick: () => { query.status = key; this.#again(); } }, label, h("span", { class: "count" }, number(counts[name] ?? 0)))));
+    fill(this.statuses, ...STATUSES.filter(([key, , name]) => key === "" || counts[name] || query.status === key).map(([key, label, name]) => h("button", { type: "button", "aria-pressed": String(query.status === key), onclick: () => { query.status = key; this.#again(); } }, label, h("span", { class: "count" }, number(counts[name] ?? 0)))));
     this.empty.hidden = this.data.total > 0;
     if (this.data.total === 0) {
       const filtered = query.text || query.status;
-      this.empty.replaceChildren(h("p", {}, filtered ? "No agent fits the filter." : "No agents yet."), filtered ? h("button", { type: "button", class: "button", onclick: () => { query.text = query.status = this.input.value = ""; this.#again(); } }, "Show all") : h("p", { class: "dim" }, "Run ", h("code", {}, "duramen run"), " to make some of recordings. They appear here by themselves."));
+      fill(this.empty, h("p", {}, filtered ? "No agent fits the filter." : "No agents yet."), filtered ? h("button", { type: "button", class: "button", onclick: () => { query.text = query.status = this.input.value = ""; this.#again(); } }, "Show all") : h("p", { class: "dim" }, "Run ", h("code", {}, "duramen run"), " to make some of recordings. They appear here by themselves."));
     }
   }
 

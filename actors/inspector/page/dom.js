@@ -24,7 +24,14 @@ export function append(element, children) {
   return element;
 }
 
+/** Put children in the place of those that are there; null and false are none. */
+export function fill(element, ...children) {
+  element.replaceChildren();
+  return append(element, children);
+}
+
 const SHAPES = {
+  rings: '<circle cx="6" cy="6" r="5.3" stroke="currentColor" stroke-width="0.8"/><circle cx="6" cy="6" r="3.2" stroke="currentColor" stroke-width="1"/><circle cx="6" cy="6" r="1.2" fill="currentColor"/>',
   running: '<circle cx="6" cy="6" r="4" fill="currentColor"/>',
   paused: '<path d="M4 2.5v7M8 2.5v7" stroke="currentColor" stroke-width="2"/>',
   terminated: '<circle cx="6" cy="6" r="3.4" stroke="currentColor" stroke-width="1.5"/>',

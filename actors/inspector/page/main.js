@@ -86,6 +86,7 @@ function route() {
     if (link.dataset.place === (isAgent ? "agents" : asked.name)) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   document.querySelector(".float")?.remove();
+  if (isLive) banner.hidden = true;
   if (isAgent && page instanceof AgentPage && page.path === asked.path) {
     page.moment(asked.from, asked.to);
     return;
@@ -179,6 +180,7 @@ async function begin() {
   let chosen = null;
   try { chosen = localStorage.getItem("duramen-theme"); } catch { /* none */ }
   if (chosen) document.documentElement.dataset.theme = chosen;
+  document.querySelector(".brand").prepend(glyph("rings"));
   document.getElementById("theme").append(glyph("theme"));
   document.getElementById("theme").addEventListener("click", () => theme(isDark() ? "light" : "dark"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme());

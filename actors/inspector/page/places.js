@@ -1,7 +1,7 @@
 // Diff, episodes, hosts and consumers, verify.
 
 import { get } from "./api.js";
-import { ago, debounce, duration, glyph, h, moment, number, place, said } from "./dom.js";
+import { ago, debounce, duration, fill, glyph, h, moment, number, place, said } from "./dom.js";
 import { lines } from "./memory.js";
 import { parse } from "./model.js";
 
@@ -15,14 +15,14 @@ export class DiffView {
     this.ends = h("div", { class: "diff-ends" });
     this.path = path;
     this.element = h("section", { class: "diff", "aria-label": "What differs" }, h("header", {}, h("h2", {}, "What differs"), this.counts, h("span", { class: "grow" }), h("label", { class: "filter" }, glyph("search"), this.filter), h("button", { type: "button", class: "button", onclick: handlers.close }, "Close")), this.ends, this.body);
-    get("diff", { agent: path, a, b }).then((answer) => { this.answer = answer; this.#show(); }, (error) => { this.body.replaceChildren(h("p", { class: "failed" }, error.message)); handlers.failed(error); });
+    get("diff", { agent: path, a, b }).then((answer) => { this.answer = answer; this.#show(); }, (error) => { fill(this.body, h("p", { class: "failed" }, error.message)); handlers.failed(error); });
   }
 
   #show() {
     const { a, b, counts } = this.answer;
-    this.counts.replaceChildren(...Object.entries(KINDS).map(([kind, [sign]]) => h("span", { class: counts[kind] ? kind : "dim" }, `${sign} ${number(counts[kind])} `)));
+    fill(this.counts, ...Object.entries(KINDS).map(([kind, [sign]]) => h("span", { class: counts[kind] ? kind : "dim" }, `${sign} ${number(counts[kind])} `)));
     const end = (name, at) => h("div", {}, h("span", { class: "flag" }, name), h("a", { href: moment(this.path, at.seq) }, `@${at.seq}`), h("span", { class: "dim" }, at.time ? ` ${at.time.slice(0, 23).replace("T", " ")}` : "", ` ${at.status}`));
-    this.ends.replaceChildren(end("A", a), end("B", b));
+    fill(this.ends, end("A", a), end("B", b));
     this.#fill();
   }
 
@@ -31,14 +31,14 @@ export class DiffView {
     const wanted = this.filter.value.toLowerCase();
     const rows = [...this.answer.lifecycle.map(([name, old, now]) => ["changed", name, old, now, true]), ...this.answer.rows].filter((row) => row[1].toLowerCase().includes(wanted));
     const total = Object.values(this.answer.counts).reduce((sum, each) => sum + each, 0);
-    this.body.replaceChildren(...rows.map((row) => this.#row(row)), total > this.answer.rows.length ? h("p", { class: "dim" }, `${number(total - this.answer.rows.length)} more differences: filter, or compare moments that are closer`) : "", rows.length === 0 ? h("p", { class: "empty" }, total === 0 ? "Nothing differs in working memory." : "No path fits the filter.") : "");
+    fill(this.body, ...rows.map((row) => this.#row(row)), total > this.answer.rows.length ? h("p", { class: "dim" }, `${number(total - this.answer.rows.length)} more differences: filter, or compare moments that are closer`) : "", rows.length === 0 ? h("p", { class: "empty" }, total === 0 ? "Nothing differs in working memory." : "No path fits the filter.") : "");
   }
 
   #row([kind, where, first, second, isLifecycle]) {
     const [sign, word] = KINDS[kind];
     const show = (node) => (node === null && kind !== "changed" ? h("p", { class: "dim" }, "not shown: too much") : lines(parse(node), 24));
     return h("div", { class: `diff-row ${kind}` }, h("div", { class: "diff-path" }, h("span", { class: "sign" }, sign, h("span", { class: "unseen" }, ` ${word} `)), isLifecycle ? h("span", { class: "dim" }, where) : said(where, "mono")),
-      h("div", { class: "side a" }, kind === "added" ? null : show(first)), h("div", { class: "side b" }, kind === "removed" ? null : show(kind === "changed" ? second : first)));
+      h("div", { class: "half a" }, kind === "added" ? null : show(first)), h("div", { class: "half b" }, kind === "removed" ? null : show(kind === "changed" ? second : first)));
   }
 }
 
@@ -77,8 +77,8 @@ export class EpisodesPage {
   #fill() {
     const options = this.episodes.map((episode) => h("a", { class: "episode-row", role: "option", href: `#/episodes/${episode.id}`, "aria-selected": String(episode.id === this.selected), tabindex: "-1" }, h("span", { class: `outcome ${episode.outcome}` }, glyph(OUTCOMES[episode.outcome] ?? "terminated"), h("span", { class: "unseen" }, episode.outcome)),
       h("span", { class: "task" }, said(episode.task || "(no description)")), h("span", { class: "dim" }, duration(episode.seconds * 1000)), h("span", { class: "dim mono where" }, said(episode.agent), `@${episode.first}–${episode.last}`), h("span", { class: "dim" }, ago(Date.parse(episode.created)))));
-    this.list.replaceChildren(...options, this.more ? h("button", { type: "button", class: "button", onclick: () => this.load(this.episodes.length) }, "More") : "");
-    if (this.episodes.length === 0) this.list.replaceChildren(h("p", { class: "empty" }, this.input.value || this.outcome ? "No episode fits." : "No episodes yet: a session leaves one when it is terminated."));
+    fill(this.list, ...options, this.more ? h("button", { type: "button", class: "button", onclick: () => this.load(this.episodes.length) }, "More") : "");
+    if (this.episodes.length === 0) fill(this.list, h("p", { class: "empty" }, this.input.value || this.outcome ? "No episode fits." : "No episodes yet: a session leaves one when it is terminated."));
     const wanted = this.episodes.find((episode) => episode.id === (this.wanted ?? this.selected)) ?? this.episodes[0];
     if (wanted) this.#select(wanted); else this.detail.replaceChildren();
   }
@@ -87,7 +87,7 @@ export class EpisodesPage {
     this.selected = episode.id;
     for (const row of this.list.querySelectorAll("[role=option]")) row.setAttribute("aria-selected", String(row.getAttribute("href").endsWith(episode.id)));
     const pair = (name, ...held) => [h("dt", {}, name), h("dd", {}, held)];
-    this.detail.replaceChildren(h("h2", {}, glyph(OUTCOMES[episode.outcome] ?? "terminated"), " ", episode.outcome), h("p", { class: "task-text" }, said(episode.task || "(no description)")),
+    fill(this.detail, h("h2", {}, glyph(OUTCOMES[episode.outcome] ?? "terminated"), " ", episode.outcome), h("p", { class: "task-text" }, said(episode.task || "(no description)")),
       h("dl", { class: "pairs" }, pair("agent", h("a", { href: moment(episode.agent, episode.last) }, said(episode.agent), `@${episode.last}`)), pair("session", said(episode.session ?? "–", "mono")), pair("events", h("a", { href: moment(episode.agent, episode.first) }, `@${episode.first}`), " to ", h("a", { href: moment(episode.agent, episode.last) }, `@${episode.last}`)), pair("lasted", duration(episode.seconds * 1000)), pair("importance", String(episode.importance)), episode.tokens ? pair("tokens", number(episode.tokens)) : ""),
       episode.details !== null ? [h("h3", {}, "Details"), lines(parse(episode.details))] : "", episode.lessons.length ? [h("h3", {}, "Lessons"), h("ul", {}, episode.lessons.map((lesson) => h("li", {}, said(lesson))))] : "",
       episode.actions.length ? [h("h3", {}, "Tool calls"), h("ol", { class: "calls" }, episode.actions.map(([tool, seq]) => h("li", {}, seq ? h("a", { href: moment(episode.agent, seq) }, said(tool), h("span", { class: "setter" }, `@${seq}`)) : said(tool))))] : "", h("h3", {}, "Context"), h("p", {}, said(episode.context)));
@@ -123,9 +123,9 @@ export class HostsPage {
     try {
       const answer = await get("hosts");
       const rows = answer.consumers.flatMap((consumer) => [this.#consumer(consumer), ...(consumer.building ? [this.#consumer(consumer.building, true)] : [])]);
-      this.consumers.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", { colspan: "7", class: "dim" }, "No projection was attached here yet: ", h("code", {}, "system.attach(projection, name)"), " does it."))]));
+      fill(this.consumers, ...(rows.length ? rows : [h("tr", {}, h("td", { colspan: "7", class: "dim" }, "No projection was attached here yet: ", h("code", {}, "system.attach(projection, name)"), " does it."))]));
       const order = ["up", "client", "draining", "closed", "buried"];
-      this.hosts.replaceChildren(...answer.hosts.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state)).map((host) => h("tr", { class: host.ended ? "dim" : null }, h("td", { class: "mono" }, host.host.slice(0, 12), host.self ? h("span", { class: "dim" }, " this inspector") : ""), h("td", {}, host.state, host.ended ? ` ${ago(Date.parse(host.ended))} ago` : ""), h("td", { class: "number" }, host.pid ?? "–"), h("td", { class: "number" }, number(host.agents)), h("td", {}, said(host.types.join(", ") || "–")))));
+      fill(this.hosts, ...answer.hosts.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state)).map((host) => h("tr", { class: host.ended ? "dim" : null }, h("td", { class: "mono" }, host.host.slice(0, 12), host.self ? h("span", { class: "dim" }, " this inspector") : ""), h("td", {}, host.state, host.ended ? ` ${ago(Date.parse(host.ended))} ago` : ""), h("td", { class: "number" }, host.pid ?? "–"), h("td", { class: "number" }, number(host.agents)), h("td", {}, said(host.types.join(", ") || "–")))));
     } catch (error) {
       this.options.failed(error);
     }
@@ -175,8 +175,8 @@ export class VerifyPage {
   }
 
   #show(report) {
-    this.sentence.replaceChildren(report.ok ? glyph("check") : glyph("cross"), " ", report.ok ? `All ${number(report.events)} events of ${number(report.agents)} agents are as they were written.` : `${number(report.count)} problem${report.count === 1 ? "" : "s"} found.`);
-    this.problems.replaceChildren(...report.problems.map((each) => h("div", { class: "problem" }, h("h2", {}, each.kind), h("p", {}, each.agent ? h("a", { href: each.seq > 1 ? moment(each.agent, each.seq - 1) : place(each.agent) }, said(each.agent), `@${each.seq ?? ""}`) : ""), h("p", {}, said(each.text)), h("dl", { class: "pairs" }, h("dt", {}, "expected"), h("dd", { class: "mono" }, said(String(each.expected))), h("dt", {}, "actual"), h("dd", { class: "mono" }, said(String(each.actual)))))));
+    fill(this.sentence, report.ok ? glyph("check") : glyph("cross"), " ", report.ok ? `All ${number(report.events)} events of ${number(report.agents)} agents are as they were written.` : `${number(report.count)} problem${report.count === 1 ? "" : "s"} found.`);
+    fill(this.problems, ...report.problems.map((each) => h("div", { class: "problem" }, h("h2", {}, each.kind), h("p", {}, each.agent ? h("a", { href: each.seq > 1 ? moment(each.agent, each.seq - 1) : place(each.agent) }, said(each.agent), `@${each.seq ?? ""}`) : ""), h("p", {}, said(each.text)), h("dl", { class: "pairs" }, h("dt", {}, "expected"), h("dd", { class: "mono" }, said(String(each.expected))), h("dt", {}, "actual"), h("dd", { class: "mono" }, said(String(each.actual)))))));
   }
 
   close() {
