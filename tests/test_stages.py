@@ -113,7 +113,7 @@ def test_planted_faults_are_found(copy: Path, stage: str) -> None:
 
 
 def test_imports_to_the_right_are_allowed(copy: Path) -> None:
-    (copy / "actors" / "planted.py").write_text("import duramen.events\nimport duramen.projections\n")
+    (copy / "actors" / "hosts" / "planted.py").write_text("import duramen.events\nimport duramen.projections\n")
     (copy / "projections" / "state" / "planted.py").write_text("from duramen.events import errors\n")
     passed, message = said("layers", copy)
     assert passed, message
