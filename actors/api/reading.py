@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
 
-from duramen.events import AgentPath, CorruptEvent, Event, EventRegistry, InvalidMessage, Limits, agent_path
+from attrs import evolve
+
+from duramen.events import (
+    AgentNotFound,
+    AgentPath,
+    CorruptEvent,
+    Event,
+    EventRegistry,
+    InvalidMessage,
+    Limits,
+    agent_path,
+)
 from duramen.events.codec import Codec
 from duramen.events.log import Entry, EventLog, read_events
+from duramen.events.model import same_value
 from duramen.projections import AgentView
 from duramen.projections.recovery import AgentLog, rebuild
+from duramen.projections.state import FAILED_STATUS, MISSING, PAUSED_STATUS, RUNNING, TERMINATED_STATUS
 
 from ..dispatch import EventLoop
+from .arguments import check_count, check_types
 from .episode_store import EpisodeStore
+
+_STATUSES: Final = frozenset((RUNNING, PAUSED_STATUS, FAILED_STATUS, TERMINATED_STATUS, "damaged"))
 
 
 class Reading:
@@ -43,12 +61,43 @@ class Reading:
         """Long-term memory: the episodes of finished sessions."""
         return self._episodes
 
-    def agents(self) -> Iterator[Entry]:
-        """Iterate over all agents of the namespace, in no order, read in pages. Does not take agents over.
+    def agents(
+        self,
+        prefix: str = "",
+        *,
+        status: str | Collection[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Entry]:
+        """Iterate over the agents of the namespace, in no order, read in pages. Does not take agents over.
 
-        Agents that change meanwhile come as they were before or after. Raises Unavailable while iterating.
+        With a `prefix` only agents whose path begins with this text; from the name of a root agent and a "/" on, one
+        partition is read. With a `status`, or several, only those; with `metadata` only agents whose session has these
+        items among its own. At most `limit` agents.
+
+        Agents that change meanwhile come as they were before or after. Raises InvalidMessage, and Unavailable while
+        iterating.
         """
-        return self._log.directory()
+        check_types(prefix=(prefix, str), metadata=(metadata, Mapping))
+        if limit is not None:
+            check_count("limit", limit)
+        found = self._log.directory(self._log.partition_of(prefix) if prefix.count("/") > 1 else None)
+        chosen = _choose(found, prefix, _parse_statuses(status))
+        return islice(self._with_metadata(chosen, {} if metadata is None else dict(metadata)), limit)
+
+    def _with_metadata(self, entries: Iterable[Entry], wanted: dict[str, Any]) -> Iterator[Entry]:
+        """The entries that have the wanted metadata, with what the directory lacks of it read from their logs."""
+        for entry in entries:
+            found = entry if entry.packed_metadata is not None else self._read_metadata(entry)
+            if not wanted or _has_items(found, wanted):
+                yield found
+
+    def _read_metadata(self, entry: Entry) -> Entry:
+        try:
+            state = rebuild(AgentLog(self._log, entry.agent, self._limits)).state
+        except (AgentNotFound, CorruptEvent):
+            return entry
+        return evolve(entry, packed_metadata=Codec(self._limits).pack(state.metadata))
 
     def events(self, path: str | AgentPath, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
         """Iterate over an agent's events, oldest first, read in pages.
@@ -81,3 +130,26 @@ class Reading:
                 return set(agents)
             return {agent for each in agents for agent in self._existing([each])}
         return {agent for agent, head in zip(agents, heads, strict=True) if head is not None}
+
+
+def _parse_statuses(status: object) -> frozenset[str] | None:
+    if status is None:
+        return None
+    given: Any = (status,) if isinstance(status, str) else status
+    if not isinstance(given, Collection) or not _STATUSES.issuperset(given):
+        raise InvalidMessage(f"status is one or several of {', '.join(sorted(_STATUSES))}")
+    return frozenset(given)
+
+
+def _choose(entries: Iterable[Entry], prefix: str, statuses: frozenset[str] | None) -> Iterator[Entry]:
+    for entry in entries:
+        if entry.agent.startswith(prefix) and (statuses is None or entry.status in statuses):
+            yield entry
+
+
+def _has_items(entry: Entry, wanted: dict[str, Any]) -> bool:
+    try:
+        metadata = entry.metadata
+    except CorruptEvent:
+        return False
+    return all(same_value(metadata.get(key, MISSING), value) for key, value in wanted.items())

@@ -221,8 +221,7 @@ class Turn(Commit):
         self.levels += _LEVEL[level]
         self.size += len(body) + DIGEST_SIZE
         if level == _LIFECYCLE:
-            line = [state.status, state.agent_type, state.session_id]
-            self.entry = self.codec.pack([*line, True] if self.runtime.needs_class else line)
+            self.entry = state.directory_line(self.codec, needs_class=self.runtime.needs_class)
         return raw
 
     def send(self, path: str, message: object) -> Envelope:

@@ -179,11 +179,11 @@ class Activation:
         if wanted is not None and self._services.hosting.has_class_elsewhere(wanted):
             return wanted
         try:
-            _, agent_type, _, needs_class = unpack_line(place.line)
+            line = unpack_line(place.line)
         except (ValueError, TypeError):
             path = self._mailbox.path
             raise CorruptEvent(f"the line of {path} in the directory is damaged; restore it", agent=path) from None
-        return agent_type if needs_class else None
+        return line.agent_type if line.needs_class else None
 
     def _new_agent(self, place: Located) -> Runtime | None:
         """An agent without a log: only a spawn can make one. None: another host has taken its tree meanwhile."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .digest_chain import PLAIN, DigestChain
-from .event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, to_datetime, to_microseconds
+from .event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, to_datetime, to_microseconds, unpack_plain
 from .recorded_event import (
     broken_chain_error,
     build_event,
@@ -40,5 +40,6 @@ __all__ = [
     "pack_snapshot",
     "to_datetime",
     "to_microseconds",
+    "unpack_plain",
     "unpack_snapshot",
 ]

@@ -108,6 +108,14 @@ def _in_zone(value: datetime, fold: int, name: str) -> datetime:
     return zoned if zoned.utcoffset() == value.utcoffset() else value
 
 
+def unpack_plain(data: bytes) -> Any:
+    """As `Codec.unpack`, callable from any thread."""
+    value = _unpack(data)
+    if _may_hold_timestamp(data) and _holds_timestamp(value):
+        raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
+    return value
+
+
 class Codec:
     """Packs and unpacks plain data. Not thread-safe: each thread that runs agents has its own.
 
@@ -132,10 +140,7 @@ class Codec:
 
     def unpack(self, data: bytes) -> Any:
         """Return plain data from bytes. Raises CorruptEvent for anything but one whole msgpack value of ours."""
-        value = _unpack(data)
-        if _may_hold_timestamp(data) and _holds_timestamp(value):
-            raise CorruptEvent(f"{len(data)} stored bytes hold a timestamp of msgpack's, which duramen never writes")
-        return value
+        return unpack_plain(data)
 
     def pack_exactly(self, value: Any, where: str) -> bytes:
         """Pack a value, read it back and compare. Raises ValueRefused unless it comes back equal in value and type.

@@ -69,6 +69,7 @@ from .records import (
     FeedRequest,
     FeedRow,
     Head,
+    Line,
     Page,
     Put,
     Raw,
@@ -78,6 +79,7 @@ from .records import (
     SpanEvents,
     Status,
     damaged_entry,
+    pack_line,
     unpack_line,
 )
 from .trimming import HEAD_MISMATCH, diverged_at_base, feed_damaged, feed_trimmed, trimmed_further
@@ -117,6 +119,7 @@ __all__ = [
     "HostStore",
     "Keys",
     "LentConnections",
+    "Line",
     "Located",
     "LogBase",
     "LogWriter",
@@ -151,6 +154,7 @@ __all__ = [
     "fenced",
     "owner_of",
     "pack_host",
+    "pack_line",
     "pack_record",
     "pack_request",
     "pack_rest",

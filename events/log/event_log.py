@@ -314,8 +314,8 @@ class EventLog(LogKeys, LogAppender, AgentLogReader, LogTrimmer, FeedSources, Pr
         """The hosts that share this log's agents, and which of them has which."""
         ...
 
-    def directory(self) -> Iterator[Entry]:
-        """All agents, in no order; those that change meanwhile come with their state before or after."""
+    def directory(self, partition: int | None = None) -> Iterator[Entry]:
+        """All agents, or those of a partition, in no order; those that change meanwhile come as before or after."""
         ...
 
     def notices(self, *, events: bool = False) -> NoticeStream:

@@ -12,7 +12,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns}:views` | HASH | `live:NAME`, `next:NAME` → msgpack [token, revision, form, rest] of a consumer's view, `wish:NAME` → what it is asked to do | until removed |
 | `duramen:{ns}:view:VID:live` `duramen:{ns}:view:VID:next` | STRING or HASH | a view that is kept whole (16 bytes of checksum, then msgpack), or msgpack an entry | until removed |
 | `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed | for ever |
-| `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id, True where a class of the user's is needed] as of the last lifecycle event | for ever |
+| `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id, whether a class of the user's is needed, metadata as msgpack or nil over 4 KiB] as of the last lifecycle event | for ever |
 | `duramen:{ns:NN}:owners` | HASH | root agent → `epoch:host`, the host that has its tree; `epoch:`, or any other form: nobody has it | for ever |
 | `duramen:{ns:NN}:unfinished` | ZSET | agent → when its unfinished work is to be looked at, in ms; 0: at once | while it has some |
 | `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |

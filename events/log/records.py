@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from attrs import define, field, frozen
 
 import msgpack
 
-from ..codec import NO_DIGEST, to_datetime
+from ..codec import NO_DIGEST, Codec, to_datetime, unpack_plain
 
 
 class Status(IntEnum):
@@ -43,9 +43,10 @@ class Status(IntEnum):
 ADD_TO_LIST: Final = -1
 """In the place of `Put.ttl_ms`: the key is a list, and the value is added to its end."""
 
-
 NOTHING_UNFINISHED: Final = -1
 """In the place of `Append.due_ms`: the agent has no unfinished work any more."""
+_MOST_METADATA: Final = 4_096
+"""Bytes of metadata in a line of the directory, which is listed with all others."""
 
 
 @frozen
@@ -181,6 +182,13 @@ class Entry:
     session_id: str | None
     needs_class: bool = False
     """Whether the session runs under a class of the user's."""
+    packed_metadata: bytes | None = field(default=None, repr=False)
+    """The session's metadata in msgpack; None where the line has none, since it was written before, or is too large."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata that the session was spawned with; empty where the line has none. Raises CorruptEvent."""
+        return {} if self.packed_metadata is None else cast("Mapping[str, Any]", unpack_plain(self.packed_metadata))
 
     @property
     def seq(self) -> int:
@@ -198,15 +206,36 @@ def damaged_entry(agent: str) -> Entry:
     return Entry(agent, Head(0, 0, NO_DIGEST, "", 0, 0), "damaged", None, None)
 
 
-def unpack_line(line: bytes | None) -> tuple[str, str | None, str | None, bool]:
-    """Status, agent type and session of an agent's line in the directory, and whether a class of the user's is needed.
+class Line(NamedTuple):
+    """An agent's line in the directory, as of its last lifecycle event."""
+
+    status: str
+    agent_type: str | None
+    session_id: str | None
+    needs_class: bool = False
+    """Whether the session runs under a class of the user's."""
+    packed_metadata: bytes | None = None
+    """The session's metadata in msgpack. In the line it is text of Latin-1: the server's scripts read no binary."""
+
+
+def pack_line(line: Line, codec: Codec) -> bytes:
+    """Return a line as bytes, without metadata of more than 4 KiB."""
+    packed = line.packed_metadata
+    kept = packed.decode("latin-1") if packed is not None and len(packed) <= _MOST_METADATA else None
+    return codec.pack([line.status, line.agent_type, line.session_id, line.needs_class, kept])
+
+
+def unpack_line(line: bytes | None) -> Line:
+    """Read an agent's line in the directory.
 
     Raises ValueError and TypeError for a line that is none. An agent without a line is taken for a running one.
     """
     if line is None:
-        return "running", None, None, False
-    status, agent_type, session_id, *needs_class = cast("list[Any]", msgpack.unpackb(line, raw=False))
-    return str(status), agent_type, session_id, needs_class == [True]
+        return Line("running", None, None)
+    status, agent_type, session_id, *others = cast("list[Any]", msgpack.unpackb(line, raw=False))
+    packed = others[1] if len(others) > 1 else None
+    metadata = None if packed is None else str.encode(packed, "latin-1")
+    return Line(str(status), agent_type, session_id, others[:1] == [True], metadata)
 
 
 @define(eq=False)

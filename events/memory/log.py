@@ -371,8 +371,8 @@ class MemoryLog(LogBase):
             return None
         return value
 
-    def directory(self) -> Iterator[Entry]:
-        for part in self._parts:
+    def directory(self, partition: int | None = None) -> Iterator[Entry]:
+        for part in self._parts if partition is None else (self._parts[partition],):
             with self._lock:
                 heads, lines = dict(part.heads), dict(part.directory)
             for agent, head in heads.items():

@@ -173,9 +173,9 @@ class RedisLog(LogBase):
         found = self._server.execute_all("look for checkpoints", [(b"EXISTS", key.encode()) for key in keys])
         return [bool(count) for count in found]
 
-    def directory(self) -> Iterator[Entry]:
-        for partition in range(self.partitions):
-            yield from self._directory(partition)
+    def directory(self, partition: int | None = None) -> Iterator[Entry]:
+        for each in range(self.partitions) if partition is None else (partition,):
+            yield from self._directory(each)
 
     def _directory(self, partition: int) -> Iterator[Entry]:
         seen: set[int] = (

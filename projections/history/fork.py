@@ -98,7 +98,7 @@ def _adoption(
         digest=digest,
         fence=f"1:{token}",
         updated_at=now,
-        entry=codec.pack([state.status, state.agent_type, state.session_id]),
+        entry=state.directory_line(codec),
         largest=len(digest) + len(body),
         levels=1 << Granularity.LIFECYCLE,
         puts=(Put(log.base_key(path), packed),),

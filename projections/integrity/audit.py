@@ -116,7 +116,7 @@ class Audit:
         first, state = fold.state.seq + 1, fold.state
         if self._check_events(raw, fold, snapshots) and self._check_end(raw, fold):
             self._check_checkpoints(state)
-            entry = self._codec.pack([state.status, state.agent_type, state.session_id])
+            entry = state.directory_line(self._codec)
             self.audited = AuditedAgent(state.seq, entry, first, bytes(self._levels), frozenset(self._episodes))
         for left in snapshots:
             if left.seq > fold.state.seq and self._unpack(left) is not None and left.seq > head.seq:

@@ -217,6 +217,10 @@ def audit_consumers(log: EventLog) -> list[Problem]:
 def _same_line(line: bytes | None, expected: bytes) -> bool:
     """Whether a line of the directory says the same as the log; which class runs the agent, the log does not know."""
     try:
-        return line is not None and unpack_line(line)[:3] == unpack_line(expected)[:3]
+        if line is None:
+            return False
+        found, wanted = unpack_line(line), unpack_line(expected)
     except (ValueError, TypeError):
         return False
+    same_metadata = found.packed_metadata in (None, wanted.packed_metadata)  # lines had none once
+    return same_metadata and found[:3] == wanted[:3]

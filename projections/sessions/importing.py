@@ -287,7 +287,7 @@ class _Import:
         snapshot = self._snapshot(agent) if agent.staged >= EVERY else None
         if snapshot is not None:
             puts.append(Put(self._log.snapshot_key(agent.path), snapshot))
-        entry = self._codec.pack([state.status, state.agent_type, state.session_id])
+        entry = state.directory_line(self._codec)
         self._adoptions.append(
             Adoption(
                 agent=agent.path,

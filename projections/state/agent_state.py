@@ -16,7 +16,8 @@ from typing import Any, Final
 from attrs import define, field, fields
 
 from duramen.events import Granularity
-from duramen.events.codec import NO_DIGEST
+from duramen.events.codec import NO_DIGEST, Codec
+from duramen.events.log import Line, pack_line
 
 ABSENT: Final = "absent"
 RUNNING: Final = "running"
@@ -69,6 +70,11 @@ class AgentState:
     """
     commands: dict[str, list[Any]] = field(factory=_empty)
     """The latest command ids, oldest first: [first seq, last seq, digest, fingerprint]."""
+
+    def directory_line(self, codec: Codec, *, needs_class: bool = False) -> bytes:
+        """The agent's line in the directory."""
+        packed = codec.pack(self.metadata)
+        return pack_line(Line(self.status, self.agent_type, self.session_id, needs_class, packed), codec)
 
     def dump(self) -> dict[str, Any]:
         """The fields as plain data, for a snapshot. Shares its containers with the state."""

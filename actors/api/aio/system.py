@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Final, Unpack
 from uuid import UUID
@@ -115,9 +115,16 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         forked = await asyncio.to_thread(self.original.fork, path, at, to=to, tree=tree, session_id=session_id)
         return forked.aio
 
-    async def agents(self) -> AsyncIterator[Entry]:
+    async def agents(
+        self,
+        prefix: str = "",
+        *,
+        status: str | Collection[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Entry]:
         """As `AgentSystem.agents`: `async for entry in system.aio.agents()`."""
-        entries = await asyncio.to_thread(self.original.agents)
+        entries = self.original.agents(prefix, status=status, metadata=metadata, limit=limit)
         async for entry in in_pages(entries, _AGENTS):
             yield entry
 

@@ -8,18 +8,40 @@ from typing import Any, Final
 from duramen.events import AgentPath
 from duramen.events.log import Entry
 
-from ..arguments import Options
+from ..arguments import Options, parse_count, parse_json_pair
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import STYLES, Output, Table, format_time, text
 
 
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="how the agents' paths begin")
+    parser.add_argument("--status", action="append", metavar="STATUS", help="only agents in this status; repeatable")
+    parser.add_argument("--limit", type=parse_count, metavar="N", help="at most so many, whichever are found first")
+    parser.add_argument(
+        "--metadata",
+        action="append",
+        type=parse_json_pair,
+        metavar="KEY=JSON",
+        help="only agents spawned with this among their metadata; may be repeated",
+    )
+
+
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     with opened(options) as system:
-        entries = sorted(system.agents(), key=lambda entry: AgentPath.parse(entry.agent))
+        found = system.agents(
+            arguments.prefix,
+            status=arguments.status,
+            metadata=dict(arguments.metadata or ()),
+            limit=arguments.limit,
+        )
+        entries = sorted(found, key=lambda entry: AgentPath.parse(entry.agent))
     if output.as_json:
         output.data([_data(entry) for entry in entries])
+        return ExitCode.OK
+    if not entries and (arguments.prefix or arguments.status or arguments.metadata):
+        output.show(text("no agent is like that"))
         return ExitCode.OK
     if not entries:
         output.show(text("no agents yet: `duramen run` makes some of recordings, `duramen spawn PATH` makes one"))
@@ -73,4 +95,4 @@ def _label(segments: tuple[str, ...], last: dict[tuple[str, ...], tuple[str, ...
     return f"{above}{'└─ ' if last[segments[:-1]] == segments else '├─ '}{segments[-1]}"
 
 
-AGENTS: Final = Command("agents", "list the agents as a tree", _run)
+AGENTS: Final = Command("agents", "list the agents as a tree", _run, _add_arguments)

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 heads      HASH    agent -> msgpack [head, base, digest, fence, claimed_at, updated_at, largest]   for ever
 --                            level -> last feed position with an event of it; base -> entries trimmed from the feed
---       2 directory  HASH    agent -> msgpack [status, agent type, session id]                      for ever
+--       2 directory  HASH    agent -> msgpack [status, agent type, session id, class needed, metadata]  for ever
 --       3 feed       LIST    msgpack [agent, first seq, count, levels], one entry an agent          for ever
 --       4 bases      HASH    agent -> msgpack [base, digest of the event at base]                   for ever
 --       then for each agent

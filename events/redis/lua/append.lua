@@ -2,7 +2,7 @@
 --
 -- KEYS  1 heads      HASH    agent -> msgpack [head, base, digest, fence, claimed_at, updated_at, largest]; level ->
 --                            last feed position with an event of it; base -> entries trimmed from the feed   for ever
---       2 directory  HASH    agent -> msgpack [status, agent type, session id]                      for ever
+--       2 directory  HASH    agent -> msgpack [status, agent type, session id, class needed, metadata]  for ever
 --       3 feed       LIST    msgpack [agent, first seq, count, levels], one entry an append         for ever
 --       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
