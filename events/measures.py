@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from attrs import define, frozen
 
+__all__ = ["Counts", "Distribution", "Histogram"]
+
 
 @frozen
 class Distribution:

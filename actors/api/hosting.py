@@ -11,7 +11,7 @@ from duramen.events import DuramenError
 from duramen.events.log import HostStore
 from duramen.events.logging import get_logger
 
-from ..commands import Serializer
+from ..commands import Serializer, Tracing
 from ..dispatch import ActorRegistry, Dispatcher, ThreadPool, Timers
 from ..hosts import PROTOCOL, HostEvents, Hosting, Links, Membership, Placement, Router, Trees
 from ..runtime import Draining, Runtime
@@ -33,6 +33,7 @@ class HostedSystem:
         workers: ThreadPool,
         timers: Timers,
         serializer: Serializer,
+        tracing: Tracing | None,
         agent_types: Collection[str],
         message_types: Callable[[], Collection[str]],
         is_client: bool,
@@ -46,7 +47,7 @@ class HostedSystem:
         self._is_checking = False
         self._links: Links | None = None
         self._buried: Callable[[str], None] = lambda host: None
-        router = Router(actors, dispatcher, serializer)
+        router = Router(actors, dispatcher, serializer, tracing)
         router.on_left = lambda host: self._on_left()
         membership = Membership(
             store,

@@ -19,6 +19,7 @@ from attrs import evolve
 from duramen.events import (
     AgentPath,
     AskTimeout,
+    DuramenError,
     EventRegistry,
     Granularity,
     InvalidMessage,
@@ -109,6 +110,7 @@ class AgentSystem(SystemCalls):
             workers=activations,
             timers=timers,
             serializer=serializer,
+            tracing=settings.tracing,
             agent_types=self._agents.keys(),
             message_types=registry.message_types,
             is_client=not host,
@@ -139,6 +141,7 @@ class AgentSystem(SystemCalls):
             serializer=serializer,
             digest_of=store.log.chain.digest,
             folds=FoldCache(store.log, self._limits),
+            tracing=settings.tracing,
             activated=passivation.release_excess,
             system=weakref.ref(self),
         )
@@ -380,18 +383,26 @@ class AgentSystem(SystemCalls):
             check_may_block()
             self._actors.check_cycle(path)
         envelope = envelope_of(message, command_id, durability=durability, copier=self._copier)
-        if not block:
-            self._actors.send(path, envelope, room)
-            return envelope
+        tracing = self._services.tracing
+        if tracing is not None:
+            tracing.send(path, envelope)
         deadline = None if seconds is None else monotonic() + seconds
-        if can_read_here(self._services, path, message, seconds):
-            answer_from_log(self._services, path, [envelope])
-        elif type(message) in INLINE and room == 0.0:
-            dispatcher = self._services.dispatcher
-            with dispatcher.shield() as shield:
-                dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)
-        else:
-            self._actors.send(path, envelope, room)
+        try:
+            if not block:
+                self._actors.send(path, envelope, room)
+                return envelope
+            if can_read_here(self._services, path, message, seconds):
+                answer_from_log(self._services, path, [envelope])
+            elif type(message) in INLINE and room == 0.0:
+                dispatcher = self._services.dispatcher
+                with dispatcher.shield() as shield:
+                    dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)
+            else:
+                self._actors.send(path, envelope, room)
+        except DuramenError as error:
+            if tracing is not None:
+                envelope.refuse(error)  # it is in no mailbox: nobody else ends its span
+            raise
         try:
             return envelope.get_within(None if deadline is None else _left(deadline), seconds)
         except AskTimeout:
@@ -405,7 +416,15 @@ class AgentSystem(SystemCalls):
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""
-        self._actors.send(path, envelope_of(message, command_id, wanted=False, copier=self._copier), parse_room(room))
+        envelope, tracing = envelope_of(message, command_id, wanted=False, copier=self._copier), self._services.tracing
+        if tracing is not None:
+            tracing.send(path, envelope)
+        try:
+            self._actors.send(path, envelope, parse_room(room))
+        except DuramenError as error:
+            if tracing is not None:
+                envelope.refuse(error)
+            raise
 
     def load(self) -> SystemLoad:
         """Count what this system has to do now, and has done: for metrics. Callable from any thread."""

@@ -74,6 +74,7 @@ from .retention import (
 )
 from .serializer import Serializer
 from .supervision import Decision, Strategy, Supervision, Supervisor
+from .tracing import Span, TracedAgent, TracedMessage, Tracing
 
 __all__ = [
     "DECIDERS",
@@ -119,12 +120,16 @@ __all__ = [
     "SetGranularity",
     "SetRetention",
     "Slice",
+    "Span",
     "Spawn",
     "SpawnArguments",
     "Strategy",
     "Supervision",
     "Supervisor",
     "Terminate",
+    "TracedAgent",
+    "TracedMessage",
+    "Tracing",
     "TrimResult",
     "WhenPaused",
     "decide_adopt",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from time import monotonic
 from typing import Final, cast
 
@@ -23,23 +22,15 @@ _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 class Commit(Append):
     """An append that knows its partition and handles the log's answer."""
 
-    __slots__ = ("partition",)
+    __slots__ = ("partition", "sent_at")
 
     partition: int
+    sent_at: float
+    """When its batch was sent, by `monotonic`; set in the first commit of a batch."""
 
     def settle(self, answer: Answer | DuramenError) -> None:
         """Handle the log's answer; called in the core."""
         raise NotImplementedError
-
-
-class _Batch(list[Commit]):
-    """Commits that are sent together."""
-
-    __slots__ = ("sent_at",)
-
-    def __init__(self, commits: Iterable[Commit]) -> None:
-        super().__init__(commits)
-        self.sent_at = 0.0
 
 
 class Journal:
@@ -56,7 +47,7 @@ class Journal:
         self._pending: dict[int, deque[Commit]] = {}
         self._log = get_logger("journal")
         self._closed = False
-        self._answered: list[_Batch] = []  # that the writer may answer once more
+        self._answered: list[list[Commit]] = []  # that the writer may answer once more
         self.batches_sent = 0
         self.appends_sent = 0
         self.appends_failed = 0
@@ -83,7 +74,7 @@ class Journal:
     def flush(self) -> None:
         """Send pending commits, up to the limit of batches in flight."""
         pending = self._pending
-        batches: list[tuple[int, _Batch]] = []
+        batches: list[tuple[int, list[Commit]]] = []
         room = _MOST_IN_FLIGHT - self._writer.in_flight
         while pending and len(batches) < room:
             partition, waiting = next(iter(pending.items()))
@@ -97,25 +88,25 @@ class Journal:
             except Exception as error:
                 self._fail_unsent([batch for _, batch in batches], error)
 
-    def _measure(self, batches: list[tuple[int, _Batch]]) -> None:
+    def _measure(self, batches: list[tuple[int, list[Commit]]]) -> None:
         now, observe = monotonic(), self.batch_sizes.observe
         self.batches_sent += len(batches)
         for _, batch in batches:
-            batch.sent_at = now
+            batch[0].sent_at = now
             self.appends_sent += len(batch)
             observe(len(batch))
 
-    def _fail_unsent(self, batches: list[_Batch], error: Exception) -> None:
+    def _fail_unsent(self, batches: list[list[Commit]], error: Exception) -> None:
         """Answer batches whose sending raised, which is a defect: some may have been sent all the same."""
         self._log.error("sending_failed", error=type(error).__name__, at=raised_at(error))
         self._answered += batches
         for commit in (commit for batch in batches for commit in batch):
             self._settle(commit, OutcomeUnknown("the log could not be asked, because of a defect", agent=commit.agent))
 
-    def _next_batch(self, waiting: deque[Commit]) -> _Batch:
+    def _next_batch(self, waiting: deque[Commit]) -> list[Commit]:
         if len(waiting) == 1:
-            return _Batch((waiting.popleft(),))
-        batch = _Batch(())
+            return [waiting.popleft()]
+        batch: list[Commit] = []
         size = 0
         while waiting and len(batch) < _MOST_APPENDS:
             size += waiting[0].size
@@ -126,9 +117,10 @@ class Journal:
 
     def collect(self, timeout: float | None) -> None:
         """Hand out the answers that have arrived; block at most `timeout` seconds for the first."""
-        for batch, result in self._writer.receive(timeout):
-            commits = cast("_Batch", batch)
-            self.commit_seconds.observe(monotonic() - commits.sent_at)
+        answers, now = self._writer.receive(timeout), monotonic()
+        for batch, result in answers:
+            commits = cast("list[Commit]", batch)
+            self.commit_seconds.observe(now - commits[0].sent_at)
             if self._answered and any(commits is answered for answered in self._answered):
                 continue
             if isinstance(result, DuramenError):

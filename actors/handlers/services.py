@@ -16,7 +16,7 @@ from duramen.events.model import Seconds, parse_seconds
 from duramen.projections.recovery import FoldCache
 
 from ..agent_types import AgentFactory
-from ..commands import Retention, Serializer, Supervisor, retention_to_data
+from ..commands import Retention, Serializer, Supervisor, Tracing, retention_to_data
 from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
 from ..hosts import Hosting
 from .hooks import LifecycleHooks
@@ -53,6 +53,11 @@ def _check_bool(_settings: object, attribute: Any, value: object) -> None:
         raise InvalidMessage(f"{attribute.name} is True or False", actual=value)
 
 
+def _check_tracing(_settings: object, _attribute: Any, value: object) -> None:
+    if value is not None and not callable(getattr(value, "begin_handler", None)):
+        raise InvalidMessage("tracing takes a Tracing, such as OpenTelemetryTracing()", actual=type(value).__name__)
+
+
 @frozen(kw_only=True)
 class Settings:
     """How a system treats its agents. Times are in seconds, or timedeltas. Raises InvalidMessage for wrong types."""
@@ -68,6 +73,8 @@ class Settings:
     """How often one message may lose its agent to another process before its caller gets `Fenced`."""
     retention: Retention | None = field(default=None, validator=_check_retention)
     """How much of a log is kept if its agent has no retention of its own; None: everything."""
+    tracing: Tracing | None = field(default=None, validator=_check_tracing)
+    """What is told of messages on their way, such as `duramen.adapters.opentelemetry.OpenTelemetryTracing()`."""
     copy_messages: bool = field(default=False, validator=_check_bool)
     """Whether messages and the replies of handlers are copied as if they went to another process, for tests: what
     could not cross to one is refused."""
@@ -117,6 +124,8 @@ class Services:
     now: Callable[[], int] = field(default=_now)
     """The clock: µs since the epoch."""
 
+    tracing: Tracing | None = None
+    """What is told of messages on their way; None: nothing."""
     counts: Counts = field(factory=Counts)
     """What has happened to agents, for metrics."""
 

@@ -16,7 +16,7 @@ from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
 from ..agent_types import AgentCode
-from ..commands import Decide, fingerprint, plain_id, require_seq, with_metadata
+from ..commands import Decide, Span, TracedAgent, fingerprint, plain_id, require_seq, with_metadata
 from ..dispatch import Commit, Envelope, Inbox, current_cause
 from .agent_timers import AgentTimers
 from .services import Services
@@ -104,6 +104,7 @@ class Turn(Commit):
         "messages",
         "runtime",
         "services",
+        "span",
         "state",
         "unconfirmed",
         "undo",
@@ -144,6 +145,8 @@ class Turn(Commit):
         self.cause = EXTERNAL
         """The cause that events emitted now are stored with."""
         self.undo: list[Undo] | None = None
+        self.span: Span | None = None
+        """The span of the commit, where messages are traced."""
         self.unconfirmed: Durability | None = None
         """What the reply of the message that is handled now waits for after the commit; None: for nothing."""
         self.awaited: tuple[tuple[Envelope, Durability], ...] = ()
@@ -154,6 +157,11 @@ class Turn(Commit):
     def now(self) -> int:
         """The time of the events that are emitted now, in µs since the epoch."""
         return self.updated_at
+
+    def traced_agent(self) -> TracedAgent:
+        """The agent, for a span that is about it."""
+        state = self.state
+        return TracedAgent(self.agent, state.agent_type, state.session_id, state.seq)
 
     def settle(self, answer: Answer | DuramenError) -> None:
         self.runtime.settle(self, answer)
@@ -228,6 +236,8 @@ class Turn(Commit):
         """Send a message after the commit; nobody waits for its reply. Its cause is the last event so far."""
         envelope = Envelope(message, wanted=False)
         envelope.cause = current_cause()
+        if self.services.tracing is not None:
+            self.services.tracing.send(path, envelope)
         self.messages += ((path, envelope),)
         return envelope
 

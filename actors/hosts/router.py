@@ -10,7 +10,7 @@ from duramen.events import DuramenError
 from duramen.events.logging import get_logger
 from duramen.events.model import Cause
 
-from ..commands import Serializer
+from ..commands import Serializer, Tracing
 from ..dispatch import ActorRegistry, Dispatcher, Envelope
 from .forwarded import Forwarded, Repeated
 from .links import Links, Received
@@ -73,6 +73,8 @@ class _Ask(NamedTuple):
     """Packed."""
     mark: list[Any] | None
     """Of a mutation without a command id: what `Forwarded` has besides the message, and whether it is repeated."""
+    traced: dict[str, str] | None = None
+    """What its spans lie inside."""
 
 
 class NotMine(DuramenError):
@@ -82,7 +84,7 @@ class NotMine(DuramenError):
 class RemoteEnvelope(Envelope):
     """A message of another host, which gets the outcome."""
 
-    __slots__ = ("agent", "attempt", "number", "peer")
+    __slots__ = ("agent", "attempt", "number", "peer", "traced")
 
     def __init__(self, peer: str, ask: _Ask, message: Any) -> None:
         super().__init__(message, ask.command_id, ask.wanted, ask.durability)
@@ -90,6 +92,7 @@ class RemoteEnvelope(Envelope):
         self.number = ask.number
         self.agent = ask.agent
         self.attempt = ask.attempt
+        self.traced = ask.traced
         if ask.causation_id is not None or ask.correlation_id is not None:
             self.cause = Cause(ask.causation_id, ask.correlation_id)
 
@@ -102,10 +105,13 @@ class Router:
     has for that agent again under a higher one. So the order of one caller to one agent holds over changes of owner.
     """
 
-    def __init__(self, actors: ActorRegistry, dispatcher: Dispatcher, serializer: Serializer) -> None:
+    def __init__(
+        self, actors: ActorRegistry, dispatcher: Dispatcher, serializer: Serializer, tracing: Tracing | None = None
+    ) -> None:
         self._actors = actors
         self._dispatcher = dispatcher
         self._serializer = serializer
+        self._tracing = tracing
         dispatcher.after_pass = self.flush
         self._links: Links | None = None
         self._numbers = count(1)
@@ -177,6 +183,7 @@ class Router:
             envelope.durability,
             self._serializer.pack_message(envelope.message.message if mark is not None else envelope.message),
             mark,
+            None if self._tracing is None else self._tracing.inject(envelope),
         )
         self._links.add(route.host, [_ASK, *ask])
         self.sent += 1
@@ -280,6 +287,8 @@ class Router:
         self.handling += 1
         self.taken += 1
         envelope.add_done_callback(lambda: self._handled(envelope))
+        if self._tracing is not None and envelope.traced:
+            self._tracing.extract(envelope, envelope.traced)
         try:
             self._actors.send(envelope.agent, envelope)
         except DuramenError as error:

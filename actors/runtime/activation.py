@@ -160,7 +160,7 @@ class Activation:
             host = hosting.choose_host(path, place.owner, self._needed_type(place), was_forwarded=was_forwarded)
             if host != self._services.owner:
                 return _Elsewhere(host, 0 if place.head is None else place.head.seq)
-            runtime = self._new_agent(place) if place.head is None else self._stored_agent(place.owner, place.head)
+            runtime = self._new_agent(place) if place.head is None else self._recovered_agent(place.owner, place.head)
             if runtime is not None:
                 return runtime
             sleep(pause * SystemRandom().uniform(0.5, 1.0))
@@ -208,6 +208,19 @@ class Activation:
             presumed_absent=presumed_absent,
             made_for=agent_type,
         )
+
+    def _recovered_agent(self, owner: Owner, head: Head) -> Runtime | None:
+        tracing = self._services.tracing
+        if tracing is None:
+            return self._stored_agent(owner, head)
+        span = tracing.begin_recovery(self._mailbox.waiting[0], self._mailbox.path)
+        try:
+            runtime = self._stored_agent(owner, head)
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end(None if runtime is not None else "claimed_elsewhere")
+        return runtime
 
     def _stored_agent(self, owner: Owner, head: Head) -> Runtime | None:
         """The agent at its head, claimed there; None if the head has changed, or another host has the tree."""

@@ -327,6 +327,9 @@ class Runtime(Snapshots):
         except Exception as error:  # a defect: the events are good without a snapshot
             get_logger("agent").error("snapshot_failed", agent=self.path, error=type(error).__name__)
         self._mailbox.phase = COMMITTING
+        tracing = self.services.tracing
+        if tracing is not None and turn.items:
+            turn.span = tracing.begin_commit(turn.envelopes, turn.traced_agent(), len(turn.items))
         if not self._create:
             self.services.dispatcher.submit(turn)
         elif turn.items:
@@ -337,6 +340,8 @@ class Runtime(Snapshots):
 
     def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
         """Go on with the log's answer to a turn; in the core. A defect fails the replies that have not left."""
+        if turn.span is not None:
+            turn.span.end(_problem(answer))
         try:
             if isinstance(answer, DuramenError):
                 self._failed(turn, answer)
@@ -535,6 +540,12 @@ class Runtime(Snapshots):
 
 def _is_user_message(kind: type[Any]) -> bool:
     return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS
+
+
+def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:
+    if isinstance(answer, DuramenError):
+        return answer
+    return None if answer.status in (Status.COMMITTED, Status.DUPLICATE) else answer.status.name.lower()
 
 
 def _may_block(message: Any) -> bool:

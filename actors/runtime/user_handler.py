@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event
 from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -31,6 +32,7 @@ from ..dispatch import Envelope, ProgramExit, ThreadPool
 from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn, read_reply, store_reply
 
 _BEAT_WAIT: Final = 5.0
+_UNTRACED: Final = nullcontext()
 _BEAT_PAUSE: Final = 0.02
 """Seconds that a handler waits for this host's beat to go through, and between two looks."""
 
@@ -73,7 +75,7 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
         runtime.services.dispatcher.post(lambda: runtime.finish(turn))
         return
     run = _Run(runtime, turn, envelope)
-    with run.call.running():
+    with run.call.running(), run.traced():
         try:
             value = runtime.agent.actor_handle(envelope.message)
         except BaseException as error:
@@ -116,6 +118,12 @@ class _Run:
         self._envelope = envelope
         self._saved = Savepoint(turn)
         self.call = HandlerCall(turn, envelope)
+        tracing = runtime.services.tracing
+        self._span = None if tracing is None else tracing.begin_handler(envelope, turn.traced_agent())
+
+    def traced(self) -> AbstractContextManager[object]:
+        """Have the spans of the handler's code lie inside its own, where messages are traced."""
+        return _UNTRACED if self._span is None else self._span.running()
 
     def end_coroutine(self, done: Future[Any]) -> None:
         """Finish with the outcome of the handler's coroutine; in the event loop's thread."""
@@ -136,6 +144,8 @@ class _Run:
 
     def _end(self, value: Any, error: BaseException | None) -> None:
         self.call.end()
+        if self._span is not None:
+            self._span.end(error)
         prepare = self._turn.before_commit
         if error is not None or prepare is None:
             self._stage(value, error)
