@@ -5,7 +5,7 @@ from __future__ import annotations
 from duramen.events import Receipt
 
 from .agent import Agent
-from .api import AgentHandle, AgentSystem, AsyncAgentHandle, SystemLoad
+from .api import AgentHandle, AgentSystem, AsyncAgentHandle, OutputFollower, SystemLoad, server_sent_events
 from .commands import (
     AgentStatus,
     Append,
@@ -40,7 +40,7 @@ from .commands import (
     TrimResult,
 )
 from .dispatch import Reply
-from .handlers import LifecycleHooks, Settings
+from .handlers import LifecycleHooks, OutputWriter, Settings
 
 __all__ = [
     "Agent",
@@ -64,6 +64,8 @@ __all__ = [
     "ListCheckpoints",
     "Merge",
     "Outcome",
+    "OutputFollower",
+    "OutputWriter",
     "Pause",
     "Pop",
     "Receipt",
@@ -83,4 +85,5 @@ __all__ = [
     "SystemLoad",
     "Terminate",
     "TrimResult",
+    "server_sent_events",
 ]

@@ -56,6 +56,7 @@ from .commands import (
 from .dispatch import Envelope, Inbox, Timer, bind_cause
 from .handlers import (
     HandlerCall,
+    OutputWriter,
     announce_child,
     apply_operation,
     current_call,
@@ -308,6 +309,13 @@ class Agent(pykka.Actor, Generic[S]):
     ) -> None:
         """As `AgentHandle.record`, within this handler's batch."""
         self._actor_mutate(Record(kind, data, level, metadata=metadata))
+
+    def stream(self, name: str, *, ttl: Seconds = 3_600.0) -> OutputWriter:
+        """As `AgentHandle.stream`; the whole text is recorded within this handler's batch.
+
+        Use `async with` in a coroutine. Readers see the end when the block ends, before the batch is committed.
+        """
+        return self.actor_runtime().services.outputs.open(self.path, name, self.record, ttl)
 
     def _actor_mutate(self, operation: Operation) -> None:
         with self._actor_call() as turn:

@@ -36,6 +36,8 @@ __all__ = [
     "NotInstalled",
     "NotPermitted",
     "OutcomeUnknown",
+    "OutputBroken",
+    "OutputNotFound",
     "ParentRequired",
     "PathNotFound",
     "ReplyRefused",
@@ -242,6 +244,14 @@ class HandlerRaised(DuramenError):
         super().__init__(message, **facts)
         self.kind = kind
         self.text = text
+
+
+class OutputNotFound(DuramenError):
+    """There is no such live output: none was opened in time, it has expired, or its name was opened again."""
+
+
+class OutputBroken(DuramenError):
+    """A live output ends before it is complete: its writer failed or died, or lost it to another writer."""
 
 
 class CorruptEvent(DuramenError):

@@ -6,6 +6,16 @@ from .episode_store import EpisodeStore
 from .handles import AgentHandle, AsyncAgentHandle
 from .load import SystemLoad
 from .opening import DATA_DIR
+from .outputs import OutputFollower, server_sent_events
 from .system import AgentSystem
 
-__all__ = ["DATA_DIR", "AgentHandle", "AgentSystem", "AsyncAgentHandle", "EpisodeStore", "SystemLoad"]
+__all__ = [
+    "DATA_DIR",
+    "AgentHandle",
+    "AgentSystem",
+    "AsyncAgentHandle",
+    "EpisodeStore",
+    "OutputFollower",
+    "SystemLoad",
+    "server_sent_events",
+]

@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -50,7 +50,7 @@ from ..dispatch import (
     Timers,
     check_may_block,
 )
-from ..handlers import LifecycleHooks, Services, Settings, Trimmer
+from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
 from .aio import AsyncSystem, SystemCalls
@@ -59,6 +59,7 @@ from .handles import TIMEOUT, AgentHandle, require_started
 from .hosting import HostedSystem
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
+from .outputs import OutputTails
 
 _MOST_WORKERS: Final = 2_048
 _MOST_ACTIVATIONS: Final = 16
@@ -116,6 +117,9 @@ class AgentSystem(SystemCalls):
             is_client=not host,
             placement=placement,
         )
+        hosted = self._hosted
+        outputs = OutputSender(store.log.outputs, self._limits, lambda: hosted.host)
+        self._tails = OutputTails(store.log.outputs, lambda host: hosted.hosting.membership.state_of(host) != "dead")
         passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
         self._services = services = Services(
             log=store.log,
@@ -140,6 +144,7 @@ class AgentSystem(SystemCalls):
             unconfirmed=store.log.unconfirmed,
             serializer=serializer,
             digest_of=store.log.chain.digest,
+            outputs=outputs,
             folds=FoldCache(store.log, self._limits),
             tracing=settings.tracing,
             activated=passivation.release_excess,
@@ -426,6 +431,12 @@ class AgentSystem(SystemCalls):
                 envelope.refuse(error)
             raise
 
+    def open_output(
+        self, path: str, name: str, record: Callable[[str, dict[str, Any]], Any], ttl: Seconds
+    ) -> OutputWriter:
+        """As `AgentHandle.stream`, for an agent by path; `record` records the whole at the end."""
+        return self._services.outputs.open(path, name, record, ttl)
+
     def load(self) -> SystemLoad:
         """Count what this system has to do now, and has done: for metrics. Callable from any thread."""
         return measure_load(self._services, self._journal)
@@ -499,12 +510,14 @@ class AgentSystem(SystemCalls):
         self._actors.wait_until_idle(deadline)
         services.timers.close(_left(deadline))
         self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
+        self._tails.close(_left(deadline))
         services.dispatcher.post(self._passivation.release_all)
         services.activations.close(_left(deadline))
         handled = services.thread_pool.close(_left(deadline))
         self._trimmer.close(_left(deadline))
         self._episodes.close(_left(deadline))
         services.loop.close(_left(deadline))
+        services.outputs.close(_left(deadline))
         committed = services.dispatcher.close(_left(deadline))
         confirmed = services.confirmer.close(_left(deadline))
         if not (committed and confirmed and services.thread_pool.close(_left(deadline)) and handled):
@@ -557,6 +570,8 @@ class AgentSystem(SystemCalls):
         message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
         self._actors.after_fork(message)
         self._forget_sharing(message)
+        self._tails.closed = True
+        self._services.outputs.disable()
 
 
 def _left(deadline: float) -> float:

@@ -27,6 +27,7 @@ from .memory import (
     store_reply,
     values_at,
 )
+from .output_writer import OutputSender, OutputWriter
 from .services import Services, Settings
 from .transition import Transition, reply_to, with_duration
 from .trimmer import Trimmer
@@ -43,6 +44,8 @@ __all__ = [
     "AgentTimers",
     "HandlerCall",
     "LifecycleHooks",
+    "OutputSender",
+    "OutputWriter",
     "Savepoint",
     "Services",
     "Settings",

@@ -20,6 +20,7 @@ from ..commands import Retention, Serializer, Supervisor, Tracing, retention_to_
 from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
 from ..hosts import Hosting
 from .hooks import LifecycleHooks
+from .output_writer import OutputSender
 from .trimmer import Trimmer
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class Services:
     """What crosses to another process, as bytes and back."""
     digest_of: Callable[[bytes, bytes], bytes]
     """The log's digest function: previous digest and body to the event's digest."""
+    outputs: OutputSender
+    """Sends live output."""
     folds: FoldCache
     """States of agents that are not in memory here, and the last known event of those that were."""
     activated: Callable[[], None]

@@ -32,6 +32,7 @@ from .host_store import (
     HostState,
     HostStore,
     Located,
+    MessagePublisher,
     MessageStream,
     Owner,
     Unfinished,
@@ -42,7 +43,15 @@ from .host_store import (
 )
 from .keys import MOST_PARTITIONS, Keys, partition_of, root_of
 from .notices import Notice, NoticeStream
-from .publisher import MessagePublisher
+from .output_store import (
+    MOST_TTL_MS,
+    Output,
+    OutputStore,
+    OutputStream,
+    OutputWrite,
+    notice_of_output,
+    read_output_notice,
+)
 from .reading import (
     check_known_event,
     check_last_event,
@@ -89,6 +98,7 @@ __all__ = [
     "HEAD_MISMATCH",
     "LIVE",
     "MOST_PARTITIONS",
+    "MOST_TTL_MS",
     "NEXT",
     "NOTHING_UNFINISHED",
     "Adoption",
@@ -127,6 +137,10 @@ __all__ = [
     "MessageStream",
     "Notice",
     "NoticeStream",
+    "Output",
+    "OutputStore",
+    "OutputStream",
+    "OutputWrite",
     "Owner",
     "Page",
     "Put",
@@ -152,6 +166,7 @@ __all__ = [
     "feed_damaged",
     "feed_trimmed",
     "fenced",
+    "notice_of_output",
     "owner_of",
     "pack_host",
     "pack_line",
@@ -162,6 +177,7 @@ __all__ = [
     "partition_of",
     "raw_events",
     "read_events",
+    "read_output_notice",
     "root_of",
     "seal",
     "trimmed_further",

@@ -16,6 +16,7 @@ from .content_cache import ContentCache
 from .durability import Durability
 from .host_store import HostStore
 from .notices import NoticeStream
+from .output_store import OutputStore
 from .records import (
     Answer,
     Append,
@@ -312,6 +313,11 @@ class EventLog(LogKeys, LogAppender, AgentLogReader, LogTrimmer, FeedSources, Pr
     @property
     def hosts(self) -> HostStore:
         """The hosts that share this log's agents, and which of them has which."""
+        ...
+
+    @property
+    def outputs(self) -> OutputStore:
+        """What agents are saying: live output, which is no part of their logs."""
         ...
 
     def directory(self, partition: int | None = None) -> Iterator[Entry]:

@@ -24,17 +24,19 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:checkpoint:ID:CID` | STRING | one named checkpoint | its TTL, 7 days unless told otherwise |
 | `duramen:{ns:NN}:keyframes:ID` | HASH | seq → a snapshot there, to begin a replay from | until the log is trimmed past it; may be deleted |
 | `duramen:{ns:NN}:keyframe-seqs:ID` | ZSET | the seqs of these, each scored by itself | as those; may be deleted with them |
+| `duramen:{ns:NN}:output:ID:OID` | LIST | one live output: a header, then entries, see below | its TTL, an hour after the latest entry unless told otherwise |
+| `duramen:{ns:NN}:outputs:ID` | HASH | OID → name of each live output of an agent | 7 days after one was opened |
 | `duramen:{ns:NN}:staged:ID:TID` | LIST | events of an agent that is being imported, beside its log | a day after the last portion |
 | `duramen:{ns:NN}:staged:ID:TID` | STRING, HASH or ZSET | checkpoints and keyframes of such an agent | a day |
 
 | channel | what is published |
 |---|---|
 | `duramen:{ns:NN}:lifecycle` `:state` `:activity` `:trace` | msgpack [previous position, position, [[agent, first seq, [item …]] …], before, levels] a batch |
+| `duramen:{ns:NN}:output:ID:OID` | msgpack [header, index, entry] an entry of a live output |
 | `duramen:{ns:h:HOST}:in` | to the process of this host: frames of other processes, and its own beats, msgpack of a number |
 
 ID is `blake2b(agent path, 16 bytes)` in hex, CID `blake2b(checkpoint id, 16 bytes)` in hex, MID the same of the name
-of an embedding model, TID of the id of an import, VID of the name of a
-consumer. HOST is the host's id, CONTENT random or a keyed digest of what stands there.
+of an embedding model, TID of the id of an import, VID of the name of a consumer, OID of the name of a live output. HOST is the host's id, CONTENT random or a keyed digest of what stands there.
 """
 
 from __future__ import annotations
@@ -144,6 +146,13 @@ class Keys:
 
     def staged(self, partition: int, agent: str, token: str) -> str:
         return f"{self._partition(partition)}staged:{_identifier(agent)}:{_identifier(token)}"
+
+    def output(self, partition: int, agent: str, name: str) -> str:
+        """The key of a live output, and its channel."""
+        return f"{self._partition(partition)}output:{_identifier(agent)}:{_identifier(name)}"
+
+    def outputs(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}outputs:{_identifier(agent)}"
 
     def channel(self, partition: int, level: Granularity) -> str:
         return f"{self._partition(partition)}{level.name.lower()}"

@@ -53,6 +53,7 @@ from .archive import MemoryArchive, MemoryParts
 from .consumer_store import MemoryConsumerStore
 from .host_store import MemoryHostStore
 from .notices import MemoryNotices
+from .output_store import MemoryOutputStore
 from .partition import Partition, count_to_trim, gather_spans
 from .writer import MemoryWriter
 
@@ -85,6 +86,7 @@ class MemoryLog(LogBase):
         self._embeddings: dict[str, MemoryCache] = {}
         self._listeners: list[Callable[[Notice], None]] = []
         self._consumers = MemoryConsumerStore()
+        self.outputs = MemoryOutputStore(clock)
         self.hosts = MemoryHostStore(
             self._lock,
             clock,

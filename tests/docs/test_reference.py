@@ -251,6 +251,8 @@ def templates() -> set[str]:
         keys.keyframes(7, agent),
         keys.keyframe_seqs(7, agent),
         keys.staged(7, agent, "token").rpartition(":")[0] + ":TID",
+        keys.output(7, agent, "answer").rpartition(":")[0] + ":OID",
+        keys.outputs(7, agent),
         keys.views,
         *[keys.view("costs", slot).replace(keys.view("costs", "").split(":")[-2], "VID") for slot in ("live", "next")],
         keys.embeddings(agent).replace(keys.log(7, agent).rpartition(":")[2], "MID"),
@@ -290,6 +292,8 @@ def test_no_maker_of_keys_is_forgotten_here() -> None:
         "checkpoint",
         "keyframes",
         "keyframe_seqs",
+        "output",
+        "outputs",
         "staged",
         "episodes",
         "channel",
@@ -376,6 +380,9 @@ def use_everything(url: str, namespace: str) -> None:
             batch.append("plan/steps", 2)
             batch.record("thought")
         alice.ask("a bird")
+        with alice.stream("answer") as out:
+            out.write("a bird it is")
+        assert list(system.follow("acme/alice", "answer")) == ["a bird it is"]
         with system.attach(Count(), "count") as runner:
             runner.wait_for(saved=True)
             runner.rebuild()
@@ -390,7 +397,7 @@ def use_everything(url: str, namespace: str) -> None:
         assert system.trim("acme/alice", keep_events=0).held_by == "checkpoint 'lunch'"
         system.spawn("acme/alice", agent_type="watcher")
         assert len(system.episodes.list()) == len(list(system.agents())) == 2
-        assert list(system.events("acme/alice", from_seq=7))[-1].seq == system.peek("acme/alice").seq
+        assert list(system.events("acme/alice", from_seq=8))[-1].seq == system.peek("acme/alice").seq
     with AgentSystem.open(url, namespace=namespace, registry=REGISTRY) as system:
         system.register("watcher", Watcher)
         assert system.agent("acme/alice").set("back", True).seq > 0

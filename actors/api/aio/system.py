@@ -12,6 +12,7 @@ from attrs import evolve
 
 from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, Unconfirmed
 from duramen.events.log import Entry
+from duramen.events.model import Seconds
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
@@ -20,6 +21,7 @@ from ..arguments import parse_agent
 from ..following import Following
 from ..handles import AsyncAgentHandle, require_started
 from ..history import History
+from ..outputs import OutputCalls, OutputFollower
 from .episodes import AsyncEpisodes
 from .replay import AsyncReplay
 from .twins import AsyncTwin, in_pages, twin_of
@@ -32,7 +34,7 @@ _CHANGES: Final = 16
 """Changes of a property read ahead in one thread call; each holds two copies of the value."""
 
 
-class SystemCalls(History, Following):
+class SystemCalls(History, Following, OutputCalls):
     """The calls of a system that have asyncio twins."""
 
 
@@ -58,6 +60,18 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     import_session = twin_of(History.import_session)
     export_jsonl = twin_of(History.export_jsonl)
     subscribe = twin_of(Following.subscribe)
+
+    def follow(
+        self,
+        path: str | AgentPath,
+        name: str,
+        *,
+        after: int | str | None = None,
+        wait: Seconds = 30.0,
+        timeout: Seconds | None = 300.0,
+    ) -> OutputFollower:
+        """As `AgentSystem.follow`: `async for token in system.aio.follow(…)`. Does not wait."""
+        return self.original.follow(path, name, after=after, wait=wait, timeout=timeout)
 
     @property
     def episodes(self) -> AsyncEpisodes:

@@ -15,8 +15,9 @@ from duramen.events import AgentPath, AskTimeout, Receipt, Unconfirmed
 from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeout
 
 from ...commands import AdoptChild, Batch, Spawn, SpawnArguments, spawn_message
+from ...handlers import OutputWriter
 from .batch import BatchBuilder
-from .calls import TIMEOUT, AgentCalls, MessageSender, require_started
+from .calls import OUTPUT_TTL, TIMEOUT, AgentCalls, MessageSender, require_started
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -172,6 +173,10 @@ class AsyncAgentHandle:
     restart = _twin(AgentCalls.restart)
     checkpoints = _twin(AgentCalls.checkpoints)
     status = _twin(AgentCalls.status)
+
+    def stream(self, name: str, *, ttl: Seconds = OUTPUT_TTL) -> OutputWriter:
+        """As `AgentHandle.stream`, in an `async with` block."""
+        return self.deferred.stream(name, ttl=ttl)
 
     def batch(
         self,

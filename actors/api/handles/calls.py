@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from attrs import evolve
@@ -45,10 +45,14 @@ from ...commands import (
     WhenPaused,
 )
 from ...dispatch import Reply
+from ...handlers import OutputWriter
 from .batch import BatchBuilder
 
 TIMEOUT: Final = 30.0
 """Seconds that a call waits for its reply by default."""
+
+OUTPUT_TTL: Final = 3_600.0
+"""Seconds for which a live output is kept by default."""
 
 Path = str | PropertyPath
 R = TypeVar("R")
@@ -72,6 +76,10 @@ class MessageSender(Protocol):
     def tell(self, path: str, message: object, *, command_id: str | None = ..., room: Seconds = ...) -> None: ...
 
     def withdraw(self, path: str, reply: object) -> None: ...
+
+    def open_output(
+        self, path: str, name: str, record: Callable[[str, dict[str, Any]], Any], ttl: Seconds
+    ) -> OutputWriter: ...
 
     def check_spawn(self, path: str, message: Spawn) -> None: ...
 
@@ -306,6 +314,15 @@ class AgentCalls:
         """Gather mutations in a `with` block and send them at its end as one message; nothing after an exception."""
         batch = Batch((), command_id, durability, expected_seq=expected_seq, metadata=metadata)
         return BatchBuilder(lambda operations: self.ask(evolve(batch, operations=operations)))
+
+    def stream(self, name: str, *, ttl: Seconds = OUTPUT_TTL) -> OutputWriter:
+        """Write a live output in a `with` block, which `system.follow` shows while it is written.
+
+        Each `write` is a token; none is an event. At the end of the block the whole text is recorded as one, of kind
+        `output`. A name has one output: opening it again replaces the one before, also while that is written. It is
+        kept for `ttl` seconds after the latest token. Raises InvalidMessage; `OutputWriter` says what writing raises.
+        """
+        return self._system.open_output(self._path, name, self.record, ttl)
 
     def set_granularity(
         self,

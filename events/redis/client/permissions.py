@@ -88,6 +88,7 @@ def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command
             "new events are looked for only once in a while, and other processes are not heard",
         ),
         Command(f"{sharded}UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
+        Command("PEXPIRE", (text, b"1"), "live output cannot be written"),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted

@@ -1,9 +1,10 @@
-"""What a server stores beside logs: consumers' views, hosts and owners, caches."""
+"""What a server stores beside logs: consumers' views, hosts and owners, caches, live output."""
 
 from __future__ import annotations
 
 from .consumer_store import RedisConsumerStore
 from .content_cache import RedisCache
 from .host_store import RedisHostStore
+from .output_store import RedisOutputStore
 
-__all__ = ["RedisCache", "RedisConsumerStore", "RedisHostStore"]
+__all__ = ["RedisCache", "RedisConsumerStore", "RedisHostStore", "RedisOutputStore"]

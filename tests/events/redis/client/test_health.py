@@ -19,9 +19,11 @@ from waiting import eventually
 
 ALL = (
     "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +llen +rpush +lrange +ltrim +set +get "
-    "+exists +unlink +rename +zadd +zrange +zrem +zrank +publish +subscribe +unsubscribe +ping"
+    "+exists +unlink +rename +zadd +zrange +zrem +zrank +pexpire +publish +subscribe +unsubscribe +ping"
 )
-WANTED = "+hscan +ltrim +hdel +unlink +rename +zadd +zrange +zrem +zrank +publish +subscribe +unsubscribe +ping"
+WANTED = (
+    "+hscan +ltrim +hdel +unlink +rename +zadd +zrange +zrem +zrank +pexpire +publish +subscribe +unsubscribe +ping"
+)
 NEEDED = [word for word in ALL.split() if word not in WANTED.split()]
 LOOKING = "+info +time +config|get +acl|whoami"
 LETHAL = ["allkeys-lru", "allkeys-lfu", "allkeys-random"]
