@@ -46,6 +46,7 @@ ROWS = {
         "redis-py: awaited PUBLISH there and back",
         "duramen: a row over links there and back",
     ],
+    "streams": ["redis-py: awaited XADD", "duramen: live output", "duramen: live output, 20 readers"],
     # Those that answer single calls stand in a second table, too.
     "peers": [
         "LangGraph, Redis saver",

@@ -29,6 +29,7 @@ from . import (
     population,
     reading,
     recovery,
+    streams,
     throughput,
 )
 from .machine import describe
@@ -43,6 +44,7 @@ GROUPS: Final[dict[str, Callable[[Options, Path], Group]]] = {
     "latency": latency.measure,
     "reads": reading.measure,
     "links": links.measure,
+    "streams": streams.measure,
     "peers": comparison.measure,
     "recovery": recovery.measure,
     "agents": population.measure,

@@ -50,6 +50,18 @@ def test_agents_of_all_nodes_are_written_read_followed_and_listed(still: Cluster
     assert min(used) > 0, f"keys on the three nodes: {used}"
 
 
+def test_live_output_of_all_nodes_is_followed_from_another_process(still: Cluster, cleanup: ExitStack) -> None:
+    writer, reader = (open_system(still.url, cleanup, namespace="live") for _ in range(2))
+    agents = [writer.spawn(f"acme/agent-{number}") for number in range(10)]
+    followers = [reader.follow(agent.path, "answer") for agent in agents]
+    for agent in agents:
+        with agent.stream("answer") as out:
+            for token in "abc":
+                out.write(token)
+    assert ["".join(follower) for follower in followers] == ["abc"] * 10
+    assert "".join(writer.follow(agents[0].path, "answer", after=1)) == "bc"
+
+
 def test_two_processes_send_each_other_what_is_for_their_agents(still: Cluster, cleanup: ExitStack) -> None:
     one, two = (open_system(still.url, cleanup, namespace="two") for _ in range(2))
     mine = [one.spawn(f"acme/one-{number}") for number in range(10)]

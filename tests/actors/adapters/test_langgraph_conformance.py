@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.report import CapabilityReport
 
+from clusters import Cluster
 from duramen import AgentSystem
 from duramen.adapters.langgraph import DuramenSaver
 
@@ -24,6 +26,14 @@ def test_the_saver_passes_every_case_of_the_suite_and_skips_none(system: AgentSy
     report = report_on(DuramenSaver(system))
     assert {name: found.failures for name, found in report.results.items() if found.failures} == {}
     assert (report.conformance_level(), sum(found.tests_skipped for found in report.results.values())) == ("FULL", 0)
+
+
+@pytest.mark.slow
+def test_the_saver_passes_every_case_on_a_cluster() -> None:
+    with Cluster() as cluster, AgentSystem.open(cluster.url) as system:
+        report = report_on(DuramenSaver(system))
+    assert {name: found.failures for name, found in report.results.items() if found.failures} == {}
+    assert report.conformance_level() == "FULL"
 
 
 class Forgetful(DuramenSaver):
