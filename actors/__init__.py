@@ -38,9 +38,11 @@ from .commands import (
     Supervision,
     Terminate,
     TrimResult,
+    UnfinishedWork,
 )
 from .dispatch import Reply
 from .handlers import LifecycleHooks, OutputWriter, Settings
+from .work import Retry, WorkCancelled
 
 __all__ = [
     "Agent",
@@ -74,6 +76,7 @@ __all__ = [
     "Restart",
     "Resume",
     "Retention",
+    "Retry",
     "Set",
     "SetGranularity",
     "SetRetention",
@@ -85,5 +88,7 @@ __all__ = [
     "SystemLoad",
     "Terminate",
     "TrimResult",
+    "UnfinishedWork",
+    "WorkCancelled",
     "server_sent_events",
 ]

@@ -68,6 +68,7 @@ from .handlers import (
     terminate_self,
     values_at,
 )
+from .work import DurableAwaits, refuse_in_step
 
 if TYPE_CHECKING:
     # Type checkers need the default, which `typing` has from Python 3.13 on. They bring typing_extensions with them.
@@ -117,7 +118,7 @@ class _System:
         return system
 
 
-class Agent(pykka.Actor, Generic[S]):
+class Agent(DurableAwaits, pykka.Actor, Generic[S]):
     """A long-running agent: an actor whose state is the fold of its log.
 
     Subclass it, register the class under an agent type, and handle messages of your own in `on_receive`; the
@@ -516,15 +517,17 @@ class Agent(pykka.Actor, Generic[S]):
     def _actor_reading(self) -> Generator[ActiveAgent]:
         """Read within the handler's call; outside of handlers, read the state as it is at that moment."""
         runtime, call = self.actor_runtime(), current_call()
-        if call is None or call.turn.runtime is not runtime:
+        if call is None or call.runtime is not runtime:
+            refuse_in_step(runtime.path)
             yield runtime
         else:
-            with call:
-                yield runtime
+            with call as turn:
+                yield turn.runtime
 
     def _actor_call(self) -> HandlerCall:
         call = current_call()
-        if call is None or call.turn.runtime is not self._actor_runtime:
+        if call is None or call.runtime is not self._actor_runtime:
+            refuse_in_step(None if self._actor_runtime is None else self._actor_runtime.path)
             raise InvalidMessage(
                 "only for a handler of this agent, in its own task or thread, or in one that has its context "
                 "(asyncio.to_thread, contextvars.copy_context().run); from elsewhere, send the agent a message"

@@ -11,6 +11,7 @@ __all__ = [
     "AgentNotFound",
     "AgentNotRunning",
     "AgentPaused",
+    "AnswerRefused",
     "AskTimeout",
     "CallCycle",
     "CheckpointNotFound",
@@ -27,6 +28,7 @@ __all__ = [
     "HandlerEnded",
     "HandlerRaised",
     "HandlerStopped",
+    "InStep",
     "InvalidMessage",
     "InvalidPath",
     "LoopBlocked",
@@ -40,7 +42,10 @@ __all__ = [
     "OutputNotFound",
     "ParentRequired",
     "PathNotFound",
+    "ReplayDiverged",
     "ReplyRefused",
+    "StepFailed",
+    "StepInterrupted",
     "SystemClosed",
     "TooLarge",
     "Trimmed",
@@ -52,6 +57,9 @@ __all__ = [
     "UnsafeServer",
     "ValueRefused",
     "VersionConflict",
+    "WaitExpired",
+    "WorkParked",
+    "WorkStopped",
     "WrongKey",
 ]
 
@@ -280,3 +288,48 @@ class DataLoss(DuramenError):
 
 class Diverged(DuramenError):
     """The log holds another history than the one read before: it was replaced, restored or failed over."""
+
+
+class AnswerRefused(DuramenError, ValueError):
+    """An answer does not fit what is waited for, or more answers than are kept came before anybody waited."""
+
+
+class InStep(DuramenError):
+    """The function of a step has used the agent; let it take what it needs as arguments and return its result."""
+
+
+class ReplayDiverged(DuramenError):
+    """A durable handler that was run again did something else than its log says; `expected` is the log's side.
+
+    Its work is parked: go back to the code that it began with, then retry it, or cancel it.
+    """
+
+
+class StepFailed(DuramenError):
+    """A step has failed, at its last attempt; a run of the handler from its log raises the same again.
+
+    `kind` is the class of what the function raised and `text` its text, cut at 2,000 characters; `data` is what its
+    attribute `data` was, if that was plain data.
+    """
+
+    def __init__(self, message: str, *, kind: str = "", text: str = "", data: Any = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.kind = kind
+        self.text = text
+        self.data = data
+
+
+class StepInterrupted(StepFailed):
+    """A step that runs at most once was under way when its process ended: its effect may have happened, or not."""
+
+
+class WaitExpired(DuramenError, TimeoutError):
+    """No answer came before the deadline of a wait."""
+
+
+class WorkParked(DuramenError):
+    """Work is parked, and goes on only if it is retried; the text says why."""
+
+
+class WorkStopped(DuramenError):
+    """Work was cancelled, or its agent's session ended before it did."""

@@ -36,7 +36,17 @@ from duramen.projections import AgentState
 from duramen.projections.recovery import FoldCache
 
 from ..agent_types import AgentFactory
-from ..commands import AdoptChild, LifecycleResult, Serializer, Spawn, Supervisor, decide_spawn, plain_id, spawn_message
+from ..commands import (
+    Accept,
+    AdoptChild,
+    LifecycleResult,
+    Serializer,
+    Spawn,
+    Supervisor,
+    decide_spawn,
+    plain_id,
+    spawn_message,
+)
 from ..dispatch import (
     ActorRegistry,
     Confirmer,
@@ -318,6 +328,15 @@ class AgentSystem(SystemCalls):
     def check_spawn(self, path: str, message: Spawn) -> None:
         """Raise the error that spawning a new agent with this message would raise. Sends nothing."""
         decide_spawn(AgentState(), message, self._limits, path, session_id="-")
+
+    def accept_message(self, message: object, command_id: str | None, durability: str | None) -> Accept:
+        """Return what has an agent accept a durable message. Raises InvalidMessage, UnknownMessageType."""
+        if not self._registry.is_durable(type(message)):
+            raise InvalidMessage(
+                f"{type(message).__name__} is not durable; declare it with @message_type(name, durable=True)"
+            )
+        name, version, data = self._registry.dump_message(message)
+        return Accept(name, version, data, command_id, durability)
 
     def check_cycle(self, path: str) -> None:
         """Raise CallCycle if the handler that calls this would wait in vain for a reply of `path`."""

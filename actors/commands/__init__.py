@@ -25,7 +25,7 @@ from .decider import (
     with_metadata,
 )
 from .fingerprint import fingerprint
-from .handler_error import kind_of, to_caller_error
+from .handler_error import kind_of, text_of, to_caller_error
 from .message import Message, Mutation
 from .messages import (
     DEFAULT_TTL,
@@ -75,16 +75,34 @@ from .retention import (
 from .serializer import Serializer
 from .supervision import Decision, Strategy, Supervision, Supervisor
 from .tracing import Span, TracedAgent, TracedMessage, Tracing
+from .work import (
+    Accept,
+    Answer,
+    CancelWork,
+    GetResult,
+    GetUnfinished,
+    RetryWork,
+    UnfinishedWork,
+    decide_accept,
+    decide_answer,
+    decide_retry,
+    require_name,
+    require_unfinished,
+    unfinished_of,
+)
 
 __all__ = [
     "DECIDERS",
     "DEFAULT_TTL",
     "HANDLED",
     "KEEP_ALL",
+    "Accept",
     "AdoptChild",
     "AgentStatus",
+    "Answer",
     "Append",
     "Batch",
+    "CancelWork",
     "Checkpoint",
     "ChildFailed",
     "Decide",
@@ -93,7 +111,9 @@ __all__ = [
     "Extend",
     "Get",
     "GetMany",
+    "GetResult",
     "GetStatus",
+    "GetUnfinished",
     "Hold",
     "Keys",
     "Length",
@@ -115,6 +135,7 @@ __all__ = [
     "Resume",
     "Resumed",
     "Retention",
+    "RetryWork",
     "Serializer",
     "Set",
     "SetGranularity",
@@ -131,12 +152,16 @@ __all__ = [
     "TracedMessage",
     "Tracing",
     "TrimResult",
+    "UnfinishedWork",
     "WhenPaused",
+    "decide_accept",
     "decide_adopt",
+    "decide_answer",
     "decide_pause",
     "decide_pop",
     "decide_restart",
     "decide_resume",
+    "decide_retry",
     "decide_set_granularity",
     "decide_set_retention",
     "decide_spawn",
@@ -148,12 +173,16 @@ __all__ = [
     "plain_id",
     "require_alive",
     "require_known",
+    "require_name",
     "require_not_failed",
     "require_running",
     "require_seq",
+    "require_unfinished",
     "retention_from_data",
     "retention_to_data",
     "spawn_message",
+    "text_of",
     "to_caller_error",
+    "unfinished_of",
     "with_metadata",
 ]

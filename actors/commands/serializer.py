@@ -42,7 +42,7 @@ from duramen.events.model import check_value, describe_type, printable
 from duramen.projections import Episode
 from duramen.projections.state import MISSING, ReadOnlyDict, ReadOnlyList, read_only
 
-from . import messages, results, retention
+from . import messages, results, retention, work
 from .handler_error import ERRORS, base_name, clean_text, raised_class, to_caller_error
 
 # Codes of packed values. They are never given another meaning; a new one is refused by earlier releases.
@@ -63,10 +63,13 @@ _OUTCOME: Final = 13
 _SENTINEL: Final = 14
 
 _OWN_CLASSES: Final[dict[str, type[Any]]] = {
+    "accept": work.Accept,
     "adopt_child": messages.AdoptChild,
     "agent_status": results.AgentStatus,
+    "answer": work.Answer,
     "append": messages.Append,
     "batch": messages.Batch,
+    "cancel_work": work.CancelWork,
     "checkpoint": results.Checkpoint,
     "child_failed": messages.ChildFailed,
     "delete": messages.Delete,
@@ -75,7 +78,9 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "extend": messages.Extend,
     "get": messages.Get,
     "get_many": messages.GetMany,
+    "get_result": work.GetResult,
     "get_status": messages.GetStatus,
+    "get_unfinished": work.GetUnfinished,
     "keys": messages.Keys,
     "length": messages.Length,
     "lifecycle_event": results.LifecycleEvent,
@@ -89,6 +94,7 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "restart": messages.Restart,
     "resume": messages.Resume,
     "retention": retention.Retention,
+    "retry_work": work.RetryWork,
     "set": messages.Set,
     "set_granularity": messages.SetGranularity,
     "set_retention": messages.SetRetention,
@@ -96,6 +102,7 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "spawn": messages.Spawn,
     "terminate": messages.Terminate,
     "trim_result": retention.TrimResult,
+    "unfinished_work": work.UnfinishedWork,
 }
 """The classes that cross, by names that never change. `Hold` is none: a cascade stays in the process of its tree."""
 
@@ -211,6 +218,19 @@ class Serializer:
                 f"another process sent an error of {len(data)} bytes that cannot be read here; run the same release in "
                 "all processes"
             )
+            unreadable.__cause__ = error
+            return unreadable
+
+    def error_to_data(self, error: BaseException, agent: str) -> dict[str, Any]:
+        """Return an error as plain data, for an event."""
+        return _Packing(self._registry, self._message_limits).pack_error(error, agent)
+
+    def error_from_data(self, data: Any) -> DuramenError:
+        """Return an error of its own for one that was data; OutcomeUnknown if this code cannot read it."""
+        try:
+            return _Unpacking(self._registry).unpack_error(data)
+        except Exception as error:  # of another release, or code of a class of the user's
+            unreadable = OutcomeUnknown("an error in the log cannot be read here; run the same release everywhere")
             unreadable.__cause__ = error
             return unreadable
 

@@ -89,6 +89,11 @@ class Envelope(Reply):
 class Runnable(Protocol):
     """Handles a mailbox's messages: an agent in memory, or its activation."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether something is under way outside the mailbox whose end is to be waited for."""
+        ...
+
     def run(self) -> None:
         """Handle the waiting messages. Called in the core, and only while the mailbox is IDLE."""
         ...

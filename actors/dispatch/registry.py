@@ -159,7 +159,11 @@ class ActorRegistry:
         while monotonic() < deadline:
             with self._lock:
                 busy = any(
-                    mailbox.waiting or mailbox.phase in _BUSY for shard in self._shards for mailbox in shard.values()
+                    mailbox.waiting
+                    or mailbox.phase in _BUSY
+                    or (mailbox.runner is not None and mailbox.runner.is_running)
+                    for shard in self._shards
+                    for mailbox in shard.values()
                 )
             if not busy:
                 return

@@ -29,13 +29,19 @@ class HandlerCall:
     `with call as turn` gives the turn. It raises HandlerEnded for a task or thread that outlived the handler.
     """
 
-    __slots__ = ("_ended_at", "_handling", "_lock", "command_id", "turn")
+    __slots__ = ("_ended_at", "_handling", "_lock", "command_id", "runtime", "turn")
 
     def __init__(self, turn: Turn, envelope: Envelope) -> None:
-        self.turn = turn
+        self.runtime = turn.runtime
+        """The agent whose handler it is."""
         self.command_id = envelope.command_id
-        self._handling = turn.set_cause(envelope)
         self._lock = RLock()
+        self.begin(turn, envelope)
+
+    def begin(self, turn: Turn, envelope: Envelope) -> None:
+        """Write into this turn from now on, with the cause of this message."""
+        self.turn = turn
+        self._handling = turn.set_cause(envelope)
         self._ended_at: int | None = None
 
     def __enter__(self) -> Turn:
@@ -57,12 +63,12 @@ class HandlerCall:
     def end(self) -> None:
         """Refuse all that comes from now on. Waits for a write that another thread has begun."""
         with self._lock:
-            self._ended_at = self.turn.state.seq
+            self._ended_at = self.turn.position
 
     def message_cause(self) -> Cause:
         """The cause of a message that is sent now."""
         ended_at = self._ended_at
-        return self._handling.message_cause(self.turn.state.seq if ended_at is None else ended_at)
+        return self._handling.message_cause(self.turn.position if ended_at is None else ended_at)
 
     @contextmanager
     def running(self) -> Generator[None]:

@@ -163,6 +163,11 @@ class Turn(Commit):
         state = self.state
         return TracedAgent(self.agent, state.agent_type, state.session_id, state.seq)
 
+    @property
+    def position(self) -> int:
+        """The seq of the last event so far."""
+        return self.state.seq
+
     def settle(self, answer: Answer | DuramenError) -> None:
         self.runtime.settle(self, answer)
 
@@ -189,7 +194,7 @@ class Turn(Commit):
 
     def set_cause(self, envelope: Envelope) -> Handling:
         """Store the events that follow with the cause of this message."""
-        handling = Handling(self.agent, self.state.seq, envelope.cause)
+        handling = Handling(self.agent, self.position, envelope.cause)
         self.cause = handling.event_cause()
         return handling
 
@@ -336,7 +341,7 @@ class Turn(Commit):
         return pack_snapshot(record, self.codec, services.limits, services.log.chain)
 
 
-_REPLACED: Final = ("status", "paused_at", "when_paused", "checkpoints", "children", "memory")
+_REPLACED: Final = ("status", "paused_at", "when_paused", "checkpoints", "children", "memory", "work")
 """Fields of the state that lifecycle events replace, and do not change in place."""
 
 _session_of: Final[Callable[[AgentState], tuple[Any, ...]]] = attrgetter(*_REPLACED)

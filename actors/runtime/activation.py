@@ -67,6 +67,10 @@ class Activation:
         self._reading: list[Envelope] = []
         """The messages that a worker answers from the log."""
 
+    @property
+    def is_running(self) -> bool:
+        return False
+
     def run(self) -> None:
         mailbox, services = self._mailbox, self._services
         if _is_read(mailbox.waiting[0]):

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt
 
-from ..commands import AdoptChild, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
+from ..commands import AdoptChild, GetResult, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS
 from ..hosts import Forwarded, RemoteEnvelope, Repeated
@@ -68,6 +68,10 @@ class Forwarding:
     def can_passivate(self) -> bool:
         """Whether nothing waits for a reply."""
         return not self._under_way
+
+    @property
+    def is_running(self) -> bool:
+        return False
 
     def run(self) -> None:
         self.last_used = monotonic()
@@ -219,4 +223,4 @@ class Forwarding:
 
 
 def _is_users(kind: type[Any]) -> bool:
-    return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS
+    return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS and kind is not GetResult

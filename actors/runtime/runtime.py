@@ -21,11 +21,11 @@ from duramen.events.codec import Codec
 from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
-from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
+from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, open_work
 
 from ..agent import Agent
 from ..agent_types import AgentFactory
-from ..commands import ChildFailed, Hold, LifecycleResult, Spawn
+from ..commands import CancelWork, ChildFailed, GetResult, Hold, LifecycleResult, Spawn
 from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool, Waiter
 from ..handlers import (
     BLOCKING_HANDLERS,
@@ -40,6 +40,7 @@ from ..handlers import (
     reply_to,
     with_duration,
 )
+from ..work import INTERNAL, AgentWork, Awaited, Continue, Note, TakeUp
 from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
 from .stash import Stash
@@ -56,7 +57,8 @@ _MOST_MESSAGES: Final = 256
 _type_of: Callable[[object], type[Any]] = type
 """The built-in with a narrower type, for type checkers."""
 
-_READS: Final = frozenset((*READS, Hold))
+_WORK: Final = frozenset((*INTERNAL, CancelWork, GetResult))
+_READS: Final = frozenset((*READS, *_WORK, Hold))
 
 
 # The states of an active agent; those in capitals are phases of its mailbox. Only the core changes them.
@@ -90,6 +92,7 @@ class Runtime(Snapshots):
         "_stash",
         "_thread_pool",
         "_timers",
+        "_work",
         "agent",
         "custom",
         "fence",
@@ -135,6 +138,7 @@ class Runtime(Snapshots):
         self.partition = services.log.partition_of(mailbox.path)
         self._stash: Stash | None = None  # most agents never have one
         self._timers: AgentTimers | None = None  # most agents never have one
+        self._work: AgentWork | None = None  # most agents never have any
         self._handling: Envelope | None = None  # in a worker thread
         self._leaves = False
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
@@ -143,7 +147,13 @@ class Runtime(Snapshots):
     @property
     def can_passivate(self) -> bool:
         """Whether the agent can leave memory without losing anything."""
-        return not self._stash and (self._timers is None or not self._timers.pending)
+        is_working = self._work is not None and not self._work.can_passivate
+        return not self._stash and not is_working and (self._timers is None or not self._timers.pending)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the agent has something under way outside its mailbox: the functions of steps."""
+        return self._work is not None and self._work.running > 0
 
     @property
     def needs_class(self) -> bool:
@@ -156,6 +166,17 @@ class Runtime(Snapshots):
         if self._timers is None:
             self._timers = AgentTimers(self.services, self.path)
         return self._timers
+
+    @property
+    def work(self) -> AgentWork:
+        """The agent's work on durable messages."""
+        if self._work is None:
+            self._work = AgentWork(self, self._mailbox)
+        return self._work
+
+    def start_handler(self, message: object) -> Any:
+        """Call the handler of a message; what it returns is a coroutine, if it is a handler of durable messages."""
+        return self.agent.actor_handle(message)
 
     def inbox(self) -> Inbox:
         """The agent's mailbox as Pykka's references see it."""
@@ -178,7 +199,7 @@ class Runtime(Snapshots):
         if turn.envelopes:
             self.finish(turn)
         elif self._mailbox.waiting and self._mailbox.runner is self:
-            if self._is_outdated() and _is_user_message(_type_of(self._mailbox.waiting[0].message)):
+            if self._is_outdated() and _needs_class(_type_of(self._mailbox.waiting[0].message)):
                 self.deactivate()
                 return
             self._mailbox.phase = WORKING
@@ -206,6 +227,9 @@ class Runtime(Snapshots):
                     taken += 1
                     continue
                 handler = QUICK_HANDLERS.get(kind)
+                if handler is None and self._handle_work(turn, envelope, kind):
+                    taken += 1
+                    continue
                 if kind is Spawn and not self._fits(envelope.message):
                     misfit = envelope
                     break
@@ -220,6 +244,26 @@ class Runtime(Snapshots):
         if misfit is not None and not turn.envelopes:  # else the messages before it are committed first
             misfit.tries = 1
             self.deactivate()
+
+    def _handle_work(self, turn: Turn, envelope: Envelope, kind: type[Any]) -> bool:
+        """Handle a message about work that needs only the state; False: it is another, or a worker has to."""
+        if kind is Note:
+            turn.handle(envelope, self.work.note)
+        elif kind is TakeUp:
+            turn.handle(envelope, _do_nothing)
+        elif kind is Continue:
+            if self.state.status == RUNNING:
+                return False
+            turn.handle(envelope, self.work.keep_result)
+        elif kind is GetResult:
+            if str(envelope.message.work) not in open_work(self.state):
+                return False
+            turn.handle(envelope, lambda _, message: Awaited(message.work))
+        elif self.services.registry.is_durable(kind):
+            self.work.accept(turn, envelope)
+        else:
+            return False
+        return True
 
     def _fits(self, message: Spawn) -> bool:
         """Whether this agent object can begin the session that a spawn asks for."""
@@ -292,10 +336,13 @@ class Runtime(Snapshots):
         try:
             handler = BLOCKING_HANDLERS.get(_type_of(envelope.message))
             with Waiter(self._mailbox).running():
-                if handler is None:
+                if handler is not None:
+                    turn.handle(envelope, handler)
+                elif _type_of(envelope.message) in _WORK:
+                    self.work.handle(turn, envelope)
+                else:
                     run_user_handler(self, turn, envelope)
                     return
-                turn.handle(envelope, handler)
         except BaseException as error:
             self.crash(turn, envelope, error)
         else:
@@ -382,6 +429,8 @@ class Runtime(Snapshots):
             return
         if self._timers is not None and self.state.status == TERMINATED_STATUS:
             self._timers.cancel()
+        if self.state.work:
+            self.work.look()
         for path, envelope in turn.messages:
             self._send(path, envelope)
         for effect in turn.effects:
@@ -397,6 +446,8 @@ class Runtime(Snapshots):
         kind = _type_of(envelope.result)
         if kind is Transition:
             reply_to(self.services, envelope, envelope.result)
+        elif kind is Awaited:
+            self.work.wait(envelope, envelope.result.work)
         elif kind is LifecycleResult:
             envelope.answer(with_duration(envelope.result, envelope))
         else:
@@ -478,6 +529,8 @@ class Runtime(Snapshots):
         self._mailbox.waiter = None
         if self._stash:
             self._mailbox.requeue(self._stash.clear())
+        if self._work is not None:
+            self._mailbox.requeue(self._work.drop())
         self.services.actors.deactivate(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
@@ -516,6 +569,7 @@ class Runtime(Snapshots):
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages outside the mailbox that will not be answered any more."""
         waiting = self._stash.clear() if self._stash else []
+        waiting += [] if self._work is None else self._work.waiting()
         if self._handling is not None:
             waiting.append(self._handling)
         return waiting
@@ -534,12 +588,22 @@ class Runtime(Snapshots):
         self.agent.actor_stopped.set()
         if self._timers is not None:
             self._timers.cancel()
+        if self._work is not None:
+            self._work.stop()
         if self._thread_pool is not self.services.thread_pool:
             self._thread_pool.close(0)
 
 
 def _is_user_message(kind: type[Any]) -> bool:
-    return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS
+    return kind not in MEMORY_HANDLERS and kind not in BLOCKING_HANDLERS and kind not in _WORK
+
+
+def _needs_class(kind: type[Any]) -> bool:
+    return kind in INTERNAL or _is_user_message(kind)
+
+
+def _do_nothing(_turn: Turn, _message: object) -> None:
+    """Handle a message that only has to be handled."""
 
 
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:

@@ -28,6 +28,8 @@ class _Declared:
     version: int
     fields: tuple[tuple[str, str], ...]
     """Name of the attribute and of the constructor's argument, for each field that the constructor takes."""
+    is_durable: bool = False
+    """Of a message type: whether its messages are logged when they are accepted, and handled to their end."""
 
     def read(self, instance: object) -> Data:
         """Return the values of an instance's fields, by the names of the constructor's arguments."""
@@ -45,7 +47,7 @@ class _Declarations:
         self.by_class: dict[type[Any], str] = {}
         self._replaced: dict[str, list[weakref.ref[type[Any]]]] = {}
 
-    def register(self, cls: C, name: str, version: int) -> C:
+    def register(self, cls: C, name: str, version: int, *, is_durable: bool = False) -> C:
         """Register a class whose name was checked; return the one registered before if it has the same definition."""
         kind = self.kind
         if type(version) is not int or version < 1:
@@ -56,11 +58,12 @@ class _Declarations:
         if known is not None and known.cls is not cls:
             if not has_same_origin(known.cls, cls):
                 raise InvalidMessage(f"{kind} {name!r} is already {_full_name(known.cls)}; names are for ever")
-            if known.version == version and has_same_definition(known.cls, cls):
+            is_same = (known.version, known.is_durable) == (version, is_durable)
+            if is_same and has_same_definition(known.cls, cls):
                 return cast("C", known.cls)
             self._replaced.setdefault(name, []).append(weakref.ref(known.cls))
         fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
-        self.by_name[name] = _Declared(cls, version, fields)
+        self.by_name[name] = _Declared(cls, version, fields, is_durable)
         self.by_class[cls] = name
         return cast("C", cls)
 
@@ -140,17 +143,18 @@ class EventRegistry:
         _check_name(name)
         return self._events.register(cls, name, version)
 
-    def register_message(self, cls: C, name: str, version: int = 1) -> C:
+    def register_message(self, cls: C, name: str, version: int = 1, *, durable: bool = False) -> C:
         """Register `cls` as the class of messages called `name`; return the class to use, as `register` does.
 
-        Raises InvalidMessage as `register` does; names that begin with `duramen.` are our own.
+        `durable` messages are logged when they are accepted. Raises InvalidMessage as `register` does; names that
+        begin with `duramen.` are our own.
         """
         if type(name) is not str or not _NAME.match(name) or name.startswith(_OWN_PREFIX):
             raise InvalidMessage(
                 f"{str(name)[:80]!r} cannot name a message type: use [a-z][a-z0-9_.-]*, not beginning with "
                 f"{_OWN_PREFIX}"
             )
-        return self._messages.register(cls, name, version)
+        return self._messages.register(cls, name, version, is_durable=bool(durable))
 
     def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
         """Register `function` to turn data of `from_version` into data of the next version.
@@ -225,6 +229,11 @@ class EventRegistry:
                 expected=declared.version,
                 actual=version,
             ) from error
+
+    def is_durable(self, cls: type[Any]) -> bool:
+        """Whether messages of this class are logged when they are accepted, and handled to their end."""
+        name = self._messages.by_class.get(cls)
+        return name is not None and self._messages.by_name[name].is_durable
 
     def message_types(self) -> dict[str, type[Any]]:
         """Return the class of each registered message name."""
@@ -324,16 +333,21 @@ def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARE
     return declare
 
 
-def message_type(name: str, *, version: int = 1, registry: EventRegistry = DECLARED) -> Callable[[C], C]:
+def message_type(
+    name: str, *, version: int = 1, durable: bool = False, registry: EventRegistry = DECLARED
+) -> Callable[[C], C]:
     """Declare an attrs class as a message type, whose messages may cross to another process. Write it above `@frozen`.
 
     `name` identifies the message where its class may not: in what crosses, and for command ids, so that a class can be
     renamed. `version` crosses with it; code of a lower version refuses the message with UnknownMessageType. A class
     that is defined again without a change stays the class that it was.
+
+    A `durable` message is accepted by being logged, and its handler, a coroutine, goes on where it was after a crash;
+    its fields are plain data.
     """
 
     def declare(cls: C) -> C:
-        return registry.register_message(cls, name, version)
+        return registry.register_message(cls, name, version, durable=durable)
 
     return declare
 

@@ -24,6 +24,19 @@ MEMORY_RESTORED: Final = "memory_restored"
 GRANULARITY_SET: Final = "granularity_set"
 RETENTION_SET: Final = "retention_set"
 
+# Work: what a durable message has begun, what came of it, and where its handler went on.
+WORK_ACCEPTED: Final = "work_accepted"
+WORK_CONTINUED: Final = "work_continued"
+WORK_BEGUN: Final = "work_begun"
+WORK_ATTEMPTED: Final = "work_attempted"
+WORK_DONE: Final = "work_done"
+WORK_GIVEN_UP: Final = "work_given_up"
+WORK_ANSWERED: Final = "work_answered"
+WORK_TAKEN_UP: Final = "work_taken_up"
+WORK_PARKED: Final = "work_parked"
+WORK_RETRIED: Final = "work_retried"
+WORK_ENDED: Final = "work_ended"
+
 # Activity.
 ACTIVITY_RECORDED: Final = "activity_recorded"
 
@@ -46,5 +59,16 @@ OWN_TYPES: Final = frozenset(
         GRANULARITY_SET,
         RETENTION_SET,
         ACTIVITY_RECORDED,
+        WORK_ACCEPTED,
+        WORK_CONTINUED,
+        WORK_BEGUN,
+        WORK_ATTEMPTED,
+        WORK_DONE,
+        WORK_GIVEN_UP,
+        WORK_ANSWERED,
+        WORK_TAKEN_UP,
+        WORK_PARKED,
+        WORK_RETRIED,
+        WORK_ENDED,
     )
 )

@@ -11,10 +11,12 @@ from .operations import Op, apply_ops, split_ops
 from .read_only import ReadOnlyDict, ReadOnlyList, read_only
 from .tree import copy_tree, find, lookup
 from .undo import CONTAINERS, Undo, roll_back
+from .work import ASK, SLEEP, STEP, WAIT, Item, Piece, end_of_work, find_wait, kept_answers, open_work
 from .working_memory import WorkingMemory
 
 __all__ = [
     "ABSENT",
+    "ASK",
     "CONTAINERS",
     "DEEP",
     "EXACT",
@@ -27,12 +29,17 @@ __all__ = [
     "RUNNING",
     "SCHEMA",
     "SHALLOW",
+    "SLEEP",
+    "STEP",
     "TERMINATED_STATUS",
+    "WAIT",
     "AgentState",
     "ChangedPath",
+    "Item",
     "Missing",
     "Op",
     "OwnEventType",
+    "Piece",
     "ReadOnlyDict",
     "ReadOnlyList",
     "Undo",
@@ -42,8 +49,12 @@ __all__ = [
     "changed_paths",
     "copy_tree",
     "difference",
+    "end_of_work",
     "find",
+    "find_wait",
+    "kept_answers",
     "lookup",
+    "open_work",
     "overlay",
     "read_only",
     "replace_scalars",

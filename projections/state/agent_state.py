@@ -30,7 +30,7 @@ SCHEMA: Final = "state-1"
 
 
 def _empty() -> dict[str, Any]:
-    # `dict[str, Any]` as a factory takes five times as long, and every agent has five of these.
+    # `dict[str, Any]` as a factory takes five times as long, and every agent has six of these.
     return {}
 
 
@@ -70,6 +70,11 @@ class AgentState:
     """
     commands: dict[str, list[Any]] = field(factory=_empty)
     """The latest command ids, oldest first: [first seq, last seq, digest, fingerprint]."""
+    work: dict[str, Any] = field(factory=_empty)
+    """The work of durable messages, in the form that `projections/state/work.py` describes; empty: there never was any.
+
+    Events replace what they change of it.
+    """
 
     def directory_line(self, codec: Codec, *, needs_class: bool = False) -> bytes:
         """The agent's line in the directory."""

@@ -28,6 +28,20 @@ from .changed_paths import (
 from .operations import apply_ops
 from .tree import assign, copy_for_merge, copy_path, copy_tree, extend, merge, remove
 from .undo import Undo, count_nodes, put_key
+from .work import (
+    end_all_work,
+    end_work_since,
+    fold_accepted,
+    fold_answered,
+    fold_attempted,
+    fold_begun,
+    fold_continued,
+    fold_done,
+    fold_ended,
+    fold_parked,
+    fold_retried,
+    fold_taken_up,
+)
 
 Data: TypeAlias = dict[str, Any]
 Fold: TypeAlias = Callable[[AgentState, Data, int, "list[Undo] | None"], None]
@@ -115,6 +129,7 @@ def _paused(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -
 
 
 def _resumed(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
+    end_work_since(state, data)
     state.status = RUNNING
     state.paused_at = None
 
@@ -122,6 +137,7 @@ def _resumed(state: AgentState, data: Data, time: int, undo: list[Undo] | None) 
 def _terminated(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
     state.status = TERMINATED_STATUS
     state.paused_at = None
+    end_all_work(state)
     if data["cleared"]:
         state.memory = {}
         state.nodes = 1
@@ -146,6 +162,7 @@ def _forked(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -
     state.paused_at = None
     state.children = data["children"]
     state.checkpoints = {}
+    state.work = {}
 
 
 def _child_spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
@@ -223,6 +240,17 @@ OWN_EVENT_TYPES: Final[Mapping[str, OwnEventType]] = {
     v.GRANULARITY_SET: OwnEventType("changed the granularity", _granularity_set),
     v.RETENTION_SET: OwnEventType("changed how much of its log is kept", _retention_set),
     v.ACTIVITY_RECORDED: OwnEventType("recorded {kind}"),
+    v.WORK_ACCEPTED: OwnEventType("accepted {message} as work", fold_accepted),
+    v.WORK_CONTINUED: OwnEventType("work {work} went on after {number}", fold_continued),
+    v.WORK_BEGUN: OwnEventType("work {work} began {kind} {name}", fold_begun),
+    v.WORK_ATTEMPTED: OwnEventType("work {work} failed at attempt {attempt} of {number}", fold_attempted),
+    v.WORK_DONE: OwnEventType("work {work} has the result of {number}", fold_done),
+    v.WORK_GIVEN_UP: OwnEventType("work {work} gave up {number}", fold_continued),
+    v.WORK_ANSWERED: OwnEventType("answered {name}", fold_answered),
+    v.WORK_TAKEN_UP: OwnEventType("took up pieces of work: {works}", fold_taken_up),
+    v.WORK_PARKED: OwnEventType("parked work {work}", fold_parked),
+    v.WORK_RETRIED: OwnEventType("retried work {work}", fold_retried),
+    v.WORK_ENDED: OwnEventType("work {work} ended: {how}", fold_ended),
     v.MEMORY_SET: OwnEventType(
         "set {path}", _set, _paths_of_set, values="value", is_edit=True, copy_changed=_copy_path
     ),

@@ -10,11 +10,12 @@ from typing import Any
 import attrs
 import pytest
 
+from actors.work.whole_life import work_for_life
 from docs.pages import ROOT
 from duramen.actors import Agent, AgentSystem, Record, Retention, Settings, Spawn, Strategy, Supervision
-from duramen.actors.commands import messages, results
+from duramen.actors.commands import messages, results, work
 from duramen.actors.console.main import make_parser
-from duramen.events import Event, Granularity, Limits, Receipt, errors, event_type
+from duramen.events import Event, Granularity, Limits, MemoryLog, Receipt, errors, event_type
 from duramen.events.log.keys import Keys, partition_of
 from duramen.events.model.registry import EventRegistry
 from duramen.events.model.vocabulary import OWN_TYPES
@@ -106,7 +107,8 @@ def test_every_limit_and_setting_stands_with_its_default(cls: type[Any]) -> None
 
 # -- messages ----------------------------------------------------------------------------------------------------------
 
-MESSAGES = {name: cls for name, cls in classes(messages).items() if attrs.has(cls)}
+_ALL = {**classes(messages), **classes(work)}
+MESSAGES = {name: cls for name, cls in _ALL.items() if attrs.has(cls) and cls is not work.UnfinishedWork}
 
 
 def test_every_message_has_a_section_and_every_section_a_message() -> None:
@@ -139,7 +141,7 @@ def default_of(field: Any) -> str:
 
 def test_what_messages_return_stands_with_all_its_fields() -> None:
     page = " ".join(text_of("messages.md").split())
-    for cls in (results.AgentStatus, results.Checkpoint):
+    for cls in (results.AgentStatus, results.Checkpoint, work.UnfinishedWork):
         wanted = ", ".join(field.name for field in attrs.fields(cls))
         assert f"`{wanted}`" in page, cls
     assert f"`{', '.join(Receipt._fields)}`" in page
@@ -169,7 +171,9 @@ class Watcher(Agent):
 
 def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
     """Every event that an agent of ours can cause, and the data of each lifecycle result."""
-    with AgentSystem.open("memory://", registry=REGISTRY, agents={"watcher": Watcher}) as system:
+    log = MemoryLog()
+    work_for_life(lambda kinds: AgentSystem.open(log=log, registry=REGISTRY, agents=kinds), "acme/bob", REGISTRY)
+    with AgentSystem.open(log=log, registry=REGISTRY, agents={"watcher": Watcher}) as system:
         alice = system.agent("acme/alice")
         told = [alice.ask(Spawn(agent_type="watcher", initial_state={"goal": 1}))]
         alice.set("plan/steps", [1])
@@ -192,7 +196,9 @@ def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
         system.fork("acme/alice", to="acme/alice-b")
         first = system.peek("acme/alice-b").seq
         forked = system.events("acme/alice-b", from_seq=first)
-        return [*system.events("acme/alice"), *forked], {result.event_type: result.data for result in told}
+        return [*system.events("acme/bob"), *system.events("acme/alice"), *forked], {
+            result.event_type: result.data for result in told
+        }
 
 
 def test_every_type_of_event_has_a_section_with_its_data() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import frozen
 
+from actors.work.whole_life import Runner, work_for_life
 from duramen.actors import Agent, AgentSystem, Record, Retention, Strategy, Supervision
 from duramen.events import EventRegistry, Granularity, MemoryLog, event_type
 from duramen.projections.recorded import RecordedLog, record_log, save_log
@@ -82,6 +83,8 @@ def live(log: MemoryLog) -> None:
         alice.restart()
         alice.resume("lunch", clear_current=False)
         alice.terminate(task_description="rain", lessons_learned=["look up"])
+    work_for_life(lambda kinds: AgentSystem.open(log=log, registry=REGISTRY, agents=agents | kinds), PATH, REGISTRY)
+    with AgentSystem.open(log=log, registry=REGISTRY, agents=agents | {"runner": Runner}) as system:
         system.spawn(PATH, session_id="s-2", agent_type="researcher", initial_state={"goal": "and now?"})
 
 

@@ -153,6 +153,12 @@ class AsyncAgentHandle:
         else:
             self.deferred.tell(message, command_id=command_id)
 
+    send = _twin(AgentCalls.send)
+    result = _twin(AgentCalls.result)
+    answer = _twin(AgentCalls.answer)
+    cancel = _twin(AgentCalls.cancel)
+    retry = _twin(AgentCalls.retry)
+    unfinished = _twin(AgentCalls.unfinished)
     get = _twin(AgentCalls.get)
     get_many = _twin(AgentCalls.get_many)
     keys = _twin(AgentCalls.keys)

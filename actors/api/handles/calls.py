@@ -7,21 +7,26 @@ from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from attrs import evolve
 
-from duramen.events import AgentAlreadyRunning, AgentPath, Granularity, PropertyPath, Receipt
-from duramen.events.model import Seconds
+from duramen.events import AgentAlreadyRunning, AgentPath, Granularity, InvalidMessage, PropertyPath, Receipt
+from duramen.events.model import Seconds, parse_seconds
 from duramen.projections.state import REQUIRED
 
 from ...commands import (
     DEFAULT_TTL,
+    Accept,
     AgentStatus,
+    Answer,
     Append,
     Batch,
+    CancelWork,
     Checkpoint,
     Delete,
     Extend,
     Get,
     GetMany,
+    GetResult,
     GetStatus,
+    GetUnfinished,
     Keys,
     Length,
     LifecycleResult,
@@ -36,12 +41,14 @@ from ...commands import (
     Restart,
     Resume,
     Retention,
+    RetryWork,
     Set,
     SetGranularity,
     SetRetention,
     Slice,
     Spawn,
     Terminate,
+    UnfinishedWork,
     WhenPaused,
 )
 from ...dispatch import Reply
@@ -83,6 +90,8 @@ class MessageSender(Protocol):
 
     def check_spawn(self, path: str, message: Spawn) -> None: ...
 
+    def accept_message(self, message: object, command_id: str | None, durability: str | None) -> Accept: ...
+
     def check_cycle(self, path: str) -> None: ...
 
 
@@ -90,6 +99,13 @@ def require_started(result: LifecycleResult, exist_ok: bool) -> None:
     """Raise the failure of a spawn; with `exist_ok` none because a session of the agent is there already."""
     if not exist_ok or not isinstance(result.error, AgentAlreadyRunning):
         result.raise_for_failure()
+
+
+def _work_of(receipt: object) -> int:
+    seq = receipt.seq if isinstance(receipt, Receipt) else receipt
+    if type(seq) is not int:
+        raise InvalidMessage("work is named by the receipt of `send`, or by its seq", actual=type(receipt).__name__)
+    return seq
 
 
 class AgentCalls:
@@ -174,6 +190,56 @@ class AgentCalls:
         Raises MailboxFull after the mailbox has been full for `room` seconds, and SystemClosed.
         """
         self._system.tell(self._path, message, command_id=command_id, room=room)
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def send(self, message: object, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
+        """Send a durable message, and return the receipt once it is in the log: it will be handled to its end.
+
+        Raises InvalidMessage for a message whose type is not durable, ValueRefused, TooLarge, AgentPaused, MailboxFull.
+        """
+        return self.ask(self._system.accept_message(message, command_id, durability))
+
+    def result(self, receipt: Receipt | int, *, timeout: Seconds | None = TIMEOUT) -> Any:
+        """Wait for the end of the work of a durable message, and return its handler's reply; also long after the end.
+
+        `receipt` is that of `send`, or its seq. Raises the error that the handler has raised, WorkStopped for work
+        that was cancelled or ended with its agent's session, WorkParked, and AskTimeout, after which it may be called
+        again.
+        """
+        return self.ask(GetResult(_work_of(receipt)), timeout=timeout)
+
+    def answer(
+        self,
+        name: str,
+        value: Any = None,
+        *,
+        work: Receipt | int | None = None,
+        command_id: str | None = None,
+        durability: str | None = None,
+    ) -> Receipt:
+        """Answer what a durable handler waits for; before it waits, too. One answer goes to one wait, the oldest.
+
+        `work` says whose wait, by the receipt of its message. Raises AnswerRefused for work that has ended.
+        """
+        seq = None if work is None else _work_of(work)
+        return self.ask(Answer(name, value, seq, command_id, durability))
+
+    def cancel(self, receipt: Receipt | int, *, seconds: Seconds = 30.0, command_id: str | None = None) -> Receipt:
+        """Cancel the work of a durable message: its handler gets WorkCancelled where it waits.
+
+        What it then still does, in a `finally`, say, may take so many seconds. Raises InvalidMessage for work that has
+        ended.
+        """
+        return self.ask(CancelWork(_work_of(receipt), parse_seconds("seconds", seconds), command_id))
+
+    def retry(self, receipt: Receipt | int, *, command_id: str | None = None) -> Receipt:
+        """Let parked work go on. Raises InvalidMessage for work that has ended."""
+        return self.ask(RetryWork(_work_of(receipt), command_id))
+
+    def unfinished(self) -> list[UnfinishedWork]:
+        """Return the work that has not ended, oldest first, and what it waits for."""
+        return self.ask(GetUnfinished())
 
     # -- working memory and activity ---------------------------------------------------------------------------------
 

@@ -17,11 +17,14 @@ from ...commands import (
     Get,
     GetMany,
     GetStatus,
+    GetUnfinished,
     Keys,
     Length,
     ListCheckpoints,
     Slice,
+    UnfinishedWork,
     require_known,
+    unfinished_of,
 )
 
 Read = Callable[[AgentState, Any, str, Codec], Any]
@@ -130,6 +133,11 @@ def _checkpoint(name: str, entry: list[Any], codec: Codec) -> Checkpoint:
     )
 
 
+def _unfinished(state: AgentState, message: GetUnfinished, agent: str, codec: Codec) -> list[UnfinishedWork]:
+    require_known(state, agent)
+    return unfinished_of(state, agent)
+
+
 READS: Final[Mapping[type[Any], Read]] = {
     Get: _get,
     GetMany: _get_many,
@@ -138,6 +146,7 @@ READS: Final[Mapping[type[Any], Read]] = {
     Slice: _slice,
     GetStatus: _status,
     ListCheckpoints: _checkpoints,
+    GetUnfinished: _unfinished,
 }
 
 

@@ -97,6 +97,15 @@ Step = tuple[str, dict[str, Any]]
 
 MEMORY: dict[str, Any] = {"a": {"b": {"c": 1}, "l": [1, [2, {"d": None}]]}, "l": [1, 2], "n": 1, "p": {"x": {}}}
 
+WORK = 6
+"""The seq of the message whose work `started` has begun."""
+
+
+def begun(number: int, kind: str) -> Step:
+    data = {"work": WORK, "number": number, "kind": kind, "name": "approval", "key": "k", "digest": b"", "due": None}
+    return v.WORK_BEGUN, {**data, "about": {"order": ["o-17"]}, "once": False, "arguments": None}
+
+
 STEPS: list[Step] = [
     spawned({"new": [1], "a": {"other": 1}}),
     (v.MEMORY_SET, {"path": "a/b/c", "value": [1]}),
@@ -135,6 +144,21 @@ STEPS: list[Step] = [
     (v.CHILD_SPAWNED, {"path": "p/a/helper", "outlives": True}),
     (v.FAILED, {"error": "ValueError"}),
     (v.RESTARTED, {}),
+    (v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": {"order": "o-18"}}),
+    begun(2, "step"),
+    begun(2, "wait"),
+    (v.WORK_CONTINUED, {"work": WORK, "number": 1, "result": {"x": [1]}, "error": None}),
+    (v.WORK_CONTINUED, {"work": WORK, "number": 0, "result": None, "error": {"kind": "", "text": "", "data": 5}}),
+    (v.WORK_ATTEMPTED, {"work": WORK, "number": 1, "attempt": 1, "error": {"kind": "E"}, "due": 7}),
+    (v.WORK_DONE, {"work": WORK, "number": 1, "result": {"x": [1]}, "error": None}),
+    (v.WORK_GIVEN_UP, {"work": WORK, "number": 1}),
+    (v.WORK_ANSWERED, {"name": "approval", "work": None, "value": {"by": ["kim"]}}),
+    (v.WORK_ANSWERED, {"name": "approval", "work": WORK, "value": {"by": ["kim"]}}),
+    (v.WORK_TAKEN_UP, {"works": [WORK, 99]}),
+    (v.WORK_PARKED, {"work": WORK, "error": {"kind": "E"}}),
+    (v.WORK_RETRIED, {"work": WORK}),
+    (v.WORK_ENDED, {"work": WORK, "how": "done", "reply": {"x": [1]}, "error": None}),
+    (v.WORK_ENDED, {"work": 99, "how": "done", "reply": None, "error": None}),
     ("claim_found", {"path": "a/b", "value": 1}),
     ("claim_found", {"path": 7}),
 ]
@@ -150,6 +174,9 @@ def started(memory: dict[str, Any] | None = None) -> AgentState:
         (paused("old"), None),
         (resumed("old"), None),
         ((v.MEMORY_SET, {"path": "by", "value": "command"}), "c-1"),
+        ((v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": {"order": "o-17"}}), None),
+        (begun(1, "step"), None),
+        ((v.WORK_ANSWERED, {"name": "approval", "work": None, "value": {"by": ["kim"]}}), None),
     ]
     for seq, ((kind, data), command_id) in enumerate(before, 1):
         state = view.apply(state, event(seq, kind, data, command_id=command_id))

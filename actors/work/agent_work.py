@@ -1,0 +1,630 @@
+"""The work of an agent in memory: it is begun, handed its results, taken up again after a crash, and ended."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from duramen.events import (
+    DuramenError,
+    InvalidMessage,
+    NewEvent,
+    Receipt,
+    ReplayDiverged,
+    SystemClosed,
+    TooLarge,
+    Trimmed,
+    WorkParked,
+    WorkStopped,
+)
+from duramen.events.codec import RawEvent
+from duramen.events.logging import get_logger, raised_at
+from duramen.events.model import (
+    WORK_ATTEMPTED,
+    WORK_CONTINUED,
+    WORK_DONE,
+    WORK_ENDED,
+    WORK_GIVEN_UP,
+    WORK_PARKED,
+    WORK_TAKEN_UP,
+    Cause,
+    check_value,
+    event_id,
+)
+from duramen.projections.recovery import AgentLog
+from duramen.projections.state import ASK, RUNNING, STEP, WAIT, Item, Piece, end_of_work, open_work
+
+from ..commands import Accept, CancelWork, GetResult, decide_accept, kind_of, require_unfinished
+from ..dispatch import Envelope, Mailbox
+from ..handlers import ActiveAgent, Savepoint, Turn
+from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
+from .loop import WorkCancelled
+from .messages import Awaited, Continue, Note, Rerun, TakeUp
+from .past_turn import PastAgent, PastTurn
+from .record import Record, read_record
+from .step import INTERRUPTED, Begun, Outcome, StepRunner, failure, may_retry
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+_MOST_TRIES: Final = 5
+"""How often work is taken up again without getting on before it is parked."""
+_MICROSECONDS: Final = 1_000_000
+_NEVER_SEEN: Final[tuple[object, str]] = (None, "")
+
+
+class WorkingAgent(ActiveAgent, Protocol):
+    """The agent in memory, as its work needs it."""
+
+    def start_handler(self, message: object) -> Any:
+        """Call the handler of a message; what it returns is a coroutine, if it is a handler of durable messages."""
+        ...
+
+
+class AgentWork:
+    """All work of one agent in memory. Used in the core, except for `handle`, which a worker thread calls.
+
+    `look` compares the agent's state with what runs here, after each commit that has changed the one: it starts what
+    was begun, and sends the agent a message for each handler that can go on.
+    """
+
+    def __init__(self, runtime: WorkingAgent, mailbox: Mailbox) -> None:
+        self._runtime = runtime
+        self._services: Services = runtime.services
+        self._mailbox = mailbox
+        self._runner = StepRunner(runtime.services)
+        self._executions: dict[int, Execution] = {}
+        self._held: dict[tuple[int, int], Outcome] = {}
+        """Results that are logged, and that their handlers did not get yet."""
+        self._sent: set[tuple[int, int]] = set()
+        """Work and number of the `Continue` messages in the mailbox; number -1: of a `Rerun`."""
+        self._due: set[tuple[int, int]] = set()
+        self._timers: dict[tuple[int, int], Begun] = {}
+        self._taken: set[int] = set()
+        """Work that was taken up again and is to be run."""
+        self._known_from = runtime.state.seq
+        """Messages accepted after this seq were accepted by this activation."""
+        self._waiting: dict[int, list[Envelope]] = {}
+        self._outcomes: dict[int, Callable[[Envelope], None]] = {}
+        self._seen: tuple[object, str] = _NEVER_SEEN
+        self._dropped = False
+        self.running = 0
+        """How many functions of steps run."""
+
+    @property
+    def can_passivate(self) -> bool:
+        """Whether no step runs, nothing is due, and nobody waits."""
+        return not self.running and not self._timers and not self._waiting and not self._sent
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def accept(self, turn: Turn, envelope: Envelope) -> None:
+        """Handle a durable message: its reply comes at the end of its work."""
+        name, version, data = self._services.registry.dump_message(envelope.message)
+        message = Accept(name, version, data, envelope.command_id, envelope.durability)
+        turn.handle(envelope, lambda turn, _: Awaited(turn.mutate(message, decide_accept).seq))
+
+    def note(self, turn: Turn, message: Note) -> None:
+        """Log something, unless the work has ended or does not wait for it any more."""
+        data = message.event.data
+        if "works" not in data:
+            piece = open_work(turn.state).get(str(data["work"]))
+            number = data.get("number")
+            if piece is None or (number is not None and str(number) not in piece["pending"]):
+                return
+        turn.emit(message.event)
+
+    def keep_result(self, turn: Turn, message: Continue) -> None:
+        """Log a result while the agent is paused; its handler gets it when the agent is resumed."""
+        work, number = message.work, message.number
+        self._sent.discard((work, number))
+        piece = open_work(turn.state).get(str(work))
+        item = None if piece is None else piece["pending"].get(str(number))
+        if item is not None and item["kind"] in (STEP, ASK) and item["result"] is None:
+            data = {"work": work, "number": number, "result": message.result, "error": message.error}
+            turn.emit(NewEvent(WORK_DONE, data))
+            self._held[work, number] = message.result, cast("Any", message.error)
+
+    def wait(self, envelope: Envelope, work: int) -> None:
+        """Answer a message when this work ends; after the commit that has begun the waiting."""
+        self._waiting.setdefault(work, []).append(envelope)
+        self._seen = _NEVER_SEEN
+
+    # -- in a worker -------------------------------------------------------------------------------------------------
+
+    def handle(self, turn: Turn, envelope: Envelope) -> None:
+        """Handle a message about work that may block; in a worker thread."""
+        message = envelope.message
+        self._seen = _NEVER_SEEN
+        try:
+            if type(message) is Continue:
+                self._continue(turn, message)
+            elif type(message) is Rerun:
+                self._rerun(turn, message.work)
+            elif type(message) is GetResult:
+                turn.stage(envelope, self._result(turn, message.work))
+                return
+            elif type(message) is CancelWork:
+                turn.stage(envelope, self._cancel(turn, message))
+                return
+        except DuramenError as error:
+            turn.stage_error(envelope, error)
+            return
+        turn.stage(envelope, None)
+
+    def _cancel(self, turn: Turn, message: CancelWork) -> Receipt:
+        """Cancel work: at once where its handler does not run, else by what the handler is told."""
+        work, path = message.work, turn.agent
+        durability = turn.choose_durability(message.durability)
+        known = None if message.command_id is None else turn.find_command(message.command_id, message)
+        if known is not None:
+            return known._replace(durability=durability)
+        piece = require_unfinished(turn.state, work, path)
+        first = turn.state.seq + 1
+        if piece["parked"] is None and piece["started"] and turn.state.status == RUNNING:
+            self._rerun(turn, work)
+        execution = self._executions.get(work)
+        if execution is None or turn.state.status != RUNNING:
+            self._end(turn, work, None, WorkCancelled())
+        else:
+            due = turn.updated_at + int(message.seconds * _MICROSECONDS)
+            self._run_stretch(turn, execution, Continue(work, START, None, failure(CANCELLED, "", due)), _no_start)
+        return Receipt(path, first, turn.state.seq, turn.state.digest, durability)
+
+    def _continue(self, turn: Turn, message: Continue) -> None:
+        work, number = message.work, message.number
+        self._sent.discard((work, number))
+        piece = open_work(turn.state).get(str(work))
+        if piece is None or piece["parked"] is not None or turn.state.status != RUNNING:
+            return
+        if number != START:
+            item = piece["pending"].get(str(number))
+            if item is None:
+                return  # given up meanwhile
+            if item["kind"] == WAIT and item["result"] is not None:  # an answer that came just before the deadline
+                message = Continue(work, number, item["value"])
+        execution = self._executions.get(work)
+        if execution is None:
+            if number != START:
+                return  # it was discarded, and is run again
+            record = read_record(self._agent_log(turn), work, turn.expected)
+            execution = self._executions[work] = self._new_execution(turn, work, piece, record)
+            start = self._starter(turn, record.accepted)
+        else:
+            start = _no_start
+        self._held.pop((work, number), None)
+        self._run_stretch(turn, execution, message, start)
+
+    def _run_stretch(self, turn: Turn, execution: Execution, message: Continue, start: Callable[[], Any]) -> None:
+        saved = Savepoint(turn)
+        begun = execution.begun.get(message.number)
+        cause = self._cause_of(execution, message.work if begun is None else begun.seq)
+        _emit_continued(turn, cause, message)
+        execution.now = turn.updated_at
+        execution.go_on(start, message.number, message.result, message.error, turn=turn, seq=turn.state.seq)
+        self._emit_given_up(turn, execution)
+        error: BaseException | None = None
+        try:
+            saved.check_size(turn)
+        except TooLarge as oversize:
+            error = oversize
+        if error is None and not execution.loop.ended:
+            turn.undo = None
+            return
+        value = None
+        if error is None:
+            try:
+                value = execution.loop.result()
+            except BaseException as raised:
+                error = raised
+        if error is not None and not isinstance(error, CancelledError):
+            saved.restore(turn)
+            turn.undo = None
+            _emit_continued(turn, cause, message)
+        turn.undo = None
+        self._end(turn, message.work, value, error)
+
+    def _cause_of(self, execution: Execution, seq: int) -> Cause:
+        return Cause(event_id(self._runtime.path, seq), execution.identity.correlation_id)
+
+    def _emit_given_up(self, turn: Turn, execution: Execution) -> None:
+        for number in execution.loop.take_given_up():
+            begun = execution.begun.pop(number, None)
+            if begun is not None:
+                begun.cancel()
+                turn.emit(NewEvent(WORK_GIVEN_UP, {"work": execution.identity.work, "number": number}))
+
+    def _end(self, turn: Turn, work: int, value: Any, error: BaseException | None) -> None:
+        """Log the end of work, and prepare the replies of those who wait for it."""
+        path, services = turn.agent, self._services
+        how, data = "done", None
+        if error is None:
+            try:
+                check_value(value, services.limits, "the reply")
+                turn.codec.pack_exactly(value, "the reply")
+            except DuramenError as refused:
+                error, value = refused, None
+        if isinstance(error, CancelledError):
+            how = "cancelled"
+            told: BaseException = WorkStopped(f"work {work} of {path} was cancelled", agent=path, seq=work)
+            data = services.serializer.error_to_data(told, path)
+        elif error is not None:
+            how = "failed"
+            get_logger("work").error("work_failed", agent=path, seq=work, error=kind_of(error), at=raised_at(error))
+            data = services.serializer.error_to_data(error, path)
+        turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))
+        self._outcomes[work] = _outcome_of(services, value, data)
+
+    def _result(self, turn: Turn, work: int) -> Any:
+        """The reply of work that has ended, from the log. Raises its error."""
+        end = end_of_work(turn.state, work)
+        if end is None:
+            require_unfinished(turn.state, work, turn.agent)
+            return Awaited(work)
+        return read_end(self._agent_log(turn), self._services, work, end)
+
+    # -- running again ---------------------------------------------------------------------------------------------
+
+    def _rerun(self, turn: Turn, work: int) -> None:
+        self._sent.discard((work, -1))
+        self._taken.discard(work)
+        piece = open_work(turn.state).get(str(work))
+        if piece is None or piece["parked"] is not None or work in self._executions:
+            return
+        log = self._agent_log(turn)
+        try:
+            record = read_record(log, work, turn.expected)
+            execution = self._repeat(turn, work, piece, record, log)
+        except (ReplayDiverged, Trimmed) as error:
+            self._park(turn, work, error)
+            return
+        self._executions[work] = execution
+        for number, held in record.held.items():
+            self._held[work, number] = held
+
+    def _repeat(self, turn: Turn, work: int, piece: Piece, record: Record, log: AgentLog) -> Execution:
+        """Run a handler with the results that its log has. Raises ReplayDiverged."""
+        execution = self._new_execution(turn, work, piece, record)
+        past, diverged = PastAgent(self._runtime, log), list[ReplayDiverged]()
+        start = self._starter(turn, record.accepted)
+        try:
+            for stretch in record.stretches:
+                again = PastTurn(past, stretch, diverged.append)
+                execution.now = stretch.time
+                execution.go_on(start, stretch.number, stretch.result, stretch.error, turn=again, seq=stretch.seq)
+                self._check(again, execution, stretch.seq, diverged)
+        except BaseException:
+            execution.discard()
+            raise
+        for begun in execution.begun.values():
+            begun.is_recovered = True
+        return execution
+
+    def _check(self, turn: PastTurn, execution: Execution, seq: int, diverged: list[ReplayDiverged]) -> None:
+        """Raise ReplayDiverged unless a stretch has done all that it did then, and waits."""
+        if not diverged:
+            self._emit_given_up(turn, execution)
+        if diverged:
+            raise diverged[0]
+        if execution.loop.ended:
+            raise _ended_early(turn.agent, execution, seq)
+        turn.check_end()
+
+    def _park(self, turn: Turn, work: int, error: DuramenError) -> None:
+        get_logger("work").error("work_parked", agent=turn.agent, seq=work, error=kind_of(error))
+        told = {"kind": kind_of(error), "text": str(error), "expected": error.expected, "actual": error.actual}
+        turn.emit(NewEvent(WORK_PARKED, {"work": work, "error": told}))
+
+    def _new_execution(self, turn: Turn, work: int, piece: Piece, record: Record) -> Execution:
+        correlation = record.accepted[8] or event_id(turn.agent, work)
+        identity = Identity(
+            turn.agent,
+            work,
+            piece["before"],
+            self._services.log.identity,
+            piece["version"],
+            correlation,
+            record.command_id,
+        )
+        return Execution(identity, turn)
+
+    def _starter(self, turn: Turn, accepted: RawEvent) -> Callable[[], Any]:
+        data = accepted[4]
+        registry = self._services.registry
+
+        def start() -> Any:
+            message = registry.load_message(data["message"], data["version"], turn.codec.copy(data["data"]))
+            return self._runtime.start_handler(message)
+
+        return start
+
+    def _agent_log(self, turn: Turn) -> AgentLog:
+        services = self._services
+        return AgentLog(services.log, turn.agent, services.limits, services.registry, turn.codec)
+
+    # -- after a commit ------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Go on with what the state says can go on; in the core, after a commit."""
+        state = self._runtime.state
+        if self._seen[0] is state.work and self._seen[1] == state.status:
+            return
+        self._seen = state.work, state.status
+        pieces = open_work(state)
+        self._forget_ended(pieces)
+        if state.status != RUNNING or self._is_closing():
+            return
+        taken_up: list[int] = []
+        for key, piece in pieces.items():
+            work = int(key)
+            if piece["parked"] is not None:
+                self._refuse_waiting(work, piece)
+            elif work in self._executions:
+                self._end_cancelled(work, piece)
+                for number, item in piece["pending"].items():
+                    self._look_at(self._executions[work], work, int(number), item)
+            else:
+                self._begin(work, piece, taken_up)
+        if taken_up:
+            self._send(Note(NewEvent(WORK_TAKEN_UP, {"works": taken_up})))
+
+    def _begin(self, work: int, piece: Piece, taken_up: list[int]) -> None:
+        """Begin work that does not run here: at its start, or again."""
+        number = -1 if piece["started"] else START
+        if (work, number) in self._sent:
+            return
+        if work > self._known_from and number == START:
+            self._go_on(work, START, None, None)
+        elif work in self._taken:
+            if number == START:
+                self._taken.discard(work)
+                self._go_on(work, START, None, None)
+            else:
+                self._sent.add((work, number))
+                self._send(Rerun(work))
+        elif number == START or self._needs_run(work, piece):
+            if piece["tries"] >= _MOST_TRIES:
+                text = f"it was taken up {piece['tries']} times without getting on; look why its process ends"
+                error = {"kind": "Crashed", "text": text, "expected": None, "actual": None}
+                self._send(Note(NewEvent(WORK_PARKED, {"work": work, "error": error})))
+                return
+            self._taken.add(work)
+            taken_up.append(work)
+
+    def _needs_run(self, work: int, piece: Piece) -> bool:
+        """Whether a handler that was begun elsewhere can go on, or has steps that have to be run."""
+        needed = not piece["pending"]
+        for number, item in piece["pending"].items():
+            is_ready = item["kind"] in (STEP, ASK) or item["result"] is not None
+            if is_ready or (work, int(number)) in self._due:
+                needed = True
+            elif item["due"] is not None:
+                self._wait_until(work, int(number), item["due"])
+        return needed
+
+    def _end_cancelled(self, work: int, piece: Piece) -> None:
+        """Bound what a cancelled handler still does."""
+        due = piece["cancelled"]
+        if due is None:
+            return
+        if self._is_due(work, START, due):
+            self._go_on(work, START, None, failure(TOO_LATE, ""))
+        else:
+            self._wait_until(work, START, due)
+
+    def _look_at(self, execution: Execution, work: int, number: int, item: Item) -> None:
+        begun, due = execution.begun.get(number), item["due"]
+        if begun is None or begun.is_under_way or (work, number) in self._sent:
+            return
+        if item["result"] is not None:
+            result, error = (item["value"], None) if item["kind"] == WAIT else self._held[work, number]
+            self._go_on(work, number, result, error)
+        elif due is not None and not self._is_due(work, number, due):
+            self._wait_until(work, number, due)
+        elif begun.kind == STEP:
+            self._start_step(execution, work, begun, item)
+        elif due is not None:
+            self._go_on(work, number, None, failure(EXPIRED, "") if begun.kind == WAIT else None)
+
+    def _start_step(self, execution: Execution, work: int, begun: Begun, item: Item) -> None:
+        number, attempt = begun.number, item["attempts"] + 1
+        if begun.is_recovered and begun.once:
+            self._go_on(work, number, None, failure(INTERRUPTED, "its process ended while it ran"))
+            return
+
+        def ended(outcome: Outcome, error: BaseException | None) -> None:
+            begun.is_under_way = False
+            self.running -= 1
+            if self._dropped or execution.begun.get(number) is not begun:
+                return
+            result, failed = outcome
+            if failed is not None and may_retry(begun.retry, attempt, error):
+                due = self._services.now() + int(begun.retry.pause_before(attempt + 1) * _MICROSECONDS)
+                data = {"work": work, "number": number, "attempt": attempt, "error": failed, "due": due}
+                self._send(Note(NewEvent(WORK_ATTEMPTED, data)))
+            else:
+                self._go_on(work, number, result, failed)
+
+        begun.is_recovered = False
+        self._due.discard((work, number))
+        self.running += 1
+        self._runner.start(begun, self._cause_of(execution, begun.seq), ended)
+
+    def _is_due(self, work: int, number: int, due: int) -> bool:
+        return (work, number) in self._due or self._services.now() >= due
+
+    def _wait_until(self, work: int, number: int, due: int) -> None:
+        """Look again when it is due."""
+        if (work, number) in self._timers:
+            return
+        timer = Begun(number, "", "")
+        self._timers[work, number] = timer
+
+        def expire() -> float | None:
+            left = (due - self._services.now()) / _MICROSECONDS
+            if left > 0:  # the clock was set back
+                return float(left)
+            self._services.dispatcher.post(fire)
+            return None
+
+        def fire() -> None:
+            if self._timers.pop((work, number), None) is timer and not self._dropped:
+                self._due.add((work, number))
+                self._send(TakeUp())
+                self._seen = _NEVER_SEEN
+
+        left = max(0.0, (due - self._services.now()) / _MICROSECONDS)
+        timer.timer = self._services.timers.call_later(left, expire)
+
+    def _forget_ended(self, pieces: Mapping[str, Piece]) -> None:
+        """Drop what belongs to work that has ended, and answer those who wait for it."""
+        for work in [work for work in self._executions if str(work) not in pieces]:
+            self._services.thread_pool.submit(self._executions.pop(work).stop)
+        for key in [key for key in self._timers if not _waits(pieces, key)]:
+            timer = self._timers.pop(key)
+            timer.cancel()
+        self._due = {key for key in self._due if _waits(pieces, key)}
+        for work in [work for work in self._waiting if str(work) not in pieces]:
+            outcome = self._outcomes.get(work) or self._stopped(work)
+            for envelope in self._waiting.pop(work):
+                outcome(envelope)
+        self._outcomes.clear()
+
+    def _stopped(self, work: int) -> Callable[[Envelope], None]:
+        path = self._runtime.path
+
+        def refuse(envelope: Envelope) -> None:
+            envelope.refuse(
+                WorkStopped(
+                    f"work {work} of {path} was stopped, by the end of its session or a resume", agent=path, seq=work
+                )
+            )
+
+        return refuse
+
+    def _refuse_waiting(self, work: int, piece: Piece) -> None:
+        execution = self._executions.pop(work, None)
+        if execution is not None:
+            execution.discard()
+        for envelope in self._waiting.pop(work, []):
+            envelope.refuse(parked_error(self._runtime.path, work, piece))
+
+    def _is_closing(self) -> bool:
+        try:
+            self._services.actors.check_open()
+        except SystemClosed:
+            return True
+        return False
+
+    def _go_on(self, work: int, number: int, result: Any, error: Mapping[str, Any] | None) -> None:
+        if (work, number) not in self._sent:
+            self._sent.add((work, number))
+            self._send(Continue(work, number, result, error))
+
+    def _send(self, message: object) -> None:
+        """Put a message into the agent's own mailbox, however full it is: it is part of what was accepted."""
+        if not self._dropped:
+            self._mailbox.waiting.append(Envelope(message, wanted=False))
+            self._services.dispatcher.schedule(self._mailbox)
+
+    # -- leaving memory --------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Forget all that runs here; the log has it."""
+        self._dropped, self.running = True, 0
+        for timer in self._timers.values():
+            timer.cancel()
+        for execution in self._executions.values():
+            execution.discard()
+        self._timers, self._executions = {}, {}
+
+    def drop(self) -> list[Envelope]:
+        """Return the messages that wait for the end of work, which wait elsewhere from now on."""
+        waiting = self.waiting()
+        self._waiting = {}
+        return waiting
+
+    def waiting(self) -> list[Envelope]:
+        """The messages that wait for the end of work, each as one that asks for its result."""
+        found: list[Envelope] = []
+        for work, envelopes in self._waiting.items():
+            for envelope in envelopes:
+                envelope.message, envelope.command_id = GetResult(work), None
+                found.append(envelope)
+        return found
+
+
+def _waits(pieces: Mapping[str, Piece], key: tuple[int, int]) -> bool:
+    piece = pieces.get(str(key[0]))
+    return piece is not None and (key[1] == START or str(key[1]) in piece["pending"])
+
+
+def _emit_continued(turn: Turn, cause: Cause, message: Continue) -> None:
+    """Log that a handler goes on, which begins its stretch."""
+    turn.cause = cause
+    data = {"work": message.work, "number": message.number, "result": message.result, "error": message.error}
+    turn.emit(NewEvent(WORK_CONTINUED, data))
+
+
+def _no_start() -> Any:
+    raise InvalidMessage("the handler has begun")
+
+
+def _outcome_of(services: Services, value: Any, data: dict[str, Any] | None) -> Callable[[Envelope], None]:
+    def answer(envelope: Envelope) -> None:
+        if data is None:
+            envelope.answer(services.codec.copy(value))
+        else:
+            envelope.refuse(services.serializer.error_from_data(data))
+
+    return answer
+
+
+def _ended_early(agent: str, execution: Execution, seq: int) -> ReplayDiverged:
+    try:
+        execution.loop.result()
+        actual = "it returned"
+    except BaseException as error:
+        actual = f"it raised {kind_of(error)}"
+    return ReplayDiverged(
+        f"the handler of {agent} ended at {seq}, where its log says that it waits: {actual}",
+        agent=agent,
+        seq=seq,
+        expected="it waits",
+        actual=actual,
+    )
+
+
+def _stopped_error(agent: str, work: int) -> WorkStopped:
+    return WorkStopped(
+        f"work {work} of {agent} was stopped: its agent's session ended, or memory was resumed from before it",
+        agent=agent,
+        seq=work,
+    )
+
+
+def parked_error(agent: str, work: int, piece: Piece) -> WorkParked:
+    """The error for those who wait for parked work."""
+    parked = piece["parked"]
+    return WorkParked(
+        f"work {work} of {agent} is parked: {parked['text']}",
+        agent=agent,
+        seq=work,
+        expected=parked["expected"],
+        actual=parked["actual"],
+    )
+
+
+def read_end(agent_log: AgentLog, services: Services, work: int, end: int) -> Any:
+    """The reply of work that ended at seq `end`. Blocks; raises its error, WorkStopped or Trimmed."""
+    raw = agent_log.raw_event(end)
+    agent = agent_log.agent
+    if raw[0] != WORK_ENDED:
+        raise WorkStopped(
+            f"work {work} of {agent} was stopped by the end of its session or a resume", agent=agent, seq=end
+        )
+    data = raw[4]
+    if data["error"] is not None:
+        raise services.serializer.error_from_data(data["error"])
+    return data["reply"]

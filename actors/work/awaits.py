@@ -1,0 +1,161 @@
+"""What a durable handler awaits: steps, answers and sleep; and the clock, random numbers and ids that its log gives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final, TypeVar, overload
+from uuid import UUID
+
+from duramen.events import InvalidMessage, NotDurable
+from duramen.events.codec import Codec, to_datetime
+from duramen.events.model import Seconds, check_value, copy_plain, parse_seconds
+from duramen.projections.state import SLEEP, STEP, WAIT
+
+from ..commands import require_name
+from ..handlers import current_call
+from .execution import Execution, WorkCall
+from .step import ONCE, Begun, Retry, refuse_in_step
+
+T = TypeVar("T")
+
+_DIGEST: Final = 16
+_FRACTION_BITS: Final = 53
+
+
+def current_execution(agent: object) -> Execution:
+    """The run of the durable handler that runs here. Raises NotDurable elsewhere, and InStep in a step."""
+    refuse_in_step(None)
+    call = current_call()
+    if not isinstance(call, WorkCall):
+        raise NotDurable(
+            f"{type(agent).__name__} awaits what only a durable handler can: declare the message with "
+            "@message_type(name, durable=True)"
+        )
+    return call.execution
+
+
+class DurableAwaits:
+    """The calls of agents that their handlers of durable messages await."""
+
+    @overload
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        *arguments: Any,
+        retry: Retry = ...,
+        timeout: Seconds | None = ...,
+        at_most_once: bool = ...,
+        key: str | None = ...,
+        log_arguments: bool = ...,
+        keywords: dict[str, Any] | None = ...,
+    ) -> T: ...
+
+    @overload
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., T],
+        *arguments: Any,
+        retry: Retry = ...,
+        timeout: Seconds | None = ...,
+        at_most_once: bool = ...,
+        key: str | None = ...,
+        log_arguments: bool = ...,
+        keywords: dict[str, Any] | None = ...,
+    ) -> T: ...
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *arguments: Any,
+        retry: Retry = ONCE,
+        timeout: Seconds | None = None,
+        at_most_once: bool = False,
+        key: str | None = None,
+        log_arguments: bool = False,
+        keywords: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of the world outside, once: its result is logged, and a run from the log gets it from there.
+
+        The function starts when what the handler has written is in the log. A coroutine function runs on the system's
+        event loop, another one in a worker thread; they get plain copies of their arguments and may not use the agent.
+        A step runs at least once, and again where its process ended before the result was logged; with `at_most_once`
+        StepInterrupted is raised instead. `timeout` (seconds, or a timedelta) counts from the start of each attempt;
+        a coroutine is then cancelled, and of a thread the late result is dropped once it has ended.
+
+        `key` names an argument of the function that gets a text which is the same in all attempts, and no other
+        step's: for services that recognise repetitions. Of the arguments a digest is logged; with `log_arguments` they
+        are themselves. Raises StepFailed when the last attempt of `retry` has failed or the result cannot be logged;
+        before anything is begun ValueRefused, TooLarge, InvalidMessage, NotDurable, InStep.
+        """
+        execution = current_execution(self)
+        name = require_name(name, "a step")
+        if not callable(function):
+            raise InvalidMessage(f"step {name} takes a function", actual=type(function).__name__)
+        if not isinstance(retry, Retry):
+            raise InvalidMessage(f"step {name}: retry is a Retry", actual=type(retry).__name__)
+        seconds = None if timeout is None else parse_seconds("timeout", timeout)
+        given = [list(arguments), dict(keywords or {})]
+        digest = _digest_of(execution, given, f"the arguments of step {name}")
+        copied = copy_plain(given)
+        begun = Begun(0, STEP, name, None, inspect.iscoroutinefunction(function), retry, seconds, bool(at_most_once))
+
+        def run() -> Any:
+            values, named = copy_plain(copied)
+            return function(*values, **named, **({} if key is None else {key: begun.key}))
+
+        begun.run = run
+        return await execution.begin(begun, digest=digest, arguments=copied if log_arguments else None)
+
+    async def wait_for(self, name: str, *, about: Any = None, timeout: Seconds | None = None) -> Any:
+        """Wait for an answer of this name, which `AgentHandle.answer` gives from anywhere; return its value.
+
+        An answer that came before is there at once; one answer goes to one wait, the oldest. `about` is plain data
+        that `AgentHandle.unfinished` shows to whoever answers. Raises WaitExpired if there is no answer `timeout`
+        (seconds, or a timedelta) after the wait has begun, whatever crashes come between.
+        """
+        execution = current_execution(self)
+        name = require_name(name, "a wait")
+        due = None if timeout is None else _due(execution, timeout)
+        digest = _digest_of(execution, about, f"what wait {name} is about")
+        return await execution.begin(Begun(0, WAIT, name), digest=digest, due=due, about=copy_plain(about))
+
+    async def sleep(self, seconds: Seconds) -> None:
+        """Wait for so many seconds, or a timedelta; the time goes on while nothing runs."""
+        execution = current_execution(self)
+        await execution.begin(Begun(0, SLEEP, "sleep"), digest=b"", due=_due(execution, seconds))
+
+    def now(self) -> datetime:
+        """The time at which the handler went on last, aware, in UTC; the same in each run from the log."""
+        return to_datetime(current_execution(self).now)
+
+    def random(self, name: str = "random") -> float:
+        """A number from 0 up to 1, another for each use of a name; the same in each run from the log."""
+        drawn = current_execution(self).draw("random", require_name(name, "a random number"))
+        return (int.from_bytes(drawn[:8], "big") >> (64 - _FRACTION_BITS)) / (1 << _FRACTION_BITS)
+
+    def uuid(self, name: str = "uuid") -> UUID:
+        """An id, another for each use of a name; the same in each run from the log."""
+        return UUID(bytes=current_execution(self).draw("uuid", require_name(name, "an id"))[:16], version=4)
+
+    @property
+    def version(self) -> int:
+        """The version of the durable message that is handled, as it was when the message was accepted."""
+        return current_execution(self).identity.version
+
+
+def _due(execution: Execution, seconds: Seconds) -> int:
+    """The time so many seconds after the stretch has begun, in µs."""
+    return execution.now + int(timedelta(seconds=parse_seconds("seconds", seconds)) / timedelta(microseconds=1))
+
+
+def _digest_of(execution: Execution, value: Any, what: str) -> bytes:
+    """16 bytes over plain data. Raises ValueRefused, TooLarge."""
+    limits = execution.call.turn.services.limits
+    check_value(value, limits, what)
+    return sha256(Codec(limits).pack_exactly(value, what)).digest()[:_DIGEST]

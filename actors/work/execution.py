@@ -1,0 +1,214 @@
+"""One run of a durable handler: its coroutine, the call that its writes belong to, and what it has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, Final, cast
+
+from attrs import frozen
+
+from duramen.events import DuramenError, InvalidMessage, NewEvent, WaitExpired
+from duramen.events.logging import get_logger
+from duramen.events.model import WORK_BEGUN, Cause, event_id
+from duramen.projections.state import ASK, WAIT
+
+from ..dispatch import Envelope
+from ..handlers import HandlerCall, Turn
+from .loop import DurableLoop, Pending, WorkCancelled
+from .step import Begun, error_of
+
+START: Final = 0
+"""The number of what a handler goes on after when it begins, or is cancelled."""
+EXPIRED: Final = "WaitExpired"
+CANCELLED: Final = "WorkCancelled"
+TOO_LATE: Final = "CancelledTooLate"
+"""The error after which a handler that was cancelled ends, whatever it still waits for."""
+_KEY: Final = 32
+
+
+@frozen
+class Identity:
+    """What tells one piece of work from all others, for as long as its log exists."""
+
+    agent: str
+    work: int
+    """The seq of its message."""
+    before: bytes
+    """The digest of the event before the message."""
+    log: str
+    version: int
+    """Of the message."""
+    correlation_id: str
+    command_id: str | None
+
+    def derive(self, *names: object) -> bytes:
+        """32 bytes that are made of this identity and the names, and of nothing else."""
+        text = "\0".join((self.log, str(self.work), *map(str, names)))
+        return sha256(self.before + text.encode(errors="surrogatepass")).digest()
+
+
+class WorkCall(HandlerCall):
+    """The call of a durable handler: it has another turn in each stretch, and none between two of them."""
+
+    __slots__ = ("execution",)
+
+    def __init__(self, turn: Turn, execution: Execution) -> None:
+        envelope = Envelope(None, execution.identity.command_id)
+        super().__init__(turn, envelope)
+        self.execution = execution
+
+    def go_on(self, turn: Turn, cause: Cause) -> None:
+        """Let the handler write into this turn until `end`, with this cause."""
+        envelope = Envelope()
+        envelope.cause = cause
+        self.begin(turn, envelope)
+
+
+class Execution:
+    """One run of a durable handler. Used by one thread at a time."""
+
+    def __init__(self, identity: Identity, turn: Turn) -> None:
+        self.identity = identity
+        self.call = WorkCall(turn, self)
+        self.begun: dict[int, Begun] = {}
+        """What the handler has begun, and did not get a result of."""
+        self.now = 0
+        """The time of the event that began the stretch, in µs."""
+        self._counts: dict[str, int] = {}
+        self._loop: DurableLoop | None = None
+
+    @property
+    def loop(self) -> DurableLoop:
+        loop = self._loop
+        assert loop is not None, "the handler has begun"
+        return loop
+
+    @property
+    def has_begun(self) -> bool:
+        return self._loop is not None
+
+    def go_on(
+        self,
+        start: Callable[[], Any],
+        number: int,
+        result: Any,
+        error: Mapping[str, Any] | None,
+        *,
+        turn: Turn,
+        seq: int,
+    ) -> None:
+        """Run one stretch in a turn, from what stands at `seq`. It raises nothing of the handler's: see `loop`."""
+        identity = self.identity
+        self.call.go_on(turn, Cause(event_id(identity.agent, seq), identity.correlation_id))
+        try:
+            if number == START and self.has_begun:
+                self.loop.cancel(_cancelled(identity), final=error is not None and error["kind"] == TOO_LATE)
+                return
+            if number == START:
+                with self.call.running():
+                    self._loop = DurableLoop.start(_call(start), self._report, seed=identity.work)
+                    self._loop.run()
+                return
+            begun = self.begun.pop(number, None)
+            if error is None:
+                self.loop.hand(number, result)
+            elif begun is not None:
+                self.loop.fail(number, self._exception(begun, error))
+        finally:
+            self.call.end()
+
+    def _exception(self, begun: Begun, error: Mapping[str, Any]) -> DuramenError:
+        agent = self.identity.agent
+        if begun.kind == WAIT:
+            return WaitExpired(f"{agent} got no answer to {begun.name} in time", agent=agent, seq=begun.seq)
+        if begun.kind == ASK:
+            return self.call.turn.services.serializer.error_from_data(error)
+        return error_of(begun.name, agent, error)
+
+    def begin(
+        self,
+        begun: Begun,
+        *,
+        digest: bytes,
+        due: int | None = None,
+        about: Any = None,
+        arguments: Any = None,
+    ) -> Pending:
+        """Begin something for the handler: record it, and return the future of its result."""
+        with self.call as turn:
+            pending = self.loop.pending(begun.name)
+            self.loop.take_begun()
+            begun.number = number = pending.number
+            if not number:
+                return pending
+            begun.key = self.identity.derive("key", begun.name, number).hex()[:_KEY]
+            data = {
+                "work": self.identity.work,
+                "number": number,
+                "kind": begun.kind,
+                "name": begun.name,
+                "key": begun.key,
+                "digest": digest,
+                "due": due,
+                "about": about,
+                "once": begun.once,
+                "arguments": arguments,
+            }
+            try:
+                turn.emit(NewEvent(WORK_BEGUN, data))
+            except BaseException:
+                pending.cancel()
+                raise
+            begun.seq = turn.position
+            self.begun[number] = begun
+        return pending
+
+    def draw(self, kind: str, name: str) -> bytes:
+        """32 bytes for one use of a name: the same in each run, others each time."""
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        return self.identity.derive(kind, name, count)
+
+    def stop(self) -> None:
+        """Raise WorkCancelled where the handler waits, and end it there. It writes nothing more."""
+        self._cancel_begun()
+        if self._loop is not None:
+            with suppress(Exception):  # of the handler's own code
+                self._loop.cancel(_cancelled(self.identity), final=True)
+
+    def discard(self) -> None:
+        """Forget this run: it begins nothing more."""
+        self._cancel_begun()
+        if self._loop is not None:
+            with suppress(Exception):  # of the handler's own code
+                self._loop.discard()
+
+    def _cancel_begun(self) -> None:
+        for begun in self.begun.values():
+            begun.cancel()
+
+    def _report(self, context: Mapping[str, Any]) -> None:
+        error = context.get("exception")
+        get_logger("work").warning(
+            "task_failed", agent=self.identity.agent, seq=self.identity.work, error=type(error).__name__
+        )
+
+
+def _cancelled(identity: Identity) -> WorkCancelled:
+    return WorkCancelled(f"work {identity.work} of {identity.agent} was cancelled")
+
+
+def _call(start: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+    """The coroutine of the handler; one that raises, where it is none."""
+
+    async def refuse(error: BaseException) -> Any:
+        raise error
+
+    try:
+        found = start()
+    except BaseException as error:
+        return refuse(error)
+    if not hasattr(found, "send") or not hasattr(found, "throw"):
+        return refuse(InvalidMessage("a durable message needs an `async def on_receive`: its handler is no coroutine"))
+    return cast("Coroutine[Any, Any, Any]", found)

@@ -1,0 +1,49 @@
+"""What an agent's work sends to its own mailbox, so that it is handled in turns like everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from duramen.events import NewEvent
+
+
+@frozen(eq=False)
+class Continue:
+    """Let a handler go on: from its start (number 0), or with a result."""
+
+    work: int
+    number: int
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+
+
+@frozen(eq=False)
+class Rerun:
+    """Run a handler again, up to where its log ends."""
+
+    work: int
+
+
+@frozen(eq=False)
+class Note:
+    """Log something about work, if that still waits for it."""
+
+    event: NewEvent
+
+
+@frozen(eq=False)
+class TakeUp:
+    """Bring an agent into memory that has work."""
+
+
+@frozen(eq=False)
+class Awaited:
+    """In place of a reply: it comes when this piece of work ends."""
+
+    work: int
+
+
+INTERNAL: Final = frozenset((Continue, Rerun, Note, TakeUp))

@@ -1,0 +1,60 @@
+"""The record of one piece of work in its agent's log: what began each stretch, and what the stretch has done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import Factory, define
+
+from duramen.events.codec import RawEvent
+from duramen.events.model import WORK_CONTINUED, WORK_DONE, event_id
+from duramen.projections.recovery import AgentLog
+
+
+@define(eq=False)
+class Stretch:
+    """What a handler did from one result to where it waited next."""
+
+    seq: int
+    """Of the event that began it."""
+    time: int
+    number: int
+    result: Any
+    error: dict[str, Any] | None
+    events: list[RawEvent] = Factory(list[RawEvent])
+    """What it has emitted and begun, at the seqs that follow."""
+
+
+@define(eq=False)
+class Record:
+    """All that the log has of a piece of work that has not ended."""
+
+    accepted: RawEvent
+    command_id: str | None
+    stretches: list[Stretch] = Factory(list[Stretch])
+    held: dict[int, tuple[Any, dict[str, Any] | None]] = Factory(dict[int, "tuple[Any, dict[str, Any] | None]"])
+    """The results that the handler did not get yet, by number."""
+
+
+def read_record(agent_log: AgentLog, work: int, to_seq: int) -> Record:
+    """Read the record of the work of the message at seq `work`. Blocks; raises Trimmed and what reading raises."""
+    agent = agent_log.agent
+    digest = agent_log.digest_at(work - 1) or b""
+    record: Record | None = None
+    stretch: Stretch | None = None
+    cause = ""
+    for seq, raw, _ in agent_log.raw_events(work - 1, digest, to_seq):
+        if record is None:
+            record = Record(raw, None if raw[6] is None else raw[6][0])
+            continue
+        kind, data = raw[0], raw[4]
+        if kind == WORK_CONTINUED and data["work"] == work:
+            stretch = Stretch(seq, raw[3], data["number"], data["result"], data["error"])
+            record.stretches.append(stretch)
+            cause = event_id(agent, seq)
+        elif stretch is not None and raw[7] == cause and seq == stretch.seq + len(stretch.events) + 1:
+            stretch.events.append(raw)
+        elif kind == WORK_DONE and data["work"] == work:
+            record.held[data["number"]] = data["result"], data["error"]
+    assert record is not None, "the message is in the log"
+    return record

@@ -1,0 +1,269 @@
+"""Steps: what is begun for a handler, how its function is run, and what is recorded of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import define, field, frozen
+
+from duramen.events import DuramenError, InStep, InvalidMessage, StepFailed, StepInterrupted
+from duramen.events.codec import Codec
+from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
+
+from ..commands import kind_of, text_of
+from ..dispatch import ProgramExit, Timer, with_cause
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+_IN_STEP: Final[ContextVar[bool]] = ContextVar("duramen_in_step", default=False)
+_ROOM: Final = 4_096
+"""Bytes of an event that stand around the result in it."""
+_LONGEST_PAUSE: Final = 3_600.0
+TIMED_OUT: Final = "StepTimeout"
+INTERRUPTED: Final = "Interrupted"
+
+
+def refuse_in_step(agent: str | None) -> None:
+    """Raise InStep if the calling code belongs to the function of a step."""
+    if _IN_STEP.get():
+        raise InStep(
+            "the function of a step may not use the agent, which goes on meanwhile; give it what it needs as arguments",
+            agent=agent,
+        )
+
+
+def _to_pause(value: Seconds) -> float:
+    return parse_seconds("backoff", value)
+
+
+def _to_names(value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, (str, type)) else tuple(value)
+    found = tuple(each.__name__ if isinstance(each, type) else each for each in names)
+    if not all(type(name) is str for name in found):
+        raise InvalidMessage("never names classes of exceptions")
+    return found
+
+
+def _check_times(_retry: object, _attribute: Any, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise InvalidMessage("times is how often a step is attempted, from 1 on", actual=value)
+
+
+@frozen
+class Retry:
+    """How often a step that raises is attempted again.
+
+    At most `times` attempts, the second one `backoff` seconds (or a timedelta) after the first, then twice as long each
+    time, up to an hour. An exception of a class that `never` names, or of one derived from it, is not tried again.
+    Attempts that a crash has cut off do not count: they are repeated. Raises InvalidMessage.
+    """
+
+    times: int = field(default=3, validator=_check_times)
+    backoff: float = field(default=1.0, converter=_to_pause)
+    never: tuple[str, ...] = field(default=(), converter=_to_names)
+
+    def pause_before(self, attempt: int) -> float:
+        """Seconds before an attempt; the first is 1."""
+        return float(min(_LONGEST_PAUSE, self.backoff * 2.0 ** min(attempt - 2, 40)))
+
+
+ONCE: Final = Retry(times=1)
+Outcome = tuple[Any, "dict[str, Any] | None"]
+"""A result and None, or None and what the failure was, as plain data."""
+
+
+@define(eq=False)
+class Begun:
+    """Something that a handler has begun, and how it is carried out."""
+
+    number: int
+    kind: str
+    name: str
+    run: Callable[[], Any] | None = None
+    """Calls the function of a step, with its arguments."""
+    is_async: bool = False
+    retry: Retry = ONCE
+    timeout: float | None = None
+    once: bool = False
+    key: str = ""
+    """The same in each attempt and each run, and no other step's."""
+    seq: int = 0
+    """Of the event that has recorded it."""
+    is_recovered: bool = False
+    """Whether it was begun by an earlier run of the handler."""
+    is_under_way: bool = False
+    timer: Timer | None = None
+    running: Future[Any] | None = None
+    accepts: Callable[[Any], Any] | None = None
+    """The check of an answer."""
+
+    def cancel(self) -> None:
+        """Cancel the timer and, of a coroutine, what runs."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.running is not None:
+            self.running.cancel()
+
+
+def error_of(step: str, agent: str, error: Mapping[str, Any]) -> StepFailed:
+    """The exception of a failure that was recorded."""
+    kind, text = error["kind"], error["text"]
+    if kind == INTERRUPTED:
+        return StepInterrupted(
+            f"step {step} of {agent} runs at most once, and was under way when its process ended; find out whether its "
+            "effect has happened",
+            agent=agent,
+            kind=kind,
+            text=text,
+        )
+    told = (
+        f"step {step} of {agent} failed with {kind}: {text}" if text else f"step {step} of {agent} failed with {kind}"
+    )
+    return StepFailed(told, agent=agent, kind=kind, text=text, data=copy_plain(error["data"]))
+
+
+def failure(kind: str, text: str, data: Any = None) -> dict[str, Any]:
+    """What is recorded of a failure."""
+    return {"kind": kind, "text": text, "data": data}
+
+
+class StepRunner:
+    """Runs the functions of steps: coroutines on the system's event loop, others in worker threads.
+
+    They run in a context of their own, with plain copies of their arguments.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def start(self, begun: Begun, cause: Cause, ended: Callable[[Outcome, BaseException | None], None]) -> None:
+        """Run a function; `ended` is called in the core with its outcome and what it raised, once it has ended."""
+        begun.is_under_way = True
+        run, services = begun.run, self._services
+        assert run is not None, "a step has a function"
+
+        def end(outcome: Outcome, error: BaseException | None) -> None:
+            services.dispatcher.post(lambda: ended(outcome, error))
+
+        def enter() -> None:
+            _IN_STEP.set(True)
+            with with_cause(lambda: cause):
+                if begun.is_async:
+                    self._start_coroutine(begun, run(), end)
+                else:
+                    self._start_thread(begun, run, end)
+
+        Context().run(enter)
+
+    def _start_thread(self, begun: Begun, run: Callable[[], Any], end: Callable[..., None]) -> None:
+        context = copy_context()
+        late = _Deadline(self._services, begun.timeout)
+
+        def work() -> None:
+            late.start()
+            try:
+                value = context.run(run)
+            except BaseException as error:
+                end(*late.judge(self._failed(error)))
+                return
+            if inspect.iscoroutine(value):
+                context.run(self._start_coroutine, begun, value, end)
+                return
+            end(*late.judge(self._returned(begun, value)))
+
+        try:
+            self._services.thread_pool.submit(work)
+        except RuntimeError as error:  # no more threads
+            end(*self._failed(error))
+
+    def _start_coroutine(self, begun: Begun, work: Coroutine[Any, Any, Any], end: Callable[..., None]) -> None:
+        timeout = begun.timeout
+
+        async def bounded() -> Any:
+            limit = asyncio.timeout(timeout)
+            try:
+                async with limit:
+                    return await work
+            except TimeoutError as error:
+                if limit.expired():
+                    raise _TimedOut(timeout) from error
+                raise
+
+        def done(future: Future[Any]) -> None:
+            if future.cancelled():
+                end((None, failure(INTERRUPTED, "cancelled")), CancelledError())
+                return
+            error = future.exception()
+            if isinstance(error, ProgramExit):
+                error = error.__cause__
+            end(*(self._returned(begun, future.result()) if error is None else self._failed(error)))
+
+        begun.running = self._services.loop.start(bounded())
+        begun.running.add_done_callback(done)
+
+    def _returned(self, begun: Begun, value: Any) -> tuple[Outcome, BaseException | None]:
+        """The outcome of a function that has returned: a result that cannot be kept is a failure, and not run again."""
+        limits = self._services.limits
+        try:
+            check_value(value, limits, f"the result of step {begun.name}")
+            size = len(Codec(limits).pack_exactly(value, f"the result of step {begun.name}"))
+            if size > limits.event_bytes - _ROOM:
+                return (None, failure("TooLarge", f"the result has {size} bytes; store it elsewhere")), None
+        except DuramenError as error:
+            return (None, failure(kind_of(error), str(error))), None
+        return (value, None), None
+
+    def _failed(self, error: BaseException) -> tuple[Outcome, BaseException | None]:
+        if isinstance(error, _TimedOut):
+            return (None, failure(TIMED_OUT, str(error))), error
+        data = getattr(error, "data", None)
+        try:
+            check_value(data, self._services.limits, "data")
+            Codec(self._services.limits).pack_exactly(data, "data")
+        except Exception:  # of a class of the user's
+            data = None
+        return (None, failure(kind_of(error), text_of(error), data)), error
+
+
+class _TimedOut(Exception):
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__(f"it took longer than {seconds} s")
+
+
+class _Deadline:
+    """The time-out of a function in a thread, which cannot be stopped: it counts from the function's own start."""
+
+    def __init__(self, services: Services, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._expired = False
+        self._timers = services.timers
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        if self._seconds is not None:
+            self._timer = self._timers.call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expired = True
+
+    def judge(self, found: tuple[Outcome, BaseException | None]) -> tuple[Outcome, BaseException | None]:
+        """What has come of it: nothing but its being late, if it was."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._expired:
+            return found
+        late = _TimedOut(self._seconds)
+        return (None, failure(TIMED_OUT, str(late))), late
+
+
+def may_retry(retry: Retry, attempt: int, error: BaseException | None) -> bool:
+    """Whether a step whose attempt has failed with an error is tried again; None: its result could not be kept."""
+    if error is None or attempt >= retry.times or not isinstance(error, Exception):
+        return False
+    return not any(base.__name__ in retry.never for base in type(error).__mro__)

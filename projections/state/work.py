@@ -1,0 +1,211 @@
+"""The work of one agent: the durable messages that are not handled to their end, and what each waits for. Pure.
+
+`AgentState.work` is empty, or has:
+
+- `open`: seq of a message, as text → its piece of work, oldest first. See `Piece`.
+- `answers`: [seq, name, seq of a message or None, value] of each answer that nobody has waited for yet, oldest first.
+- `ended`: seq of a message, as text → seq of the event that ended its work; the latest `MOST_ENDED`, oldest first.
+
+Nothing in it is changed in place: states that came before keep what they had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from .agent_state import PAUSED_STATUS, AgentState
+from .undo import Undo
+
+Piece: TypeAlias = dict[str, Any]
+"""One piece of work:
+
+- `message`, `version`: of the durable message
+- `before`: digest of the event before the message: it identifies the work
+- `since`: when the message was accepted, µs
+- `started`: whether its handler has begun
+- `last`: seq of the latest event of the work
+- `tries`: how often it was taken up again since its latest record
+- `cancelled`: until when its handler may go on after it was cancelled, µs; None: it was not
+- `parked`: why it is parked, as data; None: it is not
+- `pending`: number, as text → what its handler has begun and got no result of. See `Item`.
+"""
+Item: TypeAlias = dict[str, Any]
+"""What a handler waits for: `kind`, `name`, `key`, `due` (µs or None), `about`, `once`, `begun` (seq), `attempts` that
+have failed, and `result`: the seq of the event that has its result, which the handler did not get yet; else None. A
+wait that has its answer also has its `value`."""
+
+MOST_ENDED: Final = 1_000
+STEP: Final = "step"
+SLEEP: Final = "sleep"
+WAIT: Final = "wait"
+ASK: Final = "ask"
+
+_Data: TypeAlias = dict[str, Any]
+
+
+def open_work(state: AgentState) -> Mapping[str, Piece]:
+    """The pieces of work that have not ended, by the seq of their messages as text; oldest first."""
+    found: Mapping[str, Piece] = state.work.get("open", {})
+    return found
+
+
+def end_of_work(state: AgentState, work: int) -> int | None:
+    """The seq of the event that ended a piece of work; None if it has not ended, or too long ago."""
+    found: int | None = state.work.get("ended", {}).get(str(work))
+    return found
+
+
+def kept_answers(state: AgentState) -> list[list[Any]]:
+    """The answers that nobody has waited for yet."""
+    found: list[list[Any]] = state.work.get("answers", [])
+    return found
+
+
+def find_wait(state: AgentState, name: str, work: int | None) -> tuple[str, str, Item] | None:
+    """Work, number and item of the oldest open wait of a name, or of that work's; None if there is none."""
+    waits = [
+        (item["begun"], seq, number, item)
+        for seq, piece in open_work(state).items()
+        if work is None or seq == str(work)
+        for number, item in piece["pending"].items()
+        if item["kind"] == WAIT and item["name"] == name and item["result"] is None
+    ]
+    return min(waits, key=lambda wait: wait[0])[1:] if waits else None
+
+
+# -- the folds of its events -------------------------------------------------------------------------------------------
+
+
+def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    piece = {
+        "message": data["message"],
+        "version": data["version"],
+        "before": state.digest,
+        "since": time,
+        "started": False,
+        "last": state.seq + 1,
+        "tries": 0,
+        "parked": None,
+        "cancelled": None,
+        "pending": {},
+    }
+    _replace(state, open={**open_work(state), str(state.seq + 1): piece})
+
+
+def fold_begun(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    item = {name: data[name] for name in ("kind", "name", "key", "due", "about", "once")}
+    item |= {"begun": state.seq + 1, "attempts": 0, "result": None}
+    if data["kind"] == WAIT:
+        answers = kept_answers(state)
+        found = next((a for a in answers if a[1] == data["name"] and a[2] in (None, data["work"])), None)
+        if found is not None:
+            item |= {"result": found[0], "value": found[3]}
+            _replace(state, answers=[answer for answer in answers if answer is not found])
+    _change_item(state, data, item)
+
+
+def fold_attempted(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    item = _item(state, data)
+    if item is not None:
+        _change_item(state, data, {**item, "attempts": data["attempt"], "due": data["due"]})
+
+
+def fold_done(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    item = _item(state, data)
+    if item is not None:
+        _change_item(state, data, {**item, "result": state.seq + 1})
+
+
+def fold_continued(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    _change_item(state, data, None)
+    error = data.get("error")
+    if data["number"] == 0 and error is not None and type(error["data"]) is int:
+        _change(state, data["work"], cancelled=error["data"])
+
+
+def fold_answered(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    found = find_wait(state, data["name"], data["work"])
+    if found is None:
+        answer = [state.seq + 1, data["name"], data["work"], data["value"]]
+        _replace(state, answers=[*kept_answers(state), answer])
+        return
+    work, number, item = found
+    _change_item(
+        state, {"work": int(work), "number": int(number)}, {**item, "result": state.seq + 1, "value": data["value"]}
+    )
+
+
+def fold_taken_up(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    for work in data["works"]:
+        piece = open_work(state).get(str(work))
+        if piece is not None:
+            _change(state, work, tries=piece["tries"] + 1)
+
+
+def fold_parked(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    _change(state, data["work"], parked=data["error"])
+
+
+def fold_retried(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    _change(state, data["work"], parked=None, tries=0)
+
+
+def fold_ended(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    _end(state, [str(data["work"])])
+
+
+def end_all_work(state: AgentState) -> None:
+    """End all work with the event that is folded, and forget answers: the session has ended."""
+    if state.work:
+        _end(state, list(open_work(state)))
+        _replace(state, answers=[])
+
+
+def end_work_since(state: AgentState, data: _Data) -> None:
+    """End the work that has gone on since a checkpoint that memory is restored from.
+
+    A pause that ends where it began has changed nothing: then all work goes on.
+    """
+    since = data["checkpoint_seq"]
+    entry = state.checkpoints.get(state.paused_at or "")
+    if since is None or not state.work:
+        return
+    if state.status == PAUSED_STATUS and entry is not None and entry[0] == since:
+        return
+    _end(state, [work for work, piece in open_work(state).items() if piece["last"] > since])
+
+
+def _end(state: AgentState, works: list[str]) -> None:
+    ended: dict[str, int] = {**state.work.get("ended", {}), **dict.fromkeys(works, state.seq + 1)}
+    while len(ended) > MOST_ENDED:
+        del ended[next(iter(ended))]
+    left = {work: piece for work, piece in open_work(state).items() if work not in works}
+    _replace(state, open=left, ended=ended)
+
+
+def _item(state: AgentState, data: _Data) -> Item | None:
+    piece = open_work(state).get(str(data["work"]))
+    return None if piece is None else piece["pending"].get(str(data["number"]))
+
+
+def _change_item(state: AgentState, data: _Data, item: Item | None) -> None:
+    """Put or remove what a piece of work waits for; its record has grown."""
+    work, number = data["work"], str(data["number"])
+    piece = open_work(state).get(str(work))
+    if piece is not None:
+        pending: dict[str, Item] = {key: held for key, held in piece["pending"].items() if key != number}
+        if item is not None:
+            pending[number] = item
+        _change(state, work, pending=pending, started=True, last=state.seq + 1, tries=0)
+
+
+def _change(state: AgentState, work: int, **changed: Any) -> None:
+    pieces = open_work(state)
+    piece = pieces.get(str(work))
+    if piece is not None:
+        _replace(state, open={**pieces, str(work): {**piece, **changed}})
+
+
+def _replace(state: AgentState, **parts: Any) -> None:
+    state.work = {**state.work, **parts}
