@@ -186,7 +186,6 @@ async function begin() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme());
   document.getElementById("help").addEventListener("click", help);
   document.getElementById("places").append(...PLACES.map(([key, label]) => h("a", { href: `#/${key}`, "data-place": key }, label)));
-  addEventListener("hashchange", route);
   addEventListener("keydown", keys);
   addEventListener("pointerdown", (event) => { if (!event.target.closest(".float")) document.querySelector(".float")?.remove(); });
   try {
@@ -198,6 +197,7 @@ async function begin() {
   }
   document.getElementById("namespace").textContent = session.namespace;
   document.getElementById("mode").textContent = session.actions ? "actions on" : "read only";
+  addEventListener("hashchange", route);
   route();
   listen({ state: live, hello: rated, reset: (message) => { rated(message); again(); }, changes: changed, beat: rated, lost: (message) => show("bad", message.message) });
 }

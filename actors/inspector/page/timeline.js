@@ -209,9 +209,9 @@ export class Timeline {
     for (const mark of this.marks) this.#mark(pen, mark, x, colour);
     pen.fillStyle = colour.ink3;
     let edge = -100;
-    const isShort = data.ticks.length > 1 && data.ticks.at(-1)[1] - data.ticks[0][1] < 20_000_000;
+    const span = data.ticks.length > 1 ? data.ticks.at(-1)[1] - data.ticks[0][1] : 0;
     for (const [place, time] of data.ticks) {
-      const text = isShort ? clock(time, true).slice(0, 10) : clock(time);
+      const text = span < 20_000_000 ? clock(time, true).slice(0, span < 2_000_000 ? 12 : 10) : clock(time);
       const wide = pen.measureText(text).width;
       const left = Math.min(Math.max(x(place), gutter + wide / 2), gutter + width - wide / 2);
       if (left - wide / 2 > edge + 12) { pen.fillText(text, left, height - 6); edge = left + wide / 2; }

@@ -1,0 +1,345 @@
+"""The inspector's page in a real browser. Needs chromium and chromedriver; fails where they are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from browser import Browser
+from duramen.actors import AgentSystem
+from inspecting import Asker, inspecting
+from waiting import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+SESSIONS = 50
+DESK = "desk/one"
+HOSTILE = "lab/hostile"
+SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[AgentSystem]:
+    with AgentSystem.open("memory://") as opened:
+        for number in range(SESSIONS):
+            opened.spawn(f"airline/task-{number}", agent_type="recorded").terminate(
+                outcome="success" if number % 2 else "failure", task_description=f"refund of flight {number}"
+            )
+        write_desk(opened)
+        write_hostile(opened)
+        yield opened
+
+
+def write_desk(system: AgentSystem) -> None:
+    desk = system.spawn(
+        DESK, agent_type="support", initial_state={"goal": "help", "plan": {"at": 0, "steps": ["read"]}}
+    )
+    call = {"id": "c-1", "function": {"name": "look", "arguments": '{"at": "it"}'}}
+    for turn in range(5):
+        with desk.batch() as batch:
+            batch.append("messages", {"role": "user", "content": f"question {turn}"})
+            batch.set("plan/at", turn)
+        with desk.batch() as batch:
+            batch.append("messages", {"role": "assistant", "content": None, "tool_calls": [call]})
+            batch.record("tool_call", {"tool": "look", "tool_call_id": "c-1", "arguments": "{}"})
+        with desk.batch() as batch:
+            batch.append("messages", {"role": "tool", "tool_call_id": "c-1", "content": f"Error: {turn}"})
+            batch.record("tool_output", {"tool": "look", "tool_call_id": "c-1", "result": f"Error: {turn}"})
+            batch.merge("usage", {"tokens": 700.5 * turn, "last": None if turn % 2 else turn, "exact": 2**60 + turn})
+        if turn == 2:
+            desk.pause(checkpoint_id="lunch")
+            desk.resume()
+            desk.delete("plan/steps/0")
+
+
+def write_hostile(system: AgentSystem) -> None:
+    hostile = system.spawn(HOSTILE)
+    hostile.set("script", SCRIPT)
+    hostile.merge("", {SCRIPT: {SCRIPT: SCRIPT}})
+    hostile.set("long", "x" * 250_000)
+    hostile.merge("many", {f"key {number}": number for number in range(10_000)})
+    deep: Any = "bottom"
+    for _ in range(55):
+        deep = {"in": deep}
+    hostile.set("deep", deep)
+    hostile.set("turned", "\u202eabc\u2066 \x1b[31m אבג")
+    hostile.append("messages", {"role": SCRIPT[:30], "content": SCRIPT})
+    hostile.record("note", {SCRIPT: SCRIPT})
+
+
+@pytest.fixture(scope="module")
+def asker(system: AgentSystem) -> Iterator[Asker]:
+    with inspecting(system) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser(asker: Asker) -> Iterator[Browser]:
+    with Browser() as opened:
+        opened.open(asker.server.url)
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _no_complaints(browser: Browser) -> Iterator[None]:
+    """Fail a test in which the console has complained: of an exception, of what the policy refuses, of an answer."""
+    browser.complaints()
+    yield
+    assert browser.complaints() == []
+
+
+def go(browser: Browser, address: str) -> None:
+    browser.run("if (location.hash === arguments[0]) dispatchEvent(new Event('hashchange'))", address)
+    browser.run("location.hash = arguments[0]", address)
+
+
+def show(browser: Browser, agent: str, seq: int) -> None:
+    """Go to a moment, and wait until all panes show it."""
+    go(browser, f"#/agent/{agent}@{seq}")
+    browser.wait("return document.querySelector('.pane.right header span')?.textContent === arguments[0]", f"@{seq}")
+    browser.wait("return document.querySelector('.agent-page:not(.loading)') !== null")
+
+
+def search(browser: Browser, text: str) -> None:
+    """Put a text into the search field of the page."""
+    browser.run(
+        "const i = document.querySelector('section input[type=search]'); i.value = arguments[0];"
+        " i.dispatchEvent(new Event('input')); i.blur()",
+        text,
+    )
+
+
+def memory_in(browser: Browser) -> dict[str, list[str]]:
+    """Path, value and setter of each scalar that the opened tree shows."""
+    browser.run("const b = document.querySelector('.middle button'); if (b.textContent === 'Open all') b.click()")
+    return dict(
+        browser.run(
+            "return [...document.querySelectorAll('.tree .row.value:not([aria-expanded])')]"
+            ".filter((row) => !row.classList.contains('removed'))"
+            ".map((row) => [row.dataset.key.replaceAll('\\u0000', '/'),"
+            " [row.querySelector('.held').textContent, row.querySelector('.setter').textContent]])"
+        )
+    )
+
+
+def leaves(value: Any, path: str = "") -> dict[str, str]:
+    """Path and text of each scalar and each empty container."""
+    if isinstance(value, (dict, list)) and value:
+        found: dict[str, str] = {}
+        for key, held in value.items() if isinstance(value, dict) else enumerate(value):
+            found |= leaves(held, f"{path}/{key}" if path else str(key))
+        return found
+    if isinstance(value, (dict, list)):
+        return {path: "{0} " if isinstance(value, dict) else "[0] "}
+    return {path: "null" if value is None else value if type(value) is str else str(value)}
+
+
+def test_the_token_opens_the_page_and_does_not_stay_in_the_address(browser: Browser, asker: Asker) -> None:
+    browser.open(asker.server.url)
+    browser.wait("return document.querySelectorAll('.agents .agent-row').length > 10")
+    assert browser.run("return location.href") == asker.server.address
+    assert browser.run("return document.cookie") == ""
+    browser.wait("return document.querySelector('#live .word').textContent === 'live'")
+    assert f"All{SESSIONS + 2}" in browser.text(".statuses")
+    assert browser.run("return document.querySelectorAll('.agent-row').length") < SESSIONS, (
+        "only rows in sight are there"
+    )
+
+
+def test_every_seq_shows_the_state_and_the_setters_of_the_library(browser: Browser, system: AgentSystem) -> None:
+    for seq in range(system.peek(DESK).seq, 0, -3):
+        show(browser, DESK, seq)
+        shown = memory_in(browser)
+        memory = system.state_at(DESK, seq).memory.plain()
+        assert {path: text for path, (text, _) in shown.items()} == leaves(memory), seq
+        blamed = system.blame(DESK, "", seq).leaves
+        assert {p: s for p, (_, s) in shown.items() if s} == {
+            p: f"@{leaf.seq}" for p, leaf in blamed.items() if shown[p][1]
+        }, seq
+
+
+def test_arrow_keys_step_by_append_and_by_event(browser: Browser) -> None:
+    show(browser, DESK, 1)
+
+    def press(*keys: str) -> str:
+        browser.press(*keys)
+        return browser.text(".transport .seq")
+
+    browser.run("document.querySelector('.track').focus()")
+    assert press("ArrowRight") == "3"  # a message and the plan were one append
+    assert press("ArrowLeft") == "1"
+    assert press("Alt", "ArrowRight") == "2"
+    assert press("End") == browser.run("return document.querySelector('.track').getAttribute('aria-valuemax')")
+    assert press("Home") == "1"
+    assert press("e") == "7", "the first failed tool"
+
+
+def test_the_timeline_is_dragged(browser: Browser) -> None:
+    show(browser, DESK, 1)
+    box = browser.run(
+        "const b = document.querySelector('.track canvas').getBoundingClientRect(); return [b.left, b.top, b.width]"
+    )
+    browser.drag(box[0] + 100, box[1] + 20, box[0] + box[2] - 2)
+    browser.wait("const t = document.querySelector('.track'); return t.ariaValueNow === t.ariaValueMax")
+    browser.drag(box[0] + box[2] - 20, box[1] + 20, box[0] + 100)
+    browser.wait("return Number(document.querySelector('.track').ariaValueNow) < 4")
+
+
+def test_what_an_event_has_changed_is_shown(browser: Browser) -> None:
+    show(browser, DESK, 10)
+    row = "document.querySelector('.tree .row.changed')"
+    assert browser.run(f"return {row}.dataset.key") == "plan\u0000at"
+    assert browser.run(
+        f"return [{row}.querySelector('del').textContent, {row}.querySelector('.held').textContent]"
+    ) == ["0", "1"]
+
+
+def test_the_conversation_shows_nothing_from_later(browser: Browser) -> None:
+    show(browser, DESK, 10)
+    said = "return [...document.querySelectorAll('.message')].map((each) => each.textContent)"
+    browser.wait(f"return ({said[7:]}).length === 4")
+    messages = browser.run(said)
+    assert "question 1" in messages[-1]
+    assert ["look" in messages[1], "Error: 0" in messages[2]] == [True, True]
+    show(browser, DESK, 2)
+    browser.wait(f"return ({said[7:]}).length === 1")
+
+
+def test_a_change_arrives_by_itself(browser: Browser, system: AgentSystem) -> None:
+    go(browser, f"#/agent/{DESK}")
+    browser.wait(
+        "const t = document.querySelector('.track'); return t.ariaValueNow === t.ariaValueMax && t.ariaValueMax !== '0'"
+    )
+    system.agent(DESK).set("news", "arrived")
+    browser.wait(
+        "return [...document.querySelectorAll('.tree .row.added')].some((row) => row.textContent.includes('arrived'))"
+    )
+    system.agent(DESK).delete("news")
+    browser.wait("return document.querySelector('.tree .row.removed') !== null")
+
+
+def test_a_new_agent_appears_in_the_list(browser: Browser, system: AgentSystem) -> None:
+    go(browser, "#/agents")
+    browser.wait("return document.querySelector('.agents.wide .agent-row .agent') !== null")
+    system.spawn("aaa/newest")
+    browser.wait(
+        "return [...document.querySelectorAll('.agents.wide a')].some((each) => each.textContent === 'newest')"
+    )
+
+
+def test_the_list_is_filtered(browser: Browser) -> None:
+    go(browser, "#/agents")
+    browser.wait("return document.querySelector('.agents-page input') !== null")
+    browser.press("/")
+    browser.type("task-4")
+    browser.wait("return document.querySelector('.statuses').textContent.startsWith('All11')")
+    search(browser, "")
+
+
+def test_blame_says_which_event_set_a_value(browser: Browser) -> None:
+    show(browser, DESK, 10)
+    browser.run("document.querySelector('.tree .row.changed .setter').click()")
+    browser.wait("return document.querySelector('.float .chain')?.textContent.includes('memory_set')")
+    assert "@10" in browser.text(".float .chain .here")
+    browser.press("Escape")
+    assert browser.run("return document.querySelector('.float')") is None
+
+
+def test_two_moments_are_compared(browser: Browser, system: AgentSystem) -> None:
+    go(browser, f"#/agent/{DESK}@2..10")
+    browser.wait("return document.querySelectorAll('.diff-row').length > 0")
+    shown = browser.run("return [...document.querySelectorAll('.diff-path')].map((each) => each.lastChild.textContent)")
+    found = system.diff(DESK, 2, 10)
+    assert sorted(shown) == sorted([*found.added, *found.removed, *found.changed])
+    go(browser, f"#/agent/{DESK}@10")
+    browser.wait("return document.querySelector('.diff-row') === null")
+
+
+def test_episodes_are_searched(browser: Browser) -> None:
+    go(browser, "#/episodes")
+    browser.wait("return document.querySelectorAll('.episode-row').length === 50")
+    search(browser, "flight 17")
+    browser.wait("return document.querySelectorAll('.episode-row').length === 1")
+    assert "refund of flight 17" in browser.text(".episode")
+
+
+def test_all_agents_are_verified(browser: Browser) -> None:
+    go(browser, "#/verify")
+    browser.click(".verify-page button")
+    browser.wait("return document.querySelector('.lead').textContent.includes('are as they were written')")
+
+
+def test_hosts_are_listed(browser: Browser) -> None:
+    go(browser, "#/hosts")
+    browser.wait("return document.querySelector('.hosts-page')?.textContent.includes('this inspector')")
+
+
+def test_hostile_values_do_nothing_and_are_shown(browser: Browser, system: AgentSystem) -> None:
+    for seq in range(1, system.peek(HOSTILE).seq + 1):
+        show(browser, HOSTILE, seq)
+    shown = memory_in(browser)
+    assert shown["script"][0] == SCRIPT
+    assert shown["turned"][0] == "RLOabcLRI ESC[31m אבג"
+    assert (
+        browser.run("return document.querySelectorAll('.tree script, .tree img, .messages script, .event img').length")
+        == 0
+    )
+    assert "9,900 more keys" in browser.text(".tree .row.more button")
+    assert "250 k characters" in shown["long"][0]
+    assert any("bottom" in text for text, _ in shown.values()), "the deepest value is reached"
+    browser.run("document.querySelector('.tree .row.more button').click()")
+    browser.wait("return document.querySelector('.tree .row.more button').textContent.includes('9,800 more keys')")
+    go(browser, f"#/agent/{HOSTILE}@1..{seq}")
+    browser.wait("return document.querySelectorAll('.diff-row').length > 0")
+    go(browser, "#/agents")
+    browser.wait("return document.querySelector('.agents.wide') !== null")
+    assert browser.run("return document.title") != "owned"
+
+
+def test_without_actions_nothing_can_be_done(browser: Browser) -> None:
+    show(browser, DESK, 10)
+    assert browser.run(
+        "return [...document.querySelectorAll('.actions button')].map((each) => [each.textContent, each.disabled])"
+    ) == [
+        ["Resume…", True],
+        ["Pause…", True],
+        ["Fork here…", True],
+        ["Diff", False],
+    ]
+
+
+def test_on_a_phone_one_pane_is_shown_at_a_time(browser: Browser) -> None:
+    browser.resize(390, 844)
+    try:
+        show(browser, DESK, 10)
+        visible = (
+            "return ['left', 'middle', 'right']"
+            ".filter((each) => document.querySelector(`.pane.${each}`).offsetParent !== null)"
+        )
+        assert browser.run(visible) == ["left"]
+        browser.click(".phone-tabs [data-tab=memory]")
+        assert browser.run(visible) == ["middle"]
+        assert browser.run("return document.documentElement.scrollWidth") <= 390
+    finally:
+        browser.resize(1440, 900)
+
+
+def test_with_actions_a_fork_is_made(browser: Browser, system: AgentSystem) -> None:
+    with inspecting(system, allow_actions=True) as acting:
+        browser.open(acting.server.url)
+        show(browser, DESK, 10)
+        browser.click(".actions button:nth-of-type(3)")
+        browser.click("dialog .button.main")
+        browser.wait(f"return location.hash === '#/agent/{DESK}-fork'")
+        assert system.agent(f"{DESK}-fork").get("plan/at") == 1
+        browser.open("about:blank")
+
+
+def test_after_a_wrong_token_the_page_says_what_to_open(browser: Browser, system: AgentSystem) -> None:
+    with inspecting(system) as other:
+        browser.open(f"{other.server.address}?token=guessed")
+        assert "duramen inspect" in browser.run("return document.body.textContent")
+        eventually(browser.complaints, what="the browser has said that it was refused")
+        browser.open("about:blank")
