@@ -6,7 +6,16 @@ from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
 from .cursor import START, Cursor, Mark
 from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event, copy_event
 from .limits import Limits
-from .paths import AgentPath, PropertyPath, agent_path, join_text, property_segments, property_text, segments_of_text
+from .paths import (
+    AgentPath,
+    PropertyPath,
+    agent_path,
+    agent_segments,
+    join_text,
+    property_segments,
+    property_text,
+    segments_of_text,
+)
 from .pattern_index import PatternIndex
 from .patterns import PathPattern, Wildcard
 from .registry import DECLARED, EventRegistry, event_type, message_type, upcaster
@@ -107,6 +116,7 @@ __all__ = [
     "Seconds",
     "Wildcard",
     "agent_path",
+    "agent_segments",
     "check_value",
     "construct_event",
     "copy_event",

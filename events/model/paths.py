@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast, final
 from unicodedata import is_normalized
@@ -25,11 +25,9 @@ _CACHED_CHARACTERS = 1024
 """Longer texts are not cached."""
 _INDEX_MAX = 2**63 - 1
 
-_AGENT_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_AGENT_RULE = (
-    "use a project and one or more names, joined by '/', each a UUID or 1 to 128 of A-Z a-z 0-9 . _ - "
-    "that begins with a letter or digit"
-)
+_AGENT = "agent path"
+_MAX_NAME = 128
+_AGENT_RULE = f"use a project and one or more names, joined by '/', each a UUID or 1 to {_MAX_NAME} characters"
 _RESERVED = frozenset({"", ".", "..", "*", "**"})
 """Segments that have another meaning in a text, or look as if they had."""
 # C0, DEL and C1; the bidi controls, which make a name look like another one.
@@ -107,7 +105,7 @@ def read_segment(part: str, position: int, what: str, escape: Callable[[str], st
     if written != part:
         raise InvalidPath(
             f"{what}: segment {position} '{printable(part)}' {_problem_of(part)}; for such a key write "
-            f"'{printable(written)}', or use PropertyPath.of, which writes it"
+            f"'{printable(written)}', or use {'AgentPath' if what == _AGENT else 'PropertyPath'}.of, which writes it"
         )
     return segment
 
@@ -187,14 +185,15 @@ def _problem_of(part: str) -> str:
 
 
 def _agent_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
-    what = "agent path"
+    what = _AGENT
     checked = _texts_of(segments, what)
     for position, segment in enumerate(checked, 1):
-        if _AGENT_SEGMENT.fullmatch(segment) is None:
+        if not 0 < len(segment) <= _MAX_NAME or _SURROGATE.search(segment):
             raise InvalidPath(f"{what}: segment {position} '{printable(segment)}' is not a name; {_AGENT_RULE}")
+    text = join_text(checked)
     if len(checked) < 2:
-        raise InvalidPath(f"{what} '{printable('/'.join(checked))}' has fewer than two segments; {_AGENT_RULE}")
-    _check_size("/".join(checked), what, MAX_AGENT_BYTES)
+        raise InvalidPath(f"{what} '{printable(text)}' has fewer than two segments; {_AGENT_RULE}")
+    _check_size(text, what, MAX_AGENT_BYTES)
     return checked
 
 
@@ -203,7 +202,7 @@ def _property_segments(segments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _agent_text(path: AgentPath) -> str:
-    return "/".join(path.segments)
+    return join_text(path.segments)
 
 
 def _property_text(path: PropertyPath) -> str:
@@ -227,6 +226,9 @@ def _segment_of(value: Any) -> str:
 class AgentPath:
     """The name of an agent: a project, an agent, and its children below it; "acme/alice/helper".
 
+    Any text of 1 to 128 characters can be a segment, such as the ids of other systems: "acme/user:42@example". The text
+    form has the escapes of a property path: a "/" in an id is "~1", a "~" is "~0". A path has one text.
+
     Every instance is valid; the constructors raise `InvalidPath`. Paths sort by segments, so that an agent comes
     before its children and a tree is contiguous. The agent of a path need not exist.
     """
@@ -241,7 +243,10 @@ class AgentPath:
 
     @classmethod
     def of(cls, project_id: str | UUID, agent_instance_id: str | UUID, *children: str | UUID) -> AgentPath:
-        """Build a path from ids, each one segment. A UUID is written in lower case with hyphens."""
+        """Build a path from ids, each one segment, without escapes: `of("acme", "a/b")` is "acme/a~1b".
+
+        A UUID is written in lower case with hyphens.
+        """
         return cls(tuple(map(_name_of_id, (project_id, agent_instance_id, *children))))
 
     @property
@@ -262,15 +267,15 @@ class AgentPath:
     @property
     def root(self) -> AgentPath:
         """The root agent of this agent's tree; the path itself for a root agent."""
-        return self if self.is_root else agent_path("/".join(self.segments[:2]))
+        return self if self.is_root else agent_path(join_text(self.segments[:2]))
 
     @property
     def parent(self) -> AgentPath | None:
         """The agent right above, None for a root agent."""
-        return None if self.is_root else agent_path("/".join(self.segments[:-1]))
+        return None if self.is_root else agent_path(join_text(self.segments[:-1]))
 
     def child(self, name: str | UUID) -> AgentPath:
-        """Return the path of a child, one segment further down."""
+        """Return the path of a child, one segment further down; the name is given without escapes."""
         return AgentPath((*self.segments, _name_of_id(name)))
 
     def is_under(self, other: str | AgentPath) -> bool:
@@ -337,8 +342,8 @@ class PropertyPath:
 # Caches of pure functions: a program's paths are few and come with every command. Failures are not cached.
 @lru_cache(maxsize=_CACHED)
 def _agent_path_of(text: str) -> AgentPath:
-    _check_size(text, "agent path", MAX_AGENT_BYTES)
-    return AgentPath(tuple(text.split("/")))
+    _check_size(text, _AGENT, MAX_AGENT_BYTES)
+    return AgentPath(split_text(text, _AGENT))
 
 
 def _read_property_path(text: str) -> PropertyPath:
@@ -355,6 +360,11 @@ def agent_path(path: str | AgentPath) -> AgentPath:
     if isinstance(path, AgentPath):
         return path
     return _agent_path_of(_text_of(path, "agent path"))
+
+
+def agent_segments(text: str) -> Sequence[str]:
+    """Split the text of an agent path into its segments, without escapes. Checks nothing."""
+    return segments_of_text(text) if "~" in text else text.split("/")
 
 
 def property_text(path: str | PropertyPath) -> str:

@@ -18,7 +18,7 @@ from ..errors import DuramenError
 from ..feed import WindowLoader
 from ..helper_process import Connection, connect_to_parent
 from ..log import FeedAccess, FeedSource
-from ..model import Mark, PathPattern
+from ..model import Mark, PathPattern, agent_segments
 from .borrowed_feed import BorrowedFeed
 from .protocol import AT_A_TIME, DONE, FAILED, FREE, READ, WINDOW, write_slot
 from .window_codec import pack_window
@@ -95,7 +95,7 @@ class _PrefetchWorker:
 
     def _wants(self) -> Callable[[str], bool] | None:
         matches = self._matches
-        return None if matches is None else lambda agent: matches(agent.split("/"))
+        return None if matches is None else lambda agent: matches(agent_segments(agent))
 
     def _read_window(self, part: _Part) -> bool:
         """Pass the next window of a partition to the parent; whether there is more."""

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from duramen.events import Cursor, Trimmed
 from duramen.events.log import ConsumerRecord, EventLog, Span
-from duramen.events.model import START, Mark
+from duramen.events.model import START, Mark, agent_segments
 
 from ..notifications import EventFilter
 
@@ -76,7 +76,7 @@ class UnreadByConsumers:
     def _reads(self, record: ConsumerRecord, partition: int, agent: str | None) -> bool:
         event_filter = EventFilter.from_text(record.scope)
         if agent is not None:
-            return event_filter.pattern.matches(agent.split("/"))
+            return event_filter.pattern.matches(agent_segments(agent))
         return partition in event_filter.partitions(self._log)
 
 

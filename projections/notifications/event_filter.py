@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from duramen.events import Granularity, InvalidMessage, InvalidPath, PathPattern
 from duramen.events.codec import RawEvent
 from duramen.events.log import EventLog
-from duramen.events.model import Wildcard
+from duramen.events.model import Wildcard, agent_segments, join_text
 
 Category = str | Granularity
 """A level by itself: `"lifecycle"`, `"state"`, `"activity"`, `"trace"`, or the `Granularity`."""
@@ -103,7 +103,7 @@ class EventFilter:
         """The partitions of the agents that the pattern can match: one if it names the root agent."""
         root = self.pattern.segments[:2]
         if self.fixed >= 2 and not any(isinstance(step, Wildcard) for step in root):
-            return [log.partition_of("/".join(root))]
+            return [log.partition_of(join_text(root))]
         return list(range(log.partitions))
 
     def agent_matcher(self) -> Callable[[str], bool] | None:
@@ -118,7 +118,7 @@ class EventFilter:
             if found is None:
                 if len(known) >= _REMEMBERED:
                     known.clear()
-                found = known[agent] = matches(agent.split("/"))
+                found = known[agent] = matches(agent_segments(agent))
             return found
 
         return is_wanted

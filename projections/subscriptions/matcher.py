@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from duramen.events.codec import RawEvent
-from duramen.events.model import MEMORY_SET, PatternIndex
+from duramen.events.model import MEMORY_SET, PatternIndex, agent_segments
 
 from ..notifications import EventFilter
 from ..state import CONTAINERS, DEEP, EXACT, MERGED, SHALLOW, ChangedPath, changed_paths
@@ -46,7 +46,7 @@ class SubscriptionMatcher(Generic[L]):
         """Whether any event of this agent could concern a listener."""
         known = self._wanted.get(agent)
         if known is None:
-            known = bool(self._index.match_below(agent.split("/")))
+            known = bool(self._index.match_below(agent_segments(agent)))
             if len(self._wanted) >= _REMEMBERED:
                 self._wanted.clear()
             self._wanted[agent] = known
@@ -86,7 +86,7 @@ class SubscriptionMatcher(Generic[L]):
         key = (agent, changed.path, changed.depth)
         known = self._answers.get(key)
         if known is None:
-            known = self._find((*agent.split("/"), *changed.segments), changed.depth)
+            known = self._find((*agent_segments(agent), *changed.segments), changed.depth)
             self._remembered += 1 + len(known)
             if len(self._answers) >= _REMEMBERED or self._remembered > _REMEMBERED_LISTENERS:
                 self._answers.clear()
