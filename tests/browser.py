@@ -85,7 +85,7 @@ class Browser:
         steps += [{**move, "x": round(x + (to_x - x) * part / 4)} for part in range(1, 5)]
         self._act({"type": "pointer", "id": "mouse", "actions": [*steps, {"type": "pointerUp", "button": 0}]})
 
-    def type(self, text: str) -> None:
+    def write(self, text: str) -> None:
         steps = [{"type": kind, "value": each} for each in text for kind in ("keyDown", "keyUp")]
         self._act({"type": "key", "id": "keys", "actions": steps})
 

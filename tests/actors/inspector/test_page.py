@@ -233,7 +233,7 @@ def test_the_list_is_filtered(browser: Browser) -> None:
     go(browser, "#/agents")
     browser.wait("return document.querySelector('.agents-page input') !== null")
     browser.press("/")
-    browser.type("task-4")
+    browser.write("task-4")
     browser.wait("return document.querySelector('.statuses').textContent.startsWith('All11')")
     search(browser, "")
 
