@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from clusters import Cluster
 from leftovers import note_threads, processes_left, threads_left
 from servers import redis_server, valkey_server
 
@@ -84,6 +85,13 @@ def redis_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """A cluster of three primaries, as `valkey_url`."""
+    with Cluster() as cluster:
+        yield cluster.url
+
+
 # Left to the full run, so that the loop of a developer stays under a minute: what starts many processes, and what asks
 # the second server the very same questions.
 _FULL_RUN_ONLY = (
@@ -118,7 +126,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
     for item in items:
-        second_server = "[redis" in item.nodeid or "-redis" in item.nodeid
+        second_server = any(mark in item.nodeid for mark in ("[redis", "-redis", "[cluster", "-cluster"))
         if item.nodeid.startswith(_FULL_RUN_ONLY) or second_server:
             item.add_marker(pytest.mark.slow)
 

@@ -1,4 +1,4 @@
-"""The logs that must answer alike: in memory, on Valkey by RESP2, on Redis by RESP3."""
+"""The logs that must answer alike: in memory, on Valkey by RESP2, on Redis by RESP3, on a cluster."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.events.log.event_log import EventLog
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+@pytest.fixture(params=["memory", "valkey", "redis", "cluster"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """A fresh namespace in memory, on Valkey, on Redis."""
+    """A fresh namespace in memory, on Valkey, on Redis, on a cluster."""
     memory = request.param == "memory"
     place: Place = MemoryPlace() if memory else _server_place(request)
     yield place
     place.close()
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture(params=["valkey", "redis", "cluster"])
 def server(request: pytest.FixtureRequest) -> Iterator[ServerPlace]:
-    """A fresh namespace where bytes are stored: on Valkey, on Redis."""
+    """A fresh namespace where bytes are stored: on Valkey, on Redis, on a cluster."""
     place = _server_place(request)
     yield place
     place.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
 import redis
@@ -18,6 +18,7 @@ from duramen.events.log.records import Head
 from duramen.events.memory.log import MemoryLog
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
+from duramen.events.redis.client import ClusterNodes, slot_of
 from duramen.events.redis.client.connection import pool_of_url
 from duramen.events.redis.log import RedisLog
 from waiting import eventually
@@ -132,7 +133,7 @@ class ServerPlace:
         self.url = url
         self.namespace = f"contract-{uuid4().hex}"
         self.keys = Keys(self.namespace)
-        self.client = redis.Redis.from_url(url)
+        self.client = _client_of(url)
         self._opened: list[RedisLog] = []
 
     def open(self, *, partitions: int = 16, limits: Limits | None = None) -> EventLog:
@@ -183,16 +184,58 @@ class ServerPlace:
     @contextmanager
     def notices(self, log: EventLog, partition: int) -> Iterator[Callable[[], list[Notice]]]:
         channels = {self.keys.channel(partition, level).encode(): level for level in LEVELS}
-        with redis.Redis.from_url(self.url) as client, client.pubsub() as subscription:
-            subscription.subscribe(*channels)
+        with self.subscribed(*channels) as subscription:
+            yield lambda: self._heard(subscription, channels, partition)
+
+    @property
+    def _is_cluster(self) -> bool:
+        return isinstance(cast("object", self.client), redis.RedisCluster)
+
+    def publish(self, channel: bytes, message: bytes) -> None:
+        self.client.execute_command("SPUBLISH" if self._is_cluster else "PUBLISH", channel, message)
+
+    def call_each(self, *command: Any) -> None:
+        """Run a command on each server."""
+        options = {"target_nodes": redis.RedisCluster.PRIMARIES} if self._is_cluster else {}
+        self.client.execute_command(*command, **options)
+
+    def count_calls(self, command: str) -> int:
+        """How often all servers have run a command since their statistics were reset."""
+        options: Any = {"target_nodes": redis.RedisCluster.PRIMARIES} if self._is_cluster else {}
+        found: Any = self.client.info("commandstats", **options)
+        servers: Any = found.values() if self._is_cluster else [found]
+        return sum(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"] for stats in servers)
+
+    def url_of(self, user: str) -> str:
+        """The url for a user, whose password is `pw`."""
+        return self.url.replace("://", f"://{user}:pw@")
+
+    def pool_of(self, pool: Any, partition: int) -> Any:
+        """The pool of connections to the server that has a partition."""
+        if not isinstance(pool, ClusterNodes):
+            return pool
+        pool.refresh()
+        return pool.pool(pool.owner_of(slot_of(self.keys.heads(partition).encode())))
+
+    @contextmanager
+    def subscribed(self, *channels: bytes) -> Iterator[Any]:
+        """A subscription of redis-py's to channels of one partition, confirmed."""
+        client: Any = self.client
+        if self._is_cluster:
+            node = client.get_node_from_key(channels[0].decode())
+            listener = redis.Redis(host=node.host, port=node.port)
+        else:
+            listener = redis.Redis.from_url(self.url)
+        with listener, listener.pubsub() as subscription:
+            (subscription.ssubscribe if self._is_cluster else subscription.subscribe)(*channels)
             for _ in channels:
                 assert subscription.get_message(timeout=10) is not None
-            yield lambda: self._heard(subscription, channels, partition)
+            yield subscription
 
     def _heard(self, subscription: Any, channels: dict[bytes, Granularity], partition: int) -> list[Notice]:
         """What came up to now. A last word of our own ends it: one connection hears all in the order published."""
         last = uuid4().hex.encode()
-        self.client.publish(next(iter(channels)).decode(), last)
+        self.publish(next(iter(channels)), last)
         heard: list[Notice] = []
         while True:
             message = subscription.get_message(timeout=10)
@@ -205,6 +248,14 @@ class ServerPlace:
         for log in self._opened:
             log.close()
         self.client.close()
+
+
+def _client_of(url: str) -> redis.Redis:
+    """A client of redis-py's. That for a cluster has the same methods, as far as they are used here."""
+    if not url.startswith("redis+cluster:"):
+        return redis.Redis.from_url(url)
+    host, port = url.removeprefix("redis+cluster://").split(",")[0].split(":")
+    return cast("redis.Redis", redis.RedisCluster(host=host, port=int(port)))
 
 
 def _notice(partition: int, level: Granularity, message: bytes) -> Notice:

@@ -431,8 +431,8 @@ def user_without(server: ServerPlace, request: pytest.FixtureRequest) -> Callabl
     def make(missing: str) -> str:
         name = f"u{uuid4().hex}"
         rules = ["reset", "on", ">pw", "~duramen:*", "&duramen:*", "+@all", f"-{missing}"]
-        server.client.execute_command("ACL", "SETUSER", name, *rules)
-        request.addfinalizer(lambda: server.client.execute_command("ACL", "DELUSER", name))
-        return server.url.replace("unix://", f"unix://{name}:pw@")
+        server.call_each("ACL", "SETUSER", name, *rules)
+        request.addfinalizer(lambda: server.call_each("ACL", "DELUSER", name))
+        return server.url_of(name)
 
     return make

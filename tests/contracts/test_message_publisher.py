@@ -19,7 +19,7 @@ from servers import Server, valkey_server
 from waiting import eventually
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+@pytest.fixture(params=["memory", "valkey", "redis", "cluster"])
 def store(request: pytest.FixtureRequest) -> HostStore:
     url = "memory://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")
     return store_of(url)

@@ -511,8 +511,8 @@ def test_a_list_is_walked_through_once_for_a_page_of_small_events(place: Place, 
     author.write(b"x" * largest)
     author.fill(199)
     log.read("acme/alice", 1, 1)  # the script is loaded
-    place.client.config_resetstat()
+    place.call_each("CONFIG", "RESETSTAT")
     page = log.read("acme/alice", 2, 199)
-    calls = place.client.info("commandstats")["cmdstat_lrange"]["calls"]
+    calls = place.count_calls("lrange")
     assert page is not None
     assert (len(page.items), calls) == (199, walks)

@@ -128,26 +128,25 @@ def test_who_rests_and_goes_on_loses_nothing_and_gets_nothing_twice(log: EventLo
 
 
 def test_who_rests_holds_no_connection(server: ServerPlace) -> None:
-    pool = pool_of_url(server.url)
+    opened = pool_of_url(server.url)
+    pool = server.pool_of(opened, 0)
     pool.max_connections = 2
-    log = RedisLog(pool, namespace=server.namespace, partitions=1)
+    log = RedisLog(opened, namespace=server.namespace, partitions=1)
     try:
         filled(log)
         for _ in range(5):
             reader = reader_of(log)
             taken(reader, _FIRST, ahead=True)
             reader.release()
-        connections: Any = pool
-        held = [connections.get_connection(), connections.get_connection()]  # neither is missing
+        held = [pool.get_connection(), pool.get_connection()]  # neither is missing
         for connection in held:
-            connections.release(connection)
+            pool.release(connection)
     finally:
         log.close()
 
 
 def kill_connections(server: ServerPlace) -> None:
-    client: Any = server.client
-    client.client_kill_filter(_type="normal", skipme=True)
+    server.call_each("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
 def kill_all(server: ServerPlace, log: EventLog, authors: list[Author]) -> None:
@@ -282,7 +281,7 @@ def test_a_server_that_is_gone_is_told_as_in_turn(server: ServerPlace, monkeypat
     def refuse() -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(pool, "get_connection", refuse)
+    monkeypatch.setattr(server.pool_of(pool, 0), "get_connection", refuse)
     kill_connections(server)
     with pytest.raises(Unavailable):
         while True:

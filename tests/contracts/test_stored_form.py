@@ -205,10 +205,7 @@ def test_a_claim_changes_the_head_to_these_bytes(server: ServerPlace, log: Event
 @pytest.mark.parametrize(("limit", "message"), [(64 * 1024, "NOTICE"), (10, "NOTICE_WITHOUT_EVENTS")])
 def test_a_notice_is_these_bytes_on_this_channel(server: ServerPlace, limit: int, message: str) -> None:
     log = server.open(limits=Limits(notice_bytes=limit))
-    client = raw(server)
-    with client.pubsub(ignore_subscribe_messages=False) as subscription:
-        subscription.subscribe(f"duramen:{{{server.namespace}:03}}:state")
-        assert subscription.get_message(timeout=10)["type"] == "subscribe"
+    with server.subscribed(f"duramen:{{{server.namespace}:03}}:state".encode()) as subscription:
         commit_one(log, first_append(log))
         assert subscription.get_message(timeout=10)["data"] == globals()[message]
 

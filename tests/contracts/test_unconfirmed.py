@@ -493,7 +493,7 @@ def test_broken_old_and_repeated_messages_are_counted(place: Place, log: EventLo
         lies: list[Any] = [*BROKEN[:1], [0, 1, rows, 0, 4], [1, 2, rows, 1, 4], [1, 2, rows, 1, 4]]
         for lie in lies:
             packed: Any = msgpack.packb(lie, use_bin_type=False)
-            place.client.publish(channel, packed)
+            place.publish(channel, packed)
         deadline = monotonic() + LONG
         while stream.unexpected < 4:
             assert monotonic() < deadline, f"{stream.unexpected} were counted"

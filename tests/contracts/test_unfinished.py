@@ -131,13 +131,14 @@ def test_what_cannot_be_written_leaves_no_entry_out(server: ServerPlace) -> None
     author = Author(log, AGENT).fill(1)
     author.write(b"two", due_ms=5)
     feed = server.keys.feed(log.partition_of(AGENT))
-    server.client.rename(feed, "aside")
+    aside = f"{feed}:aside"
+    server.client.rename(feed, aside)
     server.client.set(feed, "something else")
     for changes in ({}, {"entry": b"line"}):
         with pytest.raises(DuramenError):
             commit_one(log, author.append(b"three", due_ms=NOTHING_UNFINISHED, **changes))
         assert listed(log) == {AGENT: 5}
-    server.client.delete("aside")
+    server.client.delete(aside)
 
 
 # -- read --------------------------------------------------------------------------------------------------------------

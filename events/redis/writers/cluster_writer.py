@@ -253,7 +253,10 @@ class ClusterWriter:
         return [(flight.batch, answers)]
 
     def _refused(self, lane: _Lane, flight: _SlotFlight, error: Exception) -> list[Outcome]:
-        if classify_error(error) is Retry.FATAL or monotonic() >= flight.give_up_at:
+        is_over = monotonic() >= flight.give_up_at and not (
+            isinstance(error, (AskError, NoScriptError)) and flight.refusals < _FEW_MOVES
+        )
+        if is_over or classify_error(error) is Retry.FATAL:
             self._in_flight -= 1
             return [(flight.batch, translate_error(error, "append", wrote=flight.in_doubt))]
         flight.refusals += 1
