@@ -6,7 +6,7 @@ import re
 import threading
 from bisect import insort
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -26,9 +26,12 @@ _FRESH_SECONDS: Final = 15.0
 """How long a list is used before the directory is read again. What the log tells in between is in it at once."""
 _LOAD_SHARE: Final = 20
 """Reading the directory takes at most this part of the time."""
+_PART: Final = 500
+_PART_SECONDS: Final = 0.2
+"""Between two publications of what was read of a directory, the first time that it is read."""
 _MOST_LAST: Final = 5_000
 _LAST_BYTES: Final = 256 * 1024
-_DIGITS: Final = re.compile(r"(\d+)")
+_DIGITS: Final = re.compile(r"[0-9]+")
 STATUS_OF: Final = {
     v.SPAWNED: "running",
     v.RESUMED: "running",
@@ -75,8 +78,8 @@ class Query:
 @frozen(eq=False, repr=False)
 class _Shown:
     version: int
-    rows: list[tuple[str, int, bool]]
-    """Path, depth, and whether something is below; a path of one segment is a project."""
+    rows: list[str]
+    """Paths; one of one segment is a project."""
     counts: dict[str, int]
     projects: dict[str, int]
 
@@ -89,7 +92,8 @@ class AgentList:
         self._lock = threading.RLock()
         self._loading = threading.Lock()
         self._rows: dict[str, AgentRow] = {}
-        self._order: list[tuple[tuple[Any, ...], str]] = []
+        self._order: list[tuple[str, str]] = []
+        self._has_rows = threading.Event()
         self._last: OrderedDict[str, LastEvent] = OrderedDict()
         self._version = 0
         self._loaded_at = float("-inf")
@@ -107,17 +111,32 @@ class AgentList:
             began = monotonic()
             if began - self._loaded_at < max(_FRESH_SECONDS, _LOAD_SHARE * self._took):
                 return
-            rows = {entry.agent: _row(entry) for entry in self._system.agents()}
-            with self._lock:
-                for path, known in self._rows.items():
-                    found = rows.get(path)
-                    if found is not None and known.seq > found.seq:
-                        rows[path] = known
-                if rows.keys() != self._rows.keys():
-                    self._order = sorted((_sort_key(path), path) for path in rows)
-                self._rows = rows
-                self._version += 1
+            rows: dict[str, AgentRow] = {}
+            published = began
+            for entry in self._system.agents():
+                rows[entry.agent] = _row(entry)
+                if len(rows) % _PART == 0 and not self.is_loaded and monotonic() - published > _PART_SECONDS:
+                    self._publish(dict(rows))
+                    published = monotonic()
+            self._publish(rows)
             self._loaded_at, self._took = monotonic(), monotonic() - began
+
+    def _publish(self, rows: dict[str, AgentRow]) -> None:
+        """Put these rows in the place of those before, but for what has been told since they were read."""
+        with self._lock:
+            for path, known in self._rows.items():
+                found = rows.get(path)
+                if found is not None and known.seq > found.seq:
+                    rows[path] = known
+            if rows.keys() != self._rows.keys():
+                self._order = sorted((_sort_key(path), path) for path in rows)
+            self._rows = rows
+            self._version += 1
+            self._has_rows.set()
+
+    def wait_for_rows(self, timeout: float) -> None:
+        """Wait until some of the directory has been read; of a small one all."""
+        self._has_rows.wait(timeout)
 
     def note(self, event: Event) -> tuple[AgentRow, LastEvent]:
         """Take in an event that was committed; the agent's row then, and the event for people."""
@@ -155,17 +174,23 @@ class AgentList:
                 if len(self._shown) > 8:
                     self._shown.popitem(last=False)
         part = shown.rows[first : first + min(count, MOST_ROWS)]
-        self._read_last([path for path, depth, _ in part if depth])
+        self._read_last([path for path in part if "/" in path])
+        after = [*part[1:], *shown.rows[first + len(part) :][:1], ""]
         return {
             "total": len(shown.rows),
             "first": first,
+            "reading": not self.is_loaded,
             "counts": shown.counts,
-            "rows": [self._row_data(shown, *each, is_closed=each[0] in query.closed) for each in part],
+            "rows": [
+                self._row_data(shown, path, is_closed=path in query.closed, following=following)
+                for path, following in zip(part, after, strict=False)
+            ],
         }
 
-    def _row_data(self, shown: _Shown, path: str, depth: int, has_children: bool, *, is_closed: bool) -> dict[str, Any]:
+    def _row_data(self, shown: _Shown, path: str, *, is_closed: bool, following: str) -> dict[str, Any]:
         row, last = self._rows.get(path), self._last.get(path)
-        data: dict[str, Any] = {"path": path, "depth": depth, "below": has_children, "closed": is_closed}
+        below = is_closed or following.startswith(f"{path}/")
+        data: dict[str, Any] = {"path": path, "depth": path.count("/"), "below": below, "closed": is_closed}
         if row is None:
             return {**data, "agents": shown.projects.get(path, 0)}
         data |= {"status": row.status, "type": row.agent_type, "session": row.session}
@@ -176,23 +201,27 @@ class AgentList:
         wanted, statuses, types = _parse(query)
         counts: Counter[str] = Counter()
         projects: Counter[str] = Counter()
-        kept: list[tuple[str, int]] = []
-        for _, path in self._order:
-            row = self._rows[path]
-            if any(word not in path.lower() for word in wanted):
-                continue
-            if types and (row.agent_type or "").lower() not in types:
-                continue
-            counts[row.status] += 1
-            if statuses and row.status not in statuses:
-                continue
-            project = path.partition("/")[0]
+        kept: list[str] = []
+        found = [self._rows[path] for _, path in self._order]
+        for word in wanted:
+            found = [row for row in found if word in row.path.lower()]
+        if types:
+            found = [row for row in found if (row.agent_type or "").lower() in types]
+        counts.update(row.status for row in found)
+        counts["all"] = len(found)
+        hidden = ""
+        for row in found if not statuses else [row for row in found if row.status in statuses]:
+            path = row.path
+            project = path[: path.index("/")]
             if project not in projects:
-                kept.append((project, 0))
+                kept.append(project)
+                hidden = f"{project}/" if project in query.closed else ""
             projects[project] += 1
-            kept.append((path, path.count("/")))
-        counts["all"] = sum(counts.values())
-        return _Shown(self._version, list(_fold(kept, query.closed)), dict(counts), dict(projects))
+            if hidden and path.startswith(hidden):
+                continue
+            kept.append(path)
+            hidden = f"{path}/" if path in query.closed else ""
+        return _Shown(self._version, kept, dict(counts), dict(projects))
 
     def _read_last(self, paths: Sequence[str]) -> None:
         """Read the last events that are not known, together."""
@@ -240,12 +269,13 @@ def _row(entry: Entry) -> AgentRow:
     )
 
 
-def _sort_key(path: str) -> tuple[Any, ...]:
+def _sort_key(path: str) -> str:
     """Parents before what is below them, and numbers in their order."""
-    return tuple(
-        tuple((0, int(part), "") if part.isdecimal() and len(part) < 20 else (1, 0, part) for part in parts)
-        for parts in map(_DIGITS.split, path.split("/"))
-    )
+    return _DIGITS.sub(_pad, path).replace("/", "\0")
+
+
+def _pad(digits: re.Match[str]) -> str:
+    return digits[0].zfill(20)
 
 
 def _parse(query: Query) -> tuple[list[str], set[str], set[str]]:
@@ -260,14 +290,3 @@ def _parse(query: Query) -> tuple[list[str], set[str], set[str]]:
         else:
             wanted.append(word)
     return wanted, statuses, types
-
-
-def _fold(kept: Sequence[tuple[str, int]], closed: Iterable[str]) -> Iterable[tuple[str, int, bool]]:
-    hidden = ""
-    folded = frozenset(closed)
-    for at, (path, depth) in enumerate(kept):
-        if hidden and path.startswith(hidden):
-            continue
-        hidden = f"{path}/" if path in folded else ""
-        below = at + 1 < len(kept) and kept[at + 1][0].startswith(f"{path}/")
-        yield path, depth, below

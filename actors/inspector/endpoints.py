@@ -39,6 +39,7 @@ _MOST_CHECKPOINTS: Final = 100
 _MOST_EPISODES: Final = 50
 _MOST_HOSTS: Final = 100
 _MOST_DIFFERENCES: Final = 200
+_LIST_SECONDS: Final = 10.0
 _INDEX_SECONDS: Final = 0.25
 """How long a request waits for an index that is being made."""
 
@@ -66,8 +67,7 @@ def answer_session(inspected: Inspected, asked: Parameters) -> Answer:
 
 def answer_agents(inspected: Inspected, asked: Parameters) -> Answer:
     """A part of the tree of agents."""
-    if not inspected.agents.is_loaded:
-        inspected.agents.load()
+    inspected.agents.wait_for_rows(_LIST_SECONDS)
     closed = frozenset(asked.get("closed", "").split("\n")[:_MOST_CLOSED]) - {""}
     query = Query(asked.get("text", "")[:200], asked.get("status", "")[:20], closed)
     return inspected.agents.rows(query, _number(asked, "first", 0), _number(asked, "count", 100))

@@ -116,7 +116,7 @@ export class AgentPage {
     const found = model.at(seq);
     if (found === undefined) {
       this.element.classList.add("loading");
-      model.load(seq).then(() => { if (this.seq === seq && !this.closed) this.#paint(); }, (error) => this.options.failed(error));
+      this.#loadWanted();
       return;
     }
     this.element.classList.remove("loading");
@@ -129,6 +129,24 @@ export class AgentPage {
     const text = found.event ? `${found.event.type} ${found.event.title}` : "the beginning";
     tell(`Event ${seq}: ${text}`);
     this.painted = seq;
+  }
+
+  /** Load the window of the playhead, one at a time: while one is loaded the playhead may move on. */
+  async #loadWanted() {
+    if (this.isLoading) return;
+    this.isLoading = true;
+    try {
+      for (let seq = this.seq; this.model.at(seq) === undefined; seq = this.seq) {
+        await this.model.load(seq);
+        if (this.closed) return;
+        if (this.model.at(seq) === undefined && this.seq === seq) break;
+      }
+      this.#paint();
+    } catch (error) {
+      this.options.failed(error);
+    } finally {
+      this.isLoading = false;
+    }
   }
 
   /** When the playhead rests: the address, the event in full, and what lies around. */

@@ -6,6 +6,7 @@ import { glyph, h, number, said, size } from "./dom.js";
 const SEPARATOR = "\u0000";
 const MOST_ROWS = 1500;
 const MOST_OPENED_BY_CHANGE = 40;
+const MOST_BRIEF = 8;
 const SIGNS = { added: "+", changed: "~", removed: "−" };
 const WORDS = { added: "added", changed: "changed", removed: "removed" };
 
@@ -24,6 +25,7 @@ export class MemoryTree {
 
   /** Show the state of a moment, as `AgentModel.at` gives it. */
   show(agent, moment) {
+    if (this.agent !== agent) this.sticky = null;
     this.agent = agent;
     this.moment = moment;
     const changes = this.#changes(moment);
@@ -52,30 +54,39 @@ export class MemoryTree {
   }
 
   #changes(moment) {
-    const found = { at: new Map(), above: new Set(), gone: new Map(), added: 0, changed: 0, removed: 0 };
-    for (const [path, value] of moment.event?.writes ?? []) {
+    const found = { at: new Map(), above: new Set(), below: new Map(), added: 0, changed: 0, removed: 0 };
+    for (const [path, value, setter] of moment.event?.writes ?? []) {
       const old = moment.before === null ? undefined : lookup(moment.before.root, path);
       const kind = value === undefined ? "removed" : old === undefined ? "added" : "changed";
       found[kind] += 1;
-      const key = path.join(SEPARATOR);
-      found.at.set(key, { kind, old: old?.v });
-      if (kind === "removed" && old !== undefined) {
-        const parent = path.slice(0, -1).join(SEPARATOR);
-        found.gone.set(parent, [...(found.gone.get(parent) ?? []), [path.at(-1), old]]);
-      }
+      if (path.length === 0) continue;
+      const parent = path.slice(0, -1).join(SEPARATOR);
+      found.at.set(path.join(SEPARATOR), { kind, old: old?.v });
+      found.below.set(parent, [...(found.below.get(parent) ?? []), { key: path.at(-1), kind, value, setter, old }]);
       if (found.above.size < MOST_OPENED_BY_CHANGE) for (let length = 1; length < path.length; length += 1) found.above.add(path.slice(0, length).join(SEPARATOR));
     }
+    // What an event opens stays open until the next one that writes: an activity between them closes nothing.
+    if (found.at.size > 0) this.sticky = found.above;
+    else if (this.sticky) found.above = this.sticky;
     return found;
   }
 
   #walk(node, path, depth, changes, inherited, rows) {
     const held = full(node);
+    const here = path.join(SEPARATOR);
     if (held.kids === null) {
-      rows.push({ key: `${path.join(SEPARATOR)}${SEPARATOR}…`, path, depth, kind: "more", node, text: "loading …" });
+      rows.push({ key: `${here}${SEPARATOR}…`, path, depth, kind: "more", node, text: "loading …" });
       this.#load(path, node);
       return;
     }
-    for (const [key, entry] of held.$ === "dict" ? held.kids : held.kids.entries()) {
+    const all = held.$ === "dict" ? held.kids : held.kids.entries();
+    const isList = held.$ === "list";
+    const size = isList ? held.kids.length : held.kids.size;
+    const touched = changes.below.get(here) ?? [];
+    // Of a large container that only the event has opened, what the event did is shown, and the rest is counted.
+    const isBrief = depth > 0 && size > MOST_BRIEF && !this.opened.has(here) && inherited === null;
+    let left = 0;
+    for (const [key, entry] of all) {
       if (rows.length >= MOST_ROWS) {
         rows.push({ key: "…", path, depth, kind: "note", text: `more than ${number(MOST_ROWS)} rows are open: close some` });
         return;
@@ -83,20 +94,26 @@ export class MemoryTree {
       const where = [...path, String(key)];
       const id = where.join(SEPARATOR);
       const own = changes.at.get(id);
+      if (isBrief && own === undefined && !changes.above.has(id)) { left += 1; continue; }
+      if (left > 0) { rows.push(this.#others(here, path, depth, left, id)); left = 0; }
       const change = own?.kind ?? inherited;
       const holds = isContainer(entry.v) && entry.v.n > 0;
       const isOpen = holds && !this.shut.has(id) && (this.opened.has(id) || changes.above.has(id) || (own !== undefined && entry.v.n <= 12));
-      rows.push({ key: id, path: where, depth, kind: "value", name: String(key), inList: held.$ === "list", node: entry.v, setter: entry.s, change, old: own?.kind === "changed" && !isContainer(own.old) ? own : null, holds, isOpen, signed: own !== undefined });
+      rows.push({ key: id, path: where, depth, kind: "value", name: String(key), inList: isList, node: entry.v, setter: entry.s, change, old: own?.kind === "changed" && !isContainer(own.old) ? own : null, holds, isOpen, signed: own !== undefined });
       if (isOpen) this.#walk(entry.v, where, depth + 1, changes, change ?? null, rows);
     }
-    for (const [key, entry] of changes.gone.get(path.join(SEPARATOR)) ?? []) {
-      if (held.$ === "dict" && held.kids.has(key)) continue;
-      rows.push({ key: `${[...path, key].join(SEPARATOR)}${SEPARATOR}−`, path: [...path, key], depth, kind: "value", name: key, inList: held.$ === "list", node: entry.v, setter: entry.s, change: "removed", old: null, holds: false, isOpen: false, signed: true });
+    if (left > 0) rows.push(this.#others(here, path, depth, left, ""));
+    for (const { key, kind, value, setter, old } of touched) {
+      if (isList ? held.kids[Number(key)] !== undefined : held.kids.has(key)) continue;
+      const isGone = kind === "removed";
+      if (isGone && old === undefined) continue;
+      rows.push({ key: `${here}${here ? SEPARATOR : ""}${key}${isGone ? `${SEPARATOR}−` : ""}`, path: [...path, key], depth, kind: "value", name: key, inList: isList, node: isGone ? old.v : value, setter: isGone ? old.s : setter, change: kind, old: null, holds: false, isOpen: false, signed: true });
     }
-    if (!isWhole(node)) {
-      const here = held.$ === "dict" ? held.kids.size : held.kids.length;
-      rows.push({ key: `${path.join(SEPARATOR)}${SEPARATOR}…`, path, depth, kind: "more", node, text: `${number(held.n - here)} more ${held.$ === "dict" ? "keys" : "entries"}`, canAsk: true });
-    }
+    if (!isWhole(node) && !isBrief) rows.push({ key: `${here}${SEPARATOR}…`, path, depth, kind: "more", node, text: `${number(held.n - size)} more ${isList ? "entries" : "keys"}`, canAsk: true });
+  }
+
+  #others(here, path, depth, count, before) {
+    return { key: `${here}${SEPARATOR}…${before}`, path, depth, kind: "others", opens: here, text: `… ${number(count)} other${count === 1 ? "" : "s"}`, canAsk: true };
   }
 
   async #load(path, node) {
@@ -161,6 +178,7 @@ export class MemoryTree {
 
   #activate(row, element) {
     if (row.kind === "more") this.#load(row.path, row.node);
+    else if (row.kind === "others") { this.opened.add(row.opens); this.show(this.agent, this.moment); }
     else if (row.holds) this.#toggle(row);
     else this.handlers.look(row, element);
   }
