@@ -47,6 +47,8 @@ class HostedSystem:
         self._is_checking = False
         self._links: Links | None = None
         self._buried: Callable[[str], None] = lambda host: None
+        self.on_died: Callable[[], None] = lambda: None
+        """Called when another host has ended: its agents are nobody's."""
         router = Router(actors, dispatcher, serializer, tracing)
         router.on_left = lambda host: self._on_left()
         membership = Membership(
@@ -104,6 +106,7 @@ class HostedSystem:
 
     def _on_died(self, host: str, has_closed: bool) -> None:
         self._dispatcher.post(lambda: self.hosting.router.host_died(host, has_closed=has_closed))
+        self.on_died()
 
     def check_hosts(self) -> None:
         """Find out soon if a host of this machine has ended while its replies are waited for."""

@@ -43,6 +43,7 @@ from ..commands import (
     Serializer,
     Spawn,
     Supervisor,
+    UnfinishedWork,
     decide_spawn,
     plain_id,
     spawn_message,
@@ -63,6 +64,7 @@ from ..dispatch import (
 from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
+from ..work import WorkFinder
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
@@ -170,11 +172,16 @@ class AgentSystem(SystemCalls):
         self._closed = False
         _disable_in_children(self)
 
+        self._finder = WorkFinder(services, store.log.partitions)
+        services.work_left = self._finder.look_later
+        self._hosted.on_died = self._finder.look
+
         def change_owner(host: str) -> None:
             services.owner = host
 
         try:
             self._hosted.start(change_owner)
+            self._finder.start()
         except BaseException:
             self.close(_CALLBACK_SECONDS)
             raise
@@ -258,6 +265,7 @@ class AgentSystem(SystemCalls):
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
         self._hosted.announce()
+        self._finder.look()
 
     @property
     def host(self) -> str:
@@ -361,6 +369,19 @@ class AgentSystem(SystemCalls):
     def hooks(self) -> LifecycleHooks:
         """The hooks: functions registered here are called after lifecycle transitions."""
         return self._services.hooks
+
+    def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
+        """Return the work of all agents that has not ended, at most `limit` pieces, the oldest of each agent first.
+
+        Takes no agent from its host. Raises Unavailable.
+        """
+        found: list[UnfinishedWork] = []
+        for partition in range(self._log.partitions):
+            for path in self._finder.agents(partition):
+                found += self.agent(path).unfinished()
+                if len(found) >= limit:
+                    return found[:limit]
+        return found
 
     # -- messages --------------------------------------------------------------------------------------------------
 

@@ -18,10 +18,10 @@ from duramen.events import (
     Receipt,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Answer, CommittedAppend, Durability, Head, Status
+from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
-from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, open_work
+from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, due_of_work, open_work
 
 from ..agent import Agent
 from ..agent_types import AgentFactory
@@ -85,7 +85,9 @@ class Runtime(Snapshots):
         "_confirmed",
         "_create",
         "_factory",
+        "_first_seq",
         "_handling",
+        "_indexed",
         "_leaves",
         "_mailbox",
         "_presumed_absent",
@@ -139,6 +141,10 @@ class Runtime(Snapshots):
         self._stash: Stash | None = None  # most agents never have one
         self._timers: AgentTimers | None = None  # most agents never have one
         self._work: AgentWork | None = None  # most agents never have any
+        self._first_seq = self.state.seq
+        """Where the log stood when the agent came into memory."""
+        self._indexed: tuple[object, str] = (None, "")
+        """The work and the status that the index of unfinished work was last written for."""
         self._handling: Envelope | None = None  # in a worker thread
         self._leaves = False
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
@@ -171,7 +177,7 @@ class Runtime(Snapshots):
     def work(self) -> AgentWork:
         """The agent's work on durable messages."""
         if self._work is None:
-            self._work = AgentWork(self, self._mailbox)
+            self._work = AgentWork(self, self._mailbox, self._first_seq)
         return self._work
 
     def start_handler(self, message: object) -> Any:
@@ -373,6 +379,8 @@ class Runtime(Snapshots):
             self.add_snapshot(turn)
         except Exception as error:  # a defect: the events are good without a snapshot
             get_logger("agent").error("snapshot_failed", agent=self.path, error=type(error).__name__)
+        if self.state.work and turn.items:
+            self._index_work(turn)
         self._mailbox.phase = COMMITTING
         tracing = self.services.tracing
         if tracing is not None and turn.items:
@@ -384,6 +392,14 @@ class Runtime(Snapshots):
             self.services.dispatcher.submit(turn)
         else:
             self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
+
+    def _index_work(self, turn: Turn) -> None:
+        """Have the append write when the agent's unfinished work is due, where that may have changed."""
+        state, indexed = self.state, self._indexed
+        if state.work is not indexed[0] or state.status != indexed[1]:
+            self._indexed = state.work, state.status
+            due = due_of_work(state)
+            turn.due_ms = NOTHING_UNFINISHED if due is None else due
 
     def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
         """Go on with the log's answer to a turn; in the core. A defect fails the replies that have not left."""

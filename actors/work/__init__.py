@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .agent_work import AgentWork, WorkingAgent, parked_error, read_end
 from .awaits import DurableAwaits
+from .finder import WorkFinder
 from .loop import DurableLoop, Pending, WorkCancelled
 from .messages import INTERNAL, Awaited, Continue, Note, Rerun, TakeUp
 from .step import Retry, refuse_in_step
@@ -21,6 +22,7 @@ __all__ = [
     "Retry",
     "TakeUp",
     "WorkCancelled",
+    "WorkFinder",
     "WorkingAgent",
     "parked_error",
     "read_end",

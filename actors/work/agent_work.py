@@ -33,7 +33,18 @@ from duramen.events.model import (
     event_id,
 )
 from duramen.projections.recovery import AgentLog
-from duramen.projections.state import ASK, RUNNING, STEP, WAIT, Item, Piece, end_of_work, open_work
+from duramen.projections.state import (
+    ASK,
+    NEVER,
+    RUNNING,
+    STEP,
+    WAIT,
+    Item,
+    Piece,
+    due_of_work,
+    end_of_work,
+    open_work,
+)
 
 from ..commands import Accept, CancelWork, GetResult, decide_accept, kind_of, require_unfinished
 from ..dispatch import Envelope, Mailbox
@@ -69,7 +80,8 @@ class AgentWork:
     was begun, and sends the agent a message for each handler that can go on.
     """
 
-    def __init__(self, runtime: WorkingAgent, mailbox: Mailbox) -> None:
+    def __init__(self, runtime: WorkingAgent, mailbox: Mailbox, first_seq: int) -> None:
+        """`first_seq` is where the log stood when the agent came into memory."""
         self._runtime = runtime
         self._services: Services = runtime.services
         self._mailbox = mailbox
@@ -83,8 +95,7 @@ class AgentWork:
         self._timers: dict[tuple[int, int], Begun] = {}
         self._taken: set[int] = set()
         """Work that was taken up again and is to be run."""
-        self._known_from = runtime.state.seq
-        """Messages accepted after this seq were accepted by this activation."""
+        self._first_seq = first_seq
         self._waiting: dict[int, list[Envelope]] = {}
         self._outcomes: dict[int, Callable[[Envelope], None]] = {}
         self._seen: tuple[object, str] = _NEVER_SEEN
@@ -94,8 +105,8 @@ class AgentWork:
 
     @property
     def can_passivate(self) -> bool:
-        """Whether no step runs, nothing is due, and nobody waits."""
-        return not self.running and not self._timers and not self._waiting and not self._sent
+        """Whether no step runs, and nobody waits. What is due later is found in the index."""
+        return not self.running and not self._waiting and not self._sent
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -360,6 +371,8 @@ class AgentWork:
             work = int(key)
             if piece["parked"] is not None:
                 self._refuse_waiting(work, piece)
+            elif not self._has_code(piece):
+                continue  # a host with newer code will go on with it
             elif work in self._executions:
                 self._end_cancelled(work, piece)
                 for number, item in piece["pending"].items():
@@ -369,12 +382,16 @@ class AgentWork:
         if taken_up:
             self._send(Note(NewEvent(WORK_TAKEN_UP, {"works": taken_up})))
 
+    def _has_code(self, piece: Piece) -> bool:
+        """Whether this host's code knows the message, in its version."""
+        return self._services.registry.message_version(piece["message"]) >= int(piece["version"])
+
     def _begin(self, work: int, piece: Piece, taken_up: list[int]) -> None:
         """Begin work that does not run here: at its start, or again."""
         number = -1 if piece["started"] else START
         if (work, number) in self._sent:
             return
-        if work > self._known_from and number == START:
+        if work > self._first_seq and number == START:
             self._go_on(work, START, None, None)
         elif work in self._taken:
             if number == START:
@@ -538,6 +555,9 @@ class AgentWork:
         for execution in self._executions.values():
             execution.discard()
         self._timers, self._executions = {}, {}
+        due = due_of_work(self._runtime.state)
+        if due is not None and due < NEVER:
+            self._services.work_left(due / 1_000 - self._services.now() / _MICROSECONDS)
 
     def drop(self) -> list[Envelope]:
         """Return the messages that wait for the end of work, which wait elsewhere from now on."""

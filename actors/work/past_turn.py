@@ -69,7 +69,8 @@ class PastTurn(Turn):
         self.effects = ()
         self.messages = ()
         self.envelopes = []
-        self.puts = ()
+        self.puts = self.requires = ()
+        self.due_ms = self.entry = None
         self.size = 0
         self.command = None
         self.cause = EXTERNAL

@@ -235,6 +235,11 @@ class EventRegistry:
         name = self._messages.by_class.get(cls)
         return name is not None and self._messages.by_name[name].is_durable
 
+    def message_version(self, name: str) -> int:
+        """Return the version of a message type here; 0 for one that is not registered."""
+        declared = self._messages.by_name.get(name)
+        return 0 if declared is None else declared.version
+
     def message_types(self) -> dict[str, type[Any]]:
         """Return the class of each registered message name."""
         return {name: declared.cls for name, declared in self._messages.by_name.items()}

@@ -11,7 +11,20 @@ from .operations import Op, apply_ops, split_ops
 from .read_only import ReadOnlyDict, ReadOnlyList, read_only
 from .tree import copy_tree, find, lookup
 from .undo import CONTAINERS, Undo, roll_back
-from .work import ASK, SLEEP, STEP, WAIT, Item, Piece, end_of_work, find_wait, kept_answers, open_work
+from .work import (
+    ASK,
+    NEVER,
+    SLEEP,
+    STEP,
+    WAIT,
+    Item,
+    Piece,
+    due_of_work,
+    end_of_work,
+    find_wait,
+    kept_answers,
+    open_work,
+)
 from .working_memory import WorkingMemory
 
 __all__ = [
@@ -23,6 +36,7 @@ __all__ = [
     "FAILED_STATUS",
     "MERGED",
     "MISSING",
+    "NEVER",
     "OWN_EVENT_TYPES",
     "PAUSED_STATUS",
     "REQUIRED",
@@ -49,6 +63,7 @@ __all__ = [
     "changed_paths",
     "copy_tree",
     "difference",
+    "due_of_work",
     "end_of_work",
     "find",
     "find_wait",

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from .agent_state import PAUSED_STATUS, AgentState
+from .agent_state import PAUSED_STATUS, RUNNING, AgentState
 from .undo import Undo
 
 Piece: TypeAlias = dict[str, Any]
@@ -40,6 +40,9 @@ STEP: Final = "step"
 SLEEP: Final = "sleep"
 WAIT: Final = "wait"
 ASK: Final = "ask"
+
+NEVER: Final = 1 << 52
+"""In ms since the epoch: later than any time."""
 
 _Data: TypeAlias = dict[str, Any]
 
@@ -72,6 +75,40 @@ def find_wait(state: AgentState, name: str, work: int | None) -> tuple[str, str,
         if item["kind"] == WAIT and item["name"] == name and item["result"] is None
     ]
     return min(waits, key=lambda wait: wait[0])[1:] if waits else None
+
+
+def due_of_work(state: AgentState) -> int | None:
+    """When the agent has to be looked at for its work, in ms since the epoch; None: it has none that has not ended.
+
+    0: at once; `NEVER`: not before something happens to it.
+    """
+    pieces = open_work(state)
+    if not pieces:
+        return None
+    if state.status != RUNNING:
+        return NEVER
+    return min(_due_of(piece) for piece in pieces.values())
+
+
+def _due_of(piece: Piece) -> int:
+    if piece["parked"] is not None:
+        return NEVER
+    if not piece["pending"]:
+        return 0  # its handler has not begun, or goes on
+    dues = [NEVER if piece["cancelled"] is None else _to_ms(piece["cancelled"])]
+    for item in piece["pending"].values():
+        if item["result"] is not None:
+            return 0
+        if item["due"] is not None:
+            dues.append(_to_ms(item["due"]))
+        elif item["kind"] in (STEP, ASK):
+            return 0
+    return min(dues)
+
+
+def _to_ms(time: int) -> int:
+    """Not before that many µs."""
+    return -(-time // 1000)
 
 
 # -- the folds of its events -------------------------------------------------------------------------------------------

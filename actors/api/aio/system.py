@@ -16,7 +16,7 @@ from duramen.events.model import Seconds
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
-from ...commands import AdoptChild, Spawn, SpawnArguments, spawn_message
+from ...commands import AdoptChild, Spawn, SpawnArguments, UnfinishedWork, spawn_message
 from ..arguments import parse_agent
 from ..following import Following
 from ..handles import AsyncAgentHandle, require_started
@@ -72,6 +72,10 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     ) -> OutputFollower:
         """As `AgentSystem.follow`: `async for token in system.aio.follow(…)`. Does not wait."""
         return self.original.follow(path, name, after=after, wait=wait, timeout=timeout)
+
+    async def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
+        """As `AgentSystem.unfinished`."""
+        return await asyncio.to_thread(self.original.unfinished, limit=limit)
 
     @property
     def episodes(self) -> AsyncEpisodes:

@@ -94,6 +94,8 @@ class MessageSender(Protocol):
 
     def check_cycle(self, path: str) -> None: ...
 
+    def unfinished(self, *, limit: int = ...) -> list[UnfinishedWork]: ...
+
 
 def require_started(result: LifecycleResult, exist_ok: bool) -> None:
     """Raise the failure of a spawn; with `exist_ok` none because a session of the agent is there already."""

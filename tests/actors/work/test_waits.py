@@ -81,6 +81,7 @@ def test_answers_and_waits_work_in_asyncio_too(system: AgentSystem) -> None:
 
     async def main() -> Any:
         receipt = await alice.aio.send(Job())
+        assert [work.work for work in await system.aio.unfinished()] == [receipt.seq]
         await alice.aio.answer("approval", 5)
         return await alice.aio.result(receipt)
 

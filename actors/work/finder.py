@@ -1,0 +1,132 @@
+"""The search for unfinished work: of hosts that have died or closed, of agents out of memory, and of what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import SystemRandom
+from threading import BoundedSemaphore, Lock
+from typing import TYPE_CHECKING, Final
+
+from duramen.events import DuramenError, SystemClosed
+from duramen.events.log import Unfinished
+from duramen.events.logging import get_logger
+from duramen.projections.state import NEVER
+
+from ..dispatch import Envelope
+from .messages import TakeUp
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+_INTERVAL: Final = 5.0
+"""Seconds between two looks."""
+_AGAIN: Final = 1.0
+"""Seconds after which an agent is looked for that could have gone on, and has left memory."""
+_PAGE: Final = 500
+_MOST: Final = 64
+"""Agents that are brought into memory at once."""
+_SECONDS: Final = 60.0
+"""How long one of them may take before the next one follows."""
+_LEAST_WAIT: Final = 0.01
+
+
+class WorkFinder:
+    """Looks in the index of unfinished work, and brings agents into memory that are due and that no other host has.
+
+    It looks when the host starts, when another one has died, when something is due, and every few seconds, in a worker
+    thread. Methods may be called from any thread, and do not block.
+    """
+
+    def __init__(self, services: Services, partitions: int) -> None:
+        self._services = services
+        self._partitions = partitions
+        self._lock = Lock()
+        self._is_looking = False
+        self._is_asked = False
+        self._room = BoundedSemaphore(_MOST)
+
+    def start(self) -> None:
+        """Look now, and from now on."""
+        if not self._services.hosting.is_client:
+            self._services.timers.call_every(_INTERVAL, self.look)
+            self.look()
+
+    def look_later(self, seconds: float) -> None:
+        """Look in so many seconds. What is due already has left memory because of an error: not at once again."""
+        self._services.timers.call_later(_AGAIN if seconds <= 0 else seconds, self.look)
+
+    def look(self) -> None:
+        """Look soon."""
+        with self._lock:
+            self._is_asked = True
+            if self._is_looking:
+                return
+            self._is_looking = True
+        try:
+            self._services.thread_pool.submit(self._run)
+        except RuntimeError:  # no more threads now
+            self._is_looking = False
+
+    def agents(self, partition: int) -> Iterator[str]:
+        """The agents of a partition that have work which has not ended, due or not. Blocks."""
+        last: Unfinished | None = None
+        while True:
+            page = self._services.log.hosts.unfinished(partition, _PAGE, after=last, until_ms=NEVER)
+            yield from (found.agent for found in page.agents)
+            if len(page.agents) < _PAGE:
+                return
+            last = page.agents[-1]
+
+    def _run(self) -> None:
+        while self._begin():
+            try:
+                self._look()
+            except SystemClosed:
+                return
+            except DuramenError as error:  # a lost server: a later look may do
+                get_logger("work").debug("not_looked_for_work", error=type(error).__name__)
+
+    def _begin(self) -> bool:
+        with self._lock:
+            self._is_looking, self._is_asked = self._is_asked, False
+            return self._is_looking
+
+    def _look(self) -> None:
+        partitions = list(range(self._partitions))
+        SystemRandom().shuffle(partitions)  # hosts that look at once find different work first
+        for partition in partitions:
+            if self._services.hosting.membership.is_draining:
+                return
+            for found in self._due(partition):
+                if self._is_nobodys(found):
+                    self._take_up(found.agent)
+
+    def _due(self, partition: int) -> Iterator[Unfinished]:
+        last: Unfinished | None = None
+        while True:
+            page = self._services.log.hosts.unfinished(partition, _PAGE, after=last)
+            yield from page.agents
+            if page.next_due_ms is not None:
+                left = (page.next_due_ms - page.until_ms) / 1000
+                if left < _INTERVAL:
+                    self._services.timers.call_later(max(_LEAST_WAIT, left), self.look)
+            if len(page.agents) < _PAGE:
+                return
+            last = page.agents[-1]
+
+    def _is_nobodys(self, found: Unfinished) -> bool:
+        """Whether no host has the agent in memory that could go on with its work."""
+        services, host = self._services, found.owner.host
+        if host and host != services.owner and services.hosting.membership.state_of(host) != "dead":
+            return False
+        return not services.actors.has_mailbox(found.agent)
+
+    def _take_up(self, agent: str) -> None:
+        if not self._room.acquire(timeout=_SECONDS):
+            return
+        envelope = Envelope(TakeUp(), wanted=False)
+        envelope.add_done_callback(self._room.release)
+        try:
+            self._services.actors.send(agent, envelope)
+        except DuramenError as error:
+            envelope.refuse(error)

@@ -1,0 +1,87 @@
+"""Unfinished work is found again by itself: by the host that starts next, and where a host has ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, worker
+from duramen.actors import AgentSystem, Settings
+from takeover import give_up
+from waiting import eventually
+
+OpenSystem = Callable[..., AgentSystem]
+
+
+def test_the_next_host_goes_on_with_work_that_nobody_asks_for(open_any: OpenSystem) -> None:
+    done = threading.Event()
+    first_begun = threading.Event()
+    never = threading.Event()
+
+    def hang() -> None:
+        first_begun.set()
+        never.wait(10)
+
+    async def before(self: Any, message: Job) -> Any:
+        await self.step("pay", hang)
+
+    async def after(self: Any, message: Job) -> Any:
+        await self.step("pay", done.set)
+
+    first = open_any(registry=REGISTRY)
+    spawn_worker(first, before).send(Job())
+    assert first_begun.wait(10)
+    give_up(first, PATH)
+    second = open_any(registry=REGISTRY, agents={"worker": worker(after)})
+    assert done.wait(10)
+    eventually(lambda: second.unfinished() == [])
+    never.set()
+
+
+def test_a_host_that_closes_leaves_what_waits_to_the_next(open_system: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        await self.sleep(0.1)
+        return "slept"
+
+    first = open_system(registry=REGISTRY)
+    receipt = spawn_worker(first, work).send(Job())
+    eventually(lambda: first.unfinished()[0].waits_for)
+    first.close()
+    second = open_system(registry=REGISTRY, agents={"worker": worker(work)})
+    eventually(lambda: second.unfinished() == [])
+    assert second.agent(PATH).result(receipt) == "slept"
+
+
+def test_an_agent_that_waits_leaves_memory_and_comes_back_when_it_is_due(open_system: OpenSystem) -> None:
+    runs: list[int] = []
+
+    async def work(self: Any, message: Job) -> Any:
+        runs.append(1)
+        await self.sleep(0.3)
+        return "slept"
+
+    system = open_system(registry=REGISTRY, settings=Settings(passivate_after=0.02))
+    receipt = spawn_worker(system, work).send(Job())
+    eventually(lambda: len(system._actors) == 0)
+    assert len(runs) == 1
+    eventually(lambda: system.unfinished() == [])
+    assert system.agent(PATH).result(receipt) == "slept"
+    assert len(runs) == 2
+
+
+def test_unfinished_work_of_all_agents_is_listed(open_any: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.wait_for("approval")
+
+    system = open_any(registry=REGISTRY, agents={"worker": worker(work)})
+    agents = [system.spawn(f"acme/agent-{number}", agent_type="worker") for number in range(5)]
+    for agent in agents:
+        agent.send(Job())
+    agents[0].pause()
+    assert sorted(each.agent for each in system.unfinished()) == [f"acme/agent-{number}" for number in range(5)]
+    assert len(system.unfinished(limit=2)) == 2
+    for agent in agents:
+        agent.answer("approval")
+    agents[0].resume()
+    eventually(lambda: system.unfinished() == [])
