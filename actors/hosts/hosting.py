@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import Literal
 
@@ -71,8 +71,7 @@ class Hosting:
         if not candidates:
             what = "agents" if needed_type is None else f"agents of type {needed_type!r}"
             raise NoHost(f"no host that is up takes {what}; start one, such as `duramen serve`", agent=path)
-        root = root_of(path)
-        return max(candidates, key=lambda host: _weight(root, host))
+        return place(root_of(path), candidates)
 
     def has_class_elsewhere(self, agent_type: str | None) -> bool:
         """Whether a class of this type is registered on another host, but not here; as last seen, without asking."""
@@ -88,6 +87,14 @@ class Hosting:
         ]
 
 
-def _weight(root: str, host: str) -> bytes:
-    """Rendezvous hashing: each tree orders the hosts in its own way, so that one that comes or goes moves few trees."""
+def place(root: str, hosts: Iterable[str]) -> str:
+    """The host of a tree, by rendezvous hashing: each tree orders the hosts in its own way.
+
+    So a host that comes takes its share from all others, one that goes leaves it to all others, and nothing else moves.
+    """
+    return max(hosts, key=lambda host: weight(root, host))
+
+
+def weight(root: str, host: str) -> bytes:
+    """What a tree orders a host by; the greatest is first."""
     return blake2b(f"{host}/{root}".encode(), digest_size=8).digest()
