@@ -8,6 +8,7 @@ from random import getrandbits
 from threading import Lock
 from typing import Any, Final, cast
 
+from attrs import frozen
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -22,13 +23,23 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.base import Checkpoint as LangGraphCheckpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from duramen.actors import AgentSystem, Batch, Get, GetStatus, Merge, Spawn, Terminate
-from duramen.events import AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPath, InvalidMessage, PropertyPath
+from duramen.actors import AgentSystem, Batch, Get, GetMany, GetStatus, Merge, Spawn, Terminate
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPath,
+    InvalidMessage,
+    PropertyPath,
+    Trimmed,
+    VersionConflict,
+)
 
 from ..names import id_of, segment_of
 from ..steps import Ask, Steps, run, run_async
-from .thread import Channel, Checkpoint, Items, Leaf, Write, merges_of
-from .tree import Found, chosen, delta_history, found_at, latest_id, removal_of, without_runs
+from .archive import KEPT, MOST, departure_of, leaves_to_restore, pages_without_runs, seqs_of
+from .thread import LIVE, PAGES, Channel, Checkpoint, Items, Leaf, Write, merges_of
+from .tree import Found, Tree, delta_history, found_at, latest_id, matches, without_older, without_runs
 
 _MOST_CHANNELS: Final = 1_024
 """Lists of which the items are remembered, so that only what is added has to be stored."""
@@ -57,6 +68,8 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         self._system = system
         self._project = AgentPath.of(project, "thread").project
         self._durability = durability
+        self._counts: dict[tuple[str, str], int] = {}
+        """Checkpoints in working memory, by thread and namespace, as far as this saver knows."""
         self._known: OrderedDict[tuple[str, str, str], Items] = OrderedDict()
         self._lock = Lock()
 
@@ -78,14 +91,17 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Iterate over checkpoints, newest first, thread by thread. Without a config over those of all threads."""
-        left = limit
+        count = 0
         for thread_id in run(self._system, self._threads(config)):
-            if left is not None and left <= 0:
-                return
-            tree = run(self._system, self._read_thread(thread_id, config))
-            for found in chosen(tree, self.serde, config=config, wanted=filter, before=before, limit=left):
-                left = None if left is None else left - 1
-                yield self._tuple_of(thread_id, found)
+            live, places = run(self._system, self._look(thread_id, config, before))
+            old: dict[tuple[str, int], Tree] = {}
+            for place in places:
+                if limit is not None and count >= limit:
+                    return
+                found = run(self._system, self._find(thread_id, live[place.namespace], place, old))
+                if found is not None and matches(found, filter, self.serde):
+                    count += 1
+                    yield self._tuple_of(thread_id, found)
 
     def put(
         self,
@@ -139,14 +155,17 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
-        left = limit
+        count = 0
         for thread_id in await run_async(self._system, self._threads(config)):
-            if left is not None and left <= 0:
-                return
-            tree = await run_async(self._system, self._read_thread(thread_id, config))
-            for found in chosen(tree, self.serde, config=config, wanted=filter, before=before, limit=left):
-                left = None if left is None else left - 1
-                yield self._tuple_of(thread_id, found)
+            live, places = await run_async(self._system, self._look(thread_id, config, before))
+            old: dict[tuple[str, int], Tree] = {}
+            for place in places:
+                if limit is not None and count >= limit:
+                    return
+                found = await run_async(self._system, self._find(thread_id, live[place.namespace], place, old))
+                if found is not None and matches(found, filter, self.serde):
+                    count += 1
+                    yield self._tuple_of(thread_id, found)
 
     async def aput(
         self,
@@ -192,17 +211,50 @@ class DuramenSaver(BaseCheckpointSaver[str]):
 
     def _get(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
         thread_id, namespace = _names_of(config)
-        tree = yield from self._read(thread_id, namespace)
+        tree = yield from self._read(thread_id, LIVE, namespace)
+        self._counts[thread_id, namespace] = len(tree.get("checkpoints", ()))
         checkpoint_id = get_checkpoint_id(config) or latest_id(tree)
-        found = None if checkpoint_id is None else found_at(tree, namespace, checkpoint_id)
+        if checkpoint_id is None:
+            return None
+        found = found_at(tree, namespace, checkpoint_id)
+        if found is None:
+            old = yield from self._read_old(thread_id, namespace, checkpoint_id)
+            found = found_at(old, namespace, checkpoint_id)
         return None if found is None else self._tuple_of(thread_id, found)
+
+    def _find(self, thread_id: str, live: Tree, place: Place, old: dict[tuple[str, int], Tree]) -> Steps[Found | None]:
+        """A checkpoint, from working memory or from the log. `old` keeps what was read of the log last."""
+        if place.seq is None:
+            return found_at(live, place.namespace, place.checkpoint_id)
+        key = (place.namespace, place.seq)
+        if key not in old:
+            old.clear()
+            old[key] = yield from self._read_at(thread_id, *key)
+        return found_at(old[key], place.namespace, place.checkpoint_id)
+
+    def _read_old(self, thread_id: str, namespace: str, checkpoint_id: str) -> Steps[Tree]:
+        """A namespace as it was when a checkpoint was in working memory; empty if it never was, or was trimmed."""
+        pages = yield from self._read(thread_id, PAGES, namespace)
+        seq = seqs_of(pages).get(checkpoint_id)
+        return {} if seq is None else (yield from self._read_at(thread_id, namespace, seq))
+
+    def _read_at(self, thread_id: str, namespace: str, seq: int) -> Steps[Tree]:
+        path, property = self.path(thread_id), PropertyPath.of(LIVE, namespace)
+        try:
+            tree: Tree = yield lambda: self._system.state_at(path, seq).get(property, {})
+        except Trimmed:
+            return {}
+        return tree
 
     def _delta_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         thread_id, namespace = _names_of(config)
-        tree = yield from self._read(thread_id, namespace)
-        return delta_history(tree, get_checkpoint_id(config), channels, self.serde)
+        tree: Tree = yield from self._read(thread_id, LIVE, namespace)
+        checkpoint_id = get_checkpoint_id(config) or latest_id(tree)
+        if checkpoint_id is not None and checkpoint_id not in tree.get("checkpoints", {}):
+            tree = yield from self._read_old(thread_id, namespace, checkpoint_id)
+        return delta_history(tree, checkpoint_id, channels, self.serde)
 
     def _threads(self, config: RunnableConfig | None) -> Steps[Sequence[str]]:
         """The ids of the threads that a config means: one, or all."""
@@ -222,15 +274,21 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         entries = map(AgentPath.parse, (entry.agent for entry in self._system.agents()))
         return sorted(path for path in entries if path.project == self._project and path.is_root)
 
-    def _read_thread(self, thread_id: str, config: RunnableConfig | None) -> Steps[dict[str, Any]]:
-        """The namespaces of a thread, or the one that a config names."""
+    def _look(
+        self, thread_id: str, config: RunnableConfig | None, before: RunnableConfig | None
+    ) -> Steps[tuple[Mapping[str, Tree], Sequence[Place]]]:
+        """What a config means of a thread: namespaces in working memory, and checkpoints wherever they are."""
         namespace = None if config is None else config.get("configurable", {}).get("checkpoint_ns")
         if namespace is None:
-            return (yield from self._read_agent(self.path(thread_id).text, ""))
-        return {namespace: (yield from self._read(thread_id, namespace))}
+            live = yield from self._read(thread_id, LIVE)
+            pages = yield from self._read(thread_id, PAGES)
+        else:
+            live = {namespace: (yield from self._read(thread_id, LIVE, namespace))}
+            pages = {namespace: (yield from self._read(thread_id, PAGES, namespace))}
+        return live, _places_of(live, pages, config, before)
 
-    def _read(self, thread_id: str, namespace: str) -> Steps[dict[str, Any]]:
-        return (yield from self._read_agent(self.path(thread_id).text, PropertyPath.of(namespace)))
+    def _read(self, thread_id: str, *segments: str) -> Steps[dict[str, Any]]:
+        return (yield from self._read_agent(self.path(thread_id).text, PropertyPath.of(*segments)))
 
     def _read_agent(self, path: str, property: str | PropertyPath) -> Steps[dict[str, Any]]:
         try:
@@ -274,25 +332,77 @@ class DuramenSaver(BaseCheckpointSaver[str]):
             self.serde.dumps_typed(rest),
             self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
         )
+        bases = yield from self._prepare(thread_id, namespace, stored.parent, [n for n in new_versions if n in values])
         leaves: list[Leaf] = []
         lists: dict[str, Items | None] = {}
         for name, version in new_versions.items():
             if name in values:
-                known = self._known.get((thread_id, namespace, name))
-                content, lists[name] = Channel.pack(version, values[name], self.serde, known)
-                leaves.append(((namespace, "blobs", name, str(version)), content))
-        leaves.append(((namespace, "checkpoints", checkpoint["id"]), stored.pack()))
+                content, lists[name] = Channel.pack(version, values[name], self.serde, bases.get(name))
+                leaves.append(((LIVE, namespace, "blobs", name, str(version)), content))
+        leaves.append(((LIVE, namespace, "checkpoints", checkpoint["id"]), stored.pack()))
         yield from self._store(thread_id, leaves)
         for name, items in lists.items():
             self._remember(thread_id, namespace, name, items)
+        yield from self._tidy(thread_id, namespace)
         return _config_of(thread_id, namespace, checkpoint["id"])
+
+    def _prepare(
+        self, thread_id: str, namespace: str, parent: str | None, names: Sequence[str]
+    ) -> Steps[Mapping[str, Items]]:
+        """Bring a parent that has left working memory back; the lists, by channel, that can be added to."""
+        known = {name: self._known[place] for name in names if (place := (thread_id, namespace, name)) in self._known}
+        places = [PropertyPath.of(LIVE, namespace, "blobs", name, str(items.version)) for name, items in known.items()]
+        if parent is not None:
+            places.append(PropertyPath.of(LIVE, namespace, "checkpoints", parent))
+        if not places:
+            return {}
+        try:
+            found: list[Any] = yield Ask(self.path(thread_id).text, GetMany(places, None))
+        except AgentNotFound:
+            return {}
+        if parent is not None and found.pop() is None:
+            yield from self._restore(thread_id, namespace, parent)
+        return {name: items for (name, items), leaf in zip(known.items(), found, strict=True) if leaf is not None}
+
+    def _restore(self, thread_id: str, namespace: str, checkpoint_id: str) -> Steps[None]:
+        """Bring a checkpoint that has left working memory back into it, for writes and checkpoints that follow it."""
+        tree = yield from self._read(thread_id, LIVE, namespace)
+        old = yield from self._read_old(thread_id, namespace, checkpoint_id)
+        if checkpoint_id in old.get("checkpoints", {}):
+            yield from self._store(thread_id, leaves_to_restore(namespace, tree, old, checkpoint_id, self.serde))
+
+    def _tidy(self, thread_id: str, namespace: str) -> Steps[None]:
+        """Count a new checkpoint, and let the oldest ones leave working memory once there are many."""
+        place = (thread_id, namespace)
+        count = self._counts[place] = self._counts.get(place, 0) + 1
+        if len(self._counts) > _MOST_CHANNELS:
+            self._counts.pop(next(iter(self._counts)), None)
+        if count <= MOST:
+            return
+        path = self.path(thread_id).text
+        try:
+            seq: int = (yield Ask(path, GetStatus())).seq
+            departure = departure_of(namespace, (yield from self._read(thread_id, LIVE, namespace)), seq, self.serde)
+            if departure is None:
+                self._counts[place] = KEPT
+                return
+            merges, removed = merges_of([departure.page, *departure.merged]), departure.removed
+            if len(merges) > 1:  # too much for one commit
+                merges, removed = merges_of([departure.page]), departure.removed_if_not_merged
+            operations = [*merges[0], Merge("", {LIVE: {namespace: removed}})]
+            yield Ask(path, Batch(operations, durability=self._durability, expected_seq=seq))
+        except (VersionConflict, *_GONE):  # somebody else has written: the next checkpoint tries again
+            return
+        self._counts[place] = KEPT
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Steps[None]:
         thread_id, namespace = _names_of(config)
-        place = (namespace, "writes", cast("str", get_checkpoint_id(config)), task_id)
-        there = yield from self._read_agent(self.path(thread_id).text, PropertyPath.of(*place))
+        checkpoint_id = cast("str", get_checkpoint_id(config))
+        place = (LIVE, namespace, "writes", checkpoint_id, task_id)
+        yield from self._prepare(thread_id, namespace, checkpoint_id, ())
+        there = yield from self._read(thread_id, *place)
         leaves: list[Leaf] = []
         for position, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, position)
@@ -344,9 +454,10 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         wanted = set(run_ids)
         paths: Sequence[AgentPath] = (yield self._agents) if wanted else ()
         for path in paths:
-            tree = yield from self._read_agent(path.text, "")
-            patch = {namespace: without_runs(held, wanted, self.serde) for namespace, held in tree.items()}
-            yield from self._remove(path.text, {namespace: held for namespace, held in patch.items() if held})
+            thread = yield from self._read_agent(path.text, "")
+            live = {name: without_runs(tree, wanted, self.serde) for name, tree in thread.get(LIVE, {}).items()}
+            pages = {name: pages_without_runs(held, wanted) for name, held in thread.get(PAGES, {}).items()}
+            yield from self._remove(path.text, live, pages)
 
     def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
         if strategy not in ("keep_latest", "delete"):
@@ -356,12 +467,14 @@ class DuramenSaver(BaseCheckpointSaver[str]):
                 yield from self._delete_thread(thread_id)
             else:
                 path = self.path(thread_id).text
-                tree = yield from self._read_agent(path, "")
-                patch = {namespace: removal_of(held, self.serde) for namespace, held in tree.items()}
-                yield from self._remove(path, {namespace: held for namespace, held in patch.items() if held})
+                thread = yield from self._read_agent(path, "")
+                live = {name: without_older(tree, self.serde) for name, tree in thread.get(LIVE, {}).items()}
+                pages = {name: dict.fromkeys(held) for name, held in thread.get(PAGES, {}).items()}
+                yield from self._remove(path, live, pages)
 
-    def _remove(self, path: str, patch: dict[str, Any]) -> Steps[None]:
-        if patch:
+    def _remove(self, path: str, live: dict[str, Any], pages: dict[str, Any]) -> Steps[None]:
+        if any((*live.values(), *pages.values())):
+            patch = {LIVE: {name: held for name, held in live.items() if held}, PAGES: pages}
             yield Ask(path, Merge("", patch, durability=self._durability))
             with self._lock:
                 self._known.clear()
@@ -376,6 +489,35 @@ def _names_of(config: RunnableConfig) -> tuple[str, str]:
     if "thread_id" not in configurable:
         raise InvalidMessage("the config names no thread; give it {'configurable': {'thread_id': …}}")
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
+
+
+@frozen
+class Place:
+    """Where a checkpoint is read: at a seq of the log; None: in working memory."""
+
+    namespace: str
+    checkpoint_id: str
+    seq: int | None
+
+
+def _places_of(
+    live: Mapping[str, Tree],
+    pages: Mapping[str, Mapping[str, Any]],
+    config: RunnableConfig | None,
+    before: RunnableConfig | None,
+) -> Sequence[Place]:
+    """The checkpoints that a config means, newest first."""
+    only = None if config is None else get_checkpoint_id(config)
+    end = None if before is None else get_checkpoint_id(before)
+    found: dict[tuple[str, str], int | None] = {}
+    for namespace, tree in live.items():
+        seqs = seqs_of(pages.get(namespace, {})) | dict.fromkeys(tree.get("checkpoints", ()))
+        found |= {(checkpoint_id, namespace): seq for checkpoint_id, seq in seqs.items()}
+    return [
+        Place(namespace, checkpoint_id, found[checkpoint_id, namespace])
+        for checkpoint_id, namespace in sorted(found, reverse=True)
+        if (only is None or checkpoint_id == only) and (end is None or checkpoint_id < end)
+    ]
 
 
 def _config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:

@@ -1,13 +1,13 @@
 """The form of a thread in the working memory of its agent. Pure.
 
-`{namespace: {"checkpoints": {id: …}, "blobs": {channel: {version: …}}, "writes": {id: {task: {index: …}}}}}`, where
-the ids are those of checkpoints. Each leaf is bytes, or a dict of numbered parts where they are many. A leaf is never
-changed, only removed.
+`{"live": {namespace: {"checkpoints": {id: …}, "blobs": {channel: {version: …}}, "writes": {id: {task: {index:
+…}}}}}, "pages": {namespace: {seq: …}}}`, where the ids are those of checkpoints. A leaf is bytes, or a dict of numbered
+parts if they are many. It never gets another meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from attrs import frozen
@@ -22,12 +22,17 @@ Leaf = tuple[tuple[str, ...], bytes]
 Typed = tuple[str, bytes]
 """What LangGraph's serializer makes of a value: the name of the form, and the bytes."""
 
+LIVE: Final = "live"
+PAGES: Final = "pages"
+
 _PART: Final = 160 * 1024
 """Bytes of a part: an event holds 256 KiB."""
 _MERGE: Final = 192 * 1024
 _BATCH: Final = 800 * 1024
 _LEAF: Final = 256
 """Bytes that a leaf may take beside its content."""
+_FEWEST_LINKS: Final = 8
+"""Parts of a list that are worth merging into one."""
 _WHOLE: Final = 0
 _ITEMS: Final = 1
 
@@ -141,19 +146,50 @@ class Channel:
         return [serde.loads_typed((items.form, item)) for item in items.items], items
 
     def _items(self, version: Any) -> Items:
-        added: list[list[bytes]] = []
-        key, most, form = str(version), None, ""
-        while key is not None:
-            kind, *entry = _unpack(self.versions[key]) if key in self.versions else (None,)
+        _, form, items, _ = self._walk(str(version), lambda links, is_merged: False)
+        return Items(version, form, items)
+
+    def merge_links(self, version: Any) -> tuple[str, bytes] | None:
+        """The version that this one adds to, and its leaf with all that was added since the last such merge.
+
+        None where there is nothing to merge.
+        """
+        kind, *entry = _unpack(self.versions[str(version)]) if str(version) in self.versions else (None, None)
+        key = entry[0] if kind == _ITEMS else None
+        if key is None:
+            return None
+        links = 0
+
+        def is_end(walked: int, is_merged: bool) -> bool:
+            nonlocal links
+            links = walked
+            return is_merged and walked > 0
+
+        base, form, items, taken = self._walk(key, is_end)
+        return None if links < _FEWEST_LINKS else (key, _pack([_ITEMS, base, taken, form, items, True]))
+
+    def _walk(self, key: str, is_end: Callable[[int, bool], bool]) -> tuple[str | None, str, list[bytes], int]:
+        """Gather what was added up to a version, back to its beginning or to a link at which `is_end`.
+
+        Returns that link, the form, what comes after its items, and how many of them are taken.
+        """
+        first, added = key, list[list[bytes]]()
+        link: str | None = key
+        most, form = None, ""
+        while link is not None:
+            kind, *entry = _unpack(self.versions[link]) if link in self.versions else (None,)
             if kind != _ITEMS:
                 raise CheckpointNotFound(
-                    f"a part of channel {self.name[:80]!r} is gone: version {key!r}, which version {version!r} adds to"
+                    f"a part of channel {self.name[:80]!r} is gone: version {link!r}, which version {first!r} adds to"
                 )
-            base, taken, form, new = entry
+            base, taken, form_of_link, new, *is_merged = entry
+            if is_end(len(added), bool(is_merged)):
+                break
+            form = form_of_link
             added.append(new if most is None else new[: max(0, most - taken)])
             most = taken if most is None else min(most, taken)
-            key = base
-        return Items(version, form, [item for new in reversed(added) for item in new])
+            link = base
+        return link, form, [item for new in reversed(added) for item in new], most or 0
 
     def bases(self, version: Any) -> Iterator[str]:
         """The keys of a version and of all that it adds to, as far as they are there."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import DeltaChannelHistory, get_checkpoint_id, writes_sort_key
+from langgraph.checkpoint.base import DeltaChannelHistory, writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .thread import Channel, Checkpoint, Write
@@ -52,34 +50,11 @@ def writes_of(tree: Tree, checkpoint_id: str) -> list[tuple[str, Write]]:
     return [(task, write) for task, _, write in stored]
 
 
-def chosen(
-    namespaces: Mapping[str, Tree],
-    serde: SerializerProtocol,
-    *,
-    config: RunnableConfig | None,
-    wanted: Mapping[str, Any] | None,
-    before: RunnableConfig | None,
-    limit: int | None,
-) -> Iterator[Found]:
-    """The checkpoints of a thread that `list` is asked for, newest first."""
-    only = None if config is None else get_checkpoint_id(config)
-    end = None if before is None else get_checkpoint_id(before)
-    places = (
-        (checkpoint_id, namespace)
-        for namespace, tree in namespaces.items()
-        for checkpoint_id in tree.get("checkpoints", ())
-        if (only is None or checkpoint_id == only) and (end is None or checkpoint_id < end)
-    )
-    matching = (
-        found
-        for checkpoint_id, namespace in sorted(places, reverse=True)
-        if (found := found_at(namespaces[namespace], namespace, checkpoint_id)) is not None
-        and (not wanted or _matches(serde.loads_typed(found.stored.metadata), wanted))
-    )
-    return islice(matching, None if limit is None else max(0, limit))
-
-
-def _matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def matches(found: Found, wanted: Mapping[str, Any] | None, serde: SerializerProtocol) -> bool:
+    """Whether the metadata of a checkpoint have the values of a filter."""
+    if not wanted:
+        return True
+    metadata = serde.loads_typed(found.stored.metadata)
     return all(metadata.get(key) == value for key, value in wanted.items())
 
 
@@ -95,7 +70,7 @@ def delta_history(
         for task, write in reversed(writes_of(tree, ancestor)):
             if write.channel in remaining:
                 result[write.channel]["writes"].append((task, write.channel, serde.loads_typed(write.value)))
-        versions = _versions_of(tree, ancestor, serde)
+        versions = versions_of(tree, ancestor, serde)
         for name in [name for name in remaining if _has_value(tree, name, versions)]:
             result[name]["seed"] = Channel(name, tree["blobs"][name]).load(versions[name], serde)[0]
             remaining.discard(name)
@@ -113,7 +88,8 @@ def ancestors_of(tree: Tree, checkpoint_id: str | None) -> Iterator[str]:
             yield checkpoint_id
 
 
-def _versions_of(tree: Tree, checkpoint_id: str, serde: SerializerProtocol) -> Mapping[str, Any]:
+def versions_of(tree: Tree, checkpoint_id: str, serde: SerializerProtocol) -> Mapping[str, Any]:
+    """The version of each channel at a checkpoint."""
     stored = Checkpoint.read(tree["checkpoints"][checkpoint_id])
     versions: Mapping[str, Any] = serde.loads_typed(stored.checkpoint)["channel_versions"]
     return versions
@@ -133,36 +109,41 @@ def without_runs(tree: Tree, run_ids: Collection[str], serde: SerializerProtocol
         for checkpoint_id, leaf in tree.get("checkpoints", {}).items()
         if serde.loads_typed(Checkpoint.read(leaf).metadata).get("run_id") not in run_ids
     }
-    return _patch_keeping(tree, kept, serde)
+    return keep_only(tree, kept, serde)
 
 
-def removal_of(tree: Tree, serde: SerializerProtocol) -> dict[str, Any]:
+def without_older(tree: Tree, serde: SerializerProtocol) -> dict[str, Any]:
     """The merge patch that removes all checkpoints but the latest, and those that its delta channels need."""
     latest = latest_id(tree)
-    kept: set[str] = set() if latest is None else {latest}
-    if latest is not None:
-        metadata = serde.loads_typed(Checkpoint.read(tree["checkpoints"][latest]).metadata)
-        versions = _versions_of(tree, latest, serde)
-        remaining = {
-            name for name in metadata.get("counters_since_delta_snapshot", ()) if not _has_value(tree, name, versions)
-        }
-        for ancestor in ancestors_of(tree, latest):
+    kept = [] if latest is None else [latest]
+    return keep_only(tree, with_delta_ancestors(tree, kept, serde), serde)
+
+
+def with_delta_ancestors(tree: Tree, kept: Collection[str], serde: SerializerProtocol) -> set[str]:
+    """Checkpoints with the ancestors from which their delta channels are rebuilt."""
+    needed = set(kept)
+    for checkpoint_id in kept:
+        metadata = serde.loads_typed(Checkpoint.read(tree["checkpoints"][checkpoint_id]).metadata)
+        versions = versions_of(tree, checkpoint_id, serde)
+        deltas: Iterable[str] = metadata.get("counters_since_delta_snapshot", ())
+        remaining = {name for name in deltas if not _has_value(tree, name, versions)}
+        for ancestor in ancestors_of(tree, checkpoint_id) if remaining else ():
+            needed.add(ancestor)
+            versions = versions_of(tree, ancestor, serde)
+            remaining = {name for name in remaining if not _has_value(tree, name, versions)}
             if not remaining:
                 break
-            kept.add(ancestor)
-            versions = _versions_of(tree, ancestor, serde)
-            remaining = {name for name in remaining if not _has_value(tree, name, versions)}
-    return _patch_keeping(tree, kept, serde)
+    return needed
 
 
-def _patch_keeping(tree: Tree, kept: Collection[str], serde: SerializerProtocol) -> dict[str, Any]:
+def keep_only(tree: Tree, kept: Collection[str], serde: SerializerProtocol) -> dict[str, Any]:
     """The merge patch that leaves these checkpoints, their writes, and the values that they need."""
     gone = [checkpoint_id for checkpoint_id in tree.get("checkpoints", ()) if checkpoint_id not in kept]
     if not gone:
         return {}
     needed: set[tuple[str, str]] = set()
     for checkpoint_id in kept:
-        for name, version in _versions_of(tree, checkpoint_id, serde).items():
+        for name, version in versions_of(tree, checkpoint_id, serde).items():
             channel = Channel(name, tree.get("blobs", {}).get(name, {}))
             needed.update((name, key) for key in channel.bases(version))
     blobs = {

@@ -115,7 +115,7 @@ def test_a_list_whose_beginning_is_gone_is_refused_and_not_read_in_part() -> Non
         for version, value in (("1", ["a"]), ("2", ["a", "b"])):
             checkpoint = {**empty_checkpoint(), "channel_values": {"l": value}, "channel_versions": {"l": version}}
             config = saver.put(config, checkpoint, {}, {"l": version})
-        system.agent(saver.path("t-1")).merge("", {"": {"blobs": {"l": {"1": None}}}})
+        system.agent(saver.path("t-1")).merge("live", {"": {"blobs": {"l": {"1": None}}}})
         with pytest.raises(CheckpointNotFound, match="'l' is gone: version '1'"):
             saver.get_tuple(config)
 
