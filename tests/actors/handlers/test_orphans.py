@@ -120,7 +120,9 @@ def test_an_end_that_the_spawn_of_a_known_sub_agent_overtakes_is_refused(parent:
         here.agent(parent).ask(AdoptChild(late))  # announced; its spawn is still to come
         ended, spawned = overtaken(log, parent, root.terminate, lambda: there.agent(late).ask(Spawn(parent=parent)))
         assert spawned.success
-        assert ended is VersionConflict
+        assert not ended.success
+        with pytest.raises(VersionConflict, match="was spawned meanwhile"):
+            ended.raise_for_failure()
         assert {status(there, path) for path in (ROOT, parent, late)} == {"running"}
         assert there.agent(ROOT).terminate().success
         assert {status(there, path) for path in (ROOT, MIDDLE, late)} == {"terminated"}
