@@ -35,7 +35,7 @@ export class AgentPage {
   #build() {
     this.title = h("h1", {}, this.path.split("/").slice(0, -1).map((part) => [h("span", { class: "dim" }, said(part), " / ")]), said(this.path.split("/").at(-1)));
     this.word = h("span", { class: "head-status" });
-    this.facts = h("p", { class: "facts" });
+    this.facts = h("p", { class: "facts", tabindex: "0", role: "group", "aria-label": "Facts" });
     this.buttons = h("span", { class: "actions" });
     this.tabs = ["conversation", "log", "memory", "event"].map((name) => h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-selected": "false", onclick: () => this.show(name) }, name[0].toUpperCase() + name.slice(1)));
     this.counted = h("span", { class: "dim count-of" });
@@ -239,7 +239,7 @@ export class AgentPage {
   // -- a value --------------------------------------------------------------------------------------------------------
 
   async #blame(row, element) {
-    const box = this.#float(element, h("h3", { class: "mono" }, said(row.path.join("/"))), h("p", { class: "mono" }, value(row.node)));
+    const box = this.#float(element, h("h2", { class: "mono" }, said(row.path.join("/"))), h("p", { class: "mono" }, value(row.node)));
     const list = h("ol", { class: "chain" }, h("li", { class: "here" }, "set by ", h("a", { href: moment(this.path, row.setter) }, `@${row.setter}`)));
     const ends = h("div", { class: "ends" }, row.setter > this.model.base + 1 ? h("button", { type: "button", class: "button", onclick: () => { box.remove(); location.hash = `${place(this.path)}@${row.setter - 1}..${row.setter}`; } }, `Diff ${row.setter - 1} … ${row.setter}`) : "", h("button", { type: "button", class: "button", onclick: () => box.remove() }, "Close"));
     box.append(list, ends);

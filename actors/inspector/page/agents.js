@@ -110,7 +110,7 @@ export class AgentList {
   #frame() {
     if (!this.wide) return h("aside", { class: "beside", "aria-label": "Agents" }, this.filter, this.rows.element, this.empty);
     const columns = ["Agent", "Status", "Last event", "Seq", "Type", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().replace(" ", "-") }, name));
-    return h("section", { class: "agents-page" }, h("div", { class: "filters" }, this.filter, this.statuses), h("div", { class: "columns", role: "row", "aria-hidden": "true" }, columns), this.rows.element, this.empty);
+    return h("section", { class: "agents-page" }, h("h1", { class: "unseen" }, "Agents"), h("div", { class: "filters" }, this.filter, this.statuses), h("div", { class: "columns", role: "row", "aria-hidden": "true" }, columns), this.rows.element, this.empty);
   }
 
   renew() {

@@ -282,7 +282,7 @@ export function lines(node, most = 60) {
     found.push([indent, right, undefined, after]);
   };
   visit(node, 0, "", "");
-  const box = h("div", { class: "code", tabindex: "0", role: "region", "aria-label": "Value" });
+  const box = h("div", { class: "code", tabindex: "0", role: "group", "aria-label": "Value" });
   for (const [indent, text, leaf] of found.slice(0, most)) {
     box.append(h("div", { style: { "padding-left": `${Math.min(indent, 20) * 12}px` } }, text ? said(text) : null, leaf === undefined ? null : longValue(leaf)));
   }

@@ -51,7 +51,7 @@ export class EpisodesPage {
     this.outcomes = h("div", { class: "statuses", role: "group", "aria-label": "Outcome" }, [["", "All"], ["success", "Success"], ["failure", "Failure"], ["partial", "Partial"]].map(([key, label]) => h("button", { type: "button", "aria-pressed": String(key === ""), "data-outcome": key, onclick: () => { this.outcome = key; for (const each of this.outcomes.children) each.setAttribute("aria-pressed", String(each.dataset.outcome === key)); this.load(); } }, label)));
     this.list = h("div", { class: "episode-list", role: "listbox", "aria-label": "Episodes", tabindex: "0", onkeydown: (event) => this.#key(event) });
     this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Episode" });
-    this.element = h("section", { class: "episodes-page" }, h("div", { class: "filters" }, h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/")), this.outcomes), h("div", { class: "two" }, this.list, this.detail));
+    this.element = h("section", { class: "episodes-page" }, h("h1", { class: "unseen" }, "Episodes"), h("div", { class: "filters" }, h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/")), this.outcomes), h("div", { class: "two" }, this.list, this.detail));
     this.load();
   }
 
