@@ -14,6 +14,7 @@ from .options import (
     parse_count,
     parse_json,
     parse_json_pair,
+    parse_port,
     parse_seconds,
     with_options,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "parse_json",
     "parse_json_pair",
     "parse_moment",
+    "parse_port",
     "parse_seconds",
     "state_at",
     "with_options",

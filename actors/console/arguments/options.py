@@ -142,6 +142,13 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_port(text: str) -> int:
+    """A port; 0 stands for a free one. Raises ArgumentTypeError."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)
+
+
 def parse_seconds(text: str) -> float:
     """A number of seconds above 0. Raises ArgumentTypeError."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) <= 0:

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import webbrowser
 from typing import Final
 
-from ..arguments import Options
+from ..arguments import Options, parse_port
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output
-from ..serving import interruption
-
-_PORT: Final = 8_642
+from ..serving import INSPECTOR_PORT, interruption
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--port", type=_parse_port, default=_PORT, metavar="N", help=f"on 127.0.0.1; 0: a free one (default: {_PORT})"
+        "--port",
+        type=parse_port,
+        default=INSPECTOR_PORT,
+        metavar="N",
+        help=f"on 127.0.0.1; 0: a free one (default: {INSPECTOR_PORT})",
     )
     parser.add_argument("--no-open", action="store_true", help="print the address, and open no browser")
     parser.add_argument(
         "--allow-actions", action="store_true", help="let the page pause, resume and fork agents; else it only reads"
     )
-
-
-def _parse_port(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
-    return int(text)
 
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:

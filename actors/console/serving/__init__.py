@@ -6,4 +6,15 @@ from .application import Application, load_application
 from .interruption import Interruption, interruption
 from .status_server import StatusServer, parse_address
 
-__all__ = ["Application", "Interruption", "StatusServer", "interruption", "load_application", "parse_address"]
+INSPECTOR_PORT = 8_642
+"""Where the inspector listens unless told otherwise."""
+
+__all__ = [
+    "INSPECTOR_PORT",
+    "Application",
+    "Interruption",
+    "StatusServer",
+    "interruption",
+    "load_application",
+    "parse_address",
+]
