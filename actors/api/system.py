@@ -265,7 +265,7 @@ class AgentSystem(SystemCalls):
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))
         self._hosted.announce()
-        self._finder.look()
+        self._finder.look_again()
 
     @property
     def host(self) -> str:

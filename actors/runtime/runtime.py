@@ -84,6 +84,7 @@ class Runtime(Snapshots):
     __slots__ = (
         "_confirmed",
         "_create",
+        "_due_ms",
         "_factory",
         "_first_seq",
         "_handling",
@@ -144,7 +145,9 @@ class Runtime(Snapshots):
         self._first_seq = self.state.seq
         """Where the log stood when the agent came into memory."""
         self._indexed: tuple[object, str] = (None, "")
-        """The work and the status that the index of unfinished work was last written for."""
+        """The work and the status that the index of unfinished work was last looked at for."""
+        self._due_ms: int | None = None
+        """What stands in the index of unfinished work; None: not known here."""
         self._handling: Envelope | None = None  # in a worker thread
         self._leaves = False
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
@@ -399,7 +402,9 @@ class Runtime(Snapshots):
         if state.work is not indexed[0] or state.status != indexed[1]:
             self._indexed = state.work, state.status
             due = due_of_work(state)
-            turn.due_ms = NOTHING_UNFINISHED if due is None else due
+            due_ms = NOTHING_UNFINISHED if due is None else due
+            if due_ms != self._due_ms:
+                self._due_ms = turn.due_ms = due_ms
 
     def settle(self, turn: Turn, answer: Answer | DuramenError) -> None:
         """Go on with the log's answer to a turn; in the core. A defect fails the replies that have not left."""

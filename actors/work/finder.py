@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import SystemRandom
 from threading import BoundedSemaphore, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from duramen.events import DuramenError, SystemClosed
 from duramen.events.log import Unfinished
-from duramen.events.logging import get_logger
+from duramen.events.logging import get_logger, raised_at
 from duramen.projections.state import NEVER
 
 from ..dispatch import Envelope
@@ -28,6 +29,8 @@ _MOST: Final = 64
 _SECONDS: Final = 60.0
 """How long one of them may take before the next one follows."""
 _LEAST_WAIT: Final = 0.01
+_REFUSED_SECONDS: Final = 60.0
+"""For which an agent is left alone that could not be brought into memory: no host has its class, say."""
 
 
 class WorkFinder:
@@ -44,19 +47,22 @@ class WorkFinder:
         self._is_looking = False
         self._is_asked = False
         self._room = BoundedSemaphore(_MOST)
+        self._refused: dict[str, float] = {}
+        """Until when (`time.monotonic`) an agent is left alone."""
 
     def start(self) -> None:
         """Look now, and from now on."""
-        if not self._services.hosting.is_client:
-            self._services.timers.call_every(_INTERVAL, self.look)
-            self.look()
+        self._services.timers.call_every(_INTERVAL, self.look)
+        self.look()
 
     def look_later(self, seconds: float) -> None:
         """Look in so many seconds. What is due already has left memory because of an error: not at once again."""
         self._services.timers.call_later(_AGAIN if seconds <= 0 else seconds, self.look)
 
     def look(self) -> None:
-        """Look soon."""
+        """Look soon. A client, where no agent lives, never does."""
+        if self._services.hosting.is_client:
+            return
         with self._lock:
             self._is_asked = True
             if self._is_looking:
@@ -66,6 +72,11 @@ class WorkFinder:
             self._services.thread_pool.submit(self._run)
         except RuntimeError:  # no more threads now
             self._is_looking = False
+
+    def look_again(self) -> None:
+        """Look soon, also for agents that could not be brought into memory: more classes are registered now."""
+        self._refused = {}
+        self.look()
 
     def agents(self, partition: int) -> Iterator[str]:
         """The agents of a partition that have work which has not ended, due or not. Blocks."""
@@ -85,6 +96,8 @@ class WorkFinder:
                 return
             except DuramenError as error:  # a lost server: a later look may do
                 get_logger("work").debug("not_looked_for_work", error=type(error).__name__)
+            except Exception as error:  # a defect, which must not end all looking
+                get_logger("work").error("not_looked_for_work", error=type(error).__name__, at=raised_at(error))
 
     def _begin(self) -> bool:
         with self._lock:
@@ -92,6 +105,8 @@ class WorkFinder:
             return self._is_looking
 
     def _look(self) -> None:
+        now = monotonic()
+        self._refused = {agent: until for agent, until in self._refused.items() if until > now}
         partitions = list(range(self._partitions))
         SystemRandom().shuffle(partitions)  # hosts that look at once find different work first
         for partition in partitions:
@@ -117,6 +132,8 @@ class WorkFinder:
     def _is_nobodys(self, found: Unfinished) -> bool:
         """Whether no host has the agent in memory that could go on with its work."""
         services, host = self._services, found.owner.host
+        if found.agent in self._refused:
+            return False
         if host and host != services.owner and services.hosting.membership.state_of(host) != "dead":
             return False
         return not services.actors.has_mailbox(found.agent)
@@ -125,8 +142,14 @@ class WorkFinder:
         if not self._room.acquire(timeout=_SECONDS):
             return
         envelope = Envelope(TakeUp(), wanted=False)
-        envelope.add_done_callback(self._room.release)
+        envelope.add_done_callback(lambda: self._brought(agent, envelope.error))
         try:
             self._services.actors.send(agent, envelope)
         except DuramenError as error:
             envelope.refuse(error)
+
+    def _brought(self, agent: str, error: BaseException | None) -> None:
+        if error is not None:
+            self._refused[agent] = monotonic() + _REFUSED_SECONDS
+            get_logger("work").info("work_not_taken_up", agent=agent, error=type(error).__name__)
+        self._room.release()
