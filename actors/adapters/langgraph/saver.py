@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from random import getrandbits
 from threading import Lock
 from typing import Any, Final, cast
@@ -44,6 +44,11 @@ from .tree import Found, Tree, delta_history, found_at, latest_id, matches, with
 _MOST_CHANNELS: Final = 1_024
 """Lists of which the items are remembered, so that only what is added has to be stored."""
 _GONE: Final = (AgentNotFound, AgentNotRunning)
+_TRIES: Final = 20
+"""How often a removal is tried while others write to the thread."""
+
+Removal = Callable[[Mapping[str, Tree], Mapping[str, Any]], dict[str, dict[str, Any]]]
+"""Makes a merge patch of the namespaces of a thread and of their pages."""
 
 
 class DuramenSaver(BaseCheckpointSaver[str]):
@@ -452,32 +457,51 @@ class DuramenSaver(BaseCheckpointSaver[str]):
 
     def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
         wanted = set(run_ids)
+
+        def removal(live: Mapping[str, Tree], pages: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+            return {
+                LIVE: {name: without_runs(tree, wanted, self.serde) for name, tree in live.items()},
+                PAGES: {name: pages_without_runs(held, wanted) for name, held in pages.items()},
+            }
+
         paths: Sequence[AgentPath] = (yield self._agents) if wanted else ()
         for path in paths:
-            thread = yield from self._read_agent(path.text, "")
-            live = {name: without_runs(tree, wanted, self.serde) for name, tree in thread.get(LIVE, {}).items()}
-            pages = {name: pages_without_runs(held, wanted) for name, held in thread.get(PAGES, {}).items()}
-            yield from self._remove(path.text, live, pages)
+            yield from self._remove(path.text, removal)
 
     def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"strategy is 'keep_latest' or 'delete', not {strategy!r}")
+
+        def removal(live: Mapping[str, Tree], pages: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+            return {
+                LIVE: {name: without_older(tree, self.serde) for name, tree in live.items()},
+                PAGES: {name: dict.fromkeys(held) for name, held in pages.items()},
+            }
+
         for thread_id in thread_ids:
             if strategy == "delete":
                 yield from self._delete_thread(thread_id)
             else:
-                path = self.path(thread_id).text
-                thread = yield from self._read_agent(path, "")
-                live = {name: without_older(tree, self.serde) for name, tree in thread.get(LIVE, {}).items()}
-                pages = {name: dict.fromkeys(held) for name, held in thread.get(PAGES, {}).items()}
-                yield from self._remove(path, live, pages)
+                yield from self._remove(self.path(thread_id).text, removal)
 
-    def _remove(self, path: str, live: dict[str, Any], pages: dict[str, Any]) -> Steps[None]:
-        if any((*live.values(), *pages.values())):
-            patch = {LIVE: {name: held for name, held in live.items() if held}, PAGES: pages}
-            yield Ask(path, Merge("", patch, durability=self._durability))
-            with self._lock:
-                self._known.clear()
+    def _remove(self, path: str, removal: Removal) -> Steps[None]:
+        """Remove from a thread what `removal` says, which is asked again where somebody has written meanwhile."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                seq: int = (yield Ask(path, GetStatus())).seq
+                thread: dict[str, Any] = yield Ask(path, Get("", {}))
+                patch = removal(thread.get(LIVE, {}), thread.get(PAGES, {}))
+                if any(held for part in patch.values() for held in part.values()):
+                    yield Ask(path, Merge("", patch, durability=self._durability, expected_seq=seq))
+                    with self._lock:
+                        self._known.clear()
+            except VersionConflict:
+                if not tries_left:
+                    raise
+            except _GONE:
+                return
+            else:
+                return
 
     def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Steps[None]:
         yield lambda: self._system.fork(self.path(source_thread_id), to=self.path(target_thread_id))

@@ -27,8 +27,16 @@ from langgraph.store.base import (
     validate_op_namespace,
 )
 
-from duramen.actors import AgentSystem, Batch, Get, Keys, Merge, Set, Spawn
-from duramen.events import AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPath, InvalidMessage, PropertyPath
+from duramen.actors import AgentSystem, Batch, Get, GetStatus, Keys, Merge, Set, Spawn
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPath,
+    InvalidMessage,
+    PropertyPath,
+    VersionConflict,
+)
 
 from ..names import segment_of
 from ..steps import Ask, Either, Steps, run, run_async
@@ -46,6 +54,8 @@ from .items import (
 
 _SHARDS: Final = 16
 """Agents among which the namespaces below one first label are listed."""
+_TRIES: Final = 20
+"""How often a namespace is looked at again while others write to it."""
 _MOST_LISTED: Final = 100_000
 """Namespaces that are known to be listed; without them each put would write to two agents."""
 
@@ -58,7 +68,7 @@ class DuramenStore(BaseStore):
     """A LangGraph store: each namespace is an agent of `project`, each item a value in its working memory.
 
     Items are found by namespace, by filter, by the words of a query, or with `index` by meaning. An item that has a
-    time to live is not seen once it has expired. Thread-safe. Raises the errors of the system:
+    time to live is not seen once it has expired; `sweep` deletes those. Thread-safe. Raises the errors of the system:
     `ValueRefused` for a value that is not plain data, `TooLarge` for one that is larger than an event may be.
     """
 
@@ -96,6 +106,17 @@ class DuramenStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """As `batch`."""
         return await run_async(self._system, self._batch(list(ops)))
+
+    def sweep(self) -> int:
+        """Delete the items that have expired, in all namespaces. Returns how many. Raises VersionConflict.
+
+        A namespace that others write to all the while may be left for the next time: that is the VersionConflict.
+        """
+        return run(self._system, self._sweep())
+
+    async def asweep(self) -> int:
+        """As `sweep`."""
+        return await run_async(self._system, self._sweep())
 
     def _batch(self, ops: Sequence[Op]) -> Steps[list[Result]]:
         puts: dict[tuple[Namespace, str], PutOp] = {}
@@ -290,6 +311,30 @@ class DuramenStore(BaseStore):
             if item.ttl is not None:
                 place = PropertyPath.of("items", item.key, "expires_at")
                 yield from self._delete(item.namespace, Batch([Set(place, item.living_from(now).expires_at)]))
+
+    def _sweep(self) -> Steps[int]:
+        count = 0
+        for namespace in (yield from self._namespaces(())):
+            count += yield from self._sweep_one(namespace)
+        return count
+
+    def _sweep_one(self, namespace: Namespace) -> Steps[int]:
+        path = self.path(namespace).text
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                seq: int = (yield Ask(path, GetStatus())).seq
+                entries: dict[str, Any] = yield Ask(path, Get("items", {}))
+                now = self._now()
+                gone = [key for key, entry in entries.items() if StoredItem.read(namespace, key, entry, now) is None]
+                if gone:
+                    yield Ask(path, Merge("items", dict.fromkeys(gone), expected_seq=seq))
+                return len(gone)
+            except VersionConflict:  # an item may have been read or put anew: look again
+                if not tries_left:
+                    raise
+            except (AgentNotFound, AgentNotRunning):
+                break
+        return 0
 
 
 def _fixed_part(condition: MatchCondition) -> Namespace:

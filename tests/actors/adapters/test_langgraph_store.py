@@ -13,6 +13,7 @@ from langgraph.store.memory import InMemoryStore
 
 from duramen import AgentSystem
 from duramen.adapters.langgraph import DuramenStore
+from duramen.adapters.langgraph.items import StoredItem
 from duramen.events import InvalidMessage, ValueRefused
 
 ITEMS: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
@@ -128,6 +129,40 @@ def test_an_item_expires_unless_it_is_read_in_time(system: AgentSystem) -> None:
     now += timedelta(minutes=2)
     assert {item.key for item in store.search(("n",), refresh_ttl=False)} == {"read", "searched", "ever"}
     assert store.get(("n",), "left") is None
+
+
+def test_a_sweep_deletes_what_has_expired_and_nothing_else(system: AgentSystem) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    store = DuramenStore(system, now=lambda: now)
+    for namespace in (("a",), ("a", "b")):
+        store.put(namespace, "short", {}, ttl=1)
+        store.put(namespace, "long", {}, ttl=60)
+        store.put(namespace, "ever", {})
+    now += timedelta(minutes=2)
+    assert (asyncio.run(store.asweep()), store.sweep()) == (2, 0)
+    assert set(system.agent(store.path(("a", "b"))).get("items")) == {"long", "ever"}
+
+
+def test_an_item_that_is_read_while_a_sweep_looks_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, read_by_sweep = datetime(2026, 1, 1, tzinfo=UTC), list[str]()
+    with AgentSystem.open("memory://") as system:
+        store = DuramenStore(system, now=lambda: now)
+        store.put(("n",), "k", {}, ttl=1)
+        now += timedelta(minutes=2)
+        real = StoredItem.read
+
+        def read(namespace: Any, key: str, entry: Any, at: datetime) -> Any:
+            found = real(namespace, key, entry, at)
+            if not read_by_sweep:
+                read_by_sweep.append(key)
+                store.put(("n",), "k", {"new": True}, ttl=1)  # after the sweep has looked, before it deletes
+            return found
+
+        monkeypatch.setattr(StoredItem, "read", staticmethod(read))
+        assert store.sweep() == 0
+        item = store.get(("n",), "k")
+    assert item is not None
+    assert item.value == {"new": True}
 
 
 def test_the_time_to_live_of_a_deleted_item_brings_nothing_back() -> None:
