@@ -116,17 +116,18 @@ class Cluster:
         return self._by_port(mine[3][1])
 
     def wait_for_failover(self, slot: int, old: Server) -> Server:
-        """Wait until every node that runs names another primary for a slot, and return it."""
+        """Wait until every other node that runs names another primary for a slot, and return it."""
+        others = [node for node in self.running if node is not old]
 
         def named(node: Server) -> set[int]:
             return {row[2][1] for row in self._slots(node) if row[0] <= slot <= row[1]}
 
         def moved() -> bool:
-            ports = set().union(*map(named, self.running))
+            ports = set().union(*map(named, others))
             return len(ports) == 1 and old.port not in ports
 
         eventually(moved, _PATIENCE, what="another primary")
-        return self.owner_of(slot)
+        return self._by_port(named(others[0]).pop())
 
     @contextmanager
     def migration(self, slot: int, target: Server) -> Iterator[Server]:

@@ -140,11 +140,19 @@ class MessageStream(Protocol):
 
 
 class MessagePublisher(Protocol):
-    """Publishes on the channels of hosts over one connection, without waiting. Used by one thread at a time."""
+    """Publishes on the channels of hosts, without waiting. Used by one thread at a time.
+
+    Over one connection, or in a cluster over one to each node with channels, opened when there is something for it.
+    """
 
     @property
     def is_ready(self) -> bool:
         """Whether there is a connection on which everything sent before was answered."""
+        ...
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `collect` has something to send that could not be sent at once."""
         ...
 
     @property

@@ -219,6 +219,7 @@ class MemoryPublisher:
     """A `MessagePublisher` of a `MemoryHostStore`. Loses nothing."""
 
     is_ready = True
+    is_waiting = False
     losses = 0
 
     def __init__(self, store: MemoryHostStore) -> None:

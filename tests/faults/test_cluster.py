@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
+from uuid import uuid4
 
 import pytest
+import redis
 
-from clusters import Cluster
-from duramen.actors import AgentSystem
-from duramen.events import InvalidMessage, UnsafeServer
+from clusters import Cluster, slot_of
+from duramen.actors import AgentHandle, AgentSystem
+from duramen.events import DataLoss, DuramenError, InvalidMessage, Unconfirmed, UnsafeServer
+from duramen.events.log import Keys
 from duramen.events.redis.client.connection import pool_of_url
-from servers import redis_server
+from faults.proxy import FaultProxy
+from servers import Server, redis_server
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -87,6 +94,193 @@ def test_what_is_no_cluster_and_what_is_one_are_told_apart_at_once(still: Cluste
         AgentSystem.open(still.nodes[0].tcp_url)
     with redis_server(tcp=True) as single, pytest.raises(InvalidMessage, match="write redis://"):
         AgentSystem.open(single.tcp_url.replace("redis:", "redis+cluster:"))
+
+
+class Work:
+    """Threads that append to lists of several agents, here and from another process, while a third one listens."""
+
+    def __init__(self, cluster: Cluster, cleanup: ExitStack, *, durability: str = "memory") -> None:
+        self.namespace = f"work-{uuid4().hex}"
+        self.system, caller, listener = (open_system(cluster.url, cleanup, namespace=self.namespace) for _ in range(3))
+        self.agents = [self.system.spawn(f"acme/agent-{number}") for number in range(8)]
+        for agent in self.agents:
+            agent.set("list", [])
+        self.durability = durability
+        self.heard: dict[str, list[int]] = {str(agent.path): [] for agent in self.agents}
+        self.acknowledged: dict[str, list[int]] = {path: [] for path in self.heard}
+        self.problems: list[DuramenError] = []
+        cleanup.enter_context(
+            listener.subscribe("acme/*/**", lambda change: self.heard[change.agent].append(change.seq))
+        )
+        self._stopping = threading.Event()
+        cleanup.callback(self._stopping.set)
+        systems = (self.system, caller)
+        self._threads = [
+            threading.Thread(target=self._append, args=(systems[number % 2].agent(str(agent.path)),))
+            for number, agent in enumerate(self.agents)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self.wait_for_progress()
+
+    def _append(self, agent: AgentHandle) -> None:
+        done = self.acknowledged[str(agent.path)]
+        while not self._stopping.is_set():
+            number = len(done)
+            try:
+                agent.append("list", number, command_id=f"{agent.path}-{number}", durability=self.durability)
+            except DuramenError as error:
+                self.problems.append(error)
+                self._stopping.wait(0.05)
+            else:
+                done.append(number)
+
+    def wait_for_progress(self) -> None:
+        """Wait until each agent was appended to 20 times more."""
+        goals = {path: len(done) + 20 for path, done in self.acknowledged.items()}
+        eventually(
+            lambda: all(len(self.acknowledged[path]) >= goal for path, goal in goals.items()),
+            60.0,
+            what=f"progress; {self.problems[-3:]}",
+        )
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def slot_of(self, agent: AgentHandle) -> int:
+        return slot_of(self.system.log.log_key(str(agent.path)))
+
+    def check(self) -> None:
+        """Each append that was acknowledged is there once and in order, and the listener has heard each event once."""
+        self.stop()
+        for agent in self.agents:
+            kept = agent.get("list")
+            assert kept == list(range(len(kept)))
+            assert set(self.acknowledged[str(agent.path)]) <= set(kept)
+            heard = self.heard[str(agent.path)]
+            seq = agent.status().seq
+            eventually(partial(_ends_with, heard, seq), what=f"{heard[-1:]} of {seq}")
+            assert heard == list(range(heard[0], seq + 1))
+
+
+def _ends_with(heard: list[int], seq: int) -> bool:
+    return bool(heard) and heard[-1] == seq
+
+
+def _has_subscriber(cluster: Cluster, node: Server, channel: str) -> bool:
+    return bool(cluster.call(node, "PUBSUB", "SHARDNUMSUB", channel)[1] == 1)
+
+
+def count_answers(cluster: Cluster, code: str) -> int:
+    """How often the nodes have answered with an error since they started."""
+    texts = [str(cluster.call(node, "INFO", "errorstats")) for node in cluster.running]
+    return sum(int(count) for text in texts for count in re.findall(rf"errorstat_{code}\W+count\W+(\d+)", text))
+
+
+def other_than(cluster: Cluster, node: Server) -> Server:
+    return next(other for other in cluster.running if other is not node)
+
+
+def test_a_slot_moves_with_its_keys_one_by_one_under_load(still: Cluster, cleanup: ExitStack) -> None:
+    work = Work(still, cleanup)
+    before = {code: count_answers(still, code) for code in ("MOVED", "ASK", "TRYAGAIN")}
+    path, slot = str(work.agents[0].path), work.slot_of(work.agents[0])
+    source = still.owner_of(slot)
+    target = other_than(still, source)
+    with still.migration(slot, target):
+        heads = Keys(work.namespace).heads(work.system.log.partition_of(path))
+        still.call(source, "MIGRATE", "127.0.0.1", target.port, heads, 0, 5000)
+        assert work.system.log.hosts.locate(path).head is not None  # it is asked for where it is now
+        assert count_answers(still, "ASK") > before["ASK"]
+        eventually(lambda: count_answers(still, "TRYAGAIN") > before["TRYAGAIN"], what="an append that waits")
+    work.wait_for_progress()
+    work.check()
+    assert not work.problems
+    assert count_answers(still, "MOVED") > before["MOVED"]
+
+
+def test_slots_of_all_agents_move_back_and_forth_under_load(still: Cluster, cleanup: ExitStack) -> None:
+    work = Work(still, cleanup)
+    for agent in work.agents[:4] * 2:
+        slot = work.slot_of(agent)
+        still.move(slot, other_than(still, still.owner_of(slot)))
+    work.wait_for_progress()
+    work.check()
+    assert not work.problems
+
+
+def test_a_process_is_heard_when_the_slot_of_its_channel_has_moved(still: Cluster, cleanup: ExitStack) -> None:
+    names = {"namespace": f"channel-{uuid4().hex}"}
+    host, caller = (open_system(still.url, cleanup, **names) for _ in range(2))
+    alice = host.spawn("acme/alice")
+    other = caller.agent("acme/alice")
+    assert other.set("n", 0).seq == 2
+    channel = Keys(names["namespace"]).host_channel(host.host)
+    for number in (1, 2):
+        slot = slot_of(channel)
+        target = other_than(still, still.owner_of(slot))
+        still.move(slot, target)
+        assert other.set("n", number).seq == 2 + number
+        eventually(partial(_has_subscriber, still, target, channel))
+    assert alice.get() == {"n": 2}
+
+
+def test_a_primary_is_killed_under_load_and_its_replica_goes_on(cleanup: ExitStack) -> None:
+    cluster = cleanup.enter_context(Cluster(replicas=True))
+    work = Work(cluster, cleanup, durability="replicas:1")
+    slot = work.slot_of(work.agents[0])
+    old = cluster.owner_of(slot)
+    old.kill9()
+    cluster.wait_for_failover(slot, old)
+    work.durability = "memory"  # the one that was promoted has no replica
+    work.wait_for_progress()
+    work.check()
+    # What the dead one had taken and not confirmed is told, and no other failure.
+    assert {type(problem) for problem in work.problems} <= {Unconfirmed, DataLoss}
+
+
+def test_a_primary_that_hangs_is_left_when_its_replica_is_promoted(cleanup: ExitStack) -> None:
+    cluster = cleanup.enter_context(Cluster(replicas=True))
+    work = Work(cluster, cleanup, durability="replicas:1")
+    slot = work.slot_of(work.agents[0])
+    old = cluster.owner_of(slot)
+    old.pause()
+    cleanup.callback(old.resume)
+    cluster.wait_for_failover(slot, old)
+    work.durability = "memory"
+    work.wait_for_progress()  # while it hangs
+    old.resume()
+    eventually(lambda: cluster.call(old, "ROLE")[0] == b"slave", 30.0)
+    work.check()
+    assert {type(problem) for problem in work.problems} <= {Unconfirmed, DataLoss}
+
+
+@pytest.fixture
+def proxied(cleanup: ExitStack) -> FaultProxy:
+    """A cluster of one node, to which everybody connects through a proxy, since that is the address it tells."""
+    cluster = cleanup.enter_context(Cluster(primaries=1))
+    proxy = cleanup.enter_context(FaultProxy(cluster.nodes[0].address))
+    cluster.call(cluster.nodes[0], "CONFIG", "SET", "cluster-announce-port", proxy.address[1])
+    return proxy
+
+
+def test_an_append_whose_reply_was_lost_is_there_once(proxied: FaultProxy, cleanup: ExitStack) -> None:
+    system = open_system(f"redis+cluster://127.0.0.1:{proxied.address[1]}", cleanup)
+    alice = system.spawn("acme/alice")
+    alice.set("list", [])
+    for number in range(3):
+        proxied.drop_reply(containing=b"EVALSHA", times=2)
+        assert alice.append("list", number).seq == 3 + number
+    assert alice.get("list") == [0, 1, 2]
+    assert proxied.counts.replies_dropped == 6
+    # The control: what a client sends again by itself stands in the list more than once.
+    host, port = proxied.address
+    with redis.RedisCluster(host=host, port=port) as client:
+        proxied.drop_reply(containing=b"RPUSH", times=2)
+        client.rpush("bare", "once")
+        assert client.llen("bare") > 1
 
 
 @pytest.mark.parametrize(

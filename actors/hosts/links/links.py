@@ -150,7 +150,7 @@ class Links:
                 self._publisher.publish(outgoing.frames, outgoing.contents, _CONTENT_MS)
             finally:
                 self._sending.release()
-        return True
+        return not self._publisher.is_waiting
 
     # -- the links' thread -----------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Links:
         with self._lock:
             self._state.tell_heard()
         deadline = monotonic() + _LAST_SECONDS
-        while self._state.has_changes and monotonic() < deadline:
+        while (self._state.has_changes or self._publisher.is_waiting) and monotonic() < deadline:
             self._send_waiting()
 
     def _release(self) -> None:
@@ -195,7 +195,7 @@ class Links:
     def _wait_seconds(self) -> float:
         if self._stream.subscriptions != self._subscriptions:
             return 0.0
-        if self._state.has_changes:
+        if self._state.has_changes or self._publisher.is_waiting:
             return _BUSY_WAIT
         return max(0.0, min(_LONGEST_WAIT, self._state.due - monotonic()))
 
@@ -218,7 +218,7 @@ class Links:
 
     def _send_waiting(self) -> None:
         """Publish what there is; open the publisher's connection, and read its replies, where that is needed first."""
-        if self._state.has_changes and not self._publish():
+        if (self._state.has_changes and not self._publish()) or self._publisher.is_waiting:
             with self._sending:
                 self._publisher.collect(_BUSY_WAIT)
                 if self._publisher.losses != self._losses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -21,6 +22,8 @@ ASKING: Final = encode_command((b"ASKING",))
 """Lets the next command on a connection run on the node to which a slot is being moved."""
 _KEYLESS: Final = frozenset((b"ACL", b"CLUSTER", b"CONFIG", b"HELLO", b"INFO", b"PING", b"SCRIPT", b"TIME"))
 _MOST_REDIRECTS: Final = 8
+_SILENCE: Final = 1.0
+"""Seconds without a reply after which others are asked whether the node still has its slots."""
 _REDIRECTS: Final = (AskError, NoScriptError)
 """Answers after which a call is sent again at once; MovedError is an AskError."""
 
@@ -233,6 +236,8 @@ class ClusterClient(RedisClient):
         try:
             for position, unit in enumerate(units):
                 try:
+                    if not position:
+                        self._await_reply(address, wire, unit.slot)
                     _note_replies(address, unit, read_replies(wire, _count_replies(unit, then)), found, then)
                 except MovedError as error:
                     self._nodes.note_moved(error, address)
@@ -252,6 +257,16 @@ class ClusterClient(RedisClient):
         wire.release()
         return left, trouble
 
+    def _await_reply(self, address: Address, wire: Wire, slot: int | None) -> None:
+        """Wait for a reply. Raises TimeoutError as soon as another node has the slot: a node can hang for long."""
+        give_up_at = monotonic() + self.reply_timeout
+        while not wire.wait(min(_SILENCE, give_up_at - monotonic())):
+            with suppress(redis.RedisError, OSError):
+                self._nodes.refresh()
+            has_moved = slot is not None and self._nodes.known_owner(slot) != address
+            if has_moved or monotonic() >= give_up_at:
+                raise redis.TimeoutError("no reply")
+
     # -- one by one ----------------------------------------------------------------------------------------------------
 
     def _follow(self, unit: _Unit, found: list[Any], then: bytes) -> None:
@@ -265,7 +280,9 @@ class ClusterClient(RedisClient):
             before = [call.script.load] if call.script is not None and is_loading else []
             before += [ASKING] if is_asking else []  # for the next command alone: behind the loading
             try:
-                replies = self._ask(address, [*before, call.sent, *([then] if then else [])])[len(before) :]
+                replies = self._ask(
+                    address, None if is_asking else slot, [*before, call.sent, *([then] if then else [])]
+                )[len(before) :]
             except NoScriptError:
                 is_loading = True
             except MovedError as error:
@@ -277,10 +294,11 @@ class ClusterClient(RedisClient):
                 return tuple(replies) if then else replies[0]
         raise TryAgainError("the slot is on its way")
 
-    def _ask(self, address: Address, commands: Sequence[bytes]) -> list[Any]:
+    def _ask(self, address: Address, slot: int | None, commands: Sequence[bytes]) -> list[Any]:
         wire = self._nodes.connect(address)
         try:
             wire.send(b"".join(commands))
+            self._await_reply(address, wire, slot)
             replies = read_replies(wire, len(commands))
         except redis.ResponseError:
             wire.release()

@@ -51,6 +51,11 @@ class Pipe:
         return self._wire is not None
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something could not be sent at once."""
+        return bool(self._unsent)
+
+    @property
     def is_ready(self) -> bool:
         """Whether it is open, and everything sent before was answered. Reads what has arrived."""
         if self._awaited:

@@ -61,6 +61,10 @@ class RedisPublisher:
         return self._pipe.is_ready
 
     @property
+    def is_waiting(self) -> bool:
+        return self._pipe.is_waiting
+
+    @property
     def losses(self) -> int:
         return self._pipe.losses
 
@@ -112,6 +116,10 @@ class ClusterPublisher:
         waits = [pipe for pipe in pipes if not pipe.is_ready and pipe.is_open]
         # One node that hangs must not keep messages from the others.
         return all(pipe.is_late() for pipe in waits) and not self._contents and not self._messages
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._contents or self._messages) or any(pipe.is_waiting for pipe in list(self._pipes.values()))
 
     @property
     def losses(self) -> int:

@@ -36,6 +36,9 @@ from .flight import LEAST_TRIES, SENT_AHEAD, Flight, Outcome, failure_of, read_r
 _FEW_MOVES: Final = 2
 """Times that a batch is sent on at once to where its slot is said to be; after that there are pauses."""
 
+_SILENCE: Final = 1.0
+"""Seconds without a reply after which others are asked whether the node still has its slots."""
+
 
 @define(eq=False, kw_only=True)
 class _SlotFlight(Flight):
@@ -97,6 +100,7 @@ class ClusterWriter:
         self._closing = threading.Event()
         self._losses: dict[Address, int] = {}
         """Connections lost or not opened since a node's last reply."""
+        self._looked_at = 0.0
         self._trouble: Exception | None = None
         self._log = get_logger("log")
 
@@ -154,8 +158,8 @@ class ClusterWriter:
         for wire in ready:
             done += self._read_lane(wires[wire])
         for wire, lane in wires.items():
-            if wire not in ready and monotonic() - lane.active_at >= self._reply_timeout:
-                self._lost(lane, TimeoutError())  # a node can hang without closing the connection
+            if wire not in ready:
+                self._check_patience(lane)
         return done
 
     # -- where batches go ----------------------------------------------------------------------------------------------
@@ -332,9 +336,21 @@ class ClusterWriter:
         """Return how long to wait for a reply: until a parked batch is due, or the oldest reply is too late."""
         now = monotonic()
         ends = [flight.due for flight in self._parked]
-        ends += [lane.active_at + self._reply_timeout for lane in lanes]
+        for lane in lanes:
+            ends += (lane.active_at + self._reply_timeout, max(lane.active_at, self._looked_at) + _SILENCE)
         left = min(ends, default=now + self._reply_timeout) - now
         return max(0.0, left if timeout is None else min(timeout, left))
+
+    def _check_patience(self, lane: _Lane) -> None:
+        """Drop the connection to a node that hangs: when its slots are elsewhere, or after the time for a reply."""
+        now = monotonic()
+        waited = now - lane.active_at
+        if waited >= _SILENCE and now >= self._looked_at + _SILENCE:
+            self._looked_at = now
+            self._opener.refresh()
+        has_moved = any(self._nodes.known_owner(flight.slot) != lane.address for flight in lane.flights)
+        if waited >= self._reply_timeout or (waited >= _SILENCE and has_moved):
+            self._lost(lane, TimeoutError())
 
     def _given_up(self, flight: _SlotFlight) -> Outcome:
         self._in_flight -= 1

@@ -201,7 +201,10 @@ class Subscriber(ABC, Generic[Place]):
         self._guarded(connection, self._subscribe)
         if connection.wire is not None and connection.wire.is_closed:
             self._lost(connection, redis.ConnectionError("closed"))
-        return connection.try_at if connection.wire is None else self._silent_at(connection)
+        if connection.wire is None:
+            return connection.try_at
+        is_looking = connection.is_pinged and self._nodes is not None
+        return min(self._silent_at(connection), self._look_at) if is_looking else self._silent_at(connection)
 
     def _drain(self, connection: _Connection[Place], wire: Wire) -> None:
         """Handle what has arrived, up to a limit."""
@@ -234,11 +237,14 @@ class Subscriber(ABC, Generic[Place]):
 
     def _check_connection(self, connection: _Connection[Place], wire: Wire) -> None:
         self._check()
+        if connection.is_pinged and self._nodes is not None and monotonic() >= self._look_at:
+            self._look_for_nodes()  # a node can hang while another one takes its slots
         if monotonic() < self._silent_at(connection):
             return
         if connection.is_pinged:
             raise redis.TimeoutError("no answer to PING")
         connection.is_pinged = True
+        self._look_at = monotonic() + _SILENCE
         wire.send(_PING)
 
     # -- the nodes of a cluster ----------------------------------------------------------------------------------------
@@ -339,13 +345,20 @@ class Subscriber(ABC, Generic[Place]):
             error=str(error) if refused else type(error).__name__,
             advice="see `duramen doctor`" if refused else "connecting again",
         )
-        if self._nodes is not None and not refused:
-            with suppress(redis.RedisError, OSError):
-                self._nodes.refresh()  # another node may have the slots by now
+        if not refused:
+            self._look_for_nodes()  # another one may have the slots by now
+
+    def _look_for_nodes(self) -> None:
+        self._look_at = monotonic() + _SILENCE
+        if self._nodes is not None:
+            with suppress(redis.RedisError, OSError, DuramenError):
+                self._nodes.refresh()
 
     _moves: int = 0
     """Times that channels were looked for at another node since one was last subscribed to."""
     _route_at: float = 0.0
+    _look_at: float = 0.0
+    """When the nodes are looked for again while one is silent."""
 
 
 def _seconds(until: float) -> float | None:
