@@ -68,7 +68,7 @@ from .handlers import (
     terminate_self,
     values_at,
 )
-from .work import DurableAwaits, refuse_in_step
+from .work import DurableAwaits, WorkCall, begin_in_background, refuse_in_step
 
 if TYPE_CHECKING:
     # Type checkers need the default, which `typing` has from Python 3.13 on. They bring typing_extensions with them.
@@ -425,12 +425,17 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
         """Spawn a sub-agent, with the arguments of `AgentSystem.spawn`, and return its handle.
 
         This agent's log records the child within the handler's batch; the child is spawned after the commit, and asked
-        before then, it is not found. A child that cannot be spawned after all is logged, and does not exist.
+        before then, it is not found. A child that cannot be spawned after all is logged, and does not exist. In a
+        handler of a durable message, the child is spawned also if this process dies after the commit.
         """
-        with self._actor_call() as turn:
+        call = self._actor_call()
+        with call as turn:
             child = AgentPath.parse(turn.agent).child(name).text
             message = spawn_message(parent=turn.agent, **arguments)
-            announce_child(turn, AdoptChild(child, outlives_parent), message)
+            is_durable = isinstance(call, WorkCall)
+            announce_child(turn, AdoptChild(child, outlives_parent), message, send=not is_durable)
+            if isinstance(call, WorkCall):
+                begin_in_background(call.execution, child, message)
         return self.system.agent(child)
 
     def tell_self(self, message: object) -> None:

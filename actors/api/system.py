@@ -64,7 +64,7 @@ from ..dispatch import (
 from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
-from ..work import WorkFinder
+from ..work import WorkFinder, accept_of
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
@@ -339,12 +339,7 @@ class AgentSystem(SystemCalls):
 
     def accept_message(self, message: object, command_id: str | None, durability: str | None) -> Accept:
         """Return what has an agent accept a durable message. Raises InvalidMessage, UnknownMessageType."""
-        if not self._registry.is_durable(type(message)):
-            raise InvalidMessage(
-                f"{type(message).__name__} is not durable; declare it with @message_type(name, durable=True)"
-            )
-        name, version, data = self._registry.dump_message(message)
-        return Accept(name, version, data, command_id, durability)
+        return evolve(accept_of(self._registry, message), command_id=command_id, durability=durability)
 
     def check_cycle(self, path: str) -> None:
         """Raise CallCycle if the handler that calls this would wait in vain for a reply of `path`."""

@@ -240,14 +240,16 @@ def _terminate_children(turn: Turn, message: Terminate) -> None:
     _require_ended_children(turn)
 
 
-def announce_child(turn: Turn, message: AdoptChild, spawn: Spawn) -> None:
-    """Record a sub-agent as part of a handler's turn; it is spawned after the commit."""
+def announce_child(turn: Turn, message: AdoptChild, spawn: Spawn, *, send: bool = True) -> None:
+    """Record a sub-agent as part of a handler's turn; it is spawned after the commit, unless `send` is False."""
     limits = turn.services.limits
     decide_spawn(AgentState(), spawn, limits, message.path, session_id="-")  # what is refused is refused here
     if spawn.durability is not None:
         turn.services.find_durability(spawn.durability)
     for event in decide_adopt(turn.state, message, limits, turn.agent):
         turn.emit(event)
+    if not send:
+        return
     envelope = turn.send(message.path, spawn)
 
     def check() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .agent_work import AgentWork, WorkingAgent, parked_error, read_end
-from .awaits import DurableAwaits
+from .awaits import DurableAwaits, accept_of, begin_in_background
+from .execution import WorkCall
 from .finder import WorkFinder
 from .loop import DurableLoop, Pending, WorkCancelled
 from .messages import INTERNAL, Awaited, Continue, Note, Rerun, TakeUp
@@ -21,9 +22,12 @@ __all__ = [
     "Rerun",
     "Retry",
     "TakeUp",
+    "WorkCall",
     "WorkCancelled",
     "WorkFinder",
     "WorkingAgent",
+    "accept_of",
+    "begin_in_background",
     "parked_error",
     "read_end",
     "refuse_in_step",

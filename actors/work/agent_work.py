@@ -49,6 +49,7 @@ from duramen.projections.state import (
 from ..commands import Accept, CancelWork, GetResult, decide_accept, kind_of, require_unfinished
 from ..dispatch import Envelope, Mailbox
 from ..handlers import ActiveAgent, Savepoint, Turn
+from .asking import Asking
 from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
 from .loop import WorkCancelled
 from .messages import Awaited, Continue, Note, Rerun, TakeUp
@@ -102,11 +103,13 @@ class AgentWork:
         self._dropped = False
         self.running = 0
         """How many functions of steps run."""
+        self._asking = 0
+        """How many replies of other agents are waited for."""
 
     @property
     def can_passivate(self) -> bool:
         """Whether no step runs, and nobody waits. What is due later is found in the index."""
-        return not self.running and not self._waiting and not self._sent
+        return not self.running and not self._asking and not self._waiting and not self._sent
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -441,6 +444,8 @@ class AgentWork:
             self._wait_until(work, number, due)
         elif begun.kind == STEP:
             self._start_step(execution, work, begun, item)
+        elif begun.kind == ASK:
+            self._ask(execution, work, begun)
         elif due is not None:
             self._go_on(work, number, None, failure(EXPIRED, "") if begun.kind == WAIT else None)
 
@@ -467,6 +472,21 @@ class AgentWork:
         self._due.discard((work, number))
         self.running += 1
         self._runner.start(begun, self._cause_of(execution, begun.seq), ended)
+
+    def _ask(self, execution: Execution, work: int, begun: Begun) -> None:
+        begun.is_under_way = True
+        self._asking += 1
+
+        def is_wanted() -> bool:
+            return not self._dropped and execution.begun.get(begun.number) is begun
+
+        def ended(outcome: Outcome) -> None:
+            begun.is_under_way = False
+            self._asking -= 1
+            if is_wanted():
+                self._go_on(work, begun.number, *outcome)
+
+        Asking(self._services, begun, self._cause_of(execution, begun.seq), ended, is_wanted).send()
 
     def _is_due(self, work: int, number: int, due: int) -> bool:
         return (work, number) in self._due or self._services.now() >= due

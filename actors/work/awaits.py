@@ -9,14 +9,15 @@ from hashlib import sha256
 from typing import Any, Final, TypeVar, overload
 from uuid import UUID
 
-from duramen.events import InvalidMessage, NotDurable
+from duramen.events import AgentPath, EventRegistry, InvalidMessage, NotDurable, Receipt, agent_path
 from duramen.events.codec import Codec, to_datetime
 from duramen.events.model import Seconds, check_value, copy_plain, parse_seconds
-from duramen.projections.state import SLEEP, STEP, WAIT
+from duramen.projections.state import ASK, SLEEP, STEP, WAIT
 
-from ..commands import require_name
+from ..commands import Accept, require_name
 from ..handlers import current_call
 from .execution import Execution, WorkCall
+from .loop import Pending
 from .step import ONCE, Begun, Retry, refuse_in_step
 
 T = TypeVar("T")
@@ -130,6 +131,25 @@ class DurableAwaits:
         execution = current_execution(self)
         await execution.begin(Begun(0, SLEEP, "sleep"), digest=b"", due=_due(execution, seconds))
 
+    async def ask(self, path: str | AgentPath, message: object) -> Any:
+        """Ask another agent, once, and return its reply: it is sent again, with the same command id, until that comes.
+
+        A durable message is handled to its end there. The message is one of duramen's, of a class under
+        `@message_type`, or plain data; the reply is logged. Raises what the other agent's handler has raised, and
+        before anything is begun UnknownMessageType, ValueRefused, TooLarge, InvalidPath.
+        """
+        return await begin_ask(current_execution(self), agent_path(path).text, message)
+
+    async def send(self, path: str | AgentPath, message: object) -> Receipt:
+        """Send another agent a durable message, once; the receipt says that it is in that agent's log.
+
+        Raises InvalidMessage for a message whose type is not durable, and what `ask` raises.
+        """
+        execution = current_execution(self)
+        registry = execution.call.turn.services.registry
+        found: Receipt = await begin_ask(execution, agent_path(path).text, accept_of(registry, message))
+        return found
+
     def now(self) -> datetime:
         """The time at which the handler went on last, aware, in UTC; the same in each run from the log."""
         return to_datetime(current_execution(self).now)
@@ -147,6 +167,29 @@ class DurableAwaits:
     def version(self) -> int:
         """The version of the durable message that is handled, as it was when the message was accepted."""
         return current_execution(self).identity.version
+
+
+def begin_ask(execution: Execution, path: str, message: object) -> Pending:
+    """Begin to ask another agent; the message crosses as it would to another process."""
+    serializer = execution.call.turn.services.serializer
+    packed = serializer.pack_message(message)
+    begun = Begun(0, ASK, path, lambda: serializer.unpack_message(packed))
+    return execution.begin(begun, digest=sha256(packed).digest()[:_DIGEST])
+
+
+def begin_in_background(execution: Execution, path: str, message: object) -> None:
+    """As `begin_ask`, where the handler does not wait: the end of its work does."""
+    execution.background.append(begin_ask(execution, path, message))
+
+
+def accept_of(registry: EventRegistry, message: object) -> Accept:
+    """What has an agent accept a durable message. Raises InvalidMessage, UnknownMessageType."""
+    if not registry.is_durable(type(message)):
+        raise InvalidMessage(
+            f"{type(message).__name__} is not durable; declare it with @message_type(name, durable=True)"
+        )
+    name, version, data = registry.dump_message(message)
+    return Accept(name, version, data)
 
 
 def _due(execution: Execution, seconds: Seconds) -> int:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import frozen
 
 from duramen.events import DuramenError, InvalidMessage, NewEvent, WaitExpired
+from duramen.events.codec import Codec
 from duramen.events.logging import get_logger
-from duramen.events.model import WORK_BEGUN, Cause, event_id
+from duramen.events.model import WORK_BEGUN, Cause, check_value, event_id
 from duramen.projections.state import ASK, WAIT
 
+from ..commands import Serializer
 from ..dispatch import Envelope
 from ..handlers import HandlerCall, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
 from .step import Begun, error_of
+
+if TYPE_CHECKING:
+    from ..handlers import Services
 
 START: Final = 0
 """The number of what a handler goes on after when it begins, or is cancelled."""
@@ -26,6 +31,8 @@ CANCELLED: Final = "WorkCancelled"
 TOO_LATE: Final = "CancelledTooLate"
 """The error after which a handler that was cancelled ends, whatever it still waits for."""
 _KEY: Final = 32
+_PLAIN: Final = "reply"
+_PACKED: Final = "packed"
 
 
 @frozen
@@ -74,6 +81,8 @@ class Execution:
         self.call = WorkCall(turn, self)
         self.begun: dict[int, Begun] = {}
         """What the handler has begun, and did not get a result of."""
+        self.background: list[Pending] = []
+        """What the handler has begun without waiting for it: the end of its work does."""
         self.now = 0
         """The time of the event that began the stretch, in µs."""
         self._counts: dict[str, int] = {}
@@ -108,16 +117,32 @@ class Execution:
                 return
             if number == START:
                 with self.call.running():
-                    self._loop = DurableLoop.start(_call(start), self._report, seed=identity.work)
+                    self._loop = DurableLoop.start(self._whole(_call(start)), self._report, seed=identity.work)
                     self._loop.run()
                 return
             begun = self.begun.pop(number, None)
             if error is None:
-                self.loop.hand(number, result)
+                is_packed = begun is not None and begun.kind == ASK
+                self.loop.hand(number, unpack_reply(result, turn.services.serializer) if is_packed else result)
             elif begun is not None:
                 self.loop.fail(number, self._exception(begun, error))
         finally:
             self.call.end()
+
+    async def _whole(self, handler: Coroutine[Any, Any, Any]) -> Any:
+        """The handler, and then what it has begun without waiting for it."""
+        try:
+            value = await handler
+        except Exception:
+            await self._wait_for_background()
+            raise
+        await self._wait_for_background()
+        return value
+
+    async def _wait_for_background(self) -> None:
+        for pending in self.background:
+            with suppress(DuramenError):  # a sub-agent that is there already, say
+                await pending
 
     def _exception(self, begun: Begun, error: Mapping[str, Any]) -> DuramenError:
         agent = self.identity.agent
@@ -193,6 +218,21 @@ class Execution:
         get_logger("work").warning(
             "task_failed", agent=self.identity.agent, seq=self.identity.work, error=type(error).__name__
         )
+
+
+def pack_reply(reply: Any, services: Services, agent: str, seq: int) -> Any:
+    """A reply as plain data, for the log: as it is, or what `unpack_reply` takes. Raises ReplyRefused."""
+    try:
+        check_value(reply, services.limits, "the reply")
+        Codec(services.limits).pack_exactly(reply, "the reply")
+    except DuramenError:
+        return {_PACKED: services.serializer.pack_reply(reply, agent, seq)}
+    return {_PLAIN: reply}
+
+
+def unpack_reply(data: Any, serializer: Serializer) -> Any:
+    """The reply that `pack_reply` has packed."""
+    return data[_PLAIN] if _PLAIN in data else serializer.unpack_reply(data[_PACKED], "", 0)
 
 
 def _cancelled(identity: Identity) -> WorkCancelled:

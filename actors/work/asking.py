@@ -1,0 +1,84 @@
+"""Asking other agents: once, whatever is lost on the way, and whoever dies meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from attrs import evolve, has
+
+from duramen.events import DuramenError, Fenced, MailboxFull, NoHost, Unavailable
+from duramen.events.model import Cause
+
+from ..commands import Message
+from ..dispatch import Envelope
+from .execution import pack_reply
+from .step import Begun, Outcome
+
+if TYPE_CHECKING:
+    from ..handlers import Services
+
+_PASSING: Final = (Unavailable, Fenced, MailboxFull, NoHost)
+"""Errors after which the same message is sent again: it was not handled, or is recognised."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 30.0
+
+
+class Asking:
+    """One message to another agent, sent until it is answered. Used in the core."""
+
+    def __init__(
+        self,
+        services: Services,
+        begun: Begun,
+        cause: Cause,
+        ended: Callable[[Outcome], None],
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        """`ended` is called in the core with the reply; `is_wanted` says whether to go on asking."""
+        self._services = services
+        self._begun = begun
+        self._cause = cause
+        self._ended = ended
+        self._is_wanted = is_wanted
+        self._pause = _FIRST_PAUSE
+
+    def send(self) -> None:
+        """Send the message, for the first time or again."""
+        if not self._is_wanted():
+            return
+        envelope = self._envelope()
+        envelope.add_done_callback(lambda: self._services.dispatcher.post(lambda: self._answered(envelope)))
+        try:
+            self._services.actors.send(self._begun.name, envelope)
+        except DuramenError as error:  # a full mailbox, or the system closes
+            envelope.refuse(error)
+
+    def _envelope(self) -> Envelope:
+        make, key = self._begun.run, self._begun.key
+        assert make is not None, "there is a message"
+        message = make()
+        kind = cast("type[Any]", type(message))
+        is_own = isinstance(message, Message)
+        if is_own and has(kind) and hasattr(kind, "command_id"):
+            message = evolve(message, command_id=key)
+        envelope = Envelope(message, None if is_own else key)
+        envelope.cause = self._cause
+        return envelope
+
+    def _answered(self, envelope: Envelope) -> None:
+        error = envelope.error
+        if isinstance(error, _PASSING):
+            pause, self._pause = self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
+            self._services.timers.call_later(pause, lambda: self._services.dispatcher.post(self.send))
+            return
+        self._ended(self._outcome(envelope.result, error))
+
+    def _outcome(self, reply: Any, error: BaseException | None) -> Outcome:
+        path, services = self._begun.name, self._services
+        if error is None:
+            try:
+                return pack_reply(reply, services, path, 0), None
+            except DuramenError as refused:
+                error = refused
+        return None, services.serializer.error_to_data(error, path)

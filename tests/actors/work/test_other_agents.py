@@ -1,0 +1,146 @@
+"""What a durable handler asks of other agents happens once, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
+from duramen.actors import Agent, AgentSystem, Append, Get
+from duramen.events import HandlerRaised, InvalidMessage
+from takeover import give_up
+from waiting import eventually
+
+OpenSystem = Callable[..., AgentSystem]
+
+
+class Counter(Agent):
+    """Counts the messages that it has handled, in its log."""
+
+    async def on_receive(self, message: Any) -> Any:
+        if message == "bad":
+            raise LookupError("no such order")
+        count = self.get("count", 0) + 1
+        self.set("count", count)
+        if isinstance(message, Job):
+            return await self.wait_for("approval")
+        return {"count": count}
+
+
+@pytest.fixture
+def system(open_system: OpenSystem) -> AgentSystem:
+    found = open_system(registry=REGISTRY, agents={"counter": Counter})
+    found.spawn("acme/bob", agent_type="counter")
+    return found
+
+
+def test_a_handler_gets_the_reply_of_another_agent(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        receipt = await self.ask("acme/bob", Append("list", 1))
+        with pytest.raises(LookupError):
+            await self.ask("acme/bob", "bad")
+        return [receipt.agent, await self.ask("acme/bob", {"a": 1}), await self.ask("acme/bob", Get("list"))]
+
+    alice = spawn_worker(system, work)
+    assert alice.ask(Job()) == ["acme/bob", {"count": 1}, [1]]
+
+
+def test_a_durable_message_is_handled_to_its_end_there(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        receipt = await self.send("acme/bob", Job("sent"))
+        verdict = await self.ask("acme/bob", Job("asked"))
+        return [receipt.agent, verdict]
+
+    alice, bob = spawn_worker(system, work), system.agent("acme/bob")
+    receipt = alice.send(Job())
+    eventually(lambda: len(bob.unfinished()) == 2)
+    sent, asked = bob.unfinished()
+    bob.answer("approval", "of what was sent", work=sent.work)
+    bob.answer("approval", "of what was asked", work=asked.work)
+    assert alice.result(receipt) == ["acme/bob", "of what was asked"]
+
+
+def test_an_agent_may_ask_itself_between_its_stretches(system: AgentSystem) -> None:
+    async def work(self: Any, message: Any) -> Any:
+        if message == "inner":
+            return "it was me"
+        return await self.ask(self.path, "inner")
+
+    assert spawn_worker(system, work).ask(Job()) == "it was me"
+
+
+def test_what_is_asked_is_done_once_though_the_asking_host_dies(open_system: OpenSystem, gate: threading.Event) -> None:
+    replied = threading.Event()
+
+    async def before(self: Any, message: Job) -> Any:
+        count = await self.ask("other/bob", {"a": 1})
+        await self.step("hang", hang)
+        return count
+
+    def hang() -> None:
+        replied.set()
+        gate.wait(10)
+
+    async def after(self: Any, message: Job) -> Any:
+        count = await self.ask("other/bob", {"a": 1})
+        await self.step("hang", dict)
+        return count
+
+    other = open_system(registry=REGISTRY, agents={"counter": Counter})
+    bob = other.spawn("other/bob", agent_type="counter")
+    first = open_system(registry=REGISTRY)
+    receipt = spawn_worker(first, before).send(Job())
+    assert replied.wait(10)
+    second = open_system(registry=REGISTRY, agents={"worker": worker(after)})
+    give_up(first, PATH)
+    assert second.agent(PATH).result(receipt) == {"count": 1}
+    assert bob.get("count") == 1
+
+
+def test_a_question_without_a_reply_is_asked_again_with_the_same_id(open_system: OpenSystem) -> None:
+    asked = threading.Event()
+
+    async def work(self: Any, message: Job) -> Any:
+        return await self.ask("other/bob", Job("inner"))
+
+    class Asked(Counter):
+        async def on_receive(self, message: Any) -> Any:
+            asked.set()
+            return await super().on_receive(message)
+
+    other = open_system(registry=REGISTRY, agents={"counter": Asked})
+    bob = other.spawn("other/bob", agent_type="counter")
+    first = open_system(registry=REGISTRY)
+    receipt = spawn_worker(first, work).send(Job())
+    assert asked.wait(10)
+    give_up(first, PATH)
+    second = open_system(registry=REGISTRY, agents={"worker": worker(work)})
+    eventually(lambda: "work_taken_up" in types_of(second))
+    bob.answer("approval", "yes")
+    assert second.agent(PATH).result(receipt) == "yes"
+    assert bob.get("count") == 1
+    assert bob.unfinished() == []
+
+
+def test_a_sub_agent_of_a_durable_handler_is_there_when_its_work_has_ended(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        helper = self.spawn_child("helper", initial_state={"task": "read"})
+        return helper.path.text
+
+    alice = spawn_worker(system, work)
+    path = alice.ask(Job())
+    assert system.agent(path).get() == {"task": "read"}
+    assert system.peek(PATH).children == {path: False}
+
+
+def test_only_durable_messages_are_sent_and_errors_come_back(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        with pytest.raises(InvalidMessage, match="durable=True"):
+            await self.send("acme/bob", "plain")
+        await self.ask("acme/bob", "bad")
+
+    with pytest.raises(HandlerRaised, match="no such order"):
+        spawn_worker(system, work).ask(Job())
