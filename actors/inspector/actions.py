@@ -47,6 +47,32 @@ def _fork(system: AgentSystem, fields: Fields) -> dict[str, Any]:
     return {"done": f"forked to {made.path.text}", "agent": made.path.text}
 
 
+def _answer(system: AgentSystem, fields: Fields) -> dict[str, Any]:
+    if "value" not in fields:
+        raise InvalidMessage("an answer takes a value")
+    receipt = system.agent(_text(fields, "agent")).answer(
+        _text(fields, "name"), fields["value"], work=_work(fields), command_id=_text(fields, "command")
+    )
+    return {"done": f"answered {fields['name']}", "seq": receipt.seq}
+
+
+def _cancel(system: AgentSystem, fields: Fields) -> dict[str, Any]:
+    receipt = system.agent(_text(fields, "agent")).cancel(_work(fields))
+    return {"done": f"cancelled work {fields['work']}", "seq": receipt.seq}
+
+
+def _retry(system: AgentSystem, fields: Fields) -> dict[str, Any]:
+    receipt = system.agent(_text(fields, "agent")).retry(_work(fields))
+    return {"done": f"work {fields['work']} goes on", "seq": receipt.seq}
+
+
+def _work(fields: Fields) -> int:
+    work = fields.get("work")
+    if type(work) is not int:
+        raise InvalidMessage("this action takes work, a seq", actual=work)
+    return work
+
+
 def _text(fields: Fields, name: str, default: str | None = None) -> str:
     value = fields.get(name, default)
     if type(value) is not str:
@@ -55,7 +81,10 @@ def _text(fields: Fields, name: str, default: str | None = None) -> str:
 
 
 _ACTIONS: Final[dict[str, Callable[[AgentSystem, Fields], dict[str, Any]]]] = {
+    "answer": _answer,
+    "cancel": _cancel,
     "fork": _fork,
     "pause": _pause,
     "resume": _resume,
+    "retry": _retry,
 }

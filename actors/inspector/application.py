@@ -47,6 +47,7 @@ _ANSWERS: Final[dict[str, Callable[[e.Inspected, e.Parameters], e.Answer]]] = {
     "state": e.answer_state,
     "timeline": e.answer_timeline,
     "window": e.answer_window,
+    "work": e.answer_work,
 }
 _NOT_FOUND: Final = (AgentNotFound, CheckpointNotFound, PathNotFound)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from attrs import asdict, frozen
 
 from duramen.actors.api import AgentSystem
+from duramen.actors.commands import UnfinishedWork
 from duramen.events import AgentNotFound, InvalidMessage, agent_path
 from duramen.events.codec import to_datetime
 from duramen.events.model import join_text
@@ -38,6 +39,7 @@ _MOST_CLOSED: Final = 500
 _MOST_CHECKPOINTS: Final = 100
 _MOST_EPISODES: Final = 50
 _MOST_HOSTS: Final = 100
+_MOST_WORK: Final = 200
 _MOST_DIFFERENCES: Final = 200
 _LIST_SECONDS: Final = 10.0
 _INDEX_SECONDS: Final = 0.25
@@ -227,6 +229,46 @@ def _episode(episode: Episode) -> Answer:
         "first": episode.first_seq,
         "last": episode.last_seq,
         "created": episode.created_at.isoformat(),
+    }
+
+
+def answer_work(inspected: Inspected, asked: Parameters) -> Answer:
+    """The work of durable handlers that has not ended, what waits first; of one agent, or of all."""
+    path = asked.get("agent", "")
+    found = inspected.system.agent(path).unfinished() if path else inspected.system.unfinished(limit=_MOST_WORK)
+    shown = sorted(found, key=lambda work: (_rank(work), work.since))
+    return {"work": [_work(work) for work in shown[:_MOST_WORK]], "more": len(found) >= _MOST_WORK}
+
+
+def _rank(work: UnfinishedWork) -> int:
+    """Parked work and what waits for an answer come first: somebody has to act."""
+    if work.parked is not None:
+        return 1
+    return 0 if any(item["kind"] == "wait" for item in work.waits_for) else 2
+
+
+def _work(work: UnfinishedWork) -> Answer:
+    items = [
+        {
+            "kind": item["kind"],
+            "name": str(item["name"])[:200],
+            "since": item["since"],
+            "due": _iso(item["due"]),
+            "attempts": item["attempts"],
+            "about": encode_plain(item["about"], Room(8 * 1024)),
+        }
+        for item in work.waits_for[:50]
+    ]
+    parked = None if work.parked is None else {name: str(held)[:2_000] for name, held in work.parked.items()}
+    return {
+        "agent": work.agent,
+        "work": work.work,
+        "message": work.message[:200],
+        "version": work.version,
+        "since": work.since.isoformat(),
+        "tries": work.tries,
+        "parked": parked,
+        "waits": items,
     }
 
 

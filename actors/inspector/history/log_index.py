@@ -29,6 +29,7 @@ _MOST_INDEXES: Final = 8
 _LABEL: Final = 80
 _CALL: Final = "tool_call"
 _OUTPUT: Final = "tool_output"
+_WORK: Final = (v.WORK_BEGUN, v.WORK_CONTINUED, v.WORK_DONE, v.WORK_GIVEN_UP, v.WORK_PARKED)
 _ROLES: Final = ("user", "assistant")
 
 
@@ -103,6 +104,8 @@ class LogIndex:
             self._put("lifecycle", TimelineMark(seq, "checkpoint" if kind == v.PAUSED else kind, _label(label)))
             if kind == v.FAILED:
                 self._put("errors", TimelineMark(seq, kind, _label(label)))
+        elif kind in _WORK:
+            self._mark_work(seq, kind, data)
         elif kind == v.ACTIVITY_RECORDED:
             self._mark_activity(seq, data["kind"], data["data"])
         elif kind in (v.MEMORY_APPENDED, v.MEMORY_SET):
@@ -120,9 +123,7 @@ class LogIndex:
             mark = TimelineMark(seq, "call", _label(_field(data, "tool")))
             self._put("tools", mark)
             if type(call_id) is str:
-                self._open_calls[call_id] = mark
-                if len(self._open_calls) > WINDOW:
-                    self._open_calls.popitem(last=False)
+                self._open(call_id, mark)
         elif kind == _OUTPUT:
             opened = self._open_calls.get(call_id) if type(call_id) is str else None
             if opened is None:
@@ -134,6 +135,26 @@ class LogIndex:
             if is_failure(data):
                 opened.kind = "failed"
                 self._put("errors", TimelineMark(seq, "tool", opened.label))
+
+    def _mark_work(self, seq: int, kind: str, data: Any) -> None:
+        """Steps and waits of durable handlers, from where they begin to their result; what is parked is an error."""
+        key = f"{data['work']} {data.get('number')}"
+        if kind == v.WORK_BEGUN:
+            mark = TimelineMark(seq, data["kind"], _label(data["name"]))
+            self._put("tools", mark)
+            self._open(key, mark)
+        elif kind == v.WORK_PARKED:
+            self._put("errors", TimelineMark(seq, "parked", f"work {data['work']}"))
+        elif (opened := self._open_calls.pop(key, None)) is not None:
+            opened.end = seq
+            if data.get("error"):
+                opened.kind = "failed"
+                self._put("errors", TimelineMark(seq, "step", opened.label))
+
+    def _open(self, key: str, mark: TimelineMark) -> None:
+        self._open_calls[key] = mark
+        if len(self._open_calls) > WINDOW:
+            self._open_calls.popitem(last=False)
 
     def _put(self, lane: str, mark: TimelineMark) -> None:
         marks = self.lanes[lane]

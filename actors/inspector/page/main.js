@@ -2,14 +2,15 @@
 
 import { AgentPage } from "./agent.js";
 import { AgentList, Rates } from "./agents.js";
-import { listen, start } from "./api.js";
+import { get, listen, start } from "./api.js";
 import { append, debounce, dialog, glyph, h } from "./dom.js";
 import { EpisodesPage, HostsPage, VerifyPage } from "./places.js";
+import { WorkPage } from "./work.js";
 
-const PLACES = [["agents", "Agents"], ["episodes", "Episodes"], ["hosts", "Hosts & consumers"], ["verify", "Verify"]];
+const PLACES = [["agents", "Agents"], ["work", "Work"], ["episodes", "Episodes"], ["hosts", "Hosts & consumers"], ["verify", "Verify"]];
 const KEYS = [
   ["← →", "step to the append before, after"], ["Alt ← →", "step by event"], ["Shift ← →", "ten steps"], ["j k", "next, previous mark"], ["e Shift E", "next, previous error"], ["Home End", "first, last event"], ["Space", "play and stop"], ["+ −", "zoom; wheel zooms, Shift wheel pans"], ["t", "axis: time or seq"], ["#", "go to a seq"],
-  ["a d", "mark A; compare"], ["b", "why a value is as it is"], [". ,", "next, previous change of the value"], ["c l", "conversation, log"], ["f", "go along with what arrives"], ["[", "list of agents"], ["/", "filter"], ["g a, g e, g h, g v", "agents, episodes, hosts, verify"], ["Shift D", "light or dark"], ["Esc", "close, then up"],
+  ["a d", "mark A; compare"], ["b", "why a value is as it is"], [". ,", "next, previous change of the value"], ["c l", "conversation, log"], ["f", "go along with what arrives"], ["[", "list of agents"], ["/", "filter"], ["g a, g w, g e, g h, g v", "agents, work, episodes, hosts, verify"], ["Shift D", "light or dark"], ["Esc", "close, then up"],
 ];
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");
@@ -94,7 +95,7 @@ function route() {
   if (!isAgent && page?.place === asked.name) { page.show?.(asked.rest); return; }
   page?.close();
   rates = null;
-  const options = { failed, note, actions: session.actions, damaged: (sentence) => show("bad", sentence) };
+  const options = { failed, note, counted, actions: session.actions, damaged: (sentence) => show("bad", sentence) };
   if (isAgent) {
     page = new AgentPage(asked.path, options);
     page.moment(asked.from, asked.to);
@@ -111,7 +112,7 @@ function route() {
       if (points) rates.show(points);
       main.replaceChildren(h("div", { class: "stack" }, rates.element, page.element));
     } else {
-      page = new { episodes: EpisodesPage, hosts: HostsPage, verify: VerifyPage }[asked.name](options);
+      page = new { work: WorkPage, episodes: EpisodesPage, hosts: HostsPage, verify: VerifyPage }[asked.name](options);
       main.replaceChildren(page.element);
       page.show?.(asked.rest);
     }
@@ -136,7 +137,7 @@ function keys(event) {
   if (typing) return;
   if (second && Date.now() - second < 1200) {
     second = 0;
-    const to = { a: "agents", e: "episodes", h: "hosts", v: "verify" }[event.key];
+    const to = { a: "agents", w: "work", e: "episodes", h: "hosts", v: "verify" }[event.key];
     if (to) { location.hash = `#/${to}`; event.preventDefault(); return; }
   }
   const own = {
@@ -156,12 +157,23 @@ function help() {
 // -- the beginning ------------------------------------------------------------------------------------------------------
 
 function changed(message) {
-  if (page instanceof AgentList) page.update(message);
+  if (page instanceof AgentList || page instanceof WorkPage) page.update(message);
   if (beside?.element.isConnected) beside.update(message);
   if (page instanceof AgentPage) {
     const own = message.agents?.find((agent) => agent.path === page.path);
     if (own) page.update(own); else if (message.many) page.headSoon();
   }
+}
+
+function counted(many) {
+  const link = document.querySelector("#places [data-place=work]");
+  link.querySelector(".badge")?.remove();
+  if (many > 0) link.append(h("span", { class: "badge" }, String(many)));
+}
+
+async function countWork() {
+  const answer = await get("work").catch(() => null);
+  if (answer) counted(answer.work.length);
 }
 
 function rated(message) {
@@ -199,6 +211,8 @@ async function begin() {
   document.getElementById("mode").textContent = session.actions ? "actions on" : "read only";
   addEventListener("hashchange", route);
   route();
+  countWork();
+  setInterval(() => { if (!document.hidden && !(page instanceof WorkPage)) countWork(); }, 10_000);
   listen({ state: live, hello: rated, reset: (message) => { rated(message); again(); }, changes: changed, beat: rated, lost: (message) => show("bad", message.message) });
 }
 

@@ -8,6 +8,7 @@ const AXIS = 20;
 const GUTTER = 84;
 const SNAP = 6;
 const LANES = ["lifecycle", "messages", "tools", "errors"];
+const LABELS = { tools: "steps, tools" };
 
 export class Timeline {
   /** `handlers`: `go(seq)`, `range(from, to)`. */
@@ -35,7 +36,7 @@ export class Timeline {
     this.marks = LANES.flatMap((lane) => (data.lanes[lane] ?? []).map((mark) => ({ lane, place: mark[0], seq: mark[1], kind: mark[2], label: mark[3], end: mark[4], count: mark[5] })));
     this.marks.sort((a, b) => a.seq - b.seq);
     this.lanes = LANES.filter((lane) => data.lanes[lane]?.length > 0);
-    this.labels.replaceChildren(h("span", { style: { height: `${DENSITY}px`, "line-height": `${DENSITY}px` } }, "events"), ...this.lanes.map((lane) => h("span", { style: { height: `${LANE}px` } }, lane)));
+    this.labels.replaceChildren(h("span", { style: { height: `${DENSITY}px`, "line-height": `${DENSITY}px` } }, "events"), ...this.lanes.map((lane) => h("span", { style: { height: `${LANE}px` } }, LABELS[lane] ?? lane)));
     this.canvas.style.setProperty("height", `${DENSITY + LANE * this.lanes.length + AXIS}px`);
     this.draw();
   }

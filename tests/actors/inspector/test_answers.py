@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from attrs import frozen
 
-from duramen.actors import AgentSystem
-from duramen.events import Granularity
+from duramen.actors import Agent, AgentSystem
+from duramen.events import Granularity, message_type
 from inspecting import Asker, live_messages
 from reading_pages import read_node, state_in
 from waiting import eventually
@@ -286,6 +287,63 @@ def test_resume_and_fork_do_what_they_say(system: AgentSystem, acting: Asker) ->
 def test_an_action_without_its_fields_is_refused(system: AgentSystem, acting: Asker, body: Any) -> None:
     system.spawn(PATH)
     assert acting.post("/api/actions/fork", body).status == 400
+
+
+@message_type("inspected_refund", durable=True)
+@frozen
+class Refund:
+    order: str
+
+
+async def plan(order: str) -> dict[str, Any]:
+    return {"order": order, "amount": 40}
+
+
+class Support(Agent):
+    async def on_receive(self, message: Any) -> Any:
+        planned = await self.step("plan", plan, message.order)
+        verdict = await self.wait_for("approval", about=planned)
+        self.set("verdict", verdict)
+        return verdict
+
+
+def waiting_work(asker: Asker) -> list[dict[str, Any]]:
+    return [work for work in asker.ask("/api/work")["work"] if any(each["kind"] == "wait" for each in work["waits"])]
+
+
+def test_unfinished_work_is_listed_and_answered(system: AgentSystem, acting: Asker) -> None:
+    system.register("support", Support)
+    receipt = system.spawn(PATH, agent_type="support").send(Refund("o-1"))
+    [work] = eventually(lambda: waiting_work(acting), what="the handler waits")
+    assert (work["agent"], work["work"], work["message"], work["parked"]) == (PATH, 2, "inspected_refund", None)
+    [wait] = work["waits"]
+    assert (wait["name"], read_node(wait["about"])) == ("approval", {"order": "o-1", "amount": 40})
+    fields = {"agent": PATH, "work": 2, "name": "approval", "value": {"ok": True}, "command": "answer-1"}
+    assert acting.post("/api/actions/answer", fields).status == 200
+    assert system.agent(PATH).result(receipt) == {"ok": True}
+    assert acting.post("/api/actions/answer", fields).status == 200, "sent twice, it is one answer"
+    assert acting.ask("/api/work") == {"work": [], "more": False}
+    lanes = eventually(lambda: acting.ask(f"/api/timeline?agent={PATH}")["lanes"])
+    assert [row[2:4] for row in lanes["tools"]] == [["step", "plan"], ["wait", "approval"]]
+    assert all(row[4] is not None for row in lanes["tools"]), "each lasts until its result"
+
+
+def test_work_is_cancelled(system: AgentSystem, acting: Asker) -> None:
+    system.register("support", Support)
+    system.spawn(PATH, agent_type="support").send(Refund("o-1"))
+    eventually(lambda: waiting_work(acting), what="the handler waits")
+    assert acting.post("/api/actions/cancel", {"agent": PATH, "work": 2}).status == 200
+    assert eventually(lambda: acting.ask("/api/work")["work"] == [])
+    assert acting.post("/api/actions/cancel", {"agent": PATH, "work": 2}).status == 400
+
+
+def test_work_is_answered_by_nobody_where_the_inspector_only_reads(system: AgentSystem, asker: Asker) -> None:
+    system.register("support", Support)
+    system.spawn(PATH, agent_type="support").send(Refund("o-1"))
+    eventually(lambda: waiting_work(asker), what="the handler waits")
+    fields = {"agent": PATH, "work": 2, "name": "approval", "value": 1, "command": "c"}
+    assert asker.post("/api/actions/answer", fields).status == 403
+    assert waiting_work(asker)
 
 
 def test_a_forks_and_a_trimmed_log_are_shown_from_where_they_begin(system: AgentSystem, asker: Asker) -> None:

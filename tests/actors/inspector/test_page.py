@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from attrs import frozen
 
 from browser import Browser
-from duramen.actors import AgentSystem
+from duramen.actors import Agent, AgentSystem
+from duramen.events import message_type
 from inspecting import Asker, inspecting
 from waiting import eventually
 
@@ -18,6 +20,17 @@ SESSIONS = 50
 DESK = "desk/one"
 HOSTILE = "lab/hostile"
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+@message_type("inspected_question", durable=True)
+@frozen
+class Question:
+    text: str
+
+
+class Waiter(Agent):
+    async def on_receive(self, message: Any) -> Any:
+        return await self.wait_for("approval", about=message.text)
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +347,20 @@ def test_with_actions_a_fork_is_made(browser: Browser, system: AgentSystem) -> N
         browser.click("dialog .button.main")
         browser.wait(f"return location.hash === '#/agent/{DESK}-fork'")
         assert system.agent(f"{DESK}-fork").get("plan/at") == 1
+        browser.open("about:blank")
+
+
+def test_a_waiting_agent_is_answered(browser: Browser, system: AgentSystem) -> None:
+    system.register("waiter", Waiter)
+    receipt = system.spawn("desk/waiter", agent_type="waiter").send(Question("may I?"))
+    with inspecting(system, allow_actions=True) as acting:
+        browser.open(acting.server.url)
+        browser.wait("return document.querySelector('#places .badge')?.textContent === '1'")
+        go(browser, "#/work")
+        assert "may I?" in browser.text(".episode .chain .here")
+        browser.click(".answer .button.main")
+        assert system.agent("desk/waiter").result(receipt) == {"ok": True}
+        browser.wait("return document.querySelector('.work-page .empty') !== null")
         browser.open("about:blank")
 
 
