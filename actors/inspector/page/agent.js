@@ -16,7 +16,7 @@ export class AgentPage {
     Object.assign(this, { path, options, seq: null, following: true, byTime: true, speed: 1, range: null, zoomed: null, left: "conversation", markA: null });
     this.model = new AgentModel(path);
     const failed = (error) => options.failed(error);
-    this.conversation = new Conversation({ failed, count: (count) => this.#counted(count) });
+    this.conversation = new Conversation({ failed, count: (count, isExact) => this.#counted(count, isExact) });
     this.log = new Log({ failed });
     this.memory = new MemoryTree({ failed, blame: (row, element) => this.#blame(row, element), look: (row, element) => this.#look(row, element), trace: (row) => this.#trace(row) });
     this.timeline = new Timeline({ go: (seq) => this.go(seq), rest: () => this.#settle(), range: (from, to) => this.#zoom(from, to) });
@@ -32,10 +32,10 @@ export class AgentPage {
     this.opening = this.#open();
   }
 
-  #counted(count) {
-    this.counted.textContent = count === undefined ? "" : `${number(count)} messages`;
+  #counted(count, isExact) {
+    this.counted.textContent = `${number(count)} messages`;
     // An agent without a conversation is shown by its log, unless somebody has chosen.
-    if (this.hasCounted || count === undefined || (count === 0 && this.seq !== this.model.head)) return;
+    if (this.hasCounted || !isExact || (count === 0 && this.seq !== this.model.head)) return;
     this.hasCounted = true;
     if (count === 0 && this.panes.dataset.tab === "conversation") this.show("log");
   }

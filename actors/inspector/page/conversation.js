@@ -74,7 +74,7 @@ export class Conversation {
     const first = shown[0]?.at ?? 0;
     this.earlier.hidden = first === 0 || shown.length === 0;
     this.earlier.textContent = `${number(first)} earlier messages`;
-    this.handlers.count?.(this.exact === this.seq ? this.count : shown.length + first);
+    this.handlers.count(this.exact === this.seq ? this.count : shown.length + first, this.exact === this.seq);
     const last = this.list.lastChild;
     if (last && (wasAtEnd || this.lastShown !== shown.length)) last.scrollIntoView({ block: "nearest" });
     this.lastShown = shown.length;
