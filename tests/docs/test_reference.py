@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from actors.work.whole_life import work_for_life
+from clusters import Cluster
 from docs.pages import ROOT
 from duramen.actors import Agent, AgentSystem, Record, Retention, Settings, Spawn, Strategy, Supervision
 from duramen.actors.commands import messages, results, work
@@ -418,6 +419,21 @@ def test_the_rights_on_the_page_are_enough(locked: Server) -> None:
     with locked.client(username=ADMIN[0], password=ADMIN[1]) as admin:
         refused = {entry["object"] for entry in admin.acl_log()}
     assert refused <= {"config|get", "client|setinfo", "info", "time"}, "only what the page says can be missed"
+
+
+@pytest.mark.slow
+def test_the_rights_on_the_page_are_enough_in_a_cluster() -> None:
+    page = (ROOT / "docs" / "guide" / "operations.md").read_text(encoding="utf-8")
+    others = page.partition("In a cluster every node")[2].split("```")[1].removeprefix("text").split()
+    words = acl_line()
+    words = [*words[: words.index("+publish")], *others]
+    with Cluster() as cluster:
+        for node in cluster.nodes:
+            cluster.call(node, "ACL", "SETUSER", *words)
+        use_everything(cluster.url.replace("://", f"://{words[0]}:SECRET@"), "enough")
+        logs = [cluster.call(node, "ACL", "LOG") for node in cluster.nodes]
+    refused = {entry[b"object"].decode() for log in logs for entry in log}
+    assert refused <= {"config|get", "client|setinfo", "info"}, "only what the page says can be missed"
 
 
 @pytest.mark.slow

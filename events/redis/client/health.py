@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast
 import redis
 from attrs import evolve, frozen
 
-from ...errors import DuramenError, UnsafeServer
+from ...errors import DuramenError, Unavailable, UnsafeServer
 from ...log import Keys
 from .cluster_client import ClusterClient
 from .cluster_nodes import SLOTS, ClusterNodes
@@ -66,25 +66,36 @@ def check_server(run: RunCommand, *, namespace: str = "default", in_cluster: boo
 
 
 def check_cluster(nodes: ClusterNodes, *, namespace: str = "default") -> list[Finding]:
-    """Check each primary of a cluster, as `check_server`, and whether all slots are served. Raises the same."""
+    """Check each primary of a cluster, as `check_server`, and whether all slots are served. Raises the same.
+
+    A primary that does not answer is a problem among others; Unavailable is raised if no node answers.
+    """
     client = ClusterClient(nodes, retry_seconds=0.0)
     runners = client.runners()
-    info = _parse_info(client.execute("read the cluster's state", b"CLUSTER", b"INFO"))
-    served = _info_number(info, "cluster_slots_ok")
-    what = f"a cluster of {len(runners)} primaries and {_info_number(info, 'cluster_known_nodes')} nodes"
-    if served == SLOTS and info.get("cluster_state") == "ok":
-        findings = [Finding("ok", f"{what}: all slots are served")]
-    else:
-        text = f"{what} that serves {served} of {SLOTS} slots: the agents in the others cannot be reached"
-        findings = [Finding("problem", text, "bring the nodes back, or give their slots to others")]
+    info: dict[str, str] = {}
     found: dict[Finding, list[str]] = {}
     for (host, port), run in zip(sorted(nodes.primaries), runners, strict=True):
-        for finding in check_server(run, namespace=namespace, in_cluster=True):
+        try:
+            info = info or _parse_info(run("read the cluster's state", b"CLUSTER", b"INFO"))
+            seen = check_server(run, namespace=namespace, in_cluster=True)
+        except Unavailable as error:
+            seen = [Finding("problem", f"does not answer: {error}", "start it, or promote its replica")]
+        for finding in seen:
             found.setdefault(finding, []).append(f"{host}:{port}")
+    findings = [_slots(len(runners), info)]
     for finding, where in found.items():
         everywhere = len(where) == len(runners)
         findings.append(finding if everywhere else evolve(finding, what=f"{', '.join(where)}: {finding.what}"))
     return findings
+
+
+def _slots(primaries: int, info: Mapping[str, str]) -> Finding:
+    served = _info_number(info, "cluster_slots_ok")
+    what = f"a cluster of {primaries} primaries and {_info_number(info, 'cluster_known_nodes')} nodes"
+    if served == SLOTS and info.get("cluster_state") == "ok":
+        return Finding("ok", f"{what}: all slots are served")
+    text = f"{what} that serves {served} of {SLOTS} slots: the agents in the others cannot be reached"
+    return Finding("problem", text, "bring the nodes back, or give their slots to others")
 
 
 def eviction_policy(run: RunCommand) -> str:

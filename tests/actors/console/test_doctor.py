@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clusters import Cluster
 from command_line import Duramen
 from duramen.events.embedded.server import EmbeddedServer
 from servers import redis_server
@@ -92,3 +93,19 @@ def test_little_room_on_the_disk_is_told(duramen: Duramen, monkeypatch: pytest.M
     ran = duramen("doctor", "--json")
     assert (ran.code, levels(ran.data)) == (0, {"ok", "warning"})
     assert "only 20 MiB are free" in ran.out
+
+
+@pytest.mark.slow
+def test_a_cluster_is_looked_at_node_by_node(duramen: Duramen) -> None:
+    with Cluster(config={"appendonly": "yes", "appendfsync": "always"}) as cluster:
+        well = duramen("doctor", "--url", cluster.url)
+        _, full, dead = cluster.nodes
+        cluster.call(full, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        dead.kill9()
+        ran = duramen("doctor", "--url", cluster.url, "--json")
+    assert well.code == 0
+    assert "a cluster of 3 primaries and 3 nodes: all slots are served" in " ".join(well.out.split())
+    assert ran.code == 3
+    problems = [finding["what"] for finding in ran.data["findings"] if finding["level"] == "problem"]
+    assert any(f"127.0.0.1:{full.port}: maxmemory-policy allkeys-lru" in problem for problem in problems)
+    assert any(f"127.0.0.1:{dead.port}: does not answer" in problem for problem in problems)
