@@ -101,6 +101,7 @@ export class AgentPage {
 
   /** What the address asks for: a moment, a range, or to go along. */
   moment(from, to) {
+    this.address = location.hash;
     this.range = to === null ? null : [from, to];
     this.following = from === null;
     if (from !== null) this.seq = to ?? from;
@@ -161,7 +162,11 @@ export class AgentPage {
   #settle() {
     if (this.closed || !this.model.head) return;
     const address = this.range ? `${place(this.path)}@${this.range[0]}..${this.range[1]}` : this.following ? place(this.path) : moment(this.path, this.seq);
-    if (location.hash !== address && location.hash.startsWith(place(this.path))) history.replaceState(null, "", address);
+    // An address that is another than the last one seen here is on its way to `moment`: it must not be overwritten.
+    if (location.hash === this.address && address !== this.address) {
+      history.replaceState(null, "", address);
+      this.address = address;
+    }
     this.model.prefetch(this.seq);
     this.#readEvent();
   }
