@@ -324,9 +324,9 @@ def test_the_partition_is_what_the_page_says() -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_the_readme_has_every_command_in_the_order_of_its_help() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The `duramen` command")[2]
-    shown = re.findall(r"^\| `([a-z]+)[^`]*` \|", readme.partition("\n## ")[0], re.MULTILINE)
+def test_the_page_has_every_command_in_the_order_of_its_help() -> None:
+    page = (REFERENCE / "console.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    shown = re.findall(r"^\| \[`([a-z]+)[^`]*`\]", page, re.MULTILINE)
     said = make_parser().format_help().partition("commands:")[2].partition("exit codes")[0]
     assert shown == re.findall(r"^    ([a-z]+)\b", said, re.MULTILINE)
 
