@@ -16,6 +16,7 @@ from duramen.events.model import (
     WORK_RETRIED,
     check_value,
     copy_plain,
+    same_value,
 )
 from duramen.projections import AgentState
 from duramen.projections.state import end_of_work, find_wait, kept_answers, open_work
@@ -72,6 +73,8 @@ class Answer(Mutation[Receipt]):
     """The seq of the durable message whose handler is answered; None: of any."""
     command_id: str | None = None
     durability: str | None = None
+    about: PlainData = field(default=None, converter=copy_plain, kw_only=True)
+    """What the wait must be about, as `unfinished` shows it; None: whatever it is about."""
 
 
 @frozen
@@ -113,7 +116,8 @@ def require_name(name: object, what: str) -> str:
     return found
 
 
-def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str) -> list[NewEvent]:
+def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:
+    """`log` identifies the log: work of an agent that was imported from another one is parked."""
     require_running(state, agent)
     if len(open_work(state)) >= MOST_UNFINISHED:
         raise MailboxFull(
@@ -123,7 +127,8 @@ def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str
         )
     data = dict(message.data)
     check_value(data, limits, f"a {message.type}")
-    return [NewEvent(WORK_ACCEPTED, {"message": message.type, "version": message.version, "data": data})]
+    accepted = {"message": message.type, "version": message.version, "data": data, "log": log}
+    return [NewEvent(WORK_ACCEPTED, accepted)]
 
 
 def decide_answer(state: AgentState, message: Answer, limits: Limits, agent: str) -> list[NewEvent]:
@@ -132,7 +137,14 @@ def decide_answer(state: AgentState, message: Answer, limits: Limits, agent: str
     check_value(message.value, limits, "an answer")
     if work is not None and str(work) not in open_work(state):
         raise AnswerRefused(f"{agent} has no unfinished work {work}; nobody would get this answer", agent=agent)
-    if find_wait(state, name, work) is None and len(kept_answers(state)) >= MOST_ANSWERS:
+    wait = find_wait(state, name, work)
+    if message.about is not None and (wait is None or not same_value(wait[2]["about"], message.about)):
+        raise AnswerRefused(
+            f"{agent} does not wait for {name} about what this answer is about; look again, and decide again",
+            agent=agent,
+            seq=None if wait is None else wait[2]["begun"],
+        )
+    if wait is None and len(kept_answers(state)) >= MOST_ANSWERS:
         raise AnswerRefused(
             f"{agent} keeps {MOST_ANSWERS} answers that nobody has waited for; nobody waits for {name} now",
             agent=agent,
@@ -141,9 +153,10 @@ def decide_answer(state: AgentState, message: Answer, limits: Limits, agent: str
     return [NewEvent(WORK_ANSWERED, {"name": name, "work": work, "value": message.value})]
 
 
-def decide_retry(state: AgentState, message: RetryWork, limits: Limits, agent: str) -> list[NewEvent]:
+def decide_retry(state: AgentState, message: RetryWork, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:
+    """`log` identifies the log."""
     piece = require_unfinished(state, message.work, agent)
-    return [] if piece["parked"] is None else [NewEvent(WORK_RETRIED, {"work": message.work})]
+    return [] if piece["parked"] is None else [NewEvent(WORK_RETRIED, {"work": message.work, "log": log})]
 
 
 def require_unfinished(state: AgentState, work: object, agent: str) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from .lifecycle import (
 from .memory import (
     MEMORY_HANDLERS,
     READS,
+    accept_work,
     apply_operation,
     drop_expired,
     keys_at,
@@ -52,6 +53,7 @@ __all__ = [
     "Transition",
     "Trimmer",
     "Turn",
+    "accept_work",
     "announce_child",
     "apply_operation",
     "current_call",

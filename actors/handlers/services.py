@@ -122,6 +122,8 @@ class Services:
     """States of agents that are not in memory here, and the last known event of those that were."""
     activated: Callable[[], None]
     """Called in the core after each activation."""
+    attempts: dict[str, Any] = field(factory=dict[str, Any])
+    """The attempts of steps in this process whose outcomes are not logged yet, by key. Used in the core."""
     work_left: Callable[[float], None] = field(default=lambda seconds: None)
     """Called where an agent with unfinished work has left memory, with the seconds until it is due."""
     system: Callable[[], Any] = field(default=lambda: None)

@@ -26,6 +26,7 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.projections import AgentState
 from duramen.projections.consumers import UnreadByConsumers
 from duramen.projections.recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, rebuild, state_for_base
+from duramen.projections.state import open_work
 
 from ..agent_types import AgentFactory, folds_of
 from ..commands import KEEP_ALL, Need, Needs, Retention, TrimResult, retention_from_data, retention_to_data
@@ -232,6 +233,9 @@ class Trimmer:
             for name, exists in zip(names, there, strict=True)
             if exists
         ]
+        pieces = open_work(state)
+        if pieces:  # its handlers are run again from their messages on
+            needs.append(Need(min(map(int, pieces)), "unfinished work"))
         others = [needs_of(agent) for needs_of in self._needs]
         unread = self._consumers.first_seq(agent)  # last: the others may bring a consumer forward
         if unread is not None:

@@ -46,9 +46,9 @@ from duramen.projections.state import (
     open_work,
 )
 
-from ..commands import Accept, CancelWork, GetResult, decide_accept, kind_of, require_unfinished
+from ..commands import Accept, CancelWork, GetResult, kind_of, require_unfinished
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Savepoint, Turn
+from ..handlers import ActiveAgent, Savepoint, Turn, accept_work
 from .asking import Asking
 from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
 from .loop import WorkCancelled
@@ -98,6 +98,8 @@ class AgentWork:
         """Work that was taken up again and is to be run."""
         self._first_seq = first_seq
         self._waiting: dict[int, list[Envelope]] = {}
+        self._logged: list[str] = []
+        """Keys of steps whose outcomes are logged with the turn under way."""
         self._outcomes: dict[int, Callable[[Envelope], None]] = {}
         self._seen: tuple[object, str] = _NEVER_SEEN
         self._dropped = False
@@ -117,7 +119,7 @@ class AgentWork:
         """Handle a durable message: its reply comes at the end of its work."""
         name, version, data = self._services.registry.dump_message(envelope.message)
         message = Accept(name, version, data, envelope.command_id, envelope.durability)
-        turn.handle(envelope, lambda turn, _: Awaited(turn.mutate(message, decide_accept).seq))
+        turn.handle(envelope, lambda turn, _: Awaited(accept_work(turn, message).seq))
 
     def note(self, turn: Turn, message: Note) -> None:
         """Log something, unless the work has ended or does not wait for it any more."""
@@ -139,6 +141,7 @@ class AgentWork:
             data = {"work": work, "number": number, "result": message.result, "error": message.error}
             turn.emit(NewEvent(WORK_DONE, data))
             self._held[work, number] = message.result, cast("Any", message.error)
+            self._logged += [item["key"]]
 
     def wait(self, envelope: Envelope, work: int) -> None:
         """Answer a message when this work ends; after the commit that has begun the waiting."""
@@ -208,6 +211,8 @@ class AgentWork:
         else:
             start = _no_start
         self._held.pop((work, number), None)
+        if number in execution.begun:
+            self._logged.append(execution.begun[number].key)
         self._run_stretch(turn, execution, message, start)
 
     def _run_stretch(self, turn: Turn, execution: Execution, message: Continue, start: Callable[[], Any]) -> None:
@@ -247,6 +252,7 @@ class AgentWork:
             begun = execution.begun.pop(number, None)
             if begun is not None:
                 begun.cancel()
+                self._logged.append(begun.key)
                 turn.emit(NewEvent(WORK_GIVEN_UP, {"work": execution.identity.work, "number": number}))
 
     def _end(self, turn: Turn, work: int, value: Any, error: BaseException | None) -> None:
@@ -336,7 +342,7 @@ class AgentWork:
             turn.agent,
             work,
             piece["before"],
-            self._services.log.identity,
+            record.accepted[4]["log"],
             piece["version"],
             correlation,
             record.command_id,
@@ -366,6 +372,9 @@ class AgentWork:
             return
         self._seen = state.work, state.status
         pieces = open_work(state)
+        for key in self._logged:
+            self._runner.forget(key)
+        self._logged.clear()
         self._forget_ended(pieces)
         if state.status != RUNNING or self._is_closing():
             return
@@ -403,14 +412,19 @@ class AgentWork:
             else:
                 self._sent.add((work, number))
                 self._send(Rerun(work))
+        elif piece["log"] != self._services.log.identity:
+            self._park_later(work, "Imported", "it was begun in another log; retry it where it is to go on")
         elif number == START or self._needs_run(work, piece):
             if piece["tries"] >= _MOST_TRIES:
-                text = f"it was taken up {piece['tries']} times without getting on; look why its process ends"
-                error = {"kind": "Crashed", "text": text, "expected": None, "actual": None}
-                self._send(Note(NewEvent(WORK_PARKED, {"work": work, "error": error})))
+                tries = f"it was taken up {piece['tries']} times without getting on"
+                self._park_later(work, "Crashed", f"{tries}; look why its process ends")
                 return
             self._taken.add(work)
             taken_up.append(work)
+
+    def _park_later(self, work: int, kind: str, text: str) -> None:
+        error = {"kind": kind, "text": text, "expected": None, "actual": None}
+        self._send(Note(NewEvent(WORK_PARKED, {"work": work, "error": error})))
 
     def _needs_run(self, work: int, piece: Piece) -> bool:
         """Whether a handler that was begun elsewhere can go on, or has steps that have to be run."""
@@ -451,7 +465,7 @@ class AgentWork:
 
     def _start_step(self, execution: Execution, work: int, begun: Begun, item: Item) -> None:
         number, attempt = begun.number, item["attempts"] + 1
-        if begun.is_recovered and begun.once:
+        if begun.is_recovered and begun.once and not self._runner.has_begun(begun):
             self._go_on(work, number, None, failure(INTERRUPTED, "its process ended while it ran"))
             return
 
@@ -471,7 +485,7 @@ class AgentWork:
         begun.is_recovered = False
         self._due.discard((work, number))
         self.running += 1
-        self._runner.start(begun, self._cause_of(execution, begun.seq), ended)
+        self._runner.attempt(begun, attempt, self._cause_of(execution, begun.seq), ended)
 
     def _ask(self, execution: Execution, work: int, begun: Begun) -> None:
         begun.is_under_way = True
@@ -517,7 +531,10 @@ class AgentWork:
     def _forget_ended(self, pieces: Mapping[str, Piece]) -> None:
         """Drop what belongs to work that has ended, and answer those who wait for it."""
         for work in [work for work in self._executions if str(work) not in pieces]:
-            self._services.thread_pool.submit(self._executions.pop(work).stop)
+            execution = self._executions.pop(work)
+            for begun in execution.begun.values():
+                self._runner.forget(begun.key)
+            self._services.thread_pool.submit(execution.stop)
         for key in [key for key in self._timers if not _waits(pieces, key)]:
             timer = self._timers.pop(key)
             timer.cancel()

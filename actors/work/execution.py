@@ -203,8 +203,7 @@ class Execution:
                 self._loop.cancel(_cancelled(self.identity), final=True)
 
     def discard(self) -> None:
-        """Forget this run: it begins nothing more."""
-        self._cancel_begun()
+        """Forget this run: it begins nothing more. Steps run on, for another run to get their outcomes."""
         if self._loop is not None:
             with suppress(Exception):  # of the handler's own code
                 self._loop.discard()

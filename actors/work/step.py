@@ -111,6 +111,36 @@ class Begun:
             self.running.cancel()
 
 
+Ended = Callable[[Outcome, "BaseException | None"], None]
+"""Called in the core with the outcome of an attempt and what it raised."""
+
+
+class Attempt:
+    """One attempt of a step in this process. It outlives its agent's stay in memory: the next one gets its outcome."""
+
+    def __init__(self, number: int, begun: Begun) -> None:
+        self.number = number
+        self.begun = begun
+        self._ended: Ended | None = None
+        self._outcome: tuple[Outcome, BaseException | None] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._outcome is not None
+
+    def end(self, outcome: Outcome, error: BaseException | None) -> None:
+        """Note the outcome, and hand it over."""
+        self._outcome = outcome, error
+        if self._ended is not None:
+            self._ended(outcome, error)
+
+    def expect(self, ended: Ended) -> None:
+        """Call `ended` with the outcome, at once if it is there, in place of who expected it before."""
+        self._ended = ended
+        if self._outcome is not None:
+            ended(*self._outcome)
+
+
 def error_of(step: str, agent: str, error: Mapping[str, Any]) -> StepFailed:
     """The exception of a failure that was recorded."""
     kind, text = error["kind"], error["text"]
@@ -142,9 +172,28 @@ class StepRunner:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def start(self, begun: Begun, cause: Cause, ended: Callable[[Outcome, BaseException | None], None]) -> None:
-        """Run a function; `ended` is called in the core with its outcome and what it raised, once it has ended."""
+    def attempt(self, begun: Begun, number: int, cause: Cause, ended: Ended) -> None:
+        """Run a function, or wait for the end of this attempt, where it was begun before in this process."""
         begun.is_under_way = True
+        attempts = self._services.attempts
+        attempt: Attempt | None = attempts.get(begun.key)
+        if attempt is None or (attempt.has_ended and attempt.number != number):
+            attempt = attempts[begun.key] = Attempt(number, begun)
+            self._start(begun, cause, attempt.end)
+        else:
+            begun.running = attempt.begun.running
+        attempt.expect(ended)
+
+    def has_begun(self, begun: Begun) -> bool:
+        """Whether an attempt of this step was begun in this process, and its outcome was not logged yet."""
+        return begun.key in self._services.attempts
+
+    def forget(self, key: str) -> None:
+        """Forget the attempt of a step: its outcome is logged, or nobody wants it any more."""
+        self._services.attempts.pop(key, None)
+
+    def _start(self, begun: Begun, cause: Cause, ended: Ended) -> None:
+        """Run a function; `ended` is called in the core once it has ended."""
         run, services = begun.run, self._services
         assert run is not None, "a step has a function"
 

@@ -22,6 +22,7 @@ Piece: TypeAlias = dict[str, Any]
 
 - `message`, `version`: of the durable message
 - `before`: digest of the event before the message: it identifies the work
+- `log`: identity of the log in which the message was accepted, or the work retried
 - `since`: when the message was accepted, µs
 - `started`: whether its handler has begun
 - `last`: seq of the latest event of the work
@@ -120,6 +121,7 @@ def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | 
         "version": data["version"],
         "before": state.digest,
         "since": time,
+        "log": data["log"],
         "started": False,
         "last": state.seq + 1,
         "tries": 0,
@@ -185,7 +187,7 @@ def fold_parked(state: AgentState, data: _Data, time: int, undo: list[Undo] | No
 
 
 def fold_retried(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
-    _change(state, data["work"], parked=None, tries=0)
+    _change(state, data["work"], parked=None, tries=0, log=data["log"])
 
 
 def fold_ended(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:

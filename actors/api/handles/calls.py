@@ -217,15 +217,17 @@ class AgentCalls:
         value: Any = None,
         *,
         work: Receipt | int | None = None,
+        about: Any = None,
         command_id: str | None = None,
         durability: str | None = None,
     ) -> Receipt:
         """Answer what a durable handler waits for; before it waits, too. One answer goes to one wait, the oldest.
 
-        `work` says whose wait, by the receipt of its message. Raises AnswerRefused for work that has ended.
+        `work` says whose wait, by the receipt of its message, and `about` what the answer is meant for. Raises
+        AnswerRefused for work that has ended, and where the wait is about something else by now.
         """
         seq = None if work is None else _work_of(work)
-        return self.ask(Answer(name, value, seq, command_id, durability))
+        return self.ask(Answer(name, value, seq, command_id, durability, about=about))
 
     def cancel(self, receipt: Receipt | int, *, seconds: Seconds = 30.0, command_id: str | None = None) -> Receipt:
         """Cancel the work of a durable message: its handler gets WorkCancelled where it waits.

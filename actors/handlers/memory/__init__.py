@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .forwarded import MEMORY_HANDLERS, handle_repeated
-from .mutations import apply_operation, handle_pop, pop_value
+from .mutations import accept_work, apply_operation, handle_pop, pop_value
 from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
 from .stored_reply import read_reply, store_reply
 
 __all__ = [
     "MEMORY_HANDLERS",
     "READS",
+    "accept_work",
     "apply_operation",
     "drop_expired",
     "handle_pop",

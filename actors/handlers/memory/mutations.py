@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 from duramen.events import (
@@ -156,13 +157,22 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
     return mutate_at if hasattr(kind, "path") else mutate
 
 
+def accept_work(turn: Turn, message: Accept) -> Receipt:
+    """Accept a durable message; its work is begun after the commit."""
+    return turn.mutate(message, partial(decide_accept, log=turn.services.log.identity))
+
+
+def _retry_work(turn: Turn, message: RetryWork) -> Receipt:
+    return turn.mutate(message, partial(decide_retry, log=turn.services.log.identity))
+
+
 OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     **{kind: _mutation(kind, decide) for kind, decide in DECIDERS.items()},
     Batch: _on_batch,
     SetGranularity: _mutation(SetGranularity, decide_set_granularity),
     SetRetention: _mutation(SetRetention, decide_set_retention),
-    Accept: _mutation(Accept, decide_accept),
+    Accept: accept_work,
     Answer: _mutation(Answer, decide_answer),
-    RetryWork: _mutation(RetryWork, decide_retry),
+    RetryWork: _retry_work,
     **{kind: _read(READS[kind]) for kind in (Get, GetMany, Keys, Length, Slice, GetStatus, GetUnfinished)},
 }

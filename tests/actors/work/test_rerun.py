@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -275,3 +276,106 @@ def test_parked_work_goes_on_when_it_is_retried_with_the_code_it_began_with(
     alice._system.register("worker", worker(work))
     alice.retry(receipt)
     assert alice.result(receipt) == "did last"
+
+
+# -- what is parked, left behind and kept ------------------------------------------------------------------------------
+
+
+def has_ended_with(system: AgentSystem, types: list[str]) -> bool:
+    return types_of(system)[-len(types) :] == types
+
+
+def test_work_whose_hosts_die_is_parked_after_five_times(open_system: OpenSystem, gate: threading.Event) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        await self.step("hang", gate.wait, 10)
+
+    system = open_system(registry=REGISTRY)
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    eventually(lambda: types_of(system)[-1] == "work_begun")
+    for number in range(1, 7):
+        give_up(system, PATH)
+        system = open_system(registry=REGISTRY, agents={"worker": worker(work)})
+        wanted = ["work_taken_up"] * min(number, 5) + ["work_parked"] * (number == 6)
+        eventually(partial(has_ended_with, system, wanted))
+    with pytest.raises(WorkParked, match="5 times"):
+        system.agent(PATH).result(receipt)
+
+
+def test_work_of_an_imported_agent_is_parked_until_it_is_retried(open_system: OpenSystem, tmp_path: Any) -> None:
+    ran: list[str] = []
+
+    async def work(self: Any, message: Job) -> Any:
+        await self.step("first", ran.append, "first")
+        verdict = await self.wait_for("approval")
+        await self.step("second", ran.append, "second")
+        return verdict
+
+    first = open_system(registry=REGISTRY)
+    receipt = spawn_worker(first, work).send(Job())
+    eventually(lambda: types_of(first).count("work_begun") == 2)
+    first.export_session(PATH, tmp_path / "session")
+    with AgentSystem.open("memory://", registry=REGISTRY, agents={"worker": worker(work)}) as second:
+        second.import_session(tmp_path / "session")
+        alice = second.agent(PATH)
+        alice.answer("approval", "yes")
+        with pytest.raises(WorkParked, match="another log"):
+            alice.result(receipt.seq)
+        assert ran == ["first"]
+        alice.retry(receipt.seq)
+        assert alice.result(receipt.seq) == "yes"
+    assert ran == ["first", "second"]
+
+
+def test_a_fork_leaves_work_behind(open_system: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.wait_for("approval")
+
+    system = open_system(registry=REGISTRY)
+    alice = spawn_worker(system, work)
+    alice.send(Job())
+    eventually(lambda: types_of(system)[-1] == "work_begun")
+    system.fork(PATH, to="acme/fork")
+    assert system.agent("acme/fork").unfinished() == []
+    assert len(alice.unfinished()) == 1
+
+
+def test_trimming_keeps_what_unfinished_work_needs(open_any: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        first = await self.step("first", dict)
+        return [first, await self.wait_for("approval")]
+
+    system = open_any(registry=REGISTRY)
+    alice = spawn_worker(system, work)
+    alice.set("before", 1)
+    receipt = alice.send(Job())
+    eventually(lambda: types_of(system).count("work_begun") == 2)
+    alice.set("after", 1)
+    done = system.trim(PATH, keep_events=0)
+    assert (done.base, done.held_by) == (receipt.seq - 1, "unfinished work")
+    give_up(system, PATH)
+    second = open_any(registry=REGISTRY, agents={"worker": worker(work)})
+    second.agent(PATH).answer("approval", "yes")
+    assert second.agent(PATH).result(receipt) == [{}, "yes"]
+    assert second.trim(PATH, keep_events=0).held_by is None
+
+
+def test_a_result_whose_append_failed_is_not_lost_and_its_step_not_run_again(
+    open_system: OpenSystem, ledger: Ledger
+) -> None:
+    """The agent leaves memory while a step runs, as after an append that failed; the next run gets its outcome."""
+
+    async def work(self: Any, message: Job) -> Any:
+        return await self.step("slow", ledger.hang, "slow", at_most_once=True)
+
+    system = open_system(registry=REGISTRY)
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    assert ledger.begun.wait(10)
+    give_up(system, PATH)
+    system._services.dispatcher.post(lambda: system._actors._find(PATH).runner.deactivate())
+    eventually(lambda: types_of(system)[-1] == "work_taken_up")
+    ledger.gate.set()
+    assert alice.result(receipt) == "too late"
+    assert ledger.done == ["slow"]
+    assert system._services.attempts == {}

@@ -245,3 +245,15 @@ def test_work_of_a_paused_agent_is_cancelled_at_once(system: AgentSystem) -> Non
         alice.result(receipt)
     alice.resume()
     assert system.agent(PATH).get() == {}
+
+
+def test_an_answer_that_is_about_something_else_is_refused(system: AgentSystem) -> None:
+    alice = spawn_worker(system, approve)
+    receipt = alice.send(Job("o-17"))
+    waiting(alice, 1)
+    with pytest.raises(AnswerRefused, match="look again"):
+        alice.answer("approval", True, about={"order": "o-16"})
+    with pytest.raises(AnswerRefused, match="look again"):
+        alice.answer("other", True, about={"order": "o-17"})
+    alice.answer("approval", True, about={"order": "o-17"})
+    assert alice.result(receipt) is True

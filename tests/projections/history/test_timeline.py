@@ -56,7 +56,7 @@ TITLES = [
     (v.CHILD_SPAWNED, {"path": "p/a/helper", "outlives": False}, "spawned sub-agent p/a/helper"),
     (v.FAILED, {"error": "ValueError"}, "failed: ValueError"),
     (v.RESTARTED, {}, "restarted"),
-    (v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": secrets()}, "accepted refund as work"),
+    (v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": secrets(), "log": SECRET}, "accepted refund as work"),
     (v.WORK_CONTINUED, {"work": 2, "number": 1, "result": SECRET, "error": None}, "work 2 went on after 1"),
     (v.WORK_BEGUN, {"work": 2, "number": 1, "kind": "step", "name": "pay", "key": SECRET, "digest": b"", "due": None,
                     "about": secrets(), "once": False, "arguments": secrets()}, "work 2 began step pay"),
@@ -67,7 +67,7 @@ TITLES = [
     (v.WORK_ANSWERED, {"name": "approval", "work": None, "value": secrets()}, "answered approval"),
     (v.WORK_TAKEN_UP, {"works": [2, 3]}, "took up pieces of work: 2"),
     (v.WORK_PARKED, {"work": 2, "error": secrets()}, "parked work 2"),
-    (v.WORK_RETRIED, {"work": 2}, "retried work 2"),
+    (v.WORK_RETRIED, {"work": 2, "log": SECRET}, "retried work 2"),
     (v.WORK_ENDED, {"work": 2, "how": "done", "reply": SECRET, "error": None}, "work 2 ended: done"),
     ("claim_found", secrets(), "claim found"),
 ]  # fmt: skip
