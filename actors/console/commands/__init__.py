@@ -29,6 +29,7 @@ from .spawn import SPAWN
 from .terminate import TERMINATE
 from .verify import VERIFY
 from .watch import WATCH
+from .work import ANSWER, CANCEL, RETRY, UNFINISHED
 
 __all__ = ["COMMANDS"]
 
@@ -47,6 +48,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
     TERMINATE,
     SET,
     ASK,
+    UNFINISHED,
+    ANSWER,
+    RETRY,
+    CANCEL,
     CHECKPOINTS,
     EPISODES,
     PROJECTIONS,

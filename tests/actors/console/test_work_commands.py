@@ -1,0 +1,122 @@
+"""`duramen unfinished`, `answer`, `retry` and `cancel`, beside the process that runs the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from command_line import Duramen
+from duramen.actors import Agent, AgentSystem
+from duramen.events import EventRegistry, WorkStopped, message_type
+from waiting import eventually
+
+REGISTRY = EventRegistry()
+
+
+@message_type("console_refund", durable=True, registry=REGISTRY)
+@frozen
+class Refund:
+    order: str
+
+
+class Support(Agent):
+    waits_for = "approval"
+
+    async def on_receive(self, message: Any) -> Any:
+        return await self.wait_for(type(self).waits_for, about=message.order)
+
+
+def open_with(data_dir: Path, waits_for: str) -> AgentSystem:
+    """Open the store with a handler that waits for an answer of this name."""
+    kinds = {"support": type("Support", (Support,), {"waits_for": waits_for})}
+    return AgentSystem.open(data_dir=data_dir, registry=REGISTRY, agents=kinds)
+
+
+@pytest.fixture
+def system(data_dir: Path) -> Iterator[AgentSystem]:
+    """The process that runs acme/support and acme/other, on the store that the command uses."""
+    with open_with(data_dir, "approval") as system:
+        for name in ("support", "other"):
+            system.spawn(f"acme/{name}", agent_type="support")
+        yield system
+
+
+def refund(system: AgentSystem, name: str = "support") -> int:
+    """The seq of a message that waits for its answer."""
+    receipt = system.agent(f"acme/{name}").send(Refund("o-17"))
+    eventually(lambda: [each.waits_for for each in system.unfinished() if each.work == receipt.seq])
+    return receipt.seq
+
+
+def test_what_is_unfinished_is_listed_with_what_it_waits_for(duramen: Duramen, system: AgentSystem) -> None:
+    assert duramen("unfinished").out.strip() == "nothing is unfinished"
+    first, other = refund(system), refund(system, "other")
+    rows = duramen("unfinished", "--json").data
+    assert sorted((row["agent"], row["work"], row["message"]) for row in rows) == [
+        ("acme/other", other, "console_refund"),
+        ("acme/support", first, "console_refund"),
+    ]
+    [row] = duramen("unfinished", "acme/support", "--json").data
+    assert [(item["kind"], item["name"], item["about"]) for item in row["waits_for"]] == [("wait", "approval", "o-17")]
+    assert (row["tries"], row["parked"]) == (0, None)
+    assert len(duramen("unfinished", "--limit", "1", "--json").data) == 1
+    shown = duramen("unfinished", "acme/other").out
+    assert "console_refund" in shown
+    assert "wait approval" in shown
+
+
+def test_an_answer_is_given_to_the_work_that_is_named(duramen: Duramen, system: AgentSystem) -> None:
+    first, second = refund(system), refund(system)
+    ran = duramen("answer", "acme/support", "approval", '{"by": "kim"}', "--work", str(second), "--command-id", "a-1")
+    assert (ran.code, ran.err) == (0, "")
+    assert "approval is answered" in ran.out
+    support = system.agent("acme/support")
+    assert support.result(second) == {"by": "kim"}
+    again = duramen(
+        "answer", "acme/support", "approval", '{"by": "kim"}', "--work", str(second), "--command-id", "a-1", "--json"
+    )
+    assert again.data["agent"] == "acme/support"
+    assert duramen("answer", "acme/support", "approval").code == 0
+    assert support.result(first) is None
+    assert duramen("answer", "acme/support", "approval", "--work", str(first)).code == 1
+
+
+def test_parked_work_is_shown_and_goes_on_with_the_right_code(duramen: Duramen, data_dir: Path) -> None:
+    with open_with(data_dir, "approval") as system:
+        system.spawn("acme/support", agent_type="support")
+        work = refund(system)
+    with open_with(data_dir, "another") as system:
+        duramen("answer", "acme/support", "approval", '"yes"')
+        eventually(lambda: system.unfinished()[0].parked)
+        [row] = duramen("unfinished", "--json").data
+        assert row["parked"]["kind"] == "ReplayDiverged"
+        assert "parked:" in duramen("unfinished").out
+    with open_with(data_dir, "approval") as system:
+        assert "goes on" in duramen("retry", "acme/support", str(work)).out
+        assert system.agent("acme/support").result(work) == "yes"
+
+
+def test_cancelled_work_ends(duramen: Duramen, system: AgentSystem) -> None:
+    work = refund(system)
+    ran = duramen("cancel", "acme/support", str(work), "--seconds", "1")
+    assert (ran.code, ran.err) == (0, "")
+    with pytest.raises(WorkStopped):
+        system.agent("acme/support").result(work)
+    assert duramen("cancel", "acme/support", str(work)).code == 2
+
+
+@pytest.mark.parametrize("words", [["retry", "acme/support", "x"], ["answer", "acme/support", "approval", "{"]])
+def test_what_is_no_seq_or_no_json_is_refused(duramen: Duramen, words: list[str]) -> None:
+    assert duramen(*words).code == 2
+
+
+def test_without_a_host_that_has_the_class_an_answer_is_refused(duramen: Duramen, system: AgentSystem) -> None:
+    refund(system)
+    system.close()
+    ran = duramen("answer", "acme/support", "approval")
+    assert ran.code == 1
+    assert "no host" in ran.err
