@@ -140,6 +140,11 @@ class ActorRegistry:
                 page = list(shard.values())
             yield page
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether new messages are refused."""
+        return self._closed is not None
+
     def check_open(self) -> None:
         """Raise SystemClosed if new messages are refused."""
         if self._closed is not None:

@@ -455,7 +455,7 @@ class Runtime(Snapshots):
         for path, envelope in turn.messages:
             self._send(path, envelope)
         for effect in turn.effects:
-            run_effect(self.services.thread_pool, effect, self.path, self.state.seq)
+            run_effect(self.services, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS:
             self._mailbox.requeue(self._stash.clear())
         if turn.hold and turn.envelopes[-1].value is not None:  # else nobody has got the hold to release it

@@ -28,8 +28,8 @@ from duramen.projections.state import PAUSED_STATUS, RUNNING
 
 from ..agent import Agent
 from ..commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
-from ..dispatch import Envelope, ProgramExit, ThreadPool
-from ..handlers import ActiveAgent, HandlerCall, Savepoint, Turn, read_reply, store_reply
+from ..dispatch import Envelope, ProgramExit
+from ..handlers import ActiveAgent, HandlerCall, Savepoint, Services, Turn, read_reply, store_reply
 
 _BEAT_WAIT: Final = 5.0
 _UNTRACED: Final = nullcontext()
@@ -258,13 +258,22 @@ def _supervise(runtime: ActiveUserAgent, envelope: Envelope, error: Exception, d
     runtime.finish(turn)
 
 
-def run_effect(workers: ThreadPool, effect: Callable[[], object], agent: str, seq: int) -> None:
-    """Run an effect in a worker thread, after the commit; its exception is only logged."""
+def run_effect(services: Services, effect: Callable[[], object], agent: str, seq: int) -> None:
+    """Run an effect in a worker thread, after the commit; its exception is only logged.
+
+    It is held back while other hosts may take this one for dead, and not begun if the system closes meanwhile.
+    """
 
     def run() -> None:
+        may_begin, never = services.hosting.membership.may_begin, Event()
+        while not may_begin():
+            if services.actors.is_closed:
+                get_logger("agent").warning("after_commit_not_begun", agent=agent, seq=seq, reason="no beat")
+                return
+            never.wait(_BEAT_PAUSE)
         try:
             effect()
         except Exception as error:
             get_logger("agent").warning("after_commit_failed", agent=agent, seq=seq, error=type(error).__name__)
 
-    workers.submit(run)
+    services.thread_pool.submit(run)

@@ -205,6 +205,7 @@ def test_a_system_that_is_dropped_without_close_is_warned_about() -> None:
         drop(opened)
     assert parts.dispatcher.close(5)
     parts.timers.close(5)
+    parts.thread_pool.close(5)
     links = parts.hosting.router._links
     assert links is not None
     links.close(5)

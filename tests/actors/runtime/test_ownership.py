@@ -267,6 +267,38 @@ def test_a_host_whose_beat_does_not_go_through_begins_no_handler(
     assert begun == ["before", "after"]
 
 
+@pytest.mark.parametrize("ends", ["the beat goes through again", "the system closes"])
+def test_an_effect_is_held_back_while_the_beat_does_not_go_through(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    called, asked, is_beating = threading.Event(), threading.Semaphore(0), True
+
+    def may_begin(membership: Membership) -> bool:
+        if not is_beating:
+            asked.release()
+        return is_beating
+
+    class Effectful(Agent):
+        def on_receive(self, message: Any) -> Any:
+            nonlocal is_beating
+            self.set("n", 1)
+            self.after_commit(called.set)
+            is_beating = False
+
+    monkeypatch.setattr(Membership, "may_begin", may_begin)
+    system = open_any(agents={"effectful": Effectful})
+    system.spawn(PATH, agent_type="effectful").ask("go")
+    for _ in range(3):
+        assert asked.acquire(timeout=10)
+    assert not called.is_set()
+    if ends == "the system closes":
+        system.close()
+        assert not called.is_set()
+    else:
+        is_beating = True
+        assert called.wait(10)
+
+
 def test_a_host_is_listed_with_the_types_of_agents_and_messages_that_it_knows(open_any: OpenSystem) -> None:
     registry = EventRegistry()
     system = open_any(agents={"waiting": Waiting}, registry=registry)
