@@ -46,7 +46,7 @@ SHOWN = {
     "langgraph_time_travel.py": [
         "messages: 4",
         "rewound: ['hello', \"You said 'hello'.\", 'something else', \"You said 'something else'.\"]",
-        "agent: langgraph/user_3A42",
+        "agent: langgraph/user:42",
         "intact: True",
     ],
     "async_agents.py": [

@@ -10,7 +10,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 import msgpack
 
-from .thread import LIVE, PAGES, Channel, Checkpoint, Leaf, join
+from ..parts import Leaf, join
+from .thread import LIVE, PAGES, Channel, Checkpoint
 from .tree import Tree, keep_only, versions_of, with_delta_ancestors
 
 MOST: Final = 96

@@ -35,10 +35,11 @@ from duramen.events import (
     VersionConflict,
 )
 
-from ..names import id_of, segment_of
+from ..names import id_of, name_of
+from ..parts import Leaf, merges_of
 from ..steps import Ask, Steps, run, run_async
 from .archive import KEPT, MOST, departure_of, leaves_to_restore, pages_without_runs, seqs_of
-from .thread import LIVE, PAGES, Channel, Checkpoint, Items, Leaf, Write, merges_of
+from .thread import LIVE, PAGES, Channel, Checkpoint, Items, Write
 from .tree import Found, Tree, delta_history, found_at, latest_id, matches, without_older, without_runs
 
 _MOST_CHANNELS: Final = 1_024
@@ -80,7 +81,7 @@ class DuramenSaver(BaseCheckpointSaver[str]):
 
     def path(self, thread_id: str) -> AgentPath:
         """The path of the agent that holds a thread, for `system.replay`, `system.fork` and the console."""
-        return AgentPath.of(self._project, segment_of(thread_id))
+        return AgentPath.of(self._project, name_of(thread_id))
 
     # -- blocking ----------------------------------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class DuramenSaver(BaseCheckpointSaver[str]):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Fork a thread, whatever its length, in constant time. Raises AgentNotFound, AgentExists for the target.
 
-        Without a config, `list` does not find copies whose ids are longer than a segment of a path may be.
+        Without a config, `list` does not find copies whose ids are hashed.
         """
         run(self._system, self._copy_thread(source_thread_id, target_thread_id))
 

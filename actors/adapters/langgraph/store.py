@@ -38,7 +38,7 @@ from duramen.events import (
     VersionConflict,
 )
 
-from ..names import segment_of
+from ..names import name_of
 from ..steps import Ask, Either, Steps, run, run_async
 from .items import (
     Namespace,
@@ -97,7 +97,7 @@ class DuramenStore(BaseStore):
 
     def path(self, namespace: tuple[str, ...]) -> AgentPath:
         """The path of the agent that holds a namespace."""
-        return AgentPath.of(self._project, segment_of(".".join(namespace)))
+        return AgentPath.of(self._project, name_of(".".join(namespace)))
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations: first those that read, then those that write, a namespace at a time, each at once."""
@@ -225,11 +225,11 @@ class DuramenStore(BaseStore):
     def _index_of(self, namespace: Namespace) -> str:
         """The agent that lists a namespace: that of its first label alone, or a shard by its second."""
         if len(namespace) == 1:
-            return AgentPath.of(self._index_project, segment_of(namespace[0])).text
+            return AgentPath.of(self._index_project, name_of(namespace[0])).text
         return self._shard(namespace[0], sha256(namespace[1].encode()).digest()[0] % _SHARDS)
 
     def _shard(self, label: str, number: int) -> str:
-        return AgentPath.of(self._index_project, segment_of(f"{label}.{number}")).text
+        return AgentPath.of(self._index_project, name_of(f"{label}.{number}")).text
 
     def _enter(self, namespace: Namespace) -> Steps[None]:
         """List a namespace before its first item."""

@@ -7,30 +7,23 @@ parts if they are many. It never gets another meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from attrs import frozen
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 import msgpack
-from duramen.actors import Merge
 from duramen.events import CheckpointNotFound
 
-Leaf = tuple[tuple[str, ...], bytes]
-"""A path in working memory, and the bytes that stand there."""
+from ..parts import join
+
 Typed = tuple[str, bytes]
 """What LangGraph's serializer makes of a value: the name of the form, and the bytes."""
 
 LIVE: Final = "live"
 PAGES: Final = "pages"
 
-_PART: Final = 160 * 1024
-"""Bytes of a part: an event holds 256 KiB."""
-_MERGE: Final = 192 * 1024
-_BATCH: Final = 800 * 1024
-_LEAF: Final = 256
-"""Bytes that a leaf may take beside its content."""
 _FEWEST_LINKS: Final = 8
 """Parts of a list that are worth merging into one."""
 _WHOLE: Final = 0
@@ -41,50 +34,8 @@ def _pack(value: Any) -> bytes:
     return msgpack.packb(value)
 
 
-def join(leaf: Any) -> bytes:
-    """The content of a leaf, in parts or not."""
-    if isinstance(leaf, bytes):
-        return leaf
-    return b"".join(leaf[number] for number in sorted(leaf, key=int))
-
-
 def _unpack(leaf: Any) -> Any:
     return msgpack.unpackb(join(leaf), strict_map_key=False)
-
-
-def merges_of(leaves: Sequence[Leaf]) -> list[list[Merge]]:
-    """The merges that store leaves, in batches; one merge in one batch, unless they are large."""
-    batches: list[list[Merge]] = []
-    batch: list[Merge] = []
-    patch: dict[str, Any] = {}
-    size = total = 0
-    for path, part in _parts_of(leaves):
-        if size and size + len(part) + _LEAF > _MERGE:
-            batch.append(Merge("", patch))
-            total += size
-            patch, size = {}, 0
-            if total + _MERGE > _BATCH:
-                batches.append(batch)
-                batch, total = [], 0
-        _put(patch, path, part)
-        size += len(part) + _LEAF
-    batch.append(Merge("", patch))
-    return [*batches, batch]
-
-
-def _parts_of(leaves: Sequence[Leaf]) -> Iterator[Leaf]:
-    for path, content in leaves:
-        if len(content) <= _PART:
-            yield path, content
-        else:
-            for number, start in enumerate(range(0, len(content), _PART)):
-                yield (*path, str(number)), content[start : start + _PART]
-
-
-def _put(tree: dict[str, Any], path: Sequence[str], value: object) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value
 
 
 @frozen

@@ -193,7 +193,21 @@ def test_a_graph_runs_on_asyncio_and_gives_what_the_saver_in_memory_gives(system
 
 # -- threads -----------------------------------------------------------------------------------------------------------
 
-IDS = ["plain", "user:42@example.org/α β", "_", "x__", "x_5F", "-", "", "..", "h__", "日本語" * 100, "a" * 129]
+IDS = [
+    "plain",
+    "user:42@example.org/α β",
+    "_",
+    "x__",
+    "x_5F",
+    "-",
+    "",
+    "..",
+    "h__",
+    "日本語" * 100,
+    "a" * 129,
+    "sha256:x",
+    "sha256:",
+]
 
 
 def test_threads_of_any_id_are_kept_apart_and_listed_by_their_ids(system: AgentSystem) -> None:
