@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import evolve
 
@@ -135,8 +135,8 @@ class Reading:
 def _parse_statuses(status: object) -> frozenset[str] | None:
     if status is None:
         return None
-    given: Any = (status,) if isinstance(status, str) else status
-    if not isinstance(given, Collection) or not _STATUSES.issuperset(given):
+    given = cast("Collection[str]", (status,) if isinstance(status, str) else status)
+    if not isinstance(cast("object", given), Collection) or not _STATUSES.issuperset(given):
         raise InvalidMessage(f"status is one or several of {', '.join(sorted(_STATUSES))}")
     return frozenset(given)
 

@@ -255,7 +255,7 @@ class Pop(Mutation[Any]):
 
     path: str | PropertyPath
     key: int | str = -1
-    default: Any = field(default=REQUIRED, converter=copy_plain)
+    default: PlainData = field(default=REQUIRED, converter=copy_plain)
     command_id: str | None = None
     durability: str | None = None
 

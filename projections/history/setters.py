@@ -123,7 +123,7 @@ def _mark(value: Any, seq: int) -> Any:
 def _writes(path: _Path, old: tuple[Any, Any], new: tuple[Any, Any]) -> list[Write]:
     if old[0] is new[0] and old[1] is new[1]:
         return []
-    kind = type(new[0])
+    kind = cast("type[Any]", type(new[0]))
     if kind is not type(old[0]) or kind not in CONTAINERS:
         return [] if _is_same(old, new) else [Write(path, *new)]
     found: list[Write] = []

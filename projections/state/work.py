@@ -116,7 +116,7 @@ def _to_ms(time: int) -> int:
 
 
 def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
-    piece = {
+    piece: Piece = {
         "message": data["message"],
         "version": data["version"],
         "before": state.digest,
