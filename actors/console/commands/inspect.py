@@ -25,7 +25,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-open", action="store_true", help="print the address, and open no browser")
     parser.add_argument(
-        "--allow-actions", action="store_true", help="let the page pause, resume and fork agents; else it only reads"
+        "--allow-actions",
+        action="store_true",
+        help="let the page pause, resume and fork agents, and answer and cancel work; else it only reads",
     )
 
 
@@ -44,7 +46,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         else:
             # Nothing before it and nothing around it: programs read the first line.
             sys.stdout.write(f"{server.url}\n")
-            what = "it may pause, resume and fork agents" if arguments.allow_actions else "it only reads"
+            what = "it may act on agents" if arguments.allow_actions else "it only reads"
             sys.stderr.write(f"duramen: inspecting {options.namespace}; {what}; Ctrl-C ends it\n")
         sys.stdout.flush()
         if not arguments.no_open:

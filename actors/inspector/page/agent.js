@@ -243,7 +243,7 @@ export class AgentPage {
 
   #eventInFull(answer) {
     const facts = [["command", answer.command], ["correlation", answer.correlation], ["session", answer.session], ["level", answer.level], ["version", answer.version > 1 ? String(answer.version) : null], ["digest", answer.digest.slice(0, 12)]];
-    if (this.more) fill(this.more, causes("Causes", answer.causes, answer.tool, "this event"), h("h4", {}, "Data"), lines(parse(answer.data)),
+    if (this.more) fill(this.more, causes("Causes", answer.causes, answer.tool?.seq === answer.seq && answer.tool.agent === answer.agent ? null : answer.tool, "this event"), h("h4", {}, "Data"), lines(parse(answer.data)),
       answer.metadata ? [h("h4", {}, "Metadata"), lines(parse(answer.metadata))] : "",
       h("dl", { class: "pairs" }, facts.filter(([, held]) => held).map(([name, held]) => [h("dt", {}, name), h("dd", { class: "mono" }, said(held))])),
       h("div", { class: "ends" }, h("button", { type: "button", class: "button", disabled: answer.seq <= this.model.base + 1, onclick: () => { location.hash = `${place(this.path)}@${answer.seq - 1}..${answer.seq}`; } }, "Diff from before"), h("button", { type: "button", class: "button", onclick: () => this.mark() }, "Mark as A")));

@@ -55,9 +55,12 @@ export class MemoryTree {
 
   #changes(moment) {
     const found = { at: new Map(), above: new Set(), below: new Map(), added: 0, changed: 0, removed: 0 };
-    for (const [path, value, setter] of moment.event?.writes ?? []) {
+    const last = new Map(moment.writes.map((write) => [write[0].join(SEPARATOR), write]));
+    for (const [path, value, setter] of last.values()) {
       const old = moment.before === null ? undefined : lookup(moment.before.root, path);
       const kind = value === undefined ? "removed" : old === undefined ? "added" : "changed";
+      if (kind === "removed" && old === undefined) continue;
+      if (kind === "changed" && isEqual(old.v, value)) continue; // written again, and the same
       found[kind] += 1;
       if (path.length === 0) continue;
       const parent = path.slice(0, -1).join(SEPARATOR);
@@ -221,6 +224,12 @@ export class MemoryTree {
     event.stopPropagation();
     keys[event.key]();
   }
+}
+
+/** Whether two scalars are the same value of the same type. */
+function isEqual(a, b) {
+  if (isContainer(a) || isContainer(b)) return false;
+  return Object.is(a, b) || (a !== null && b !== null && typeof a === "object" && typeof b === "object" && JSON.stringify(a) === JSON.stringify(b));
 }
 
 function isSame(a, b) {

@@ -135,8 +135,11 @@ export class AgentModel {
     const held = this.#window(seq);
     if (held === undefined || seq < held.from) return undefined;
     const state = held.at(seq);
-    const event = seq > held.from ? held.events[seq - held.from - 1] : null;
-    return { seq, ...state, event, before: seq > held.from ? held.at(seq - 1) : null };
+    if (seq === held.from) return { seq, ...state, event: null, before: null, writes: [] };
+    // What is told to have changed is what the whole append did until here: nobody has read a state inside of it.
+    const start = Math.max(this.appendStart(seq), held.from + 1);
+    const events = held.events.slice(start - held.from - 1, seq - held.from);
+    return { seq, ...state, event: events.at(-1), before: held.at(start - 1), writes: events.flatMap((event) => event.writes) };
   }
 
   event(seq) {
