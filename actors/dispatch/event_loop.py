@@ -6,22 +6,26 @@ import asyncio
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from importlib import import_module
 from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
 from duramen.events import LoopBlocked
-from duramen.events.logging import get_logger
+from duramen.events.logging import get_logger, raised_at
 
 from .timers import Timers
 
 _HEARTBEAT: Final = 0.5
 _BLOCKED: Final = 1.0
 """Seconds without a turn of the loop after which its place is logged."""
+
+Cancel = Callable[[], None]
 
 _running_loop: Final[Callable[[], object]] = asyncio._get_running_loop
 """None in nearly all threads, which spares them the look at the thread."""
@@ -94,17 +98,56 @@ class EventLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._calls: deque[Callable[[], object]] = deque()
+        self._is_woken = False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Start a coroutine and return the future of its result."""
+        return asyncio.run_coroutine_threadsafe(_contain_exit(work), self._running())
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Have the loop's thread call `work`. Raises RuntimeError once it is closed; an exception of `work` is logged.
+
+        The loop is woken once for all that is called before it turns: waking it makes this thread wait for the
+        interpreter's lock, each time.
+        """
+        loop = self._running()
+        self._calls.append(work)
+        if not self._is_woken:
+            self._is_woken = True
+            loop.call_soon_threadsafe(self._run_calls)
+
+    def start_task(self, work: Coroutine[Any, Any, Any], done: Callable[[asyncio.Task[Any]], None]) -> Cancel:
+        """Start a coroutine in this context; `done` gets its task in the loop's thread. Returns what cancels it."""
+        loop, context, started = self._running(), copy_context(), list[asyncio.Task[Any]]()
+
+        def begin() -> None:
+            task = context.run(loop.create_task, _contain_exit(work))
+            started.append(task)
+            task.add_done_callback(done)
+
+        self.call(begin)
+        return lambda: self.call(lambda: [task.cancel() for task in started])
+
+    def _run_calls(self) -> None:
+        self._is_woken = False  # first: what comes from now on wakes the loop again
+        for _ in range(len(self._calls)):
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # the others are called all the same
+                get_logger("loop").error("call_failed", error=type(error).__name__, at=raised_at(error))
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is not None:
+            return loop
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = _LoopThread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
                 self._thread.start()
                 self._timers.call_every(_HEARTBEAT, _Watch(self._loop, self._thread).check)
-            loop = self._loop
-        return asyncio.run_coroutine_threadsafe(_contain_exit(work), loop)
+            return self._loop
 
     def runs_here(self) -> bool:
         """Whether the calling thread is the loop's."""

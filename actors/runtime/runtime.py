@@ -213,9 +213,19 @@ class Runtime(Snapshots):
                 return
             self._mailbox.phase = WORKING
             try:
-                self._thread_pool.submit(self._handle_blocking)
+                if self._goes_on(self._mailbox.waiting[0].message):
+                    self.services.loop.call(self._handle_blocking)
+                else:
+                    self._thread_pool.submit(self._handle_blocking)
             except Exception as error:  # no more threads
                 self._fail_turn(turn, error)
+
+    def _goes_on(self, message: object) -> bool:
+        """Whether a durable handler gets a result: that runs where coroutines do, unless it needs a thread of its own.
+
+        Worker threads would only pass the interpreter's lock on to each other.
+        """
+        return type(message) is Continue and message.number != 0 and not self.agent.own_thread
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""

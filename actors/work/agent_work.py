@@ -653,7 +653,7 @@ def _ended_early(agent: str, execution: Execution, seq: int) -> ReplayDiverged:
     )
 
 
-def _stopped_error(agent: str, work: int) -> WorkStopped:
+def stopped_error(agent: str, work: int) -> WorkStopped:
     return WorkStopped(
         f"work {work} of {agent} was stopped: its agent's session ended, or memory was resumed from before it",
         agent=agent,

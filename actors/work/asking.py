@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from attrs import evolve, has
+from attrs import evolve
 
 from duramen.events import DuramenError, Fenced, MailboxFull, NoHost, Unavailable
 from duramen.events.model import Cause
@@ -59,8 +59,8 @@ class Asking:
         assert make is not None, "there is a message"
         message = make()
         kind = cast("type[Any]", type(message))
-        is_own = isinstance(message, Message)
-        if is_own and has(kind) and hasattr(kind, "command_id"):
+        is_own = issubclass(kind, Message)
+        if is_own and hasattr(message, "command_id"):
             message = evolve(message, command_id=key)
         envelope = Envelope(message, None if is_own else key)
         envelope.cause = self._cause

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar, cast, overload
 from uuid import UUID
 
 from duramen.events import AgentPath, EventRegistry, InvalidMessage, NotDurable, Receipt, agent_path
@@ -98,7 +98,7 @@ class DurableAwaits:
         name = require_name(name, "a step")
         if not callable(function):
             raise InvalidMessage(f"step {name} takes a function", actual=type(function).__name__)
-        if not isinstance(retry, Retry):
+        if type(cast("object", retry)) is not Retry:
             raise InvalidMessage(f"step {name}: retry is a Retry", actual=type(retry).__name__)
         seconds = None if timeout is None else parse_seconds("timeout", timeout)
         given = [list(arguments), dict(keywords or {})]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError, Future
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,7 +98,7 @@ class Begun:
     """Whether it was begun by an earlier run of the handler."""
     is_under_way: bool = False
     timer: Timer | None = None
-    running: Future[Any] | None = None
+    cancel_running: Callable[[], None] | None = None
     accepts: Callable[[Any], Any] | None = None
     """The check of an answer."""
 
@@ -107,8 +106,8 @@ class Begun:
         """Cancel the timer and, of a coroutine, what runs."""
         if self.timer is not None:
             self.timer.cancel()
-        if self.running is not None:
-            self.running.cancel()
+        if self.cancel_running is not None:
+            self.cancel_running()
 
 
 Ended = Callable[[Outcome, "BaseException | None"], None]
@@ -181,7 +180,7 @@ class StepRunner:
             attempt = attempts[begun.key] = Attempt(number, begun)
             self._start(begun, cause, attempt.end)
         else:
-            begun.running = attempt.begun.running
+            begun.cancel_running = attempt.begun.cancel_running
         attempt.expect(ended)
 
     def has_begun(self, begun: Begun) -> bool:
@@ -244,17 +243,16 @@ class StepRunner:
                     raise _TimedOut(timeout) from error
                 raise
 
-        def done(future: Future[Any]) -> None:
-            if future.cancelled():
-                end((None, failure(INTERRUPTED, "cancelled")), CancelledError())
+        def done(task: asyncio.Task[Any]) -> None:
+            if task.cancelled():
+                end((None, failure(INTERRUPTED, "cancelled")), asyncio.CancelledError())
                 return
-            error = future.exception()
+            error = task.exception()
             if isinstance(error, ProgramExit):
                 error = error.__cause__
-            end(*(self._returned(begun, future.result()) if error is None else self._failed(error)))
+            end(*(self._returned(begun, task.result()) if error is None else self._failed(error)))
 
-        begun.running = self._services.loop.start(bounded())
-        begun.running.add_done_callback(done)
+        begun.cancel_running = self._services.loop.start_task(work if timeout is None else bounded(), done)
 
     def _returned(self, begun: Begun, value: Any) -> tuple[Outcome, BaseException | None]:
         """The outcome of a function that has returned: a result that cannot be kept is a failure, and not run again."""
