@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import webbrowser
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
+from duramen.events import InvalidMessage
+
+from ...api import AgentSystem
 from ..arguments import Options, parse_port
 from ..command import Command
+from ..errors import UnusableFile
 from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output
@@ -16,6 +22,9 @@ from ..serving import INSPECTOR_PORT, interruption
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="look into what `export` has written, in place of a store"
+    )
     parser.add_argument(
         "--port",
         type=parse_port,
@@ -36,7 +45,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
 
     with (
         interruption() as ending,
-        opened(options) as system,
+        _opened(arguments.file, options) as system,
         InspectorServer(
             system, port=arguments.port, namespace=options.namespace, allow_actions=arguments.allow_actions
         ) as server,
@@ -47,12 +56,30 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
             # Nothing before it and nothing around it: programs read the first line.
             sys.stdout.write(f"{server.url}\n")
             what = "it may act on agents" if arguments.allow_actions else "it only reads"
-            sys.stderr.write(f"duramen: inspecting {options.namespace}; {what}; Ctrl-C ends it\n")
+            shown = options.namespace if arguments.file is None else arguments.file
+            sys.stderr.write(f"duramen: inspecting {shown}; {what}; Ctrl-C ends it\n")
         sys.stdout.flush()
         if not arguments.no_open:
             webbrowser.open(server.url)
         ending.wait()
     return ExitCode.OK
+
+
+@contextmanager
+def _opened(file: str | None, options: Options) -> Generator[AgentSystem]:
+    """The store that the options name, or the agents of a file in a log in memory, of which nothing stays."""
+    if file is None:
+        with opened(options) as system:
+            yield system
+        return
+    if options.given:
+        raise InvalidMessage(f"a file is looked into without a store: leave {' '.join(options.given[::2])} out")
+    with AgentSystem.open("memory://") as system:
+        try:
+            system.import_session(file)
+        except OSError as error:
+            raise UnusableFile(f"{file}: {error.strerror or error}") from error
+        yield system
 
 
 INSPECT: Final = Command("inspect", "look at agents and their past in the browser", _run, _add_arguments, logs=True)

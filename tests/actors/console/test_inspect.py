@@ -61,6 +61,26 @@ def test_the_first_line_is_the_address_with_its_token_and_a_signal_ends_it(folde
         assert url.partition("token=")[2] not in err
 
 
+def test_an_exported_file_is_looked_into_without_a_store(folder: Path, tmp_path: Path) -> None:
+    with AgentSystem.open(data_dir=folder / ".duramen") as system:
+        system.export_session("acme/alice", tmp_path / "alice.duramen")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with running(elsewhere, "inspect", "../alice.duramen", "--port", "0", "--no-open") as (_, line):
+        url, _, token = line.strip().partition("?token=")
+        request = urllib.request.Request(f"{url}api/agents", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            assert [row["path"] for row in json.load(answer)["rows"]] == ["acme", "acme/alice"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_file_that_is_none_is_refused(duramen: Duramen, tmp_path: Path) -> None:
+    ran = duramen("inspect", str(tmp_path / "missing"), "--no-open")
+    assert ran.code == 2
+    (tmp_path / "other").write_text("something else")
+    assert duramen("inspect", str(tmp_path / "other"), "--no-open").code != 0
+
+
 def test_json_says_what_it_may_do(folder: Path) -> None:
     with running(folder, "inspect", "--port", "0", "--no-open", "--allow-actions", "--json") as (_, line):
         found = json.loads(line)
