@@ -82,6 +82,14 @@ ROWS = {
         "duramen: append to a log of 1,100 events",
     ],
     "blocked": ["a mutation of another agent", "a message to another agent with a handler of its own"],
+    "work": [
+        "duramen: one caller awaiting each set",
+        "duramen: one handler, step after step",
+        "duramen: the same, of functions in threads",
+        "duramen: sets of 4 agents",
+        "duramen: steps of 4 handlers at once",
+        "duramen: 10 unfinished handlers going again",
+    ],
     "notices": [
         "redis-py: PUBLISH to message, at rest",
         "duramen: commit to callback, at rest",

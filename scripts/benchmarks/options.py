@@ -39,6 +39,8 @@ class Options:
     """Agents spawned in a round."""
     grown_agents: int = 10_000
     grown_events: int = 100_000
+    unfinished: int = 1_000
+    """Handlers that a killed process leaves."""
     blocked: int = 1_000
     blocked_seconds: float = 1.0
     load: int = 5_000
@@ -55,6 +57,7 @@ FULL: Final = Options(
     idle_agents=100_000,
     grown_agents=100_000,
     grown_events=1_000_000,
+    unfinished=10_000,
     caught_up=1_000_000,
     caught_agents=10_000,
 )
@@ -68,6 +71,7 @@ QUICK: Final = Options(
     spawned=500,
     grown_agents=2_000,
     grown_events=5_000,
+    unfinished=200,
     blocked=200,
     blocked_seconds=0.5,
     caught_up=20_000,
@@ -86,6 +90,7 @@ TINY: Final = Options(
     spawned=10,
     grown_agents=120,
     grown_events=1_100,
+    unfinished=10,
     blocked=5,
     blocked_seconds=0.05,
     load=200,
