@@ -38,9 +38,12 @@ class Cluster:
         replicas: bool = False,
         config: dict[str, str] | None = None,
         password: str | None = None,
+        with_tls: bool = False,
     ) -> None:
+        """With TLS each node has a port for it, which it names to whoever comes by TLS, beside the plain one."""
         self._stack = ExitStack()
         self._kind = kind
+        self._with_tls = with_tls
         self._password: str | None = None
         self._with_replicas = replicas
         self._config = config or {}
@@ -61,6 +64,7 @@ class Cluster:
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
             "cluster-replica-validity-factor": "0",
             "repl-diskless-sync-delay": "0",
+            **({"tls-port": str(free_port()), "tls-cluster": "yes"} if self._with_tls else {}),
             **self._config,
         }
         return Server(kind=self._kind, tcp=True, config=config).start()
@@ -72,7 +76,8 @@ class Cluster:
                 first, last = number * _SLOTS // primaries, (number + 1) * _SLOTS // primaries - 1
                 self.call(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
             for other in self.nodes[:number]:
-                self.call(node, "CLUSTER", "MEET", "127.0.0.1", other.port, int(other.config["cluster-port"]))
+                port = other.config.get("tls-port", other.port)
+                self.call(node, "CLUSTER", "MEET", "127.0.0.1", port, other.config["cluster-port"])
         eventually(lambda: all(self._knows_all(node) for node in self.nodes), _PATIENCE, what="nodes that met")
         for number, node in enumerate(self.nodes[primaries:]):
             self.call(node, "CLUSTER", "REPLICATE", self.id_of(self.nodes[number]))
@@ -93,6 +98,10 @@ class Cluster:
     @property
     def url(self) -> str:
         return f"redis+cluster://{self.hosts}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"rediss+cluster://127.0.0.1:{self.nodes[0].config['tls-port']}"
 
     def client(self, **options: Any) -> redis.RedisCluster:
         """A client of redis-py's, for looks behind the library's back."""
@@ -141,8 +150,8 @@ class Cluster:
         yield source
         while self.move_keys(slot, source, target, 100):
             pass
-        for node in (target, source, *self.running):
-            if node is self.owner_of(slot) or node in (target, source) or self._is_primary(node):
+        for node in (target, *(other for other in self.running if other is not target)):
+            if self._is_primary(node):
                 self.call(node, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
 
     def move_keys(self, slot: int, source: Server, target: Server, most: int) -> int:

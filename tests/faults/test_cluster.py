@@ -7,14 +7,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
 
+from certificates import Authority
 from clusters import Cluster, slot_of
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.events import DataLoss, DuramenError, InvalidMessage, Unconfirmed, UnsafeServer
+from duramen.events import DataLoss, DuramenError, InvalidMessage, Unavailable, Unconfirmed, UnsafeServer
 from duramen.events.log import Keys
 from duramen.events.redis.client.connection import pool_of_url
 from faults.proxy import FaultProxy
@@ -30,10 +32,10 @@ def cleanup() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.fixture(scope="module")
-def still() -> Iterator[Cluster]:
-    """Three primaries, for tests that change nothing about the nodes."""
-    with Cluster() as cluster:
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def still(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three primaries, for tests that kill none."""
+    with Cluster(kind=request.param) as cluster:
         yield cluster
 
 
@@ -134,6 +136,7 @@ class Work:
                 self._stopping.wait(0.05)
             else:
                 done.append(number)
+                self._stopping.wait(0.002)  # not to keep the machine busy
 
     def wait_for_progress(self) -> None:
         """Wait until each agent was appended to 20 times more."""
@@ -211,6 +214,20 @@ def test_slots_of_all_agents_move_back_and_forth_under_load(still: Cluster, clea
     assert not work.problems
 
 
+def test_a_slot_that_valkey_moves_as_a_whole_is_followed_under_load(cleanup: ExitStack) -> None:
+    cluster = cleanup.enter_context(Cluster(kind="valkey"))
+    work = Work(cluster, cleanup)
+    slot = work.slot_of(work.agents[0])
+    source = cluster.owner_of(slot)
+    target = other_than(cluster, source)
+    cluster.call(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", cluster.id_of(target))
+    assert cluster.wait_for_failover(slot, source) is target
+    work.wait_for_progress()
+    work.check()
+    assert not work.problems
+    assert count_answers(cluster, "TRYAGAIN") == 0
+
+
 def test_a_process_is_heard_when_the_slot_of_its_channel_has_moved(still: Cluster, cleanup: ExitStack) -> None:
     names = {"namespace": f"channel-{uuid4().hex}"}
     host, caller = (open_system(still.url, cleanup, **names) for _ in range(2))
@@ -255,6 +272,24 @@ def test_a_primary_that_hangs_is_left_when_its_replica_is_promoted(cleanup: Exit
     eventually(lambda: cluster.call(old, "ROLE")[0] == b"slave", 30.0)
     work.check()
     assert {type(problem) for problem in work.problems} <= {Unconfirmed, DataLoss}
+
+
+def test_each_node_is_spoken_to_over_tls(tmp_path: Path, cleanup: ExitStack) -> None:
+    authority = Authority.make(tmp_path / "ca")
+    own = authority.sign("127.0.0.1", "127.0.0.1")
+    files = {"tls-cert-file": own.certificate, "tls-key-file": own.key, "tls-ca-cert-file": authority.file}
+    config = {"tls-auth-clients": "no", **{name: str(file) for name, file in files.items()}}
+    cluster = cleanup.enter_context(Cluster(config=config, with_tls=True))
+    system = open_system(f"{cluster.tls_url}?ssl_ca_certs={authority.file}", cleanup)
+    seen: set[str] = set()
+    with system.subscribe("acme/*/**", lambda change: seen.add(change.agent)):
+        for number in range(12):
+            assert system.spawn(f"acme/agent-{number}").set("n", number).seq == 2
+        eventually(lambda: len(seen) == 12)
+    clients = [str(cluster.call(node, "CLIENT", "LIST")) for node in cluster.nodes]
+    assert all(node.config["tls-port"] in text for node, text in zip(cluster.nodes, clients, strict=True))
+    with pytest.raises(Unavailable, match="not signed by a CA"):
+        AgentSystem.open(cluster.tls_url)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def refuse_eviction(policy: str) -> None:
 def refuse_mode(run: RunCommand, *, in_cluster: bool = False) -> None:
     """Raise UnsafeServer for a server of another mode, a sentinel, and a Redis that is too old. Writes nothing."""
     facts = _greeting(run)
-    mode = facts.get("mode") or facts.get("redis_mode")
+    mode = _mode(facts)
     if mode == "cluster" and not in_cluster:
         raise UnsafeServer(f"{_IN_CLUSTER}: {_USE_CLUSTER}", expected="standalone", actual=mode)
     if mode == "sentinel":
@@ -133,6 +133,10 @@ def refuse_mode(run: RunCommand, *, in_cluster: bool = False) -> None:
     finding = _version(facts) if facts else None
     if finding is not None and finding.level == "problem":
         raise UnsafeServer(f"{finding.what}: {finding.advice}", actual=facts.get("redis_version"))
+
+
+def _mode(facts: Mapping[str, str]) -> str | None:
+    return facts.get("mode") or facts.get("redis_mode") or facts.get("server_mode")  # Valkey 9 has the last
 
 
 def _greeting(run: RunCommand) -> dict[str, str]:
@@ -339,7 +343,7 @@ def _permissions(run: RunCommand, namespace: str, *, in_cluster: bool) -> list[F
 def _replication(facts: Mapping[str, str], settings: Mapping[str, str], *, in_cluster: bool) -> list[Finding]:
     if facts.get("cluster_enabled") == "1" and not in_cluster:
         return [Finding("problem", _IN_CLUSTER, _USE_CLUSTER)]
-    if facts.get("redis_mode") == "sentinel":
+    if _mode(facts) == "sentinel":
         return [Finding("problem", _IS_SENTINEL, _USE_PRIMARY)]
     if facts.get("role") == "slave":
         return [Finding("problem", "this server is a replica and takes no writes", "connect to its primary")]
