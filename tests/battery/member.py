@@ -67,6 +67,13 @@ def path_of(number: int) -> str:
     return f"p{(number - 1) % 7}/a{number - 1}/sub" if number % 10 == 9 else f"p{number % 7}/a{number}"
 
 
+def pick_agent(chance: random.Random, count: int) -> int:
+    """One of a few that many ask, or any."""
+    if chance.random() < 0.5:
+        return chance.randrange(count)
+    return min(int(chance.paretovariate(0.5)) - 1, 1_000_000) % count
+
+
 def spawn(system: AgentSystem, number: int) -> None:
     """Have an agent there, and its parent."""
     empty: dict[str, Any] = {"l": [], "done": []}
@@ -99,7 +106,7 @@ class Caller:
             self.history.note("problem", f"{self.name} ended with {type(error).__name__}: {error}")
 
     def step(self) -> None:
-        number = min(int(self.chance.paretovariate(0.4)) - 1, self.place.agents * 100) % self.place.agents
+        number = pick_agent(self.chance, self.place.agents)
         if number not in self.spawned:
             try:
                 spawn(self.system, number)

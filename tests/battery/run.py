@@ -33,8 +33,9 @@ from attrs import asdict, define, field, frozen
 
 import msgpack
 from battery.checker import AgentLog, check_agent, check_fences, check_state
+from battery.consumer import NAME, Counts
 from battery.history import Operation, read_histories
-from battery.member import Place, path_of
+from battery.member import Place, path_of, pick_agent
 from duramen.actors import AgentSystem
 from duramen.events import DuramenError
 from faults.evidence import Evidence
@@ -46,6 +47,7 @@ TESTS = Path(__file__).parent.parent
 _LEASE = 13.0
 _START_SECONDS = 120.0
 _END_SECONDS = 300.0
+_VIEW_SECONDS = 60.0
 
 
 @frozen(kw_only=True)
@@ -78,12 +80,12 @@ class Member:
 
     place: Place
     log: IO[str]
+    module: str = "battery.member"
     process: subprocess.Popen[str] = field(init=False)
-    is_stopped: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", "-m", "battery.member", json.dumps(asdict(self.place))],
+            [sys.executable, "-P", "-W", "ignore", "-m", self.module, json.dumps(asdict(self.place))],
             env={**os.environ, "PYTHONPATH": str(TESTS)},
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -121,6 +123,7 @@ class Battery:
     evidence: Evidence = field(init=False)
     log: IO[str] = field(init=False)
     members: list[Member] = field(factory=list[Member])
+    consumer: Member = field(init=False)
     faults: Counter[str] = field(factory=Counter[str])
     problems: list[str] = field(factory=list[str])
     heads: dict[str, list[tuple[str, int]]] = field(factory=lambda: defaultdict(list))
@@ -135,7 +138,8 @@ class Battery:
     def run(self) -> Outcome:
         for number in range(self.size.hosts + self.size.clients):
             self._start(is_host=number < self.size.hosts)
-        for member in self.members:
+        self._start_consumer()
+        for member in [*self.members, self.consumer]:
             member.wait_until_ready()
         with self._watching():
             self._rage()
@@ -144,8 +148,16 @@ class Battery:
         return self._outcome(operations)
 
     def _start(self, *, is_host: bool) -> Member:
+        member = self._process("h" if is_host else "c", is_host=is_host)
+        self.members.append(member)
+        return member
+
+    def _start_consumer(self) -> None:
+        self.consumer = self._process("v", is_host=False, module="battery.consumer")
+
+    def _process(self, kind: str, *, is_host: bool, module: str = "battery.member") -> Member:
         self._names += 1
-        name = f"{'h' if is_host else 'c'}{self._names}"
+        name = f"{kind}{self._names}"
         place = Place(
             url=self.server.tcp_url,
             namespace=self.evidence.namespace,
@@ -157,9 +169,8 @@ class Battery:
             is_host=is_host,
             is_naive=self.size.is_naive,
         )
-        member = Member(place, self.log)
+        member = Member(place, self.log, module)
         self.stack.callback(member.close)
-        self.members.append(member)
         return member
 
     # -- what happens ----------------------------------------------------------------------------------------------
@@ -181,6 +192,7 @@ class Battery:
             self._kill_host,
             self._kill_host,
             self._kill_client,
+            self._kill_consumer,
             self._replace_host,
             self._add_or_end_host,
             self._stop_process,
@@ -212,7 +224,8 @@ class Battery:
 
     def _end(self, member: Member) -> None:
         """Have a process end as a program does; what it says of its end is in its history."""
-        self.members.remove(member)
+        if member in self.members:
+            self.members.remove(member)
         member.send_signal(signal.SIGTERM)
 
         def wait() -> None:
@@ -240,6 +253,12 @@ class Battery:
     def _kill_client(self) -> str:
         return self._kill(self._pick(is_host=False))
 
+    def _kill_consumer(self) -> str:
+        old = self.consumer
+        old.kill()
+        self._start_consumer()
+        return f"{old.place.name}, in its place {self.consumer.place.name}"
+
     def _replace_host(self) -> str:
         old, new = self._pick(is_host=True), self._start(is_host=True)
         self._end(old)
@@ -266,7 +285,7 @@ class Battery:
         return f"{member.place.name} for {seconds:.1f} s"
 
     def _take_over_by_force(self) -> str:
-        paths = {path_of(min(int(self.chance.paretovariate(0.4)) - 1, 10**6) % self.size.agents) for _ in range(20)}
+        paths = {path_of(pick_agent(self.chance, self.size.agents)) for _ in range(20)}
         with suppress(DuramenError), self._system() as system:
             system.log.claim(sorted(paths), f"force-{self.chance.getrandbits(32):x}", time_ns() // 1000)
         return f"{len(paths)} agents"
@@ -348,8 +367,11 @@ class Battery:
         self.say("all faults end")
         self._never.wait(3.0)
         self._notice_ends()
+        if self.consumer.process.poll() is not None:
+            self.problems.append(f"{self.consumer.place.name} has ended by itself; see its log")
         for member in list(self.members):
             self._end(member)
+        self._end(self.consumer)
         self.stack.close()  # they have ended, or it is a problem
 
     def _judge(self) -> list[Operation]:
@@ -361,6 +383,7 @@ class Battery:
         with self._system() as system:
             for agent, operations in by_agent.items():
                 self._judge_agent(system, agent, operations)
+            self._judge_view(system)
         for agent, seen in self.heads.items():
             self.problems += check_fences(agent, seen)
         return read.operations
@@ -374,6 +397,21 @@ class Battery:
         self.problems += check_agent(agent, log, operations)
         if log.facts:
             self.problems += check_state(agent, log, system.agent(agent).get())
+
+    def _judge_view(self, system: AgentSystem) -> None:
+        """Compare the view, once its consumer has read everything, with what is stored."""
+        runner = system.attach(Counts(), NAME)
+        until = monotonic() + _VIEW_SECONDS
+        while runner.status != "live" or runner.lag:
+            if monotonic() > until:
+                self.problems.append(f"the consumer is {runner.status} with lag {runner.lag} after {_VIEW_SECONDS} s")
+                return
+            self._never.wait(0.05)
+        for agent in self.heads:
+            stored = len(self.evidence.events(agent))
+            seen = runner.state.get(agent)
+            if seen != [stored, stored, 0]:
+                self.problems.append(f"{agent}: the view has [events, last, gaps] {seen}, and {stored} are stored")
 
     def _outcome(self, operations: Sequence[Operation]) -> Outcome:
         counts: Counter[str] = Counter()
