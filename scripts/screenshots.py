@@ -48,18 +48,21 @@ def main() -> int:
     sys.path.insert(0, str(ROOT / "tests"))
     from browser import Browser
 
-    with AgentSystem.open("memory://", agents={"refunds": Refunds}) as system:
-        with InspectorServer(system) as server, Browser() as browser:
-            browser.open(server.url)
-            fill(system)  # while it looks, so that its charts have something to show
-            browser.wait("return document.querySelectorAll('.agent-row').length > 8")
-            take(browser, "inspector-agents.png")
-            browser.run("location.hash = '#/agent/airline/desk-3'")
-            browser.wait("return document.querySelector('.message') && document.querySelector('.right dl')")
-            browser.press("E")  # the last error, and the step after it
-            browser.wait("return document.querySelector('.as-of') !== null")
-            browser.press("ArrowRight")
-            take(browser, "inspector.png")
+    with (
+        AgentSystem.open("memory://", agents={"refunds": Refunds}) as system,
+        InspectorServer(system) as server,
+        Browser() as browser,
+    ):
+        browser.open(server.url)
+        fill(system)  # while it looks, so that its charts have something to show
+        browser.wait("return document.querySelectorAll('.agent-row').length > 8")
+        take(browser, "inspector-agents.png")
+        browser.run("location.hash = '#/agent/airline/desk-3'")
+        browser.wait("return document.querySelector('.message') && document.querySelector('.right dl')")
+        browser.press("E")  # the last error, and the step after it
+        browser.wait("return document.querySelector('.as-of') !== null")
+        browser.press("ArrowRight")
+        take(browser, "inspector.png")
     return 0
 
 
