@@ -174,6 +174,16 @@ class _Steps:
         self._system.close()
 
 
+def _kind(*, holds: bool) -> type[Worker]:
+    """A class of its own, which counts for itself."""
+
+    class Counting(Worker):
+        pass
+
+    Counting.holds = holds
+    return Counting
+
+
 def _take_up(url: str, namespace: str, handlers: int) -> float:
     """Leave so many handlers by a kill -9; seconds from the next host's `open` until all of them are going again."""
     context = multiprocessing.get_context(_SPAWNED)
@@ -184,7 +194,7 @@ def _take_up(url: str, namespace: str, handlers: int) -> float:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    kind = type("Worker", (Worker,), {})
+    kind = _kind(holds=False)
     started = time.perf_counter()
     with AgentSystem.open(url, namespace=namespace, agents={_TYPE: kind}) as system:
         while kind.went_on < handlers:
@@ -200,7 +210,7 @@ def _take_up(url: str, namespace: str, handlers: int) -> float:
 
 
 def _leave(url: str, namespace: str, handlers: int, connection: Connection) -> None:
-    kind = type("Worker", (Worker,), {"holds": True})
+    kind = _kind(holds=True)
     system = AgentSystem.open(url, namespace=namespace, agents={_TYPE: kind})
     for number_ in range(handlers):
         system.spawn(f"bench/left-{number_}", agent_type=_TYPE).send(Held())
