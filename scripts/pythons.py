@@ -18,7 +18,7 @@ from stages import QUICK
 
 __all__ = ["other_pythons"]
 
-EXTRAS = "approximate,console,inspect,langgraph,search,test,verify"
+EXTRAS = "approximate,console,inspect,langgraph,mcp,search,test,verify"
 
 
 def main() -> int:

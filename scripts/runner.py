@@ -55,7 +55,9 @@ def main() -> int:
 def check(arguments: list[str]) -> int:
     own, pytest_arguments = split(arguments)
     asked = parse(own)
-    python = ensure_venv(("approximate", "console", "dev", "inspect", "langgraph", "otel", "search", "test", "verify"))
+    python = ensure_venv(
+        ("approximate", "console", "dev", "inspect", "langgraph", "mcp", "otel", "search", "test", "verify")
+    )
     stages = all_stages(ROOT, python, quick="fast" in asked, pytest_arguments=pytest_arguments)
     names = chosen(asked, stages, pytest_arguments)
     lacking = what_is_lacking(quick="fast" in asked) if "tests" in names else None

@@ -16,6 +16,7 @@ from .fork import FORK
 from .hosts import HOSTS
 from .inspect import INSPECT
 from .log import LOG
+from .mcp import MCP
 from .pause import PAUSE
 from .projections import PROJECTIONS
 from .replay import REPLAY
@@ -37,6 +38,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     RUN,
     SERVE,
     INSPECT,
+    MCP,
     HOSTS,
     AGENTS,
     SHOW,
