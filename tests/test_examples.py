@@ -43,6 +43,15 @@ SHOWN = {
         "search: 4 calls, 400 tokens",
         "status closed, lag 0",
     ],
+    "support_agent.py": [
+        "the first process ended with -9",
+        "result: paid 40",
+        "memory: {'o-17': 'paid 40'}",
+        "unfinished: []",
+        "the model was asked about o-17",
+        "the bank paid 40",
+        "the customer was told: paid 40",
+    ],
     "langgraph_time_travel.py": [
         "messages: 4",
         "rewound: ['hello', \"You said 'hello'.\", 'something else', \"You said 'something else'.\"]",

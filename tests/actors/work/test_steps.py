@@ -330,3 +330,22 @@ def test_the_log_has_no_arguments_unless_it_is_asked_to(system: AgentSystem) -> 
     run(system, work)
     begun = [event.data["arguments"] for event in system.events("acme/alice") if event.type == "work_begun"]
     assert begun == [None, [["shown"], {}]]
+
+
+def test_a_step_failed_that_ends_the_work_keeps_its_facts(system: AgentSystem) -> None:
+    class CardRefused(Exception):
+        data = None
+
+    def pay() -> None:
+        raise CardRefused("insufficient funds")
+
+    async def work(self: Any, message: Job) -> Any:
+        await self.step("pay", pay)
+
+    for _ in range(2):  # from memory, and from the log
+        with pytest.raises(StepFailed, match="insufficient") as raised:
+            if system.log.head("acme/alice") is None:
+                run(system, work)
+            else:
+                system.agent("acme/alice").result(2)
+        assert (raised.value.kind, raised.value.text) == ("CardRefused", "insufficient funds")
