@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from duramen.actors.api import AgentSystem
 from duramen.events import InvalidMessage
+
+from ..api import AgentSystem
 
 Fields = dict[str, Any]
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from attrs import define, frozen
 
-from duramen.actors.api import AgentSystem
 from duramen.events import DuramenError, Event
 from duramen.events.codec import DIGEST_SIZE, Codec, build_event, decode_body
 from duramen.events.log import Entry, Span
 from duramen.events.model import vocabulary as v
 from duramen.projections.history import headline
 
+from ..api import AgentSystem
 from .history import brief_data
 
 MOST_ROWS: Final = 200

@@ -119,5 +119,5 @@ def _error(code: int, kind: str, sentence: str) -> Response:
 
 
 def _read_page() -> dict[str, bytes]:
-    folder = files(__package__).joinpath("page")
+    folder = files("duramen.actors.inspector").joinpath("page")
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES}

@@ -8,14 +8,14 @@ from typing import Any, Final, cast
 
 from attrs import asdict, frozen
 
-from duramen.actors.api import AgentSystem
-from duramen.actors.commands import UnfinishedWork
 from duramen.events import AgentNotFound, InvalidMessage, agent_path
 from duramen.events.codec import to_datetime
 from duramen.events.model import join_text
 from duramen.projections import Blame, ConsumerInfo, Episode
 from duramen.projections.recovery import AgentLog
 
+from ..api import AgentSystem
+from ..commands import UnfinishedWork
 from .agents import AgentList, Query
 from .history import (
     MOST_CAUSES,

@@ -10,14 +10,14 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-from duramen.actors.api import AgentSystem
 from duramen.events import Cursor, DuramenError, Event, Granularity
 from duramen.events.logging import get_logger
 from duramen.events.model import ACTIVITY_RECORDED, FAILED
 from duramen.projections import Change, Subscription, VerificationProgress, VerificationReport
 
+from ..api import AgentSystem
 from .agents import AgentList
-from .history import is_failure, to_bytes
+from .history import as_dict, is_failure, to_bytes
 
 _POINTS: Final = 120
 _BURST: Final = 0.1
@@ -238,11 +238,9 @@ def _message(kind: str, data: dict[str, Any], cursor: Cursor | None) -> bytes:
 
 def _tokens(data: Any) -> int:
     """The tokens that a recorded completion says it has used."""
-    usage = data.get("usage") if type(data) is dict else None
-    if type(usage) is not dict:
-        return 0
+    usage = as_dict((as_dict(data) or {}).get("usage")) or {}
     total = usage.get("total_tokens")
     if type(total) is int:
         return max(total, 0)
-    parts = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
-    return sum(usage[name] for name in parts if type(usage.get(name)) is int and usage[name] > 0)
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")]
+    return sum(count for count in counts if type(count) is int and count > 0)

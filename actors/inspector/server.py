@@ -8,8 +8,9 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
-from duramen.actors.api import AgentSystem
 from duramen.events import DuramenError, NotInstalled
+
+from ..api import AgentSystem
 
 try:
     import uvicorn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .conversation import conversation
-from .encoding import Room, encode_plain, to_bytes
+from .encoding import Room, as_dict, encode_plain, to_bytes
 from .log_index import LogIndexes, is_failure
 from .timeline import timeline
 from .windows import MOST_CAUSES, brief_data, event_at, event_row, level_at, traced_at, window
@@ -12,6 +12,7 @@ __all__ = [
     "MOST_CAUSES",
     "LogIndexes",
     "Room",
+    "as_dict",
     "brief_data",
     "conversation",
     "encode_plain",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from duramen.projections.history import TracedState
 
-from .encoding import latest
+from .encoding import as_dict, as_list, latest
 from .log_index import is_failure
 from .windows import brief
 
@@ -37,26 +37,26 @@ def conversation(state: TracedState, before: int | None) -> dict[str, Any]:
 
 
 def _lists(value: Any, setters: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    if type(value) is list:
-        held = cast("list[Any]", value)
-        if held and all(type(each) is dict and type(each.get("role")) is str for each in held[:10]):
-            yield path, held, setters
-    elif type(value) is dict and depth < _DEPTH:
-        for key, child in cast("dict[str, Any]", value).items():
+    listed, held = as_list(value), as_dict(value)
+    if listed:
+        if all(type((as_dict(each) or {}).get("role")) is str for each in listed[:10]):
+            yield path, listed, setters
+    elif held is not None and depth < _DEPTH:
+        for key, child in held.items():
             yield from _lists(child, setters.get(key), (*path, key), depth + 1)
 
 
 def _tool_names(messages: list[Any]) -> dict[str, str]:
     names: dict[str, str] = {}
     for message in messages:
-        for call in _calls(message):
+        for call in _calls(as_dict(message) or {}):
             if type(call.get("id")) is str:
                 names[call["id"]] = _function(call)[0]
     return names
 
 
 def _message(message: Any, at: int, seq: int, names: dict[str, str]) -> dict[str, Any]:
-    held: dict[str, Any] = message if type(message) is dict else {}
+    held = as_dict(message) or {}
     text = _text(held.get("content"))
     role = str(held.get("role", ""))[:40]
     is_result = role in ("tool", "function")
@@ -71,14 +71,13 @@ def _message(message: Any, at: int, seq: int, names: dict[str, str]) -> dict[str
     return row
 
 
-def _calls(message: Any) -> list[dict[str, Any]]:
-    calls = message.get("tool_calls") if type(message) is dict else None
-    return [call for call in calls if type(call) is dict] if type(calls) is list else []
+def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
+    found = (as_dict(call) for call in as_list(message.get("tool_calls")) or [])
+    return [call for call in found if call is not None]
 
 
 def _function(call: dict[str, Any]) -> tuple[str, str]:
-    function = call.get("function")
-    held: dict[str, Any] = function if type(function) is dict else call
+    held = as_dict(call.get("function")) or call
     arguments = held.get("arguments")
     shown = arguments if type(arguments) is str else brief(arguments, _RESULT)
     return str(held.get("name", "")), "" if arguments is None else shown
@@ -88,7 +87,8 @@ def _text(content: Any) -> str:
     """The text of a message's content: a text, or a list of parts."""
     if type(content) is str:
         return content
-    if type(content) is list:
-        parts = (part.get("text") if type(part) is dict else part for part in cast("list[Any]", content))
+    listed = as_list(content)
+    if listed is not None:
+        parts = [part if type(part) is str else (as_dict(part) or {}).get("text") for part in listed]
         return "\n".join(part for part in parts if type(part) is str)
     return "" if content is None else brief(content, _RESULT)

@@ -102,8 +102,18 @@ def latest(setters: Any) -> int:
     """The last of the seqs in a tree of them; 0 for one that has none."""
     if type(setters) is int:
         return setters
-    held = cast("Iterable[Any]", setters.values() if type(setters) is dict else setters)
-    return max(map(latest, held), default=0)
+    held = as_dict(setters)
+    return max(map(latest, (as_list(setters) or []) if held is None else held.values()), default=0)
+
+
+def as_dict(value: object) -> dict[str, Any] | None:
+    """The value if it is a dict, else None."""
+    return cast("dict[str, Any]", value) if type(value) is dict else None
+
+
+def as_list(value: object) -> list[Any] | None:
+    """The value if it is a list, else None."""
+    return cast("list[Any]", value) if type(value) is list else None
 
 
 def _children(value: Any, setters: Any) -> Iterable[tuple[str | None, Any, Any]]:
@@ -116,10 +126,12 @@ def _children(value: Any, setters: Any) -> Iterable[tuple[str | None, Any, Any]]
 
 
 def _shell(value: Any) -> dict[str, Any]:
-    return {"$": "dict" if type(value) is dict else "list", "n": len(value)}
+    held = as_dict(value)
+    return {"$": "list", "n": len(value)} if held is None else {"$": "dict", "n": len(held)}
 
 
 def _spend(node: Any, room: Room) -> Any:
-    shown = node["v"] if type(node) is dict else node
+    tagged = as_dict(node)
+    shown: object = node if tagged is None else tagged["v"]
     room.left -= _ROW + (3 * len(shown) if type(shown) is str else 8)
     return node

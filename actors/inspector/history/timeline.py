@@ -59,7 +59,8 @@ def _by_time(times: Sequence[int]) -> tuple[list[float], list[list[float]]]:
         return _by_seq(len(times)), []
     room = 1.0 - 0.02 - _GAP_WIDTH * len(folded)
     scale = room / left if left else 0.0
-    places, gaps, at = [0.01], [], 0.01
+    places, at = [0.01], 0.01
+    gaps: list[list[float]] = []
     for number, step in enumerate(steps):
         if number in folded:
             gaps.append([round(at + _GAP_WIDTH / 2, 5), step])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from duramen.events import DuramenError, Event, PathNotFound
@@ -22,7 +23,7 @@ from duramen.projections.history import (
 from duramen.projections.recovery import AgentLog, state_before, within
 from duramen.projections.state import MISSING, lookup
 
-from .encoding import MOST_ITEMS, Room, encode_plain, encode_scalar, encode_tree, latest
+from .encoding import MOST_ITEMS, Room, as_dict, as_list, encode_plain, encode_scalar, encode_tree, latest
 from .log_index import WINDOW, LogIndex
 
 _HEADLINE: Final = 160
@@ -100,9 +101,11 @@ def is_traced(index: LogIndex, seq: int) -> bool:
 
 
 def _unknown(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _unknown(held) for key, held in value.items()}
-    return [_unknown(held) for held in value] if type(value) is list else 0
+    held = as_dict(value)
+    if held is not None:
+        return {key: _unknown(child) for key, child in held.items()}
+    listed = as_list(value)
+    return 0 if listed is None else [_unknown(child) for child in listed]
 
 
 def _event_row(
@@ -137,33 +140,40 @@ def describe(agent_log: AgentLog, raw: RawEvent, after: TracedState) -> tuple[st
 
 def brief_data(kind: str, data: Any) -> str:
     """The beginning of what an event says, in a line."""
-    if kind == ACTIVITY_RECORDED:
-        data = data["data"]
+    said: Any = data["data"] if kind == ACTIVITY_RECORDED else data
+    fields = as_dict(said) or {}
     for name in ("value", "values", "patch", "memory", "outcome_details", "error"):
-        if type(data) is dict and data.get(name) not in (None, [], {}):
-            return brief(data[name])
-    return brief(data) if kind == ACTIVITY_RECORDED else ""
+        if fields.get(name) not in (None, [], {}):
+            return brief(fields[name])
+    return brief(said) if kind == ACTIVITY_RECORDED else ""
 
 
 def brief(value: Any, most: int = _PREVIEW) -> str:
-    """The beginning of a value in a line, for people."""
+    """The beginning of a value in a line, for people; a message of a chat by its role, a tool by its name."""
     if type(value) is str:
         return " ".join(value[: 2 * most].split())[:most]
-    if type(value) is dict:
-        if type(value.get("role")) is str:
-            said = value.get("content") or ("calls tools" if value.get("tool_calls") else "")
-            return f"{value['role'][:40]}: {brief(said, most)}"[:most]
-        if type(value.get("tool")) is str:
-            rest = value.get("result", value.get("arguments"))
-            return f"{value['tool'][:80]} {brief(rest, most)}"[:most]
-        inside = ", ".join(f"{str(key)[:40]}: {brief(held, 40)}" for key, held in list(value.items())[:_MOST_BRIEF])
-        return f"{{{inside}}}"[:most]
-    if type(value) is list:
-        if len(value) == 1 and type(value[0]) is dict and "role" in value[0]:
-            return brief(value[0], most)
-        return f"[{', '.join(brief(held, 40) for held in value[:_MOST_BRIEF])}]"[:most]
+    fields = as_dict(value)
+    if fields is not None:
+        return _brief_dict(fields, most)[:most]
+    listed = as_list(value)
+    if listed is not None:
+        if len(listed) == 1 and "role" in (as_dict(listed[0]) or {}):
+            return brief(listed[0], most)
+        return f"[{', '.join(brief(held, 40) for held in listed[:_MOST_BRIEF])}]"[:most]
     shown = encode_scalar(value)
-    return str(shown["v"] if type(shown) is dict else "null" if shown is None else shown)[:most]
+    tagged = as_dict(shown)
+    return str("null" if shown is None else shown if tagged is None else tagged["v"])[:most]
+
+
+def _brief_dict(fields: dict[str, Any], most: int) -> str:
+    role, tool = fields.get("role"), fields.get("tool")
+    if type(role) is str:
+        said = fields.get("content") or ("calls tools" if fields.get("tool_calls") else "")
+        return f"{role[:40]}: {brief(said, most)}"
+    if type(tool) is str:
+        return f"{tool[:80]} {brief(fields.get('result', fields.get('arguments')), most)}"
+    inside = ", ".join(f"{key[:40]}: {brief(held, 40)}" for key, held in islice(fields.items(), _MOST_BRIEF))
+    return f"{{{inside}}}"
 
 
 def _bounded(before: TracedState, after: TracedState, room: Room) -> list[Write]:
@@ -236,5 +246,5 @@ def event_row(event: Event) -> dict[str, Any]:
         "detail": brief_data(event.type, event.data),
         "time": event.time.isoformat(),
     }
-    data = event.data.get("data") if event.type == ACTIVITY_RECORDED else None
-    return {**row, "tool": str(data.get("tool", ""))[:_PREVIEW]} if type(data) is dict else row
+    recorded = as_dict(event.data.get("data")) if event.type == ACTIVITY_RECORDED else None
+    return row if recorded is None else {**row, "tool": str(recorded.get("tool", ""))[:_PREVIEW]}
