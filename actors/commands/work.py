@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from duramen.events import AnswerRefused, InvalidMessage, Limits, MailboxFull, NewEvent, PlainData, Receipt
-from duramen.events.codec import to_datetime
+from duramen.events import AnswerRefused, InvalidMessage, Limits, MailboxFull, NewEvent, PlainData, Receipt, TooLarge
+from duramen.events.codec import Codec, to_datetime
 from duramen.events.model import (
     WORK_ACCEPTED,
     WORK_ANSWERED,
@@ -29,6 +29,9 @@ MOST_UNFINISHED: Final = 1_000
 """Pieces of work of one agent that have not ended."""
 MOST_ANSWERS: Final = 1_000
 """Answers of one agent that nobody has waited for yet."""
+
+_ROOM: Final = 4_096
+"""Bytes of an event that stand around an answer in it."""
 
 
 @frozen(kw_only=True)
@@ -135,6 +138,14 @@ def decide_answer(state: AgentState, message: Answer, limits: Limits, agent: str
     require_alive(state, agent)
     name, work = require_name(message.name, "an answer"), message.work
     check_value(message.value, limits, "an answer")
+    size = len(Codec(limits).pack(message.value))
+    if size > limits.event_bytes - _ROOM:  # it is in two events, of which one has more beside it
+        raise TooLarge(
+            f"an answer of {size} bytes is too large for an event; store it elsewhere and answer where",
+            agent=agent,
+            expected=limits.event_bytes - _ROOM,
+            actual=size,
+        )
     if work is not None and str(work) not in open_work(state):
         raise AnswerRefused(f"{agent} has no unfinished work {work}; nobody would get this answer", agent=agent)
     wait = find_wait(state, name, work)

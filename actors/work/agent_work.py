@@ -15,6 +15,7 @@ from duramen.events import (
     SystemClosed,
     TooLarge,
     Trimmed,
+    ValueRefused,
     WorkParked,
     WorkStopped,
 )
@@ -166,6 +167,8 @@ class AgentWork:
                 turn.stage(envelope, self._cancel(turn, message))
                 return
         except DuramenError as error:
+            if turn.items:
+                raise  # half a stretch must not be committed
             turn.stage_error(envelope, error)
             return
         turn.stage(envelope, None)
@@ -273,7 +276,11 @@ class AgentWork:
             how = "failed"
             get_logger("work").error("work_failed", agent=path, seq=work, error=kind_of(error), at=raised_at(error))
             data = services.serializer.error_to_data(error, path)
-        turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))
+        try:
+            turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))
+        except (TooLarge, ValueRefused) as refused:  # a reply, or the facts of an error, that an event cannot hold
+            how, value, data = "failed", None, services.serializer.error_to_data(refused, path)
+            turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))
         self._outcomes[work] = _outcome_of(services, value, data)
 
     def _result(self, turn: Turn, work: int) -> Any:

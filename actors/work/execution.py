@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import frozen
 
-from duramen.events import DuramenError, InvalidMessage, NewEvent, WaitExpired
-from duramen.events.codec import Codec
+from duramen.events import DuramenError, InvalidMessage, NewEvent, ValueRefused, WaitExpired
 from duramen.events.logging import get_logger
-from duramen.events.model import WORK_BEGUN, Cause, check_value, event_id
+from duramen.events.model import WORK_BEGUN, Cause, event_id
 from duramen.projections.state import ASK, WAIT
 
 from ..commands import Serializer
 from ..dispatch import Envelope
 from ..handlers import HandlerCall, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
-from .step import Begun, error_of
+from .step import Begun, error_of, pack_storable
 
 if TYPE_CHECKING:
     from ..handlers import Services
@@ -220,12 +219,13 @@ class Execution:
 
 
 def pack_reply(reply: Any, services: Services, agent: str, seq: int) -> Any:
-    """A reply as plain data, for the log: as it is, or what `unpack_reply` takes. Raises ReplyRefused."""
+    """A reply as plain data, for the log: as it is, or what `unpack_reply` takes. Raises ReplyRefused, TooLarge."""
     try:
-        check_value(reply, services.limits, "the reply")
-        Codec(services.limits).pack_exactly(reply, "the reply")
-    except DuramenError:
-        return {_PACKED: services.serializer.pack_reply(reply, agent, seq)}
+        pack_storable(reply, services.limits, "the reply")
+    except ValueRefused:
+        packed = services.serializer.pack_reply(reply, agent, seq)
+        pack_storable(packed, services.limits, "the reply")
+        return {_PACKED: packed}
     return {_PLAIN: reply}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
 
-from duramen.events import DuramenError, InStep, InvalidMessage, StepFailed, StepInterrupted
+from duramen.events import DuramenError, InStep, InvalidMessage, Limits, StepFailed, StepInterrupted, TooLarge
 from duramen.events.codec import Codec
 from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _IN_STEP: Final[ContextVar[bool]] = ContextVar("duramen_in_step", default=False)
 _ROOM: Final = 4_096
 """Bytes of an event that stand around the result in it."""
+_MOST_FACTS: Final = 16_384
+"""Bytes of an exception's `data` that are kept."""
 _LONGEST_PAUSE: Final = 3_600.0
 TIMED_OUT: Final = "StepTimeout"
 INTERRUPTED: Final = "Interrupted"
@@ -162,6 +164,19 @@ def failure(kind: str, text: str, data: Any = None) -> dict[str, Any]:
     return {"kind": kind, "text": text, "data": data}
 
 
+def pack_storable(value: Any, limits: Limits, what: str) -> bytes:
+    """The bytes of plain data that an event can hold. Raises ValueRefused, TooLarge."""
+    check_value(value, limits, what)
+    packed = Codec(limits).pack_exactly(value, what)
+    if len(packed) > limits.event_bytes - _ROOM:
+        raise TooLarge(
+            f"{what} has {len(packed)} bytes, too many for an event; store it elsewhere and return where",
+            expected=limits.event_bytes - _ROOM,
+            actual=len(packed),
+        )
+    return packed
+
+
 class StepRunner:
     """Runs the functions of steps: coroutines on the system's event loop, others in worker threads.
 
@@ -258,10 +273,7 @@ class StepRunner:
         """The outcome of a function that has returned: a result that cannot be kept is a failure, and not run again."""
         limits = self._services.limits
         try:
-            check_value(value, limits, f"the result of step {begun.name}")
-            size = len(Codec(limits).pack_exactly(value, f"the result of step {begun.name}"))
-            if size > limits.event_bytes - _ROOM:
-                return (None, failure("TooLarge", f"the result has {size} bytes; store it elsewhere")), None
+            pack_storable(value, limits, f"the result of step {begun.name}")
         except DuramenError as error:
             return (None, failure(kind_of(error), str(error))), None
         return (value, None), None
@@ -271,8 +283,8 @@ class StepRunner:
             return (None, failure(TIMED_OUT, str(error))), error
         data = getattr(error, "data", None)
         try:
-            check_value(data, self._services.limits, "data")
-            Codec(self._services.limits).pack_exactly(data, "data")
+            if len(pack_storable(data, self._services.limits, "data")) > _MOST_FACTS:
+                data = None
         except Exception:  # of a class of the user's
             data = None
         return (None, failure(kind_of(error), text_of(error), data)), error

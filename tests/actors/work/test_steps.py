@@ -20,6 +20,7 @@ from duramen.events import (
     TooLarge,
     ValueRefused,
 )
+from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
 
@@ -349,3 +350,47 @@ def test_a_step_failed_that_ends_the_work_keeps_its_facts(system: AgentSystem) -
             else:
                 system.agent("acme/alice").result(2)
         assert (raised.value.kind, raised.value.text) == ("CardRefused", "insufficient funds")
+
+
+def test_a_reply_that_cannot_be_kept_fails_the_work_and_keeps_what_was_written(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        self.set("written", message.name)
+        return {"object": object(), "huge": b"x" * 300_000}[message.name]
+
+    alice = spawn_worker(system, work)
+    for name, error in (("object", ValueRefused), ("huge", TooLarge)):
+        receipt = alice.send(Job(name))
+        with pytest.raises(error):
+            alice.result(receipt)
+        assert alice.get("written") == name
+    assert alice.unfinished() == []
+
+
+def test_a_handler_may_end_its_own_session(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        await self.step("last", dict)
+        self.terminate(task_description="all of it")
+        return "the end"
+
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    assert alice.result(receipt) == "the end"
+    assert alice.result(receipt) == "the end"
+    assert alice.status().status == "terminated"
+
+
+def test_a_handler_may_pause_its_agent_and_goes_on_when_it_is_resumed(system: AgentSystem) -> None:
+    ran: list[str] = []
+
+    async def work(self: Any, message: Job) -> Any:
+        self.pause("here")
+        await self.step("later", ran.append, "later")
+        return "done"
+
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    eventually(lambda: alice.status().status == "paused")
+    assert ran == []
+    alice.resume()
+    assert alice.result(receipt) == "done"
+    assert ran == ["later"]

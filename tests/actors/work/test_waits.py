@@ -12,7 +12,7 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of
 from duramen.actors import AgentSystem, WorkCancelled
-from duramen.events import AnswerRefused, AskTimeout, WaitExpired, WorkStopped
+from duramen.events import AnswerRefused, AskTimeout, TooLarge, WaitExpired, WorkStopped
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -257,3 +257,12 @@ def test_an_answer_that_is_about_something_else_is_refused(system: AgentSystem) 
         alice.answer("other", True, about={"order": "o-17"})
     alice.answer("approval", True, about={"order": "o-17"})
     assert alice.result(receipt) is True
+
+
+def test_an_answer_that_no_event_could_hand_over_is_refused(system: AgentSystem) -> None:
+    alice = spawn_worker(system, approve)
+    receipt = alice.send(Job())
+    with pytest.raises(TooLarge, match="elsewhere"):
+        alice.answer("approval", b"x" * 260_000)
+    alice.answer("approval", b"x" * 250_000)
+    assert len(alice.result(receipt)) == 250_000
