@@ -7,14 +7,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
+from attrs import frozen
 
-from duramen.actors import AgentSystem
+from duramen.actors import Agent, AgentSystem
+from duramen.events import message_type
 from faults.killed_work import PATH, STEPS
+from servers import valkey_server
+from waiting import eventually
 
 PROGRAM = Path(__file__).with_name("killed_work.py")
 _KILLED = -9
@@ -115,3 +120,42 @@ def test_a_step_that_was_logged_is_not_done_again_wherever_the_process_dies(kill
         repeated += sum(counts.values()) - len(STEPS)
     assert kills >= 8
     assert repeated >= 1 or when == "before"  # the control: it was killed while steps ran
+
+
+# -- the server dies ---------------------------------------------------------------------------------------------------
+
+
+@message_type("errand-on-a-dying-server", durable=True)
+@frozen
+class Walk:
+    steps: int
+
+
+class Walker(Agent):
+    done: ClassVar[list[int]] = []
+
+    async def on_receive(self, message: Any) -> Any:
+        for number in range(message.steps):
+            await self.step("walk", self.done.append, number)
+            self.append("walked", number)
+        return message.steps
+
+
+def test_work_goes_on_when_its_server_is_back_and_repeats_no_step() -> None:
+    """The process lives: the outcome of a step is kept until it is logged, however often its append fails."""
+    done: list[int] = []
+    walker = type("Walker", (Walker,), {"done": done})
+    with valkey_server(aof=True) as server, AgentSystem.open(server.url, agents={"walker": walker}) as system:
+        alice = system.spawn("acme/alice", agent_type="walker")
+        receipt = alice.send(Walk(400))
+        for count in (20, 40, 60):
+            eventually(partial(has_done, done, count), what=f"{count} steps")
+            server.kill9()
+            server.start()
+        assert alice.result(receipt, timeout=60) == 400
+        assert alice.get("walked") == done == list(range(400))
+        assert system.verify("acme/alice").ok
+
+
+def has_done(done: list[int], count: int) -> bool:
+    return len(done) >= count
