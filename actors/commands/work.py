@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -119,8 +120,13 @@ def require_name(name: object, what: str) -> str:
     return found
 
 
+def name_log(identity: str, agent: str) -> str:
+    """Name one agent's log: no other has this name, on this server or elsewhere. It does not tell the agent's path."""
+    return f"{identity}:{blake2b(agent.encode(), digest_size=16).hexdigest()}"
+
+
 def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:
-    """`log` identifies the log: work of an agent that was imported from another one is parked."""
+    """`log` is the agent's, as `name_log` names it: work of an agent that was imported is parked."""
     require_running(state, agent)
     if len(open_work(state)) >= MOST_UNFINISHED:
         raise MailboxFull(
@@ -165,7 +171,7 @@ def decide_answer(state: AgentState, message: Answer, limits: Limits, agent: str
 
 
 def decide_retry(state: AgentState, message: RetryWork, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:
-    """`log` identifies the log."""
+    """`log` is the agent's, as `name_log` names it."""
     piece = require_unfinished(state, message.work, agent)
     return [] if piece["parked"] is None else [NewEvent(WORK_RETRIED, {"work": message.work, "log": log})]
 

@@ -47,7 +47,7 @@ from duramen.projections.state import (
     open_work,
 )
 
-from ..commands import Accept, CancelWork, GetResult, kind_of, require_unfinished
+from ..commands import Accept, CancelWork, GetResult, kind_of, name_log, require_unfinished
 from ..dispatch import Envelope, Mailbox
 from ..handlers import ActiveAgent, Savepoint, Turn, accept_work
 from .asking import Asking
@@ -419,7 +419,7 @@ class AgentWork:
             else:
                 self._sent.add((work, number))
                 self._send(Rerun(work))
-        elif piece["log"] != self._services.log.identity:
+        elif piece["log"] != name_log(self._services.log.identity, self._runtime.path):
             self._park_later(work, "Imported", "it was begun in another log; retry it where it is to go on")
         elif number == START or self._needs_run(work, piece):
             if piece["tries"] >= _MOST_TRIES:

@@ -39,6 +39,7 @@ from ...commands import (
     decide_retry,
     decide_set_granularity,
     decide_set_retention,
+    name_log,
     require_running,
     require_seq,
     with_metadata,
@@ -159,11 +160,11 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
 
 def accept_work(turn: Turn, message: Accept) -> Receipt:
     """Accept a durable message; its work is begun after the commit."""
-    return turn.mutate(message, partial(decide_accept, log=turn.services.log.identity))
+    return turn.mutate(message, partial(decide_accept, log=name_log(turn.services.log.identity, turn.agent)))
 
 
 def _retry_work(turn: Turn, message: RetryWork) -> Receipt:
-    return turn.mutate(message, partial(decide_retry, log=turn.services.log.identity))
+    return turn.mutate(message, partial(decide_retry, log=name_log(turn.services.log.identity, turn.agent)))
 
 
 OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {

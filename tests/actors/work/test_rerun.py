@@ -327,6 +327,26 @@ def test_work_of_an_imported_agent_is_parked_until_it_is_retried(open_system: Op
     assert ran == ["first", "second"]
 
 
+def test_work_of_an_agent_that_is_imported_beside_its_original_runs_only_there(
+    open_system: OpenSystem, tmp_path: Any, ledger: Ledger
+) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.step("pay", ledger.hang, "pay")
+
+    system = open_system(registry=REGISTRY)
+    receipt = spawn_worker(system, work).send(Job())
+    assert ledger.begun.wait(10)
+    system.export_session(PATH, tmp_path / "session")
+    system.import_session(tmp_path / "session", to="acme/copy")
+    copy = system.agent("acme/copy")
+    copy.set("seen", True)
+    with pytest.raises(WorkParked, match="another log"):
+        copy.result(receipt.seq)
+    ledger.gate.set()
+    system.agent(PATH).result(receipt)
+    assert ledger.done == ["pay"]
+
+
 def test_a_fork_leaves_work_behind(open_system: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         return await self.wait_for("approval")
