@@ -277,8 +277,9 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         return found
 
     def _agents(self) -> Sequence[AgentPath]:
-        entries = map(AgentPath.parse, (entry.agent for entry in self._system.agents()))
-        return sorted(path for path in entries if path.project == self._project and path.is_root)
+        prefix = AgentPath.of(self._project, "-").text.removesuffix("-")
+        paths = (AgentPath.parse(entry.agent) for entry in self._system.agents(prefix))
+        return sorted(path for path in paths if path.is_root)
 
     def _look(
         self, thread_id: str, config: RunnableConfig | None, before: RunnableConfig | None

@@ -215,8 +215,8 @@ class DuramenStore(BaseStore):
         return paths
 
     def _all_indexes(self) -> Sequence[str]:
-        paths = (AgentPath.parse(entry.agent) for entry in self._system.agents())
-        return sorted(path.text for path in paths if path.project == self._index_project)
+        prefix = AgentPath.of(self._index_project, "-").text.removesuffix("-")
+        return sorted(entry.agent for entry in self._system.agents(prefix))
 
     @property
     def _index_project(self) -> str:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from operator import add
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
+from uuid import uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -191,6 +200,19 @@ def test_a_graph_runs_on_asyncio_and_gives_what_the_saver_in_memory_gives(system
     assert asyncio.run(told(DuramenSaver(system))) == asyncio.run(told(InMemorySaver()))
 
 
+@pytest.mark.slow
+def test_a_finished_node_never_runs_again_however_often_the_one_beside_it_is_killed(tmp_path: Path) -> None:
+    deaths, runs = 2, tmp_path / "runs"
+    program = Path(__file__).with_name("graph_process.py")
+    line = [sys.executable, str(program), str(tmp_path / "data"), str(runs), str(deaths)]
+    environ = {**os.environ, "PYTHONPATH": str(program.parents[2])}
+    ended = [subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60) for _ in range(deaths + 1)]
+    assert [done.returncode for done in ended] == [-signal.SIGKILL] * deaths + [0], ended[-1].stderr
+    assert runs.read_text().split().count("quick") == 1
+    assert runs.read_text().split().count("slow") == deaths + 1
+    assert ended[-1].stdout == "quick,slow\n"
+
+
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 IDS = [
@@ -218,6 +240,23 @@ def test_threads_of_any_id_are_kept_apart_and_listed_by_their_ids(system: AgentS
     listed = {found.config["configurable"]["thread_id"] for found in saver.list(None)}
     assert listed == set(IDS)
     assert len(list(saver.list(None, limit=3))) == 3
+
+
+def test_conversations_that_go_from_process_to_process_lose_and_double_nothing(redis_url: str) -> None:
+    namespace = f"workers-{uuid4().hex[:12]}"
+    with ExitStack() as stack:
+        workers = [stack.enter_context(AgentSystem.open(redis_url, namespace=namespace)) for _ in range(4)]
+        graphs = [conversation(DuramenSaver(worker)) for worker in workers]
+
+        def talk(number: int) -> list[str]:
+            chance = random.Random(number)
+            for turn in range(5):
+                say(chance.choice(graphs), on_thread(f"t-{number}"), turn)
+            return [each.id for each in chance.choice(graphs).get_state(on_thread(f"t-{number}")).values["messages"]]
+
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(talk, range(8)))
+    assert said == [["h0", "a1", "h1", "a3", "h2", "a5", "h3", "a7", "h4", "a9"]] * 8
 
 
 def test_a_deleted_thread_begins_anew_and_its_values_have_left_the_log(system: AgentSystem) -> None:
