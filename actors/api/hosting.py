@@ -8,17 +8,19 @@ from time import monotonic
 from typing import Final
 
 from duramen.events import DuramenError
-from duramen.events.log import HostStore
+from duramen.events.log import HostRecord, HostStore
 from duramen.events.logging import get_logger
 
 from ..commands import Serializer, Tracing
 from ..dispatch import ActorRegistry, Dispatcher, ThreadPool, Timers
 from ..hosts import PROTOCOL, HostEvents, Hosting, Links, Membership, Placement, Router, Trees
-from ..runtime import Draining, Runtime
+from ..runtime import Draining, Rebalancing, Runtime
 
 _SUBSCRIBE_SECONDS: Final = 5.0
 _LINK_SECONDS: Final = 2.0
 _PAUSE: Final = 0.02
+_MOVING_SECONDS: Final = 60.0
+"""For so long after a host has joined, trees move to it as they become idle."""
 
 
 class HostedSystem:
@@ -45,6 +47,10 @@ class HostedSystem:
         self._timers = timers
         self._workers = workers
         self._is_checking = False
+        self._is_rebalancing = False
+        self._known_up: set[str] | None = None
+        self._joined: dict[str, float] = {}
+        """By host that has joined: until when idle trees move to it."""
         self._links: Links | None = None
         self._buried: Callable[[str], None] = lambda host: None
         self.on_died: Callable[[], None] = lambda: None
@@ -88,8 +94,29 @@ class HostedSystem:
             get_logger("hosts").warning("types_not_listed", error=type(error).__name__)
 
     def release_trees(self) -> None:
-        """Begin to give up the trees that have left memory."""
+        """Begin to give up the trees that have left memory, and those whose place is a host that has joined."""
         self._dispatcher.post(self.hosting.trees.release_empty)
+        if self.hosting.spreads:
+            self._rebalance(monotonic())
+
+    def _rebalance(self, now: float) -> None:
+        up = {record.host: record for record in self.hosting.membership.hosts() if record.state == "up"}
+        known, self._known_up = self._known_up, set(up)
+        if known is not None:
+            self._joined.update((host, now + _MOVING_SECONDS) for host in up.keys() - known - {self.host})
+        self._joined = {host: until for host, until in self._joined.items() if host in up and now < until}
+        if self._joined and not self._is_rebalancing:
+            self._is_rebalancing = True
+            joined = [up[host] for host in self._joined]
+            self._workers.submit(lambda: self._move_to(joined))
+
+    def _move_to(self, joined: list[HostRecord]) -> None:
+        try:
+            moved = Rebalancing(self._actors, self._dispatcher, self.hosting.trees).run(self.host, joined)
+            if moved:
+                get_logger("hosts").info("trees_moved", count=moved, hosts=len(joined))
+        finally:
+            self._is_rebalancing = False
 
     def _release(self, roots: list[str]) -> None:
         try:

@@ -10,6 +10,7 @@ from duramen.events.embedded import DataDirectory
 
 from ..agent_types import AgentFactory
 from ..api import AgentSystem
+from ..hosts import Placement
 from .arguments import Options
 from .errors import NoStore
 
@@ -25,7 +26,9 @@ def opened(
         yield system
 
 
-def open_system(options: Options, agents: Mapping[str, AgentFactory] | None = None) -> AgentSystem:
+def open_system(
+    options: Options, agents: Mapping[str, AgentFactory] | None = None, *, placement: Placement = "local"
+) -> AgentSystem:
     """Open the system, for the caller to close. It makes the embedded store if there is none."""
     return AgentSystem.open(
         options.url,
@@ -34,6 +37,7 @@ def open_system(options: Options, agents: Mapping[str, AgentFactory] | None = No
         insecure=options.insecure,
         allow_eviction=options.allow_eviction,
         agents=agents,
+        placement=placement,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .forwarded import Forwarded, Repeated
-from .hosting import Hosting, Placement
+from .hosting import Hosting, Placement, is_better
 from .lease import BEAT_SECONDS, LEASE_SECONDS, SUSPENDED_SECONDS, LeaseJudge
 from .links import Links
 from .membership import PROTOCOL, HostEvents, HostStatus, Membership, boot_time
@@ -33,5 +33,6 @@ __all__ = [
     "Trees",
     "boot_time",
     "has_ended",
+    "is_better",
     "this_process",
 ]

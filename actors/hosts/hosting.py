@@ -45,6 +45,11 @@ class Hosting:
         return self._is_client
 
     @property
+    def spreads(self) -> bool:
+        """Whether the trees here are placed by their paths, and move to a host that joins."""
+        return self._placement == "spread" and not self._is_client and not self.membership.is_draining
+
+    @property
     def is_local(self) -> bool:
         """Whether an agent of nobody comes to live where it is asked for."""
         return self._placement == "local" and not self._is_client and not self.membership.is_draining
@@ -93,6 +98,11 @@ def place(root: str, hosts: Iterable[str]) -> str:
     So a host that comes takes its share from all others, one that goes leaves it to all others, and nothing else moves.
     """
     return max(hosts, key=lambda host: weight(root, host))
+
+
+def is_better(root: str, host: str, other: str) -> bool:
+    """Whether a tree prefers `host` to the other one."""
+    return weight(root, host) > weight(root, other)
 
 
 def weight(root: str, host: str) -> bytes:

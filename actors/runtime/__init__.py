@@ -7,6 +7,7 @@ from .draining import Draining
 from .envelopes import INLINE, envelope_of
 from .log_reads import answer_from_log, can_read_here
 from .passivation import Passivation
+from .rebalancing import Rebalancing
 from .runtime import Runtime
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Activation",
     "Draining",
     "Passivation",
+    "Rebalancing",
     "Runtime",
     "answer_from_log",
     "can_read_here",

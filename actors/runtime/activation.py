@@ -180,7 +180,7 @@ class Activation:
     def _needed_type(self, place: Located) -> str | None:
         """The agent type whose class the first message needs; None if a plain `Agent` does."""
         wanted = self._wanted_type()
-        if wanted is not None and self._services.hosting.has_class_elsewhere(wanted):
+        if wanted in self._services.agents or self._services.hosting.has_class_elsewhere(wanted):
             return wanted
         try:
             line = unpack_line(place.line)

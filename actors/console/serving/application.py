@@ -42,8 +42,8 @@ class Application:
             made = self.agents if self.make is None else self._call(self.make)
             if isinstance(made, AgentSystem):
                 return self._given(made, options)
-            return open_system(options, self._types(made))
-        system = open_system(options)
+            return open_system(options, self._types(made), placement="spread")
+        system = open_system(options, placement="spread")
         try:
             for agent_type, factory in self._types(self._call(self.prepare, system) or {}).items():
                 system.register(agent_type, factory)
