@@ -145,6 +145,7 @@ export class AgentList {
     const { counts, query } = this.data;
     fill(this.statuses, ...STATUSES.filter(([key, , name]) => key === "" || counts[name] || query.status === key).map(([key, label, name]) => h("button", { type: "button", "aria-pressed": String(query.status === key), onclick: () => { query.status = key; this.#again(); } }, label, h("span", { class: "count" }, number(counts[name] ?? 0), this.data.reading ? " …" : null))));
     this.empty.hidden = this.data.total > 0;
+    this.rows.element.setAttribute("role", this.data.total > 0 ? "treegrid" : "group");
     if (this.data.total === 0) {
       const filtered = query.text || query.status;
       fill(this.empty, h("p", {}, filtered ? "No agent fits the filter." : "No agents yet."), filtered ? h("button", { type: "button", class: "button", onclick: () => { query.text = query.status = this.input.value = ""; this.#again(); } }, "Show all") : h("p", { class: "dim" }, "Run ", h("code", {}, "duramen run"), " to make some of recordings. They appear here by themselves."));

@@ -149,6 +149,7 @@ export class MemoryTree {
       if (element === at) at = at.nextSibling;
     }
     for (const { element } of before.values()) element.remove();
+    this.element.setAttribute("role", rows.length === 0 ? "group" : "tree");
     if (rows.length === 0) this.element.replaceChildren(h("p", { class: "empty" }, "Nothing is in working memory at this moment."));
     else this.element.querySelector(":scope > .empty")?.remove();
     if (!this.rows.has(this.current)) this.current = rows[0]?.key ?? null;

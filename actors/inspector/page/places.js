@@ -49,9 +49,10 @@ export class EpisodesPage {
     Object.assign(this, { options, outcome: "", episodes: [], selected: null });
     this.input = h("input", { type: "search", placeholder: "Search in task, lessons, outcome and context", "aria-label": "Search episodes", oninput: debounce(150, () => this.load()) });
     this.outcomes = h("div", { class: "statuses", role: "group", "aria-label": "Outcome" }, [["", "All"], ["success", "Success"], ["failure", "Failure"], ["partial", "Partial"]].map(([key, label]) => h("button", { type: "button", "aria-pressed": String(key === ""), "data-outcome": key, onclick: () => { this.outcome = key; for (const each of this.outcomes.children) each.setAttribute("aria-pressed", String(each.dataset.outcome === key)); this.load(); } }, label)));
-    this.list = h("div", { class: "episode-list", role: "listbox", "aria-label": "Episodes", tabindex: "0", onkeydown: (event) => this.#key(event) });
+    this.list = h("div", { role: "listbox", "aria-label": "Episodes", tabindex: "0", onkeydown: (event) => this.#key(event) });
+    this.moreButton = h("button", { type: "button", class: "button", onclick: () => this.load(this.episodes.length) }, "More");
     this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Episode" });
-    this.element = h("section", { class: "episodes-page" }, h("h1", { class: "unseen" }, "Episodes"), h("div", { class: "filters" }, h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/")), this.outcomes), h("div", { class: "two" }, this.list, this.detail));
+    this.element = h("section", { class: "episodes-page" }, h("h1", { class: "unseen" }, "Episodes"), h("div", { class: "filters" }, h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/")), this.outcomes), h("div", { class: "two" }, h("div", { class: "episode-list" }, this.list, this.moreButton), this.detail));
     this.load();
   }
 
@@ -77,7 +78,9 @@ export class EpisodesPage {
   #fill() {
     const options = this.episodes.map((episode) => h("a", { class: "episode-row", role: "option", href: `#/episodes/${episode.id}`, "aria-selected": String(episode.id === this.selected), tabindex: "-1" }, h("span", { class: `outcome ${episode.outcome}` }, glyph(OUTCOMES[episode.outcome] ?? "terminated"), h("span", { class: "unseen" }, episode.outcome)),
       h("span", { class: "task" }, said(episode.task || "(no description)")), h("span", { class: "dim" }, duration(episode.seconds * 1000)), h("span", { class: "dim mono where" }, said(episode.agent), `@${episode.first}–${episode.last}`), h("span", { class: "dim" }, ago(Date.parse(episode.created)))));
-    fill(this.list, ...options, this.more ? h("button", { type: "button", class: "button", onclick: () => this.load(this.episodes.length) }, "More") : "");
+    this.list.setAttribute("role", options.length === 0 ? "group" : "listbox");
+    this.moreButton.hidden = !this.more;
+    fill(this.list, options);
     if (this.episodes.length === 0) fill(this.list, h("p", { class: "empty" }, this.input.value || this.outcome ? "No episode fits." : "No episodes yet: a session leaves one when it is terminated."));
     const wanted = this.episodes.find((episode) => episode.id === (this.wanted ?? this.selected)) ?? this.episodes[0];
     if (wanted) this.#select(wanted); else this.detail.replaceChildren();

@@ -53,6 +53,7 @@ export class WorkPage {
       return h("a", { class: "episode-row", role: "option", href: `#/work/${identity(work)}`, "aria-selected": String(identity(work) === this.selected), tabindex: "-1" }, h("span", {}),
         h("span", { class: "task" }, said(work.message), h("span", { class: "dim" }, " ", work.waits.map((item) => `${WAITS[item.kind] ?? item.kind}${item.kind === "wait" ? " for" : ""}${item.name === item.kind ? "" : ` ${item.name}`}`).join(", "))), h("span", { class: `pill ${word.replaceAll(" ", "-")}` }, word), h("span", { class: "dim mono where" }, said(identity(work))), h("span", { class: "dim" }, ago(Date.parse(work.since))));
     });
+    this.list.setAttribute("role", rows.length === 0 ? "group" : "listbox");
     fill(this.list, rows, rows.length === 0 ? h("p", { class: "empty" }, "No work is unfinished: every durable message was handled to its end.") : null);
     const wanted = this.work.find((work) => identity(work) === this.selected) ?? this.work[0];
     if (wanted) this.#select(wanted); else { this.shown = null; fill(this.detail); }
