@@ -541,6 +541,7 @@ class AgentSystem(SystemCalls):
     def _release_everything(self, deadline: float, timeout: float) -> None:
         services = self._services
         self._hosted.stop_taking()
+        services.dispatcher.post(self._passivation.refuse_remote)
         self._hosted.wait_until_answered(deadline)
         self._actors.wait_until_idle(deadline)
         services.timers.close(_left(deadline))

@@ -62,6 +62,17 @@ class Passivation:
         """Cancel the timers and end the threads of all agents; called when the system closes."""
         self._step(self._release_resources())
 
+    def refuse_remote(self) -> None:
+        """Have messages of other hosts that wait for the end of work sent elsewhere; called when the system closes."""
+        self._step(self._refuse_remote())
+
+    def _refuse_remote(self) -> Iterator[None]:
+        for page in self._actors.pages():
+            for mailbox in page:
+                if isinstance(mailbox.runner, Runtime):
+                    mailbox.runner.refuse_remote()
+                yield
+
     def _step(self, work: Iterator[None]) -> None:
         """Go on with a piece of work, and post what is left of it."""
         end = monotonic() + _STEP_SECONDS

@@ -21,7 +21,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import Rebuilt
-from duramen.projections.state import ABSENT, PAUSED_STATUS, RUNNING, TERMINATED_STATUS, due_of_work, open_work
+from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_work, open_work
 
 from ..agent import Agent
 from ..agent_types import AgentFactory
@@ -271,7 +271,7 @@ class Runtime(Snapshots):
         elif kind is TakeUp:
             turn.handle(envelope, _do_nothing)
         elif kind is Continue:
-            if self.state.status == RUNNING:
+            if self.work.may_go_on:
                 return False
             turn.handle(envelope, self.work.keep_result)
         elif kind is GetResult:
@@ -590,7 +590,13 @@ class Runtime(Snapshots):
         return not self._mailbox.waiting
 
     def _can_leave(self) -> bool:
-        return self._timers is None or not self._timers.pending
+        is_busy = self._work is not None and self._work.running > 0
+        return not is_busy and (self._timers is None or not self._timers.pending)
+
+    def refuse_remote(self) -> None:
+        """Have messages of other hosts that wait for the end of work sent to the next host; in the core."""
+        if self._work is not None:
+            self._work.refuse_remote()
 
     def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
         begins = self._mailbox.phase == WORKING and self._handling is None  # the first one, in a worker thread

@@ -12,7 +12,6 @@ from duramen.events import (
     NewEvent,
     Receipt,
     ReplayDiverged,
-    SystemClosed,
     TooLarge,
     Trimmed,
     ValueRefused,
@@ -50,6 +49,7 @@ from duramen.projections.state import (
 from ..commands import Accept, CancelWork, GetResult, kind_of, name_log, require_unfinished
 from ..dispatch import Envelope, Mailbox
 from ..handlers import ActiveAgent, Savepoint, Turn, accept_work
+from ..hosts import RemoteEnvelope
 from .asking import Asking
 from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
 from .loop import WorkCancelled
@@ -110,6 +110,11 @@ class AgentWork:
         """How many replies of other agents are waited for."""
 
     @property
+    def may_go_on(self) -> bool:
+        """Whether steps and stretches may begin: not while the agent is paused, nor on a host that is about to end."""
+        return self._runtime.state.status == RUNNING and not self._services.hosting.membership.is_draining
+
+    @property
     def can_passivate(self) -> bool:
         """Whether no step runs, and nobody waits. What is due later is found in the index."""
         return not self.running and not self._asking and not self._waiting and not self._sent
@@ -133,7 +138,7 @@ class AgentWork:
         turn.emit(message.event)
 
     def keep_result(self, turn: Turn, message: Continue) -> None:
-        """Log a result while the agent is paused; its handler gets it when the agent is resumed."""
+        """Log a result while the handler may not go on; it gets the result when the agent is resumed, or elsewhere."""
         work, number = message.work, message.number
         self._sent.discard((work, number))
         piece = open_work(turn.state).get(str(work))
@@ -383,7 +388,7 @@ class AgentWork:
             self._runner.forget(key)
         self._logged.clear()
         self._forget_ended(pieces)
-        if state.status != RUNNING or self._is_closing():
+        if not self.may_go_on:
             return
         taken_up: list[int] = []
         for key, piece in pieces.items():
@@ -571,13 +576,6 @@ class AgentWork:
         for envelope in self._waiting.pop(work, []):
             envelope.refuse(parked_error(self._runtime.path, work, piece))
 
-    def _is_closing(self) -> bool:
-        try:
-            self._services.actors.check_open()
-        except SystemClosed:
-            return True
-        return False
-
     def _go_on(self, work: int, number: int, result: Any, error: Mapping[str, Any] | None) -> None:
         if (work, number) not in self._sent:
             self._sent.add((work, number))
@@ -602,6 +600,14 @@ class AgentWork:
         due = due_of_work(self._runtime.state)
         if due is not None and due < NEVER:
             self._services.work_left(due / 1_000 - self._services.now() / _MICROSECONDS)
+
+    def refuse_remote(self) -> None:
+        """Have messages of other hosts that wait for the end of work sent to the next host, before this one ends."""
+        for work, envelopes in self._waiting.items():
+            remote = [envelope for envelope in envelopes if isinstance(envelope, RemoteEnvelope)]
+            self._waiting[work] = [envelope for envelope in envelopes if envelope not in remote]
+            for envelope in remote:
+                self._services.hosting.router.refuse_attempt(envelope)
 
     def drop(self) -> list[Envelope]:
         """Return the messages that wait for the end of work, which wait elsewhere from now on."""

@@ -6,8 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, worker
+import pytest
+
+from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem, Settings
+from duramen.actors.commands import GetResult
+from duramen.events import NoHost
 from takeover import give_up
 from waiting import eventually
 
@@ -85,3 +89,39 @@ def test_unfinished_work_of_all_agents_is_listed(open_any: OpenSystem) -> None:
         agent.answer("approval")
     agents[0].resume()
     eventually(lambda: system.unfinished() == [])
+
+
+def test_a_host_that_ends_begins_nothing_and_logs_what_still_ends(open_system: OpenSystem) -> None:
+    """And does not wait for those elsewhere who wait for the result: they are sent to the next host."""
+    ran: list[str] = []
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        gate.wait(10)
+        return "slow"
+
+    async def work(self: Any, message: Job) -> Any:
+        first = await self.step("slow", slow)
+        await self.step("next", ran.append, "next", at_most_once=True)
+        return first
+
+    first = open_system(registry=REGISTRY)
+    receipt = spawn_worker(first, work).send(Job())
+    assert begun.wait(10)
+    client = open_system(registry=REGISTRY, host=False)
+    reply = client.agent(PATH).ask(GetResult(receipt.seq), block=False)
+    eventually(lambda: first._hosted.hosting.router.handling == 1)
+    closing = threading.Thread(target=first.close)
+    closing.start()
+    eventually(lambda: first._hosted.hosting.router.handling == 0)
+    gate.set()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert ran == []
+    with pytest.raises(NoHost):  # there is none yet
+        reply.get(timeout=20)
+    second = open_system(registry=REGISTRY, agents={"worker": worker(work)})
+    assert client.agent(PATH).result(receipt) == "slow"
+    assert ran == ["next"]
+    assert "work_done" in types_of(second)
