@@ -34,6 +34,8 @@ def run(system: AgentSystem, command: list[Any]) -> Any:
     if name == "set":
         path, key, value = arguments
         return system.agent(path).set(key, value).seq
+    if name == "pop":
+        return system.agent(arguments[0]).pop(arguments[1], 0, None)
     if name == "get":
         return system.agent(arguments[0]).get()
     if name == "spawn":

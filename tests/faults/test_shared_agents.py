@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import AgentSystem, Append
+from duramen.actors import AgentSystem, Append, Pop
 from faults.evidence import Evidence
 from servers import Server, valkey_server
 
@@ -179,6 +179,23 @@ def test_what_a_killed_process_was_doing_is_done_elsewhere_if_it_has_an_id(
     else:
         assert outcome == ["ok", "long"]
         assert names(evidence) == ["long"]
+
+
+def test_what_is_popped_through_a_process_that_is_killed_is_popped_once(
+    start: Any, evidence: Evidence, server: Server
+) -> None:
+    owner = start()
+    owner.run("spawn", AGENT, "worker")
+    with AgentSystem.open(server.url, namespace=evidence.namespace, host=False) as caller:
+        agent = caller.agent(AGENT)
+        agent.extend("queue", list(range(300)))
+        replies = [agent.ask(Pop("queue", 0), block=False) for _ in range(200)]
+        replies[20].get(timeout=60)
+        other = start()
+        owner.kill()
+        assert [reply.get(timeout=60) for reply in replies] == list(range(200))
+        assert other.run("pop", AGENT, "queue") == 200
+        assert agent.get("queue") == list(range(201, 300))
 
 
 def test_a_process_that_leaves_hands_over_what_is_under_way(start: Any, evidence: Evidence, server: Server) -> None:
