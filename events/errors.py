@@ -24,6 +24,7 @@ __all__ = [
     "DuramenError",
     "EmbeddingFailed",
     "EpisodeNotFound",
+    "Erased",
     "Fenced",
     "HandlerEnded",
     "HandlerRaised",
@@ -117,6 +118,10 @@ class TooLarge(DuramenError, ValueError):
 
 class AgentNotFound(DuramenError, LookupError):
     """No agent of this path was ever spawned here, or its log was removed. Nothing was created."""
+
+
+class Erased(AgentNotFound):
+    """The agent was erased while this process knew it: nothing of it is left. Its path can be spawned anew."""
 
 
 class AgentNotRunning(DuramenError):

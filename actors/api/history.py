@@ -34,7 +34,7 @@ from duramen.projections.history import (
 )
 from duramen.projections.integrity import verify
 from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, seq_of, state_before
-from duramen.projections.sessions import export_session, import_session, to_json_line
+from duramen.projections.sessions import Erasure, erase_agents, export_session, import_session, to_json_line
 
 from ..agent_types import AgentFactory, folds_of
 from ..commands import TrimResult, parse_retention, plain_id
@@ -284,6 +284,19 @@ class History(Reading, MessageSender):
                 now=time_ns() // 1000,
                 progress=progress,
             )
+
+    def erase(self, path: str | AgentPath) -> Erasure:
+        """Erase an agent and all below it from the server, for good. Blocks.
+
+        Log, base, snapshots, keyframes, checkpoints, live outputs, episodes, unfinished work, owner, line and head go;
+        entries of feeds keep their places without its path. A process that has the agent in memory gets Erased at its
+        next call, and nothing of that call is written. The path can be spawned anew, and is another log. Durable
+        consumers that have read it rebuild their views. The result says what was removed and what cannot be reached.
+
+        An erasure that was cut off is finished by the next one in its partition; one that is repeated removes nothing.
+        Raises AgentNotFound if there never was such an agent, Unavailable, and NotPermitted.
+        """
+        return erase_agents(self._log, agent_path(path).text, self._limits)
 
     def export_jsonl(
         self,

@@ -184,6 +184,19 @@ class HostedSystem:
         if busy:
             self._timers.call_later(_PAUSE, lambda: self._dispatcher.post(lambda: self._drop_agents(old)))
 
+    def drop_erased(self, agents: Collection[str], forget: Callable[[str], None]) -> None:
+        """Drop agents that were erased, unless they are busy: then their next append tells them."""
+
+        def drop() -> None:
+            for page in self._actors.pages():
+                for mailbox in page:
+                    if mailbox.path in agents and isinstance(mailbox.runner, Runtime):
+                        mailbox.runner.drop_if_idle()
+            for agent in agents:
+                forget(agent)
+
+        self._dispatcher.post(drop)
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def stop_taking(self) -> None:

@@ -34,6 +34,7 @@ from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
 from duramen.projections import AgentState
 from duramen.projections.recovery import FoldCache
+from duramen.projections.sessions import Erasure
 
 from ..agent_types import AgentFactory
 from ..commands import (
@@ -260,6 +261,13 @@ class AgentSystem(SystemCalls):
             raise
 
     # -- agents ----------------------------------------------------------------------------------------------------
+
+    def erase(self, path: str | AgentPath) -> Erasure:
+        erasure = super().erase(path)
+        self._hosted.drop_erased(frozenset(erasure.agents), self._services.folds.forget)
+        return erasure
+
+    erase.__doc__ = SystemCalls.erase.__doc__
 
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""

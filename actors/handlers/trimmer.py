@@ -258,7 +258,7 @@ class Trimmer:
             except Trimmed as trimmed:
                 position = int(trimmed.actual)
         most = page.end if lowest is None else lowest.mark.position
-        bases: dict[str, int] = {}
+        bases: dict[str, int] = {"": 1 << 62}  # those of erased agents are nobody's, and may go
         gone = 0
         for entry in page.entries:
             if entry.agent not in bases:

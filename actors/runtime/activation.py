@@ -8,7 +8,7 @@ from random import SystemRandom
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError, Unavailable
+from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError, Erased, Unavailable
 from duramen.events.codec import Codec
 from duramen.events.log import ClaimAnswer, Head, Located, Owner, check_known_event, unpack_line
 from duramen.events.logging import get_logger, raised_at
@@ -319,7 +319,7 @@ class Activation:
     def _fail(self, error: DuramenError, *, refuse_reads: bool = False) -> None:
         """Fail all waiting messages but those that only look; the next message tries again."""
         mailbox = self._mailbox
-        if isinstance(error, (DataLoss, Diverged)):
+        if isinstance(error, (DataLoss, Diverged, Erased)):
             self._services.folds.forget(mailbox.path)  # the loss is reported now, and once
         get_logger("agent").warning("activation_failed", agent=mailbox.path, error=type(error).__name__)
         waiting = list(mailbox.waiting)

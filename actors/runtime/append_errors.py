@@ -10,6 +10,7 @@ from duramen.events import (
     CorruptEvent,
     DataLoss,
     DuramenError,
+    Erased,
     Fenced,
     ParentRequired,
     VersionConflict,
@@ -26,6 +27,8 @@ def append_error(agent: str, expected: int, previous: bytes, answer: Answer) -> 
         )
     if answer.status is Status.DIVERGED:
         return diverged_from_known(agent, expected, previous, None)
+    if answer.status is Status.ERASED:
+        return Erased(f"{agent} was erased; nothing was written. Spawn it anew to go on under this path", agent=agent)
     if answer.status is Status.GONE:
         return AgentNotFound(f"the log of {agent} is gone; nothing was written", agent=agent)
     if answer.status is Status.CONFLICT:

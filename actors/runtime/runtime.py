@@ -430,6 +430,8 @@ class Runtime(Snapshots):
             elif answer.status in (Status.EXISTS, Status.OWNED):
                 self._mailbox.requeue(turn.envelopes)
                 self.deactivate()
+            elif answer.status is Status.ERASED:
+                self._erased(turn, answer)
             elif answer.status is Status.UNMET:
                 self._failed(turn, unmet(self.path, turn.expected, turn.requires[answer.head]))
             else:
@@ -546,6 +548,13 @@ class Runtime(Snapshots):
                 again.append(envelope)
         self._mailbox.requeue(again)
         self.deactivate()
+
+    def _erased(self, turn: Turn, answer: Answer) -> None:
+        """The agent was erased: tell all but who spawns it anew."""
+        spawns = [envelope for envelope in turn.envelopes if _type_of(envelope.message) is Spawn]
+        turn.envelopes = [envelope for envelope in turn.envelopes if envelope not in spawns]
+        self._mailbox.requeue(spawns)
+        self._failed(turn, append_error(self.path, turn.expected, turn.previous, answer))
 
     def _failed(self, turn: Turn, error: DuramenError) -> None:
         if isinstance(error, (AgentNotFound, DataLoss, Diverged)):

@@ -60,7 +60,8 @@ def confirm_marks(log: FeedSources, marks: Mapping[int, Mark]) -> dict[int, Dura
         try:
             check_mark(mark, spans[0].head, spans[0].items[0] if spans[0].items else None)
         except DuramenError as error:
-            wrong[partition] = error
+            if log.erased_until(partition, mark.agent) < mark.position:
+                wrong[partition] = error
     return wrong
 
 

@@ -23,6 +23,8 @@ class FeedEntries:
         """Of the entries that are read already, as in `FeedPage.fields`."""
         self._position = 0
         """The feed position before them."""
+        self.erasures = 0
+        """How often entries of the feed had been made nobody's when these were read."""
         self._prefetched: tuple[FeedRequest, FeedPage] | None = None
         self.end = end
         """Where the feed ended when it was last read."""
@@ -43,6 +45,10 @@ class FeedEntries:
             asked = min(_PAGE, count - there)
             page = self._page((self._partition, mark.position + there, asked))
             self.end = page.end
+            outdated, self.erasures = page.erasures != self.erasures, page.erasures
+            if outdated and there:  # those read before may name an agent that was erased meanwhile
+                fields, there = [], 0
+                continue
             fields += page.fields
             there += len(page.fields) // FIELDS
             if len(page.fields) < FIELDS * asked:
@@ -56,7 +62,8 @@ class FeedEntries:
 
     def add(self, page: FeedPage) -> None:
         """Keep a page that follows the entries kept."""
-        self._fields += page.fields
+        if page.erasures == self.erasures:
+            self._fields += page.fields
         self.end = max(self.end, page.end)
 
     def prefetched(self, request: FeedRequest, page: FeedPage) -> None:
@@ -83,7 +90,7 @@ class FeedEntries:
             )
         if mark.offset:
             agent, first, count, _ = fields[:FIELDS]
-            if mark.offset >= count or (agent, first + mark.offset - 1) != (mark.agent, mark.seq):
+            if agent and (mark.offset >= count or (agent, first + mark.offset - 1) != (mark.agent, mark.seq)):
                 raise Diverged(
                     f"entry {mark.position + 1} of the feed of partition {self._partition} is another than the one "
                     "read here: the log was replaced, restored or failed over; start again from the beginning",

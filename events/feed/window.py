@@ -22,6 +22,10 @@ _CALL_BYTES: Final = 1024 * 1024
 _CALL_SPANS: Final = 500
 
 
+class EntriesOutdated(Exception):
+    """Agents were erased after the entries of a window were read, and before its events were: read both again."""
+
+
 @define(eq=False)
 class Window:
     """The wanted events of some entries after a mark, in commit order: an element of each of the four lists.
@@ -78,7 +82,7 @@ class Windows:
         """Raise Diverged or DataLoss if the log does not have the mark's event any more."""
         if mark.digest:
             probe = DigestProbe(mark.agent, mark.seq)
-            self._fetch([probe])
+            self._fetch([probe], None)
             self._check(mark, probe)
 
     def plan(self, page: FeedPage, mark: Mark) -> Plan:
@@ -92,10 +96,12 @@ class Windows:
         """
         size = 0
         for job, found in zip(plan.jobs, provided, strict=False):
+            if found is not None and found.erasures != plan.erasures:
+                raise EntriesOutdated
             if found is not None and not _waits(job):
                 size += sum(map(len, found.items))
                 job.accept(found, cut=False)
-        size += self._fetch([job for job in plan.jobs if not job.done])
+        size += self._fetch([job for job in plan.jobs if not job.done], plan.erasures)
         if plan.here is not None:
             self._check(plan.mark, plan.here)
         for piece in plan.slices:
@@ -112,7 +118,11 @@ class Windows:
         """Raise what is wrong where the log does not have the mark's event: CorruptEvent if it is damaged."""
         try:
             check_mark(mark, probe.head, probe.digest)
-        except Diverged:
+        except (DataLoss, Diverged) as error:
+            if self._log.erased_until(self._partition, mark.agent) >= mark.position:
+                return  # what was read there was of an agent that was erased since
+            if isinstance(error, DataLoss):
+                raise
             spans = [Span(mark.agent, mark.seq - 1, 0), Span(mark.agent, mark.seq, 1)]
             before, there = self._log.gather(self._partition, spans, _CALL_BYTES)
             previous = before.items[:1] or ([NO_DIGEST] if mark.seq == 1 else [])
@@ -123,8 +133,11 @@ class Windows:
                     raise broken_chain_error(mark.agent, mark.seq, expected, item[:DIGEST_SIZE]) from None
             raise
 
-    def _fetch(self, jobs: Sequence[Job]) -> int:
-        """Fetch the spans of the jobs, in order, until they are done or a window is full; returns the bytes fetched."""
+    def _fetch(self, jobs: Sequence[Job], erasures: int | None) -> int:
+        """Fetch the spans of the jobs, in order, until they are done or a window is full; returns the bytes fetched.
+
+        Raises EntriesOutdated where agents were erased since `erasures` was read.
+        """
         size = count = at = 0
         while at < len(jobs) and size < _WINDOW_BYTES and count < _FETCHED:
             spans: list[Span] = []
@@ -135,6 +148,8 @@ class Windows:
                 if events >= MOST_IN_CALL:
                     break
             found = self._log.gather(self._partition, spans, _CALL_BYTES)
+            if erasures is not None and any(one.erasures != erasures for one in found):
+                raise EntriesOutdated
             bytes_ = sum(len(item) for one in found for item in one.items)
             size += bytes_
             count += sum(len(one.items) for one in found)

@@ -12,7 +12,7 @@ from ..log import FeedPage, FeedRequest, FeedSource, ReadAhead, Span, SpanEvents
 from ..model import Mark
 from .feed_entries import FIELDS, FeedEntries
 from .last_digests import LastDigests
-from .window import Window, Windows
+from .window import EntriesOutdated, Window, Windows
 from .window_plan import Plan
 
 _LEAST: Final = 64
@@ -82,13 +82,20 @@ class WindowLoader:
         window's `problem`.
         """
         plan, provided = self._collect(mark)
-        plan = plan or self._plan_next(mark)
-        if plan is None:
-            if not self.confirmed:
-                self._windows.confirm(mark)
-                self.confirmed = True
-            return None
-        window = self._windows.load(plan, provided)
+        while True:
+            plan = plan or self._plan_next(mark)
+            if plan is None:
+                if not self.confirmed:
+                    self._windows.confirm(mark)
+                    self.confirmed = True
+                return None
+            try:
+                window = self._windows.load(plan, provided)
+                break
+            except EntriesOutdated:
+                self._entries.clear()
+                self._entries.clear_prefetched()
+                plan, provided = None, ()
         self.confirmed = True
         count = plan.end - plan.mark.position
         if count >= self._size.entries:
@@ -169,7 +176,9 @@ class WindowLoader:
         fields: list[Any] = self._entries.read_from(mark, count or self._size.entries)
         if not fields:
             return None
-        plan = self._windows.plan(FeedPage(fields[: FIELDS * self._size.entries], self.end), mark)
+        plan = self._windows.plan(
+            FeedPage(fields[: FIELDS * self._size.entries], self.end, self._entries.erasures), mark
+        )
         self._entries.keep(fields[FIELDS * (plan.end - mark.position) :], plan.end)
         return plan
 

@@ -65,6 +65,8 @@ class Plan:
     seqs: list[int] = field(factory=list[int])
     straight: bool = True
     """Whether each agent has one slice, all of it wanted: then its events come in the order of the slice."""
+    erasures: int = 0
+    """How often entries of the feed had been made nobody's when these were read."""
     here: DigestProbe | None = None
     """Probes the mark's event."""
     jobs: list[Job] = field(factory=list[Job])
@@ -97,6 +99,7 @@ class Planner:
         """The plan of the entries after `mark`, or of the first of them."""
         all_wanted = self._plan_all(page.fields, mark) if self.wants is None and not mark.offset else None
         plan = all_wanted or self._plan(page.rows, mark)
+        plan.erasures = page.erasures
         if mark.digest:
             plan.here = DigestProbe(mark.agent, mark.seq)
             plan.jobs.append(plan.here)

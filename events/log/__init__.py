@@ -41,7 +41,7 @@ from .host_store import (
     pack_host,
     unpack_host,
 )
-from .keys import MOST_PARTITIONS, Keys, partition_of, root_of
+from .keys import MOST_PARTITIONS, Keys, erasure_field, partition_of, root_of
 from .notices import Notice, NoticeStream
 from .output_store import (
     MOST_TTL_MS,
@@ -163,6 +163,7 @@ __all__ = [
     "digest_at",
     "diverged_at_base",
     "diverged_from_known",
+    "erasure_field",
     "feed_damaged",
     "feed_trimmed",
     "fenced",

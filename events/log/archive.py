@@ -64,8 +64,11 @@ class Archive(Protocol):
         """Write checkpoints and snapshots, each in place of what is there."""
         ...
 
-    def episodes(self, starts: Sequence[int]) -> list[list[bytes]]:
-        """The next stored episodes of each partition from a position of its list on, at most 1,000 each."""
+    def episodes(self, starts: Sequence[int]) -> tuple[list[list[bytes]], list[int]]:
+        """The next stored episodes of each partition from a position of its list on, at most 1,000 each.
+
+        And how often agents were erased in each partition.
+        """
         ...
 
     def has_all_episodes(self) -> bool:
@@ -74,6 +77,35 @@ class Archive(Protocol):
 
     def mark_all_episodes(self) -> None:
         """Note that the lists have every episode from now on."""
+        ...
+
+    def begin_erasure(self, root: str) -> None:
+        """Note that an agent and all below it are to be erased, until `end_erasure`."""
+        ...
+
+    def end_erasure(self, root: str) -> None:
+        """Forget that note."""
+        ...
+
+    def erasing(self, partition: int) -> dict[str, bool]:
+        """The roots of the trees whose erasure has begun and not ended, and whether `erase` is done."""
+        ...
+
+    def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
+        """Make the next entries of a tree after a feed position nobody's; where that ended, and the feed's end."""
+        ...
+
+    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str]) -> int:
+        """Remove the agents of a tree, with the keys that only a caller knows, such as checkpoints; how many events.
+
+        Their logs, snapshots, keyframes, bases, live outputs, lines in the directory and heads go in one step, and so
+        do entries of the feed after `position`. -1: there are many of these, or they have lifecycle events, so that
+        there may be other agents or keys than were given; then nothing has changed.
+        """
+        ...
+
+    def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
+        """Put another item in the place of an episode at a position of its list."""
         ...
 
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:

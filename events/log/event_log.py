@@ -250,6 +250,10 @@ class FeedSource(Protocol):
         """
         ...
 
+    def erased_until(self, partition: int, agent: str) -> int:
+        """Where the feed ended when an agent of this path was last erased; -1: never."""
+        ...
+
     def read_ahead(self, partition: int) -> ReadAhead | None:
         """A new one, for one reader; it holds a connection only while something is requested. None: no use here."""
         ...

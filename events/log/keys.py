@@ -11,9 +11,10 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns}:embeddings:MID` | HASH | 16 bytes hash of a text → its vector, float32 little-endian; `dimensions` → how many numbers | for ever; may be deleted |
 | `duramen:{ns}:views` | HASH | `live:NAME`, `next:NAME` → msgpack [token, revision, form, rest] of a consumer's view, `wish:NAME` → what it is asked to do | until removed |
 | `duramen:{ns}:view:VID:live` `duramen:{ns}:view:VID:next` | STRING or HASH | a view that is kept whole (16 bytes of checksum, then msgpack), or msgpack an entry | until removed |
-| `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed | for ever |
+| `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed; `~ID` → where the feed ended when this agent was last erased; `erasures` → how often the feed's entries were changed by that | for ever |
 | `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id, whether a class of the user's is needed, metadata as msgpack or nil over 4 KiB] as of the last lifecycle event | for ever |
 | `duramen:{ns:NN}:owners` | HASH | root agent → `epoch:host`, the host that has its tree; `epoch:`, or any other form: nobody has it | for ever |
+| `duramen:{ns:NN}:erasing` | HASH | root of a tree of agents that is being erased → `1`, `2` once its agents are gone | until that is done |
 | `duramen:{ns:NN}:unfinished` | ZSET | agent → when its unfinished work is to be looked at, in ms; 0: at once | while it has some |
 | `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |
 | `duramen:{ns:NN}:episodes` | LIST | each episode of the partition's agents, in the order they were recorded: 16 bytes of checksum, then msgpack [agent, seq of its event, episode] | for ever |
@@ -52,6 +53,11 @@ from ..model import Granularity
 MOST_PARTITIONS: Final = 4_096
 """A cluster has 16,384 slots; more partitions would cost each reader of all feeds more than they spread."""
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def erasure_field(agent: str) -> str:
+    """The field of the heads that says where the feed ended when an agent of this path was last erased."""
+    return f"~{_identifier(agent)}"
 
 
 def _identifier(text: str) -> str:
@@ -113,6 +119,9 @@ class Keys:
 
     def owners(self, partition: int) -> str:
         return f"{self._partition(partition)}owners"
+
+    def erasing(self, partition: int) -> str:
+        return f"{self._partition(partition)}erasing"
 
     def unfinished(self, partition: int) -> str:
         return f"{self._partition(partition)}unfinished"

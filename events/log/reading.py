@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import Final
 
 from ..codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, broken_chain_error, build_valid_event, decode_items
-from ..errors import AgentNotFound, CorruptEvent, DataLoss, Diverged, Trimmed
+from ..errors import AgentNotFound, CorruptEvent, DataLoss, Diverged, DuramenError, Erased, Trimmed
 from ..model import Event, EventRegistry
-from .event_log import AgentLogReader
+from .event_log import AgentLogReader, EventLog
 from .records import Head, Page
 from .trimming import trimmed_further
 
@@ -103,14 +103,27 @@ def digest_at(log: AgentLogReader, agent: str, seq: int) -> bytes | None:
     return page.items[0][:DIGEST_SIZE] if page.items else None
 
 
-def check_known_event(log: AgentLogReader, agent: str, head: Head | None, seq: int, digest: bytes) -> None:
+def check_known_event(log: EventLog, agent: str, head: Head | None, seq: int, digest: bytes) -> None:
     """Raise DataLoss or Diverged if the log has lost an event that this process knew, or has another in its place.
 
-    An event that was trimmed cannot be compared.
+    Raises Erased where an agent of this path was erased. An event that was trimmed cannot be compared.
     """
+    wrong = _find_loss(log, agent, head, seq, digest)
+    if wrong is None:
+        return
+    if log.erased_until(log.partition_of(agent), agent) >= 0:
+        raise Erased(
+            f"{agent} was erased after its event {seq} was known here; ask again for what is under this path now",
+            agent=agent,
+            seq=seq,
+        )
+    raise wrong
+
+
+def _find_loss(log: EventLog, agent: str, head: Head | None, seq: int, digest: bytes) -> DuramenError | None:
     reached = 0 if head is None else head.seq
     if reached < seq:
-        raise DataLoss(
+        return DataLoss(
             f"the server lost events of {agent} that it had acknowledged: {seq} were known here, and the log "
             f"ends at {reached}; check its persistence and failovers, then ask again to go on from there",
             agent=agent,
@@ -119,10 +132,9 @@ def check_known_event(log: AgentLogReader, agent: str, head: Head | None, seq: i
             actual=reached,
         )
     if head is None or seq < head.base:
-        return
+        return None
     found = head.digest if seq == head.seq else digest_at(log, agent, seq)
-    if found != digest:
-        raise diverged_from_known(agent, seq, digest, found)
+    return None if found == digest else diverged_from_known(agent, seq, digest, found)
 
 
 def diverged_from_known(agent: str, seq: int, expected: bytes, found: bytes | None) -> Diverged:

@@ -38,6 +38,8 @@ class Status(IntEnum):
     """Another agent lives, or does not, as the append requires. `Answer.head` is which of the requirements, from 0."""
     OWNED = 10
     """The append would create an agent in a tree that another host has. `Answer.fence` is its entry in `owners`."""
+    ERASED = 11
+    """As GONE, and an agent of this path was erased."""
 
 
 ADD_TO_LIST: Final = -1
@@ -259,6 +261,8 @@ class SpanEvents:
     head: int
     first_seq: int
     items: list[bytes]
+    erasures: int = 0
+    """How often entries of the partition's feed were made nobody's, until this was read."""
 
 
 @frozen(eq=False, repr=False)
@@ -281,7 +285,10 @@ FeedRow = tuple[str, int, int, int]
 
 @frozen
 class FeedEntry:
-    """One append in the partition's commit order. `levels` has bit `1 << level` for each granularity in it."""
+    """One append in the partition's commit order. `levels` has bit `1 << level` for each granularity in it.
+
+    That of an erased agent has no agent, and no levels.
+    """
 
     agent: str
     first_seq: int
@@ -296,6 +303,8 @@ class FeedPage:
     fields: list[Any]
     """Agent, first seq, count and levels of an entry, then of the next: a million tuples would take long to make."""
     end: int
+    erasures: int = field(default=0, eq=False)
+    """How often entries of the feed were made nobody's, until this was read."""
 
     @property
     def rows(self) -> list[FeedRow]:

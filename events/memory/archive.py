@@ -10,7 +10,9 @@ from attrs import frozen
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import Adoption, Head, Notice, Put, Raw, RawPartition, SmallAgent
+from ..log import Adoption, FeedEntry, Head, Notice, Put, Raw, RawPartition, SmallAgent
+from ..model import Granularity
+from .partition import Partition
 
 
 @frozen(eq=False, repr=False)
@@ -27,6 +29,14 @@ class MemoryParts:
     episodes: Callable[[int], list[bytes]]
     raw_partition: Callable[[int], RawPartition]
     publish: Callable[[list[Notice]], None]
+    partition: Callable[[str], Partition]
+    erasures: Callable[[int], int]
+    erasing: Callable[[int], dict[str, bool]]
+    drop: Callable[[Sequence[str]], None]
+    """Remove values by key."""
+    erase: Callable[[str], None]
+    """Remove what is stored of an agent beside its checkpoints and keyframes."""
+    replace_episode: Callable[[int, int, bytes, bytes], None]
 
 
 class MemoryArchive:
@@ -111,15 +121,68 @@ class MemoryArchive:
                 staged.clear()
             return len(staged)
 
-    def episodes(self, starts: Sequence[int]) -> list[list[bytes]]:
+    def episodes(self, starts: Sequence[int]) -> tuple[list[list[bytes]], list[int]]:
         with self._parts.lock:
-            return [self._parts.episodes(partition)[start:] for partition, start in enumerate(starts)]
+            pages = [self._parts.episodes(partition)[start:] for partition, start in enumerate(starts)]
+            return pages, [self._parts.erasures(partition) for partition in range(len(starts))]
 
     def has_all_episodes(self) -> bool:
         return True
 
     def mark_all_episodes(self) -> None:
         """Nothing to note: older code never wrote to this log."""
+
+    # -- erasing ---------------------------------------------------------------------------------------------------
+
+    def begin_erasure(self, root: str) -> None:
+        with self._parts.lock:
+            self._parts.partition(root).erasing[root] = False
+
+    def end_erasure(self, root: str) -> None:
+        with self._parts.lock:
+            self._parts.partition(root).erasing.pop(root, None)
+
+    def erasing(self, partition: int) -> dict[str, bool]:
+        with self._parts.lock:
+            return self._parts.erasing(partition)
+
+    def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
+        with self._parts.lock:
+            part = self._parts.partition(root)
+            start = max(0, position - part.base)
+            changed = 0
+            for at, entry in enumerate(part.feed[start:], start):
+                if _is_of(entry.agent, root):
+                    part.feed[at] = FeedEntry("", entry.first_seq, entry.count, 0)
+                    changed = 1
+            part.erasures += changed
+            end = part.base + len(part.feed)
+            return end, end
+
+    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str]) -> int:
+        with self._parts.lock:
+            part, events = self._parts.partition(root), 0
+            start = max(0, position - part.base)
+            found = [at for at, entry in enumerate(part.feed[start:], start) if _is_of(entry.agent, root)]
+            if any(part.feed[at].levels & 1 << Granularity.LIFECYCLE for at in found):
+                return -1
+            for at in found:
+                part.feed[at] = FeedEntry("", part.feed[at].first_seq, part.feed[at].count, 0)
+            part.erasures += 1
+            for agent in agents:
+                head = part.heads.get(agent)
+                events += 0 if head is None else head.seq - head.base
+                self._parts.erase(agent)
+                self._frames.pop(agent, None)
+                self._seqs.pop(agent, None)
+                part.erased[agent] = part.base + len(part.feed)
+            self._parts.drop(keys)
+            part.erasing[root] = True
+            return events
+
+    def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
+        with self._parts.lock:
+            self._parts.replace_episode(partition, at, stored, by)
 
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
         with self._parts.lock:
@@ -160,6 +223,10 @@ class MemoryArchive:
         frames = self._staged_frames.pop((agent, token), {})
         if adoption.has_keyframes:
             self._frames[agent], self._seqs[agent] = frames, sorted(frames)
+
+
+def _is_of(agent: str, root: str) -> bool:
+    return agent == root or agent.startswith(f"{root}/")
 
 
 def _fits(staged: list[bytes], adoption: Adoption) -> bool:

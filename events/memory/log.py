@@ -106,6 +106,12 @@ class MemoryLog(LogBase):
                 self._episodes,
                 self._raw_partition,
                 self._publish,
+                lambda agent: self._parts[self.partition_of(agent)],
+                lambda partition: self._parts[partition].erasures,
+                lambda partition: dict(self._parts[partition].erasing),
+                self._drop,
+                self._erase,
+                self._replace_episode,
             )
         )
 
@@ -186,7 +192,8 @@ class MemoryLog(LogBase):
         length = len(items)
         if head is None:
             if not append.create:
-                return Status.GONE
+                part = self._parts[self.partition_of(append.agent)]
+                return Status.ERASED if append.agent in part.erased else Status.GONE
             return Status.CORRUPT if length else Status.COMMITTED
         otherwise = Status.EXISTS if append.create else None
         if head.fence != append.fence:
@@ -265,6 +272,25 @@ class MemoryLog(LogBase):
 
     def _episodes(self, partition: int) -> list[bytes]:
         return self._lists.get(self._keys.episodes(partition), [])
+
+    def _drop(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._values.pop(key, None)
+
+    def _replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
+        episodes = self._episodes(partition)
+        if episodes[at : at + 1] == [stored]:
+            episodes[at] = by
+
+    def _erase(self, agent: str) -> None:
+        """Remove what is stored of an agent beside its checkpoints and keyframes."""
+        part = self._parts[self.partition_of(agent)]
+        for stored in (part.heads, part.directory, part.bases, part.unfinished, part.owners):
+            stored.pop(agent, None)
+        self._logs.pop(self.log_key(agent), None)
+        for key in (self.snapshot_key(agent), self.base_key(agent)):
+            self._values.pop(key, None)
+        self.outputs.erase(agent)
 
     def _raw_partition(self, partition: int) -> RawPartition:
         part = self._parts[partition]
@@ -393,7 +419,7 @@ class MemoryLog(LogBase):
                 raise feed_damaged(partition, part.end, part.base + len(part.feed))
             entries = part.feed[start : start + max(1, limit)]
             fields = [value for e in entries for value in (e.agent, e.first_seq, e.count, e.levels)]
-            return FeedPage(fields, part.base + len(part.feed))
+            return FeedPage(fields, part.base + len(part.feed), part.erasures)
 
     def gather_all(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
         return [self._gather(partition, spans, most_bytes) for partition, spans in requests]
@@ -401,7 +427,14 @@ class MemoryLog(LogBase):
     def _gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         part = self._parts[partition]
         with self._lock:
-            return gather_spans(spans, part.heads, part.bases, self._items, most_bytes)
+            found = gather_spans(spans, part.heads, part.bases, self._items, most_bytes)
+            for one in found:
+                one.erasures = part.erasures
+            return found
+
+    def erased_until(self, partition: int, agent: str) -> int:
+        with self._lock:
+            return self._parts[partition].erased.get(agent, -1)
 
     def positions(self) -> list[int]:
         with self._lock:

@@ -57,6 +57,12 @@ class MemoryOutputStore:
             self._streams.append(stream)
         return stream
 
+    def erase(self, agent: str) -> None:
+        """Remove the outputs of an agent."""
+        with self._lock:
+            for output in [output for output in self._outputs if output[0] == agent]:
+                del self._outputs[output]
+
     def _find(self, output: Output) -> _Stored | None:
         stored = self._outputs.get(output)
         if stored is not None and stored.expires_at <= self._clock():

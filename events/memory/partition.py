@@ -34,6 +34,12 @@ class Partition:
     bases: dict[str, Base] = field(factory=dict[str, Base])
     owners: dict[str, bytes] = field(factory=dict[str, bytes])
     """By root agent, as stored."""
+    erasures: int = 0
+    """How often entries of the feed were made nobody's."""
+    erased: dict[str, int] = field(factory=dict[str, int])
+    """By agent: where the feed ended when it was last erased."""
+    erasing: dict[str, bool] = field(factory=dict[str, bool])
+    """The roots of the trees that are being erased, and whether their agents are gone."""
     unfinished: dict[str, int] = field(factory=dict[str, int])
     """By agent: when its unfinished work is due, in ms."""
 

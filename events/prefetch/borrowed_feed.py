@@ -40,6 +40,9 @@ class BorrowedFeed:
     def gather(self, partition: int, spans: Sequence[Span], most_bytes: int) -> list[SpanEvents]:
         return self._feed.gather([(partition, spans)], most_bytes)[0] if spans else []
 
+    def erased_until(self, partition: int, agent: str) -> int:
+        return self._feed.erased_until(partition, agent)
+
     def read_ahead(self, partition: int) -> ReadAhead:
         return self._feed.read_ahead(partition)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..errors import CorruptEvent, NotPermitted, UnsafeServer
-from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, RawPartition, SmallAgent, partition_of
+from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, RawPartition, SmallAgent, erasure_field, partition_of
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
@@ -14,6 +14,8 @@ from .client import RedisClient, Script, pack_for_lua
 
 _EPISODES: Final = 1_000
 """Episodes of a partition that are read at once."""
+_FEED_STEP: Final = 1_000
+"""Entries of a feed in one step of an erasure, each of which holds up the server."""
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _KEYFRAMES: Final = ("keyframe-seqs", "keyframes")
 
@@ -29,6 +31,8 @@ class RedisArchive:
         self._keyframe = Script("keyframe", read_only=True)
         self._stage = Script("stage")
         self._adopt = Script("adopt")
+        self._erase = Script("erase")
+        self._erase_feed = Script("erase_feed")
 
     def _partition_of(self, agent: str) -> int:
         return partition_of(agent, self._partitions)
@@ -184,12 +188,14 @@ class RedisArchive:
         arguments = [b"%d" % at, previous, b"%d" % _DAY_MS, *items]
         return int(self._server.run_script(self._stage, [key], arguments, "stage events"))
 
-    def episodes(self, starts: Sequence[int]) -> list[list[bytes]]:
-        commands = [
-            (b"LRANGE", self._keys.episodes(partition).encode(), b"%d" % start, b"%d" % (start + _EPISODES - 1))
-            for partition, start in enumerate(starts)
-        ]
-        return self._server.execute_all("read episodes", commands)
+    def episodes(self, starts: Sequence[int]) -> tuple[list[list[bytes]], list[int]]:
+        commands: list[Sequence[bytes]] = []
+        for partition, start in enumerate(starts):
+            episodes, heads = self._keys.episodes(partition).encode(), self._keys.heads(partition).encode()
+            commands.append((b"LRANGE", episodes, b"%d" % start, b"%d" % (start + _EPISODES - 1)))
+            commands.append((b"HMGET", heads, b"erasures"))
+        replies = self._server.execute_all("read episodes", commands)
+        return replies[::2], [int(erasures or 0) for (erasures,) in replies[1::2]]
 
     def has_all_episodes(self) -> bool:
         found = self._server.execute("read the namespace", b"HMGET", self._keys.namespace.encode(), b"episodes")
@@ -197,6 +203,45 @@ class RedisArchive:
 
     def mark_all_episodes(self) -> None:
         self._server.execute("mark the episodes", b"HSET", self._keys.namespace.encode(), b"episodes", b"1")
+
+    # -- erasing ---------------------------------------------------------------------------------------------------
+
+    def begin_erasure(self, root: str) -> None:
+        key = self._keys.erasing(self._partition_of(root)).encode()
+        self._server.execute("begin to erase", b"HSET", key, root.encode(), b"1")
+
+    def end_erasure(self, root: str) -> None:
+        key = self._keys.erasing(self._partition_of(root)).encode()
+        self._server.execute("end an erasure", b"HDEL", key, root.encode())
+
+    def erasing(self, partition: int) -> dict[str, bool]:
+        found = self._server.read_hash(self._keys.erasing(partition), "look for erasures")
+        return {root.decode(errors="replace"): stage == b"2" for root, stage in sorted(found.items())}
+
+    def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
+        partition = self._partition_of(root)
+        keys = [self._keys.heads(partition), self._keys.feed(partition)]
+        arguments = [root.encode(), b"%d" % position, b"%d" % _FEED_STEP]
+        reached, end = self._server.run_script(self._erase_feed, keys, arguments, "erase from the feed")
+        return int(reached), int(end)
+
+    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str]) -> int:
+        k, partition = self._keys, self._partition_of(root)
+        shared = [k.heads, k.directory, k.feed, k.bases, k.unfinished, k.owners, k.erasing]
+        own = [k.log, k.snapshot, k.base, k.keyframes, k.keyframe_seqs, k.outputs]
+        all_keys = [key(partition) for key in shared] + [key(partition, agent) for agent in agents for key in own]
+        for agent in agents:
+            outputs = self._server.read_hash(k.outputs(partition, agent), "look for live outputs")
+            all_keys += [k.output(partition, agent, name.decode(errors="replace")) for name in outputs.values()]
+        rows = pack_for_lua([[agent, erasure_field(agent)] for agent in agents])
+        arguments = [root.encode(), b"%d" % position, b"1" if root.count("/") == 1 else b"", rows]
+        return int(self._server.run_script(self._erase, [*all_keys, *keys], arguments, "erase agents"))
+
+    def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
+        key = self._keys.episodes(partition).encode()
+        found = self._server.execute("read episodes", b"LRANGE", key, b"%d" % at, b"%d" % at)
+        if found == [stored]:
+            self._server.execute("erase an episode", b"LSET", key, b"%d" % at, by)
 
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
         staged = self._staged(agent, token, key).encode()

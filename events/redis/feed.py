@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgpack
 
 from ..errors import CorruptEvent
-from ..log import FeedPage, FeedRequest, Keys, Span, SpanEvents, feed_damaged, feed_trimmed
+from ..log import FeedPage, FeedRequest, Keys, Span, SpanEvents, erasure_field, feed_damaged, feed_trimmed
 from .client import RedisClient, Script
 from .read_ahead import MARKS, RedisReadAhead
 
@@ -59,7 +59,7 @@ class RedisFeed:
                     raise feed_trimmed(partition, position, base)
                 if not _end(before) <= base + length <= _end(after):
                     raise feed_damaged(partition, _end(after), base + length)
-                pages.append(FeedPage(_fields(rows, partition), base + length))
+                pages.append(FeedPage(_fields(rows, partition), base + length, int(before[1] or 0)))
             return pages
         raise CorruptEvent("the base of a feed changes with each reading")
 
@@ -87,6 +87,12 @@ class RedisFeed:
         found: list[Any] = self._server.run_scripts(self._gather, calls, "read events")
         return [_span_events(spans, rows) for (_, spans), rows in zip(requests, found, strict=True)]
 
+    def erased_until(self, partition: int, agent: str) -> int:
+        """As `FeedSource.erased_until`."""
+        key, field = self._keys.heads(partition).encode(), erasure_field(agent).encode()
+        found = self._server.execute("look for an erasure", b"HMGET", key, field)[0]
+        return -1 if found is None else int(found)
+
     def read_ahead(self, partition: int) -> RedisReadAhead:
         """A new one, for one reader."""
         return RedisReadAhead(self._server, self._keys, partition, _fields)
@@ -101,7 +107,7 @@ def _base(marks: list[bytes | None]) -> int:
 
 def _end(marks: list[bytes | None]) -> int:
     """Where the feed ends by the last position of each level."""
-    return max([int(mark or 0) for mark in marks[1:]])
+    return max([int(mark or 0) for mark in marks[2:]])
 
 
 def _span_events(spans: Sequence[Span], rows: Sequence[Any]) -> list[SpanEvents]:

@@ -198,6 +198,9 @@ class RedisLog(LogBase):
     def gather_all(self, requests: Sequence[tuple[int, Sequence[Span]]], most_bytes: int) -> list[list[SpanEvents]]:
         return self._feed.gather(requests, most_bytes)
 
+    def erased_until(self, partition: int, agent: str) -> int:
+        return self._feed.erased_until(partition, agent)
+
     def read_ahead(self, partition: int) -> ReadAhead:
         return self._feed.read_ahead(partition)
 

@@ -14,8 +14,8 @@ from ..log import FeedPage, Keys, Span, SpanEvents
 from .append_format import head_of
 from .client import FAILURES, HeldConnection, RedisClient, Wire, encode_argument, encode_command
 
-MARKS: Final = (b"base", b"1", b"2", b"3", b"4")
-"""Fields of the heads: entries trimmed from the feed, and the last position of each level."""
+MARKS: Final = (b"base", b"erasures", b"1", b"2", b"3", b"4")
+"""Fields of the heads: entries trimmed from the feed, how often some became nobody's, last position of each level."""
 _REMEMBERED: Final = 4_096
 # So much blocks a server for others for less than a millisecond.
 _AT_ONCE: Final = 2_000
@@ -184,10 +184,13 @@ class RedisReadAhead:
         ]
         pages: list[list[bytes]] = [next(replies) for _ in range(self._pages)]
         length, marks = int(next(replies)), [int(mark or 0) for mark in next(replies)]
-        base, end = marks[0], max(marks[1:])
+        base, erasures, end = marks[0], marks[1], max(marks[2:])
+        for one in found:
+            if one is not None:
+                one.erasures = erasures
         # Where an append came between the two, or the feed is damaged, the reader reads its entries in its turn.
         usable, self._base = base == self._base and base + length == end, base
-        return found, self._page(pages, end) if usable and pages else None
+        return found, self._page(pages, end, erasures) if usable and pages else None
 
     def _events_of(
         self, span: Span, known: _Known | None, stored: bytes | None, items: list[bytes]
@@ -217,12 +220,12 @@ class RedisReadAhead:
         now = self._known[agent] = _Known(stored, head.base, head.seq, head.largest, command)
         return now
 
-    def _page(self, pages: Sequence[Sequence[bytes]], end: int) -> FeedPage | None:
+    def _page(self, pages: Sequence[Sequence[bytes]], end: int, erasures: int) -> FeedPage | None:
         try:
             fields = self._fields_of([entry for page in pages for entry in page], self._partition)
         except CorruptEvent:
             return None
-        return FeedPage(fields, end)
+        return FeedPage(fields, end, erasures)
 
     def close(self) -> None:
         """As `ReadAhead.close`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .registry import ConsumerInfo, Consumers
+from .registry import ConsumerInfo, Consumers, request_rebuilds
 from .runner import Progress, Runner
 from .unread import UnreadByConsumers
 
-__all__ = ["ConsumerInfo", "Consumers", "Progress", "Runner", "UnreadByConsumers"]
+__all__ = ["ConsumerInfo", "Consumers", "Progress", "Runner", "UnreadByConsumers", "request_rebuilds"]

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from duramen.events import Cursor, EventRegistry, InvalidMessage, Limits, SystemClosed
+from duramen.events import Cursor, EventRegistry, InvalidMessage, Limits, SystemClosed, Trimmed
 from duramen.events.codec import to_datetime
 from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, EventLog, Failure, check_name
 
@@ -192,6 +192,37 @@ class Consumers:
             updated_at=to_datetime(record.updated_at),
             building=None if building is None else self._info(building, ends, None),
         )
+
+
+def request_rebuilds(log: EventLog, partition: int, agents: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ask the consumers that have read these agents to rebuild their views.
+
+    Second come those that may not be able to: of sinks, and of feeds whose beginning was trimmed. Without agents, all
+    that read the partition are asked.
+    """
+    rebuilt: set[str] = set()
+    doubtful: set[str] = set()
+    store = log.consumer_store()
+    for record in store.records():
+        event_filter = EventFilter.from_text(record.scope)
+        matches = event_filter.agent_matcher()
+        if partition not in event_filter.partitions(log) or (
+            agents and matches is not None and not any(map(matches, agents))
+        ):
+            continue
+        if record.kind != "sink" and record.name not in rebuilt | doubtful:
+            store.request(record.name, ConsumerRequest(uuid4().hex, REBUILD))
+        is_whole = record.kind != "sink" and _has_whole_feeds(log, event_filter)
+        (rebuilt if is_whole else doubtful).add(record.name)
+    return sorted(rebuilt), sorted(doubtful)
+
+
+def _has_whole_feeds(log: EventLog, event_filter: EventFilter) -> bool:
+    try:
+        log.feed_pages([(partition, 0, 1) for partition in event_filter.partitions(log)])
+    except Trimmed:
+        return False
+    return True
 
 
 def _unknown(name: str) -> InvalidMessage:

@@ -9,7 +9,7 @@ from .episode import Episode, Episodes, compose_episode, episode_id
 from .facets import EpisodeFilter
 from .index import EpisodeIndex, Found
 from .reader import EpisodeReader
-from .record import EpisodeRecord, episode_put, unpack_record
+from .record import EpisodeRecord, episode_put, erased_record, unpack_record
 from .word_index import WordIndex
 
 if TYPE_CHECKING:
@@ -52,5 +52,6 @@ __all__ = [
     "compose_episode",
     "episode_id",
     "episode_put",
+    "erased_record",
     "unpack_record",
 ]

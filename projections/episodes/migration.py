@@ -110,10 +110,12 @@ def _record_of(agent: str, seq: int, raw: RawEvent) -> EpisodeRecord:
 def _listed_ids(log: EventLog, codec: Codec) -> set[str]:
     found: set[str] = set()
     counts = [0] * log.partitions
-    while any(pages := log.archive.episodes(counts)):
+    while any(pages := log.archive.episodes(counts)[0]):
         for partition, page in enumerate(pages):
             counts[partition] += len(page)
             for stored in page:
                 with suppress(CorruptEvent):
-                    found.add(unpack_record(stored, codec, log.chain).episode.id)
+                    record = unpack_record(stored, codec, log.chain)
+                    if record is not None:
+                        found.add(record.episode.id)
     return found

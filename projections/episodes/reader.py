@@ -11,7 +11,7 @@ from duramen.events.logging import get_logger
 
 from .index import EpisodeIndex
 from .migration import fill_lists
-from .record import unpack_record
+from .record import erased_record, unpack_record
 
 
 class EpisodeReader:
@@ -30,6 +30,8 @@ class EpisodeReader:
         self._is_filled = False
         self._counts = [0] * log.partitions
         self._last = [b""] * log.partitions
+        self._erasures: list[int] = []
+        self._erased = erased_record(self._codec, log.chain)
 
     def catch_up(self) -> None:
         """Return when the index has every episode that was acknowledged before the call.
@@ -55,9 +57,17 @@ class EpisodeReader:
     def _read_more(self) -> bool:
         """Read the next items of each partition, with the last known one to compare; whether there were any."""
         counts = self._counts
-        pages = self._log.archive.episodes([max(0, count - 1) for count in counts])
+        pages, erasures = self._log.archive.episodes([max(0, count - 1) for count in counts])
+        if erasures != self._erasures:
+            self._erasures = erasures
+            if any(counts):  # some of them may be of agents that are erased
+                self._start_again()
+                return True
         for partition, page in enumerate(pages):
             if counts[partition]:
+                if page and page[0] == self._erased != self._last[partition]:
+                    self._start_again()
+                    return True
                 self._check(partition, page)
                 page.pop(0)
         for partition, page in enumerate(pages):
@@ -72,16 +82,22 @@ class EpisodeReader:
         if page and page[0] == self._last[partition]:
             return
         kind, count = (Diverged if page else DataLoss), self._counts[partition]
-        self._counts, self._last = [0] * self._log.partitions, [b""] * self._log.partitions
-        self._index.clear()
+        self._start_again()
         raise kind(
             f"the log is not what it was: of {count} episodes of partition {partition} the last is "
             f"{'another' if page else 'gone'}; ask again for those there are",
             expected=count,
         )
 
+    def _start_again(self) -> None:
+        self._counts, self._last = [0] * self._log.partitions, [b""] * self._log.partitions
+        self._index.clear()
+
     def _add(self, stored: bytes) -> None:
         try:
-            self._index.add(unpack_record(stored, self._codec, self._log.chain).episode)
+            record = unpack_record(stored, self._codec, self._log.chain)
         except CorruptEvent:
             get_logger("episodes").warning("episode_unreadable")
+            return
+        if record is not None:
+            self._index.add(record.episode)

@@ -27,12 +27,19 @@ def episode_put(log: EventLog, agent: str, seq: int, episode: dict[str, Any], co
     return Put(log.episodes_key(agent), log.chain.seal(codec.pack([agent, seq, episode])), ADD_TO_LIST)
 
 
-def unpack_record(stored: bytes, codec: Codec, chain: DigestChain) -> EpisodeRecord:
-    """Read an item of a list of episodes. Raises CorruptEvent."""
+def erased_record(codec: Codec, chain: DigestChain) -> bytes:
+    """What stands in the place of the episode of an agent that was erased."""
+    return chain.seal(codec.pack(["", 0, None]))
+
+
+def unpack_record(stored: bytes, codec: Codec, chain: DigestChain) -> EpisodeRecord | None:
+    """Read an item of a list of episodes; None for that of an agent that was erased. Raises CorruptEvent."""
     body = chain.unseal(stored)
     try:
         if body is not None:
             agent, seq, data = cast("list[Any]", codec.unpack(body))
+            if not agent:
+                return None
             return EpisodeRecord(agent, seq, Episode(**data))
     except (TypeError, ValueError):
         pass

@@ -99,7 +99,8 @@ class PartitionAudit:
                 break
             for agent, first, count, levels in rows:
                 position += 1
-                self._check_entry(found, agent, first, count, levels)
+                if agent or levels:  # else of an agent that was erased
+                    self._check_entry(found, agent, first, count, levels)
                 marks.update((level, position) for level in Granularity if levels & 1 << level)
         self._compare_marks(raw, marks)
         self._compare_heads(raw, found)
@@ -160,12 +161,14 @@ class PartitionAudit:
         starts = [_FAR] * self._log.partitions
         starts[self._partition] = 0
         is_complete = self._log.archive.has_all_episodes()
-        while page := self._log.archive.episodes(starts)[self._partition]:
+        while page := self._log.archive.episodes(starts)[0][self._partition]:
             for number, stored in enumerate(page, starts[self._partition]):
                 try:
                     record = unpack_record(stored, self._codec, self._log.chain)
                 except CorruptEvent:
                     self._report(Kind.EPISODE, "an episode", f"{len(stored)} bytes", f"episode {number} is damaged")
+                    continue
+                if record is None:  # of an agent that was erased
                     continue
                 listed.add((record.agent, record.seq))
                 known = self._audited.get(record.agent)

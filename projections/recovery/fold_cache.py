@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from attrs import define, evolve, field
 
-from duramen.events import CorruptEvent, DataLoss, Diverged, Limits, Trimmed
+from duramen.events import CorruptEvent, DataLoss, Diverged, Erased, Limits, Trimmed
 from duramen.events.codec import Codec, decode_items
 from duramen.events.feed import LastDigests
 from duramen.events.log import EventLog, Head, Page, check_known_event, unknown_agent
@@ -103,7 +103,7 @@ class FoldCache:
         Other threads wait for the same state meanwhile: `look` must not block, change the state or keep it.
 
         Raises AgentNotFound, CorruptEvent, Unavailable, and what `look` raises. Raises DataLoss or Diverged, once, if
-        the log has lost the last event known here or has another in its place.
+        the log has lost the last event known here or has another in its place, Erased if that was wanted.
         """
         fold, before, known = self._find(agent)
         page = None if before is None else self._read_after(agent, before)
@@ -118,7 +118,7 @@ class FoldCache:
                     self._apply(agent, fold, page, codec)
             except BaseException as error:
                 fold.head = None  # the state may have been changed in part
-                self._drop(agent, fold, forget=isinstance(error, (DataLoss, Diverged)))
+                self._drop(agent, fold, forget=isinstance(error, (DataLoss, Diverged, Erased)))
                 raise
             self._keep(agent, fold, codec)
             return look(fold.state, codec)
@@ -133,7 +133,7 @@ class FoldCache:
                 check_known_event(self._log, agent, None if page is None else page.head, before.seq, before.digest)
         except Trimmed:
             return None
-        except (DataLoss, Diverged):
+        except (DataLoss, Diverged, Erased):
             self.forget(agent)
             raise
         return page

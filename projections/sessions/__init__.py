@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .atomic_file import open_atomically
+from .erasing import Erasure, erase_agents
 from .exporting import Session, export_session, to_json_line
 from .importing import import_session
 
-__all__ = ["Session", "export_session", "import_session", "open_atomically", "to_json_line"]
+__all__ = ["Erasure", "Session", "erase_agents", "export_session", "import_session", "open_atomically", "to_json_line"]

@@ -127,12 +127,12 @@ def _trimmed_episodes(agent_log: AgentLog, head: Head) -> Iterator[bytes]:
     log, partition = agent_log.log, agent_log.log.partition_of(agent_log.agent)
     starts = [_FAR] * log.partitions
     starts[partition] = 0
-    while page := log.archive.episodes(starts)[partition]:
+    while page := log.archive.episodes(starts)[0][partition]:
         starts[partition] += len(page)
         for stored in page:
             with suppress(CorruptEvent):
                 record = unpack_record(stored, agent_log.codec, log.chain)
-                if record.agent == agent_log.agent and record.seq <= head.base:
+                if record is not None and record.agent == agent_log.agent and record.seq <= head.base:
                     yield stored
 
 

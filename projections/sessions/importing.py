@@ -166,7 +166,7 @@ class _Import:
             record = unpack_record(fields[0], self._codec, self._log.chain)
         except (CorruptEvent, TypeError, IndexError):
             raise _damaged(f"an episode of {agent.origin} is damaged") from None
-        if record.agent != agent.origin or not 0 < record.seq <= agent.meta["base"]:
+        if record is None or record.agent != agent.origin or not 0 < record.seq <= agent.meta["base"]:
             raise _damaged(f"an episode of {agent.origin} is not one from before its base")
         episode = record.episode.as_data()
         if not self._map.is_identity:

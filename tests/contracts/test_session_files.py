@@ -523,7 +523,7 @@ def test_episodes_whose_events_were_trimmed_are_carried(finished: AgentSystem, e
 def test_an_episode_of_anything_else_is_not_taken_in(finished: AgentSystem, elsewhere: AgentSystem) -> None:
     file = exported(finished, tree=True)
     log = finished.log
-    of_child = next(item for page in log.archive.episodes([0] * log.partitions) for item in page if b"child" in item)
+    of_child = next(item for page in log.archive.episodes([0] * log.partitions)[0] for item in page if b"child" in item)
 
     def with_episode(stored: Any) -> bytes:
         def change(records: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:

@@ -267,6 +267,7 @@ def templates() -> set[str]:
         keys.hosts,
         keys.content("CONTENT"),
         keys.owners(7),
+        keys.erasing(7),
         keys.unfinished(7),
         keys.host_channel("HOST"),
     ]
@@ -288,6 +289,7 @@ def test_no_maker_of_keys_is_forgotten_here() -> None:
         "host_channel",
         "content",
         "owners",
+        "erasing",
         "unfinished",
         "heads",
         "directory",
@@ -408,6 +410,7 @@ def use_everything(url: str, namespace: str) -> None:
     with AgentSystem.open(url, namespace=namespace, registry=REGISTRY) as system:
         system.register("watcher", Watcher)
         assert system.agent("acme/alice").set("back", True).seq > 0
+        assert system.erase("acme/alice").agents == ("acme/alice", "acme/alice/helper")
 
 
 NOT_MISSED = {"+publish", "+subscribe", "+unsubscribe", "+ping", "+zadd", "+zrange", "+zrem", "+zrank"}

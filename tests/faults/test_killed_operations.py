@@ -23,6 +23,7 @@ from attrs import frozen
 from duramen.actors import AgentSystem
 from duramen.events import CheckpointNotFound, DuramenError
 from faults.killed_process import CHILD, HELPERS, OPERATIONS, ROOT, TREE, Count, PerAgent, opened
+from waiting import eventually
 
 PROGRAM = Path(__file__).with_name("killed_process.py")
 COPY = [path.replace(ROOT, "acme/copy") for path in TREE]
@@ -157,6 +158,39 @@ def log_is_trimmed(system: AgentSystem, file: Path) -> bool:
     return head.base > 0
 
 
+def all_are_gone(paths: Sequence[str]) -> Check:
+    """All of these agents are there, or all are gone; and then nothing names them, once the intent is gone."""
+    whole = all_are(paths, "running", "absent")
+
+    def check(system: AgentSystem, file: Path) -> bool:
+        done, partition = whole(system, file), system.log.partition_of(ROOT)
+        if not done or system.log.archive.erasing(partition):
+            return done
+        server: Any = system.log._server  # type: ignore[attr-defined]
+        with redis.Redis(connection_pool=server.pool) as client:
+            for key in client.scan_iter(f"duramen:{{{namespace_of(system)}*", count=1_000):
+                stored = client.dump(key)
+                named = key if stored is None else key + stored
+                assert not any(path.encode() in named for path in paths if path != CHILD), key
+        return True
+
+    return check
+
+
+def gone_from_the_view(system: AgentSystem, file: Path) -> bool:
+    done = all_are(TREE, "running", "absent")(system, file)
+    if done and not system.log.archive.erasing(system.log.partition_of(ROOT)):
+        receipt = system.spawn(f"acme/{uuid4().hex}").set("after", True)
+        with system.attach(Count(), name="count") as runner:
+            runner.wait_for(receipt, timeout=20)
+            eventually(lambda: runner.state == sum(entry.head.seq for entry in system.agents()))
+    return done
+
+
+def namespace_of(system: AgentSystem) -> str:
+    return str(system.log._keys.namespace)[9:-1]  # type: ignore[attr-defined]
+
+
 def batch_is_whole(system: AgentSystem, file: Path) -> bool:
     found = system.agent(ROOT).get().get("batch", {})
     assert len(found) in (0, 20), "half"
@@ -223,6 +257,9 @@ CASES = {
     "import to another path": Case(all_are(COPY, "absent", "running"), 34, needs_file=True, may_repeat=False),
     "fork": Case(all_are(FORK[:1], "absent", "running"), 15, may_repeat=False),
     "fork the tree": Case(all_are(FORK, "absent", "running"), 75, may_repeat=False),
+    "erase": Case(all_are_gone(TREE), 30),
+    "erase a branch": Case(all_are_gone([path for path in TREE if path.startswith(CHILD)]), 30),
+    "erase what a consumer has read": Case(gone_from_the_view, 20, ("fill", "attach a consumer"), waits=True),
     "trim": Case(log_is_trimmed, 42),
     "batch": Case(batch_is_whole, 9),
     "attach a consumer": Case(view_is_exact, 55, is_seen=False),

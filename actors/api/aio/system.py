@@ -56,6 +56,7 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     verify = twin_of(History.verify)
     trim = twin_of(History.trim)
     origin = twin_of(History.origin)
+    erase = twin_of(History.erase)
     export_session = twin_of(History.export_session)
     import_session = twin_of(History.import_session)
     export_jsonl = twin_of(History.export_jsonl)

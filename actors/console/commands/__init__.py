@@ -12,6 +12,7 @@ from .checkpoints import CHECKPOINTS
 from .diff import DIFF
 from .doctor import DOCTOR
 from .episodes import EPISODES
+from .erase import ERASE
 from .fork import FORK
 from .hosts import HOSTS
 from .inspect import INSPECT
@@ -64,5 +65,6 @@ COMMANDS: Final[tuple[Command, ...]] = (
     VERIFY,
     EXPORT,
     IMPORT,
+    ERASE,
     DOCTOR,
 )

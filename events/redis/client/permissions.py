@@ -74,6 +74,7 @@ def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command
     wanted = [
         *_consumer_commands(keys),
         Command("HSCAN", (hash_, b"0"), "agents cannot be listed, nor agents of a machine that has died be taken over"),
+        Command("LSET", (log, b"0", b"value"), "agents cannot be erased"),
         Command("LTRIM", (log, b"0", b"-1"), "logs cannot be trimmed"),
         *_keyframe_commands(keys.keyframe_seqs(0, agent).encode()),
         *_unfinished_commands(keys.unfinished(0).encode()),

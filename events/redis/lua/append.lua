@@ -119,7 +119,7 @@ for i = 1, count do
 end
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS, DIVERGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
-local UNMET, OWNED = 9, 10
+local UNMET, OWNED, ERASED = 9, 10, 11
 
 -- How many events the list holds; -1 if it is none. One agent's damage must not fail the others of its batch.
 local function length_of(log)
@@ -161,7 +161,10 @@ local function check(append, head, log)
   local expected, items = append[2], append[5]
   if not head then
     -- A log that is gone is never created again by a process that remembers it.
-    if not append[8] then return GONE end
+    if not append[8] then
+      local erased = call('HMGET', KEYS[1], '~' .. string.match(log, '[^:]*$'))[1]
+      return erased and ERASED or GONE
+    end
     if length_of(log) ~= 0 then return CORRUPT end
     return COMMITTED
   end

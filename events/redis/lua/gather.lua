@@ -6,7 +6,8 @@
 --       3... log LIST  the events of each span's agent, in the order of the spans             for ever
 -- ARGV  1 bytes  stop behind the event that reaches so many bytes
 --       then, for each span: agent, first seq wanted, number of events; 0: only the digest of the first
--- Returns [base, head, first seq, [item ...]] for each span up to the one that reached the bytes; false: no such agent.
+-- Returns [base, head, first seq, [item ...], erasures] for each span up to the one that reached the bytes; where there
+-- is no such agent base and head are -1. `erasures` is how often entries of the feed were made nobody's.
 -- Damage is that of one agent alone: where its head cannot be read, its base and its list say where the log stands, and
 -- a list that is none has no items.
 
@@ -14,7 +15,10 @@ local call = redis.call
 local most, size = tonumber(ARGV[1]), 0
 local agents = {}
 for i = 1, #KEYS - 2 do agents[i] = ARGV[3 * i - 1] end
+agents[#agents + 1] = 'erasures'
 local heads = call('HMGET', KEYS[1], unpack(agents))
+agents[#agents] = nil
+local erasures = tonumber(heads[#agents + 1] or 0)
 
 local function items_of(i, first, last)
   local items = redis.pcall('LRANGE', KEYS[2 + i], first, last)
@@ -49,7 +53,7 @@ end
 local found = {}
 for i = 1, #agents do
   if size >= most then break end
-  found[i] = false
+  found[i] = {-1, -1, tonumber(ARGV[3 * i]), {}, erasures}
   if heads[i] then
     local head = stands_at(i)
     local base, from, count = head[2], tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
@@ -79,7 +83,7 @@ for i = 1, #agents do
         at, step = at + step, math.max(32, safe)
       end
     end
-    found[i] = {base, head[1], first, items}
+    found[i] = {base, head[1], first, items, erasures}
   end
 end
 return found

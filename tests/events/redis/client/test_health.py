@@ -18,11 +18,12 @@ from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
 ALL = (
-    "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +llen +rpush +lrange +ltrim +set +get "
+    "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +llen +rpush +lrange +lset +ltrim +set +get "
     "+exists +unlink +rename +zadd +zrange +zrem +zrank +pexpire +publish +subscribe +unsubscribe +ping"
 )
 WANTED = (
-    "+hscan +ltrim +hdel +unlink +rename +zadd +zrange +zrem +zrank +pexpire +publish +subscribe +unsubscribe +ping"
+    "+hscan +lset +ltrim +hdel +unlink +rename +zadd +zrange +zrem +zrank +pexpire "
+    "+publish +subscribe +unsubscribe +ping"
 )
 NEEDED = [word for word in ALL.split() if word not in WANTED.split()]
 LOOKING = "+info +time +config|get +acl|whoami"

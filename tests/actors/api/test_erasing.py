@@ -1,0 +1,203 @@
+"""Erasing an agent: no byte of what it held is left, and who follows agents goes on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pytest
+import redis
+
+from duramen.actors import AgentSystem, Record
+from duramen.events import AgentNotFound, Erased, Granularity, InvalidPath
+from duramen.projections import KeyedProjection
+from waiting import eventually
+
+OpenSystem = Callable[..., AgentSystem]
+PATH = "acme/alice"
+SECRETS = [f"planted-{number:04}" for number in range(200)]
+
+
+class Texts(KeyedProjection[list[Any]]):
+    version = 1
+
+    def key(self, event: Any) -> str:
+        return str(event.agent)
+
+    def apply(self, entry: list[Any] | None, event: Any) -> list[Any]:
+        return [*(entry or []), repr(event.data)]
+
+
+def plant(system: AgentSystem, path: str = PATH, *, trim: bool = True) -> None:
+    """Put secrets wherever an agent keeps something."""
+    secrets = iter(SECRETS)
+    agent = system.spawn(path, initial_state={next(secrets): next(secrets)}, metadata={"a": next(secrets)})
+    for number in range(40):
+        agent.set(f"k{number}", next(secrets), metadata={"by": next(secrets)})
+    agent.append("l", next(secrets), command_id=next(secrets))
+    agent.ask(Record("note", next(secrets), Granularity.ACTIVITY))
+    agent.pause(next(secrets), ttl=None, metadata={"m": next(secrets)}, reason=next(secrets))
+    agent.resume()
+    child = agent.spawn_child("child", initial_state={"c": next(secrets)})
+    child.set("d", next(secrets))
+    system.keep_keyframes(path)
+    if trim:
+        system.trim(path, keep_events=10)
+    agent.terminate(task_description=next(secrets), lessons_learned=[next(secrets)], outcome_details=next(secrets))
+    system.spawn(path, session_id=next(secrets), initial_state={"again": next(secrets)}).set("z", next(secrets))
+
+
+def test_no_byte_of_it_is_left_on_the_server(valkey_url: str, open_server: OpenSystem) -> None:
+    system = open_server()
+    plant(system)
+    other = system.spawn("acme/bob", initial_state={"n": 1})
+    system.spawn("acme/bob/kid", parent="acme/bob")
+    fork = system.fork(PATH, to="other/fork")
+    file = BytesIO()
+    system.export_session("acme/bob", file)
+
+    def found(secrets: list[str]) -> set[bytes]:
+        client = server_of(system)
+        keys = list(client.scan_iter(match=f"*{namespace_of(system)}*", count=1_000))
+        return {key for key in keys for secret in secrets if secret.encode() in key + stored_in(client, key)}
+
+    planted = [secret for secret in SECRETS if found([secret])]
+    assert len(planted) > 40, "control: they are found before"
+    system.fork(PATH, to="acme/fork")
+    erasure = system.erase(PATH)
+    for path in ("other/fork", "acme/fork"):
+        assert system.agent(path).get("z"), "forks stand by themselves"
+        system.erase(path)
+    assert erasure.agents == (PATH, f"{PATH}/child")
+    assert (erasure.checkpoints, erasure.episodes) == (1, 2)
+    assert found(planted) == set()
+    assert found([PATH]) == set()
+    assert other.get() == {"n": 1}
+    assert system.verify().ok
+    with pytest.raises(AgentNotFound):
+        fork.get()
+
+
+def server_of(system: AgentSystem) -> redis.Redis:
+    return redis.Redis(connection_pool=system.log._server.pool)  # type: ignore[attr-defined]
+
+
+def stored_in(client: Any, key: bytes) -> bytes:
+    """All that a key holds; DUMP would compress it."""
+    kind = client.type(key)
+    if kind == b"string":
+        return client.get(key) or b""
+    if kind == b"hash":
+        return b"".join(part for pair in client.hgetall(key).items() for part in pair)
+    return b"".join(client.lrange(key, 0, -1) if kind == b"list" else client.zrange(key, 0, -1))
+
+
+def namespace_of(system: AgentSystem) -> str:
+    return str(system.log._keys.namespace)[9:-1]  # type: ignore[attr-defined]
+
+
+def test_its_episodes_are_forgotten_by_every_process(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    for path in (PATH, "acme/bob"):
+        agent = first.spawn(path)
+        agent.terminate(task_description="about trains")
+    [mine] = [episode for episode in second.episodes.list(project="acme") if episode.agent == PATH]
+    assert len(first.episodes.search("trains", project="acme")) == 2
+    second.erase(PATH)
+    for system in (first, second):
+        assert [episode.agent for episode in system.episodes.list(project="acme")] == ["acme/bob"]
+        assert [found.episode.agent for found in system.episodes.search("trains", project="acme")] == ["acme/bob"]
+        assert system.episodes.get(mine.id) is None
+    first.spawn(PATH).terminate(task_description="about trains again")
+    assert len(second.episodes.list(project="acme")) == 2
+    assert first.verify().ok
+
+
+def test_subscriptions_go_on_and_follow_the_next_agent_of_its_path(open_any: OpenSystem) -> None:
+    system = open_any()
+    seen: list[tuple[str, int]] = []
+    with system.subscribe("acme/**", lambda change: seen.append((change.agent, change.seq))) as subscription:
+        for _ in range(3):
+            agent = system.spawn(PATH)
+            agent.set("n", 1)
+            system.spawn("acme/bob", exist_ok=True).set("n", 1)
+            system.erase(PATH)
+        last = system.agent("acme/bob").set("last", 1).seq
+        eventually(lambda: ("acme/bob", last) in seen)
+        assert subscription.error is None
+    assert [change for change in seen if change[0] == "acme/bob"] == [("acme/bob", seq) for seq in range(1, last + 1)]
+    mine = [seq for agent, seq in seen if agent == PATH]
+    assert mine == [1, 2] * (len(mine) // 2), "each whole, or erased before it was read"
+
+
+def test_consumers_rebuild_their_views_without_it(open_any: OpenSystem) -> None:
+    system = open_any()
+    with system.attach(Texts(), name="texts") as runner:
+        plant(system, trim=False)
+        receipt = system.spawn("acme/bob").set("n", 1)
+        runner.wait_for(receipt, timeout=20)
+        assert PATH in runner.state
+        assert system.erase(PATH).rebuilt == ("texts",)
+        eventually(lambda: sorted(runner.state) == ["acme/bob"])
+        assert "planted" not in repr(dict(runner.state))
+        runner.wait_for(system.spawn(PATH).set("n", 1), timeout=20)
+        assert sorted(runner.state) == ["acme/alice", "acme/bob"]
+
+
+def test_a_view_that_cannot_be_rebuilt_is_named(open_server: OpenSystem) -> None:
+    system = open_server()
+    with system.attach(Texts(), name="texts") as runner:
+        plant(system, trim=False)
+        runner.wait_for(system.agent(PATH).set("n", 1), timeout=20, saved=True)
+    plant(system, "acme/other")
+    system.trim(PATH, keep_events=1)
+    while system._trimmer.trim_feed(system.log.partition_of(PATH)):
+        pass
+    erasure = system.erase(PATH)
+    assert erasure.rebuilt == ()
+    assert any("consumer texts" in text for text in erasure.unreached)
+
+
+def test_an_agent_that_is_written_to_all_the_time_is_erased(open_any: OpenSystem) -> None:
+    host, other = open_any(), open_any()
+    agent = host.spawn(PATH)
+    ended: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            while True:
+                agent.set("n", 1)
+        except BaseException as error:
+            ended.append(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    eventually(lambda: agent.status().seq > 20)
+    erasure = other.erase(PATH)
+    writer.join(20)
+    assert [type(error) for error in ended] == [Erased]
+    assert erasure.events > 20 and list(host.agents()) == []
+    assert host.verify().ok
+
+
+def test_a_branch_is_erased_alone(open_any: OpenSystem) -> None:
+    system = open_any()
+    plant(system)
+    erasure = system.erase(f"{PATH}/child")
+    assert erasure.agents == (f"{PATH}/child",)
+    assert any("parent" in text for text in erasure.unreached)
+    assert system.agent(PATH).get("z")
+    assert system.verify().ok
+
+
+def test_asyncio_erases_too(any_system: AgentSystem) -> None:
+    any_system.spawn(PATH)
+    assert asyncio.run(any_system.aio.erase(PATH)).agents == (PATH,)
+    with pytest.raises(AgentNotFound):
+        asyncio.run(any_system.aio.erase("acme/none"))
+    for wrong in ("", "acme", None, 5):
+        with pytest.raises(InvalidPath):
+            any_system.erase(wrong)
