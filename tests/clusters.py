@@ -64,6 +64,7 @@ class Cluster:
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
             "cluster-replica-validity-factor": "0",
             "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",  # a replica is listed once something has come from its primary
             **({"tls-port": str(free_port()), "tls-cluster": "yes"} if self._with_tls else {}),
             **self._config,
         }
