@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from duramen.events import DuramenError, Event
 from duramen.events.codec import DIGEST_SIZE, Codec, build_event, decode_body
@@ -22,6 +22,9 @@ from ..api import AgentSystem
 from .history import brief_data
 
 MOST_ROWS: Final = 200
+ACTIVITY_PARTS: Final = 30
+_PART_OF_ACTIVITY: Final = 10.0
+"""Seconds."""
 _FRESH_SECONDS: Final = 15.0
 """How long a list is used before the directory is read again. What the log tells in between is in it at once."""
 _LOAD_SHARE: Final = 20
@@ -66,6 +69,23 @@ class LastEvent:
     detail: str
 
 
+@define(eq=False)
+class Activity:
+    """How many events an agent had in each of the last parts of time, as far as this process has followed it."""
+
+    part: int = 0
+    """The last part that is counted, of `monotonic`."""
+    counts: list[int] = field(factory=lambda: [0] * ACTIVITY_PARTS)
+    """Oldest first."""
+
+    def advance(self, part: int) -> None:
+        """Let time go on to a part."""
+        passed = min(part - self.part, ACTIVITY_PARTS)
+        if passed > 0:
+            self.counts = [*self.counts[passed:], *[0] * passed]
+            self.part = part
+
+
 @frozen
 class Query:
     """Which rows to show: words and `status:` or `type:` in `text`, one status, and what is folded."""
@@ -95,6 +115,7 @@ class AgentList:
         self._order: list[tuple[str, str]] = []
         self._has_rows = threading.Event()
         self._last: OrderedDict[str, LastEvent] = OrderedDict()
+        self._activity: OrderedDict[str, Activity] = OrderedDict()
         self._version = 0
         self._loaded_at = float("-inf")
         self._took = 0.0
@@ -150,6 +171,7 @@ class AgentList:
                 self._version += 1
             if event.seq <= row.seq:
                 return row, last
+            self._count(event.agent)
             row.seq, row.updated = event.seq, int(event.time.timestamp() * 1_000_000)
             status = STATUS_OF.get(event.type)
             if status is not None and status != row.status:
@@ -159,6 +181,23 @@ class AgentList:
                 row.session, row.agent_type = event.data["session_id"], event.data["agent_type"]
             self._keep_last(event.agent, last)
             return row, last
+
+    def activity(self, path: str) -> list[int] | None:
+        """Events of an agent in the last parts of time, oldest first; None if nothing was heard of it."""
+        with self._lock:
+            found = self._activity.get(path)
+            if found is None:
+                return None
+            found.advance(int(monotonic() / _PART_OF_ACTIVITY))
+            return found.counts
+
+    def _count(self, path: str) -> None:
+        known = self._activity.pop(path, None) or Activity()
+        known.advance(int(monotonic() / _PART_OF_ACTIVITY))
+        known.counts[-1] += 1
+        self._activity[path] = known
+        if len(self._activity) > _MOST_LAST:
+            self._activity.popitem(last=False)
 
     def find(self, path: str) -> AgentRow | None:
         """The row of an agent."""
@@ -194,7 +233,7 @@ class AgentList:
         if row is None:
             return {**data, "agents": shown.projects.get(path, 0)}
         data |= {"status": row.status, "type": row.agent_type, "session": row.session}
-        data |= {"seq": row.seq, "updated": row.updated}
+        data |= {"seq": row.seq, "updated": row.updated, "activity": self.activity(path)}
         return data if last is None else {**data, "last": [last.seq, last.type, last.title, last.detail]}
 
     def _show(self, query: Query) -> _Shown:

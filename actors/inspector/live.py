@@ -226,6 +226,7 @@ def _coalesce(batch: list[Change], agents: AgentList) -> dict[str, Any]:
             "count": 1 if known is None else known["count"] + 1,
             "status": row.status,
             "updated": row.updated,
+            "activity": agents.activity(change.agent),
             "last": [last.seq, last.type, last.title, last.detail],
         }
     return {"agents": list(found.values())}

@@ -75,7 +75,7 @@ class AgentRows {
       if (row === undefined) { isKnown = false; continue; }
       if (row.status !== agent.status) isKnown = false;
       row.fresh = row.seq !== agent.seq;
-      Object.assign(row, { seq: agent.seq, status: agent.status, updated: agent.updated, last: agent.last });
+      Object.assign(row, { seq: agent.seq, status: agent.status, updated: agent.updated, last: agent.last, activity: agent.activity });
     }
     return isKnown;
   }
@@ -109,7 +109,7 @@ export class AgentList {
 
   #frame() {
     if (!this.wide) return h("aside", { class: "beside", "aria-label": "Agents" }, this.filter, this.rows.element, this.empty);
-    const columns = ["Agent", "Status", "Last event", "Seq", "Type", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().replace(" ", "-") }, name));
+    const columns = ["Agent", "Status", "Activity, 5 min", "Last event", "Seq", "Type", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().split(",")[0].replace(" ", "-") }, name));
     return h("section", { class: "agents-page" }, h("h1", { class: "unseen" }, "Agents"), h("div", { class: "filters" }, this.filter, this.statuses), h("div", { class: "columns", role: "row", "aria-hidden": "true" }, columns), this.rows.element, this.empty);
   }
 
@@ -168,7 +168,7 @@ export class AgentList {
     const last = row.last ? [h("span", { class: "at" }, `@${row.last[0]} `), h("span", {}, row.last[1]), " ", h("span", { class: "dim" }, said(row.last[2].startsWith(row.last[1]) ? row.last[2].slice(row.last[1].length).replace(/^[:,]? /, "") : row.last[2]), row.last[3] ? [": ", said(row.last[3])] : null)] : null;
     return h("div", { ...shared, ...level, class: `agent-row${fresh}`, "aria-selected": String(selected) },
       h("span", { role: "gridcell", class: "agent", style: indent }, fold, link),
-      h("span", { role: "gridcell" }, status(row.status)), h("span", { role: "gridcell", class: "last-event clip" }, last),
+      h("span", { role: "gridcell" }, status(row.status)), h("span", { role: "gridcell", class: "activity" }, bars(row.activity)), h("span", { role: "gridcell", class: "last-event clip" }, last),
       h("span", { role: "gridcell", class: "seq" }, number(row.seq)), h("span", { role: "gridcell", class: "type clip" }, row.type ? said(row.type) : "–"),
       h("span", { role: "gridcell", class: "updated", "data-updated": row.updated }, ago(row.updated / 1000)));
   }
@@ -207,6 +207,20 @@ export class AgentList {
     event.stopPropagation();
     keys[event.key]();
   }
+}
+
+/** How busy an agent was in the last five minutes, as bars; told to screen readers as a number. */
+function bars(counts) {
+  if (!counts) return null;
+  const total = counts.reduce((sum, each) => sum + each, 0);
+  if (total === 0) return null;
+  const most = Math.max(...counts);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [key, set] of Object.entries({ viewBox: "0 0 120 18", width: "120", height: "18", role: "img", "aria-label": `${total} events` })) svg.setAttribute(key, set);
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", counts.map((count, index) => (count === 0 ? "" : `M${index * 4 + 1.5} 18V${(16 - 14 * Math.sqrt(count / most)).toFixed(1)}`)).join(""));
+  svg.append(path);
+  return svg;
 }
 
 /** A segment of a path as a person wrote it. */

@@ -215,6 +215,21 @@ def test_an_agent_that_is_spawned_later_is_listed(system: AgentSystem, asker: As
     assert [row["path"] for row in asker.ask("/api/agents")["rows"]] == ["acme", PATH]
 
 
+def test_the_events_that_were_followed_are_the_activity_of_an_agent(system: AgentSystem, asker: Asker) -> None:
+    with live_messages(asker) as messages:
+        assert next(messages)[0] == "hello"
+        alice = system.spawn(PATH)
+        with alice.batch() as batch:
+            for number in range(4):
+                batch.set("n", number)
+
+        def counted() -> bool:
+            rows = {row["path"]: row for row in asker.ask("/api/agents")["rows"]}
+            return PATH in rows and sum(rows[PATH]["activity"]) == 5
+
+        assert eventually(counted, what="five events are counted, each once")
+
+
 def test_the_stream_goes_on_at_its_cursor(system: AgentSystem, asker: Asker) -> None:
     alice = system.spawn(PATH)
     with live_messages(asker) as messages:
