@@ -7,7 +7,7 @@ the state is the fold of the log (I4); a read shows all that was acknowledged be
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -37,9 +37,12 @@ class AgentLog:
 
     facts: list[Fact]
     places: dict[str, list[Fact]] = field(init=False)
+    _done_at: list[int] = field(init=False)
+    """The seq of each value of `done`."""
 
     def __attrs_post_init__(self) -> None:
         self.places = defaultdict(list)
+        self._done_at = [fact.seq for fact in self.facts if fact.path == "done" for _ in fact.values]
         for fact in self.facts:
             for value in fact.values:
                 self.places[str(value)].append(fact)
@@ -54,6 +57,10 @@ class AgentLog:
             elif event.type == "memory_appended":
                 facts.append(Fact(event.seq, str(event.data["path"]), tuple(event.data["values"])))
         return cls(facts)
+
+    def done_before(self, seq: int) -> int:
+        """How many values `done` had before an event."""
+        return bisect_left(self._done_at, seq)
 
     def fold(self) -> dict[str, Any]:
         memory: dict[str, Any] = {"l": [], "done": []}
@@ -97,7 +104,7 @@ def _check_write(one: Operation, log: AgentLog) -> list[str]:
     if one.is_acknowledged and one.kind in ("set", "append", "batch") and one.result != [seqs[0], seqs[-1]]:
         return [f"{one.kind} {one.name} has the receipt {one.result}, and stands at {seqs}"]
     if one.is_acknowledged and one.kind in ("work", "lone_work"):
-        before = sum(len(fact.values) for fact in log.facts if fact.path == "done" and fact.seq < seqs[0])
+        before = log.done_before(seqs[0])
         if one.result != before:
             return [f"{one.kind} {one.name} got the reply {one.result}, and its first one was {before}"]
     return []

@@ -82,6 +82,7 @@ class Member:
     log: IO[str]
     module: str = "battery.member"
     process: subprocess.Popen[str] = field(init=False)
+    is_ready: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.process = subprocess.Popen(
@@ -93,8 +94,11 @@ class Member:
         )
 
     def wait_until_ready(self) -> None:
+        """Wait until it runs: a process that has just been started would die of SIGTERM."""
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n", f"{self.place.name} did not start; see its log"
+        if not self.is_ready:
+            assert self.process.stdout.readline() == "ready\n", f"{self.place.name} did not start; see its log"
+            self.is_ready = True
 
     def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -128,6 +132,8 @@ class Battery:
     problems: list[str] = field(factory=list[str])
     heads: dict[str, list[tuple[str, int]]] = field(factory=lambda: defaultdict(list))
     _names: int = 0
+    _stored: dict[str, int] = field(factory=dict[str, int])
+    """By agent: how many events there are in the end."""
     _never: threading.Event = field(factory=threading.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -226,13 +232,16 @@ class Battery:
         """Have a process end as a program does; what it says of its end is in its history."""
         if member in self.members:
             self.members.remove(member)
-        member.send_signal(signal.SIGTERM)
 
         def wait() -> None:
             try:
+                member.wait_until_ready()
+                member.send_signal(signal.SIGTERM)
                 code = member.process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
                 self.problems.append(f"{member.place.name} did not end")
+            except AssertionError as error:
+                self.problems.append(str(error))
             else:
                 if code != 0:
                     self.problems.append(f"{member.place.name} ended with {code}; see its log")
@@ -390,10 +399,12 @@ class Battery:
 
     def _judge_agent(self, system: AgentSystem, agent: str, operations: Sequence[Operation]) -> None:
         try:
-            log = AgentLog.of(self.evidence.events(agent))
+            events = self.evidence.events(agent)
         except AssertionError as error:  # the list itself is wrong
             self.problems.append(f"{agent}: {error}")
             return
+        self._stored[agent] = len(events)
+        log = AgentLog.of(events)
         self.problems += check_agent(agent, log, operations)
         if log.facts:
             self.problems += check_state(agent, log, system.agent(agent).get())
@@ -407,8 +418,9 @@ class Battery:
                 self.problems.append(f"the consumer is {runner.status} with lag {runner.lag} after {_VIEW_SECONDS} s")
                 return
             self._never.wait(0.05)
-        for agent in self.heads:
-            stored = len(self.evidence.events(agent))
+        for agent, stored in self._stored.items():
+            if not stored:
+                continue
             seen = runner.state.get(agent)
             if seen != [stored, stored, 0]:
                 self.problems.append(f"{agent}: the view has [events, last, gaps] {seen}, and {stored} are stored")
