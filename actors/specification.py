@@ -193,9 +193,14 @@ class Specification:
         """Send a message and wait until it is handled and committed, and its effects after the commit are done.
 
         The result is of this message alone, also where the agent goes on by itself: with timers, or messages to itself.
-        Raises InvalidMessage for an impossible past, what writing the past raises, and NotAsSpecified if the agent's
-        state differs from a replay of its log.
+        Raises InvalidMessage for an impossible past and for a durable message, what writing the past raises, and
+        NotAsSpecified if the agent's state differs from a replay of its log.
         """
+        if self.registry.is_durable(cast("type[Any]", type(message))):
+            raise InvalidMessage(
+                f"{type(message).__name__} is durable, and a specification runs one turn; test its handler with a "
+                "system on memory://"
+            )
         log, name = MemoryLog(partitions=1), type(message).__name__
         self._write(log)
         observer = _Observer(self.factory)
