@@ -91,7 +91,7 @@ def inspecting(system: AgentSystem, *, allow_actions: bool = False) -> Iterator[
 
 @contextmanager
 def live_messages(asker: Asker, last_id: str | None = None) -> Iterator[Iterator[tuple[str, str | None, Any]]]:
-    """Kind, id and data of the server-sent events from now on, or after an id."""
+    """Kind, id and data of the server-sent events from now on, or after an id, without the beats between."""
     connection = http.client.HTTPConnection("127.0.0.1", asker.server.port, timeout=_SECONDS)
     headers = {"Authorization": f"Bearer {asker.token}"}
     if last_id is not None:
@@ -112,5 +112,6 @@ def _parse(answer: http.client.HTTPResponse) -> Iterator[tuple[str, str | None, 
             name, _, value = line.rstrip("\n").partition(": ")
             fields[name] = value
         elif fields:
-            yield fields["event"], fields.get("id"), json.loads(fields["data"])
+            if fields["event"] != "beat":
+                yield fields["event"], fields.get("id"), json.loads(fields["data"])
             fields = {}

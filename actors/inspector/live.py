@@ -22,7 +22,8 @@ from .history import as_dict, is_failure, to_bytes
 _POINTS: Final = 120
 _BURST: Final = 0.1
 """Seconds between two messages to a page, at least."""
-_BEAT: Final = 5.0
+_BEAT: Final = 1.0
+"""Seconds between two messages with the rates, at most."""
 _MOST_AGENTS: Final = 100
 """In one message; with more, the page asks for the list."""
 _RETRY_SECONDS: Final = 1.0
@@ -110,16 +111,20 @@ async def stream_changes(
     next_batch: asyncio.Task[list[Change]] | None = None
     try:
         yield _message("reset" if is_reset else "hello", {"rates": rates.points()}, subscription.cursor)
+        beat_at = monotonic() + _BEAT
         while not ended.is_set():
             next_batch = next_batch or asyncio.create_task(subscription.anext_batch())
-            done, _ = await asyncio.wait((next_batch, stop), timeout=_BEAT, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (next_batch, stop), timeout=max(0.0, beat_at - monotonic()), return_when=asyncio.FIRST_COMPLETED
+            )
             if next_batch in done:
                 batch, next_batch = next_batch.result(), None
                 if not batch:
                     return
                 yield _message("changes", _coalesce(batch, agents), subscription.cursor)
-            elif not done:
+            if monotonic() >= beat_at:
                 yield _message("beat", {"rates": rates.points()}, None)
+                beat_at = monotonic() + _BEAT
     except DuramenError as error:
         yield _message("lost", {"error": type(error).__name__, "message": str(error)[:500]}, None)
     finally:
