@@ -23,12 +23,13 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.base import Checkpoint as LangGraphCheckpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from duramen.actors import AgentSystem, Batch, Get, GetMany, GetStatus, Merge, Spawn, Terminate
+from duramen.actors import AgentSystem, Batch, Get, GetMany, GetStatus, Merge, Spawn
 from duramen.events import (
     AgentAlreadyRunning,
     AgentNotFound,
     AgentNotRunning,
     AgentPath,
+    Erased,
     InvalidMessage,
     PropertyPath,
     Trimmed,
@@ -44,7 +45,7 @@ from .tree import Found, Tree, delta_history, found_at, latest_id, matches, with
 
 _MOST_CHANNELS: Final = 1_024
 """Lists of which the items are remembered, so that only what is added has to be stored."""
-_GONE: Final = (AgentNotFound, AgentNotRunning)
+_GONE: Final = (AgentNotFound, AgentNotRunning, Erased)
 _TRIES: Final = 20
 """How often a removal is tried while others write to the thread."""
 
@@ -124,7 +125,7 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         run(self._system, self._put_writes(config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete a thread: its session ends, and its events are trimmed from the log."""
+        """Delete a thread: its agent is erased from the server."""
         run(self._system, self._delete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -300,7 +301,7 @@ class DuramenSaver(BaseCheckpointSaver[str]):
     def _read_agent(self, path: str, property: str | PropertyPath) -> Steps[dict[str, Any]]:
         try:
             tree: dict[str, Any] = yield Ask(path, Get(property, {}))
-        except AgentNotFound:
+        except (AgentNotFound, Erased):
             return {}
         return tree
 
@@ -365,7 +366,7 @@ class DuramenSaver(BaseCheckpointSaver[str]):
             return {}
         try:
             found: list[Any] = yield Ask(self.path(thread_id).text, GetMany(places, None))
-        except AgentNotFound:
+        except (AgentNotFound, Erased):
             return {}
         if parent is not None and found.pop() is None:
             yield from self._restore(thread_id, namespace, parent)
@@ -450,11 +451,10 @@ class DuramenSaver(BaseCheckpointSaver[str]):
 
     def _delete_thread(self, thread_id: str) -> Steps[None]:
         self._forget(thread_id)
-        path = self.path(thread_id).text
+        path = self.path(thread_id)
         try:
-            yield Ask(path, Terminate(consolidate_to_episodic=False))
-            yield lambda: self._system.trim(path, keep_events=1)
-        except _GONE:
+            yield lambda: self._system.erase(path)
+        except AgentNotFound:
             return
 
     def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:

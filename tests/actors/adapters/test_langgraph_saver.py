@@ -259,16 +259,27 @@ def test_conversations_that_go_from_process_to_process_lose_and_double_nothing(r
     assert said == [["h0", "a1", "h1", "a3", "h2", "a5", "h3", "a7", "h4", "a9"]] * 8
 
 
-def test_a_deleted_thread_begins_anew_and_its_values_have_left_the_log(system: AgentSystem) -> None:
+def test_a_deleted_thread_is_erased_and_begins_anew(system: AgentSystem) -> None:
     saver, config = DuramenSaver(system), on_thread("t-1")
     graph = conversation(saver)
     say(graph, config, 0)
     saver.delete_thread("t-1")
-    events = list(system.events(saver.path("t-1"), from_seq=system.log.head(saver.path("t-1").text).base + 1))
-    assert [event for event in events if SAID in repr(event.data)] == []
+    saver.delete_thread("t-1")
+    assert system.log.head(saver.path("t-1").text) is None
     assert saver.get_tuple(config) is None
     say(graph, config, 1)
     assert [message.id for message in graph.get_state(config).values["messages"]] == ["h1", "a1"]
+
+
+def test_a_thread_that_another_process_has_deleted_begins_anew(redis_url: str) -> None:
+    namespace = f"deleted-{uuid4().hex[:12]}"
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(AgentSystem.open(redis_url, namespace=namespace)) for _ in range(2))
+        config, graph = on_thread("t-1"), conversation(DuramenSaver(one))
+        say(graph, config, 0)
+        DuramenSaver(two).delete_thread("t-1")
+        say(graph, config, 1)
+        assert [message.id for message in graph.get_state(config).values["messages"]] == ["h1", "a1"]
 
 
 def test_a_copy_goes_its_own_way(system: AgentSystem) -> None:
