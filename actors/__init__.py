@@ -39,6 +39,7 @@ from .commands import (
     Terminate,
     TrimResult,
     UnfinishedWork,
+    WorkProblem,
 )
 from .dispatch import Reply
 from .handlers import LifecycleHooks, OutputWriter, Settings
@@ -90,5 +91,6 @@ __all__ = [
     "TrimResult",
     "UnfinishedWork",
     "WorkCancelled",
+    "WorkProblem",
     "server_sent_events",
 ]

@@ -45,6 +45,7 @@ from ..commands import (
     Spawn,
     Supervisor,
     UnfinishedWork,
+    WorkProblem,
     decide_spawn,
     plain_id,
     spawn_message,
@@ -65,7 +66,7 @@ from ..dispatch import (
 from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
-from ..work import WorkFinder, accept_of
+from ..work import WorkFinder, accept_of, check_work
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .handles import TIMEOUT, AgentHandle, require_started
@@ -385,6 +386,16 @@ class AgentSystem(SystemCalls):
                 if len(found) >= limit:
                     return found[:limit]
         return found
+
+    def check_work(self) -> list[WorkProblem]:
+        """Run all unfinished handlers again, up to where their logs end, with the classes that are registered here.
+
+        Returns what this code would not carry on: where it does something else than a log has, and where it lacks a
+        class or a message. No step runs, nothing is written, and agents stay where they are; open the system with
+        `host=False`, so that it takes up nothing itself. Blocks. Raises Unavailable.
+        """
+        agents = (path for partition in range(self._log.partitions) for path in self._finder.agents(partition))
+        return [problem for path in agents for problem in check_work(self._services, path)]
 
     # -- messages --------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,22 @@ class UnfinishedWork:
     """Why it is parked: `kind` and `text`; None: it is not."""
 
 
+@frozen(kw_only=True)
+class WorkProblem:
+    """A piece of work that the code here would not carry on: it would be parked, or left to other hosts."""
+
+    agent: str
+    work: int
+    """The seq of the message."""
+    message: str
+    """The name of the message's type."""
+    kind: str
+    """The name of the error: `ReplayDiverged` where the handler does something else than its log has."""
+    text: str
+    expected: Any = None
+    actual: Any = None
+
+
 @frozen
 class Accept(Mutation[Receipt]):
     """Accept a durable message: it is in the log when the receipt is there, and then handled to its end."""

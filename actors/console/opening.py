@@ -17,17 +17,24 @@ from .errors import NoStore
 
 @contextmanager
 def opened(
-    options: Options, *, create: bool = False, agents: Mapping[str, AgentFactory] | None = None
+    options: Options, *, create: bool = False, agents: Mapping[str, AgentFactory] | None = None, host: bool = True
 ) -> Generator[AgentSystem]:
-    """Open the system, and close it. Raises NoStore if there is no embedded store yet, unless `create` asks for one."""
+    """Open the system, and close it. Without `host` no agent lives in it.
+
+    Raises NoStore if there is no embedded store yet, unless `create` asks for one.
+    """
     if not create:
         require_store(options)
-    with open_system(options, agents) as system:
+    with open_system(options, agents, host=host) as system:
         yield system
 
 
 def open_system(
-    options: Options, agents: Mapping[str, AgentFactory] | None = None, *, placement: Placement = "local"
+    options: Options,
+    agents: Mapping[str, AgentFactory] | None = None,
+    *,
+    placement: Placement = "local",
+    host: bool = True,
 ) -> AgentSystem:
     """Open the system, for the caller to close. It makes the embedded store if there is none."""
     return AgentSystem.open(
@@ -38,6 +45,7 @@ def open_system(
         allow_eviction=options.allow_eviction,
         agents=agents,
         placement=placement,
+        host=host,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .agent_work import AgentWork, WorkingAgent, parked_error, read_end
 from .awaits import DurableAwaits, accept_of, begin_in_background
+from .checking import check_work
 from .execution import WorkCall
 from .finder import WorkFinder
 from .loop import DurableLoop, Pending, WorkCancelled
@@ -28,6 +29,7 @@ __all__ = [
     "WorkingAgent",
     "accept_of",
     "begin_in_background",
+    "check_work",
     "parked_error",
     "read_end",
     "refuse_in_step",

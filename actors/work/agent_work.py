@@ -315,6 +315,11 @@ class AgentWork:
         for number, held in record.held.items():
             self._held[work, number] = held
 
+    def compare(self, turn: Turn, work: int, piece: Piece, to_seq: int) -> None:
+        """Run a handler again up to where its log ends, and forget it. Raises ReplayDiverged, Trimmed; blocks."""
+        log = self._agent_log(turn)
+        self._repeat(turn, work, piece, read_record(log, work, to_seq), log).discard()
+
     def _repeat(self, turn: Turn, work: int, piece: Piece, record: Record, log: AgentLog) -> Execution:
         """Run a handler with the results that its log has. Raises ReplayDiverged."""
         execution = self._new_execution(turn, work, piece, record)

@@ -109,7 +109,8 @@ def test_every_limit_and_setting_stands_with_its_default(cls: type[Any]) -> None
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 _ALL = {**classes(messages), **classes(work)}
-MESSAGES = {name: cls for name, cls in _ALL.items() if attrs.has(cls) and cls is not work.UnfinishedWork}
+_RESULTS = (work.UnfinishedWork, work.WorkProblem)
+MESSAGES = {name: cls for name, cls in _ALL.items() if attrs.has(cls) and cls not in _RESULTS}
 
 
 def test_every_message_has_a_section_and_every_section_a_message() -> None:
@@ -142,7 +143,7 @@ def default_of(field: Any) -> str:
 
 def test_what_messages_return_stands_with_all_its_fields() -> None:
     page = " ".join(text_of("messages.md").split())
-    for cls in (results.AgentStatus, results.Checkpoint, work.UnfinishedWork):
+    for cls in (results.AgentStatus, results.Checkpoint, *_RESULTS):
         wanted = ", ".join(field.name for field in attrs.fields(cls))
         assert f"`{wanted}`" in page, cls
     assert f"`{', '.join(Receipt._fields)}`" in page

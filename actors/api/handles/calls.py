@@ -50,6 +50,7 @@ from ...commands import (
     Terminate,
     UnfinishedWork,
     WhenPaused,
+    WorkProblem,
 )
 from ...dispatch import Reply
 from ...handlers import OutputWriter
@@ -95,6 +96,8 @@ class MessageSender(Protocol):
     def check_cycle(self, path: str) -> None: ...
 
     def unfinished(self, *, limit: int = ...) -> list[UnfinishedWork]: ...
+
+    def check_work(self) -> list[WorkProblem]: ...
 
 
 def require_started(result: LifecycleResult, exist_ok: bool) -> None:

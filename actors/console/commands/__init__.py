@@ -31,7 +31,7 @@ from .spawn import SPAWN
 from .terminate import TERMINATE
 from .verify import VERIFY
 from .watch import WATCH
-from .work import ANSWER, CANCEL, RETRY, UNFINISHED
+from .work import ANSWER, CANCEL, CHECK_WORK, RETRY, UNFINISHED
 
 __all__ = ["COMMANDS"]
 
@@ -55,6 +55,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ANSWER,
     RETRY,
     CANCEL,
+    CHECK_WORK,
     CHECKPOINTS,
     EPISODES,
     PROJECTIONS,

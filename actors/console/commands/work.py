@@ -1,19 +1,21 @@
-"""`duramen unfinished`, `answer`, `retry` and `cancel`: durable messages whose handlers have not ended."""
+"""`duramen unfinished`, `answer`, `retry`, `cancel`, `check-work`: durable messages whose handlers have not ended."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 from attrs import asdict
 
 from duramen.events import AgentPath, Receipt
 
+from ...agent_types import AgentFactory
 from ...api import AgentHandle
 from ...commands import UnfinishedWork
-from ..arguments import Options, add_path, parse_count, parse_json, parse_seconds
+from ..arguments import Options, add_path, load_named, parse_count, parse_json, parse_seconds
 from ..command import Command
+from ..errors import UnusableCode
 from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, Table, format_time, text
@@ -153,6 +155,31 @@ def _send(
     return ExitCode.OK
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agents", metavar="MODULE:NAME", help="a mapping of agent types to classes")
+
+
+def _run_check(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
+    agents = load_named(arguments.agents)
+    if not isinstance(agents, Mapping):
+        raise UnusableCode(f"{arguments.agents} is a {type(agents).__name__}; give a mapping of agent types to classes")
+    with opened(options, agents=cast("Mapping[str, AgentFactory]", agents), host=False) as system:
+        problems = system.check_work()
+    if output.as_json:
+        output.data([asdict(problem) for problem in problems])
+    elif not problems:
+        output.show(text("this code carries all unfinished work on"))
+    else:
+        table = Table("agent", "work", "message", "what", texts=["what"], right=["work"])
+        for problem in problems:
+            table.add_row(text(problem.agent), text(problem.work), text(problem.message), text(problem.text, "red"))
+        output.show(table)
+    return ExitCode.FAILED if problems else ExitCode.OK
+
+
+CHECK_WORK: Final = Command(
+    "check-work", "run unfinished work against other code, without doing anything", _run_check, _add_check
+)
 UNFINISHED: Final = Command(
     "unfinished", "list durable messages that are not handled to their end", _run_unfinished, _add_unfinished
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,54 @@ def test_without_a_host_that_has_the_class_an_answer_is_refused(duramen: Duramen
     ran = duramen("answer", "acme/support", "approval")
     assert ran.code == 1
     assert "no host" in ran.err
+
+
+MODULE = """
+from attrs import frozen
+from duramen.actors import Agent
+from duramen.events import message_type
+
+@message_type("console_checked", durable=True)
+@frozen
+class Checked:
+    order: str
+
+class Support(Agent):
+    async def on_receive(self, message):
+        return await self.wait_for("approval", about=message.order)
+
+class Changed(Agent):
+    async def on_receive(self, message):
+        return await self.wait_for("another")
+
+RIGHT = {"support": Support}
+WRONG = {"support": Changed}
+"""
+
+
+def test_unfinished_work_is_checked_against_other_code(
+    duramen: Duramen, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "console_checked.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = import_module("console_checked")
+    try:
+        with AgentSystem.open(data_dir=data_dir, agents=module.RIGHT) as system:
+            support = system.spawn("acme/support", agent_type="support")
+            support.send(module.Checked("o-17"))
+            eventually(lambda: support.unfinished()[0].waits_for)
+        ran = duramen("check-work", "console_checked:RIGHT")
+        assert (ran.code, ran.out.strip()) == (0, "this code carries all unfinished work on")
+        ran = duramen("check-work", "console_checked:WRONG", "--json")
+        assert (ran.code, [(row["agent"], row["kind"]) for row in ran.data]) == (
+            1,
+            [("acme/support", "ReplayDiverged")],
+        )
+        assert "another" in duramen("check-work", "console_checked:WRONG").out
+        assert duramen("check-work", "console_checked:MODULE").code == 2
+        [work] = duramen("unfinished", "--json").data
+        assert work["parked"] is None
+    finally:
+        sys.modules.pop("console_checked", None)
