@@ -33,6 +33,7 @@ from duramen.events import (
     AgentNotFound,
     AgentNotRunning,
     AgentPath,
+    Erased,
     InvalidMessage,
     PropertyPath,
     VersionConflict,
@@ -54,6 +55,7 @@ from .items import (
 
 _SHARDS: Final = 16
 """Agents among which the namespaces below one first label are listed."""
+_GONE: Final = (AgentNotFound, AgentNotRunning, Erased)
 _TRIES: Final = 20
 """How often a namespace is looked at again while others write to it."""
 _MOST_LISTED: Final = 100_000
@@ -190,7 +192,7 @@ class DuramenStore(BaseStore):
     def _read(self, namespace: Namespace, property: str | PropertyPath) -> Steps[Any]:
         try:
             return (yield Ask(self.path(namespace).text, Get(property, None)))
-        except AgentNotFound:
+        except _GONE:
             return None
 
     # -- the list of namespaces --------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ class DuramenStore(BaseStore):
     def _write(self, path: str, message: Batch | Merge) -> Steps[None]:
         try:
             yield Ask(path, message)
-        except (AgentNotFound, AgentNotRunning):
+        except _GONE:
             result = yield Ask(path, Spawn())
             if not isinstance(result.error, AgentAlreadyRunning):
                 result.raise_for_failure()
@@ -276,7 +278,7 @@ class DuramenStore(BaseStore):
     def _delete(self, namespace: Namespace, message: Batch) -> Steps[None]:
         try:
             yield Ask(self.path(namespace).text, message)
-        except (AgentNotFound, AgentNotRunning):
+        except _GONE:
             return
 
     def _embed(self, ops: Sequence[PutOp]) -> Steps[Mapping[tuple[Namespace, str], Mapping[str, bytes]]]:
@@ -332,7 +334,7 @@ class DuramenStore(BaseStore):
             except VersionConflict:  # an item may have been read or put anew: look again
                 if not tries_left:
                     raise
-            except (AgentNotFound, AgentNotRunning):
+            except _GONE:
                 break
         return 0
 

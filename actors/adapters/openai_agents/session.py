@@ -9,7 +9,15 @@ from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
 from duramen.actors import AgentSystem, Batch, Extend, Get, Merge, Pop, Set, Slice, Spawn
-from duramen.events import AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPath, PathNotFound, PropertyPath
+from duramen.events import (
+    AgentAlreadyRunning,
+    AgentNotFound,
+    AgentNotRunning,
+    AgentPath,
+    Erased,
+    PathNotFound,
+    PropertyPath,
+)
 
 from ..names import name_of
 from ..parts import Leaf, merges_of
@@ -22,7 +30,7 @@ _LARGE: Final = 128 * 1024
 """Bytes of an item that is kept in parts, beside the list."""
 _EVENT: Final = 192 * 1024
 _BATCH: Final = 800 * 1024
-_GONE: Final = (AgentNotFound, AgentNotRunning)
+_GONE: Final = (AgentNotFound, AgentNotRunning, Erased)
 
 
 class DuramenSession:
@@ -75,7 +83,7 @@ class DuramenSession:
     def _read(self, start: int | None) -> Steps[list[Any]]:
         try:
             entries: list[Any] = yield Ask(self.path.text, Slice("items", start))
-        except (AgentNotFound, PathNotFound):
+        except (*_GONE, PathNotFound):
             return []
         items: list[Any] = []
         for entry in entries:

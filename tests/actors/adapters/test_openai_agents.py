@@ -139,6 +139,23 @@ def test_ids_of_any_kind_are_sessions_of_their_own(system: AgentSystem) -> None:
     assert asyncio.run(use()) == [[{"of": each}] for each in ids]
 
 
+def test_a_session_that_was_erased_elsewhere_begins_anew(redis_url: str) -> None:
+    async def use() -> tuple[Any, Any]:
+        namespace = f"erased-{uuid4().hex[:12]}"
+        async with (
+            AgentSystem.open(redis_url, namespace=namespace) as one,
+            AgentSystem.open(redis_url, namespace=namespace) as two,
+        ):
+            session = DuramenSession("s-1", one)
+            await session.add_items([{"n": 1}])
+            await asyncio.to_thread(two.erase, session.path)
+            gone = await session.pop_item()
+            await session.add_items([{"n": 2}])
+            return gone, await session.get_items()
+
+    assert asyncio.run(use()) == (None, [{"n": 2}])
+
+
 def test_bad_input_is_refused() -> None:
     with AgentSystem.open("memory://") as system:
         with pytest.raises(InvalidPath):
