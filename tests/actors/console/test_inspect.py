@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Duramen, start
+from command_line import Duramen, environment, start
 from duramen.actors import AgentSystem
 
 pytestmark = pytest.mark.slow  # each test starts a process and a server
@@ -86,6 +87,14 @@ def test_json_says_what_it_may_do(folder: Path) -> None:
         found = json.loads(line)
         assert found["actions"] is True
         assert get(found["url"])[0] == 200
+
+
+def test_without_its_packages_it_says_what_to_install(folder: Path) -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from duramen.actors.console import main; sys.exit(main())"
+    words = (sys.executable, "-P", "-c", code, "inspect", "--no-open")
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'duramen[inspect]'" in done.stderr
 
 
 def test_without_a_store_it_says_so(duramen: Duramen) -> None:
