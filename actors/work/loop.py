@@ -8,6 +8,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextvars import Context
+from importlib import import_module
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Self, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast
 
@@ -24,6 +25,7 @@ _A_STEP: Final = (
     "its log could not repeat that: do it in a step (`await self.step(name, function, …)`), and wait with "
     "`self.sleep`, `self.wait_for` or asyncio's own gather, wait, TaskGroup, locks and queues over them"
 )
+_frame_at: Final[Callable[[int], FrameType]] = import_module("sys")._getframe
 _HASH_STEP: Final = 0x9E3779B97F4A7C15
 _HASH_BITS: Final = (1 << 61) - 1
 
@@ -69,6 +71,10 @@ class DurableTask(asyncio.Task[T]):
 
     def __hash__(self) -> int:
         return self.order
+
+    def expect_no_end(self) -> None:
+        """Have asyncio say nothing when the task is dropped before it has ended."""
+        self._log_destroy_pending = False
 
 
 class _Watched(Coroutine[Any, Any, Any]):
@@ -311,7 +317,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         """Make a future for asyncio's own locks, queues and waits; other code's could wait for anything."""
-        module = sys._getframe(1).f_globals.get("__name__", "")
+        module = _frame_at(1).f_globals.get("__name__", "")
         if module == "asyncio.futures" or not module.startswith("asyncio."):
             raise self.not_durable(f"waited for a future of {module}")
         return asyncio.Future(loop=self)
@@ -325,7 +331,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[T]:
         if not asyncio.iscoroutine(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
-        if _is_in_as_completed(sys._getframe(1)):
+        if _is_in_as_completed(_frame_at(1)):
             coro.close()
             raise self.not_durable(
                 "gave coroutines to asyncio.as_completed, which starts them in another order each time",
@@ -428,7 +434,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
         """Close all coroutines and drop all results."""
         self._begins_nothing = True
         for watched, task in list(self._live.items()):
-            task._log_destroy_pending = False
+            task.expect_no_end()
             try:
                 watched.close()
             except BaseException as error:
