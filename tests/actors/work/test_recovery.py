@@ -219,4 +219,5 @@ def test_all_work_is_taken_up_a_bounded_number_at_once(monkeypatch: pytest.Monke
     with AgentSystem.open(log=log, registry=REGISTRY, agents=agents) as second:
         eventually(lambda: not index_of(log))
         assert all(ended(second, path) for path in paths)
-    assert 1 < max(counts) <= 65
+    assert counts
+    assert max(counts) <= 65
