@@ -45,6 +45,8 @@ ROWS = {
     "links": [
         "redis-py: awaited PUBLISH there and back",
         "duramen: a row over links there and back",
+        "duramen: awaited set, in the owner",
+        "duramen: awaited set, from another process",
     ],
     "streams": ["redis-py: awaited XADD", "duramen: live output", "duramen: live output, 20 readers"],
     # Those that answer single calls stand in a second table, too.
