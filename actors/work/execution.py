@@ -49,6 +49,11 @@ class Identity:
     correlation_id: str
     command_id: str | None
 
+    @property
+    def seed(self) -> int:
+        """A number for hashes: the same in each run, and another for other work, since one set has all tasks."""
+        return int.from_bytes(self.before[:8], "big") ^ self.work
+
     def derive(self, *names: object) -> bytes:
         """32 bytes that are made of this identity and the names, and of nothing else."""
         text = "\0".join((self.log, str(self.work), *map(str, names)))
@@ -116,7 +121,7 @@ class Execution:
                 return
             if number == START:
                 with self.call.running():
-                    self._loop = DurableLoop.start(self._whole(_call(start)), self._report, seed=identity.work)
+                    self._loop = DurableLoop.start(self._whole(_call(start)), self._report, seed=identity.seed)
                     self._loop.run()
                 return
             begun = self.begun.pop(number, None)
