@@ -26,7 +26,7 @@ class Commit(Append):
 
     partition: int
     sent_at: float
-    """When its batch was sent, by `monotonic`; set in the first commit of a batch."""
+    """When its batch was sent, by `monotonic`."""
 
     def settle(self, answer: Answer | DuramenError) -> None:
         """Handle the log's answer; called in the core."""
@@ -92,7 +92,8 @@ class Journal:
         now, observe = monotonic(), self.batch_sizes.observe
         self.batches_sent += len(batches)
         for _, batch in batches:
-            batch[0].sent_at = now
+            for commit in batch:  # a writer may answer a batch in parts
+                commit.sent_at = now
             self.appends_sent += len(batch)
             observe(len(batch))
 
