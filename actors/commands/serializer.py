@@ -358,10 +358,10 @@ class _Packing:
             if value is not None:
                 packed[fact] = self._pack_fact(value)
         if isinstance(error, HandlerRaised):
-            packed |= {"base": base_name(type(error)), "kind": error.kind, "raised": error.text}
-        elif isinstance(error, StepFailed):
+            return packed | {"base": base_name(type(error)), "kind": error.kind, "raised": error.text}
+        if isinstance(error, StepFailed):
             packed |= {"kind": error.kind, "raised": error.text, "data": self._pack_fact(error.data)}
-        elif isinstance(error.__cause__, Exception) and causes:
+        if isinstance(error.__cause__, Exception) and causes:
             packed["cause"] = self._pack_error(to_caller_error(error.__cause__, str(error.agent)), causes - 1)
         return packed
 
@@ -417,8 +417,7 @@ class _Unpacking:
             raised = raised_class(packed["base"])
             return raised(packed["text"], kind=packed["kind"], text=packed["raised"], **facts)
         if issubclass(cls, StepFailed):
-            data = self.unpack(packed["data"])
-            return cls(packed["text"], kind=packed["kind"], text=packed["raised"], data=data, **facts)
+            facts |= {"kind": packed["kind"], "text": packed["raised"], "data": self.unpack(packed["data"])}
         error = cls(packed["text"], **facts)
         if "cause" in packed:
             error.__cause__ = self.unpack_error(packed["cause"])

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from attrs import frozen
 
-from duramen.events import Limits, NotInstalled
+from duramen.events import Limits
 from duramen.events.codec import Codec
 
 from .episode import Episode, episode_text
 from .facets import EpisodeFilter, Facets
+from .word_index import WordIndex
 
 if TYPE_CHECKING:
     from .vector_index import Matrix, Vector, VectorIndex
-    from .word_index import Match, WordIndex
+    from .word_index import Match
 
 ALL: Final = EpisodeFilter()
 
@@ -124,12 +125,6 @@ class EpisodeIndex:
             return self._best(((row, score) for row, score in hits if choice.matches(row)), limit)
 
     def _index_words(self) -> WordIndex:
-        try:
-            from .word_index import WordIndex
-        except ImportError:
-            raise NotInstalled(
-                "search by words needs the module sqlite3, which this Python was built without"
-            ) from None
         words = WordIndex()
         for row in self._rows.values():
             words.add(row, episode_text(self._episode(row)))

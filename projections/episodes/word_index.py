@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -23,10 +22,16 @@ _TABLE: Final = "CREATE VIRTUAL TABLE texts USING fts5(words, content='', tokeni
 class WordIndex:
     """Texts by number, searched by their words. Not thread-safe.
 
-    Raises NotInstalled where this Python's SQLite has no FTS5.
+    Raises NotInstalled where this Python has no SQLite, or its SQLite no FTS5.
     """
 
     def __init__(self) -> None:
+        try:
+            import sqlite3
+        except ImportError:
+            raise NotInstalled(
+                "search by words needs the module sqlite3, which this Python was built without"
+            ) from None
         self._database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         try:
             self._database.execute(_TABLE)

@@ -147,7 +147,7 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         limit: int | None = None,
     ) -> AsyncIterator[Entry]:
         """As `AgentSystem.agents`: `async for entry in system.aio.agents()`."""
-        entries = self.original.agents(prefix, status=status, metadata=metadata, limit=limit)
+        entries = await asyncio.to_thread(self.original.agents, prefix, status=status, metadata=metadata, limit=limit)
         async for entry in in_pages(entries, _AGENTS):
             yield entry
 

@@ -161,7 +161,7 @@ def seq(system: AgentSystem, path: str = PATH) -> int:
 CALLS = sorted(
     name
     for name, found in (vars(AgentCalls) | vars(AgentHandle)).items()
-    if not name.startswith("_") and inspect.isfunction(found) and name != "batch"
+    if not name.startswith("_") and inspect.isfunction(found) and name not in ("batch", "stream")  # `async with`
 )
 
 

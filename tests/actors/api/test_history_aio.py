@@ -244,6 +244,7 @@ BLOCKING: dict[str, Callable[[AgentSystem], Coroutine[Any, Any, Any]]] = {
     "events": lambda s: listed(s.aio.events(PATH)),
     "history": lambda s: listed(s.aio.history(PATH, "n")),
     "replay": lambda s: _walked(s),
+    "erase": lambda s: s.aio.erase(PATH),
     "import_session": lambda s: s.aio.import_session(BytesIO(_session()), "acme/carried"),
 }
 

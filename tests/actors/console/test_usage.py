@@ -173,7 +173,7 @@ def test_the_help_explains_the_exit_codes(duramen: Duramen) -> None:
 
 
 def test_every_command_has_help_of_its_own(duramen: Duramen) -> None:
-    listed = re.findall(r"^    ([a-z]+)\s", duramen("--help").out, re.MULTILINE)
+    listed = re.findall(r"^    ([a-z-]+)\s", duramen("--help").out, re.MULTILINE)
     assert listed == [command.name for command in COMMANDS]
     for command in listed:
         ran = duramen(command, "--help")

@@ -309,7 +309,6 @@ def test_a_spawn_whose_agent_type_raises_is_refused_and_the_path_stays_usable(op
 def test_when_there_are_no_more_threads_a_message_is_refused_and_later_ones_are_handled(
     open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = open_system(agents={"kind": Kind}).spawn("p/a", agent_type="kind")
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -318,7 +317,8 @@ def test_when_there_are_no_more_threads_a_message_is_refused_and_later_ones_are_
         start(thread)
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)  # from the start: a thread that idles would do
+        agent = open_system(agents={"kind": Kind}).spawn("p/a", agent_type="kind")
         with pytest.raises(AgentFailed):
             agent.ask("hi", timeout=SECONDS)
         agent.set("quick", 1)
