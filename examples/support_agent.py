@@ -6,7 +6,6 @@ in a temporary folder, and the "model" and the "bank" are functions that write d
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -68,7 +67,6 @@ def note(what: str) -> None:
 
 def work() -> None:
     """Ask for the refund and approve it; asked again, it is the same refund."""
-    logging.getLogger("duramen").setLevel(logging.ERROR)  # the first process's end is a warning
     with AgentSystem.open(data_dir="store", agents={"support": Support}) as system:
         alice = system.spawn("acme/alice", agent_type="support", exist_ok=True)
         receipt = alice.send(Refund("o-17"), command_id="refund-o-17")

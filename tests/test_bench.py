@@ -129,6 +129,7 @@ def measured(name: str, folder: Path, **changed: Any) -> Group:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # some groups start a dozen processes, beside the other workers of the tests
 @pytest.mark.parametrize("name", sorted(GROUPS))
 def test_a_group_has_all_its_rows_and_its_work_is_verified(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -144,7 +144,7 @@ class Membership:
             if is_clean:
                 self._store.set_state(self.host, "closed")
             else:
-                self._bury(self.host)
+                self._bury(self.host, "it closes without having answered all")
         except DuramenError as error:  # others will see that the process has ended, or that its beat has
             self._log.info("host_not_closed", error=type(error).__name__)
 
@@ -182,7 +182,7 @@ class Membership:
             self._note_dead(host, has_closed=record is not None and record.state == "closed")
             return "dead"
         if host != self.host and has_ended(record.machine, self._here):
-            self._bury(host)
+            self._bury(host, "its process has ended")
             return "dead"
         with self._lock:
             if host in self._dead:
@@ -190,11 +190,11 @@ class Membership:
             self._living.setdefault(host, record)
         return "draining" if record.state == "draining" else "up"
 
-    def _bury(self, host: str) -> None:
+    def _bury(self, host: str, reason: str) -> None:
         """Bury a host that is certainly dead, whatever its last beat was."""
         while (record := self._store.find(host)) is not None and not record.has_ended:
             if self._store.bury(host, record.beat):
-                self._log.warning("host_buried", host=host, beat=record.beat, by=self.host)
+                self._log.info("host_buried", host=host, beat=record.beat, by=self.host, reason=reason)
                 break
         self._note_dead(host, has_closed=record is not None and record.state == "closed")
 
@@ -273,13 +273,15 @@ class Membership:
         if records is None:
             return
         for record in self._judge.look(records, self._clock()):
-            if record.host != self.host and self._store.bury(record.host, record.beat):
+            if record.host == self.host or has_ended(record.machine, self._here):
+                continue
+            if self._store.bury(record.host, record.beat):
                 self._log.warning("host_buried", host=record.host, beat=record.beat, by=self.host)
                 self._note_dead(record.host, has_closed=False)
         for record in records:
             others = record.host != self.host and not record.has_ended
             if others and record.host not in self._dead and has_ended(record.machine, self._here):
-                self._bury(record.host)
+                self._bury(record.host, "its process has ended")
         self._note(records)
         self._forget(records)
 

@@ -557,10 +557,21 @@ class AgentWork:
             timer.cancel()
         self._due = {key for key in self._due if _waits(pieces, key)}
         for work in [work for work in self._waiting if str(work) not in pieces]:
-            outcome = self._outcomes.get(work) or self._stopped(work)
+            read = self._read_end if end_of_work(self._runtime.state, work) is not None else self._stopped
+            outcome = self._outcomes.get(work) or read(work)
             for envelope in self._waiting.pop(work):
                 outcome(envelope)
         self._outcomes.clear()
+
+    def _read_end(self, work: int) -> Callable[[Envelope], None]:
+        """Have a message that has come after the end of the work answered from the log."""
+
+        def ask(envelope: Envelope) -> None:
+            envelope.message, envelope.command_id = GetResult(work), None
+            self._mailbox.waiting.append(envelope)
+            self._services.dispatcher.schedule(self._mailbox)
+
+        return ask
 
     def _stopped(self, work: int) -> Callable[[Envelope], None]:
         path = self._runtime.path

@@ -394,3 +394,15 @@ def test_a_handler_may_pause_its_agent_and_goes_on_when_it_is_resumed(system: Ag
     alice.resume()
     assert alice.result(receipt) == "done"
     assert ran == ["later"]
+
+
+def test_a_message_that_is_asked_again_after_its_end_gets_the_reply_from_the_log(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.step("count", lambda: calls.append(1) or len(calls))
+
+    calls: list[int] = []
+    alice = spawn_worker(system, work)
+    assert [alice.ask(Job(), command_id="once") for _ in range(3)] == [1, 1, 1]
+    assert alice.result(alice.send(Job(), command_id="once")) == 1
+    assert calls == [1]
+    assert alice.ask(Job(), command_id="another") == 2, "control: another id is other work"
