@@ -27,6 +27,7 @@ from duramen import AgentSystem
 from duramen.actors.api import AgentHandle
 from duramen.adapters.langgraph import DuramenSaver
 from duramen.events import AgentExists, AgentNotFound, AgentPaused, CheckpointNotFound
+from waiting import eventually
 
 SAID = "a question of some length, as people ask them. " * 5
 
@@ -161,6 +162,10 @@ def test_a_graph_that_waits_for_a_person_goes_on_with_the_answer(system: AgentSy
     assert done == {"log": ["begun", "yes"]}
 
 
+def pending(found: Any) -> Any:
+    return None if found is None else found.pending_writes
+
+
 def test_a_finished_node_does_not_run_again_when_one_beside_it_has_failed(system: AgentSystem) -> None:
     ran: list[str] = []
 
@@ -170,6 +175,7 @@ def test_a_finished_node_does_not_run_again_when_one_beside_it_has_failed(system
     def fails_once(state: State) -> dict[str, Any]:
         ran.append("b")
         if ran.count("b") == 1:
+            eventually(lambda: pending(saver.get_tuple(config)), what="what the other node wrote")
             raise RuntimeError("not yet")
         return {"log": ["b"]}
 
@@ -182,9 +188,9 @@ def test_a_finished_node_does_not_run_again_when_one_beside_it_has_failed(system
     builder.add_node("b", fails_once)
     builder.add_edge(START, "a")
     builder.add_edge(START, "b")
-    config = on_thread("t-1")
+    config, saver = on_thread("t-1"), DuramenSaver(system)
     with pytest.raises(RuntimeError, match="not yet"):
-        builder.compile(checkpointer=DuramenSaver(system)).invoke({"log": []}, config, durability="sync")
+        builder.compile(checkpointer=saver).invoke({"log": []}, config, durability="sync")
     done = builder.compile(checkpointer=DuramenSaver(system)).invoke(None, config)
     assert (done["log"], ran.count("a"), ran.count("b")) == (["a", "b"], 1, 2)
 
