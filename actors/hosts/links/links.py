@@ -185,9 +185,13 @@ class Links:
             with self._lock:
                 self._state.note_new_subscription(monotonic())
             self._subscribed.set()
-        rows = [received for message in messages for received in self._open(message)]
-        if rows:
-            self._deliver(rows)
+        rows: list[Received] = []
+        try:
+            for message in messages:
+                rows += self._open(message)
+        finally:  # whatever raises: these count as heard, and do not come again
+            if rows:
+                self._deliver(rows)
         with self._lock:
             self._state.tick(monotonic())
         self._send_waiting()
