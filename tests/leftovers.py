@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
+import traceback
 from pathlib import Path
+from types import FrameType
 
 from waiting import process_ends
 
-__all__ = ["note_threads", "processes_left", "threads_left"]
+__all__ = ["note_threads", "processes_left", "threads_left", "where_threads_are"]
 
 _PROCESSES = Path("/proc")
 _DEAD = {"Z", "X"}
@@ -31,6 +34,12 @@ def threads_left(seconds: float, seen: dict[int, str] | None = None) -> list[str
     return sorted(f"{thread.name} {tests.get(id(thread), '')}".strip() for thread in _our_threads())
 
 
+def where_threads_are() -> str:
+    """The innermost calls of each of the library's threads, as `file:line`."""
+    frames = sys._current_frames()
+    return "; ".join(f"{thread.name}: {_place(frames.get(thread.ident or 0))}" for thread in _our_threads())
+
+
 def processes_left(folder: Path, seconds: float) -> dict[int, str]:
     """Programs that still run after this long, by process id: what works below `folder`, and our servers.
 
@@ -45,6 +54,11 @@ def processes_left(folder: Path, seconds: float) -> dict[int, str]:
 
 def _our_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("duramen-")]
+
+
+def _place(frame: FrameType | None) -> str:
+    stack = traceback.extract_stack(frame)[-8:] if frame else []
+    return " > ".join(f"{Path(call.filename).name}:{call.lineno}" for call in stack)
 
 
 def _our_processes(folder: Path) -> dict[int, str]:

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from battery.history import IDENTIFIED, History
 from duramen.actors import Agent, AgentSystem, Settings
 from duramen.events import AskTimeout, DuramenError, OutcomeUnknown, Unavailable, message_type
-from leftovers import threads_left
+from leftovers import threads_left, where_threads_are
 
 SECONDS = 20.0
 """How long a call waits for its reply."""
@@ -208,7 +208,7 @@ def main() -> None:
     system.close(20)
     left = threads_left(5.0)
     if left:
-        history.note("problem", f"threads are left after close: {left}")
+        history.note("problem", f"threads are left after close: {left}, {where_threads_are()}")
 
 
 if __name__ == "__main__":

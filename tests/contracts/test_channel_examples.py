@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
@@ -46,12 +46,12 @@ def bash() -> str:
 @contextmanager
 def running(*line: str) -> Iterator[Callable[[], list[str]]]:
     """Run a program in a group of its own; gives what returns the lines that it has printed so far."""
-    with TemporaryFile("w+") as output:
+    # It is opened anew for each reading: what `seek` sets on a file is set for the program too, which would write there.
+    with NamedTemporaryFile("w") as output:
         program = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
         def lines() -> list[str]:
-            output.seek(0)
-            return output.read().splitlines()
+            return Path(output.name).read_text(encoding="utf-8").splitlines()
 
         try:
             yield lines
