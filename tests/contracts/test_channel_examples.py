@@ -46,7 +46,7 @@ def bash() -> str:
 @contextmanager
 def running(*line: str) -> Iterator[Callable[[], list[str]]]:
     """Run a program in a group of its own; gives what returns the lines that it has printed so far."""
-    # It is opened anew for each reading: what `seek` sets on a file is set for the program too, which would write there.
+    # It is opened anew to be read: where a file stands is shared with the program, which writes there.
     with NamedTemporaryFile("w") as output:
         program = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 

@@ -311,7 +311,7 @@ def test_the_same_seed_shows_the_same_example() -> None:
 
     class Bad(Counts):
         def apply(self, state: Any, event: Event) -> Any:
-            return {"at": event.seq} if event.type != "paused" else {"at": next(calls)}
+            return {"at": event.seq} if event.type != "memory_set" else {"at": next(calls)}
 
     found = []
     for _ in range(2):
