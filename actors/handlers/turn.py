@@ -71,6 +71,10 @@ class ActiveAgent(Protocol):
         """Note that a spawn was handled: the next session needs an agent object of its own."""
         ...
 
+    def note_accepted(self, work: int, item: bytes) -> None:
+        """Keep the event of a durable message, as it will be stored, until its handler begins."""
+        ...
+
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
         ...

@@ -40,7 +40,7 @@ from ..handlers import (
     reply_to,
     with_duration,
 )
-from ..work import INTERNAL, AgentWork, Awaited, Continue, Note, TakeUp
+from ..work import INTERNAL, AgentWork, Awaited, Continue, Note, Rerun, TakeUp
 from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
 from .stash import Stash
@@ -187,6 +187,10 @@ class Runtime(Snapshots):
         """Call the handler of a message; what it returns is a coroutine, if it is a handler of durable messages."""
         return self.agent.actor_handle(message)
 
+    def note_accepted(self, work: int, item: bytes) -> None:
+        """Keep the event of a durable message, as it will be stored, until its handler begins."""
+        self.work.note_accepted(work, item)
+
     def inbox(self) -> Inbox:
         """The agent's mailbox as Pykka's references see it."""
         return Inbox(self._mailbox, self.services.actors)
@@ -221,11 +225,12 @@ class Runtime(Snapshots):
                 self._fail_turn(turn, error)
 
     def _goes_on(self, message: object) -> bool:
-        """Whether a durable handler gets a result: that runs where coroutines do, unless it needs a thread of its own.
+        """Whether a durable handler goes on, and nothing has to be read: that runs where coroutines do.
 
         Worker threads would only pass the interpreter's lock on to each other.
         """
-        return type(message) is Continue and message.number != 0 and not self.agent.own_thread
+        is_own = _type_of(message) in INTERNAL and not self.agent.own_thread
+        return is_own and self.work.goes_on_at_once(message)
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
@@ -269,7 +274,7 @@ class Runtime(Snapshots):
         if kind is Note:
             turn.handle(envelope, self.work.note)
         elif kind is TakeUp:
-            turn.handle(envelope, _do_nothing)
+            turn.handle(envelope, self.work.take_up)
         elif kind is Continue:
             if self.work.may_go_on:
                 return False
@@ -398,7 +403,9 @@ class Runtime(Snapshots):
         tracing = self.services.tracing
         if tracing is not None and turn.items:
             turn.span = tracing.begin_commit(turn.envelopes, turn.traced_agent(), len(turn.items))
-        if not self._create:
+        if not turn.items and all(_type_of(envelope.message) is Rerun for envelope in turn.envelopes):
+            self.settle(turn, Answer(Status.COMMITTED))  # nobody is told anything, and the log was asked just before
+        elif not self._create:
             self.services.dispatcher.submit(turn)
         elif turn.items:
             turn.create = True
@@ -646,10 +653,6 @@ def _is_user_message(kind: type[Any]) -> bool:
 
 def _needs_class(kind: type[Any]) -> bool:
     return kind in INTERNAL or _is_user_message(kind)
-
-
-def _do_nothing(_turn: Turn, _message: object) -> None:
-    """Handle a message that only has to be handled."""
 
 
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:

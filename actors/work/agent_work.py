@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from duramen.events import (
@@ -18,7 +18,7 @@ from duramen.events import (
     WorkParked,
     WorkStopped,
 )
-from duramen.events.codec import RawEvent
+from duramen.events.codec import DIGEST_SIZE, RawEvent
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import (
     WORK_ATTEMPTED,
@@ -98,6 +98,10 @@ class AgentWork:
         self._taken: set[int] = set()
         """Work that was taken up again and is to be run."""
         self._first_seq = first_seq
+        self._takes_up = False
+        """Whether a `TakeUp` of its own is in the mailbox."""
+        self._accepted: dict[int, bytes] = {}
+        """The events of messages that were accepted here, and whose handlers did not begin yet."""
         self._waiting: dict[int, list[Envelope]] = {}
         self._logged: list[str] = []
         """Keys of steps whose outcomes are logged with the turn under way."""
@@ -126,6 +130,24 @@ class AgentWork:
         name, version, data = self._services.registry.dump_message(envelope.message)
         message = Accept(name, version, data, envelope.command_id, envelope.durability)
         turn.handle(envelope, lambda turn, _: Awaited(accept_work(turn, message).seq))
+
+    def note_accepted(self, work: int, item: bytes) -> None:
+        """Keep the event of a message, as it will be stored, so that its handler begins without reading the log."""
+        self._accepted[work] = item
+
+    def take_up(self, turn: Turn, _: TakeUp) -> None:
+        """Log that work is taken up which was begun before the agent came into memory; it is run after the commit."""
+        self._takes_up = False
+        if not self.may_go_on:
+            return
+        works = [work for work, piece in self._runnable(open_work(turn.state)) if self._must_take_up(work, piece)]
+        if works:
+            self._taken.update(works)
+            turn.emit(NewEvent(WORK_TAKEN_UP, {"works": works}))
+
+    def goes_on_at_once(self, message: object) -> bool:
+        """Whether a handler goes on with what is in memory."""
+        return type(message) is Continue and (message.number != START or message.work in self._accepted)
 
     def note(self, turn: Turn, message: Note) -> None:
         """Log something, unless the work has ended or does not wait for it any more."""
@@ -213,7 +235,11 @@ class AgentWork:
         if execution is None:
             if number != START:
                 return  # it was discarded, and is run again
-            record = read_record(self._agent_log(turn), work, turn.expected)
+            accepted = self._accepted.pop(work, None)
+            if accepted is None:
+                record = read_record(self._agent_log(turn), work, turn.expected)
+            else:
+                record = Record(turn.codec.unpack(accepted[DIGEST_SIZE:]))
             execution = self._executions[work] = self._new_execution(turn, work, piece, record)
             start = self._starter(turn, record.accepted)
         else:
@@ -394,29 +420,29 @@ class AgentWork:
         self._logged.clear()
         self._forget_ended(pieces)
         if not self.may_go_on:
+            self._accepted.clear()
             return
-        taken_up: list[int] = []
         for key, piece in pieces.items():
-            work = int(key)
             if piece["parked"] is not None:
-                self._refuse_waiting(work, piece)
-            elif not self._has_code(piece):
-                continue  # a host with newer code will go on with it
-            elif work in self._executions:
-                self._end_cancelled(work, piece)
-                for number, item in piece["pending"].items():
-                    self._look_at(self._executions[work], work, int(number), item)
-            else:
-                self._begin(work, piece, taken_up)
-        if taken_up:
-            self._send(Note(NewEvent(WORK_TAKEN_UP, {"works": taken_up})))
+                self._refuse_waiting(int(key), piece)
+        for work, piece in self._runnable(pieces):
+            execution = self._executions.get(work)
+            if execution is None:
+                self._begin(work, piece)
+                continue
+            self._end_cancelled(work, piece)
+            for number, item in piece["pending"].items():
+                self._look_at(execution, work, int(number), item)
 
-    def _has_code(self, piece: Piece) -> bool:
-        """Whether this host's code knows the message, in its version."""
-        return self._services.registry.message_version(piece["message"]) >= int(piece["version"])
+    def _runnable(self, pieces: Mapping[str, Piece]) -> Iterator[tuple[int, Piece]]:
+        """The work that is not parked and whose message this host's code knows, in its version."""
+        version_of = self._services.registry.message_version
+        for key, piece in pieces.items():
+            if piece["parked"] is None and version_of(piece["message"]) >= int(piece["version"]):
+                yield int(key), piece  # else a host with newer code will go on with it
 
-    def _begin(self, work: int, piece: Piece, taken_up: list[int]) -> None:
-        """Begin work that does not run here: at its start, or again."""
+    def _begin(self, work: int, piece: Piece) -> None:
+        """Begin work that does not run here: at its start, or again once it is logged that it is taken up."""
         number = -1 if piece["started"] else START
         if (work, number) in self._sent:
             return
@@ -431,13 +457,19 @@ class AgentWork:
                 self._send(Rerun(work))
         elif piece["log"] != name_log(self._services.log.identity, self._runtime.path):
             self._park_later(work, "Imported", "it was begun in another log; retry it where it is to go on")
-        elif number == START or self._needs_run(work, piece):
-            if piece["tries"] >= _MOST_TRIES:
-                tries = f"it was taken up {piece['tries']} times without getting on"
-                self._park_later(work, "Crashed", f"{tries}; look why its process ends")
-                return
-            self._taken.add(work)
-            taken_up.append(work)
+        elif not self._needs_run(work, piece):
+            return
+        elif piece["tries"] >= _MOST_TRIES:
+            tries = f"it was taken up {piece['tries']} times without getting on"
+            self._park_later(work, "Crashed", f"{tries}; look why its process ends")
+        elif not self._takes_up:
+            self._takes_up = True
+            self._send(TakeUp())
+
+    def _must_take_up(self, work: int, piece: Piece) -> bool:
+        is_known = work in self._executions or work in self._taken or (work > self._first_seq and not piece["started"])
+        is_ours = piece["log"] == name_log(self._services.log.identity, self._runtime.path)
+        return not is_known and is_ours and piece["tries"] < _MOST_TRIES and self._needs_run(work, piece)
 
     def _park_later(self, work: int, kind: str, text: str) -> None:
         error = {"kind": kind, "text": text, "expected": None, "actual": None}
@@ -556,6 +588,8 @@ class AgentWork:
             timer = self._timers.pop(key)
             timer.cancel()
         self._due = {key for key in self._due if _waits(pieces, key)}
+        for work in [work for work in self._accepted if str(work) not in pieces]:
+            del self._accepted[work]
         for work in [work for work in self._waiting if str(work) not in pieces]:
             read = self._read_end if end_of_work(self._runtime.state, work) is not None else self._stopped
             outcome = self._outcomes.get(work) or read(work)

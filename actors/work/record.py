@@ -30,10 +30,14 @@ class Record:
     """All that the log has of a piece of work that has not ended."""
 
     accepted: RawEvent
-    command_id: str | None
     stretches: list[Stretch] = Factory(list[Stretch])
     held: dict[int, tuple[Any, dict[str, Any] | None]] = Factory(dict[int, "tuple[Any, dict[str, Any] | None]"])
     """The results that the handler did not get yet, by number."""
+
+    @property
+    def command_id(self) -> str | None:
+        command = self.accepted[6]
+        return None if command is None else command[0]
 
 
 def read_record(agent_log: AgentLog, work: int, to_seq: int) -> Record:
@@ -45,7 +49,7 @@ def read_record(agent_log: AgentLog, work: int, to_seq: int) -> Record:
     cause = ""
     for seq, raw, _ in agent_log.raw_events(work - 1, digest, to_seq):
         if record is None:
-            record = Record(raw, None if raw[6] is None else raw[6][0])
+            record = Record(raw)
             continue
         kind, data = raw[0], raw[4]
         if kind == WORK_CONTINUED and data["work"] == work:

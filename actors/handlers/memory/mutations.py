@@ -160,7 +160,11 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
 
 def accept_work(turn: Turn, message: Accept) -> Receipt:
     """Accept a durable message; its work is begun after the commit."""
-    return turn.mutate(message, partial(decide_accept, log=name_log(turn.services.log.identity, turn.agent)))
+    before = turn.position
+    receipt = turn.mutate(message, partial(decide_accept, log=name_log(turn.services.log.identity, turn.agent)))
+    if receipt.seq > before:  # else it was known
+        turn.runtime.note_accepted(receipt.seq, turn.items[-1])
+    return receipt
 
 
 def _retry_work(turn: Turn, message: RetryWork) -> Receipt:
