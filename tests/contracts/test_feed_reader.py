@@ -132,6 +132,7 @@ def test_large_events_come_whole_and_in_order(log: EventLog) -> None:
     assert places_of(all_facts(reader_of(log))) == expected
 
 
+@pytest.mark.slow
 def test_one_append_of_very_many_events_is_read_in_parts(place: Place) -> None:
     log = place.open(partitions=1)
     author = agents_of(log, 1)[0]

@@ -108,6 +108,7 @@ def test_the_state_is_that_of_a_rebuild(log: EventLog, cache: FoldCache, alice: 
         assert cache.read(PATH, lambda state, _: dumped(state)) == dumped(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new", [0, 1, 10])
 def test_a_kept_state_costs_one_exchange(asked: Asked, cache: FoldCache, alice: AgentHandle, new: int) -> None:
     seq_and_memory(cache)
@@ -351,6 +352,7 @@ def test_a_state_that_grows_is_counted(writer: AgentSystem, cache: FoldCache, al
     assert cache.size == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [

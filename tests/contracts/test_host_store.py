@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from contracts.authors import Author, commit_one, head_of
 from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.events.log.event_log import EventLog
-from duramen.events.log.host_store import HostRecord, HostStore, Owner, owner_of, pack_host, unpack_host
+from duramen.events.log.host_store import HostRecord, HostStore, MessageStream, Owner, owner_of, pack_host, unpack_host
 from duramen.events.log.records import Head, Status
 
 ALICE, HELPER = "acme/alice", "acme/alice/helper"
@@ -407,10 +407,17 @@ def test_an_entry_of_another_form_is_nobodys_for_readers_and_scripts(
 # -- channels ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_published_on_a_hosts_channel_arrives_in_order(hosts: HostStore) -> None:
+def listening(hosts: HostStore) -> MessageStream:
+    """A stream that hears from now on."""
     stream = hosts.listen(A)
-    try:
+    while not stream.subscriptions:
         stream.receive(10)
+    return stream
+
+
+def test_what_is_published_on_a_hosts_channel_arrives_in_order(hosts: HostStore) -> None:
+    stream = listening(hosts)
+    try:
         assert stream.subscriptions == 1
         assert hosts.publish(A, b"frame number one") == 1
         assert hosts.publish(B, b"for somebody else") == 0
@@ -426,9 +433,8 @@ def test_what_is_published_on_a_hosts_channel_arrives_in_order(hosts: HostStore)
 
 def test_a_stream_does_not_return_the_hosts_own_beats(hosts: HostStore) -> None:
     hosts.join(row())
-    stream = hosts.listen(A)
+    stream = listening(hosts)
     try:
-        stream.receive(10)
         for _ in range(300):
             hosts.beat(A, 0)
         hosts.publish(A, b"a frame with its seal")
@@ -438,8 +444,7 @@ def test_a_stream_does_not_return_the_hosts_own_beats(hosts: HostStore) -> None:
 
 
 def test_a_stream_that_waits_can_be_woken_and_closed(hosts: HostStore) -> None:
-    stream = hosts.listen(A)
-    stream.receive(10)
+    stream = listening(hosts)
     stream.wake()
     assert stream.receive(None) == []
     ended = threading.Event()

@@ -104,6 +104,7 @@ def patient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Se
         yield server, f"{url}socket_timeout=3600"
 
 
+@pytest.mark.slow
 def test_publishing_never_waits_for_a_server_that_hangs_and_all_of_it_arrives_when_it_goes_on(
     patient: tuple[Server, str],
 ) -> None:

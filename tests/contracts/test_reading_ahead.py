@@ -74,6 +74,7 @@ def log(server: ServerPlace) -> EventLog:
     return server.open(partitions=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [1, 7, 200])
 def test_what_is_asked_for_ahead_is_what_would_be_read_in_turn(place: Place, page: int) -> None:
     log = place.open(partitions=1)
@@ -188,6 +189,7 @@ def test_nothing_is_lost_and_nothing_comes_twice_whatever_happens_under_way(
     assert len({(agent, seq) for agent, seq, *_ in found}) == len(found)
 
 
+@pytest.mark.slow
 def test_what_is_trimmed_before_it_is_asked_for_is_told_behind_what_came_before(
     server: ServerPlace, log: EventLog
 ) -> None:

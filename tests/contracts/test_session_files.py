@@ -737,6 +737,7 @@ gc.collect()
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_is_given_up_half_way_is_left_without_a_word() -> None:
     # In development mode, and always from Python 3.13 on, a stream that cannot be closed when it is collected says so.
     done = subprocess.run(

@@ -286,6 +286,7 @@ def test_a_callback_that_blocks_delays_no_other_and_no_writer(system: AgentSyste
         gate.set()
 
 
+@pytest.mark.slow
 def test_whoever_is_slower_than_the_buffer_catches_up_and_joins_again(system: AgentSystem, alice: AgentHandle) -> None:
     gate, seen = threading.Event(), Gathered()
 

@@ -22,6 +22,7 @@ def report_on(saver: DuramenSaver) -> CapabilityReport:
     return asyncio.run(validate(made))
 
 
+@pytest.mark.slow
 def test_the_saver_passes_every_case_of_the_suite_and_skips_none(system: AgentSystem) -> None:
     report = report_on(DuramenSaver(system))
     assert {name: found.failures for name, found in report.results.items() if found.failures} == {}

@@ -65,6 +65,7 @@ def bytes_in_log(system: AgentSystem, path: str) -> int:
 # -- what is stored ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_long_conversation_stores_little_more_than_what_was_said() -> None:
     with AgentSystem.open("memory://") as system:
         saver = DuramenSaver(system)
@@ -248,6 +249,7 @@ def test_threads_of_any_id_are_kept_apart_and_listed_by_their_ids(system: AgentS
     assert len(list(saver.list(None, limit=3))) == 3
 
 
+@pytest.mark.slow
 def test_conversations_that_go_from_process_to_process_lose_and_double_nothing(redis_url: str) -> None:
     namespace = f"workers-{uuid4().hex[:12]}"
     with ExitStack() as stack:

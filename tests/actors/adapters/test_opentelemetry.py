@@ -230,6 +230,7 @@ def _errors(traced: Traced) -> list[Any]:
     return [span.attributes["error.type"] for span in spans if span.attributes and "error.type" in span.attributes]
 
 
+@pytest.mark.slow
 def test_the_library_does_not_need_opentelemetry() -> None:
     """redis-py imports it where it is installed; so here it cannot be imported."""
     code = "import sys; sys.modules['opentelemetry'] = None; import duramen.actors, duramen.actors.console"

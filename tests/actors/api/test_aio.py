@@ -818,6 +818,7 @@ def test_the_time_out_of_the_caller_around_a_call_is_the_callers(
     run(main())
 
 
+@pytest.mark.slow
 def test_a_call_that_times_out_raises_ask_timeout_and_is_carried_out_once(
     slow: AgentSystem, entered: threading.Event, gate: threading.Event
 ) -> None:

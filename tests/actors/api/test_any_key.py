@@ -36,6 +36,7 @@ def new_value(change: Change) -> Any:
     return change.values[change.paths[-1]][1]
 
 
+@pytest.mark.slow
 @given(keys=st.lists(KEYS, min_size=1, max_size=3), value=st.integers(0, 9))
 @example(keys=[""], value=1)
 @example(keys=["", ""], value=1)

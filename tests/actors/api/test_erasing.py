@@ -51,6 +51,7 @@ def plant(system: AgentSystem, path: str = PATH, *, trim: bool = True) -> None:
     system.spawn(path, session_id=next(secrets), initial_state={"again": next(secrets)}).set("z", next(secrets))
 
 
+@pytest.mark.slow
 def test_no_byte_of_it_is_left_on_the_server(valkey_url: str, open_server: OpenSystem) -> None:
     system = open_server()
     plant(system)
@@ -136,6 +137,7 @@ def test_subscriptions_go_on_and_follow_the_next_agent_of_its_path(open_any: Ope
     )
 
 
+@pytest.mark.slow
 def test_consumers_rebuild_their_views_without_it(open_any: OpenSystem) -> None:
     system = open_any()
     with system.attach(Texts(), name="texts") as runner:

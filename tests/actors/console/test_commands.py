@@ -342,6 +342,7 @@ def remembered(alice: Duramen) -> Duramen:
     return alice
 
 
+@pytest.mark.slow
 def test_episodes_are_listed_newest_first_with_all_their_fields(remembered: Duramen) -> None:
     listed = remembered("episodes", "--json").data
     assert [entry["task_description"] for entry in listed] == ["zoo/cat", "acme/bob", "first"]
@@ -349,6 +350,7 @@ def test_episodes_are_listed_newest_first_with_all_their_fields(remembered: Dura
     assert "acme/bob" in remembered("episodes").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

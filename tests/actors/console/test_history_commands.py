@@ -232,6 +232,7 @@ def test_damage_is_named_and_is_exit_code_4(duramen: Duramen, data: Path) -> Non
 # -- export, import, fork ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_imported_with_equal_digests(duramen: Duramen, tmp_path: Path) -> None:
     file = str(tmp_path / "alice.duramen")
     written = duramen("export", ALICE, file, "--tree", "--json").data

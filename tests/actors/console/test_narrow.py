@@ -72,6 +72,7 @@ def narrow(shown: str) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_ids_dates_and_texts_are_whole(folder: Path, duramen: Duramen) -> None:
     words = ("--data-dir", str(folder / ".duramen"))
     [entry] = duramen("agents", "--json", *words).data
@@ -91,6 +92,7 @@ def test_ids_dates_and_texts_are_whole(folder: Path, duramen: Duramen) -> None:
             assert not re.search(r"\bword-?$|^\d+$|^-\d", word) or word.isdecimal(), f"{word} was cut"
 
 
+@pytest.mark.slow
 def test_whole_values_can_be_looked_at(folder: Path) -> None:
     path = "acme/alice-in-the-warehouse"
     said = LONG.split()
@@ -100,12 +102,14 @@ def test_whole_values_can_be_looked_at(folder: Path) -> None:
         assert [word for word in shown if word.startswith("word-")][-len(said) :] == said, words
 
 
+@pytest.mark.slow
 def test_the_log_says_what_memory_a_session_began_with(folder: Path) -> None:
     first = on_a_terminal(folder, "log", "acme/alice-in-the-warehouse", "--limit", "1", "--from", "1")
     assert "spawned" in first
     assert '{"goal": "word-0 word-1' in " ".join(first.split())
 
 
+@pytest.mark.slow
 def test_the_hints_are_whole_lines_and_true_at_every_run(tmp_path: Path) -> None:
     with EmbeddedServer.open(tmp_path / ".duramen"):
         for _ in range(3):  # the hints of the first run start a session: those of the second must not do it again

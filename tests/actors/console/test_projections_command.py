@@ -74,6 +74,7 @@ def test_they_are_listed_with_how_far_they_have_come(duramen: Duramen, system: A
     assert row[:5] == ["costs", found["status"], "1", "1", "2"]
 
 
+@pytest.mark.slow
 def test_one_that_is_parked_says_where_and_is_skipped_by_hand(duramen: Duramen, system: AgentSystem) -> None:
     costs = Costs()
     costs.broken = True
@@ -92,6 +93,7 @@ def test_one_that_is_parked_says_where_and_is_skipped_by_hand(duramen: Duramen, 
         assert (found["skipped"], found["skips"], found["error"]) == (1, [["acme/alice", 2]], None)
 
 
+@pytest.mark.slow
 def test_one_that_is_parked_is_told_to_try_again(duramen: Duramen, system: AgentSystem) -> None:
     costs = Costs()
     costs.broken = True
@@ -103,6 +105,7 @@ def test_one_that_is_parked_is_told_to_try_again(duramen: Duramen, system: Agent
         assert runner.state == 2
 
 
+@pytest.mark.slow
 def test_a_rebuild_is_waited_for_until_it_is_done(duramen: Duramen, system: AgentSystem) -> None:
     with system.attach(Costs(), name="costs") as runner:
         runner.wait_for(saved=True)

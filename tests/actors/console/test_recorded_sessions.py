@@ -135,6 +135,7 @@ def data_of(story: Story, kind: str) -> list[Any]:
 # -- whole -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_message_is_in_working_memory_before_its_session_ends_once_and_in_order(undisturbed: OpenedLog) -> None:
     wanted = {path: {"messages": session["traj"]} for path, session in undisturbed.recording.sessions.items()}
     with AgentSystem.open(data_dir=undisturbed.data_dir) as system:
@@ -221,6 +222,7 @@ def test_a_second_run_adds_no_event(undisturbed: OpenedLog, capsys: pytest.Captu
     assert stories(undisturbed.data_dir) == undisturbed.stories
 
 
+@pytest.mark.slow
 def test_another_order_and_fewer_at_a_time_give_the_same(undisturbed: OpenedLog, tmp_path: Path) -> None:
     assert run(undisturbed.recording, tmp_path / "data", "--parallel", "3", "--limit", "2") == 0
     assert run(undisturbed.recording, tmp_path / "data", "--parallel", "7") == 0

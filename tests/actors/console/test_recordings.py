@@ -132,6 +132,7 @@ def test_a_session_id_vouches_for_the_content_and_not_for_its_form(tmp_path: Pat
     assert session_id([SESSION]) != session_id([{**SESSION, "traj": [HELLO]}])
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_a_slug_can_stand_in_an_agent_path_or_is_empty(text: str) -> None:
     made = slug(text)

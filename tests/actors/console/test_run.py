@@ -36,6 +36,7 @@ def paths(duramen: Duramen) -> list[str]:
 # -- the sample ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_sample_is_taken_in_once(duramen: Duramen) -> None:
     first, second = duramen("run", "--json"), duramen("run", "--json")
     assert (first.code, second.code) == (0, 0)
@@ -86,6 +87,7 @@ def test_where_nothing_is_kept_nothing_is_there_to_try(duramen: Duramen) -> None
     assert "what to try next" not in ran.out
 
 
+@pytest.mark.slow
 def test_what_to_try_next_can_be_tried(duramen: Duramen, data_dir: Path) -> None:
     shown = duramen("run").out
     commands = re.findall(r"^  duramen (.*?)  ", shown.partition("what to try next")[2], re.MULTILINE)

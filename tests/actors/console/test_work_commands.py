@@ -87,6 +87,7 @@ def test_an_answer_is_given_to_the_work_that_is_named(duramen: Duramen, system: 
     assert duramen("answer", "acme/support", "approval", "--work", str(first)).code == 1
 
 
+@pytest.mark.slow
 def test_parked_work_is_shown_and_goes_on_with_the_right_code(duramen: Duramen, data_dir: Path) -> None:
     with open_with(data_dir, "approval") as system:
         system.spawn("acme/support", agent_type="support")
@@ -147,6 +148,7 @@ WRONG = {"support": Changed}
 """
 
 
+@pytest.mark.slow
 def test_unfinished_work_is_checked_against_other_code(
     duramen: Duramen, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

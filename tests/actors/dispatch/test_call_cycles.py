@@ -248,6 +248,7 @@ def loop_log() -> Iterator[Records]:
     logger.removeHandler(records)
 
 
+@pytest.mark.slow
 def test_a_handler_that_blocks_the_loop_is_logged_with_its_place(system: AgentSystem, loop_log: Records) -> None:
     async def deaf(me: Agent) -> bool:
         return loop_log.said.acquire(timeout=10)
@@ -259,6 +260,7 @@ def test_a_handler_that_blocks_the_loop_is_logged_with_its_place(system: AgentSy
     assert "in deaf" in line
 
 
+@pytest.mark.slow
 def test_a_handler_that_waits_without_blocking_is_not_logged(system: AgentSystem, loop_log: Records) -> None:
     """Control: it waits as long as it takes to log one that blocks."""
     with AgentSystem.open("memory://", agents={"caller": Caller}) as other:

@@ -71,6 +71,7 @@ def shields_until_a_signal_comes(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_leaves_no_handler_behind(called: list[int]) -> None:
     before, chance = handlers(), random.Random(1)
     for _ in range(ROUNDS):

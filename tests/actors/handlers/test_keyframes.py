@@ -155,6 +155,7 @@ def test_an_agent_that_comes_back_goes_on_keeping_them(open_any: OpenSystem) -> 
         assert second.state_at(PATH, seq=seq).get() == expected(seq)
 
 
+@pytest.mark.slow
 def test_an_agent_that_comes_back_often_keeps_them_all_the_same(open_any: OpenSystem) -> None:
     settings = Settings(snapshot_every=300)
     with open_any(settings=settings) as first:

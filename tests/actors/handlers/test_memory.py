@@ -641,6 +641,7 @@ class Blocked(Agent):
         type(self).gate.wait()
 
 
+@pytest.mark.slow
 def test_a_full_mailbox_refuses_and_does_not_grow(open_system: OpenSystem, gate: threading.Event) -> None:
     Blocked.gate, Blocked.entered = gate, threading.Event()
     system = open_system(agents={"blocked": Blocked})

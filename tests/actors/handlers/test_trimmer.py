@@ -779,6 +779,7 @@ KIND = st.sampled_from(["set", "record", "trim"] * 4 + ["pause", "end", "end", "
 STEPS = st.lists(st.tuples(KIND, st.integers(0, 5)), min_size=8, max_size=40)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(steps=STEPS, every=st.integers(2, 15), own=st.none() | st.integers(1, 4))
 def test_whatever_was_trimmed_and_when_the_state_is_that_of_the_whole_history(

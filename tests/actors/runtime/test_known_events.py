@@ -106,6 +106,7 @@ def test_a_loss_is_reported_though_the_agent_had_left_memory(
     assert len(agent.get("list")) == 1 + others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("touch", TOUCHES)
 @pytest.mark.parametrize(("others", "error"), [(0, DataLoss), (3, Diverged)])
 def test_a_loss_is_reported_to_who_has_only_read_the_agent(

@@ -146,6 +146,7 @@ def test_an_agent_that_left_memory_is_read_and_stays_away(open_any: OpenSystem) 
     assert agent.get("n") == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_has_expired_is_listed_by_nobody(open_any: OpenSystem) -> None:
     mine, theirs = furnished(open_any()), open_any().agent(PATH)
     mine.pause("short", ttl=1)

@@ -478,6 +478,7 @@ def killed(server: Server, how: str, lines: int) -> tuple[int, int]:
     return int(last[0]), int(last[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_an_agent_carries_on_after_its_process_was_killed(kind: str) -> None:
     with (valkey_server if kind == "valkey" else redis_server)(aof=True) as server:

@@ -81,6 +81,7 @@ def test_an_agent_comes_back_the_same_when_its_event_module_was_loaded_again(loa
         assert system.verify().ok
 
 
+@pytest.mark.slow
 def test_an_agent_that_would_ignore_its_events_after_a_change_is_refused_and_nothing_is_stored(load: Load) -> None:
     load("reloaded_claims", EVENTS)
     agents, log = load("counting_agents", AGENTS), MemoryLog()

@@ -90,16 +90,19 @@ class FoldsWhatHandlersLeft(Researcher):
         return {"claims": state["claims"] + 1 + self.handled}
 
 
+@pytest.mark.slow
 def test_a_sound_agent_passes_every_law_and_lives_by_them() -> None:
     report = check(Researcher, messages=MESSAGES, registry=REGISTRY, examples=30)
     assert report.held[-1] == "every life keeps the laws"
     assert set(LAWS) - set(report.held) == {"events of other types than it names change nothing"}
 
 
+@pytest.mark.slow
 def test_an_agent_without_a_fold_is_checked_too() -> None:
     assert check(Agent, registry=REGISTRY, examples=5).subject == "Agent"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "law"),
     [
@@ -117,6 +120,7 @@ def test_an_agent_with_a_fault_is_found_in_five_events_or_fewer(agent: type[Agen
     assert broken.value.subject == agent.__qualname__
 
 
+@pytest.mark.slow
 def test_the_steps_of_a_life_are_told() -> None:
     with pytest.raises(LawBroken) as broken:
         check_machine(agent_machine(FoldsWhatHandlersLeft, messages=MESSAGES, registry=REGISTRY), 50, seed=1)
@@ -138,6 +142,7 @@ def test_a_snapshot_that_is_not_the_fold_is_found(monkeypatch: pytest.MonkeyPatc
     assert len(broken.value.log or ()) <= 5
 
 
+@pytest.mark.slow
 def test_a_command_that_is_carried_out_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duramen.actors.handlers.turn.Turn.find_command", lambda *_: None)
     with pytest.raises(LawBroken) as broken:
@@ -154,6 +159,7 @@ def test_lives_can_be_led_on_a_server(
     check_machine(agent_machine(Researcher, messages=MESSAGES, registry=REGISTRY), 3, seed=1)
 
 
+@pytest.mark.slow
 def test_projections_are_checked_by_the_same_line() -> None:
     assert check(WorkingMemory, registry=REGISTRY, examples=3).subject == "WorkingMemory"
 
@@ -197,6 +203,7 @@ def test_the_fold_of_an_agent_is_what_recovery_makes_of_it() -> None:
     assert fold(subject.make(), events[:3]) == {"claims": 1}
 
 
+@pytest.mark.slow
 @given(message=commands())
 def test_commands_are_understood_or_refused_by_a_typed_error(message: Any) -> None:
     with AgentSystem.open("memory://") as system:

@@ -193,6 +193,7 @@ def test_clients_and_draining_hosts_take_nothing_up(open_system: OpenSystem) -> 
     assert in_memory(client) == in_memory(draining) == set()
 
 
+@pytest.mark.slow
 def test_all_work_is_taken_up_a_bounded_number_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder_module, "_PAGE", 7)
     log = MemoryLog(partitions=4)

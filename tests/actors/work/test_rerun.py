@@ -380,6 +380,7 @@ def test_trimming_keeps_what_unfinished_work_needs(open_any: OpenSystem) -> None
     assert second.trim(PATH, keep_events=0).held_by is None
 
 
+@pytest.mark.slow
 def test_a_result_whose_append_failed_is_not_lost_and_its_step_not_run_again(
     open_system: OpenSystem, ledger: Ledger
 ) -> None:

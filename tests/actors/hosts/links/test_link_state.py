@@ -322,6 +322,7 @@ def test_bytes_of_strangers_never_raise_and_bring_no_rows(data: bytes) -> None:
     assert sum(host.dropped().values()) == 2
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary(), lambda s: st.lists(s)

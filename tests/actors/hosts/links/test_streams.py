@@ -92,6 +92,7 @@ def check_schedules(seeds: range) -> None:
                 assert stream is None or stream.is_settled, f"schedule {seed}: {host.name} still sends to {peer.name}"
 
 
+@pytest.mark.slow
 def test_each_row_arrives_once_and_in_order_whatever_the_network_does() -> None:
     check_schedules(range(60))
 
