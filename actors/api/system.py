@@ -302,6 +302,7 @@ class AgentSystem(SystemCalls):
         granularity: Granularity = Granularity.ACTIVITY,
         levels: Mapping[str, Granularity] | None = None,
         parent: str | None = None,
+        expires_after: Seconds | None = None,
         command_id: str | None = None,
         durability: str | None = None,
         exist_ok: bool = False,
@@ -311,8 +312,9 @@ class AgentSystem(SystemCalls):
         The agent is named by `path`, or by `project_id` and `agent_instance_id`. Below an agent that lives, or with
         `parent`, it is a sub-agent, as by `spawn_child`. Raises AgentAlreadyRunning, InvalidPath, InvalidMessage,
         ValueRefused, TooLarge; of the parent AgentNotFound, AgentNotRunning, AgentPaused. With `exist_ok`, an agent
-        whose session is there already, running or paused, is returned as it is. Ask the agent a `Spawn` message for
-        the `LifecycleResult`.
+        whose session is there already, running or paused, is returned as it is. With `expires_after` (seconds, or a
+        timedelta) the agent is erased, with all below it, after so long without a change of any of them. Ask the
+        agent a `Spawn` message for the `LifecycleResult`.
         """
         handle = self.agent(path, project_id=project_id, agent_instance_id=agent_instance_id)
         message = spawn_message(
@@ -323,6 +325,7 @@ class AgentSystem(SystemCalls):
             granularity=granularity,
             levels=levels,
             parent=parent,
+            expires_after=expires_after,
             command_id=command_id,
             durability=durability,
         )

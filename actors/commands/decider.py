@@ -95,6 +95,7 @@ _CASCADE: Final = 6
 """Where a checkpoint of the state has the cascade that took it."""
 _KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 _TEXT: Final = 200
+_LONGEST_LIFE: Final = 36_500 * 86_400.0
 _OWN_METADATA: Final = frozenset(("asked_by", "reply", "reply_type"))
 """Of events: who has sent a mutation on, and the reply of a command."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -356,10 +357,21 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
                 "parent": None if message.parent is None else agent_path(message.parent).text,
                 "granularity": _level(message.granularity, "granularity"),
                 "levels": _levels(message.levels, removable=False),
+                **_expiry_of(message),
             },
             granularity=_LIFECYCLE,
         )
     ]
+
+
+def _expiry_of(message: Spawn) -> dict[str, Any]:
+    """The field of a `spawned` event that says when the agent expires, where it does."""
+    if message.expires_after is None:
+        return {}
+    seconds = parse_seconds("expires_after", message.expires_after)
+    if not 0 < seconds <= _LONGEST_LIFE:
+        raise InvalidMessage("expires_after is a positive number of seconds, at most 100 years, or None for ever")
+    return {"expires_after": seconds}
 
 
 def decide_restart(state: AgentState, message: Restart, limits: Limits, agent: str) -> list[NewEvent]:

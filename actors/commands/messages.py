@@ -49,6 +49,8 @@ class Spawn(Message[LifecycleResult]):
     levels: Mapping[str, Granularity] = field(factory=nothing, converter=copy_mapping)
     """Granularity by kind of activity, where it differs."""
     parent: str | None = None
+    expires_after: Seconds | None = None
+    """How long the agent lives without a change; then it is erased, with all below it. None: for ever."""
     command_id: str | None = None
     durability: str | None = None
 
@@ -62,6 +64,7 @@ class SpawnArguments(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     granularity: Granularity
     levels: Mapping[str, Granularity] | None
+    expires_after: Seconds | None
     command_id: str | None
     durability: str | None
 

@@ -23,12 +23,12 @@ from duramen.events import (
     VersionConflict,
 )
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
-from duramen.events.log import Put, digest_at, raw_events
+from duramen.events.log import NOTHING_UNFINISHED, Put, digest_at, raw_events
 from duramen.events.logging import get_logger
 from duramen.events.model import EPISODE_RECORDED, PAUSED, RESUMED, SPAWNED, TERMINATED, check_value, parse_seconds
 from duramen.projections import AgentState
 from duramen.projections.episodes import episode_put
-from duramen.projections.state import PAUSED_STATUS
+from duramen.projections.state import PAUSED_STATUS, has_expired
 
 from ..commands import (
     AdoptChild,
@@ -75,9 +75,13 @@ _REFUSALS: Final = (
 
 def _spawn(turn: Turn, message: Spawn) -> Transition:
     runtime = turn.runtime
+    if has_expired(turn.state):  # the append then finds that, and the spawn is handled on an empty log
+        runtime.services.system().erase(runtime.path)
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
     runtime.begin_session()
     turn.requires = _living_parent(runtime.path, message.parent)
+    if turn.state.expires_after is not None and message.expires_after is None:
+        turn.due_ms = NOTHING_UNFINISHED
     return _transition(turn, turn.emit(events[0]))
 
 

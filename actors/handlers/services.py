@@ -124,6 +124,8 @@ class Services:
     """Called in the core after each activation."""
     attempts: dict[str, Any] = field(factory=dict[str, Any])
     """The attempts of steps in this process whose outcomes are not logged yet, by key. Used in the core."""
+    expiring: set[str] = field(factory=set[str])
+    """The agents in memory that are erased when they have not changed for long enough."""
     work_left: Callable[[float], None] = field(default=lambda seconds: None)
     """Called where an agent with unfinished work has left memory, with the seconds until it is due."""
     system: Callable[[], Any] = field(default=lambda: None)

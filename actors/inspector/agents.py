@@ -41,6 +41,7 @@ STATUS_OF: Final = {
     v.RESTARTED: "running",
     v.PAUSED: "paused",
     v.TERMINATED: "terminated",
+    v.EXPIRED: "terminated",
     v.FAILED: "failed",
 }
 """The status after an event of lifecycle."""

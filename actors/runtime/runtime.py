@@ -20,8 +20,9 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
+from duramen.projections import AgentState
 from duramen.projections.recovery import Rebuilt
-from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_work, open_work
+from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_agent, has_expired, open_work
 
 from ..agent import Agent
 from ..agent_types import AgentFactory
@@ -40,7 +41,7 @@ from ..handlers import (
     reply_to,
     with_duration,
 )
-from ..work import INTERNAL, AgentWork, Awaited, Continue, Note, Rerun, TakeUp
+from ..work import INTERNAL, AgentWork, Awaited, Continue, Expire, Note, Rerun, TakeUp, expire, expire_if_due
 from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
 from .stash import Stash
@@ -152,6 +153,8 @@ class Runtime(Snapshots):
         self._leaves = False
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
         self.last_used = monotonic()
+        if rebuilt.state.expires_after is not None:
+            services.expiring.add(mailbox.path)
 
     @property
     def can_passivate(self) -> bool:
@@ -257,7 +260,7 @@ class Runtime(Snapshots):
                 if kind is Spawn and not self._fits(envelope.message):
                     misfit = envelope
                     break
-                if handler is None or (kind in MAY_BLOCK and _may_block(envelope.message)):
+                if handler is None or (kind in MAY_BLOCK and _may_block(envelope.message, state)):
                     break
                 turn.handle(envelope, handler)
                 taken += 1
@@ -274,7 +277,9 @@ class Runtime(Snapshots):
         if kind is Note:
             turn.handle(envelope, self.work.note)
         elif kind is TakeUp:
-            turn.handle(envelope, self.work.take_up)
+            turn.handle(envelope, self._take_up)
+        elif kind is Expire:
+            turn.handle(envelope, expire)
         elif kind is Continue:
             if self.work.may_go_on:
                 return False
@@ -288,6 +293,10 @@ class Runtime(Snapshots):
         else:
             return False
         return True
+
+    def _take_up(self, turn: Turn, message: TakeUp) -> None:
+        expire_if_due(turn)
+        self.work.take_up(turn, message)
 
     def _fits(self, message: Spawn) -> bool:
         """Whether this agent object can begin the session that a spawn asks for."""
@@ -397,7 +406,7 @@ class Runtime(Snapshots):
             self.add_snapshot(turn)
         except Exception as error:  # a defect: the events are good without a snapshot
             get_logger("agent").error("snapshot_failed", agent=self.path, error=type(error).__name__)
-        if self.state.work and turn.items:
+        if (self.state.work or self.state.expires_after is not None) and turn.items:
             self._index_work(turn)
         self._mailbox.phase = COMMITTING
         tracing = self.services.tracing
@@ -414,11 +423,13 @@ class Runtime(Snapshots):
             self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
 
     def _index_work(self, turn: Turn) -> None:
-        """Have the append write when the agent's unfinished work is due, where that may have changed."""
+        """Have the append write when the agent's unfinished work is due, or it expires, where that may have changed."""
         state, indexed = self.state, self._indexed
-        if state.work is not indexed[0] or state.status != indexed[1]:
+        if state.expires_after is not None:
+            self.services.expiring.add(self.path)
+        if state.expires_after is not None or state.work is not indexed[0] or state.status != indexed[1]:
             self._indexed = state.work, state.status
-            due = due_of_work(state)
+            due = due_of_agent(state)
             due_ms = NOTHING_UNFINISHED if due is None else due
             if due_ms != self._due_ms:
                 self._due_ms = turn.due_ms = due_ms
@@ -639,6 +650,7 @@ class Runtime(Snapshots):
             self.services.folds.forget(self.path)
         self.services.hosting.trees.leave(self.path)
         self.agent.actor_stopped.set()
+        self.services.expiring.discard(self.path)
         if self._timers is not None:
             self._timers.cancel()
         if self._work is not None:
@@ -661,6 +673,6 @@ def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:
     return None if answer.status in (Status.COMMITTED, Status.DUPLICATE) else answer.status.name.lower()
 
 
-def _may_block(message: Any) -> bool:
-    """Whether a message needs its first result from the log, or other agents."""
-    return message.command_id is not None or getattr(message, "cascade", False)
+def _may_block(message: Any, state: AgentState) -> bool:
+    """Whether a message needs its first result from the log, other agents, or that this one is erased before."""
+    return message.command_id is not None or getattr(message, "cascade", False) or has_expired(state)

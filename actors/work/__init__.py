@@ -6,9 +6,10 @@ from .agent_work import AgentWork, WorkingAgent, parked_error, read_end
 from .awaits import DurableAwaits, accept_of, begin_in_background
 from .checking import check_work
 from .execution import WorkCall
+from .expiry import expire, expire_if_due
 from .finder import WorkFinder
 from .loop import DurableLoop, Pending, WorkCancelled
-from .messages import INTERNAL, Awaited, Continue, Note, Rerun, TakeUp
+from .messages import INTERNAL, Awaited, Continue, Expire, Note, Rerun, TakeUp
 from .step import Retry, refuse_in_step
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Continue",
     "DurableAwaits",
     "DurableLoop",
+    "Expire",
     "Note",
     "Pending",
     "Rerun",
@@ -30,6 +32,8 @@ __all__ = [
     "accept_of",
     "begin_in_background",
     "check_work",
+    "expire",
+    "expire_if_due",
     "parked_error",
     "read_end",
     "refuse_in_step",

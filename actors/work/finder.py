@@ -1,4 +1,7 @@
-"""The search for unfinished work: of hosts that have died or closed, of agents out of memory, and of what is due."""
+"""The search for unfinished work: of hosts that have died or closed, of agents out of memory, and of what is due.
+
+Agents that expire stand in the same index.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,7 @@ class WorkFinder:
             return False
         if host and host != services.owner and services.hosting.membership.state_of(host) != "dead":
             return False
-        return not services.actors.has_mailbox(found.agent)
+        return found.agent in services.expiring or not services.actors.has_mailbox(found.agent)
 
     def _take_up(self, agent: str) -> None:
         if not self._room.acquire(timeout=_SECONDS):

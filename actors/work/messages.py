@@ -36,7 +36,7 @@ class Note:
 
 @frozen(eq=False)
 class TakeUp:
-    """Bring an agent into memory that has work."""
+    """Bring an agent into memory that has work, or expires."""
 
 
 @frozen(eq=False)
@@ -46,4 +46,9 @@ class Awaited:
     work: int
 
 
-INTERNAL: Final = frozenset((Continue, Rerun, Note, TakeUp))
+@frozen(eq=False)
+class Expire:
+    """End an agent that has lived as long without a change as it was spawned for, to erase it then."""
+
+
+INTERNAL: Final = frozenset((Continue, Rerun, Note, TakeUp, Expire))

@@ -10,6 +10,7 @@ PAUSED: Final = "paused"
 RESUMED: Final = "resumed"
 EPISODE_RECORDED: Final = "episode_recorded"
 TERMINATED: Final = "terminated"
+EXPIRED: Final = "expired"  # the last event of a log, which is erased next
 FAILED: Final = "failed"
 RESTARTED: Final = "restarted"
 FORKED: Final = "forked"  # the first event in the log of a fork
@@ -47,6 +48,7 @@ OWN_TYPES: Final = frozenset(
         RESUMED,
         EPISODE_RECORDED,
         TERMINATED,
+        EXPIRED,
         CHILD_SPAWNED,
         FORKED,
         FAILED,

@@ -7,6 +7,8 @@
                           └── terminated ◀──────┴── (from running too)
 
 running ──failed──▶ failed ──restarted──▶ running; terminated from there as well.
+
+From any but absent: ──expired──▶ terminated, and then erased.
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ class AgentState:
     """
     commands: dict[str, list[Any]] = field(factory=_empty)
     """The latest command ids, oldest first: [first seq, last seq, digest, fingerprint]."""
+    expires_after: float | None = None
+    """Seconds without an event after which the agent is erased; None: never. 0: it has expired."""
     work: dict[str, Any] = field(factory=_empty)
     """The work of durable messages, in the form that `projections/state/work.py` describes; empty: there never was any.
 

@@ -99,6 +99,7 @@ def _spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | None) 
     state.started_at = time
     state.granularity = data["granularity"]
     state.levels = data["levels"]
+    state.expires_after = data.get("expires_after")
     state.paused_at = None
     state.children = {}
     # Items that an earlier session kept stay, unless the new one has initial items of their names.
@@ -143,6 +144,15 @@ def _terminated(state: AgentState, data: Data, time: int, undo: list[Undo] | Non
         state.nodes = 1
 
 
+def _expired(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
+    state.status = TERMINATED_STATUS
+    state.paused_at = None
+    end_all_work(state)
+    state.memory = {}
+    state.nodes = 1
+    state.expires_after = 0.0
+
+
 def _failed(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
     state.status = FAILED_STATUS
 
@@ -163,6 +173,7 @@ def _forked(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -
     state.children = data["children"]
     state.checkpoints = {}
     state.work = {}
+    state.expires_after = None
 
 
 def _child_spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
@@ -233,6 +244,7 @@ OWN_EVENT_TYPES: Final[Mapping[str, OwnEventType]] = {
     v.RESUMED: OwnEventType("resumed from checkpoint {checkpoint_id} (items: {items_restored})", _resumed),
     v.EPISODE_RECORDED: OwnEventType("kept as an episode"),
     v.TERMINATED: OwnEventType("terminated: {outcome}", _terminated, lambda data: WHOLE if data["cleared"] else ()),
+    v.EXPIRED: OwnEventType("expired, and was to be erased", _expired, lambda data: WHOLE),
     v.FAILED: OwnEventType("failed: {error}", _failed),
     v.RESTARTED: OwnEventType("restarted", _restarted),
     v.FORKED: OwnEventType("forked from {origin} at {origin_seq}", _forked),

@@ -78,6 +78,26 @@ def find_wait(state: AgentState, name: str, work: int | None) -> tuple[str, str,
     return min(waits, key=lambda wait: wait[0])[1:] if waits else None
 
 
+def expiry_of(state: AgentState) -> int | None:
+    """When the agent is to be erased unless it changes before, in µs since the epoch; None: never."""
+    if state.expires_after is None:
+        return None
+    return state.updated_at + int(state.expires_after * 1_000_000)
+
+
+def has_expired(state: AgentState) -> bool:
+    """Whether the agent has logged its end, and is still to be erased."""
+    return state.expires_after == 0
+
+
+def due_of_agent(state: AgentState) -> int | None:
+    """When the agent has to be looked at, for its work or because it expires, as `due_of_work`."""
+    work, expiry = due_of_work(state), expiry_of(state)
+    if expiry is None:
+        return work
+    return _to_ms(expiry) if work is None else min(work, _to_ms(expiry))
+
+
 def due_of_work(state: AgentState) -> int | None:
     """When the agent has to be looked at for its work, in ms since the epoch; None: it has none that has not ended.
 

@@ -25,6 +25,7 @@ from duramen.projections import Episode
 from duramen.projections.state import REQUIRED
 from following import Count
 from servers import Server, redis_server, valkey_server
+from waiting import eventually
 
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -191,16 +192,25 @@ def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
         alice.pause("night", cascade=True)
         told.append(alice.resume("lunch"))
         told.append(alice.terminate())
-        system.spawn("acme/alice", agent_type="watcher").spawn_child("helper")
+        system.spawn("acme/alice", agent_type="watcher", expires_after=3_600).spawn_child("helper")
         with contextlib.suppress(RuntimeError):
             alice.ask("a ghost")
         alice.restart()
         system.fork("acme/alice", to="acme/alice-b")
         first = system.peek("acme/alice-b").seq
         forked = system.events("acme/alice-b", from_seq=first)
-        return [*system.events("acme/bob"), *system.events("acme/alice"), *forked], {
+        return [*system.events("acme/bob"), *system.events("acme/alice"), *forked, *an_expiry(system)], {
             result.event_type: result.data for result in told
         }
+
+
+def an_expiry(system: AgentSystem) -> list[Event]:
+    """The event that ends an agent which expires."""
+    seen: list[Event] = []
+    with system.subscribe("acme/guest", lambda change: seen.append(change.event), types=["expired"]):
+        system.spawn("acme/guest", expires_after=0.001)
+        eventually(lambda: system._finder.look() or seen)
+    return seen
 
 
 def test_every_type_of_event_has_a_section_with_its_data() -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from ...commands import Spawn
-from ..arguments import Options, add_metadata, add_path, parse_json_pair
+from ..arguments import Options, add_metadata, add_path, parse_json_pair, parse_seconds
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..lifecycle import send_lifecycle
@@ -25,6 +25,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put an item into working memory; may be repeated",
     )
     add_metadata(parser)
+    parser.add_argument(
+        "--expires-after",
+        type=parse_seconds,
+        metavar="SECONDS",
+        help="erase the agent, and all below it, after so long without a change",
+    )
 
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
@@ -33,6 +39,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         agent_type=arguments.agent_type,
         initial_state=dict(arguments.set or ()),
         metadata=dict(arguments.metadata or ()),
+        expires_after=arguments.expires_after,
     )
     return send_lifecycle(arguments.path, message, options, output, create=True)
 

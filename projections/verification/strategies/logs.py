@@ -13,6 +13,7 @@ from duramen.events.model import (
     ACTIVITY_RECORDED,
     CHILD_SPAWNED,
     DECLARED,
+    EXPIRED,
     FAILED,
     GRANULARITY_SET,
     MEMORY_APPENDED,
@@ -120,6 +121,10 @@ def _lifecycle_steps() -> SearchStrategy[Step]:
         author.write(FAILED, {"error": "ValueError"}, Granularity.LIFECYCLE)
         author.write(RESTARTED, {}, Granularity.LIFECYCLE)
 
+    def expire(author: Author) -> None:
+        author.write(EXPIRED, {}, Granularity.LIFECYCLE)
+        author.spawn({})
+
     adopts = _writes(CHILD_SPAWNED, {"path": f"{AGENT}/child", "outlives": False}, Granularity.LIFECYCLE)
     coarser = _writes(GRANULARITY_SET, {"level": 4, "levels": {"note": 3}})
     return st.one_of(
@@ -128,7 +133,7 @@ def _lifecycle_steps() -> SearchStrategy[Step]:
         st.builds(resume, names, flags, st.just(PAUSED_STATUS)),
         st.builds(resume, names, flags, alive),
         st.builds(end, flags, flags, memory, alive),
-        st.sampled_from((adopts, coarser, _when(RUNNING, fail))),
+        st.sampled_from((adopts, coarser, _when(RUNNING, fail), _when(RUNNING, expire))),
     )
 
 
