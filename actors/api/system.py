@@ -65,7 +65,7 @@ from ..dispatch import (
 )
 from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
 from ..hosts import Placement
-from ..runtime import INLINE, Activation, Passivation, answer_from_log, can_read_here, envelope_of
+from ..runtime import INLINE, Activation, ActivationQueue, Passivation, answer_from_log, can_read_here, envelope_of
 from ..work import WorkFinder, accept_of, check_work
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
@@ -113,7 +113,8 @@ class AgentSystem(SystemCalls):
         dispatcher = Dispatcher(self._journal)
 
         def activation(mailbox: Mailbox) -> Runnable:
-            return Activation(services, mailbox)  # no method: what threads hold must not keep a dropped system alive
+            # No method: what threads hold must not keep a dropped system alive.
+            return Activation(services, mailbox, queue.add)
 
         self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, activation)
         activations = ThreadPool("activation", _MOST_ACTIVATIONS)
@@ -164,6 +165,7 @@ class AgentSystem(SystemCalls):
             activated=passivation.release_excess,
             system=weakref.ref(self),
         )
+        queue = ActivationQueue(services)
         self._copier = serializer if settings.copy_messages else None
         self._passivation = passivation
         if passivation.interval is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .activation import Activation
+from .activation_queue import ActivationQueue
 from .draining import Draining
 from .envelopes import INLINE, envelope_of
 from .log_reads import answer_from_log, can_read_here
@@ -13,6 +14,7 @@ from .runtime import Runtime
 __all__ = [
     "INLINE",
     "Activation",
+    "ActivationQueue",
     "Draining",
     "Passivation",
     "Rebalancing",

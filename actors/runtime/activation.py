@@ -14,7 +14,7 @@ from duramen.events.log import ClaimAnswer, Head, Located, Owner, check_known_ev
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import copy_plain
 from duramen.projections import AgentState
-from duramen.projections.recovery import AgentLog, CustomFold, Rebuilt, rebuild_at_head
+from duramen.projections.recovery import AgentLog, CustomFold, LoadedAgentLog, Rebuilt, rebuild_at_head
 from duramen.projections.state import TERMINATED_STATUS
 
 from ..agent import Agent
@@ -42,6 +42,17 @@ class _Made(NamedTuple):
     """None for the plain `Agent` of a type that is not registered."""
 
 
+class Folded(NamedTuple):
+    """An agent that is folded to its head, and not claimed yet."""
+
+    owner: Owner
+    head: Head
+    rebuilt: Rebuilt
+    made: _Made
+    wanted: str | None
+    log: AgentLog
+
+
 class _Elsewhere(NamedTuple):
     host: str
     seq: int
@@ -59,13 +70,19 @@ class Activation:
     reach it at once.
     """
 
-    __slots__ = ("_mailbox", "_reading", "_services")
+    __slots__ = ("_enqueue", "_mailbox", "_reading", "_services")
 
-    def __init__(self, services: Services, mailbox: Mailbox) -> None:
+    def __init__(self, services: Services, mailbox: Mailbox, enqueue: Callable[[Activation], None]) -> None:
+        """`enqueue` has the activation carried out in a worker thread."""
         self._services = services
         self._mailbox = mailbox
+        self._enqueue = enqueue
         self._reading: list[Envelope] = []
         """The messages that a worker answers from the log."""
+
+    @property
+    def path(self) -> str:
+        return self._mailbox.path
 
     @property
     def is_running(self) -> bool:
@@ -84,15 +101,16 @@ class Activation:
         try:
             self._run()
         except Exception as error:  # a defect, a spawn that cannot be read, or no more threads
-            self._give_up(self._failure(error), refuse_reads=True)
+            self.give_up(error, refuse_reads=True)
 
     def _run(self) -> None:
         envelope = self._mailbox.waiting[0]
         if type(envelope.message) is Spawn and envelope.tries == 0 and self._is_plain(envelope.message):
             envelope.tries = 1
-            self._start(self._absent_agent(_Made(Agent(), None), type_of(envelope.message), presumed_absent=True))
+            self.start(self._absent_agent(_Made(Agent(), None), type_of(envelope.message), presumed_absent=True))
             return
-        self._submit(self._activate)
+        self._mailbox.phase = WORKING
+        self._enqueue(self)
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._mailbox.phase = WORKING
@@ -134,23 +152,21 @@ class Activation:
         is_known = services.folds.position(self._mailbox.path) is not None
         return not is_known and not services.hosting.has_class_elsewhere(wanted)
 
-    def _activate(self) -> None:
+    def activate(self) -> None:
         """Find the agent's host, and make the agent if it is this one; in a worker thread."""
         services = self._services
         try:
             found = self._find()
-        except DuramenError as error:
+        except BaseException as error:  # also of the user's own code: a factory, an `initial` or an `apply`
             failure = error
-        except BaseException as error:  # the user's own code: a factory, an `initial` or an `apply`
-            failure = self._failure(error)
         else:
             services.dispatcher.post(lambda: self._continue(found))
             return
-        services.dispatcher.post(lambda: self._give_up(failure))
+        services.dispatcher.post(lambda: self.give_up(failure))
 
     def _continue(self, found: Runtime | _Elsewhere) -> None:
         if isinstance(found, Runtime):
-            self._start(found)
+            self.start(found)
         else:
             self._forward(found)
 
@@ -160,8 +176,7 @@ class Activation:
         for pause in _PAUSES:
             place = hosting.store.locate(path)
             self._check_known(place.head)
-            was_forwarded = isinstance(self._mailbox.waiting[0], RemoteEnvelope)
-            host = hosting.choose_host(path, place.owner, self._needed_type(place), was_forwarded=was_forwarded)
+            host = self._choose_host(place)
             if host != self._services.owner:
                 return _Elsewhere(host, 0 if place.head is None else place.head.seq)
             runtime = self._new_agent(place) if place.head is None else self._recovered_agent(place.owner, place.head)
@@ -169,6 +184,21 @@ class Activation:
                 return runtime
             sleep(pause * SystemRandom().uniform(0.5, 1.0))
         raise Unavailable(f"other hosts keep claiming {path}; ask again", agent=path)
+
+    def _choose_host(self, place: Located) -> str:
+        was_forwarded = isinstance(self._mailbox.waiting[0], RemoteEnvelope)
+        hosting, path = self._services.hosting, self._mailbox.path
+        return hosting.choose_host(path, place.owner, self._needed_type(place), was_forwarded=was_forwarded)
+
+    def is_here(self, place: Located) -> bool:
+        """Whether the agent is to be here, and nothing else has to be asked; in a worker thread."""
+        known, head = self._services.folds.position(self._mailbox.path), place.head
+        if head is None or (known is not None and known != (head.seq, head.digest)):
+            return False
+        try:
+            return self._choose_host(place) == self._services.owner
+        except DuramenError:
+            return False
 
     def _check_known(self, head: Head | None) -> None:
         """Raise DataLoss or Diverged if the log lacks what this process knew to be there."""
@@ -229,28 +259,38 @@ class Activation:
     def _stored_agent(self, owner: Owner, head: Head) -> Runtime | None:
         """The agent at its head, claimed there; None if the head has changed, or another host has the tree."""
         services, path = self._services, self._mailbox.path
-        made: dict[str | None, _Made] = {}
+        found = self.fold(owner, AgentLog(services.log, path, services.limits), head)
+        return self.claimed(found, services.hosting.store.claim(path, owner, head, services.owner, services.now()))
+
+    def fold(self, owner: Owner, log: AgentLog, head: Head) -> Folded:
+        """Make the agent, and fold its log to its head; in a worker thread. Raises what the user's code raises, too."""
+        services, made = self._services, dict[str | None, _Made]()
 
         def fold_of(agent_type: str | None) -> CustomFold | None:
             if agent_type not in made:
                 made[agent_type] = self._make(agent_type)
             return made[agent_type].agent.actor_fold(services.registry)
 
-        rebuilt = rebuild_at_head(AgentLog(services.log, path, services.limits), head, fold_of)
+        rebuilt = rebuild_at_head(log, head, fold_of)
         state = rebuilt.state
         wanted = self._wanted_type() if state.status == TERMINATED_STATUS else state.agent_type
         if state.status == TERMINATED_STATUS:
             # A new session may be of another type, and the fold of its own events starts from its initial state.
             made[wanted] = self._make(wanted)
             rebuilt = Rebuilt(state, self._initial_state(made[wanted].agent), rebuilt.snapshot_seq)
-        answer = services.hosting.store.claim(path, owner, head, services.owner, services.now())
+        return Folded(owner, head, rebuilt, made[wanted], wanted, log)
+
+    def claimed(self, found: Folded, answer: ClaimAnswer) -> Runtime | None:
+        """The agent as it was claimed; None if it was not. Raises CorruptEvent."""
         if not answer.claimed or answer.head is None:
             return None
-        _check_length(path, answer, answer.head)
-        agent, factory = made[wanted]
-        runtime = Runtime(services, self._mailbox, agent, answer.head.fence, rebuilt, factory=factory)
-        if state.status == TERMINATED_STATUS:
-            runtime.made_for = wanted
+        _check_length(self._mailbox.path, answer, answer.head)
+        agent, factory = found.made
+        runtime = Runtime(self._services, self._mailbox, agent, answer.head.fence, found.rebuilt, factory=factory)
+        if found.rebuilt.state.status == TERMINATED_STATUS:
+            runtime.made_for = found.wanted
+        elif isinstance(found.log, LoadedAgentLog):
+            runtime.expect_work(found.log)
         return runtime
 
     def _failure(self, error: BaseException) -> AgentFailed:
@@ -286,12 +326,13 @@ class Activation:
             )
         return _Made(agent, factory)
 
-    def _start(self, runtime: Runtime) -> None:
+    def start(self, runtime: Runtime) -> None:
+        """Let the agent handle what waits; in the core."""
         mailbox = self._mailbox
         try:
             runtime.agent.actor_activate(runtime)
         except Exception as error:  # a class whose objects cannot be changed
-            self._give_up(self._failure(error))
+            self.give_up(error)
             return
         mailbox.runner = runtime
         mailbox.phase = IDLE
@@ -311,10 +352,10 @@ class Activation:
         mailbox.phase = IDLE
         forwarding.run()
 
-    def _give_up(self, error: DuramenError, *, refuse_reads: bool = False) -> None:
-        """Note that the agent does not come into memory after all, and fail its messages."""
+    def give_up(self, error: BaseException, *, refuse_reads: bool = False) -> None:
+        """Note that the agent does not come into memory after all, and fail its messages; in the core."""
         self._services.hosting.trees.leave(self._mailbox.path)
-        self._fail(error, refuse_reads=refuse_reads)
+        self._fail(error if isinstance(error, DuramenError) else self._failure(error), refuse_reads=refuse_reads)
 
     def _fail(self, error: DuramenError, *, refuse_reads: bool = False) -> None:
         """Fail all waiting messages but those that only look; the next message tries again."""

@@ -21,7 +21,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections import AgentState
-from duramen.projections.recovery import Rebuilt
+from duramen.projections.recovery import LoadedAgentLog, Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_agent, has_expired, open_work
 
 from ..agent import Agent
@@ -185,6 +185,11 @@ class Runtime(Snapshots):
         if self._work is None:
             self._work = AgentWork(self, self._mailbox, self._first_seq)
         return self._work
+
+    def expect_work(self, loaded: LoadedAgentLog) -> None:
+        """Keep what was read of the log for the work that is taken up next, if there is any."""
+        if open_work(self.state):
+            self.work.loaded = loaded
 
     def start_handler(self, message: object) -> Any:
         """Call the handler of a message; what it returns is a coroutine, if it is a handler of durable messages."""

@@ -32,7 +32,7 @@ from duramen.events.model import (
     check_value,
     event_id,
 )
-from duramen.projections.recovery import AgentLog
+from duramen.projections.recovery import AgentLog, LoadedAgentLog
 from duramen.projections.state import (
     ASK,
     NEVER,
@@ -100,6 +100,8 @@ class AgentWork:
         self._first_seq = first_seq
         self._takes_up = False
         """Whether a `TakeUp` of its own is in the mailbox."""
+        self.loaded: LoadedAgentLog | None = None
+        """The log as it was read for the agent to come into memory, until the work that is taken up has been run."""
         self._accepted: dict[int, bytes] = {}
         """The events of messages that were accepted here, and whose handlers did not begin yet."""
         self._waiting: dict[int, list[Envelope]] = {}
@@ -147,6 +149,8 @@ class AgentWork:
 
     def goes_on_at_once(self, message: object) -> bool:
         """Whether a handler goes on with what is in memory."""
+        if type(message) is Rerun:
+            return self.loaded is not None
         return type(message) is Continue and (message.number != START or message.work in self._accepted)
 
     def note(self, turn: Turn, message: Note) -> None:
@@ -330,9 +334,10 @@ class AgentWork:
         piece = open_work(turn.state).get(str(work))
         if piece is None or piece["parked"] is not None or work in self._executions:
             return
-        log = self._agent_log(turn)
+        loaded = self.loaded  # nothing was added to its record since: it does not run
+        log, to_seq = (self._agent_log(turn), turn.expected) if loaded is None else (loaded, loaded.last_seq)
         try:
-            record = read_record(log, work, turn.expected)
+            record = read_record(log, work, to_seq)
             execution = self._repeat(turn, work, piece, record, log)
         except (ReplayDiverged, Trimmed) as error:
             self._park(turn, work, error)
@@ -421,6 +426,7 @@ class AgentWork:
         self._forget_ended(pieces)
         if not self.may_go_on:
             self._accepted.clear()
+            self.loaded = None
             return
         for key, piece in pieces.items():
             if piece["parked"] is not None:
@@ -433,6 +439,8 @@ class AgentWork:
             self._end_cancelled(work, piece)
             for number, item in piece["pending"].items():
                 self._look_at(execution, work, int(number), item)
+        if not self._taken and not self._takes_up:
+            self.loaded = None
 
     def _runnable(self, pieces: Mapping[str, Piece]) -> Iterator[tuple[int, Piece]]:
         """The work that is not parked and whose message this host's code knows, in its version."""

@@ -6,6 +6,7 @@ Agents that expire stand in the same index.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice, takewhile
 from random import SystemRandom
 from threading import BoundedSemaphore, Lock
 from time import monotonic
@@ -29,6 +30,8 @@ _AGAIN: Final = 1.0
 _PAGE: Final = 500
 _MOST: Final = 64
 """Agents that are brought into memory at once."""
+_TOGETHER: Final = 32
+"""Agents that are sent for together: while some are read, others are run."""
 _SECONDS: Final = 60.0
 """How long one of them may take before the next one follows."""
 _LEAST_WAIT: Final = 0.01
@@ -115,9 +118,9 @@ class WorkFinder:
         for partition in partitions:
             if self._services.hosting.membership.is_draining:
                 return
-            for found in self._due(partition):
-                if self._is_nobodys(found):
-                    self._take_up(found.agent)
+            due = (found.agent for found in self._due(partition) if self._is_nobodys(found))
+            while group := list(islice(due, _TOGETHER)):
+                self._take_up(group)
 
     def _due(self, partition: int) -> Iterator[Unfinished]:
         last: Unfinished | None = None
@@ -141,9 +144,13 @@ class WorkFinder:
             return False
         return found.agent in services.expiring or not services.actors.has_mailbox(found.agent)
 
-    def _take_up(self, agent: str) -> None:
-        if not self._room.acquire(timeout=_SECONDS):
-            return
+    def _take_up(self, agents: list[str]) -> None:
+        """Bring agents into memory once there is room for all of them: what comes together is read together."""
+        room = list(takewhile(bool, (self._room.acquire(timeout=_SECONDS) for _ in agents)))
+        for agent in agents[: len(room)]:
+            self._send(agent)
+
+    def _send(self, agent: str) -> None:
         envelope = Envelope(TakeUp(), wanted=False)
         envelope.add_done_callback(lambda: self._brought(agent, envelope.error))
         try:

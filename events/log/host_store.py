@@ -246,6 +246,17 @@ class HostStore(Protocol):
         """As `owner`, with the agent's line in the directory, in one exchange. Raises CorruptEvent."""
         ...
 
+    def locate_all(self, agents: Sequence[str]) -> list[Located]:
+        """As `locate` for each agent, in one exchange with each server."""
+        ...
+
+    def claim_all(self, claims: Sequence[tuple[str, Owner, Head]], host: str, now: int) -> list[ClaimAnswer]:
+        """As `claim` for each agent, owner and head, in one exchange with each server; each is claimed, or not, alone.
+
+        Where it raises, some may be claimed.
+        """
+        ...
+
     def claim(self, agent: str, seen: Owner, head: Head, host: str, now: int) -> ClaimAnswer:
         """Take an agent over for `host` at exactly the head that it was folded to, if its tree is still as `seen`.
 

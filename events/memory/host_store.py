@@ -121,6 +121,12 @@ class MemoryHostStore:
             part = self._part_of(agent)
             return Located(_owner_in(part, agent), part.heads.get(agent), part.directory.get(agent))
 
+    def locate_all(self, agents: Sequence[str]) -> list[Located]:
+        return [self.locate(agent) for agent in agents]
+
+    def claim_all(self, claims: Sequence[tuple[str, Owner, Head]], host: str, now: int) -> list[ClaimAnswer]:
+        return [self.claim(agent, seen, head, host, now) for agent, seen, head in claims]
+
     def claim(self, agent: str, seen: Owner, head: Head, host: str, now: int) -> ClaimAnswer:
         """The same checks, in the same order, as `host_claim.lua`."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .agent_log import AgentLog
+from .agent_log import AgentLog, LoadedAgentLog
 from .fold_cache import FoldCache
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
 from .points import Point, last_before, seq_of, seq_of_time, within
@@ -22,6 +22,7 @@ __all__ = [
     "FoldCache",
     "FoldOf",
     "KeyframeSchedule",
+    "LoadedAgentLog",
     "Point",
     "Rebuilt",
     "SessionCount",

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import Factory, evolve, frozen
+from attrs import Factory, evolve, field, frozen
 
 from duramen.events import AgentNotFound, Event, EventRegistry, Limits
-from duramen.events.codec import Codec, RawEvent, SnapshotRecord, pack_snapshot, unpack_snapshot
+from duramen.events.codec import (
+    DIGEST_SIZE,
+    Codec,
+    RawEvent,
+    SnapshotRecord,
+    decode_items,
+    pack_snapshot,
+    unpack_snapshot,
+)
 from duramen.events.log import EventLog, Head, digest_at, raw_events, read_events
 from duramen.events.model import DECLARED
 
@@ -73,3 +81,35 @@ class AgentLog:
     def unpack_snapshot(self, stored: bytes) -> SnapshotRecord:
         """The snapshot in stored bytes. Raises CorruptEvent."""
         return unpack_snapshot(stored, self.agent, self.codec, self.limits, self.log.chain)
+
+
+@frozen(eq=False, repr=False)
+class LoadedAgentLog(AgentLog):
+    """The log of one agent whose latest events and automatic snapshot were read before. All else is read when asked."""
+
+    first_seq: int = field(kw_only=True)
+    items: list[bytes] = field(kw_only=True)
+    """The events from `first_seq` up to the head, as stored."""
+    stored_snapshot: bytes | None = field(kw_only=True)
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self.items) - 1
+
+    def of(self, agent: str) -> AgentLog:
+        return AgentLog(self.log, agent, self.limits, self.registry, self.codec)
+
+    def digest_at(self, seq: int) -> bytes | None:
+        if self.first_seq <= seq <= self.last_seq:
+            return self.items[seq - self.first_seq][:DIGEST_SIZE]
+        return super().digest_at(seq)
+
+    def raw_events(self, after: int, digest: bytes, to_seq: int | None) -> Iterator[tuple[int, RawEvent, bytes]]:
+        first = self.first_seq
+        if to_seq is None or after + 1 < first or to_seq > self.last_seq:
+            return super().raw_events(after, digest, to_seq)
+        items = self.items[after + 1 - first : to_seq + 1 - first]
+        return decode_items(self.agent, items, self.codec, self.log.chain, after=after, digest=digest)
+
+    def snapshot(self) -> bytes | None:
+        return self.stored_snapshot

@@ -261,6 +261,20 @@ def test_a_claim_takes_tree_and_fence(log: EventLog, hosts: HostStore, alice: Au
     evolve(alice, fence=f"2:{B}").write(b"next")
 
 
+def test_agents_are_looked_up_and_claimed_together_each_on_its_own(
+    log: EventLog, hosts: HostStore, alice: Author
+) -> None:
+    bob, nobody = Author(log, "acme/bob", fence=f"1:{A}").fill(3), "acme/nobody"
+    places = hosts.locate_all([ALICE, nobody, bob.agent])
+    assert places == [hosts.locate(ALICE), hosts.locate(nobody), hosts.locate(bob.agent)]
+    stale = evolve(head_of(log, ALICE), seq=1)
+    claims = [(ALICE, Owner(1, A), stale), (bob.agent, Owner(1, A), head_of(log, bob.agent))]
+    refused, answer = hosts.claim_all(claims, B, 99)
+    assert (refused.claimed, refused.owner, refused.head) == (False, Owner(1, A), head_of(log, ALICE))
+    assert (answer.claimed, answer.owner, answer.length) == (True, Owner(2, B), 3)
+    assert hosts.locate_all([]) == hosts.claim_all([], B, 99) == []
+
+
 def test_a_claim_is_refused_where_the_log_has_grown_since_it_was_folded(
     log: EventLog, hosts: HostStore, alice: Author
 ) -> None:

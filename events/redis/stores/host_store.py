@@ -139,8 +139,15 @@ class RedisHostStore:
         return owner_of(owner[0]), _head_in(head[0], agent)
 
     def locate(self, agent: str) -> Located:
-        owner, head, line = self._server.execute_all("look who has an agent", self._look(agent))
-        return Located(owner_of(owner[0]), _head_in(head[0], agent), line[0])
+        return self.locate_all([agent])[0]
+
+    def locate_all(self, agents: Sequence[str]) -> list[Located]:
+        commands = [command for agent in agents for command in self._look(agent)]
+        found = self._server.execute_all("look who has an agent", commands)
+        return [
+            Located(owner_of(owner[0]), _head_in(head[0], agent), line[0])
+            for agent, owner, head, line in zip(agents, found[::3], found[1::3], found[2::3], strict=True)
+        ]
 
     def _look(self, agent: str) -> list[tuple[bytes, bytes, bytes]]:
         partition, name = self._partition_of(agent), agent.encode()
@@ -151,6 +158,19 @@ class RedisHostStore:
         ]
 
     def claim(self, agent: str, seen: Owner, head: Head, host: str, now: int) -> ClaimAnswer:
+        return self.claim_all([(agent, seen, head)], host, now)[0]
+
+    def claim_all(self, claims: Sequence[tuple[str, Owner, Head]], host: str, now: int) -> list[ClaimAnswer]:
+        calls = [self._claim_call(*claim, host, now) for claim in claims]
+        replies = cast("list[list[Any]]", self._server.run_scripts(self._claim, calls, "claim"))
+        return [
+            ClaimAnswer(bool(claimed), owner_of(owner), _head_in(stored, agent), int(length))
+            for (agent, _, _), (claimed, owner, stored, length) in zip(claims, replies, strict=True)
+        ]
+
+    def _claim_call(
+        self, agent: str, seen: Owner, head: Head, host: str, now: int
+    ) -> tuple[Sequence[str], Sequence[bytes]]:
         partition = self._partition_of(agent)
         keys = [self._keys.owners(partition), self._keys.heads(partition), self._keys.log(partition, agent)]
         arguments = [
@@ -163,9 +183,7 @@ class RedisHostStore:
             host.encode(),
             b"%d" % now,
         ]
-        reply = cast("list[Any]", self._server.run_script(self._claim, keys, arguments, "claim"))
-        claimed, owner, stored, length = reply
-        return ClaimAnswer(bool(claimed), owner_of(owner), _head_in(stored, agent), int(length))
+        return keys, arguments
 
     def take(self, agent: str, seen: Owner, host: str) -> Owner:
         return self._give_tree("take a tree", agent, seen, Owner(seen.epoch + 1, host))
