@@ -23,7 +23,7 @@ class Timer:
     def __init__(self, call: Callable[[], object], due: float, interval: float | None) -> None:
         self._call: Callable[[], object] | None = call
         self.due = due
-        """When it is called next, by `time.monotonic`."""
+        """When it is called next, by the clock of its timers."""
         self.interval = interval
 
     @property
@@ -35,16 +35,16 @@ class Timer:
         """Prevent further calls; a call that has begun is not interrupted. Callable from any thread, more than once."""
         self._call = None  # and let go of what it holds
 
-    def run(self) -> bool:
-        """Make the call; called in the timers' thread. Returns whether another one is due."""
+    def run(self, now: Callable[[], float]) -> bool:
+        """Make the call; called in the timers' thread, with its clock. Returns whether another one is due."""
         call, again = self._call, None
         try:
             again = None if call is None else call()
         finally:
             if self.interval is not None:
-                self.due = max(self.due + self.interval, monotonic())
+                self.due = max(self.due + self.interval, now())
             elif type(again) is float:
-                self.due = monotonic() + again
+                self.due = now() + again
             else:
                 self._call = None
         return not self.done
@@ -64,14 +64,25 @@ class Timers:
         self._number = count()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._skipped = 0.0
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call once, `seconds` from now."""
-        return self.start(Timer(call, monotonic() + seconds, None))
+        return self.start(Timer(call, self.now() + seconds, None))
 
     def call_every(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call every `seconds`, the first time after as many."""
-        return self.start(Timer(call, monotonic() + seconds, seconds))
+        return self.start(Timer(call, self.now() + seconds, seconds))
+
+    def now(self) -> float:
+        """The time in seconds, by the clock of these timers."""
+        return monotonic() + self._skipped
+
+    def skip(self, seconds: float) -> None:
+        """Let so many seconds pass at once, as tests do: what is due until then is called now."""
+        with self._changed:
+            self._skipped += seconds
+            self._changed.notify()
 
     def close(self, timeout: float) -> None:
         """Make no more calls; wait at most `timeout` seconds for a call that has begun."""
@@ -105,7 +116,7 @@ class Timers:
         while (timer := self._next()) is not None:
             again = timer.interval is not None
             try:
-                again = timer.run()
+                again = timer.run(self.now)
             except Exception as error:  # the next timer is due all the same
                 get_logger("timers").warning("timer_failed", error=type(error).__name__, at=raised_at(error))
             if again:
@@ -117,7 +128,7 @@ class Timers:
             while not self._closed:
                 if not self._due:
                     self._changed.wait()
-                elif (left := self._due[0][0] - monotonic()) > 0:
+                elif (left := self._due[0][0] - self.now()) > 0:
                     self._changed.wait(left)
                 else:
                     return heapq.heappop(self._due)[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from duramen.events import MailboxFull, SystemClosed
@@ -60,7 +59,7 @@ class AgentTimers:
                 timer.cancel()
             return None
 
-        timer = Timer(send, monotonic() + interval, interval if repeat else None)
+        timer = Timer(send, self._services.timers.now() + interval, interval if repeat else None)
 
         def start() -> None:
             if self._ended != ended:  # meanwhile the session has ended

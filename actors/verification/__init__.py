@@ -10,6 +10,7 @@ from duramen.projections.verification import LawBroken, Report
 from .agent_fold import agent_fold, agent_subject
 from .checking import check, check_agent, check_machine, verified
 from .commands import commands, lifecycle_messages, operations
+from .interruption import check_interruptions
 from .machine import AgentMachine, agent_machine
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "agent_subject",
     "check",
     "check_agent",
+    "check_interruptions",
     "check_machine",
     "commands",
     "lifecycle_messages",

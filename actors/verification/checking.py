@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve
@@ -26,6 +26,7 @@ from duramen.projections.verification.strategies import OwnFields, Types
 
 from ..agent import Agent
 from .agent_fold import agent_subject
+from .interruption import check_interruptions
 from .machine import AgentMachine, agent_machine
 
 LIVES: Final = "every life keeps the laws"
@@ -58,12 +59,16 @@ def check_agent(
     examples: int | None = None,
     seed: int | None = None,
     url: str | None = None,
+    steps: Mapping[str, Any] | None = None,
+    answers: Mapping[str, Any] | None = None,
+    any_order: bool = True,
 ) -> Report:
     """Check an `Agent` subclass, or a function without arguments that makes an agent.
 
     First the laws of projections are checked on its `apply`, with events of the `types` in `registry`. Then runs of 15
-    steps mix its own `messages` with duramen's, a fifth as many runs as `examples`, see `agent_machine`. Raises
-    LawBroken; if a run broke the law, the error's notes list its steps.
+    steps mix its own `messages` with duramen's, a fifth as many runs as `examples`, see `agent_machine`; durable ones
+    are left out there, and are interrupted everywhere, as `check_interruptions` does with `steps`, `answers` and
+    `any_order`. Raises LawBroken; if a run broke the law, the error's notes list its steps.
     """
     report = check_subject(
         agent_subject(factory, registry),
@@ -72,9 +77,23 @@ def check_agent(
         examples,
         seed,
     )
+    runs = max(1, examples_wanted(examples) // _LESS)
+    held = report.held
+    if messages is not None:
+        work = check_interruptions(
+            factory,
+            messages,
+            registry=registry,
+            steps=steps,
+            answers=answers,
+            any_order=any_order,
+            examples=runs,
+            seed=seed,
+        )
+        held += work.held
     machine = agent_machine(factory, messages=messages, registry=registry, url=url)
-    check_machine(machine, max(1, examples_wanted(examples) // _LESS), seed)
-    return evolve(report, held=(*report.held, LIVES))
+    check_machine(machine, runs, seed)
+    return evolve(report, held=(*held, LIVES))
 
 
 def check_machine(machine: type[AgentMachine], runs: int, seed: int | None = None) -> None:

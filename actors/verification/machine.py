@@ -246,11 +246,15 @@ def agent_machine(
 
 
 def _message_of_its_own(self: AgentMachine, message: Any) -> None:
+    if type(self).registry.is_durable(type(message)):
+        return  # its work goes on meanwhile; `check_interruptions` looks at that
     _tolerant(lambda: self.send(message))
     self.agree()
 
 
 def _with_an_id(self: AgentMachine, message: Any) -> None:
+    if type(self).registry.is_durable(type(message)):
+        return
     command_id, before = f"c-{len(self.sent) + 1}", len(self.log_of())
     _tolerant(lambda: self.send(message, command_id))
     self.agree()

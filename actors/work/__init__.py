@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .agent_work import AgentWork, WorkingAgent, parked_error, read_end
-from .awaits import DurableAwaits, accept_of, begin_in_background
+from .awaits import DurableAwaits, accept_of, begin_in_background, current_execution
 from .checking import check_work
 from .execution import WorkCall
 from .expiry import expire, expire_if_due
@@ -32,6 +32,7 @@ __all__ = [
     "accept_of",
     "begin_in_background",
     "check_work",
+    "current_execution",
     "expire",
     "expire_if_due",
     "parked_error",

@@ -33,7 +33,7 @@ from .laws import (
     SnapshotPlusRest,
     TakesEveryEvent,
 )
-from .search import examples_wanted, is_inside_check
+from .search import examples_wanted, find_smallest, is_inside_check
 from .strategies import agent_paths, events, instances, logs, near_values, paths, property_paths, stored_logs, values
 from .subject import Subject, subject_of
 
@@ -66,6 +66,7 @@ __all__ = [
     "check_values",
     "events",
     "examples_wanted",
+    "find_smallest",
     "instances",
     "is_inside_check",
     "log_of",

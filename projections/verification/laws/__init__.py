@@ -15,10 +15,13 @@ from .fold_laws import (
     SnapshotPlusRest,
     TakesEveryEvent,
 )
+from .frozen_clock import EARLIER, LATER, freeze_clock
 from .law import Law, NotChecked
 from .other_process import SameInAnotherProcess
 
 __all__ = [
+    "EARLIER",
+    "LATER",
     "ActsOnNothing",
     "AgreesWith",
     "BatchesDoNotMatter",
@@ -33,4 +36,5 @@ __all__ = [
     "SameInAnotherProcess",
     "SnapshotPlusRest",
     "TakesEveryEvent",
+    "freeze_clock",
 ]

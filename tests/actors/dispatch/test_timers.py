@@ -79,6 +79,17 @@ def test_a_cancelled_timer_does_not_call() -> None:
     timers.close(5)
 
 
+def test_time_that_is_skipped_makes_due_what_was_due_until_then() -> None:
+    timers, order, done = Timers(), list[str](), threading.Event()
+    timers.call_later(7200, lambda: order.append("too late"))
+    timers.call_later(3600, lambda: (order.append("due"), done.set()))
+    timers.call_later(3599, lambda: order.append("sooner"))
+    timers.skip(3601)
+    assert done.wait(5)
+    timers.close(5)
+    assert order == ["sooner", "due"]
+
+
 def test_timers_call_in_the_order_in_which_they_are_due() -> None:
     timers, order, done = Timers(), [], threading.Event()
     timers.call_later(0.06, lambda: (order.append("later"), done.set()))

@@ -23,12 +23,10 @@ from duramen.projections.recorded import portrait
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import RUNNING
 
-from .agent import Agent
-from .api import AgentSystem
-from .commands import DECIDERS, HANDLED, Batch, LifecycleResult, Message, Spawn
-from .dispatch import current_cause, with_cause
-
-__all__ = ["NotAsSpecified", "Specification", "Then", "spec"]
+from ..agent import Agent
+from ..api import AgentSystem
+from ..commands import DECIDERS, HANDLED, Batch, LifecycleResult, Message, Spawn
+from ..dispatch import current_cause, with_cause
 
 _KIND: Final = "specified"
 _SECONDS: Final = 10.0
