@@ -23,6 +23,21 @@ from stages import GROUPS, Command, Stage, all_stages
 
 __all__ = ["main"]
 
+# All that the stages need together: those of `scripts/docs` too, so that it has nothing to install.
+EXTRAS = (
+    "approximate",
+    "console",
+    "dev",
+    "docs",
+    "inspect",
+    "langgraph",
+    "mcp",
+    "openai-agents",
+    "otel",
+    "search",
+    "test",
+    "verify",
+)
 # A stage that takes this long hangs: a whole run is meant to take less.
 STAGE_SECONDS = 20 * 60
 # An interrupted pytest stops its servers before it goes.
@@ -55,9 +70,7 @@ def main() -> int:
 def check(arguments: list[str]) -> int:
     own, pytest_arguments = split(arguments)
     asked = parse(own)
-    python = ensure_venv(
-        ("approximate", "console", "dev", "inspect", "langgraph", "mcp", "otel", "search", "test", "verify")
-    )
+    python = ensure_venv(EXTRAS)
     stages = all_stages(ROOT, python, quick="fast" in asked, pytest_arguments=pytest_arguments)
     names = chosen(asked, stages, pytest_arguments)
     lacking = what_is_lacking(quick="fast" in asked) if "tests" in names else None

@@ -59,8 +59,8 @@ def all_stages(
         # -P: otherwise `python -m` puts the root on sys.path, and `import events` works, but only here.
         return Command((str(python), "-P", "-m", *arguments))
 
-    def script(name: str) -> Command:
-        return Command((str(python), f"scripts/{name}"))
+    def script(name: str, *arguments: str) -> Command:
+        return Command((str(python), f"scripts/{name}", *arguments))
 
     def pytest(name: str, promise: str, *arguments: str) -> Stage:
         command = tool("pytest", "--timeout=120", *arguments, *pytest_arguments)
@@ -83,6 +83,7 @@ def all_stages(
         Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
         Stage("redis8", "the logs on servers hold on Redis 8, too", (script("redis8.py"),)),
         pytest("docs", "what README and docs show works as shown", "tests/docs"),
+        Stage("site", "the documentation can be built as a site, without a warning", (script("docs", "--check"),)),
         Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),)),
     )
     return {stage.name: stage for stage in stages}

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from docs.pages import Block
 
-__all__ = ["Failed", "console_commands", "run_console", "run_python"]
+__all__ = ["Failed", "console_commands", "environ_of_reader", "run_command", "run_console", "run_python"]
 
 # Less than a test may take, so that what was printed until then is shown.
 _SECONDS = 100
@@ -67,10 +67,15 @@ def run_console(block: Block, folder: Path) -> int:
     """Run the block's `duramen` commands; how many there were. Raises Failed."""
     commands = [command for command in console_commands(block) if command.line.split()[0] == "duramen"]
     for command in commands:
-        printed = _run(["bash", "-c", command.line], folder)
-        if "check" in block.options and not _same(command.shown, printed):
-            raise Failed(f"{block.place}: {command.line}\nshown:\n{command.shown}\nprinted:\n{printed}")
+        run_command(command, block, folder)
     return len(commands)
+
+
+def run_command(command: Command, block: Block, folder: Path) -> None:
+    """Run one command of a block, and compare what it prints where the block says `check`. Raises Failed."""
+    printed = _run(["bash", "-c", command.line], folder)
+    if "check" in block.options and not _same(command.shown, printed):
+        raise Failed(f"{block.place}: {command.line}\nshown:\n{command.shown}\nprinted:\n{printed}")
 
 
 def console_commands(block: Block) -> list[Command]:
@@ -88,19 +93,23 @@ def _same(shown: str, printed: str) -> bool:
     return doctest.OutputChecker().check_output(shown.replace("…", "..."), printed.replace("…", "..."), flags)
 
 
-def _run(line: Sequence[str], folder: Path) -> str:
+def environ_of_reader() -> dict[str, str]:
+    """The environment of somebody who has activated the virtual environment that these tests run in."""
     programs = Path(sys.executable).parent
-    environ = {
+    return {
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1",
         "COLUMNS": "100",
     }
+
+
+def _run(line: Sequence[str], folder: Path) -> str:
     try:
         done = subprocess.run(
             line,
             cwd=folder,
-            env=environ,
+            env=environ_of_reader(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,0 +1,1 @@
+"""The documentation as a site: what Sphinx needs beside the pages. Started by `scripts/docs`."""
