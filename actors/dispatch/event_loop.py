@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from importlib import import_module
 from time import monotonic
 from types import FrameType
@@ -106,7 +106,9 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(_contain_exit(work), self._running())
 
     def call(self, work: Callable[[], object]) -> None:
-        """Have the loop's thread call `work`. Raises RuntimeError once it is closed; an exception of `work` is logged.
+        """Have the loop's thread call `work`, in an empty context. Raises RuntimeError once it is closed.
+
+        An exception of `work` is logged.
 
         The loop is woken once for all that is called before it turns: waking it makes this thread wait for the
         interpreter's lock, each time.
@@ -115,7 +117,7 @@ class EventLoop:
         self._calls.append(work)
         if not self._is_woken:
             self._is_woken = True
-            loop.call_soon_threadsafe(self._run_calls)
+            loop.call_soon_threadsafe(self._run_calls, context=Context())  # not the caller's, which is one of many
 
     def start_task(self, work: Coroutine[Any, Any, Any], done: Callable[[asyncio.Task[Any]], None]) -> Cancel:
         """Start a coroutine in this context; `done` gets its task in the loop's thread. Returns what cancels it."""
