@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar, Unpack, cast
 from uuid import uuid4
@@ -37,6 +38,7 @@ from .commands import (
     Delete,
     Extend,
     Merge,
+    Missed,
     Operation,
     Outcome,
     OutcomeText,
@@ -50,6 +52,7 @@ from .commands import (
     Supervision,
     Terminate,
     WhenPaused,
+    make_remind,
     require_running,
     spawn_message,
 )
@@ -64,11 +67,13 @@ from .handlers import (
     length_of,
     pause_self,
     pop_value,
+    remove_reminder,
+    set_reminder,
     slice_of,
     terminate_self,
     values_at,
 )
-from .work import DurableAwaits, WorkCall, begin_in_background, refuse_in_step
+from .work import DurableAwaits, WorkCall, accept_of, begin_in_background, refuse_in_step
 
 if TYPE_CHECKING:
     # Type checkers need the default, which `typing` has from Python 3.13 on. They bring typing_extensions with them.
@@ -454,6 +459,25 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
         """
         with self._actor_call() as turn:
             turn.effects += (bind_cause(effect),)
+
+    def remind(
+        self,
+        name: str,
+        message: object,
+        *,
+        at: datetime | None = None,
+        every: Seconds | None = None,
+        missed: Missed = "once",
+    ) -> None:
+        """As `AgentHandle.remind`, within this handler's batch."""
+        with self._actor_call() as turn:
+            accepted = accept_of(turn.services.registry, message)
+            set_reminder(turn, make_remind(name, accepted, at=at, every=every, missed=missed))
+
+    def remove_reminder(self, name: str) -> None:
+        """Remove a reminder of this agent within this handler's batch, if there is one of this name."""
+        with self._actor_call() as turn:
+            remove_reminder(turn, name)
 
     def schedule_once(self, seconds: Seconds, message: object) -> Timer:
         """Send this agent `message` once, `seconds` from now (a number, or a timedelta).

@@ -41,6 +41,7 @@ from ..commands import (
     Accept,
     AdoptChild,
     LifecycleResult,
+    Reminder,
     Serializer,
     Spawn,
     Supervisor,
@@ -388,6 +389,16 @@ class AgentSystem(SystemCalls):
         for partition in range(self._log.partitions):
             for path in self._finder.agents(partition):
                 found += self.agent(path).unfinished()
+                if len(found) >= limit:
+                    return found[:limit]
+        return found
+
+    def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
+        """Return the reminders of all agents, at most `limit`. Takes no agent from its host. Raises Unavailable."""
+        found: list[Reminder] = []
+        for partition in range(self._log.partitions):
+            for path in self._finder.agents(partition):
+                found += self.agent(path).reminders()
                 if len(found) >= limit:
                     return found[:limit]
         return found

@@ -43,7 +43,7 @@ from duramen.events.model import check_value, describe_type, printable
 from duramen.projections import Episode
 from duramen.projections.state import MISSING, ReadOnlyDict, ReadOnlyList, read_only
 
-from . import messages, results, retention, work
+from . import messages, reminders, results, retention, work
 from .handler_error import ERRORS, base_name, clean_text, raised_class, to_caller_error
 
 # Codes of packed values. They are never given another meaning; a new one is refused by earlier releases.
@@ -79,6 +79,7 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "extend": messages.Extend,
     "get": messages.Get,
     "get_many": messages.GetMany,
+    "get_reminders": reminders.GetReminders,
     "get_result": work.GetResult,
     "get_status": messages.GetStatus,
     "get_unfinished": work.GetUnfinished,
@@ -92,6 +93,9 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "pop": messages.Pop,
     "receipt": Receipt,
     "record": messages.Record,
+    "remind": reminders.Remind,
+    "reminder": reminders.Reminder,
+    "remove_reminder": reminders.RemoveReminder,
     "restart": messages.Restart,
     "resume": messages.Resume,
     "retention": retention.Retention,

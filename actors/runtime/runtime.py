@@ -41,7 +41,7 @@ from ..handlers import (
     reply_to,
     with_duration,
 )
-from ..work import INTERNAL, AgentWork, Awaited, Continue, Expire, Note, Rerun, TakeUp, expire, expire_if_due
+from ..work import INTERNAL, AgentWork, Awaited, Continue, Expire, Note, Remember, Rerun, TakeUp, expire, expire_if_due
 from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
 from .stash import Stash
@@ -281,6 +281,8 @@ class Runtime(Snapshots):
         """Handle a message about work that needs only the state; False: it is another, or a worker has to."""
         if kind is Note:
             turn.handle(envelope, self.work.note)
+        elif kind is Remember:
+            turn.handle(envelope, self.work.remind)
         elif kind is TakeUp:
             turn.handle(envelope, self._take_up)
         elif kind is Expire:

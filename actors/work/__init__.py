@@ -9,7 +9,7 @@ from .execution import WorkCall
 from .expiry import expire, expire_if_due
 from .finder import WorkFinder
 from .loop import DurableLoop, Pending, WorkCancelled
-from .messages import INTERNAL, Awaited, Continue, Expire, Note, Rerun, TakeUp
+from .messages import INTERNAL, Awaited, Continue, Expire, Note, Remember, Rerun, TakeUp
 from .step import Retry, refuse_in_step
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Expire",
     "Note",
     "Pending",
+    "Remember",
     "Rerun",
     "Retry",
     "TakeUp",

@@ -32,6 +32,7 @@ from duramen.events.model import (
     check_value,
     event_id,
 )
+from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, LoadedAgentLog
 from duramen.projections.state import (
     ASK,
@@ -44,6 +45,7 @@ from duramen.projections.state import (
     due_of_work,
     end_of_work,
     open_work,
+    reminders,
 )
 
 from ..commands import Accept, CancelWork, GetResult, kind_of, name_log, require_unfinished
@@ -53,9 +55,10 @@ from ..hosts import RemoteEnvelope
 from .asking import Asking
 from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
 from .loop import WorkCancelled
-from .messages import Awaited, Continue, Note, Rerun, TakeUp
+from .messages import Awaited, Continue, Note, Remember, Rerun, TakeUp
 from .past_turn import PastAgent, PastTurn
 from .record import Record, read_record
+from .reminders import DueReminders
 from .step import INTERRUPTED, Begun, Outcome, StepRunner, failure, may_retry
 
 if TYPE_CHECKING:
@@ -109,6 +112,7 @@ class AgentWork:
         """Keys of steps whose outcomes are logged with the turn under way."""
         self._outcomes: dict[int, Callable[[Envelope], None]] = {}
         self._seen: tuple[object, str] = _NEVER_SEEN
+        self._reminders: DueReminders | None = None  # most agents never have one
         self._dropped = False
         self.running = 0
         """How many functions of steps run."""
@@ -156,7 +160,7 @@ class AgentWork:
     def note(self, turn: Turn, message: Note) -> None:
         """Log something, unless the work has ended or does not wait for it any more."""
         data = message.event.data
-        if "works" not in data:
+        if "work" in data:
             piece = open_work(turn.state).get(str(data["work"]))
             number = data.get("number")
             if piece is None or (number is not None and str(number) not in piece["pending"]):
@@ -174,6 +178,16 @@ class AgentWork:
             turn.emit(NewEvent(WORK_DONE, data))
             self._held[work, number] = message.result, cast("Any", message.error)
             self._logged += [item["key"]]
+
+    def remind(self, turn: Turn, message: Remember) -> None:
+        """Deliver a reminder, unless the agent may not go on."""
+        self._seen = _NEVER_SEEN
+        if self._reminders is None:
+            return
+        if self.may_go_on:
+            self._reminders.deliver(turn, message)
+        else:
+            self._reminders.forget()
 
     def wait(self, envelope: Envelope, work: int) -> None:
         """Answer a message when this work ends; after the commit that has begun the waiting."""
@@ -428,6 +442,7 @@ class AgentWork:
             self._accepted.clear()
             self.loaded = None
             return
+        self._look_at_reminders(state)
         for key, piece in pieces.items():
             if piece["parked"] is not None:
                 self._refuse_waiting(int(key), piece)
@@ -448,6 +463,13 @@ class AgentWork:
         for key, piece in pieces.items():
             if piece["parked"] is None and version_of(piece["message"]) >= int(piece["version"]):
                 yield int(key), piece  # else a host with newer code will go on with it
+
+    def _look_at_reminders(self, state: AgentState) -> None:
+        if self._reminders is None:
+            if not reminders(state):
+                return
+            self._reminders = DueReminders(self._services, self._runtime.path, self._send)
+        self._reminders.look(state)
 
     def _begin(self, work: int, piece: Piece) -> None:
         """Begin work that does not run here: at its start, or again once it is logged that it is taken up."""
@@ -654,6 +676,8 @@ class AgentWork:
             timer.cancel()
         for execution in self._executions.values():
             execution.discard()
+        if self._reminders is not None:
+            self._reminders.stop()
         self._timers, self._executions = {}, {}
         due = due_of_work(self._runtime.state)
         if due is not None and due < NEVER:

@@ -85,7 +85,7 @@ class WorkFinder:
         self.look()
 
     def agents(self, partition: int) -> Iterator[str]:
-        """The agents of a partition that have work which has not ended, due or not. Blocks."""
+        """The agents of a partition that have reminders or work which has not ended, due or not. Blocks."""
         last: Unfinished | None = None
         while True:
             page = self._services.log.hosts.unfinished(partition, _PAGE, after=last, until_ms=NEVER)

@@ -35,6 +35,15 @@ class Note:
 
 
 @frozen(eq=False)
+class Remember:
+    """Deliver a reminder that is due; without a name, look which ones are."""
+
+    name: str = ""
+    due: int = 0
+    """µs since the epoch."""
+
+
+@frozen(eq=False)
 class TakeUp:
     """Bring an agent into memory that has work, or expires."""
 
@@ -51,4 +60,4 @@ class Expire:
     """End an agent that has lived as long without a change as it was spawned for, to erase it then."""
 
 
-INTERNAL: Final = frozenset((Continue, Rerun, Note, TakeUp, Expire))
+INTERNAL: Final = frozenset((Continue, Rerun, Note, Remember, TakeUp, Expire))

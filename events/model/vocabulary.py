@@ -38,6 +38,11 @@ WORK_PARKED: Final = "work_parked"
 WORK_RETRIED: Final = "work_retried"
 WORK_ENDED: Final = "work_ended"
 
+# Reminders: durable messages that are due at times.
+REMINDER_SET: Final = "reminder_set"
+REMINDER_DUE: Final = "reminder_due"  # before the `work_accepted` of its message
+REMINDER_STOPPED: Final = "reminder_stopped"
+
 # Activity.
 ACTIVITY_RECORDED: Final = "activity_recorded"
 
@@ -72,5 +77,8 @@ OWN_TYPES: Final = frozenset(
         WORK_PARKED,
         WORK_RETRIED,
         WORK_ENDED,
+        REMINDER_SET,
+        REMINDER_DUE,
+        REMINDER_STOPPED,
     )
 )

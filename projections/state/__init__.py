@@ -9,6 +9,7 @@ from .event_types import OWN_EVENT_TYPES, OwnEventType, advance, changed_paths, 
 from .missing import MISSING, REQUIRED, Missing
 from .operations import Op, apply_ops, split_ops
 from .read_only import ReadOnlyDict, ReadOnlyList, read_only
+from .reminders import Reminder, next_reminder, reminders
 from .tree import copy_tree, find, lookup
 from .undo import CONTAINERS, Undo, roll_back
 from .work import (
@@ -59,6 +60,7 @@ __all__ = [
     "Piece",
     "ReadOnlyDict",
     "ReadOnlyList",
+    "Reminder",
     "Undo",
     "WorkingMemory",
     "advance",
@@ -75,9 +77,11 @@ __all__ = [
     "has_expired",
     "kept_answers",
     "lookup",
+    "next_reminder",
     "open_work",
     "overlay",
     "read_only",
+    "reminders",
     "replace_scalars",
     "roll_back",
     "split_ops",

@@ -26,6 +26,7 @@ from .changed_paths import (
     paths_of_patch,
 )
 from .operations import apply_ops
+from .reminders import fold_reminder_due, fold_reminder_set, fold_reminder_stopped
 from .tree import assign, copy_for_merge, copy_path, copy_tree, extend, merge, remove
 from .undo import Undo, count_nodes, put_key
 from .work import (
@@ -263,6 +264,9 @@ OWN_EVENT_TYPES: Final[Mapping[str, OwnEventType]] = {
     v.WORK_PARKED: OwnEventType("parked work {work}", fold_parked),
     v.WORK_RETRIED: OwnEventType("retried work {work}", fold_retried),
     v.WORK_ENDED: OwnEventType("work {work} ended: {how}", fold_ended),
+    v.REMINDER_SET: OwnEventType("set reminder {name}", fold_reminder_set),
+    v.REMINDER_DUE: OwnEventType("reminder {name} was due", fold_reminder_due),
+    v.REMINDER_STOPPED: OwnEventType("stopped reminder {name}", fold_reminder_stopped),
     v.MEMORY_SET: OwnEventType(
         "set {path}", _set, _paths_of_set, values="value", is_edit=True, copy_changed=_copy_path
     ),

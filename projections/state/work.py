@@ -5,6 +5,7 @@
 - `open`: seq of a message, as text → its piece of work, oldest first. See `Piece`.
 - `answers`: [seq, name, seq of a message or None, value] of each answer that nobody has waited for yet, oldest first.
 - `ended`: seq of a message, as text → seq of the event that ended its work; the latest `MOST_ENDED`, oldest first.
+- `reminders`: see `projections/state/reminders.py`.
 
 Nothing in it is changed in place: states that came before keep what they had.
 """
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from .agent_state import PAUSED_STATUS, RUNNING, AgentState
+from .reminders import REMINDERS, next_reminder
 from .undo import Undo
 
 Piece: TypeAlias = dict[str, Any]
@@ -99,16 +101,18 @@ def due_of_agent(state: AgentState) -> int | None:
 
 
 def due_of_work(state: AgentState) -> int | None:
-    """When the agent has to be looked at for its work, in ms since the epoch; None: it has none that has not ended.
+    """When the agent has to be looked at for its work or reminders, in ms since the epoch; None: it has neither.
 
     0: at once; `NEVER`: not before something happens to it.
     """
     pieces = open_work(state)
-    if not pieces:
+    if not pieces and not state.work.get(REMINDERS):
         return None
     if state.status != RUNNING:
         return NEVER
-    return min(_due_of(piece) for piece in pieces.values())
+    reminder = next_reminder(state)
+    dues = [NEVER if reminder is None else _to_ms(reminder)]
+    return min(dues + [_due_of(piece) for piece in pieces.values()])
 
 
 def _due_of(piece: Piece) -> int:
@@ -215,10 +219,10 @@ def fold_ended(state: AgentState, data: _Data, time: int, undo: list[Undo] | Non
 
 
 def end_all_work(state: AgentState) -> None:
-    """End all work with the event that is folded, and forget answers: the session has ended."""
+    """End all work with the event that is folded, and forget answers and reminders: the session has ended."""
     if state.work:
         _end(state, list(open_work(state)))
-        _replace(state, answers=[])
+        _replace(state, answers=[], reminders={})
 
 
 def end_work_since(state: AgentState, data: _Data) -> None:

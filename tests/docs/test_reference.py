@@ -14,7 +14,7 @@ from actors.work.whole_life import work_for_life
 from clusters import Cluster
 from docs.pages import ROOT
 from duramen.actors import Agent, AgentSystem, Record, Retention, Settings, Spawn, Strategy, Supervision
-from duramen.actors.commands import messages, results, work
+from duramen.actors.commands import messages, reminders, results, work
 from duramen.actors.console.main import make_parser
 from duramen.events import Event, Granularity, Limits, MemoryLog, Receipt, errors, event_type
 from duramen.events.log.keys import Keys, partition_of
@@ -109,8 +109,8 @@ def test_every_limit_and_setting_stands_with_its_default(cls: type[Any]) -> None
 
 # -- messages ----------------------------------------------------------------------------------------------------------
 
-_ALL = {**classes(messages), **classes(work)}
-_RESULTS = (work.UnfinishedWork, work.WorkProblem)
+_ALL = {**classes(messages), **classes(work), **classes(reminders)}
+_RESULTS = (work.UnfinishedWork, work.WorkProblem, reminders.Reminder)
 MESSAGES = {name: cls for name, cls in _ALL.items() if attrs.has(cls) and cls not in _RESULTS}
 
 

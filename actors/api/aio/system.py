@@ -16,7 +16,7 @@ from duramen.events.model import Seconds
 from duramen.projections import PropertyChange
 from duramen.projections.recovery import Point
 
-from ...commands import AdoptChild, Spawn, SpawnArguments, UnfinishedWork, WorkProblem, spawn_message
+from ...commands import AdoptChild, Reminder, Spawn, SpawnArguments, UnfinishedWork, WorkProblem, spawn_message
 from ..arguments import parse_agent
 from ..following import Following
 from ..handles import AsyncAgentHandle, require_started
@@ -77,6 +77,10 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     async def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
         """As `AgentSystem.unfinished`."""
         return await asyncio.to_thread(self.original.unfinished, limit=limit)
+
+    async def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
+        """As `AgentSystem.reminders`."""
+        return await asyncio.to_thread(self.original.reminders, limit=limit)
 
     async def check_work(self) -> list[WorkProblem]:
         """As `AgentSystem.check_work`."""

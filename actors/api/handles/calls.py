@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from attrs import evolve
@@ -24,6 +25,7 @@ from ...commands import (
     Extend,
     Get,
     GetMany,
+    GetReminders,
     GetResult,
     GetStatus,
     GetUnfinished,
@@ -33,11 +35,14 @@ from ...commands import (
     ListCheckpoints,
     Merge,
     Message,
+    Missed,
     Outcome,
     OutcomeText,
     Pause,
     Pop,
     Record,
+    Reminder,
+    RemoveReminder,
     Restart,
     Resume,
     Retention,
@@ -51,6 +56,7 @@ from ...commands import (
     UnfinishedWork,
     WhenPaused,
     WorkProblem,
+    make_remind,
 )
 from ...dispatch import Reply
 from ...handlers import OutputWriter
@@ -96,6 +102,8 @@ class MessageSender(Protocol):
     def check_cycle(self, path: str) -> None: ...
 
     def unfinished(self, *, limit: int = ...) -> list[UnfinishedWork]: ...
+
+    def reminders(self, *, limit: int = ...) -> list[Reminder]: ...
 
     def check_work(self) -> list[WorkProblem]: ...
 
@@ -247,6 +255,36 @@ class AgentCalls:
     def unfinished(self) -> list[UnfinishedWork]:
         """Return the work that has not ended, oldest first, and what it waits for."""
         return self.ask(GetUnfinished())
+
+    def remind(
+        self,
+        name: str,
+        message: object,
+        *,
+        at: datetime | None = None,
+        every: Seconds | None = None,
+        missed: Missed = "once",
+        command_id: str | None = None,
+    ) -> Receipt:
+        """Set a reminder, in place of one of the same name: the agent gets a durable message when it is due.
+
+        It is due `at` a time (with a time zone), `every` so many seconds (or a timedelta) from then or from now on, or
+        both. Each due time is accepted in the log once, whichever process dies, and not early. Times at which the
+        agent could not be reached, or was paused, are made up for by one message (`missed="once"`), by none (`skip`),
+        or each by its own (`all`). The end of the session removes it.
+
+        Raises InvalidMessage, ValueRefused, TooLarge (16 KiB), AgentPaused, MailboxFull (1,000 reminders).
+        """
+        accepted = self._system.accept_message(message, command_id, None)
+        return self.ask(make_remind(name, accepted, at=at, every=every, missed=missed))
+
+    def remove_reminder(self, name: str, *, command_id: str | None = None) -> Receipt:
+        """Remove a reminder, if there is one of this name."""
+        return self.ask(RemoveReminder(name, command_id))
+
+    def reminders(self) -> list[Reminder]:
+        """Return the reminders, in the order in which they were set."""
+        return self.ask(GetReminders())
 
     # -- working memory and activity ---------------------------------------------------------------------------------
 

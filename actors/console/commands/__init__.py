@@ -20,6 +20,7 @@ from .log import LOG
 from .mcp import MCP
 from .pause import PAUSE
 from .projections import PROJECTIONS
+from .reminders import REMINDERS
 from .replay import REPLAY
 from .resume import RESUME
 from .run import RUN
@@ -51,6 +52,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     TERMINATE,
     SET,
     ASK,
+    REMINDERS,
     UNFINISHED,
     ANSWER,
     RETRY,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .forwarded import MEMORY_HANDLERS, handle_repeated
-from .mutations import accept_work, apply_operation, handle_pop, pop_value
+from .mutations import accept_work, apply_operation, handle_pop, pop_value, remove_reminder, set_reminder
 from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
 from .stored_reply import read_reply, store_reply
 
@@ -19,6 +19,8 @@ __all__ = [
     "length_of",
     "pop_value",
     "read_reply",
+    "remove_reminder",
+    "set_reminder",
     "slice_of",
     "store_reply",
     "values_at",

@@ -24,11 +24,14 @@ from ...commands import (
     Decide,
     Get,
     GetMany,
+    GetReminders,
     GetStatus,
     GetUnfinished,
     Keys,
     Length,
     Pop,
+    Remind,
+    RemoveReminder,
     RetryWork,
     SetGranularity,
     SetRetention,
@@ -36,6 +39,8 @@ from ...commands import (
     decide_accept,
     decide_answer,
     decide_pop,
+    decide_remind,
+    decide_remove_reminder,
     decide_retry,
     decide_set_granularity,
     decide_set_retention,
@@ -171,6 +176,22 @@ def _retry_work(turn: Turn, message: RetryWork) -> Receipt:
     return turn.mutate(message, partial(decide_retry, log=name_log(turn.services.log.identity, turn.agent)))
 
 
+def set_reminder(turn: Turn, message: Remind) -> None:
+    """Set a reminder within a handler's batch. Raises MailboxFull, ValueRefused, TooLarge."""
+    for event in _deciding_remind(turn)(turn.state, message, turn.services.limits, turn.agent):
+        turn.emit(event)
+
+
+def remove_reminder(turn: Turn, name: str) -> None:
+    """Remove a reminder within a handler's batch."""
+    for event in decide_remove_reminder(turn.state, RemoveReminder(name), turn.services.limits, turn.agent):
+        turn.emit(event)
+
+
+def _deciding_remind(turn: Turn) -> Decide:
+    return partial(decide_remind, log=name_log(turn.services.log.identity, turn.agent))
+
+
 OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     **{kind: _mutation(kind, decide) for kind, decide in DECIDERS.items()},
     Batch: _on_batch,
@@ -179,5 +200,8 @@ OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     Accept: accept_work,
     Answer: _mutation(Answer, decide_answer),
     RetryWork: _retry_work,
-    **{kind: _read(READS[kind]) for kind in (Get, GetMany, Keys, Length, Slice, GetStatus, GetUnfinished)},
+    Remind: lambda turn, message: turn.mutate(message, _deciding_remind(turn)),
+    RemoveReminder: _mutation(RemoveReminder, decide_remove_reminder),
+    **{kind: _read(READS[kind]) for kind in (Get, GetMany, Keys, Length, Slice)},
+    **{kind: _read(READS[kind]) for kind in (GetStatus, GetUnfinished, GetReminders)},
 }

@@ -16,13 +16,16 @@ from ...commands import (
     Checkpoint,
     Get,
     GetMany,
+    GetReminders,
     GetStatus,
     GetUnfinished,
     Keys,
     Length,
     ListCheckpoints,
+    Reminder,
     Slice,
     UnfinishedWork,
+    reminders_of,
     require_known,
     unfinished_of,
 )
@@ -138,6 +141,11 @@ def _unfinished(state: AgentState, message: GetUnfinished, agent: str, codec: Co
     return unfinished_of(state, agent)
 
 
+def _reminders(state: AgentState, message: GetReminders, agent: str, codec: Codec) -> list[Reminder]:
+    require_known(state, agent)
+    return reminders_of(state, agent)
+
+
 READS: Final[Mapping[type[Any], Read]] = {
     Get: _get,
     GetMany: _get_many,
@@ -147,6 +155,7 @@ READS: Final[Mapping[type[Any], Read]] = {
     GetStatus: _status,
     ListCheckpoints: _checkpoints,
     GetUnfinished: _unfinished,
+    GetReminders: _reminders,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import frozen
@@ -29,6 +30,8 @@ class Runner(Agent):
     gate = threading.Event()
 
     async def on_receive(self, message: Any) -> Any:
+        if message.what == "nothing":
+            return None
         await self.step("order", self._order, retry=Retry(times=2, backoff=0.0))
         self.set("ordered", message.what)
         await self.step("deliver", self.gate.wait, 10)
@@ -53,10 +56,14 @@ def work_for_life(open_system: Callable[[dict[str, Any]], AgentSystem], path: st
     changed = type("Runner", (Runner,), {"changed": True})
     with open_system({"runner": fresh}) as system:
         agent = system.spawn(path, session_id="s-w", agent_type="runner")
+        agent.remind("late", errand("nothing"), every=3_600.0)
+        agent.remind("tea", errand("nothing"), at=datetime(2024, 1, 1, tzinfo=UTC))
 
         def types() -> list[str]:
             return [event.type for event in system.events(path)]
 
+        eventually(lambda: types()[-1] == "work_ended")
+        agent.remove_reminder("late")
         receipt = agent.send(errand("flowers"))
         eventually(lambda: types()[-2:] == ["memory_set", "work_begun"])
         agent.pause("night")

@@ -69,6 +69,12 @@ TITLES = [
     (v.WORK_PARKED, {"work": 2, "error": secrets()}, "parked work 2"),
     (v.WORK_RETRIED, {"work": 2, "log": SECRET}, "retried work 2"),
     (v.WORK_ENDED, {"work": 2, "how": "done", "reply": SECRET, "error": None}, "work 2 ended: done"),
+    (v.EXPIRED, {}, "expired, and was to be erased"),
+    (v.REMINDER_SET, {"name": "nightly", "message": "sum_up", "version": 1, "data": secrets(), "at": None, "every": 1,
+                      "missed": "once", "log": SECRET}, "set reminder nightly"),
+    (v.REMINDER_DUE, {"name": "nightly", "due": 1, "ticks": 1, "delivered": True, "next": 2},
+     "reminder nightly was due"),
+    (v.REMINDER_STOPPED, {"name": "nightly", "parked": False}, "stopped reminder nightly"),
     ("claim_found", secrets(), "claim found"),
 ]  # fmt: skip
 

@@ -106,6 +106,11 @@ def begun(number: int, kind: str) -> Step:
     return v.WORK_BEGUN, {**data, "about": {"order": ["o-17"]}, "once": False, "arguments": None}
 
 
+def reminder(name: str, at: int | None) -> Step:
+    data = {"name": name, "message": "sum_up", "version": 1, "data": {"of": ["day"]}, "at": at, "every": 7}
+    return v.REMINDER_SET, {**data, "missed": "once", "log": "l"}
+
+
 STEPS: list[Step] = [
     spawned({"new": [1], "a": {"other": 1}}),
     (v.MEMORY_SET, {"path": "a/b/c", "value": [1]}),
@@ -159,6 +164,13 @@ STEPS: list[Step] = [
     (v.WORK_RETRIED, {"work": WORK, "log": "l"}),
     (v.WORK_ENDED, {"work": WORK, "how": "done", "reply": {"x": [1]}, "error": None}),
     (v.WORK_ENDED, {"work": 99, "how": "done", "reply": None, "error": None}),
+    reminder("hourly", None),
+    reminder("nightly", 5),
+    (v.REMINDER_DUE, {"name": "nightly", "due": 5, "ticks": 1, "delivered": True, "next": 12}),
+    (v.REMINDER_DUE, {"name": "nightly", "due": 5, "ticks": 1, "delivered": True, "next": None}),
+    (v.REMINDER_STOPPED, {"name": "nightly", "parked": True}),
+    (v.REMINDER_STOPPED, {"name": "nightly", "parked": False}),
+    (v.REMINDER_STOPPED, {"name": "none", "parked": True}),
     ("claim_found", {"path": "a/b", "value": 1}),
     ("claim_found", {"path": 7}),
 ]
@@ -177,6 +189,7 @@ def started(memory: dict[str, Any] | None = None) -> AgentState:
         ((v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": {"order": "o-17"}, "log": "l"}), None),
         (begun(1, "step"), None),
         ((v.WORK_ANSWERED, {"name": "approval", "work": None, "value": {"by": ["kim"]}}), None),
+        (reminder("nightly", 5), None),
     ]
     for seq, ((kind, data), command_id) in enumerate(before, 1):
         state = view.apply(state, event(seq, kind, data, command_id=command_id))

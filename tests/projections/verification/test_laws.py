@@ -193,7 +193,7 @@ def test_logs_fit_together(found: list[Event]) -> None:
     fold(WorkingMemory(), found)
 
 
-WORK = {kind for kind in OWN_TYPES if kind.startswith("work_")}
+WORK = {kind for kind in OWN_TYPES if kind.startswith(("work_", "reminder_"))}
 WRITTEN = OWN_TYPES - WORK - {"forked", "retention_set"} | {"claim"}
 
 
