@@ -26,7 +26,7 @@ from ..agent import Agent
 from ..api import AgentSystem
 from ..work import current_execution
 
-KIND: Final = "scripted"
+KIND: Final = "specified"
 """The agent type under which the agents of a script are registered."""
 
 _BEGIN: Final = 1_704_067_200_000_000
@@ -169,6 +169,8 @@ class ScriptedWork:
         self._changes = 0
         self._held: dict[_Place, tuple[StepCall, Future[None]]] = {}
         self._folds: dict[str, StateFold] = {}
+        self.made: list[Agent] = []
+        """The objects of agents, in the order in which they were made."""
         self.most_at_once = 0
         """How many steps were under way side by side, at most."""
         self._stop_listening = log.listen(self._hear)
@@ -219,6 +221,7 @@ class ScriptedWork:
             return await real(name, self._hold(call, function), *arguments, **options)
 
         vars(agent)["step"] = step
+        self.made.append(agent)
         return agent
 
     def _hold(self, call: StepCall, function: Callable[..., Any]) -> Callable[..., Any]:

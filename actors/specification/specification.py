@@ -17,19 +17,53 @@ from attrs import Factory, evolve, frozen
 from duramen.events import Event, EventRegistry, Granularity, HandlerRaised, InvalidMessage, Limits, MemoryLog
 from duramen.events.codec import Codec
 from duramen.events.log import read_events
-from duramen.events.model import DECLARED, FAILED, OWN_TYPES, Cause, Seconds, parse_seconds
+from duramen.events.model import (
+    DECLARED,
+    FAILED,
+    OWN_TYPES,
+    WORK_ACCEPTED,
+    WORK_ANSWERED,
+    WORK_ATTEMPTED,
+    WORK_BEGUN,
+    WORK_CONTINUED,
+    WORK_DONE,
+    WORK_ENDED,
+    WORK_GIVEN_UP,
+    WORK_PARKED,
+    WORK_RETRIED,
+    WORK_TAKEN_UP,
+    Cause,
+    Seconds,
+    parse_seconds,
+)
 from duramen.projections import AgentState
 from duramen.projections.recorded import portrait
-from duramen.projections.recovery import AgentLog, rebuild
-from duramen.projections.state import RUNNING
+from duramen.projections.recovery import AgentLog, Rebuilt, rebuild
+from duramen.projections.state import RUNNING, open_work
 
 from ..agent import Agent
 from ..api import AgentSystem
 from ..commands import DECIDERS, HANDLED, Batch, LifecycleResult, Message, Spawn
 from ..dispatch import current_cause, with_cause
+from .scripted_work import KIND, RecordedLog, ScriptedWork, StepCall, WorkScript, replace_by
 
-_KIND: Final = "specified"
 _SECONDS: Final = 10.0
+_COURSE: Final = frozenset(
+    (
+        WORK_ACCEPTED,
+        WORK_ANSWERED,
+        WORK_ATTEMPTED,
+        WORK_BEGUN,
+        WORK_CONTINUED,
+        WORK_DONE,
+        WORK_ENDED,
+        WORK_GIVEN_UP,
+        WORK_PARKED,
+        WORK_RETRIED,
+        WORK_TAKEN_UP,
+    )
+)
+"""The events of a durable handler's course, beside what it writes."""
 _ANY_STATE: Final = AgentState(status=RUNNING, granularity=int(Granularity.TRACE))
 """One in which every mutation is accepted and every activity logged."""
 
@@ -59,9 +93,14 @@ class Then:
     state: Any
     """The state that `apply` folded from the agent's own events."""
     registry: EventRegistry
+    begun: Sequence[str] = ()
+    """The names of what a durable handler has begun: steps, waits, sleeps, and paths of agents that it asked."""
+    waiting: Sequence[str] = ()
+    """The names of what a durable handler waits for in the end."""
+    is_durable: bool = False
 
     def then(self, *expected: object) -> Then:
-        """Expect exactly these events, in this order, and no error.
+        """Expect exactly these events, in this order, and no error. Those of a durable handler's course do not count.
 
         An instance stands for an event of the agent's own; `Set`, `Delete`, `Append`, `Extend`, `Merge`, `Record` for
         their events; `("paused", {...})` for an event by type and data, and `"paused"` for any event of that type.
@@ -82,9 +121,11 @@ class Then:
     def raises(self, kind: type[BaseException], match: str = "") -> Then:
         """Expect no event, and an error of this type with `match` in its message.
 
-        The error of an unsuccessful lifecycle result counts too. `failed` events of supervision are ignored.
+        The error of an unsuccessful lifecycle result counts too. `failed` events of supervision are ignored. Of a
+        durable handler that raises, what it wrote before it waited last is there, and is not compared.
         """
         error = self.error
+        self._expect_end()
         if error is None:
             raise NotAsSpecified(f"{self.name} did not raise {kind.__name__}; it replied {portrait(self.reply)}")
         if not isinstance(error, kind) or match not in str(error):
@@ -92,12 +133,15 @@ class Then:
             raise NotAsSpecified(
                 f"{self.name} raised {type(error).__name__}: {error}\ninstead of {expected}"
             ) from error
-        self._compare("events", [], [_actual(event, self.registry) for event in self.events if event.type != FAILED])
+        if not self.is_durable:
+            events = [_actual(event, self.registry) for event in self.events if event.type != FAILED]
+            self._compare("events", [], events)
         return self
 
     def replies(self, value: object) -> Then:
         """Expect this reply, equal in value and type."""
         self._expect_success()
+        self._expect_end()
         self._compare("reply", [portrait(value)], [portrait(self.reply)])
         return self
 
@@ -110,6 +154,22 @@ class Then:
         """Expect this state of `apply`."""
         self._compare("state", [portrait(state)], [portrait(self.state)])
         return self
+
+    def begins(self, *names: str) -> Then:
+        """Expect exactly these steps, waits and sleeps (`"sleep"`), in the order in which they were begun."""
+        self._compare("what was begun", list(names), list(self.begun))
+        return self
+
+    def waits_for(self, *names: str) -> Then:
+        """Expect that the handler waits for this in the end, since no answer was given for it."""
+        self._expect_success()
+        self._compare("what is waited for", sorted(names), sorted(self.waiting))
+        return self
+
+    def _expect_end(self) -> None:
+        if self.waiting:
+            names = ", ".join(self.waiting)
+            raise NotAsSpecified(f"{self.name} has no end: it waits for {names}; give answers, or say waits_for(…)")
 
     def _expect_success(self) -> None:
         if self.error is not None:
@@ -178,6 +238,20 @@ class Specification:
     path: str = "project/agent"
     timeout: float = _SECONDS
     past: Sequence[object] = Factory(tuple[object, ...])
+    results: Mapping[str, Any] | None = None
+    given_answers: Mapping[str, Any] = Factory(dict[str, Any])
+
+    def steps(self, results: Mapping[str, Any]) -> Specification:
+        """Say what the steps of durable handlers come to, by name: a result, an error to raise, or a function.
+
+        Their own functions are not called; a function that is given here is called with their arguments. A step that
+        is not named fails the specification. Without this, steps run.
+        """
+        return evolve(self, results={**(self.results or {}), **results})
+
+    def answers(self, values: Mapping[str, Any]) -> Specification:
+        """Give the answers to what durable handlers wait for, by name: a value, or a function of what it is about."""
+        return evolve(self, given_answers={**self.given_answers, **values})
 
     def given(self, *past: object) -> Specification:
         """Add to the past: events of the agent's own, and duramen's messages.
@@ -191,24 +265,29 @@ class Specification:
         """Send a message and wait until it is handled and committed, and its effects after the commit are done.
 
         The result is of this message alone, also where the agent goes on by itself: with timers, or messages to itself.
-        Raises InvalidMessage for an impossible past and for a durable message, what writing the past raises, and
-        NotAsSpecified if the agent's state differs from a replay of its log.
+        A durable message is handled to its end, or to where it waits for an answer that was not given: sleeps and
+        deadlines pass at once, and steps side by side end in the order in which they were begun.
+
+        Raises InvalidMessage for an impossible past, what writing the past raises, and NotAsSpecified if the agent's
+        state differs from a replay of its log.
         """
         if self.registry.is_durable(cast("type[Any]", type(message))):
-            raise InvalidMessage(
-                f"{type(message).__name__} is durable, and a specification runs one turn; test its handler with a "
-                "system on memory://"
-            )
+            return self._when_durable(message, command_id or "when")
         log, name = MemoryLog(partitions=1), type(message).__name__
         self._write(log)
         observer = _Observer(self.factory)
-        with AgentSystem.open(log=log, agents={_KIND: observer.make}, registry=self.registry) as system:
+        with AgentSystem.open(log=log, agents={KIND: observer.make}, registry=self.registry) as system:
             before = system.peek(self.path).seq
             with with_cause(lambda: Cause(observer.cause)):
                 reply, error = self._ask(system, message, command_id)
             live = observer.state() if error is None else None
             system.close(self.timeout)  # with a time-out: a handler may never end
         events, end = self._own_events(log, before, observer, error)
+        again = self._replay(log, name, live, end)
+        return Then(name, events, reply, error, again.state.memory, again.custom, self.registry)
+
+    def _replay(self, log: MemoryLog, name: str, live: str | None, end: int | None) -> Rebuilt:
+        """The state that the log gives. Raises NotAsSpecified if the agent has another one."""
         fold = self.factory().actor_fold(self.registry)
         again = rebuild(AgentLog(log, self.path, Limits()), fold_of=lambda _: fold, to_seq=end, use_snapshot=False)
         if live is not None and fold is not None and live != portrait(again.custom):
@@ -216,7 +295,55 @@ class Specification:
                 f"the state after {name} is not what replaying the log gives; let `apply` alone change it\n"
                 f"- replayed {portrait(again.custom)}\n+ live     {live}"
             )
-        return Then(name, events, reply, error, again.state.memory, again.custom, self.registry)
+        return again
+
+    def _when_durable(self, message: object, command_id: str) -> Then:
+        log, name, missing = RecordedLog(), type(message).__name__, list[str]()
+        self._write(log)
+        before = AgentLog(log, self.path, Limits()).head()
+        log.time.time = max(log.time.time, before.updated_at)
+        script = WorkScript(self._replacement(missing), self.given_answers)
+        reply: Any = None
+        error: BaseException | None = None
+        waiting: list[str] = []
+        with ScriptedWork(log, self.factory, script, registry=self.registry, seconds=self.timeout) as work:
+            try:
+                receipt = work.send(self.path, message, command_id)
+                work.run()
+                piece = open_work(work.state(self.path)).get(str(receipt.seq))
+                if piece is None:
+                    reply = work.system.agent(self.path).result(receipt, timeout=self.timeout)
+                else:
+                    waiting = [item["name"] for item in piece["pending"].values()]
+            except HandlerRaised as raised:
+                error = raised.__cause__ or raised  # one of this process, or of the built-in class it had
+            except Exception as raised:
+                error = raised
+            live = portrait(work.made[-1].state) if work.made and error is None else None
+        if missing:
+            steps = ", ".join(map(repr, missing))
+            raise NotAsSpecified(f"{name} begins steps that have no result here: {steps}; add them to steps({{…}})")
+        events = list(read_events(log, self.path, Codec(Limits()), self.registry, from_seq=before.seq + 1))
+        begun = [event.data["name"] for event in events if event.type == WORK_BEGUN]
+        events = [evolve(event, causation_id=None) for event in events if event.type not in _COURSE]
+        again = self._replay(log, name, live, None)
+        memory, state = again.state.memory, again.custom
+        return Then(name, events, reply, error, memory, state, self.registry, begun, waiting, is_durable=True)
+
+    def _replacement(self, missing: list[str]) -> Callable[[StepCall, Callable[..., Any]], Callable[..., Any]]:
+        """What is called in place of steps; it notes those that have no result."""
+        results = self.results
+        if results is None:
+            return lambda call, function: function
+        replace = replace_by(results)
+
+        def strict(call: StepCall, function: Callable[..., Any]) -> Callable[..., Any]:
+            if call.name not in results:
+                missing.append(call.name)
+                return replace_by({call.name: None})(call, function)
+            return replace(call, function)
+
+        return strict
 
     def _own_events(
         self, log: MemoryLog, before: int, observer: _Observer, error: BaseException | None
@@ -245,9 +372,9 @@ class Specification:
     def _write(self, log: MemoryLog) -> None:
         past = list(self.past)
         first = past.pop(0) if past and isinstance(past[0], Spawn) else Spawn()
-        with AgentSystem.open(log=log, agents={_KIND: _Writer}, registry=self.registry) as system:
+        with AgentSystem.open(log=log, agents={KIND: _Writer}, registry=self.registry) as system:
             agent = system.agent(self.path)
-            agent.ask(evolve(cast("Spawn", first), agent_type=_KIND)).raise_for_failure()
+            agent.ask(evolve(cast("Spawn", first), agent_type=KIND)).raise_for_failure()
             for one in past:
                 known = _is_message(one)
                 if not known and type(one) not in self.registry.types().values():

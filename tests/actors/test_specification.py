@@ -35,7 +35,6 @@ from duramen.events import (
     UnknownEventType,
     ValueRefused,
     event_type,
-    message_type,
 )
 
 REGISTRY = EventRegistry()
@@ -322,15 +321,3 @@ def test_a_handler_that_does_not_end_fails_within_the_time_out(gate: threading.E
 
     spec(Stuck, timeout=0.05).when("anything").raises(TimeoutError)
     assert not gate.is_set()
-
-
-def test_a_durable_message_is_refused() -> None:
-    registry = EventRegistry()
-
-    @message_type("errand", durable=True, registry=registry)
-    @frozen
-    class Errand:
-        what: str
-
-    with pytest.raises(InvalidMessage, match="durable"):
-        spec(Agent, registry=registry).when(Errand("x"))
