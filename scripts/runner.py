@@ -25,6 +25,7 @@ __all__ = ["main"]
 
 # All that the stages need together: those of `scripts/docs` too, so that it has nothing to install.
 EXTRAS = (
+    "adk",
     "approximate",
     "console",
     "dev",

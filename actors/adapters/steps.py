@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar, cast
 
 from attrs import frozen
@@ -70,3 +70,18 @@ async def run_async(system: AgentSystem, steps: Steps[R]) -> R:
                 step = steps.send(result)
     except StopIteration as end:
         return cast("R", end.value)
+
+
+async def settle(mutation: Coroutine[Any, Any, R]) -> R:
+    """Await a mutation to its end, however often this is cancelled meanwhile; then raise the cancellation."""
+    task = asyncio.ensure_future(mutation)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
+    if cancelled is not None:
+        task.exception()  # seen, though the cancellation is what the caller gets
+        raise cancelled
+    return task.result()
