@@ -5,7 +5,7 @@ from __future__ import annotations
 from duramen.events import Receipt
 
 from .agent import Agent
-from .api import AgentHandle, AgentSystem, AsyncAgentHandle, OutputFollower, SystemLoad, server_sent_events
+from .api import AgentHandle, AgentSystem, AsyncAgentHandle, OutputFollower, Reaction, SystemLoad, server_sent_events
 from .commands import (
     AgentStatus,
     Append,
@@ -72,6 +72,7 @@ __all__ = [
     "OutputWriter",
     "Pause",
     "Pop",
+    "Reaction",
     "Receipt",
     "Record",
     "Reminder",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from duramen.events import Event, Fenced, InvalidMessage
 
-__all__ = ["Attachable", "KeyedProjection", "KeyedView", "Projection", "Sink", "fold"]
+__all__ = ["Attachable", "KeyedProjection", "KeyedView", "Projection", "Reactor", "Sink", "fold"]
 
 S = TypeVar("S")
 V = TypeVar("V")
@@ -91,6 +91,21 @@ class Sink(Attachable["Sink"]):
     def fenced(name: str) -> Fenced:
         """The error to raise in `write` when another cursor than `after` is stored."""
         return Fenced(f"another process writes the tables of consumer {name}; nothing of this one was written")
+
+
+class Reactor(Attachable["Reactor"]):
+    """Acts on events. It is handed each event at least once, in the order of its agent, and never again at a rebuild.
+
+    The methods are called by one thread.
+    """
+
+    @abstractmethod
+    def react(self, event: Event) -> None:
+        """Act on an event. An exception has it tried again, or parks the consumer there."""
+
+    @abstractmethod
+    def pause_after(self, times: int, error: Exception) -> float | None:
+        """Seconds until an event is tried again that has failed so many times; None: it is not."""
 
 
 E = TypeVar("E")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .episode_store import EpisodeStore
-from .handles import AgentHandle, AsyncAgentHandle
+from .handles import AgentHandle, AsyncAgentHandle, Reaction
 from .load import SystemLoad
 from .opening import DATA_DIR
 from .outputs import OutputFollower, server_sent_events
@@ -16,6 +16,7 @@ __all__ = [
     "AsyncAgentHandle",
     "EpisodeStore",
     "OutputFollower",
+    "Reaction",
     "SystemLoad",
     "server_sent_events",
 ]

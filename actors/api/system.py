@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -19,12 +19,14 @@ from attrs import evolve
 from duramen.events import (
     AgentPath,
     AskTimeout,
+    Cursor,
     DuramenError,
     EventRegistry,
     Granularity,
     InvalidMessage,
     Limits,
     ParentRequired,
+    PathPattern,
     SystemClosed,
     Unconfirmed,
 )
@@ -32,7 +34,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import EventLog, HostRecord
 from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
-from duramen.projections import AgentState
+from duramen.projections import AgentState, Runner
 from duramen.projections.recovery import FoldCache
 from duramen.projections.sessions import Erasure
 
@@ -67,10 +69,10 @@ from ..dispatch import (
 from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import INLINE, Activation, ActivationQueue, Passivation, answer_from_log, can_read_here, envelope_of
-from ..work import WorkFinder, accept_of, check_work
+from ..work import Retry, WorkFinder, accept_of, check_work
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
-from .handles import TIMEOUT, AgentHandle, require_started
+from .handles import TIMEOUT, AgentHandle, HandlerReactor, ReactionHandler, require_started
 from .hosting import HostedSystem
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
@@ -83,6 +85,9 @@ _CHECK_SECONDS: Final = 0.25
 """Between two looks whether the hosts whose replies are waited for live."""
 _RELEASE_SECONDS: Final = 1.0
 """Between two releases of the trees that have left memory."""
+
+
+_THRICE: Final = Retry(times=3, backoff=1.0)
 
 
 class AgentSystem(SystemCalls):
@@ -402,6 +407,38 @@ class AgentSystem(SystemCalls):
                 if len(found) >= limit:
                     return found[:limit]
         return found
+
+    def react(
+        self,
+        name: str,
+        handler: ReactionHandler,
+        *,
+        pattern: str | PathPattern = "**",
+        types: Iterable[str] | None = None,
+        granularity: Granularity = Granularity.TRACE,
+        retry: Retry = _THRICE,
+        after: Cursor | None = None,
+        from_start: bool = False,
+    ) -> Runner[Any]:
+        """Have `handler(event, reaction)` act on the events of the agents that `pattern` names, under a durable name.
+
+        It is called from now on, or for all events `after` a cursor or `from_start`; under a name that is known, from
+        where it has come to. It gets each event at least once, those of an agent in order; what it asks of agents by
+        `reaction.agent(path)` carries command ids and happens once. `reaction.key` is for services outside. It may be
+        a coroutine function, and should be brief: what takes long is the work of an agent that it sends a durable
+        message. If it raises, it is called again as `retry` says, and is then parked at that event: see `Runner.retry`
+        and `skip`. Other events wait meanwhile.
+
+        A name has one runner: the same call elsewhere fences the one before. Raises InvalidMessage (also for another
+        pattern than before, since it would act again), InvalidPath, Unavailable, SystemClosed.
+        """
+        if after is not None and from_start:
+            raise InvalidMessage("a reactor begins after a cursor, or at the start, not both")
+        reactor = HandlerReactor(
+            self, self._services.loop, log=self._log.identity, name=name, handler=handler, retry=retry
+        )
+        begin = after if after is not None or from_start else self.cursor()
+        return self.attach(reactor, name, agents=pattern, granularity=granularity, types=types, after=begin)
 
     def check_work(self) -> list[WorkProblem]:
         """Run all unfinished handlers again, up to where their logs end, with the classes that are registered here.

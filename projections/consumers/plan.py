@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -13,8 +14,8 @@ from duramen.events.log import LIVE, ConsumerRecord, ConsumerStore, EventLog, Sl
 from duramen.events.model import describe_type
 
 from ..notifications import EventFilter
-from ..projection import Attachable, KeyedProjection, Projection, Sink
-from .sink_storage import SinkStorage
+from ..projection import Attachable, KeyedProjection, Projection, Reactor, Sink
+from .sink_storage import ReactionStorage, SinkStorage
 from .unread import check_rebuildable
 from .view_storage import KeyedViewStorage, ViewStorage, WholeViewStorage
 
@@ -87,13 +88,31 @@ def plan_of(
         name=name,
         new_storage=_storage_of(projection, name, start, limits),
         event_filter=event_filter.only(projection.types),
-        reset=(lambda: projection.reset(name)) if isinstance(projection, Sink) else None,
-        can_rebuild=not isinstance(projection, Sink) or type(projection).reset is not Sink.reset,
+        reset=_reset_of(projection, name),
+        can_rebuild=not isinstance(projection, (Sink, Reactor)) or _can_reset(projection),
         after=start,
         registry=registry,
         limits=limits,
         owner=uuid4().hex,
     )
+
+
+def _reset_of(projection: Attachable[Any], name: str) -> Callable[[], None] | None:
+    """What empties the tables of a sink; of a reactor, what refuses to act again. None for views."""
+    if isinstance(projection, Sink):
+        return lambda: projection.reset(name)
+    return partial(_refuse_rebuild, name) if isinstance(projection, Reactor) else None
+
+
+def _refuse_rebuild(name: str) -> None:
+    raise InvalidMessage(
+        f"reactor {name} does not act again on events that it has had; for other agents or types, or another version, "
+        "give it another name"
+    )
+
+
+def _can_reset(projection: Sink | Reactor) -> bool:
+    return isinstance(projection, Sink) and type(projection).reset is not Sink.reset
 
 
 def _storage_of(projection: Attachable[Any], name: str, start: Cursor, limits: Limits) -> Callable[[], ViewStorage]:
@@ -104,6 +123,8 @@ def _storage_of(projection: Attachable[Any], name: str, start: Cursor, limits: L
         return lambda: KeyedViewStorage(keyed, limits)
     if isinstance(projection, Sink):
         return lambda: SinkStorage(projection, name, start)
+    if isinstance(projection, Reactor):
+        return lambda: ReactionStorage(projection)
     raise InvalidMessage(
         f"a Projection, KeyedProjection or Sink can be attached, not {describe_type(projection)}; give an instance"
     )

@@ -206,8 +206,10 @@ def request_rebuilds(log: EventLog, partition: int, agents: Sequence[str]) -> tu
     for record in store.records():
         event_filter = EventFilter.from_text(record.scope)
         matches = event_filter.agent_matcher()
-        if partition not in event_filter.partitions(log) or (
-            agents and matches is not None and not any(map(matches, agents))
+        if (
+            record.kind == "reactor"
+            or partition not in event_filter.partitions(log)
+            or (agents and matches is not None and not any(map(matches, agents)))
         ):
             continue
         if record.kind != "sink" and record.name not in rebuilt | doubtful:

@@ -1,16 +1,16 @@
-"""The view of a consumer in a database of the user's own: only its cursor is known here."""
+"""Consumers whose view is not kept here: in a database of the user's own, or none, where a reactor acts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, ClassVar, Final
 
 from duramen.events import CorruptEvent, Cursor, DuramenError, Event, Fenced, InvalidMessage, Unavailable
 from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved
 from duramen.events.model import copy_event
 
-from ..projection import Sink
+from ..projection import Reactor, Sink
 from .view_storage import Refused
 
 _TRIES: Final = 3  # of one refused event, while the database can be reached: a deadlock is not the event's fault
@@ -102,3 +102,61 @@ class SinkStorage:
 
 def _unreachable(name: str, error: Exception) -> Unavailable:
     return Unavailable(f"the database of consumer {name} cannot be used now ({type(error).__name__})")
+
+
+class ReactionStorage:
+    """Hands events to a reactor one by one, and tries one again that has failed."""
+
+    kind: ClassVar[str] = "reactor"
+    page: ClassVar[int] = 20
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._done: Cursor | None = None
+        """The cursor after the latest event that was reacted to; what is stored may be behind."""
+        self._is_unsaved = False
+        self._failed: tuple[tuple[str, int], int] | None = None
+        """Agent and seq of the event that has failed last, and how often."""
+        self._again_at = 0.0
+
+    @property
+    def version(self) -> int:
+        return self._reactor.version
+
+    @property
+    def view(self) -> Any:
+        return self._reactor
+
+    @property
+    def full(self) -> bool:
+        return self._is_unsaved
+
+    def load(self, store: ConsumerStore, record: ConsumerRecord) -> Cursor:
+        return self._done or record.cursor
+
+    def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
+        for index, event in enumerate(events):
+            if monotonic() < self._again_at:
+                raise Unavailable(f"the reactor tries event {event.seq} of {event.agent} again later")
+            try:
+                self._reactor.react(copy_event(event))
+            except Exception as error:
+                self._fail(index, event, error)
+            self._done, self._failed, self._is_unsaved = place(index), None, True
+
+    def _fail(self, index: int, event: Event, error: Exception) -> None:
+        """Have the event tried again, or park the consumer. Raises Unavailable, Refused."""
+        place = event.agent, event.seq
+        times = 1 + (self._failed[1] if self._failed is not None and self._failed[0] == place else 0)
+        pause = self._reactor.pause_after(times, error)
+        if pause is None:
+            self._failed = None
+            raise Refused(index, error) from error
+        self._failed, self._again_at = (place, times), monotonic() + pause
+        raise Unavailable(f"the reactor failed at event {event.seq} of {event.agent} and tries again") from error
+
+    def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
+        saved = store.save(record, done=done)
+        if saved.current:
+            self._is_unsaved = False
+        return saved

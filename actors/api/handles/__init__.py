@@ -5,5 +5,15 @@ from __future__ import annotations
 from .aio import AsyncAgentHandle
 from .calls import TIMEOUT, MessageSender, require_started
 from .handle import AgentHandle
+from .reactions import HandlerReactor, Reaction, ReactionHandler
 
-__all__ = ["TIMEOUT", "AgentHandle", "AsyncAgentHandle", "MessageSender", "require_started"]
+__all__ = [
+    "TIMEOUT",
+    "AgentHandle",
+    "AsyncAgentHandle",
+    "HandlerReactor",
+    "MessageSender",
+    "Reaction",
+    "ReactionHandler",
+    "require_started",
+]
