@@ -6,5 +6,6 @@ Needs `pip install 'duramen[inspect]'`.
 from __future__ import annotations
 
 from .server import InspectorServer
+from .static import write_static_page
 
-__all__ = ["InspectorServer"]
+__all__ = ["InspectorServer", "write_static_page"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -82,10 +83,14 @@ def answer_rates(inspected: Inspected, asked: Parameters) -> Answer:
 
 def answer_head(inspected: Inspected, asked: Parameters) -> Answer:
     """An agent as it is now, without values."""
-    agent_log = inspected.agent_log(asked.get("agent", ""))
-    head, state = agent_log.head(), inspected.system.peek(agent_log.agent)
+    return describe_head(inspected.system, inspected.agent_log(asked.get("agent", "")))
+
+
+def describe_head(system: AgentSystem, agent_log: AgentLog) -> Answer:
+    """An agent as it is now, without values. Raises AgentNotFound."""
+    head, state = agent_log.head(), system.peek(agent_log.agent)
     checkpoints = list(state.checkpoints.items())[-_MOST_CHECKPOINTS:]
-    origin = inspected.system.origin(agent_log.agent)
+    origin = system.origin(agent_log.agent)
     return {
         "agent": agent_log.agent,
         "seq": state.seq,
@@ -205,14 +210,15 @@ def answer_episodes(inspected: Inspected, asked: Parameters) -> Answer:
         hits = store.search(
             text, outcome=outcome, agent=agent, limit=_MOST_EPISODES, by="words", match="all", prefix=True
         )
-        return {"text": text, "episodes": [{**_episode(hit.episode), "score": round(hit.score, 4)} for hit in hits]}
+        return {"text": text, "episodes": [{**episode_row(hit.episode), "score": round(hit.score, 4)} for hit in hits]}
     first = _number(asked, "first", 0)
     listed = store.list(outcome=outcome, agent=agent, limit=first + _MOST_EPISODES + 1)
     more = len(listed) > first + _MOST_EPISODES
-    return {"text": "", "more": more, "episodes": [_episode(each) for each in listed[first:][:_MOST_EPISODES]]}
+    return {"text": "", "more": more, "episodes": [episode_row(each) for each in listed[first:][:_MOST_EPISODES]]}
 
 
-def _episode(episode: Episode) -> Answer:
+def episode_row(episode: Episode) -> Answer:
+    """An episode, its texts cut."""
     return {
         "id": episode.id,
         "agent": episode.agent,
@@ -236,8 +242,13 @@ def answer_work(inspected: Inspected, asked: Parameters) -> Answer:
     """The work of durable handlers that has not ended, what waits first; of one agent, or of all."""
     path = asked.get("agent", "")
     found = inspected.system.agent(path).unfinished() if path else inspected.system.unfinished(limit=_MOST_WORK)
+    return {"work": work_rows(found), "more": len(found) >= _MOST_WORK}
+
+
+def work_rows(found: Sequence[UnfinishedWork]) -> list[Answer]:
+    """Unfinished work, what somebody has to act on first."""
     shown = sorted(found, key=lambda work: (_rank(work), work.since))
-    return {"work": [_work(work) for work in shown[:_MOST_WORK]], "more": len(found) >= _MOST_WORK}
+    return [_work(work) for work in shown[:_MOST_WORK]]
 
 
 def _rank(work: UnfinishedWork) -> int:

@@ -18,7 +18,7 @@ from ..command import Command
 from ..errors import UnusableFile
 from ..exit_codes import ExitCode
 from ..opening import opened
-from ..output import Output, clean, count_of, show_progress, text
+from ..output import Advance, Output, clean, count_of, show_progress, text
 
 _STANDARD: Final = "-"
 
@@ -27,15 +27,25 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)
     parser.add_argument("file", metavar="FILE", help="where to write, - for stdout; a file that is there is replaced")
     parser.add_argument("--tree", action="store_true", help="with all agents below it")
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
         "--jsonl", action="store_true", help="the events as JSON Lines for other tools; `import` does not read this"
+    )
+    form.add_argument(
+        "--html",
+        action="store_true",
+        help="one page for the browser that needs no server; `import` does not read this",
     )
 
 
 def _export(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     path = AgentPath.parse(arguments.path).text
-    with opened(options) as system, _file_errors(arguments.file):
-        written = _write(system, path, arguments)
+    with (
+        opened(options) as system,
+        _file_errors(arguments.file),
+        show_progress("event", bar=not output.as_json) as advance,
+    ):
+        written = _write(system, path, arguments, advance)
     if arguments.file == _STANDARD:
         return ExitCode.OK
     if output.as_json:
@@ -45,11 +55,21 @@ def _export(arguments: argparse.Namespace, options: Options, output: Output) -> 
     return ExitCode.OK
 
 
-def _write(system: AgentSystem, path: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _write(system: AgentSystem, path: str, arguments: argparse.Namespace, advance: Advance) -> dict[str, Any]:
+    if arguments.html:
+        return _write_page(system, path, arguments, advance)
     file: Path | BinaryIO = sys.stdout.buffer if arguments.file == _STANDARD else _file_path(arguments.file)
     if arguments.jsonl:
         return {"agent": path, "events": system.export_jsonl(path, file, tree=arguments.tree)}
     return _data(system.export_session(path, file, tree=arguments.tree))
+
+
+def _write_page(system: AgentSystem, path: str, arguments: argparse.Namespace, advance: Advance) -> dict[str, Any]:
+    from ...inspector import write_static_page
+
+    file = sys.stdout.buffer if arguments.file == _STANDARD else _file_path(arguments.file)
+    events = write_static_page(system, path, file, tree=arguments.tree, progress=lambda events: advance(events, None))
+    return {"agent": path, "events": events}
 
 
 def _add_import_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from .conversation import conversation
+from .conversation import ConversationRecord, conversation
 from .encoding import Room, as_dict, encode_plain, to_bytes
-from .log_index import LogIndexes, is_failure
+from .log_index import LogIndex, LogIndexes, is_failure
 from .timeline import timeline
 from .windows import MOST_CAUSES, brief_data, event_at, event_row, level_at, traced_at, window
 
 __all__ = [
     "MOST_CAUSES",
+    "ConversationRecord",
+    "LogIndex",
     "LogIndexes",
     "Room",
     "as_dict",

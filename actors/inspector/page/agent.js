@@ -200,7 +200,8 @@ export class AgentPage {
     const key = `${allowed} ${head.status} ${head.checkpoints.length}`;
     if (this.shownButtons === key) return;
     this.shownButtons = key;
-    fill(this.buttons, (head.checkpoints.length && head.status === "running") || head.status === "paused" ? button("Resume…", () => this.#resume()) : "", head.status === "running" ? button("Pause…", () => this.#pause()) : "", button("Fork here…", () => this.#fork()), h("button", { type: "button", class: "button main", onclick: () => this.compare() }, "Diff"));
+    const actions = this.options.recorded ? [] : [(head.checkpoints.length && head.status === "running") || head.status === "paused" ? button("Resume…", () => this.#resume()) : "", head.status === "running" ? button("Pause…", () => this.#pause()) : "", button("Fork here…", () => this.#fork())];
+    fill(this.buttons, actions, h("button", { type: "button", class: "button main", onclick: () => this.compare() }, "Diff"));
   }
 
   // -- the event ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import { AgentPage } from "./agent.js";
 import { AgentList, Rates } from "./agents.js";
 import { get, listen, start } from "./api.js";
-import { append, debounce, dialog, glyph, h } from "./dom.js";
+import { append, debounce, dialog, glyph, h, place } from "./dom.js";
 import { EpisodesPage, HostsPage, VerifyPage } from "./places.js";
 import { WorkPage } from "./work.js";
 
@@ -95,7 +95,7 @@ function route() {
   if (!isAgent && page?.place === asked.name) { page.show?.(asked.rest); return; }
   page?.close();
   rates = null;
-  const options = { failed, note, counted, actions: session.actions, damaged: (sentence) => show("bad", sentence) };
+  const options = { failed, note, counted, actions: session.actions, recorded: session.recorded, damaged: (sentence) => show("bad", sentence) };
   if (isAgent) {
     page = new AgentPage(asked.path, options);
     page.moment(asked.from, asked.to);
@@ -108,9 +108,9 @@ function route() {
   } else {
     if (asked.name === "agents") {
       page = new AgentList({ failed }, true);
-      rates = new Rates();
+      rates = session.recorded ? null : new Rates();
       if (points) rates.show(points);
-      main.replaceChildren(h("div", { class: "stack" }, rates.element, page.element));
+      main.replaceChildren(h("div", { class: "stack" }, rates?.element, page.element));
     } else {
       page = new { work: WorkPage, episodes: EpisodesPage, hosts: HostsPage, verify: VerifyPage }[asked.name](options);
       main.replaceChildren(page.element);
@@ -187,8 +187,17 @@ function again() {
   if (page instanceof AgentPage) page.headSoon();
 }
 
+/** A page that needs no server: nothing arrives, and there are only the places that it has something for. */
+function showRecorded() {
+  for (const link of [...document.getElementById("places").children]) if (!session.places.includes(link.dataset.place)) link.remove();
+  document.getElementById("live").textContent = `as of ${session.recorded.slice(0, 16).replace("T", " ")} UTC`;
+  if (!location.hash) history.replaceState(null, "", place(session.namespace));
+  route();
+  if (session.places.includes("work")) countWork();
+}
+
 async function begin() {
-  if (location.search) history.replaceState(null, "", `/${location.hash}`); // the token does not stay in the address
+  if (location.search && location.protocol !== "file:") history.replaceState(null, "", `/${location.hash}`); // the token does not stay in the address
   let chosen = null;
   try { chosen = localStorage.getItem("duramen-theme"); } catch { /* none */ }
   if (chosen) document.documentElement.dataset.theme = chosen;
@@ -208,8 +217,9 @@ async function begin() {
     return;
   }
   document.getElementById("namespace").textContent = session.namespace;
-  document.getElementById("mode").textContent = session.actions ? "actions on" : "read only";
+  document.getElementById("mode").textContent = session.recorded ? "recorded" : session.actions ? "actions on" : "read only";
   addEventListener("hashchange", route);
+  if (session.recorded) { showRecorded(); return; }
   route();
   countWork();
   setInterval(() => { if (!document.hidden && !(page instanceof WorkPage)) countWork(); }, 10_000);

@@ -269,6 +269,14 @@ def test_events_are_exported_as_json_lines(duramen: Duramen, tmp_path: Path, sys
     assert [row["seq"] for row in rows(file.read_text())] == [event.seq for event in system.events(ALICE)]
 
 
+def test_a_page_without_a_server_is_exported(duramen: Duramen, tmp_path: Path, system: AgentSystem) -> None:
+    file = tmp_path / "alice.html"
+    assert duramen("export", ALICE, str(file), "--html").out == f"{ALICE}: 9 events written to {file}\n"
+    assert file.read_text().startswith("<!doctype html>")
+    assert duramen("export", ALICE, "-", "--html").out.startswith("<!doctype html>")
+    assert duramen("export", ALICE, str(file), "--html", "--jsonl").code == 2
+
+
 @pytest.mark.parametrize("command", ["export", "import"])
 @pytest.mark.parametrize("name", ["", "/", ".", "no/such/folder/file"])
 def test_a_file_that_cannot_be_used_is_told_in_a_line(duramen: Duramen, command: str, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from attrs import frozen
 
 from browser import Browser
 from duramen.actors import Agent, AgentSystem
+from duramen.actors.inspector import write_static_page
 from duramen.events import message_type
 from inspecting import Asker, inspecting
 from waiting import eventually
@@ -370,3 +372,30 @@ def test_after_a_wrong_token_the_page_says_what_to_open(browser: Browser, system
         assert "duramen inspect" in browser.run("return document.body.textContent")
         eventually(browser.complaints, what="the browser has said that it was refused")
         browser.open("about:blank")
+
+
+@pytest.mark.parametrize("agent", [DESK, HOSTILE])
+def test_a_page_without_a_server_shows_what_the_inspector_shows(
+    browser: Browser, system: AgentSystem, tmp_path: Path, agent: str
+) -> None:
+    file = tmp_path / "page.html"
+    last = write_static_page(system, agent, file)
+    browser.open(file.as_uri())
+    browser.wait("return document.querySelector('#mode').textContent === 'recorded'")
+    browser.wait("return document.querySelector('.agent-page:not(.loading) .tree .row') !== null")
+    assert browser.run("return [...document.querySelectorAll('.actions button')].map((each) => each.textContent)") == [
+        "Diff"
+    ]
+    for seq in range(last, 0, -5):
+        show(browser, agent, seq)
+        if agent == DESK:
+            shown = {path: text for path, (text, _) in memory_in(browser).items()}
+            assert shown == leaves(system.state_at(agent, seq).memory.plain()), seq
+    go(browser, f"#/agent/{agent}@2..{min(last, 10)}")
+    browser.wait("return document.querySelectorAll('.diff-row').length > 0")
+    if agent == DESK:
+        found = system.diff(agent, 2, 10)
+        paths = "return [...document.querySelectorAll('.diff-path')].map((each) => each.lastChild.textContent)"
+        assert sorted(browser.run(paths)) == sorted([*found.added, *found.removed, *found.changed])
+    assert browser.run("return document.title") != "owned"
+    browser.open("about:blank")
