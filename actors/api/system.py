@@ -612,6 +612,7 @@ class AgentSystem(SystemCalls):
 
     def _release_everything(self, deadline: float, timeout: float) -> None:
         services = self._services
+        self._finder.stop()
         self._hosted.stop_taking()
         services.dispatcher.post(self._passivation.refuse_remote)
         self._hosted.wait_until_answered(deadline)
@@ -634,6 +635,7 @@ class AgentSystem(SystemCalls):
             lambda path: SystemClosed("the system was closed before this was handled", agent=path)
         )
         self._hosted.close(max(_CALLBACK_SECONDS, _left(deadline)))
+        services.activations.close(_left(deadline))  # they have looked after hosts that left until now
         self._store.close()
 
     def __del__(self) -> None:

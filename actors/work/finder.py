@@ -52,6 +52,7 @@ class WorkFinder:
         self._lock = Lock()
         self._is_looking = False
         self._is_asked = False
+        self._is_stopped = False
         self._room = BoundedSemaphore(_MOST)
         self._refused: dict[str, float] = {}
         """Until when (`time.monotonic`) an agent is left alone."""
@@ -61,13 +62,17 @@ class WorkFinder:
         self._services.timers.call_every(_INTERVAL, self.look)
         self.look()
 
+    def stop(self) -> None:
+        """Begin no more looks."""
+        self._is_stopped = True
+
     def look_later(self, seconds: float) -> None:
         """Look in so many seconds. What is due already has left memory because of an error: not at once again."""
         self._services.timers.call_later(_AGAIN if seconds <= 0 else seconds, self.look)
 
     def look(self) -> None:
         """Look soon. A client, where no agent lives, never does."""
-        if self._services.hosting.is_client:
+        if self._is_stopped or self._services.hosting.is_client:
             return
         with self._lock:
             self._is_asked = True

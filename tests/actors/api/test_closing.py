@@ -220,3 +220,27 @@ def test_a_system_that_was_closed_is_dropped_without_a_warning() -> None:
         warnings.simplefilter("error")
         del system
         gc.collect()
+
+
+def test_what_is_looked_after_while_the_last_messages_of_hosts_come_has_ended(
+    system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that leaves is looked after by a worker, also when all else has been closed."""
+    looked: list[str] = []
+    hosted = system._hosted
+    close = hosted.close
+
+    def refresh() -> None:
+        threading.Event().wait(0.3)
+        looked.append(threading.current_thread().name)
+
+    def close_late(timeout: float) -> None:
+        hosted._on_left()
+        hosted.on_died()
+        close(timeout)
+
+    monkeypatch.setattr(hosted, "close", close_late)
+    monkeypatch.setattr(hosted, "_refresh", refresh)
+    system.close()
+    assert [name.rpartition("-")[0] for name in looked] == ["duramen-activation"]
+    assert not any(thread.name.startswith("duramen-worker") for thread in threading.enumerate())
