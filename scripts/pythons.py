@@ -20,6 +20,8 @@ __all__ = ["other_pythons"]
 
 #: Tests of adapters whose frameworks take long to install; they run on the Python of `.venv` alone.
 HEAVY = ("adk",)
+#: Rewriting the assertions of all tests takes each worker longer than what it saves; a failure is looked into by hand.
+PLAIN = ("--assert=plain", "-p", "no:cacheprovider")
 EXTRAS = "approximate,console,inspect,langgraph,mcp,search,test,verify"
 
 
@@ -61,7 +63,7 @@ def check(minor: int, program: Path) -> int:
     print(f"--- on Python 3.{minor}", flush=True)
     tests = ("--timeout=120", "--ignore=tests/docs", "--ignore=tests/test_doctests.py", "--ignore=tests/test_stages.py")
     left_out = (f"--ignore=tests/actors/adapters/test_{name}.py" for name in HEAVY)
-    return code or call(python, "-P", "-m", "pytest", "-q", *QUICK, *tests, *left_out, "-p", "no:cacheprovider")
+    return code or call(python, "-P", "-m", "pytest", "-q", *QUICK, *tests, *left_out, *PLAIN)
 
 
 def call(*line: str | Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from servers import redis_server, valkey_server
 # about the change that caused it; `default` draws new ones; `quick` is for the loop of a developer, and `thorough`
 # for a change to what has laws.
 # Choose with `--hypothesis-profile=thorough`.
+_IN_CI = bool(os.environ.get("CI"))
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile(
     "ci",
@@ -27,9 +29,9 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("quick", deadline=None, max_examples=15)
+settings.register_profile("quick", deadline=None, max_examples=15, derandomize=_IN_CI)
 settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.load_profile("ci" if _IN_CI else "default")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that: the programs whose
 # answer to Ctrl-C is tested could then not hear it.
@@ -114,6 +116,11 @@ _FULL_RUN_ONLY = (
     "tests/test_leftovers.py",
     "tests/test_pytest_plugin.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests out of what each collection of garbage looks through."""
+    gc.freeze()
 
 
 _LONGEST = ("tests/actors/verification/", "tests/faults/", "tests/test_bench.py", "tests/test_stages.py")

@@ -265,8 +265,11 @@ def reference(value: Any, limits: Limits, depth: int = 0) -> int | None:
     if kind is datetime:
         try:
             offset = value.utcoffset()
-            value.astimezone(UTC)
+            is_once = value.astimezone(UTC) == value
         except (OverflowError, ValueError, TypeError, NotImplementedError):
+            return None
+        # Only a zone that has a name tells which of two equal times it was.
+        if not is_once and not (isinstance(value.tzinfo, ZoneInfo) and ZoneInfo(value.tzinfo.key) is value.tzinfo):
             return None
         return 1 if offset is not None and offset % timedelta(seconds=1) == timedelta(0) else None
     if not (kind is list or kind is dict) or len(value) > limits.container_items or depth == limits.depth:
