@@ -26,7 +26,22 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, 
 
 from ..agent import Agent
 from ..agent_types import AgentFactory
-from ..commands import CancelWork, ChildFailed, GetResult, Hold, LifecycleResult, Spawn
+from ..commands import (
+    Accept,
+    AdoptChild,
+    CancelWork,
+    ChildFailed,
+    GetResult,
+    Hold,
+    LifecycleResult,
+    Remind,
+    RemoveReminder,
+    RetryWork,
+    SetGranularity,
+    SetRetention,
+    Spawn,
+)
+from ..commands import Answer as AnswerWork
 from ..dispatch import COMMITTING, HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool, Waiter
 from ..handlers import (
     BLOCKING_HANDLERS,
@@ -41,6 +56,7 @@ from ..handlers import (
     reply_to,
     with_duration,
 )
+from ..hosts import Forwarded, Repeated
 from ..work import INTERNAL, AgentWork, Awaited, Continue, Expire, Note, Remember, Rerun, TakeUp, expire, expire_if_due
 from .append_errors import append_error, fenced, for_agent, unmet
 from .snapshots import Snapshots
@@ -60,6 +76,21 @@ _type_of: Callable[[object], type[Any]] = type
 
 _WORK: Final = frozenset((*INTERNAL, CancelWork, GetResult))
 _READS: Final = frozenset((*READS, *_WORK, Hold))
+_BESIDE_EXCLUSIVE: Final = frozenset(
+    (
+        *_READS,
+        *LIFECYCLE,
+        Accept,
+        AnswerWork,
+        RetryWork,
+        AdoptChild,
+        Remind,
+        RemoveReminder,
+        SetGranularity,
+        SetRetention,
+    )
+)
+"""What an agent handles while it has exclusive work, beside durable messages, which it accepts."""
 
 
 # The states of an active agent; those in capitals are phases of its mailbox. Only the core changes them.
@@ -246,11 +277,16 @@ class Runtime(Snapshots):
         most, taken, misfit = min(len(waiting), _MOST_MESSAGES), 0, None
         limits, items = self.services.limits, turn.items
         most_bytes, most_events = limits.batch_bytes // 2, limits.batch_events
+        is_exclusive = self._is_exclusive()
         try:
             while taken < most and (not taken or (turn.size < most_bytes and len(items) < most_events)):
                 envelope = waiting[taken]
                 kind = _type_of(envelope.message)  # not __class__, which may be code of the user's
-                if state.status == PAUSED_STATUS and self._stash_message(envelope, kind):
+                if state.status == PAUSED_STATUS:
+                    is_stashed = self._waits_for_resume(kind) and self._stash_message(envelope)
+                else:
+                    is_stashed = is_exclusive and self._waits_for_work(envelope) and self._stash_message(envelope)
+                if is_stashed:
                     taken += 1
                     continue
                 handler = MEMORY_HANDLERS.get(kind)
@@ -288,7 +324,7 @@ class Runtime(Snapshots):
         elif kind is Expire:
             turn.handle(envelope, expire)
         elif kind is Continue:
-            if self.work.may_go_on:
+            if self.work.may_continue(envelope.message.work):
                 return False
             turn.handle(envelope, self.work.keep_result)
         elif kind is GetResult:
@@ -325,19 +361,32 @@ class Runtime(Snapshots):
         """Note that a spawn was handled: the next session needs an agent object of its own."""
         self.made_for = _NO_SPAWN
 
-    def _stash_message(self, envelope: Envelope, kind: type[Any]) -> bool:
-        """Stash a message of a paused agent if the pause asked for it; False for reads and lifecycle messages.
+    def _waits_for_resume(self, kind: type[Any]) -> bool:
+        """Whether a message of a paused agent is stashed, as the pause asked; never a read or a lifecycle message.
 
         A sub-agent's failure is always stashed: nobody would send it again.
         """
         if kind in _READS or kind in LIFECYCLE or (self.state.when_paused != "stash" and kind is not ChildFailed):
             return False
-        if self.agent.on_paused == "handle" and _is_user_message(kind):
-            return False
+        return not (self.agent.on_paused == "handle" and _is_user_message(kind))
+
+    def _is_exclusive(self) -> bool:
+        """Whether the agent has work beside which it handles no other messages."""
+        return bool(self.state.work) and self.services.registry.has_exclusive and self.work.exclusive is not None
+
+    def _waits_for_work(self, envelope: Envelope) -> bool:
+        """Whether a message waits for the end of exclusive work: what would change memory, or run the agent's code."""
+        message = envelope.message
+        kind = _type_of(message.message if isinstance(message, (Forwarded, Repeated)) else message)
+        return not (kind in _BESIDE_EXCLUSIVE or self.services.registry.is_durable(kind))
+
+    def _stash_message(self, envelope: Envelope) -> bool:
+        """Stash a message, or refuse it if there are too many; it is handled then."""
         if self._stash is None:
             self._stash = Stash(self.services, self.path, self._is_behind, self._catch_up)
         if len(self._stash) >= self.services.limits.stash_messages:
-            envelope.refuse(MailboxFull(f"{self.path} is paused and its stash is full; resume it", agent=self.path))
+            advice = "resume it" if self.state.status == PAUSED_STATUS else "it has exclusive work to end first"
+            envelope.refuse(MailboxFull(f"the stash of {self.path} is full; {advice}", agent=self.path))
         else:
             self._stash.add(envelope)
         return True
@@ -493,7 +542,7 @@ class Runtime(Snapshots):
             self._send(path, envelope)
         for effect in turn.effects:
             run_effect(self.services, effect, self.path, self.state.seq)
-        if self._stash and self.state.status != PAUSED_STATUS:
+        if self._stash and self.state.status != PAUSED_STATUS and not self._is_exclusive():
             self._mailbox.requeue(self._stash.clear())
         if turn.hold and turn.envelopes[-1].value is not None:  # else nobody has got the hold to release it
             self._mailbox.phase = HELD

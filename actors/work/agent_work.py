@@ -112,6 +112,8 @@ class AgentWork:
         """Keys of steps whose outcomes are logged with the turn under way."""
         self._outcomes: dict[int, Callable[[Envelope], None]] = {}
         self._seen: tuple[object, str] = _NEVER_SEEN
+        self._exclusive: tuple[object, int | None] = None, None
+        """The work of a state, and the exclusive piece in it."""
         self._reminders: DueReminders | None = None  # most agents never have one
         self._dropped = False
         self.running = 0
@@ -123,6 +125,22 @@ class AgentWork:
     def may_go_on(self) -> bool:
         """Whether steps and stretches may begin: not while the agent is paused, nor on a host that is about to end."""
         return self._runtime.state.status == RUNNING and not self._services.hosting.membership.is_draining
+
+    def may_continue(self, work: int) -> bool:
+        """Whether steps and stretches of this work may begin: other work may be exclusive."""
+        return self.may_go_on and self.exclusive in (None, work)
+
+    @property
+    def exclusive(self) -> int | None:
+        """The oldest work beside which no other message is handled; None: there is none."""
+        registry, state = self._services.registry, self._runtime.state
+        if not registry.has_exclusive or state.status != RUNNING:
+            return None
+        if self._exclusive[0] is not state.work:
+            works = self._runnable(open_work(state))
+            found = next((work for work, piece in works if registry.is_exclusive(piece["message"])), None)
+            self._exclusive = state.work, found
+        return self._exclusive[1]
 
     @property
     def can_passivate(self) -> bool:
@@ -409,7 +427,7 @@ class AgentWork:
             correlation,
             record.command_id,
         )
-        return Execution(identity, turn)
+        return Execution(identity, turn, is_exclusive=self._services.registry.is_exclusive(piece["message"]))
 
     def _starter(self, turn: Turn, accepted: RawEvent) -> Callable[[], Any]:
         data = accepted[4]
@@ -446,7 +464,10 @@ class AgentWork:
         for key, piece in pieces.items():
             if piece["parked"] is not None:
                 self._refuse_waiting(int(key), piece)
+        exclusive = self.exclusive
         for work, piece in self._runnable(pieces):
+            if exclusive not in (None, work):
+                continue
             execution = self._executions.get(work)
             if execution is None:
                 self._begin(work, piece)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeVar, cast, overload
 from uuid import UUID
 
-from duramen.events import AgentPath, EventRegistry, InvalidMessage, NotDurable, Receipt, agent_path
+from duramen.events import AgentPath, CallCycle, EventRegistry, InvalidMessage, NotDurable, Receipt, agent_path
 from duramen.events.codec import Codec, to_datetime
 from duramen.events.model import Seconds, check_value, copy_plain, parse_seconds
 from duramen.projections.state import ASK, SLEEP, STEP, WAIT
@@ -171,7 +171,12 @@ class DurableAwaits:
 
 def begin_ask(execution: Execution, path: str, message: object) -> Pending:
     """Begin to ask another agent; the message crosses as it would to another process."""
-    serializer = execution.call.turn.services.serializer
+    services = execution.call.turn.services
+    serializer, identity = services.serializer, execution.identity
+    if path == identity.agent and execution.is_exclusive:
+        raise CallCycle(
+            f"{path} would wait for itself: it handles no other message while it handles this one", agent=path
+        )
     packed = serializer.pack_message(message)
     begun = Begun(0, ASK, path, lambda: serializer.unpack_message(packed))
     return execution.begin(begun, digest=sha256(packed).digest()[:_DIGEST])

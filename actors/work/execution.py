@@ -80,8 +80,10 @@ class WorkCall(HandlerCall):
 class Execution:
     """One run of a durable handler. Used by one thread at a time."""
 
-    def __init__(self, identity: Identity, turn: Turn) -> None:
+    def __init__(self, identity: Identity, turn: Turn, *, is_exclusive: bool = False) -> None:
         self.identity = identity
+        self.is_exclusive = is_exclusive
+        """Whether the agent handles no other message meanwhile."""
         self.call = WorkCall(turn, self)
         self.begun: dict[int, Begun] = {}
         """What the handler has begun, and did not get a result of."""

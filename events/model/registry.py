@@ -30,6 +30,8 @@ class _Declared:
     """Name of the attribute and of the constructor's argument, for each field that the constructor takes."""
     is_durable: bool = False
     """Of a message type: whether its messages are logged when they are accepted, and handled to their end."""
+    is_exclusive: bool = False
+    """Of a durable message type: whether its agent handles no other messages until then."""
 
     def read(self, instance: object) -> Data:
         """Return the values of an instance's fields, by the names of the constructor's arguments."""
@@ -47,7 +49,7 @@ class _Declarations:
         self.by_class: dict[type[Any], str] = {}
         self._replaced: dict[str, list[weakref.ref[type[Any]]]] = {}
 
-    def register(self, cls: C, name: str, version: int, *, is_durable: bool = False) -> C:
+    def register(self, cls: C, name: str, version: int, *, is_durable: bool = False, is_exclusive: bool = False) -> C:
         """Register a class whose name was checked; return the one registered before if it has the same definition."""
         kind = self.kind
         if type(version) is not int or version < 1:
@@ -58,12 +60,12 @@ class _Declarations:
         if known is not None and known.cls is not cls:
             if not has_same_origin(known.cls, cls):
                 raise InvalidMessage(f"{kind} {name!r} is already {_full_name(known.cls)}; names are for ever")
-            is_same = (known.version, known.is_durable) == (version, is_durable)
+            is_same = (known.version, known.is_durable, known.is_exclusive) == (version, is_durable, is_exclusive)
             if is_same and has_same_definition(known.cls, cls):
                 return cast("C", known.cls)
             self._replaced.setdefault(name, []).append(weakref.ref(known.cls))
         fields = tuple((field.name, field.alias or field.name) for field in attrs.fields(cls) if field.init)
-        self.by_name[name] = _Declared(cls, version, fields, is_durable)
+        self.by_name[name] = _Declared(cls, version, fields, is_durable, is_exclusive)
         self.by_class[cls] = name
         return cast("C", cls)
 
@@ -131,6 +133,8 @@ class EventRegistry:
         self._events = _Declarations("event type", "@event_type", UnknownEventType)
         self._messages = _Declarations("message type", "@message_type", UnknownMessageType)
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        self.has_exclusive = False
+        """Whether a message type is exclusive."""
 
     def register(self, cls: C, name: str, version: int = 1) -> C:
         """Register `cls` as the class of stored events called `name`; return the class to use.
@@ -143,18 +147,23 @@ class EventRegistry:
         _check_name(name)
         return self._events.register(cls, name, version)
 
-    def register_message(self, cls: C, name: str, version: int = 1, *, durable: bool = False) -> C:
+    def register_message(
+        self, cls: C, name: str, version: int = 1, *, durable: bool = False, exclusive: bool = False
+    ) -> C:
         """Register `cls` as the class of messages called `name`; return the class to use, as `register` does.
 
-        `durable` messages are logged when they are accepted. Raises InvalidMessage as `register` does; names that
-        begin with `duramen.` are our own.
+        `durable` messages are logged when they are accepted; while an `exclusive` one of them is handled, no other is.
+        Raises InvalidMessage as `register` does; names that begin with `duramen.` are our own.
         """
+        if exclusive and not durable:
+            raise InvalidMessage(f"message type {name!r}: only durable messages are exclusive")
         if type(name) is not str or not _NAME.match(name) or name.startswith(_OWN_PREFIX):
             raise InvalidMessage(
                 f"{str(name)[:80]!r} cannot name a message type: use [a-z][a-z0-9_.-]*, not beginning with "
                 f"{_OWN_PREFIX}"
             )
-        return self._messages.register(cls, name, version, is_durable=bool(durable))
+        self.has_exclusive = self.has_exclusive or bool(exclusive)
+        return self._messages.register(cls, name, version, is_durable=bool(durable), is_exclusive=bool(exclusive))
 
     def add_upcaster(self, name: str, from_version: int, function: Upcaster) -> None:
         """Register `function` to turn data of `from_version` into data of the next version.
@@ -234,6 +243,11 @@ class EventRegistry:
         """Whether messages of this class are logged when they are accepted, and handled to their end."""
         name = self._messages.by_class.get(cls)
         return name is not None and self._messages.by_name[name].is_durable
+
+    def is_exclusive(self, name: str) -> bool:
+        """Whether an agent handles no other messages while it handles one of this name."""
+        declared = self._messages.by_name.get(name)
+        return declared is not None and declared.is_exclusive
 
     def message_version(self, name: str) -> int:
         """Return the version of a message type here; 0 for one that is not registered."""
@@ -339,7 +353,12 @@ def event_type(name: str, version: int = 1, *, registry: EventRegistry = DECLARE
 
 
 def message_type(
-    name: str, *, version: int = 1, durable: bool = False, registry: EventRegistry = DECLARED
+    name: str,
+    *,
+    version: int = 1,
+    durable: bool = False,
+    exclusive: bool = False,
+    registry: EventRegistry = DECLARED,
 ) -> Callable[[C], C]:
     """Declare an attrs class as a message type, whose messages may cross to another process. Write it above `@frozen`.
 
@@ -348,11 +367,12 @@ def message_type(
     that is defined again without a change stays the class that it was.
 
     A `durable` message is accepted by being logged, and its handler, a coroutine, goes on where it was after a crash;
-    its fields are plain data.
+    its fields are plain data. Until the end of an `exclusive` one, its agent takes reads, answers and lifecycle
+    messages, and accepts durable ones; all others wait.
     """
 
     def declare(cls: C) -> C:
-        return registry.register_message(cls, name, version, durable=durable)
+        return registry.register_message(cls, name, version, durable=durable, exclusive=exclusive)
 
     return declare
 
