@@ -213,6 +213,24 @@ async def _one_event_more(self: Any, ledger: Ledger) -> Any:
     return await self.step("last", ledger.do, "last")
 
 
+async def _another_event(self: Any, ledger: Ledger) -> Any:
+    await self.step("first", ledger.do, "first")
+    self.merge("a", 1)
+    return await self.step("last", ledger.do, "last")
+
+
+async def _sleeps_first(self: Any, ledger: Ledger) -> Any:
+    await self.sleep(1)
+    return await _base(self, ledger)
+
+
+async def _side_by_side(self: Any, ledger: Ledger) -> Any:
+    first, last = (asyncio.create_task(self.step(name, ledger.do, name)) for name in ("first", "last"))
+    await first
+    self.set("a", 1)
+    return await last
+
+
 async def _swallowed(self: Any, ledger: Ledger) -> Any:
     try:
         await self.step("renamed", ledger.do, "first")
@@ -231,6 +249,9 @@ DIFFERENCES = {
     "an exception": _raises,
     "an event less": _no_event,
     "an event more": _one_event_more,
+    "another event": _another_event,
+    "a sleep before": _sleeps_first,
+    "steps side by side": _side_by_side,
     "a difference that the handler swallows": _swallowed,
 }
 
