@@ -13,15 +13,15 @@ from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 
 from duramen import AgentSystem
-from duramen.adapters.langgraph import DuramenSaver, archive, saver
+from duramen.adapters.langgraph import DuramenSaver, archive, writer
 
 MOST, KEPT = 9, 3
 
 
 @pytest.fixture(autouse=True)
 def _leaving_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saver, "MOST", MOST)
-    monkeypatch.setattr(saver, "KEPT", KEPT)
+    monkeypatch.setattr(writer, "MOST", MOST)
+    monkeypatch.setattr(writer, "KEPT", KEPT)
     monkeypatch.setattr(archive, "KEPT", KEPT)
 
 

@@ -327,3 +327,72 @@ def test_pruning_leaves_the_latest_checkpoint_whole(system: AgentSystem) -> None
     assert len(DuramenSaver(system).get_tuple(config).checkpoint["channel_values"]["messages"]) == 6
     say(graph, config, 3)
     assert len(DuramenSaver(system).get_tuple(config).checkpoint["channel_values"]["messages"]) == 8
+
+
+# -- writing without reading -------------------------------------------------------------------------------------------
+
+
+def step(saver: DuramenSaver, config: RunnableConfig, items: list[str], version: str) -> RunnableConfig:
+    """Put a checkpoint with a list, after what its task has written at the checkpoint before."""
+    if "checkpoint_id" in config["configurable"]:
+        saver.put_writes(config, [("l", items[-1])], f"task-{version}")
+    checkpoint = {**empty_checkpoint(), "channel_values": {"l": items}, "channel_versions": {"l": version}}
+    return saver.put(config, checkpoint, {}, {"l": version})
+
+
+def appends_of(system: AgentSystem) -> int:
+    """Exchanges with the log so far: events that were appended, and reads that were confirmed."""
+    return system.load().appends_total
+
+
+def test_a_step_reads_nothing_unless_somebody_else_has_written(system: AgentSystem) -> None:
+    saver, items = DuramenSaver(system), [f"item-{number}" for number in range(20)]
+    assert saver.get_tuple(on_thread("t-1")) is None
+    before = appends_of(system)
+    config = step(saver, on_thread("t-1"), items[:1], "01")
+    for number in range(2, 11):
+        config = step(saver, config, items[:number], f"{number:02}")
+    assert appends_of(system) - before == 1 + 2 * 9
+    assert system.agent(saver.path("t-1")).status().seq == 1 + 2 * 9
+    other, before = DuramenSaver(system), appends_of(system)
+    config = step(other, config, items[:11], "11")
+    config = step(saver, config, items[:12], "12")
+    assert appends_of(system) - before > 2 * 2, "control: both have looked"
+    found = DuramenSaver(system).get_tuple(config)
+    assert found is not None and found.checkpoint["channel_values"]["l"] == items[:12]
+    assert len(list(saver.list(on_thread("t-1")))) == 12
+
+
+def test_writes_that_come_before_their_checkpoint_are_there_with_it(system: AgentSystem) -> None:
+    saver = DuramenSaver(system)
+    config = step(saver, on_thread("t-1"), ["a"], "1")
+    checkpoint, before = {**empty_checkpoint(), "channel_values": {}, "channel_versions": {}}, appends_of(system)
+    later: RunnableConfig = {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
+    saver.put_writes(later, [("l", "b")], "task")
+    saver.put(config, checkpoint, {}, {})
+    assert appends_of(system) - before == 2
+    saver.put_writes(later, [("l", "other")], "task")
+    found = DuramenSaver(system).get_tuple(later)
+    assert pending(found) == [("task", "l", "b")]
+
+
+def test_writes_side_by_side_are_all_kept(system: AgentSystem) -> None:
+    saver = DuramenSaver(system)
+    config = step(saver, on_thread("t-1"), ["a"], "1")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: saver.put_writes(config, [("l", number)], f"task-{number:02}"), range(24)))
+    assert [value for _, _, value in pending(saver.get_tuple(config))] == list(range(24))
+    config = step(saver, config, ["a", "b"], "2")
+    assert len(list(saver.list(on_thread("t-1")))) == 2
+
+
+def test_a_step_that_was_refused_is_not_taken_for_stored(system: AgentSystem) -> None:
+    saver = DuramenSaver(system)
+    config = step(saver, on_thread("t-1"), ["a"], "1")
+    thread = system.agent(saver.path("t-1"))
+    thread.pause()
+    with pytest.raises(AgentPaused):
+        saver.put_writes(config, [("l", "b")], "task")
+    thread.resume()
+    saver.put_writes(config, [("l", "b")], "task")
+    assert pending(DuramenSaver(system).get_tuple(config)) == [("task", "l", "b")]
