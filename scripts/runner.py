@@ -26,6 +26,7 @@ __all__ = ["main"]
 # All that the stages need together: those of `scripts/docs` too, so that it has nothing to install.
 EXTRAS = (
     "adk",
+    "agent-framework",
     "approximate",
     "console",
     "dev",
@@ -35,6 +36,7 @@ EXTRAS = (
     "mcp",
     "openai-agents",
     "otel",
+    "pydantic-ai",
     "search",
     "test",
     "verify",
