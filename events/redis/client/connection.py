@@ -85,6 +85,16 @@ def connection_settings(protocol: int = 2) -> dict[str, Any]:
     }
 
 
+def driver_settings() -> dict[str, Any]:
+    """Return the name and version that a connection tells its server.
+
+    From 7.2 on, redis-py reads the version out of its installed package for each connection, if it is not given: most
+    of the time that making one takes.
+    """
+    driver = getattr(redis, "DriverInfo", None)
+    return {} if driver is None else {"driver_info": driver(lib_version=redis.__version__)}
+
+
 def redact_url(url: str) -> str:
     """Return the url without user, password and query, also if it is not well formed."""
     scheme, separator, rest = url.partition("://")
@@ -118,7 +128,8 @@ def pool_of_url(url: str, *, insecure: bool = False) -> Pool:
 def _pool_of_server(url: str, insecure: bool) -> redis.ConnectionPool:
     options = _check_url(url)
     ours = connection_settings(_protocol_of(options))
-    settings = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT, **ours}
+    timeouts = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT}
+    settings = {**timeouts, **driver_settings(), **ours}
     try:
         # redis-py leaves the types of its settings open.
         pool: redis.ConnectionPool = cast("Any", redis.ConnectionPool).from_url(url, **settings)
@@ -229,7 +240,7 @@ def _nodes(
 def pool_of_socket(path: str) -> redis.ConnectionPool:
     """Return a pool of connections to a Unix socket, whatever characters its path has."""
     settings: dict[str, Any] = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": SOCKET_TIMEOUT}
-    settings.update(connection_settings())
+    settings.update(connection_settings(), **driver_settings())
     return redis.ConnectionPool(connection_class=cast("Any", redis.UnixDomainSocketConnection), path=path, **settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 import pytest
@@ -327,3 +328,18 @@ def test_the_version_of_the_protocol_is_that_of_the_url(valkey_url: str, version
 def test_another_version_of_the_protocol_is_refused(version: str) -> None:
     with pytest.raises(InvalidMessage, match="protocol"):
         pool_of_url(f"redis://127.0.0.1?protocol={version}")
+
+
+def test_a_server_is_told_which_redis_py_it_is_and_the_package_is_not_read_for_each_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = server.address
+    pool = pool_of_url(f"redis://:{SECRET}@{host}:{port}/0")
+    read: list[str] = []
+    monkeypatch.setattr(importlib.metadata, "version", read.append)
+    with redis.Redis(connection_pool=pool) as client:
+        told = client.client_info()
+    assert (told["lib-name"], told["lib-ver"]) == ("redis-py", redis.__version__)
+    assert read == []
+    redis.Connection()  # control
+    assert read == ["redis"]
