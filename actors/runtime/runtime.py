@@ -20,6 +20,7 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Head, Status
 from duramen.events.logging import get_logger, raised_at
+from duramen.events.model import EXTERNAL
 from duramen.projections import AgentState
 from duramen.projections.recovery import LoadedAgentLog, Rebuilt
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_agent, has_expired, open_work
@@ -51,6 +52,7 @@ from ..handlers import (
     QUICK_HANDLERS,
     READS,
     AgentTimers,
+    NeedsWorker,
     Transition,
     Turn,
     reply_to,
@@ -307,6 +309,8 @@ class Runtime(Snapshots):
                 taken += 1
                 if self._presumed_absent or turn.hold:
                     break
+        except NeedsWorker:  # of the message that is first now
+            turn.command, turn.cause, turn.unconfirmed = None, EXTERNAL, None
         finally:
             del waiting[:taken]  # others only ever add at the end
         if misfit is not None and not turn.envelopes:  # else the messages before it are committed first
@@ -423,11 +427,14 @@ class Runtime(Snapshots):
         self._handling = envelope
         turn = Turn(self, Codec(self.services.limits))
         try:
-            handler = BLOCKING_HANDLERS.get(_type_of(envelope.message))
+            kind = _type_of(envelope.message)
+            handler = BLOCKING_HANDLERS.get(kind)
             with Waiter(self._mailbox).running():
-                if handler is not None:
+                if _is_answer(envelope.message):
+                    self.work.check_answer(turn, envelope, handler or MEMORY_HANDLERS[kind])
+                elif handler is not None:
                     turn.handle(envelope, handler)
-                elif _type_of(envelope.message) in _WORK:
+                elif kind in _WORK:
                     self.work.handle(turn, envelope)
                 else:
                     run_user_handler(self, turn, envelope)
@@ -721,6 +728,10 @@ def _is_user_message(kind: type[Any]) -> bool:
 
 def _needs_class(kind: type[Any]) -> bool:
     return kind in INTERNAL or _is_user_message(kind)
+
+
+def _is_answer(message: object) -> bool:
+    return type(message.message if isinstance(message, Forwarded) else message) is AnswerWork
 
 
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:

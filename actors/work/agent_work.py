@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from duramen.events import (
+    AnswerRefused,
     DuramenError,
     InvalidMessage,
     NewEvent,
@@ -44,14 +46,15 @@ from duramen.projections.state import (
     Piece,
     due_of_work,
     end_of_work,
+    find_wait,
     open_work,
     reminders,
 )
 
-from ..commands import Accept, CancelWork, GetResult, kind_of, name_log, require_unfinished
+from ..commands import Accept, Answer, CancelWork, GetResult, kind_of, name_log, require_unfinished
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Savepoint, Turn, accept_work
-from ..hosts import RemoteEnvelope
+from ..handlers import ActiveAgent, Savepoint, Turn, accept_work, checking_answers
+from ..hosts import Forwarded, RemoteEnvelope
 from .asking import Asking
 from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
 from .loop import WorkCancelled
@@ -59,7 +62,7 @@ from .messages import Awaited, Continue, Note, Remember, Rerun, TakeUp
 from .past_turn import PastAgent, PastTurn
 from .record import Record, read_record
 from .reminders import DueReminders
-from .step import INTERRUPTED, Begun, Outcome, StepRunner, failure, may_retry
+from .step import INTERRUPTED, Begun, Outcome, StepRunner, failure, find_refusal, may_retry
 
 if TYPE_CHECKING:
     from ..handlers import Services
@@ -235,6 +238,28 @@ class AgentWork:
             turn.stage_error(envelope, error)
             return
         turn.stage(envelope, None)
+
+    def check_answer(self, turn: Turn, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
+        """Handle an answer that the handler which waits for it checks; it is run again first, if it does not run."""
+        message = envelope.message
+        answer: Answer = message.message if isinstance(message, Forwarded) else message
+        wait = find_wait(turn.state, answer.name, answer.work)
+        if wait is not None and wait[2].get("checked"):
+            self._seen = _NEVER_SEEN
+            self._rerun(turn, int(wait[0]))
+        with checking_answers(partial(self._check_answer, turn)):
+            turn.handle(envelope, handler)
+
+    def _check_answer(self, turn: Turn, work: int, number: int, value: Any) -> None:
+        """Raise AnswerRefused unless the handler accepts a value for what it waits for."""
+        execution = self._executions.get(work)
+        begun = None if execution is None else execution.begun.get(number)
+        why: str | None = "its handler, which would check it, does not run here: it is parked, or has other code"
+        if begun is not None and begun.accepts is not None:
+            why = find_refusal(begun.accepts, value)
+        if why is not None:
+            path = turn.agent
+            raise AnswerRefused(f"the answer to work {work} of {path} is refused: {why}", agent=path, seq=work)
 
     def _cancel(self, turn: Turn, message: CancelWork) -> Receipt:
         """Cancel work: at once where its handler does not run, else by what the handler is told."""

@@ -18,7 +18,7 @@ from ..commands import Accept, require_name
 from ..handlers import current_call
 from .execution import Execution, WorkCall
 from .loop import Pending
-from .step import ONCE, Begun, Retry, refuse_in_step
+from .step import ONCE, Accepts, Begun, Retry, find_refusal, refuse_in_step
 
 T = TypeVar("T")
 
@@ -113,18 +113,30 @@ class DurableAwaits:
         begun.run = run
         return await execution.begin(begun, digest=digest, arguments=copied if log_arguments else None)
 
-    async def wait_for(self, name: str, *, about: Any = None, timeout: Seconds | None = None) -> Any:
+    async def wait_for(
+        self, name: str, *, about: Any = None, timeout: Seconds | None = None, accepts: Accepts | None = None
+    ) -> Any:
         """Wait for an answer of this name, which `AgentHandle.answer` gives from anywhere; return its value.
 
         An answer that came before is there at once; one answer goes to one wait, the oldest. `about` is plain data
         that `AgentHandle.unfinished` shows to whoever answers. Raises WaitExpired if there is no answer `timeout`
         (seconds, or a timedelta) after the wait has begun, whatever crashes come between.
+
+        `accepts` is a function that gets a copy of the value of an answer and returns False, or raises, for one that
+        will not do: whoever has given it gets AnswerRefused, and nothing is logged. It is called in a worker thread, by
+        the value alone, and may not use the agent. An answer that came before the wait and will not do is dropped.
         """
         execution = current_execution(self)
         name = require_name(name, "a wait")
         due = None if timeout is None else _due(execution, timeout)
         digest = _digest_of(execution, about, f"what wait {name} is about")
-        return await execution.begin(Begun(0, WAIT, name), digest=digest, due=due, about=copy_plain(about))
+        if accepts is not None and not callable(accepts):
+            raise InvalidMessage(f"wait {name}: accepts is a function", actual=type(accepts).__name__)
+        while True:
+            begun = Begun(0, WAIT, name, accepts=accepts)
+            value = await execution.begin(begun, digest=digest, due=due, about=copy_plain(about))
+            if accepts is None or find_refusal(accepts, value) is None:
+                return value
 
     async def sleep(self, seconds: Seconds) -> None:
         """Wait for so many seconds, or a timedelta; the time goes on while nothing runs."""

@@ -185,6 +185,7 @@ class Execution:
                 "due": due,
                 "about": about,
                 "once": begun.once,
+                "checked": begun.accepts is not None,
                 "arguments": arguments,
             }
             try:

@@ -75,8 +75,24 @@ class Retry:
 
 
 ONCE: Final = Retry(times=1)
+Accepts = Callable[[Any], object]
+"""Checks the value of an answer: False, or an exception, refuses it."""
 Outcome = tuple[Any, "dict[str, Any] | None"]
 """A result and None, or None and what the failure was, as plain data."""
+
+
+def find_refusal(accepts: Accepts, value: Any) -> str | None:
+    """Why a check does not accept a value, of which it gets a copy; None: it does. The check may not use the agent."""
+
+    def check() -> object:
+        _IN_STEP.set(True)
+        return accepts(copy_plain(value))
+
+    try:
+        verdict = Context().run(check)
+    except Exception as error:
+        return f"{kind_of(error)}: {text_of(error)}"
+    return "it is not accepted" if verdict is False else None
 
 
 @define(eq=False)
@@ -101,8 +117,8 @@ class Begun:
     is_under_way: bool = False
     timer: Timer | None = None
     cancel_running: Callable[[], None] | None = None
-    accepts: Callable[[Any], Any] | None = None
-    """The check of an answer."""
+    accepts: Accepts | None = None
+    """The check of an answer; None: any is accepted."""
 
     def cancel(self) -> None:
         """Cancel the timer and, of a coroutine, what runs."""

@@ -34,9 +34,9 @@ Piece: TypeAlias = dict[str, Any]
 - `pending`: number, as text → what its handler has begun and got no result of. See `Item`.
 """
 Item: TypeAlias = dict[str, Any]
-"""What a handler waits for: `kind`, `name`, `key`, `due` (µs or None), `about`, `once`, `begun` (seq), `attempts` that
-have failed, and `result`: the seq of the event that has its result, which the handler did not get yet; else None. A
-wait that has its answer also has its `value`."""
+"""What a handler waits for: `kind`, `name`, `key`, `due` (µs or None), `about`, `once`, `checked` (whether the handler
+checks its answers), `begun` (seq), `attempts` that have failed, and `result`: the seq of the event that has its result,
+which the handler did not get yet; else None. A wait that has its answer also has its `value`."""
 
 MOST_ENDED: Final = 1_000
 STEP: Final = "step"
@@ -158,6 +158,8 @@ def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | 
 
 def fold_begun(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
     item = {name: data[name] for name in ("kind", "name", "key", "due", "about", "once")}
+    item["checked"] = data.get("checked", False)  # logs from before answers were checked do not have it
+    item |= {"checked": data.get("checked", False)}  # logs of earlier releases have none
     item |= {"begun": state.seq + 1, "attempts": 0, "result": None}
     if data["kind"] == WAIT:
         answers = kept_answers(state)

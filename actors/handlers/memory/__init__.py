@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from .forwarded import MEMORY_HANDLERS, handle_repeated
-from .mutations import accept_work, apply_operation, handle_pop, pop_value, remove_reminder, set_reminder
+from .mutations import (
+    NeedsWorker,
+    accept_work,
+    apply_operation,
+    checking_answers,
+    handle_pop,
+    pop_value,
+    remove_reminder,
+    set_reminder,
+)
 from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
 from .stored_reply import read_reply, store_reply
 
 __all__ = [
     "MEMORY_HANDLERS",
     "READS",
+    "NeedsWorker",
     "accept_work",
     "apply_operation",
+    "checking_answers",
     "drop_expired",
     "handle_pop",
     "handle_repeated",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, cast
 
 from duramen.events import (
     InvalidMessage,
+    Limits,
+    NewEvent,
     PropertyPath,
     Receipt,
     property_segments,
 )
 from duramen.events.logging import get_logger
 from duramen.events.model import printable
-from duramen.projections.state import copy_tree, find
+from duramen.projections import AgentState
+from duramen.projections.state import copy_tree, find, find_wait
 
 from ...commands import (
     DECIDERS,
@@ -163,6 +168,41 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
     return mutate_at if hasattr(kind, "path") else mutate
 
 
+class NeedsWorker(Exception):
+    """An answer is to be checked by the handler that waits for it, in a worker thread. Nothing was changed."""
+
+
+Check = Callable[[int, int, Any], None]
+"""Raises AnswerRefused if the handler of a work does not accept a value for what it has begun under a number."""
+
+_CHECK: Final[ContextVar[Check | None]] = ContextVar("duramen_check_of_answers", default=None)
+
+
+@contextmanager
+def checking_answers(check: Check) -> Generator[None]:
+    """Have answers checked that are handled in this block."""
+    token = _CHECK.set(check)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+def _answer(turn: Turn, message: Answer) -> Receipt:
+    return turn.mutate(message, _decide_checked_answer)
+
+
+def _decide_checked_answer(state: AgentState, message: Answer, limits: Limits, agent: str) -> list[NewEvent]:
+    events = decide_answer(state, message, limits, agent)
+    wait = find_wait(state, message.name, message.work)
+    if wait is not None and wait[2].get("checked"):
+        check = _CHECK.get()
+        if check is None:
+            raise NeedsWorker
+        check(int(wait[0]), int(wait[1]), message.value)
+    return events
+
+
 def accept_work(turn: Turn, message: Accept) -> Receipt:
     """Accept a durable message; its work is begun after the commit."""
     before = turn.position
@@ -198,7 +238,7 @@ OWN_MEMORY_HANDLERS: Final[Mapping[type[Any], Callable[[Turn, Any], Any]]] = {
     SetGranularity: _mutation(SetGranularity, decide_set_granularity),
     SetRetention: _mutation(SetRetention, decide_set_retention),
     Accept: accept_work,
-    Answer: _mutation(Answer, decide_answer),
+    Answer: _answer,
     RetryWork: _retry_work,
     Remind: lambda turn, message: turn.mutate(message, _deciding_remind(turn)),
     RemoveReminder: _mutation(RemoveReminder, decide_remove_reminder),
