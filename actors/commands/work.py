@@ -48,8 +48,8 @@ class UnfinishedWork:
     since: datetime
     """When the message was accepted."""
     waits_for: tuple[Mapping[str, Any], ...]
-    """What its handler has begun: `kind` (`step`, `wait`, `sleep`, `ask`), `name`, `since` (a seq), `due`, `about`,
-    and the failed `attempts`; in the order in which it was begun."""
+    """What its handler has begun and what has no result yet: `kind` (`step`, `wait`, `sleep`, `ask`), `name`, `since`
+    (a seq), `due`, `about`, and the failed `attempts`; in the order in which it was begun."""
     tries: int
     """How often it was taken up again since it last got on."""
     parked: Mapping[str, Any] | None
@@ -214,7 +214,7 @@ def unfinished_of(state: AgentState, agent: str) -> list[UnfinishedWork]:
             message=piece["message"],
             version=piece["version"],
             since=to_datetime(piece["since"]),
-            waits_for=tuple(_shown(item) for item in piece["pending"].values()),
+            waits_for=tuple(_shown(item) for item in piece["pending"].values() if item["result"] is None),
             tries=piece["tries"],
             parked=copy_plain(piece["parked"]),
         )

@@ -12,7 +12,7 @@ from docs.running import run_console, run_python
 
 PAGES = [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in pages()]
 # What a reader saves as files and runs in order: test_tutorial follows it.
-FOLLOWED = {ROOT / "docs" / "tutorial" / "first-agent.md"}
+FOLLOWED = {*(ROOT / "docs" / "tutorial").glob("*.md")}
 
 
 def to_run(page: Path, language: str) -> list[Block]:

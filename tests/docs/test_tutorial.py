@@ -1,4 +1,4 @@
-"""The tutorial is followed word for word, in an empty folder: its file is saved, its commands are typed in order."""
+"""The tutorials are followed word for word, in an empty folder: files are saved, commands are typed in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from docs.pages import ROOT, Block, blocks
 from docs.running import Failed, console_commands, environ_of_reader, run_command
 
-TUTORIAL = ROOT / "docs" / "tutorial" / "first-agent.md"
+TUTORIALS = ROOT / "docs" / "tutorial"
+TUTORIAL = TUTORIALS / "first-agent.md"
 
 ACTIVATE = ". .venv/bin/activate"
 STAYS = "duramen serve "
@@ -79,6 +80,21 @@ def test_the_tutorial_works_word_for_word_in_an_empty_folder(tmp_path: Path) -> 
     ]
     assert sum(block.text.count("\n$ ") + 1 for block in shown if block.language == "console") == len(done)
     assert {*os.listdir(tmp_path)} - {"__pycache__"} == {".duramen", "reader.py"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_tutorial_of_an_approval_works_word_for_word_in_an_empty_folder(tmp_path: Path) -> None:
+    done = follow(blocks(TUTORIALS / "approval.md"), tmp_path)
+    assert [line for line in done if line.startswith("python")] == [
+        "python support.py",
+        "python support.py",
+        'python support.py approve crash || echo "exit code $?"',
+        "python support.py",
+        "python test_support.py",
+    ]
+    left = {*os.listdir(tmp_path)} - {"__pycache__", ".hypothesis"}
+    assert left == {".duramen", "bank.txt", "support.py", "test_support.py"}
 
 
 def test_a_command_that_prints_something_else_than_the_tutorial_shows_is_told(tmp_path: Path) -> None:

@@ -266,3 +266,12 @@ def test_an_answer_that_no_event_could_hand_over_is_refused(system: AgentSystem)
         alice.answer("approval", b"x" * 260_000)
     alice.answer("approval", b"x" * 250_000)
     assert len(alice.result(receipt)) == 250_000
+
+
+def test_what_has_its_answer_is_not_waited_for_any_more(system: AgentSystem) -> None:
+    alice = spawn_worker(system, approve)
+    alice.send(Job("o-17"))
+    waiting(alice, 1)
+    alice.pause()
+    alice.answer("approval", {"by": "kim"})
+    assert [each.waits_for for each in alice.unfinished()] == [()]
