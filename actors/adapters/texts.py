@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -46,6 +47,8 @@ class TextList:
     path: AgentPath
     metadata: Mapping[str, Any]
     durability: str | None = None
+    expires_after: timedelta | None = None
+    """How long the agent stays without a change, before it erases itself."""
 
     def read(self, start: int | None = None, stop: int | None = None) -> Steps[list[str]]:
         """The texts from `start` up to, not with, `stop`, as Python slices; none where there is no agent."""
@@ -91,7 +94,12 @@ class TextList:
 
     def spawn(self, initial_state: Mapping[str, Any] | None = None) -> Steps[bool]:
         """Spawn the agent. Returns False if it is there already."""
-        message = Spawn(initial_state=initial_state or {}, metadata=self.metadata, durability=self.durability)
+        message = Spawn(
+            initial_state=initial_state or {},
+            metadata=self.metadata,
+            expires_after=self.expires_after,
+            durability=self.durability,
+        )
         result = yield Ask(self.path.text, message)
         if isinstance(result.error, AgentAlreadyRunning):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .event_store import DuramenEventStore
 from .server import make_server
 
-__all__ = ["make_server"]
+__all__ = ["DuramenEventStore", "make_server"]
