@@ -47,3 +47,5 @@ class Counts:
     """Agents that came into memory from their logs."""
     fences: int = 0
     """Turns that were refused because another host had taken the agent over."""
+    parked: int = 0
+    """Pieces of work that were parked."""

@@ -30,6 +30,8 @@ class SystemLoad:
     """Agents that came into memory from their logs."""
     fences_total: int
     """Turns that were refused because another host had taken the agent over."""
+    work_parked_total: int
+    """Pieces of work that were parked here."""
     forwards_total: int
     """Messages sent to other hosts, those too that were sent again."""
     forwards_taken_total: int
@@ -65,6 +67,7 @@ def measure_load(services: Services, journal: Journal) -> SystemLoad:
         append_failures_total=journal.appends_failed,
         recoveries_total=services.counts.recoveries,
         fences_total=services.counts.fences,
+        work_parked_total=services.counts.parked,
         forwards_total=router.sent,
         forwards_taken_total=router.taken,
         forwards_waiting=router.waiting,

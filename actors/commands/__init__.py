@@ -89,6 +89,7 @@ from .tracing import Span, TracedAgent, TracedMessage, Tracing
 from .work import (
     Accept,
     Answer,
+    CancelAsked,
     CancelWork,
     GetResult,
     GetUnfinished,
@@ -115,6 +116,7 @@ __all__ = [
     "Answer",
     "Append",
     "Batch",
+    "CancelAsked",
     "CancelWork",
     "Checkpoint",
     "ChildFailed",

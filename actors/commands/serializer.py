@@ -70,6 +70,7 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "answer": work.Answer,
     "append": messages.Append,
     "batch": messages.Batch,
+    "cancel_asked": work.CancelAsked,
     "cancel_work": work.CancelWork,
     "checkpoint": results.Checkpoint,
     "child_failed": messages.ChildFailed,

@@ -108,6 +108,14 @@ class CancelWork(Message[Receipt]):
 
 
 @frozen
+class CancelAsked(Message[None]):
+    """Cancel the work of a durable message of another agent, whose own work has ended before it had the reply."""
+
+    asked: str
+    """The command id that the message came with."""
+
+
+@frozen
 class RetryWork(Mutation[Receipt]):
     """Let a parked piece of work go on."""
 

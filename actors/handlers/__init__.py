@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .agent_timers import AgentTimers
 from .handler_call import HandlerCall, current_call
-from .hooks import LifecycleHooks
+from .hooks import LifecycleHooks, run_hooks
 from .lifecycle import (
     BLOCKING_HANDLERS,
     LIFECYCLE,
@@ -71,6 +71,7 @@ __all__ = [
     "read_reply",
     "remove_reminder",
     "reply_to",
+    "run_hooks",
     "set_reminder",
     "slice_of",
     "store_reply",

@@ -20,7 +20,7 @@ H = TypeVar("H", bound=Hook)
 
 
 class LifecycleHooks:
-    """Register with `@system.hooks.on_spawn`, `on_pause`, `on_resume`, `on_terminate`; sync or async.
+    """Register with `@system.hooks.on_spawn`, `on_pause`, `on_resume`, `on_terminate`, `on_park`; sync or async.
 
     Hooks run after the transition's events are in the log and before the caller gets the result, one after another in
     the order of registration: functions in a worker thread, coroutines on the system's event loop. A hook that raises,
@@ -29,7 +29,7 @@ class LifecycleHooks:
     """
 
     def __init__(self) -> None:
-        self._hooks: dict[str, list[Hook]] = {"spawn": [], "pause": [], "resume": [], "terminate": []}
+        self._hooks: dict[str, list[Hook]] = {"spawn": [], "pause": [], "resume": [], "terminate": [], "park": []}
 
     def on_spawn(self, hook: H) -> H:
         """Call `hook` after a session has started."""
@@ -46,6 +46,10 @@ class LifecycleHooks:
     def on_terminate(self, hook: H) -> H:
         """Call `hook` after a session has ended."""
         return self._add("terminate", hook)
+
+    def on_park(self, hook: H) -> H:
+        """Call `hook` after work was parked: `data` has its `work`, `message`, `error` (a name) and `text`."""
+        return self._add("park", hook)
 
     def remove(self, hook: Hook) -> None:
         """Remove `hook` from every transition that it was registered for."""

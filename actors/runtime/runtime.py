@@ -30,6 +30,7 @@ from ..agent_types import AgentFactory
 from ..commands import (
     Accept,
     AdoptChild,
+    CancelAsked,
     CancelWork,
     ChildFailed,
     GetResult,
@@ -76,7 +77,7 @@ _MOST_MESSAGES: Final = 256
 _type_of: Callable[[object], type[Any]] = type
 """The built-in with a narrower type, for type checkers."""
 
-_WORK: Final = frozenset((*INTERNAL, CancelWork, GetResult))
+_WORK: Final = frozenset((*INTERNAL, CancelAsked, CancelWork, GetResult))
 _READS: Final = frozenset((*READS, *_WORK, Hold))
 _BESIDE_EXCLUSIVE: Final = frozenset(
     (

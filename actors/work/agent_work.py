@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -20,7 +21,7 @@ from duramen.events import (
     WorkParked,
     WorkStopped,
 )
-from duramen.events.codec import DIGEST_SIZE, RawEvent
+from duramen.events.codec import DIGEST_SIZE, RawEvent, to_datetime
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import (
     WORK_ATTEMPTED,
@@ -51,9 +52,19 @@ from duramen.projections.state import (
     reminders,
 )
 
-from ..commands import Accept, Answer, CancelWork, GetResult, kind_of, name_log, require_unfinished
+from ..commands import (
+    Accept,
+    Answer,
+    CancelAsked,
+    CancelWork,
+    GetResult,
+    LifecycleEvent,
+    kind_of,
+    name_log,
+    require_unfinished,
+)
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Savepoint, Turn, accept_work, checking_answers
+from ..handlers import ActiveAgent, Savepoint, Turn, accept_work, checking_answers, run_hooks
 from ..hosts import Forwarded, RemoteEnvelope
 from .asking import Asking
 from .execution import CANCELLED, EXPIRED, START, TOO_LATE, Execution, Identity
@@ -186,7 +197,10 @@ class AgentWork:
             number = data.get("number")
             if piece is None or (number is not None and str(number) not in piece["pending"]):
                 return
-        turn.emit(message.event)
+        if message.event.type == WORK_PARKED:
+            self._emit_parked(turn, message.event)
+        else:
+            turn.emit(message.event)
 
     def keep_result(self, turn: Turn, message: Continue) -> None:
         """Log a result while the handler may not go on; it gets the result when the agent is resumed, or elsewhere."""
@@ -232,6 +246,10 @@ class AgentWork:
             elif type(message) is CancelWork:
                 turn.stage(envelope, self._cancel(turn, message))
                 return
+            elif type(message) is CancelAsked:
+                known = turn.state.commands.get(message.asked)
+                if known is not None and str(known[0]) in open_work(turn.state):
+                    self._cancel(turn, CancelWork(known[0]))
         except DuramenError as error:
             if turn.items:
                 raise  # half a stretch must not be committed
@@ -317,7 +335,7 @@ class AgentWork:
         _emit_continued(turn, cause, message)
         execution.now = turn.updated_at
         execution.go_on(start, message.number, message.result, message.error, turn=turn, seq=turn.state.seq)
-        self._emit_given_up(turn, execution)
+        given_up = self._emit_given_up(turn, execution)
         error: BaseException | None = None
         try:
             saved.check_size(turn)
@@ -325,6 +343,7 @@ class AgentWork:
             error = oversize
         if error is None and not execution.loop.ended:
             turn.undo = None
+            _cancel_what_was_asked(turn, given_up)
             return
         value = None
         if error is None:
@@ -337,18 +356,23 @@ class AgentWork:
             turn.undo = None
             _emit_continued(turn, cause, message)
         turn.undo = None
+        _cancel_what_was_asked(turn, given_up)
         self._end(turn, message.work, value, error)
 
     def _cause_of(self, execution: Execution, seq: int) -> Cause:
         return Cause(event_id(self._runtime.path, seq), execution.identity.correlation_id)
 
-    def _emit_given_up(self, turn: Turn, execution: Execution) -> None:
+    def _emit_given_up(self, turn: Turn, execution: Execution) -> list[Begun]:
+        """Log what the handler does not wait for any more, and return it."""
+        given_up: list[Begun] = []
         for number in execution.loop.take_given_up():
             begun = execution.begun.pop(number, None)
             if begun is not None:
                 begun.cancel()
                 self._logged.append(begun.key)
+                given_up.append(begun)
                 turn.emit(NewEvent(WORK_GIVEN_UP, {"work": execution.identity.work, "number": number}))
+        return given_up
 
     def _end(self, turn: Turn, work: int, value: Any, error: BaseException | None) -> None:
         """Log the end of work, and prepare the replies of those who wait for it."""
@@ -439,7 +463,24 @@ class AgentWork:
     def _park(self, turn: Turn, work: int, error: DuramenError) -> None:
         get_logger("work").error("work_parked", agent=turn.agent, seq=work, error=kind_of(error))
         told = {"kind": kind_of(error), "text": str(error), "expected": error.expected, "actual": error.actual}
-        turn.emit(NewEvent(WORK_PARKED, {"work": work, "error": told}))
+        self._emit_parked(turn, NewEvent(WORK_PARKED, {"work": work, "error": told}))
+
+    def _emit_parked(self, turn: Turn, event: NewEvent) -> None:
+        """Log that work is parked, and have it counted and the hooks called after the commit."""
+        state, work, error = turn.state, event.data["work"], event.data["error"]
+        message = open_work(state)[str(work)]["message"]
+        turn.emit(event)
+        told = LifecycleEvent(
+            event_type="park",
+            agent=turn.agent,
+            session_id=state.session_id,
+            agent_type=state.agent_type,
+            seq=state.seq,
+            time=to_datetime(turn.updated_at),
+            data={"work": work, "message": message, "error": error["kind"], "text": error["text"]},
+            metadata=turn.codec.copy(state.metadata),
+        )
+        turn.effects += (partial(_tell_parked, self._services, told),)
 
     def _new_execution(self, turn: Turn, work: int, piece: Piece, record: Record) -> Execution:
         correlation = record.accepted[8] or event_id(turn.agent, work)
@@ -659,6 +700,8 @@ class AgentWork:
             execution = self._executions.pop(work)
             for begun in execution.begun.values():
                 self._runner.forget(begun.key)
+                if begun.is_work:
+                    self._cancel_asked(begun)
             self._services.thread_pool.submit(execution.stop)
         for key in [key for key in self._timers if not _waits(pieces, key)]:
             timer = self._timers.pop(key)
@@ -672,6 +715,11 @@ class AgentWork:
             for envelope in self._waiting.pop(work):
                 outcome(envelope)
         self._outcomes.clear()
+
+    def _cancel_asked(self, begun: Begun) -> None:
+        """Cancel the work that another agent does for work that has ended."""
+        with suppress(DuramenError):  # a full mailbox, or the system closes
+            self._services.actors.send(begun.name, Envelope(CancelAsked(begun.key), wanted=False))
 
     def _read_end(self, work: int) -> Callable[[Envelope], None]:
         """Have a message that has come after the end of the work answered from the log."""
@@ -763,6 +811,24 @@ def _emit_continued(turn: Turn, cause: Cause, message: Continue) -> None:
     turn.cause = cause
     data = {"work": message.work, "number": message.number, "result": message.result, "error": message.error}
     turn.emit(NewEvent(WORK_CONTINUED, data))
+
+
+def _tell_parked(services: Services, event: LifecycleEvent) -> None:
+    """Count work that is parked, and call the hooks; in a worker thread."""
+
+    def count() -> None:
+        services.counts.parked += 1
+
+    services.dispatcher.post(count)
+    hooks = services.hooks.registered(event.event_type)
+    run_hooks(hooks, event, services.settings.hook_timeout, services.thread_pool, services.loop)
+
+
+def _cancel_what_was_asked(turn: Turn, given_up: list[Begun]) -> None:
+    """Have the work cancelled, after the commit, that other agents do for a handler which does not wait for it."""
+    for begun in given_up:
+        if begun.is_work:
+            turn.send(begun.name, CancelAsked(begun.key))
 
 
 def _no_start() -> Any:

@@ -117,6 +117,8 @@ class Begun:
     is_under_way: bool = False
     timer: Timer | None = None
     cancel_running: Callable[[], None] | None = None
+    is_work: bool = False
+    """Of what is asked: whether it is a durable message, whose work is cancelled when nobody waits for it any more."""
     accepts: Accepts | None = None
     """The check of an answer; None: any is accepted."""
 

@@ -23,6 +23,7 @@ _HELP: Final = {
     "append_failures_total": "Appends that the log could not take or did not answer in time.",
     "recoveries_total": "Agents that came into memory from their logs.",
     "fences_total": "Turns refused because another host had taken the agent over.",
+    "work_parked_total": "Pieces of work that were parked.",
     "forwards_total": "Messages sent to other hosts.",
     "forwards_taken_total": "Messages of other hosts that were taken.",
     "forwards_waiting": "Messages to other hosts that are not answered yet.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
-from duramen.actors import Agent, AgentSystem, Append, Get
+from duramen.actors import Agent, AgentSystem, Append, Get, WorkCancelled
 from duramen.events import HandlerRaised, InvalidMessage
 from takeover import give_up
 from waiting import eventually
@@ -144,3 +145,60 @@ def test_only_durable_messages_are_sent_and_errors_come_back(system: AgentSystem
 
     with pytest.raises(HandlerRaised, match="no such order"):
         spawn_worker(system, work).ask(Job())
+
+
+class Patient(Agent):
+    """Waits for an approval, and notes that it was cancelled."""
+
+    async def on_receive(self, message: Any) -> Any:
+        try:
+            return await self.wait_for("approval")
+        except WorkCancelled:
+            self.append("cancelled", message.name)
+            raise
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate", "failure", "task"])
+def test_work_that_nobody_waits_for_any_more_is_cancelled_where_it_was_asked(open_system: OpenSystem, end: str) -> None:
+    system = open_system(registry=REGISTRY, agents={"patient": Patient})
+    bob = system.spawn("acme/bob", agent_type="patient")
+
+    async def work(self: Any, message: Job) -> Any:
+        await self.send("acme/bob", Job("sent"))
+        asked = asyncio.create_task(self.ask("acme/bob", Job("asked")))
+        await self.wait_for("go")
+        if end == "task":
+            asked.cancel()
+            return await self.wait_for("go")
+        if end == "failure":
+            raise LookupError("no such order")
+        return await asked
+
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    eventually(lambda: len(bob.unfinished()) == 2 and alice.unfinished()[0].waits_for)
+    if end == "terminate":
+        alice.terminate(consolidate_to_episodic=False)
+    elif end == "cancel":
+        alice.cancel(receipt)
+    else:
+        alice.answer("go")
+    eventually(lambda: bob.get("cancelled", []) == ["asked"])
+    bob.answer("approval", 1)
+    eventually(lambda: bob.unfinished() == [])
+    assert bob.get("cancelled") == ["asked"]  # what was sent has ended by its answer
+
+
+def test_work_whose_reply_has_come_is_not_cancelled(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        reply = await self.ask("acme/bob", Job("asked"))
+        await self.wait_for("go")
+        return reply
+
+    alice, bob = spawn_worker(system, work), system.agent("acme/bob")
+    receipt = alice.send(Job())
+    eventually(lambda: bob.unfinished())
+    bob.answer("approval", "yes")
+    eventually(lambda: any(item["kind"] == "wait" for each in alice.unfinished() for item in each.waits_for))
+    alice.cancel(receipt)
+    assert [event.data["how"] for event in system.events("acme/bob") if event.type == "work_ended"] == ["done"]
