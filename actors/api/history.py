@@ -293,10 +293,15 @@ class History(Reading, MessageSender):
         next call, and nothing of that call is written. The path can be spawned anew, and is another log. Durable
         consumers that have read it rebuild their views. The result says what was removed and what cannot be reached.
 
-        An erasure that was cut off is finished by the next one in its partition; one that is repeated removes nothing.
+        An erasure that was cut off is finished by whichever host looks next, by itself, or by the next erasure in its
+        partition; one that is repeated removes nothing.
         Raises AgentNotFound if there never was such an agent, Unavailable, and NotPermitted.
         """
-        return erase_agents(self._log, agent_path(path).text, self._limits)
+        return erase_agents(self._log, agent_path(path).text, self._limits, self._name_of_eraser())
+
+    def _name_of_eraser(self) -> str:
+        """The host that erases; "" for none."""
+        return ""
 
     def export_jsonl(
         self,

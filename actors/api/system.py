@@ -278,6 +278,9 @@ class AgentSystem(SystemCalls):
 
     erase.__doc__ = SystemCalls.erase.__doc__
 
+    def _name_of_eraser(self) -> str:
+        return self.host
+
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))

@@ -12,9 +12,10 @@ from threading import BoundedSemaphore, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from duramen.events import DuramenError, SystemClosed
+from duramen.events import DuramenError, NotPermitted, SystemClosed
 from duramen.events.log import Unfinished
 from duramen.events.logging import get_logger, raised_at
+from duramen.projections.sessions import finish_erasures
 from duramen.projections.state import NEVER
 
 from ..dispatch import Envelope
@@ -116,6 +117,7 @@ class WorkFinder:
             return self._is_looking
 
     def _look(self) -> None:
+        self._finish_erasures()
         now = monotonic()
         self._refused = {agent: until for agent, until in self._refused.items() if until > now}
         partitions = list(range(self._partitions))
@@ -126,6 +128,18 @@ class WorkFinder:
             due = (found.agent for found in self._due(partition) if self._is_nobodys(found))
             while group := list(islice(due, _TOGETHER)):
                 self._take_up(group)
+
+    def _finish_erasures(self) -> None:
+        """Finish what hosts that are dead have begun to erase."""
+        services, membership = self._services, self._services.hosting.membership
+        if membership.is_draining:
+            return
+        try:
+            finish_erasures(
+                services.log, services.limits, services.owner, lambda host: membership.state_of(host) == "dead"
+            )
+        except NotPermitted as error:  # a user who may not erase
+            get_logger("work").debug("erasures_not_finished", error=type(error).__name__)
 
     def _due(self, partition: int) -> Iterator[Unfinished]:
         last: Unfinished | None = None

@@ -79,8 +79,8 @@ class Archive(Protocol):
         """Note that the lists have every episode from now on."""
         ...
 
-    def begin_erasure(self, root: str) -> None:
-        """Note that an agent and all below it are to be erased, until `end_erasure`."""
+    def begin_erasure(self, root: str, by: str) -> None:
+        """Note that a host erases an agent and all below it, until `end_erasure`; "" for no host."""
         ...
 
     def end_erasure(self, root: str) -> None:
@@ -89,6 +89,17 @@ class Archive(Protocol):
 
     def erasing(self, partition: int) -> dict[str, bool]:
         """The roots of the trees whose erasure has begun and not ended, and whether `erase` is done."""
+        ...
+
+    def begun_erasures(self) -> list[tuple[str, str | None]]:
+        """The roots of trees whose erasure has begun and not ended, and by whom; None once the agents are gone.
+
+        Of very many in one partition some may come only when others have ended.
+        """
+        ...
+
+    def take_erasure(self, root: str, dead: str, by: str) -> bool:
+        """Take over an erasure of a host that has died; False if somebody else has."""
         ...
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:

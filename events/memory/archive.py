@@ -30,8 +30,9 @@ class MemoryParts:
     raw_partition: Callable[[int], RawPartition]
     publish: Callable[[list[Notice]], None]
     partition: Callable[[str], Partition]
+    partitions: int
     erasures: Callable[[int], int]
-    erasing: Callable[[int], dict[str, bool]]
+    erasing: Callable[[int], dict[str, str | None]]
     drop: Callable[[Sequence[str]], None]
     """Remove values by key."""
     erase: Callable[[str], None]
@@ -134,9 +135,9 @@ class MemoryArchive:
 
     # -- erasing ---------------------------------------------------------------------------------------------------
 
-    def begin_erasure(self, root: str) -> None:
+    def begin_erasure(self, root: str, by: str) -> None:
         with self._parts.lock:
-            self._parts.partition(root).erasing[root] = False
+            self._parts.partition(root).erasing[root] = by
 
     def end_erasure(self, root: str) -> None:
         with self._parts.lock:
@@ -144,7 +145,19 @@ class MemoryArchive:
 
     def erasing(self, partition: int) -> dict[str, bool]:
         with self._parts.lock:
-            return self._parts.erasing(partition)
+            return {root: by is None for root, by in self._parts.erasing(partition).items()}
+
+    def begun_erasures(self) -> list[tuple[str, str | None]]:
+        with self._parts.lock:
+            return [found for each in range(self._parts.partitions) for found in self._parts.erasing(each).items()]
+
+    def take_erasure(self, root: str, dead: str, by: str) -> bool:
+        with self._parts.lock:
+            erasing = self._parts.partition(root).erasing
+            if erasing.get(root) != dead:
+                return False
+            erasing[root] = by
+            return True
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
         with self._parts.lock:
@@ -177,7 +190,7 @@ class MemoryArchive:
                 self._seqs.pop(agent, None)
                 part.erased[agent] = part.base + len(part.feed)
             self._parts.drop(keys)
-            part.erasing[root] = True
+            part.erasing[root] = None
             return events
 
     def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:

@@ -107,6 +107,7 @@ class MemoryLog(LogBase):
                 self._raw_partition,
                 self._publish,
                 lambda agent: self._parts[self.partition_of(agent)],
+                partitions,
                 lambda partition: self._parts[partition].erasures,
                 lambda partition: dict(self._parts[partition].erasing),
                 self._drop,

@@ -38,8 +38,8 @@ class Partition:
     """How often entries of the feed were made nobody's."""
     erased: dict[str, int] = field(factory=dict[str, int])
     """By agent: where the feed ended when it was last erased."""
-    erasing: dict[str, bool] = field(factory=dict[str, bool])
-    """The roots of the trees that are being erased, and whether their agents are gone."""
+    erasing: dict[str, str | None] = field(factory=dict[str, "str | None"])
+    """The roots of the trees that are being erased, and by which host; None once their agents are gone."""
     unfinished: dict[str, int] = field(factory=dict[str, int])
     """By agent: when its unfinished work is due, in ms."""
 

@@ -14,6 +14,8 @@ from .client import RedisClient, Script, pack_for_lua
 
 _EPISODES: Final = 1_000
 """Episodes of a partition that are read at once."""
+_ERASURES: Final = b"1000"
+"""Erasures of a partition that are looked for at once, at least."""
 _FEED_STEP: Final = 1_000
 """Entries of a feed in one step of an erasure, each of which holds up the server."""
 _DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -33,6 +35,7 @@ class RedisArchive:
         self._adopt = Script("adopt")
         self._erase = Script("erase")
         self._erase_feed = Script("erase_feed")
+        self._take_erasure = Script("take_erasure")
 
     def _partition_of(self, agent: str) -> int:
         return partition_of(agent, self._partitions)
@@ -206,9 +209,9 @@ class RedisArchive:
 
     # -- erasing ---------------------------------------------------------------------------------------------------
 
-    def begin_erasure(self, root: str) -> None:
+    def begin_erasure(self, root: str, by: str) -> None:
         key = self._keys.erasing(self._partition_of(root)).encode()
-        self._server.execute("begin to erase", b"HSET", key, root.encode(), b"1")
+        self._server.execute("begin to erase", b"HSET", key, root.encode(), b"1" + by.encode())
 
     def end_erasure(self, root: str) -> None:
         key = self._keys.erasing(self._partition_of(root)).encode()
@@ -217,6 +220,21 @@ class RedisArchive:
     def erasing(self, partition: int) -> dict[str, bool]:
         found = self._server.read_hash(self._keys.erasing(partition), "look for erasures")
         return {root.decode(errors="replace"): stage == b"2" for root, stage in sorted(found.items())}
+
+    def begun_erasures(self) -> list[tuple[str, str | None]]:
+        keys = [self._keys.erasing(partition).encode() for partition in range(self._partitions)]
+        commands = [(b"HSCAN", key, b"0", b"COUNT", _ERASURES) for key in keys]
+        found: list[tuple[str, str | None]] = []
+        for _, fields in self._server.execute_all("look for erasures", commands):
+            for root, stage in zip(fields[::2], fields[1::2], strict=True):
+                by = None if stage == b"2" else stage[1:].decode(errors="replace")
+                found.append((root.decode(errors="replace"), by))
+        return found
+
+    def take_erasure(self, root: str, dead: str, by: str) -> bool:
+        keys = [self._keys.erasing(self._partition_of(root))]
+        arguments = [root.encode(), b"1" + dead.encode(), b"1" + by.encode()]
+        return bool(self._server.run_script(self._take_erasure, keys, arguments, "go on with an erasure"))
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
         partition = self._partition_of(root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -34,11 +34,12 @@ class Erasure:
     """What may still tell of them, in words."""
 
 
-def erase_agents(log: EventLog, root: str, limits: Limits) -> Erasure:
+def erase_agents(log: EventLog, root: str, limits: Limits, by: str = "") -> Erasure:
     """Erase an agent and all below it, and finish the erasures of its partition that were cut off.
 
     The intent is written first and removed last; the agents themselves go in one step. Raises AgentNotFound if there
-    never was such an agent, Unavailable where they keep changing, and what reading raises. May be repeated.
+    never was such an agent, Unavailable where they keep changing, and what reading raises. May be repeated. `by` is the
+    host that erases: others finish it if that has died.
     """
     partition = log.partition_of(root)
     for begun, are_gone in log.archive.erasing(partition).items():
@@ -46,8 +47,25 @@ def erase_agents(log: EventLog, root: str, limits: Limits) -> Erasure:
             if are_gone:
                 _finish(log, begun, ())
             else:
-                _erase(log, begun, limits)
-    return _erase(log, root, limits)
+                _erase(log, begun, limits, by)
+    return _erase(log, root, limits, by)
+
+
+def finish_erasures(log: EventLog, limits: Limits, by: str, is_dead: Callable[[str], bool]) -> int:
+    """Finish the erasures of hosts that have died meanwhile; how many. Raises what `erase_agents` raises."""
+    finished = 0
+    for root, host in log.archive.begun_erasures():
+        if host is None:
+            _finish(log, root, ())
+        elif (not host or is_dead(host)) and log.archive.take_erasure(root, host, by):
+            try:
+                _erase(log, root, limits, by)
+            except AgentNotFound:
+                log.archive.end_erasure(root)
+        else:
+            continue
+        finished += 1
+    return finished
 
 
 def _finish(log: EventLog, root: str, agents: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -57,12 +75,12 @@ def _finish(log: EventLog, root: str, agents: Sequence[str]) -> tuple[list[str],
     return found
 
 
-def _erase(log: EventLog, root: str, limits: Limits) -> Erasure:
+def _erase(log: EventLog, root: str, limits: Limits, by: str) -> Erasure:
     partition = log.partition_of(root)
     agents = _agents_of(log, root)
     if not agents and log.erased_until(partition, root) < 0:
         raise AgentNotFound(f"there is no agent {root}, and nothing to erase", agent=root)
-    log.archive.begin_erasure(root)
+    log.archive.begin_erasure(root, by)
     position, episodes = 0, 0
     for _ in range(_TRIES):
         position = _erase_from_feed(log, root, position)

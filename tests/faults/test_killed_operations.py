@@ -86,8 +86,9 @@ def all_are(paths: Sequence[str], before: str, afterwards: str) -> Check:
     """All of these agents are as before, or all are as afterwards."""
 
     def check(system: AgentSystem, file: Path) -> bool:
-        found = {statuses(system).get(path, "absent") for path in paths}
-        assert found in ({before}, {afterwards}), f"half: {statuses(system)}"
+        there = statuses(system)
+        found = {there.get(path, "absent") for path in paths}
+        assert found in ({before}, {afterwards}), f"half: {there}"
         return found == {afterwards}
 
     return check
@@ -326,6 +327,7 @@ def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_
             code, requests = killing.run(name, namespace, file, at, sent)
             assert code in (0, -9)
             with opened(valkey_url, namespace) as system:
+                eventually(lambda: not system.log.archive.begun_erasures(), what="erasures that this host finishes")
                 done = case.check(system, file)
                 assert code or done or not case.is_seen
                 try:
@@ -343,6 +345,30 @@ def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_
         for at, sent in moments(requests, case):
             once(at, sent)
     assert killing.kills >= case.kills, "control: the processes were killed"
+
+
+@pytest.mark.slow
+def test_an_erasure_that_is_killed_at_any_request_is_finished_by_the_next_host_that_opens(
+    killing: Killing, valkey_url: str, tmp_path: Path
+) -> None:
+    namespace, file = template_of(killing, CASES["erase"], tmp_path)
+    finished = 0
+    with redis.Redis.from_url(valkey_url) as client:
+        template = Template(client, namespace)
+        _, requests = killing.run("erase", template.copy(), file)
+        for at in range(1, requests + 1):
+            namespace = template.copy()
+            killing.run("erase", namespace, file, at, "all")
+            begun = any(client.hgetall(key) for key in client.scan_iter(f"duramen:{{{namespace}*erasing", count=1_000))
+            with opened(valkey_url, namespace) as system:
+                if begun:
+                    eventually(lambda: not system.log.archive.begun_erasures())
+                    finished += 1
+                    assert all_are_gone(TREE)(system, file)
+                else:
+                    assert set(statuses(system).values()) in ({"running"}, set())
+                assert system.verify().ok
+    assert finished >= 15, "control: most kills leave something to finish"
 
 
 @pytest.mark.slow

@@ -188,6 +188,33 @@ def test_an_agent_that_is_written_to_all_the_time_is_erased(open_any: OpenSystem
     assert host.verify().ok
 
 
+def test_what_a_dead_host_has_begun_to_erase_is_finished_by_the_next_look(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    plant(first)
+    second.spawn("acme/bob").set("n", 1)
+    second.spawn("acme/carol")
+    archive = second.log.archive
+    archive.begin_erasure(PATH, "a-host-that-never-was")
+    archive.begin_erasure("acme/bob", second.host)
+    first._finder.look()
+    eventually(lambda: sorted(entry.agent for entry in first.agents()) == ["acme/bob", "acme/carol"])
+    eventually(lambda: archive.begun_erasures() == [("acme/bob", second.host)])
+    assert second.agent("acme/bob").get() == {"n": 1}, "control: its host lives"
+    archive.end_erasure("acme/bob")
+    assert second.spawn(PATH).get() == {}
+    assert first.verify().ok
+
+
+def test_an_erasure_is_taken_over_once(any_system: AgentSystem) -> None:
+    archive = any_system.log.archive
+    any_system.spawn(PATH)
+    archive.begin_erasure(PATH, "dead")
+    taken = [archive.take_erasure(PATH, "dead", host) for host in ("one", "two", "one")]
+    assert (taken, archive.begun_erasures()) == ([True, False, False], [(PATH, "one")])
+    archive.end_erasure(PATH)
+    assert not archive.take_erasure(PATH, "one", "two")
+
+
 def test_a_branch_is_erased_alone(open_any: OpenSystem) -> None:
     system = open_any()
     plant(system)
