@@ -1,4 +1,4 @@
-"""Logs that earlier releases have written, and the code before durable work, are read by today's code, and come to what they came to then."""
+"""Logs of earlier releases, and of before durable work, are read by today's code and come to what they came to then."""
 
 from __future__ import annotations
 
