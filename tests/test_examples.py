@@ -43,6 +43,20 @@ SHOWN = {
         "search: 4 calls, 400 tokens",
         "status closed, lag 0",
     ],
+    "research_tree.py": [
+        "{'lead': 'paused', 'books': 'paused', 'letters': 'paused', 'maps': 'paused'}",
+        "read over lunch: []",
+        "answer: where is the whale? 2 pages of books, 2 pages of letters, 2 pages of maps",
+        "searched: 3 times",
+        "stopped with the whole tree",
+        "{'lead': 'terminated', 'books': 'terminated', 'letters': 'terminated', 'maps': 'terminated'}",
+        "unfinished: []",
+    ],
+    "budget.py": [
+        "result: 12 chapters",
+        "chapters: 12, each asked for once: True",
+        "paused by the budget: ",
+    ],
     "support_agent.py": [
         "the first process ended with -9",
         "result: paid 40",
