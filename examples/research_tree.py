@@ -16,7 +16,6 @@ from attrs import field, frozen
 from duramen.actors import Agent, AgentSystem
 from duramen.events import WorkStopped, message_type
 
-
 LEAD = "acme/lead"
 SOURCES = ["books", "letters", "maps"]
 
