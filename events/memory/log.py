@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from time import time
+from typing import Final
 from uuid import uuid4
 
 from attrs import evolve
@@ -56,6 +57,10 @@ from .notices import MemoryNotices
 from .output_store import MemoryOutputStore
 from .partition import Partition, count_to_trim, gather_spans
 from .writer import MemoryWriter
+
+_COMMITTED: Final = Answer(Status.COMMITTED)
+_GRANULARITIES: Final[dict[int, Granularity]] = {int(level): level for level in Granularity}
+"""By number. Calling the enum takes ten times as long."""
 
 
 class MemoryLog(LogBase):
@@ -133,9 +138,11 @@ class MemoryLog(LogBase):
             owners: dict[str, bytes] = {}
             answers = [self._answer(part, append, changed, owners) for append in batch]
             part.owners.update(owners)
-            accepted = [a for a, answer in zip(batch, answers, strict=True) if answer.status is Status.COMMITTED]
-            notices = self._write(partition, part, [append for append in accepted if append.items])
-        self._publish(notices)
+            notices = self._write(
+                partition, part, [a for a, answer in zip(batch, answers, strict=True) if answer is _COMMITTED and a.items]
+            )
+        if notices:
+            self._publish(notices)
         return answers
 
     def _publish(self, notices: list[Notice]) -> None:
@@ -170,22 +177,28 @@ class MemoryLog(LogBase):
         head = part.heads.get(append.agent)
         status = self._check(head, append)
         if status is Status.COMMITTED:
-            root, host = root_of(append.agent), append.fence.partition(":")[2]
-            stored = owners.get(root, part.owners.get(root))
-            owner = owner_of(stored)
-            if append.create and owner.host not in ("", host):
-                return Answer(Status.OWNED, 0, owner.text)
+            if append.create:
+                owner = self._owner(part, append, owners)
+                if owner.host not in ("", _host_of(append)):
+                    return Answer(Status.OWNED, 0, owner.text)
             for number, (agent, lives) in enumerate(append.requires):
                 line = changed.get(agent, part.directory.get(agent))
                 if (line is not None and msgpack.unpackb(line)[0] != "terminated") is not lives:
                     return Answer(Status.UNMET, number)
             if append.entry is not None:
                 changed[append.agent] = append.entry
-            if append.create and append.items and owner.host != host:
-                owners[root] = Owner(owner.epoch + 1, host).text.encode()
-        if head is None or status is Status.COMMITTED:
+            if append.create and append.items:
+                owner, host = self._owner(part, append, owners), _host_of(append)
+                if owner.host != host:
+                    owners[root_of(append.agent)] = Owner(owner.epoch + 1, host).text.encode()
+            return _COMMITTED
+        if head is None:
             return Answer(status)
         return Answer(status, head.seq, head.fence, head.claimed_at)
+
+    def _owner(self, part: Partition, append: Append, owners: dict[str, bytes]) -> Owner:
+        root = root_of(append.agent)
+        return owner_of(owners.get(root, part.owners.get(root)))
 
     def _check(self, head: Head | None, append: Append) -> Status:
         """The same checks, in the same order, as `append.lua`."""
@@ -235,11 +248,14 @@ class MemoryLog(LogBase):
             head = part.heads.get(append.agent) or Head(0, 0, NO_DIGEST, append.fence, append.updated_at, 0)
             first = head.seq + 1
             self._logs.setdefault(append.log_key, []).extend(append.items)
-            part.heads[append.agent] = evolve(
-                head,
-                seq=head.seq + len(append.items),
-                digest=append.items[-1][:16],
-                updated_at=append.updated_at,
+            part.heads[append.agent] = Head(
+                head.seq + len(append.items),
+                head.base,
+                append.items[-1][:16],
+                head.fence,
+                head.claimed_at,
+                append.updated_at,
+                head.largest,
             )
             if append.entry is not None:
                 part.directory[append.agent] = append.entry
@@ -247,11 +263,10 @@ class MemoryLog(LogBase):
                 part.unfinished.pop(append.agent, None)
             elif append.due_ms is not None:
                 part.unfinished[append.agent] = append.due_ms
-            for level, run in groupby(range(len(append.items)), append.levels.__getitem__):
-                offsets = list(run)
-                items = append.items[offsets[0] : offsets[-1] + 1]
-                events.setdefault(level, []).append((append.agent, first + offsets[0], items))
-            bits = sum(1 << level for level in set(append.levels))
+            bits = 0
+            for level, offset, items in _runs(append):
+                events.setdefault(level, []).append((append.agent, first + offset, items))
+                bits |= 1 << level
             bits_of_batch |= bits
             part.feed.append(FeedEntry(append.agent, first, len(append.items), bits))
             self._put(append.puts)
@@ -318,7 +333,7 @@ class MemoryLog(LogBase):
         part.marks[level] = position
         small = sum(len(item) for _, _, items in found for item in items) <= self._limits.notice_bytes
         events = found if small else None
-        return Notice(partition, Granularity(level), previous, position, events, position - entries, levels)
+        return Notice(partition, _GRANULARITIES[level], previous, position, events, position - entries, levels)
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
         with self._lock:
@@ -471,3 +486,18 @@ class MemoryCache:
     def store(self, values: Mapping[bytes, bytes]) -> None:
         with self._lock:
             self._values.update(values)
+
+
+def _host_of(append: Append) -> str:
+    return append.fence.partition(":")[2]
+
+
+def _runs(append: Append) -> Iterator[tuple[int, int, list[bytes]]]:
+    """The events of an append in runs of one level: the level, the place of the first, and the events."""
+    levels, items = append.levels, append.items
+    if len(levels) == 1:  # most appends: in a tenth of the time
+        yield levels[0], 0, items
+        return
+    for level, run in groupby(range(len(items)), levels.__getitem__):
+        offsets = list(run)
+        yield level, offsets[0], items[offsets[0] : offsets[-1] + 1]

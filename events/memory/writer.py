@@ -28,7 +28,8 @@ class MemoryWriter:
         """Does nothing: no batch is ever under way."""
 
     def send(self, batches: Sequence[tuple[int, Sequence[Append]]]) -> None:
-        self._done.extend((batch, self._commit(partition, batch)) for partition, batch in batches)
+        for partition, batch in batches:
+            self._done.append((batch, self._commit(partition, batch)))
 
     def receive(self, timeout: float | None) -> list[tuple[Sequence[Append], list[Answer] | DuramenError]]:
         done = list(self._done)
