@@ -57,13 +57,14 @@ def measure_load(services: Services, journal: Journal) -> SystemLoad:
             depth = len(mailbox.waiting)
             waiting += depth
             longest = max(longest, depth)
+    sizes = journal.batch_sizes.read()
     return SystemLoad(
         agents_in_memory=len(actors),
         messages_waiting=waiting,
         longest_mailbox=longest,
         appends_in_flight=journal.in_flight,
-        appends_total=journal.appends_sent,
-        append_batches_total=journal.batches_sent,
+        appends_total=int(sizes.total),
+        append_batches_total=sum(sizes.counts),
         append_failures_total=journal.appends_failed,
         recoveries_total=services.counts.recoveries,
         fences_total=services.counts.fences,
@@ -73,6 +74,6 @@ def measure_load(services: Services, journal: Journal) -> SystemLoad:
         forwards_waiting=router.waiting,
         frames_refused_total=router.frames_refused(),
         late_beats_total=membership.late_beats,
-        append_batch_size=journal.batch_sizes.read(),
+        append_batch_size=sizes,
         commit_seconds=journal.commit_seconds.read(),
     )

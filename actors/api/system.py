@@ -497,15 +497,15 @@ class AgentSystem(SystemCalls):
         if block:
             check_may_block()
             self._actors.check_cycle(path)
-        envelope = envelope_of(message, command_id, durability=durability, copier=self._copier)
+        envelope = envelope_of(message, command_id, durability, True, self._copier)
         tracing = self._services.tracing
         if tracing is not None:
             tracing.send(path, envelope)
-        deadline = None if seconds is None else monotonic() + seconds
         try:
             if not block:
                 self._actors.send(path, envelope, room)
                 return envelope
+            deadline = None if seconds is None else monotonic() + seconds
             if can_read_here(self._services, path, message, seconds):
                 answer_from_log(self._services, path, [envelope])
             elif type(message) in INLINE and room == 0.0:
@@ -519,6 +519,8 @@ class AgentSystem(SystemCalls):
                 envelope.refuse(error)  # it is in no mailbox: nobody else ends its span
             raise
         try:
+            if envelope.done:
+                return envelope.get_within(None, seconds)
             return envelope.get_within(None if deadline is None else _left(deadline), seconds)
         except AskTimeout:
             if not envelope.done:
@@ -531,7 +533,7 @@ class AgentSystem(SystemCalls):
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         """As `AgentHandle.tell`, for an agent by path."""
-        envelope, tracing = envelope_of(message, command_id, wanted=False, copier=self._copier), self._services.tracing
+        envelope, tracing = envelope_of(message, command_id, None, False, self._copier), self._services.tracing
         if tracing is not None:
             tracing.send(path, envelope)
         try:

@@ -48,12 +48,10 @@ class Journal:
         self._log = get_logger("journal")
         self._closed = False
         self._answered: list[list[Commit]] = []  # that the writer may answer once more
-        self.batches_sent = 0
-        self.appends_sent = 0
         self.appends_failed = 0
         """Appends whose batch the log has answered with an error: not reached, or with an unknown outcome."""
         self.batch_sizes = Histogram([2**power for power in range(10)])
-        """Appends in a batch."""
+        """Appends in each batch that was sent."""
         self.commit_seconds = Histogram(_SECONDS)
         """From sending a batch to its answer."""
 
@@ -74,28 +72,25 @@ class Journal:
     def flush(self) -> None:
         """Send pending commits, up to the limit of batches in flight."""
         pending = self._pending
+        if not pending:
+            return
         batches: list[tuple[int, list[Commit]]] = []
         room = _MOST_IN_FLIGHT - self._writer.in_flight
+        now = monotonic()
         while pending and len(batches) < room:
             partition, waiting = next(iter(pending.items()))
-            batches.append((partition, self._next_batch(waiting)))
+            batch = self._next_batch(waiting)
+            for commit in batch:  # a writer may answer a batch in parts
+                commit.sent_at = now
+            self.batch_sizes.observe(len(batch))
+            batches.append((partition, batch))
             if not waiting:
                 del pending[partition]
         if batches:
-            self._measure(batches)
             try:
                 self._writer.send(batches)
             except Exception as error:
                 self._fail_unsent([batch for _, batch in batches], error)
-
-    def _measure(self, batches: list[tuple[int, list[Commit]]]) -> None:
-        now, observe = monotonic(), self.batch_sizes.observe
-        self.batches_sent += len(batches)
-        for _, batch in batches:
-            for commit in batch:  # a writer may answer a batch in parts
-                commit.sent_at = now
-            self.appends_sent += len(batch)
-            observe(len(batch))
 
     def _fail_unsent(self, batches: list[list[Commit]], error: Exception) -> None:
         """Answer batches whose sending raised, which is a defect: some may have been sent all the same."""

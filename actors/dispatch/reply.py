@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import pykka
 
@@ -19,6 +19,9 @@ from duramen.events.model import Seconds, parse_timeout
 
 from .call_cycles import WaiterSlot, waiting_for
 from .event_loop import check_may_block
+
+_SHORT: Final = 1_000_000
+"""Seconds that a thread can wait on every platform."""
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 Callback = Callable[[], None]
@@ -64,11 +67,14 @@ class Reply(pykka.Future[Any]):
 
         Raises InvalidMessage, AskTimeout, CallCycle and LoopBlocked where no reply can come, or the error in its place.
         """
-        seconds = None if timeout is None else parse_timeout(timeout)
+        if timeout is None or (type(timeout) is int and 0 <= timeout <= _SHORT):  # mostly: saves a call
+            seconds: float | None = timeout
+        else:
+            seconds = parse_timeout(timeout)
         if self._get_hook is not None:
             return self._get_hook(seconds)
         if not self._done:
-            self._wait(seconds, seconds)
+            self._wait(seconds, None if seconds is None else float(seconds))
         if self.error is not None:
             raise self.error
         return self.result

@@ -43,7 +43,7 @@ class SignalShield:
         if threading.current_thread() is threading.main_thread():
             for number in _SHIELDED:
                 handler = _get(number)
-                if callable(handler):
+                if type(handler) is not int and callable(handler):  # most are ints: left to the system, or ignored
                     self._handlers.append((number, handler))
             try:
                 for number, _ in self._handlers:

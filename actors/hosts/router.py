@@ -114,6 +114,8 @@ class Router:
         self._tracing = tracing
         dispatcher.after_pass = self.flush
         self._links: Links | None = None
+        self._has_rows = False
+        """Whether the core has put rows together that no flush has sent."""
         self._numbers = count(1)
         self._attempts = count(1)
         self._routes: dict[int, Route] = {}
@@ -155,8 +157,8 @@ class Router:
 
     def flush(self) -> None:
         """Send what the core has put together in one pass."""
-        if self._links is not None:
-            self._links.flush()
+        if self._has_rows and self._links is not None:
+            self._has_rows = not self._links.flush()
 
     def next_attempt(self) -> int:
         """A number above those of all attempts before."""
@@ -186,6 +188,7 @@ class Router:
             None if self._tracing is None else self._tracing.inject(envelope),
         )
         self._links.add(route.host, [_ASK, *ask])
+        self._has_rows = True
         self.sent += 1
         self._routes[number] = route
 
@@ -336,6 +339,7 @@ class Router:
             return
         try:
             self._links.add(peer, row, bounded=False)
+            self._has_rows = True
         except DuramenError as error:  # the peer does not read; it will be found dead, or close
             self._log.warning("reply_not_sent", peer=peer, error=type(error).__name__)
 

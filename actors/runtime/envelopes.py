@@ -20,7 +20,6 @@ _OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
 def envelope_of(
     message: object,
     command_id: str | None,
-    *,
     durability: str | None = None,
     wanted: bool = True,
     copier: Serializer | None = None,

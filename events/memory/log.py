@@ -139,7 +139,9 @@ class MemoryLog(LogBase):
             answers = [self._answer(part, append, changed, owners) for append in batch]
             part.owners.update(owners)
             notices = self._write(
-                partition, part, [a for a, answer in zip(batch, answers, strict=True) if answer is _COMMITTED and a.items]
+                partition,
+                part,
+                [a for a, answer in zip(batch, answers, strict=True) if answer is _COMMITTED and a.items],
             )
         if notices:
             self._publish(notices)

@@ -90,13 +90,16 @@ class Links:
         with self._lock:
             self._state.send(peer, packed, bounded=bounded)
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """Send what was queued: all rows for one host in as few frames as hold them, all frames in one publish.
 
-        Does not wait for the server: what cannot be sent at once is sent by the links' thread.
+        Does not wait for the server: what cannot be sent at once, if it returns False, is sent by the links' thread.
         """
-        if self._state.has_changes and not self._publish() and not self._closing.is_set():
+        if not self._state.has_changes or self._publish():
+            return True
+        if not self._closing.is_set():
             self._stream.wake()
+        return False
 
     def peers(self) -> list[str]:
         """Return the hosts to which something was sent or from which something was heard, without forgotten ones."""
