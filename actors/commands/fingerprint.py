@@ -21,13 +21,16 @@ from duramen.events.codec import Codec
 from duramen.projections.state import REQUIRED
 
 from .message import Mutation
-from .messages import Set
+from .messages import Set, Spawn
 
 SIZE: Final = 8
 _MOST_VALUES: Final = 200_000
 _OF_LIFECYCLE: Final = ("command_id", "durability", "expected_seq")
 _OF_MUTATIONS: Final = (*_OF_LIFECYCLE, "metadata")
 """Repeated with another trace, a command is the same; the metadata of a spawn or a pause are what it says."""
+
+_ADDED: Final[Mapping[type[Any], tuple[str, ...]]] = {Spawn: ("expires_after",)}
+"""Fields of later releases, which count where they are given: logs hold fingerprints of messages without them."""
 
 
 def fingerprint(message: object, codec: Codec, registry: EventRegistry | None) -> bytes:
@@ -59,7 +62,9 @@ def _plain(value: Any, numbers: Iterator[int], registry: EventRegistry | None) -
         raise TooLarge("a message with a command id has too many values", expected=_MOST_VALUES)
     cls = cast("type[Any]", type(value))
     if attrs.has(cls) and not isinstance(value, PropertyPath):
-        names = [field.name for field in attrs.fields(cls) if field.name not in _aside(cls)]
+        aside, added = _aside(cls), _ADDED.get(cls, ())
+        names = [field.name for field in attrs.fields(cls) if field.name not in aside]
+        names = [name for name in names if name not in added or getattr(value, name) is not None]
         declared = None if registry is None else registry.message_name(cls)
         return [declared or cls.__name__, [_plain(getattr(value, name), numbers, registry) for name in names]]
     if isinstance(value, Mapping):
