@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -49,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, of `sys.argv` unless arguments are given, and return the exit code. Raises no DuramenError."""
+    """Run one command, of `sys.argv` unless arguments are given, and return the exit code. Raises no error."""
     parser = make_parser()
     try:
         parsed = parser.parse_args(arguments)
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except DuramenError as error:
         # One line, unless the error quotes a server's log.
-        sys.stderr.write(f"duramen: {clean(with_options(str(error)), lines=True)}\n")
+        _explain(clean(with_options(str(error)), lines=True), debug=options.debug)
         return exit_code_of(error)
     except KeyboardInterrupt:
         sys.stderr.write("duramen: interrupted\n")
@@ -75,6 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output is gone. Flushing the buffer at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except Exception as error:
+        what = f"unexpected {type(error).__name__}: {clean(str(error))}; --debug shows where it comes from"
+        _explain(what, debug=options.debug)
+        return ExitCode.FAILED
+
+
+def _explain(sentence: str, *, debug: bool) -> None:
+    """Say what ended the command; below `except` only."""
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"duramen: {sentence}\n")
 
 
 @contextmanager

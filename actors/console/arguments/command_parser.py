@@ -14,6 +14,10 @@ class CommandParser(argparse.ArgumentParser):
 
     _inside = False
 
+    def arguments(self) -> tuple[argparse.Action, ...]:
+        """What it takes, in the order of the help."""
+        return tuple(self._actions)
+
     def parse_known_args(self, *args: Any, **named: Any) -> Any:
         """Parse the arguments of a sub-command; `ArgumentParser` calls this."""
         if (

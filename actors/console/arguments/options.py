@@ -45,6 +45,7 @@ class Options:
     insecure: bool
     allow_eviction: bool
     verbose: bool
+    debug: bool
     given: tuple[str, ...]
     """The options that make another command use the same store, quoted for a shell."""
 
@@ -75,6 +76,7 @@ class Options:
             insecure=arguments.insecure,
             allow_eviction=arguments.allow_eviction,
             verbose=arguments.verbose,
+            debug=arguments.debug,
             given=tuple(given),
         )
 
@@ -105,6 +107,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--allow-eviction", action="store_true", help="use a server that may remove logs when memory runs short"
     )
     group.add_argument("-v", "--verbose", action="store_true", help="log to stderr what happens inside")
+    group.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 
 def add_path(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from .agents import AGENTS
 from .ask import ASK
 from .blame import BLAME
 from .checkpoints import CHECKPOINTS
+from .completion import make_completion
 from .diff import DIFF
 from .doctor import DOCTOR
 from .episodes import EPISODES
@@ -70,4 +71,5 @@ COMMANDS: Final[tuple[Command, ...]] = (
     IMPORT,
     ERASE,
     DOCTOR,
+    make_completion(lambda: COMMANDS),
 )

@@ -1,0 +1,81 @@
+"""What shells complete, and what `--debug` adds to an error."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_line import Duramen
+from duramen.actors.console import main
+from duramen.actors.console.commands import COMMANDS
+from duramen.actors.console.commands.completion import SHELLS
+
+_ASK = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _duramen; echo "${COMPREPLY[@]}"'
+
+
+def completed(script: Path, *words: str) -> list[str]:
+    """What bash offers for the last word."""
+    line = ["bash", "-c", _ASK, "bash", str(script), "duramen", *words]
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["check"], ["check-work", "checkpoints"]),
+        (["log", "acme/alice", "--gran"], ["--granularity"]),
+        (["log", "acme/alice", "--granularity", ""], ["lifecycle", "state", "activity", "trace"]),
+        (["log", "acme/alice", "--granularity", "s"], ["state"]),
+        (["log", "acme/alice", "--limit", ""], []),
+        (["projections", "re"], ["rebuild", "retry", "remove"]),
+        (["no-such-command", "--"], []),
+    ],
+)
+def test_bash_completes_commands_options_and_choices(
+    duramen: Duramen, tmp_path: Path, words: list[str], offered: list[str]
+) -> None:
+    script = tmp_path / "completion.bash"
+    script.write_text(duramen("completion", "bash").out)
+    assert completed(script, *words) == offered
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_command_and_option_is_completed(duramen: Duramen, shell: str) -> None:
+    script = duramen("completion", shell).out
+    for command in COMMANDS:
+        assert command.name in script
+        for option in re.findall(r"^  (?:-\w, )?--([a-z-]+)", duramen(command.name, "--help").out, re.MULTILINE):
+            assert re.search(rf"(--|-l ){option}\b", script), (command.name, option)
+
+
+def test_completion_makes_no_store(duramen: Duramen, data_dir: Path) -> None:
+    assert duramen("completion", "bash").code == 0
+    assert not data_dir.exists()
+
+
+def test_an_error_shows_where_it_comes_from_only_when_asked(duramen: Duramen) -> None:
+    duramen("spawn", "acme/alice")
+    plain, debug = duramen("show", "acme/bob"), duramen("show", "acme/bob", "--debug")
+    assert plain.err.count("\n") == 1
+    assert debug.err.startswith("Traceback (most recent call last):")
+    assert debug.err.endswith(plain.err)
+    assert debug.code == plain.code == 1
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_that_nobody_expected_is_one_line_too(
+    debug: bool, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    assert main(["completion", "bash", *(["--debug"] if debug else [])]) == 1
+    said = capsys.readouterr().err
+    line = "duramen: unexpected ValueError: I/O operation on closed file; --debug shows where it comes from\n"
+    assert said.endswith(line)
+    assert (said == line) is not debug
