@@ -80,8 +80,9 @@ class RecordedLog(MemoryLog):
 
 def _copy(append: Append) -> Append:
     """A copy of an append, which goes on as a turn. Nothing is due in it: no host is to look for work by itself."""
-    values = {name: getattr(append, name) for name in fields_dict(Append)}
-    return Append(**{**values, "items": list(append.items), "due_ms": None})
+    values: dict[str, Any] = {name: getattr(append, name) for name in fields_dict(Append)}
+    values |= {"items": list(append.items), "due_ms": None}
+    return Append(**values)
 
 
 @define(eq=False)
@@ -215,7 +216,7 @@ class ScriptedWork:
                 return await real(name, function, *arguments, **options)
             execution = current_execution(agent)
             identity = execution.identity
-            keywords = options.get("keywords") or {}
+            keywords: dict[str, Any] = options.get("keywords") or {}
             number = execution.loop.last_number + 1
             call = StepCall(agent.path, identity.work, identity.command_id, number, name, arguments, keywords)
             return await real(name, self._hold(call, function), *arguments, **options)

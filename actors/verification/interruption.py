@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import define, field
 from hypothesis import strategies as st
@@ -256,4 +256,4 @@ class _Interruption:
         return LawBroken(law, why, subject=self.subject, log=stored, expected=str(expected), actual=str(actual))
 
     def _is_durable(self, message: Any) -> bool:
-        return self.registry.is_durable(type(message))
+        return self.registry.is_durable(cast("type[Any]", type(message)))

@@ -245,15 +245,19 @@ def agent_machine(
     return cast("type[AgentMachine]", type(name, (AgentMachine,), body))
 
 
+def _is_durable(machine: AgentMachine, message: Any) -> bool:
+    return type(machine).registry.is_durable(cast("type[Any]", type(message)))
+
+
 def _message_of_its_own(self: AgentMachine, message: Any) -> None:
-    if type(self).registry.is_durable(type(message)):
+    if _is_durable(self, message):
         return  # its work goes on meanwhile; `check_interruptions` looks at that
     _tolerant(lambda: self.send(message))
     self.agree()
 
 
 def _with_an_id(self: AgentMachine, message: Any) -> None:
-    if type(self).registry.is_durable(type(message)):
+    if _is_durable(self, message):
         return
     command_id, before = f"c-{len(self.sent) + 1}", len(self.log_of())
     _tolerant(lambda: self.send(message, command_id))
