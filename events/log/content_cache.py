@@ -16,3 +16,7 @@ class ContentCache(Protocol):
     def store(self, values: Mapping[bytes, bytes]) -> None:
         """Store these values. Storing twice is the same as once."""
         ...
+
+    def drop(self, fields: Sequence[bytes]) -> None:
+        """Remove the values of these fields, as far as they are there."""
+        ...

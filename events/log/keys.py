@@ -5,7 +5,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 
 | key | type | what it holds | life time |
 |---|---|---|---|
-| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; `episodes` → `1` once the lists of episodes are complete; fingerprint of its integrity key, where it has one; else `secret`, which keys the messages between its processes | for ever |
+| `duramen:{ns}` | HASH | format, number of partitions, identity of the log; `episodes` → `1` once the lists of episodes are complete; `embeddings:MID` → `1` for each hash of vectors; fingerprint of its integrity key, where it has one; else `secret`, which keys the messages between its processes | for ever |
 | `duramen:{ns}:hosts` | HASH | host → msgpack [beat, state, machine, protocol, agent types, message types, load, ended at] | up to an hour after the host has ended |
 | `duramen:{ns}:content:CONTENT` | STRING | what is too large for a message between processes | its TTL |
 | `duramen:{ns}:embeddings:MID` | HASH | 16 bytes hash of a text → its vector, float32 little-endian; `dimensions` → how many numbers | for ever; may be deleted |

@@ -467,6 +467,10 @@ class MemoryLog(LogBase):
     def embeddings(self, model: str) -> ContentCache:
         return self._embeddings.setdefault(model, MemoryCache())
 
+    def drop_vectors(self, texts: Sequence[bytes]) -> None:
+        for cache in list(self._embeddings.values()):
+            cache.drop(texts)
+
     def consumer_store(self) -> ConsumerStore:
         return self._consumers
 
@@ -488,6 +492,11 @@ class MemoryCache:
     def store(self, values: Mapping[bytes, bytes]) -> None:
         with self._lock:
             self._values.update(values)
+
+    def drop(self, fields: Sequence[bytes]) -> None:
+        with self._lock:
+            for field in fields:
+                self._values.pop(field, None)
 
 
 def _host_of(append: Append) -> str:

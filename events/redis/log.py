@@ -215,7 +215,11 @@ class RedisLog(LogBase):
         return RedisNotices(self._server, self._keys, keep=2 * self._limits.notice_bytes if events else 0)
 
     def embeddings(self, model: str) -> ContentCache:
-        return RedisCache(self._server, self._keys.embeddings(model))
+        return RedisCache(self._server, self._keys.embeddings(model), self._keys.namespace)
+
+    def drop_vectors(self, texts: Sequence[bytes]) -> None:
+        for cache in RedisCache.stored(self._server, self._keys.namespace):
+            cache.drop(texts)
 
     def consumer_store(self) -> ConsumerStore:
         return self._consumers

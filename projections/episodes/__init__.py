@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from .episode import Episode, Episodes, compose_episode, episode_id
+from .episode import Episode, Episodes, compose_episode, episode_id, episode_text
 from .facets import EpisodeFilter
 from .index import EpisodeIndex, Found
 from .reader import EpisodeReader
-from .record import EpisodeRecord, episode_put, erased_record, unpack_record
+from .record import EpisodeRecord, episode_put, erased_record, hash_of_text, unpack_record
 from .word_index import WordIndex
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ __all__ = [
     "compose_episode",
     "episode_id",
     "episode_put",
+    "episode_text",
     "erased_record",
+    "hash_of_text",
     "unpack_record",
 ]

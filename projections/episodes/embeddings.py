@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
@@ -14,13 +13,11 @@ from numpy.typing import NDArray
 from duramen.events import EmbeddingFailed
 from duramen.events.log import ContentCache
 
+from .record import CHARACTERS, hash_of_text
 from .vector_index import Matrix, Vector
 
 Embed = Callable[[list[str]], Any]
 """A function from texts to as many vectors of one length: lists, an array, or an awaitable of these."""
-
-_CHARACTERS: Final = 8_000
-"""Characters of a text that are embedded: models take texts of a bounded length."""
 
 _DIMENSIONS: Final = b"dimensions"
 _MOST_DIMENSIONS: Final = 65_536
@@ -50,12 +47,12 @@ class Embedding:
 
     def embed_query(self, text: str) -> Vector:
         """Embed the text of a search. The latest 1,000 vectors stay in memory; none is written to the cache."""
-        text = text[:_CHARACTERS]
+        text = text[:CHARACTERS]
         if text in self._queries:
             self._queries.move_to_end(text)
             return self._queries[text]
         self._load_dimensions()
-        [stored] = self._parse(self._cache.load([_field(text)]))
+        [stored] = self._parse(self._cache.load([hash_of_text(text)]))
         vector = self._call([text])[0] if stored is None else stored
         self._queries[text] = vector
         if len(self._queries) > _QUERIES:
@@ -65,8 +62,8 @@ class Embedding:
     def embed_texts(self, texts: Sequence[str]) -> Matrix:
         """Embed texts, a row each. Texts that the cache lacks are embedded in batches and written to it."""
         self._load_dimensions()
-        texts = [text[:_CHARACTERS] for text in texts]
-        different = {_field(text): text for text in texts}
+        texts = [text[:CHARACTERS] for text in texts]
+        different = {hash_of_text(text): text for text in texts}
         found = dict(zip(different, self._parse(self._cache.load(list(different))), strict=True))
         missing = [field for field, vector in found.items() if vector is None]
         for at in range(0, len(missing), self.batch):
@@ -75,7 +72,7 @@ class Embedding:
             found.update(zip(part, rows, strict=True))
             values = {field: row.astype(_LITTLE_ENDIAN).tobytes() for field, row in zip(part, rows, strict=True)}
             self._cache.store({**values, _DIMENSIONS: b"%d" % rows.shape[1]})
-        return np.array([found[_field(text)] for text in texts], np.float32)
+        return np.array([found[hash_of_text(text)] for text in texts], np.float32)
 
     def _load_dimensions(self) -> None:
         """Load the length of the vectors in the cache, if it has any."""
@@ -140,7 +137,3 @@ class Embedding:
         lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
         unit: Matrix = (scaled / np.where(lengths == 0, 1.0, lengths)).astype(np.float32)
         return unit
-
-
-def _field(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()

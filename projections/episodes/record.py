@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from hashlib import blake2b
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -11,6 +12,9 @@ from duramen.events.codec import Codec, DigestChain
 from duramen.events.log import ADD_TO_LIST, EventLog, Put
 
 from .episode import Episode
+
+CHARACTERS: Final = 8_000
+"""Characters of a text that are embedded: models take texts of a bounded length."""
 
 
 @frozen
@@ -25,6 +29,11 @@ class EpisodeRecord:
 def episode_put(log: EventLog, agent: str, seq: int, episode: dict[str, Any], codec: Codec) -> Put:
     """What an append with the event of an episode writes besides: the episode, at the end of its partition's list."""
     return Put(log.episodes_key(agent), log.chain.seal(codec.pack([agent, seq, episode])), ADD_TO_LIST)
+
+
+def hash_of_text(text: str) -> bytes:
+    """The hash by which the vector of a text is stored. Of a long text only the beginning is embedded."""
+    return blake2b(text[:CHARACTERS].encode(), digest_size=16).digest()
 
 
 def erased_record(codec: Codec, chain: DigestChain) -> bytes:

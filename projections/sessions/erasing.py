@@ -13,7 +13,7 @@ from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
 
 from ..consumers import request_rebuilds
-from ..episodes import erased_record, unpack_record
+from ..episodes import episode_text, erased_record, hash_of_text, unpack_record
 from ..recovery import AgentLog, rebuild
 
 _TRIES: Final = 100
@@ -137,6 +137,7 @@ def _erase_episodes(log: EventLog, root: str, limits: Limits) -> int:
             except CorruptEvent:
                 continue
             if record is not None and _is_of(record.agent, root):
+                log.drop_vectors([hash_of_text(episode_text(record.episode))])  # before: a repetition has no text left
                 log.archive.replace_episode(partition, at, stored, nobody)
                 erased += 1
         starts[partition] += len(page)
@@ -164,7 +165,6 @@ def _unreached(root: str, damaged: list[str], doubtful: list[str]) -> tuple[str,
     if root.count("/") > 1:
         found.append("the event of its parent that says it was spawned")
     found.append("causes in events of other agents that followed from its own: its path and seqs")
-    found.append("vectors of its episodes, which are stored under digests of their texts")
     found += [f"the view of consumer {name}: of a sink, or of a feed whose beginning was trimmed" for name in doubtful]
     found.append("views of consumers that nobody runs, until they are rebuilt")
     found.append("forks, imports and exported files, replicas that are down, and backups")

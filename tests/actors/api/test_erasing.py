@@ -15,6 +15,7 @@ import redis
 from duramen.actors import AgentSystem, Record
 from duramen.events import AgentNotFound, Erased, Granularity, InvalidPath
 from duramen.projections import KeyedProjection
+from duramen.projections.episodes import hash_of_text
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -116,6 +117,26 @@ def test_its_episodes_are_forgotten_by_every_process(open_any: OpenSystem) -> No
     first.spawn(PATH).terminate(task_description="about trains again")
     assert len(second.episodes.list(project="acme")) == 2
     assert first.verify().ok
+
+
+def test_its_vectors_are_removed_and_those_of_others_stay(open_any: OpenSystem) -> None:
+    system = open_any()
+    texts: list[str] = []
+
+    def embed(found: list[str]) -> list[list[float]]:
+        texts.extend(found)
+        return [[float(len(text)), 1.0] for text in found]
+
+    system.episodes.use_embedding(embed, name="lengths")
+    for path in (PATH, "acme/bob"):
+        system.spawn(path).terminate(task_description=f"about {path}")
+    assert len(system.episodes.search("x", by="meaning")) == 2
+    mine, others = ([text for text in texts if path in text] for path in (PATH, "acme/bob"))
+    cache = system.log.embeddings("lengths")
+    fields = [hash_of_text(text) for text in (*mine, *others)]
+    assert len(fields) == 2 and None not in cache.load(fields)
+    system.erase(PATH)
+    assert [stored is None for stored in cache.load(fields)] == [True, False]
 
 
 def test_subscriptions_go_on_and_follow_the_next_agent_of_its_path(open_any: OpenSystem) -> None:
