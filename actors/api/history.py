@@ -163,9 +163,10 @@ class History(Reading, MessageSender):
         """Check all stored data of an agent, of it and all below it, or of all agents.
 
         Every event is checked against the chain of digests and folded; snapshots, checkpoints, keyframes and bases must
-        equal the fold of the events before them. Without a path, feeds, directories, episodes and the views of durable
-        consumers are checked as well. Damage is reported, not raised. Agents may run meanwhile. `workers` agents are
-        checked at a time; `progress` is called in this thread now and then, and stops the check by raising.
+        equal the fold of the events before them. Without a path, feeds, directories, episodes, the index of unfinished
+        work and the views of durable consumers are checked as well. Damage is reported, not raised. Agents may run
+        meanwhile. `workers` agents are checked at a time; `progress` is called in this thread now and then, and stops
+        the check by raising.
 
         Raises AgentNotFound, InvalidMessage, and Unavailable if the server is lost.
         """

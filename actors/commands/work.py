@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from hashlib import blake2b
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -142,11 +141,6 @@ def require_name(name: object, what: str) -> str:
     if found is None:
         raise InvalidMessage(f"the name of {what} is text", actual=type(name).__name__)
     return found
-
-
-def name_log(identity: str, agent: str) -> str:
-    """Name one agent's log: no other has this name, on this server or elsewhere. It does not tell the agent's path."""
-    return f"{identity}:{blake2b(agent.encode(), digest_size=16).hexdigest()}"
 
 
 def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:

@@ -48,6 +48,7 @@ from duramen.projections.state import (
     due_of_work,
     end_of_work,
     find_wait,
+    name_log,
     open_work,
     reminders,
 )
@@ -60,7 +61,6 @@ from ..commands import (
     GetResult,
     LifecycleEvent,
     kind_of,
-    name_log,
     require_unfinished,
 )
 from ..dispatch import Envelope, Mailbox

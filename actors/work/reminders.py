@@ -9,9 +9,9 @@ from duramen.events import MailboxFull, NewEvent
 from duramen.events.logging import get_logger
 from duramen.events.model import REMINDER_DUE, REMINDER_STOPPED, Cause, event_id
 from duramen.projections import AgentState
-from duramen.projections.state import reminders
+from duramen.projections.state import name_log, reminders
 
-from ..commands import Accept, decide_accept, name_log
+from ..commands import Accept, decide_accept
 from ..dispatch import Timer
 from ..handlers import Turn
 from .messages import Note, Remember

@@ -16,7 +16,7 @@ from duramen.events.log import EventLog, Raw, SmallAgent
 from duramen.events.model import EPISODE_RECORDED, PAUSED, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
-from ..state import SCHEMA, AgentState
+from ..state import SCHEMA, AgentState, due_of_agent, is_of_log, name_log
 from .damage import Kind, classify_damage
 from .partition_audit import AuditedAgent
 from .problem import Problem
@@ -117,7 +117,10 @@ class Audit:
         if self._check_events(raw, fold, snapshots) and self._check_end(raw, fold):
             self._check_checkpoints(state)
             entry = state.directory_line(self._codec)
-            self.audited = AuditedAgent(state.seq, entry, first, bytes(self._levels), frozenset(self._episodes))
+            ours = is_of_log(state, name_log(self._log.identity, self._agent))
+            due = due_of_agent(state) if ours and state.expires_after is None else -1
+            episodes = frozenset(self._episodes)
+            self.audited = AuditedAgent(state.seq, entry, first, bytes(self._levels), episodes, due)
         for left in snapshots:
             if left.seq > fold.state.seq and self._unpack(left) is not None and left.seq > head.seq:
                 self._report_snapshot(left, head.seq, left.seq, "stands after the last event")

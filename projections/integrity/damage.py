@@ -33,6 +33,8 @@ class Kind(StrEnum):
     """The agent's line in the directory is missing or damaged, or is not that of its last lifecycle event."""
     EPISODE = "episode"
     """A stored episode is damaged, missing, or recorded by no event."""
+    UNFINISHED = "unfinished"
+    """The index of unfinished work lacks the agent, has it too late, or has it without a reason."""
     VIEW = "view"
     """The record or the view of a durable consumer is damaged."""
 

@@ -10,9 +10,10 @@ from attrs import frozen
 import msgpack
 from duramen.events import CorruptEvent, Granularity, Limits, Trimmed
 from duramen.events.codec import Codec
-from duramen.events.log import EventLog, RawPartition, unpack_line, unseal
+from duramen.events.log import EventLog, RawPartition, Unfinished, unpack_line, unseal
 
 from ..episodes import unpack_record
+from ..state import NEVER
 from .damage import Kind
 from .problem import Problem
 
@@ -20,6 +21,7 @@ _PAGE: Final = 1_000
 _TRIES: Final = 5
 _FAR: Final = 1 << 40
 """After the end of any list."""
+_UNKNOWN: Final = -1
 
 
 @frozen(eq=False, repr=False)
@@ -35,6 +37,8 @@ class AuditedAgent:
     """The granularity of each event, a byte each."""
     episodes: frozenset[int]
     """The seqs of its events that record an episode."""
+    due_ms: int | None
+    """When its unfinished work is due, as the index has it; None: it has none. -1: not known from its log."""
 
 
 class _Coverage:
@@ -78,6 +82,7 @@ class PartitionAudit:
             self._check_feed(raw)
         self._check_directory(raw)
         self._check_episodes(raw)
+        self._check_unfinished(raw)
 
     # -- feed ------------------------------------------------------------------------------------------------------
 
@@ -182,6 +187,24 @@ class PartitionAudit:
                     self._report(
                         Kind.EPISODE, seq, None, "the episode of this event is not listed", agent=agent, seq=seq
                     )
+
+    def _check_unfinished(self, raw: RawPartition) -> None:
+        """Compare the index of unfinished work with the logs: what it lacks would not be found after a crash."""
+        found: dict[str, int] = {}
+        last: Unfinished | None = None
+        while True:
+            page = self._log.hosts.unfinished(self._partition, _PAGE, after=last, until_ms=NEVER)
+            found.update((each.agent, each.due_ms) for each in page.agents)
+            if len(page.agents) < _PAGE:
+                break
+            last = page.agents[-1]
+        for agent, head in raw.heads.items():
+            known, due = self._audited.get(agent), found.get(agent)
+            if head is None or known is None or known.seq != head.seq or known.due_ms in (due, _UNKNOWN):
+                continue
+            if due is None or known.due_ms is None or due > known.due_ms:  # sooner does no harm
+                detail = f"the index of unfinished work has it {'not' if due is None else f'at {due} ms'}"
+                self._report(Kind.UNFINISHED, known.due_ms, due, detail, agent=agent)
 
     def _report_head(self, agent: str) -> None:
         """Report an agent that is named somewhere and has no head."""

@@ -26,7 +26,9 @@ from .work import (
     expiry_of,
     find_wait,
     has_expired,
+    is_of_log,
     kept_answers,
+    name_log,
     open_work,
 )
 from .working_memory import WorkingMemory
@@ -75,8 +77,10 @@ __all__ = [
     "find",
     "find_wait",
     "has_expired",
+    "is_of_log",
     "kept_answers",
     "lookup",
+    "name_log",
     "next_reminder",
     "open_work",
     "overlay",

@@ -13,10 +13,11 @@ Nothing in it is changed in place: states that came before keep what they had.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
 from .agent_state import PAUSED_STATUS, RUNNING, AgentState
-from .reminders import REMINDERS, next_reminder
+from .reminders import REMINDERS, next_reminder, reminders
 from .undo import Undo
 
 Piece: TypeAlias = dict[str, Any]
@@ -48,6 +49,11 @@ NEVER: Final = 1 << 52
 """In ms since the epoch: later than any time."""
 
 _Data: TypeAlias = dict[str, Any]
+
+
+def name_log(identity: str, agent: str) -> str:
+    """Name one agent's log: no other has this name, on this server or elsewhere. It does not tell the agent's path."""
+    return f"{identity}:{blake2b(agent.encode(), digest_size=16).hexdigest()}"
 
 
 def open_work(state: AgentState) -> Mapping[str, Piece]:
@@ -113,6 +119,11 @@ def due_of_work(state: AgentState) -> int | None:
     reminder = next_reminder(state)
     dues = [NEVER if reminder is None else _to_ms(reminder)]
     return min(dues + [_due_of(piece) for piece in pieces.values()])
+
+
+def is_of_log(state: AgentState, log: str) -> bool:
+    """Whether all work and reminders began in this log, as `name_log` names it; those of an import did not."""
+    return all(each["log"] == log for each in (*open_work(state).values(), *reminders(state).values()))
 
 
 def _due_of(piece: Piece) -> int:

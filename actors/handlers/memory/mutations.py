@@ -19,7 +19,7 @@ from duramen.events import (
 from duramen.events.logging import get_logger
 from duramen.events.model import printable
 from duramen.projections import AgentState
-from duramen.projections.state import copy_tree, find, find_wait
+from duramen.projections.state import copy_tree, find, find_wait, name_log
 
 from ...commands import (
     DECIDERS,
@@ -49,7 +49,6 @@ from ...commands import (
     decide_retry,
     decide_set_granularity,
     decide_set_retention,
-    name_log,
     require_running,
     require_seq,
     with_metadata,
