@@ -108,15 +108,16 @@ class AgentSystem(SystemCalls):
         placement: Placement = "local",
     ) -> None:
         timers = Timers()
-        loop = EventLoop(timers)
-        super().__init__(store.log, registry, limits or Limits(), loop)
+        limits = limits or Limits()
+        self._journal = Journal(store.log, limits)
+        dispatcher = Dispatcher(self._journal)
+        loop = EventLoop(timers, dispatcher)
+        super().__init__(store.log, registry, limits, loop)
         settings = settings or Settings()
         self._store = store
         self._agents = {} if agents is None else agents
         self._trimmer = self._make_trimmer(settings)
         self._trimmer.add_needs(self._episodes.prepare_trimming)
-        self._journal = Journal(store.log, self._limits)
-        dispatcher = Dispatcher(self._journal)
 
         def activation(mailbox: Mailbox) -> Runnable:
             # No method: what threads hold must not keep a dropped system alive.
@@ -160,6 +161,7 @@ class AgentSystem(SystemCalls):
             limits=self._limits,
             settings=settings,
             codec=Codec(self._limits),
+            loop_codec=Codec(self._limits),
             confirmer=Confirmer(store.log),
             durability=store.log.durability,
             unconfirmed=store.log.unconfirmed,

@@ -8,7 +8,7 @@ from .dispatcher import Dispatcher
 from .event_loop import EventLoop, ProgramExit, check_may_block
 from .journal import Commit, Journal
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runnable
-from .message_cause import bind_cause, current_cause, with_cause
+from .message_cause import bind_cause, current_cause, set_cause, with_cause
 from .pykka_inbox import Inbox
 from .registry import ActorRegistry
 from .reply import Reply
@@ -39,5 +39,6 @@ __all__ = [
     "bind_cause",
     "check_may_block",
     "current_cause",
+    "set_cause",
     "with_cause",
 ]

@@ -103,17 +103,18 @@ class Dispatcher:
         self._posted.append(work)
         self._wake()
 
-    def post_and_run(self, works: Sequence[Callable[[], None]]) -> None:
+    def post_and_run(self, works: Sequence[Callable[[], None]], *, waits: bool = True) -> None:
         """Have the core call these; if it is idle, run it in this thread until no work is left, for a short time.
 
         For a thread that the next messages do not need while these are handled: it saves the switch to the core's.
+        Unless it `waits`, the thread sends what they append, and leaves the answers to the core's.
         """
         self._posted.extend(works)
         if not self._core.acquire(blocking=False):
             self._wake()
             return
         try:
-            self._run_core(_Visitor(monotonic() + _VISIT_SECONDS))
+            self._run_core(_Visitor(monotonic() + _VISIT_SECONDS if waits else 0.0))
         finally:
             self._core.release()
         if self._has_work():

@@ -7,14 +7,15 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context, copy_context
 from importlib import import_module
+from threading import get_ident
 from time import monotonic
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from duramen.events import LoopBlocked
 from duramen.events.logging import get_logger, raised_at
@@ -24,6 +25,9 @@ from .timers import Timers
 _HEARTBEAT: Final = 0.5
 _BLOCKED: Final = 1.0
 """Seconds without a turn of the loop after which its place is logged."""
+
+_ROUNDS: Final = 3
+"""Of calls and of what the core makes of them, before the loop's other tasks go on."""
 
 Cancel = Callable[[], None]
 
@@ -90,16 +94,30 @@ def _place(thread: threading.Thread) -> str:
     return "unknown"
 
 
+class Core(Protocol):
+    """What the dispatcher does for an event loop."""
+
+    def post(self, work: Callable[[], None]) -> None: ...
+
+    def post_and_run(self, works: Sequence[Callable[[], None]], *, waits: bool) -> None: ...
+
+
 class EventLoop:
     """Runs coroutines in one thread, which starts with the first coroutine. Thread-safe."""
 
-    def __init__(self, timers: Timers) -> None:
+    def __init__(self, timers: Timers, core: Core) -> None:
         self._timers = timers
+        self._core = core
+        self._posted: list[Callable[[], None]] = []
+        """What the core is to call once the loop has turned. Used in the loop's thread, as `_tasks`."""
+        self._tasks = 0
+        """How many coroutines run that were started here."""
+        self._thread_id: int | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._calls: deque[Callable[[], object]] = deque()
-        self._is_woken = False
+        self._is_scheduled = False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Start a coroutine and return the future of its result."""
@@ -108,31 +126,67 @@ class EventLoop:
     def call(self, work: Callable[[], object]) -> None:
         """Have the loop's thread call `work`, in an empty context. Raises RuntimeError once it is closed.
 
-        An exception of `work` is logged.
-
-        The loop is woken once for all that is called before it turns: waking it makes this thread wait for the
-        interpreter's lock, each time.
+        An exception of `work` is logged. The loop is woken once for all that is called before it turns: waking it makes
+        this thread wait for the interpreter's lock, each time.
         """
         loop = self._running()
         self._calls.append(work)
-        if not self._is_woken:
-            self._is_woken = True
-            loop.call_soon_threadsafe(self._run_calls, context=Context())  # not the caller's, which is one of many
+        self._schedule(loop)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            schedule = loop.call_soon if self._thread_id == get_ident() else loop.call_soon_threadsafe
+            schedule(self._turn, context=Context())  # not the caller's, which is one of many
 
     def start_task(self, work: Coroutine[Any, Any, Any], done: Callable[[asyncio.Task[Any]], None]) -> Cancel:
         """Start a coroutine in this context; `done` gets its task in the loop's thread. Returns what cancels it."""
         loop, context, started = self._running(), copy_context(), list[asyncio.Task[Any]]()
 
+        def end(task: asyncio.Task[Any]) -> None:
+            self._tasks -= 1
+            done(task)
+
         def begin() -> None:
             task = context.run(loop.create_task, _contain_exit(work))
+            self._tasks += 1
             started.append(task)
-            task.add_done_callback(done)
+            task.add_done_callback(end)
 
-        self.call(begin)
+        if self._thread_id == get_ident():
+            begin()
+        else:
+            self.call(begin)
         return lambda: self.call(lambda: [task.cancel() for task in started])
 
+    def post(self, work: Callable[[], None]) -> None:
+        """Have the core call `work`; from the loop's thread once for all that comes of this turn of the loop.
+
+        The loop's thread then runs the core itself, if that is idle, which saves the switch to the core's thread. It
+        waits for the answer to what was appended only where no coroutine runs that this would hold up.
+        """
+        if self._thread_id != get_ident():
+            self._core.post(work)
+            return
+        self._posted.append(work)
+        self._schedule(self._running())
+
+    def _turn(self) -> None:
+        """Call what is to be called, and have the core called with what came of it, which may lead to more calls."""
+        try:
+            for _ in range(_ROUNDS):
+                self._run_calls()
+                works, self._posted = self._posted, []
+                if works:
+                    self._core.post_and_run(works, waits=not self._tasks and not self._calls)
+                if not self._calls and not self._posted:
+                    break
+        finally:
+            self._is_scheduled = False  # first: other threads look at it after they have added a call
+            if self._calls or self._posted:
+                self._schedule(self._running())
+
     def _run_calls(self) -> None:
-        self._is_woken = False  # first: what comes from now on wakes the loop again
         for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
@@ -148,12 +202,13 @@ class EventLoop:
                 self._loop = asyncio.new_event_loop()
                 self._thread = _LoopThread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
                 self._thread.start()
+                self._thread_id = self._thread.ident
                 self._timers.call_every(_HEARTBEAT, _Watch(self._loop, self._thread).check)
             return self._loop
 
     def runs_here(self) -> bool:
         """Whether the calling thread is the loop's."""
-        return threading.current_thread() is self._thread
+        return self._thread_id == get_ident()
 
     def close(self, timeout: float) -> None:
         """Cancel all tasks and end the thread, within `timeout` seconds."""

@@ -19,6 +19,11 @@ def current_cause() -> Cause:
     return EXTERNAL if cause is None else cause()
 
 
+def set_cause(cause: Callable[[], Cause]) -> None:
+    """Give messages sent in this context, from now on, the cause that `cause()` returns at that moment."""
+    _CAUSE.set(cause)
+
+
 @contextmanager
 def with_cause(cause: Callable[[], Cause]) -> Generator[None]:
     """Give messages sent in this block the cause that `cause()` returns at that moment."""

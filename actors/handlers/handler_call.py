@@ -11,7 +11,7 @@ from typing import Final
 from duramen.events import HandlerEnded
 from duramen.events.model import Cause
 
-from ..dispatch import Envelope, with_cause
+from ..dispatch import with_cause
 from .turn import Turn
 
 _CURRENT: Final[ContextVar[HandlerCall | None]] = ContextVar("duramen_handler_call", default=None)
@@ -31,17 +31,17 @@ class HandlerCall:
 
     __slots__ = ("_ended_at", "_handling", "_lock", "command_id", "runtime", "turn")
 
-    def __init__(self, turn: Turn, envelope: Envelope) -> None:
+    def __init__(self, turn: Turn, cause: Cause, command_id: str | None) -> None:
         self.runtime = turn.runtime
         """The agent whose handler it is."""
-        self.command_id = envelope.command_id
+        self.command_id = command_id
         self._lock = RLock()
-        self.begin(turn, envelope)
+        self.begin(turn, cause)
 
-    def begin(self, turn: Turn, envelope: Envelope) -> None:
-        """Write into this turn from now on, with the cause of this message."""
+    def begin(self, turn: Turn, cause: Cause) -> None:
+        """Write into this turn from now on, with the cause of the message that is handled."""
         self.turn = turn
-        self._handling = turn.set_cause(envelope)
+        self._handling = turn.set_cause(cause)
         self._ended_at: int | None = None
 
     def __enter__(self) -> Turn:

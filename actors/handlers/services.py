@@ -107,6 +107,8 @@ class Services:
     limits: Limits
     settings: Settings
     codec: Codec
+    loop_codec: Codec
+    """Belongs to the event loop's thread."""
     confirmer: Confirmer
     durability: str
     """What a receipt says that does not ask for another durability."""

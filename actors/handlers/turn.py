@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, cast
 from duramen.events import CommandConflict, DuramenError, Granularity, NewEvent, Receipt, TooLarge
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, pack_snapshot
 from duramen.events.log import Answer, Durability
-from duramen.events.model import EXTERNAL, SPAWNED, Handling
+from duramen.events.model import EXTERNAL, SPAWNED, Cause, Handling
 from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
@@ -182,7 +182,7 @@ class Turn(Commit):
     def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
         """Handle one message with a handler that refuses by a typed error before it has changed anything."""
         if envelope.cause is not EXTERNAL:
-            self.set_cause(envelope)
+            self.set_cause(envelope.cause)
         try:
             envelope.result = handler(self, envelope.message)  # as `stage`, which each message would call
             envelope.error = None
@@ -196,9 +196,9 @@ class Turn(Commit):
         self.command = None
         self.cause = EXTERNAL
 
-    def set_cause(self, envelope: Envelope) -> Handling:
-        """Store the events that follow with the cause of this message."""
-        handling = Handling(self.agent, self.position, envelope.cause)
+    def set_cause(self, cause: Cause) -> Handling:
+        """Store the events that follow with the cause of the message that is handled."""
+        handling = Handling(self.agent, self.position, cause)
         self.cause = handling.event_cause()
         return handling
 

@@ -245,6 +245,9 @@ class Runtime(Snapshots):
             self.services.hosting.trees.release_empty()
             return
         self.last_used = monotonic()
+        if self._goes_on_now(self._mailbox.waiting[0].message):  # as below, which each result of a step would pass
+            self._handle_elsewhere()
+            return
         turn = Turn(self, self.services.codec)
         try:
             self._handle_waiting(turn)
@@ -257,14 +260,24 @@ class Runtime(Snapshots):
             if self._is_outdated() and _needs_class(_type_of(self._mailbox.waiting[0].message)):
                 self.deactivate()
                 return
-            self._mailbox.phase = WORKING
-            try:
-                if self._goes_on(self._mailbox.waiting[0].message):
-                    self.services.loop.call(self._handle_blocking)
-                else:
-                    self._thread_pool.submit(self._handle_blocking)
-            except Exception as error:  # no more threads
-                self._fail_turn(turn, error)
+            self._handle_elsewhere()
+
+    def _goes_on_now(self, message: Any) -> bool:
+        """Whether a durable handler gets a result, and nothing is in the way."""
+        if _type_of(message) is not Continue or not self._goes_on(message):
+            return False
+        return self.work.may_continue(message.work) and not self._is_exclusive() and not self._is_outdated()
+
+    def _handle_elsewhere(self) -> None:
+        """Have the first message handled by a worker thread, or by that of the event loop."""
+        self._mailbox.phase = WORKING
+        try:
+            if self._goes_on(self._mailbox.waiting[0].message):
+                self.services.loop.call(self._handle_blocking)
+            else:
+                self._thread_pool.submit(self._handle_blocking)
+        except Exception as error:  # no more threads
+            self._fail_turn(Turn(self, self.services.codec), error)
 
     def _goes_on(self, message: object) -> bool:
         """Whether a durable handler goes on, and nothing has to be read: that runs where coroutines do.
@@ -426,9 +439,10 @@ class Runtime(Snapshots):
         """Handle the first message, which may block; in a worker thread."""
         envelope = self._mailbox.waiting.pop(0)
         self._handling = envelope
-        turn = Turn(self, Codec(self.services.limits))
+        kind = _type_of(envelope.message)
+        is_in_loop = kind in INTERNAL and self.services.loop.runs_here()
+        turn = Turn(self, self.services.loop_codec if is_in_loop else Codec(self.services.limits))
         try:
-            kind = _type_of(envelope.message)
             handler = BLOCKING_HANDLERS.get(kind)
             with Waiter(self._mailbox).running():
                 if _is_answer(envelope.message):
@@ -443,7 +457,7 @@ class Runtime(Snapshots):
         except BaseException as error:
             self.crash(turn, envelope, error)
         else:
-            self.services.dispatcher.post(lambda: self.finish(turn))
+            self.services.loop.post(lambda: self.finish(turn))
 
     def crash(self, turn: Turn, envelope: Envelope, error: BaseException) -> None:
         """Fail the caller's reply and drop the state, after a handler has failed. Callable from any thread."""
@@ -466,6 +480,7 @@ class Runtime(Snapshots):
     def finish(self, turn: Turn) -> None:
         """Hand a turn to the journal; in the core."""
         self._handling = self._mailbox.waiter = None
+        turn.codec = self.services.codec  # that of the thread it comes from goes on with other turns
         try:
             self.add_snapshot(turn)
         except Exception as error:  # a defect: the events are good without a snapshot

@@ -117,7 +117,7 @@ class _Run:
         self._turn = turn
         self._envelope = envelope
         self._saved = Savepoint(turn)
-        self.call = HandlerCall(turn, envelope)
+        self.call = HandlerCall(turn, envelope.cause, envelope.command_id)
         tracing = runtime.services.tracing
         self._span = None if tracing is None else tracing.begin_handler(envelope, turn.traced_agent())
 

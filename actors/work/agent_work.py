@@ -703,10 +703,10 @@ class AgentWork:
                 if begun.is_work:
                     self._cancel_asked(begun)
             self._services.thread_pool.submit(execution.stop)
-        for key in [key for key in self._timers if not _waits(pieces, key)]:
-            timer = self._timers.pop(key)
-            timer.cancel()
-        self._due = {key for key in self._due if _waits(pieces, key)}
+        if self._timers or self._due:
+            for key in [key for key in self._timers if not _waits(pieces, key)]:
+                self._timers.pop(key).cancel()
+            self._due = {key for key in self._due if _waits(pieces, key)}
         for work in [work for work in self._accepted if str(work) not in pieces]:
             del self._accepted[work]
         for work in [work for work in self._waiting if str(work) not in pieces]:

@@ -57,7 +57,7 @@ class Asking:
     def _envelope(self) -> Envelope:
         make, key = self._begun.run, self._begun.key
         assert make is not None, "there is a message"
-        message = make()
+        message = make(key)
         kind = cast("type[Any]", type(message))
         is_own = issubclass(kind, Message)
         if is_own and hasattr(message, "command_id"):

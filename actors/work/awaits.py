@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast, overload
 from uuid import UUID
 
 from duramen.events import AgentPath, CallCycle, EventRegistry, InvalidMessage, NotDurable, Receipt, agent_path
-from duramen.events.codec import Codec, to_datetime
+from duramen.events.codec import to_datetime
 from duramen.events.model import Seconds, check_value, copy_plain, parse_seconds
 from duramen.projections.state import ASK, SLEEP, STEP, WAIT
 
@@ -104,13 +104,12 @@ class DurableAwaits:
         given = [list(arguments), dict(keywords or {})]
         digest = _digest_of(execution, given, f"the arguments of step {name}")
         copied = copy_plain(given)
-        begun = Begun(0, STEP, name, None, inspect.iscoroutinefunction(function), retry, seconds, bool(at_most_once))
 
-        def run() -> Any:
-            values, named = copy_plain(copied)
-            return function(*values, **named, **({} if key is None else {key: begun.key}))
+        def run(step_key: str) -> Any:
+            values, named = copied if retry is ONCE else copy_plain(copied)  # no other attempt gets them
+            return function(*values, **named, **({} if key is None else {key: step_key}))
 
-        begun.run = run
+        begun = Begun(0, STEP, name, run, inspect.iscoroutinefunction(function), retry, seconds, bool(at_most_once))
         return await execution.begin(begun, digest=digest, arguments=copied if log_arguments else None)
 
     async def wait_for(
@@ -191,7 +190,7 @@ def begin_ask(execution: Execution, path: str, message: object) -> Pending:
         )
     packed = serializer.pack_message(message)
     is_work = services.registry.is_durable(type(message))
-    begun = Begun(0, ASK, path, lambda: serializer.unpack_message(packed), is_work=is_work)
+    begun = Begun(0, ASK, path, lambda _: serializer.unpack_message(packed), is_work=is_work)
     return execution.begin(begun, digest=sha256(packed).digest()[:_DIGEST])
 
 
@@ -217,6 +216,6 @@ def _due(execution: Execution, seconds: Seconds) -> int:
 
 def _digest_of(execution: Execution, value: Any, what: str) -> bytes:
     """16 bytes over plain data. Raises ValueRefused, TooLarge."""
-    limits = execution.call.turn.services.limits
-    check_value(value, limits, what)
-    return sha256(Codec(limits).pack_exactly(value, what)).digest()[:_DIGEST]
+    turn = execution.call.turn
+    check_value(value, turn.services.limits, what)
+    return sha256(turn.codec.pack_exactly(value, what)).digest()[:_DIGEST]

@@ -11,11 +11,10 @@ from attrs import frozen
 
 from duramen.events import DuramenError, InvalidMessage, NewEvent, ValueRefused, WaitExpired
 from duramen.events.logging import get_logger
-from duramen.events.model import WORK_BEGUN, Cause, event_id
+from duramen.events.model import EXTERNAL, WORK_BEGUN, Cause, event_id
 from duramen.projections.state import ASK, WAIT
 
 from ..commands import Serializer
-from ..dispatch import Envelope
 from ..handlers import HandlerCall, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
 from .step import Begun, error_of, pack_storable
@@ -66,15 +65,8 @@ class WorkCall(HandlerCall):
     __slots__ = ("execution",)
 
     def __init__(self, turn: Turn, execution: Execution) -> None:
-        envelope = Envelope(None, execution.identity.command_id)
-        super().__init__(turn, envelope)
+        super().__init__(turn, EXTERNAL, execution.identity.command_id)
         self.execution = execution
-
-    def go_on(self, turn: Turn, cause: Cause) -> None:
-        """Let the handler write into this turn until `end`, with this cause."""
-        envelope = Envelope()
-        envelope.cause = cause
-        self.begin(turn, envelope)
 
 
 class Execution:
@@ -116,7 +108,7 @@ class Execution:
     ) -> None:
         """Run one stretch in a turn, from what stands at `seq`. It raises nothing of the handler's: see `loop`."""
         identity = self.identity
-        self.call.go_on(turn, Cause(event_id(identity.agent, seq), identity.correlation_id))
+        self.call.begin(turn, Cause(event_id(identity.agent, seq), identity.correlation_id))
         try:
             if number == START and self.has_begun:
                 self.loop.cancel(_cancelled(identity), final=error is not None and error["kind"] == TOO_LATE)

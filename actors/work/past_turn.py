@@ -30,6 +30,7 @@ class PastAgent:
         self.path = runtime.path
         self.agent = runtime.agent
         self.timers = runtime.timers
+        self.codec = Codec(runtime.services.limits)
         self.seq = 0
         """Where the log stood."""
         self._log = agent_log
@@ -63,7 +64,7 @@ class PastTurn(Turn):
     def __init__(self, agent: PastAgent, stretch: Stretch, diverged: Callable[[ReplayDiverged], None]) -> None:
         self.runtime = cast("ActiveAgent", agent)
         self.services = agent.services
-        self.codec = Codec(agent.services.limits)
+        self.codec = agent.codec
         self.agent = agent.path
         self.items = []
         self.effects = ()

@@ -15,7 +15,7 @@ from duramen.events.codec import Codec
 from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
 
 from ..commands import kind_of, text_of
-from ..dispatch import ProgramExit, Timer, with_cause
+from ..dispatch import ProgramExit, Timer, set_cause
 
 if TYPE_CHECKING:
     from ..handlers import Services
@@ -102,8 +102,8 @@ class Begun:
     number: int
     kind: str
     name: str
-    run: Callable[[], Any] | None = None
-    """Calls the function of a step, with its arguments."""
+    run: Callable[[str], Any] | None = None
+    """Calls the function of a step, with its arguments; it gets the step's key. It must not refer to this object."""
     is_async: bool = False
     retry: Retry = ONCE
     timeout: float | None = None
@@ -182,10 +182,10 @@ def failure(kind: str, text: str, data: Any = None) -> dict[str, Any]:
     return {"kind": kind, "text": text, "data": data}
 
 
-def pack_storable(value: Any, limits: Limits, what: str) -> bytes:
+def pack_storable(value: Any, limits: Limits, what: str, codec: Codec | None = None) -> bytes:
     """The bytes of plain data that an event can hold. Raises ValueRefused, TooLarge."""
     check_value(value, limits, what)
-    packed = Codec(limits).pack_exactly(value, what)
+    packed = (codec or Codec(limits)).pack_exactly(value, what)
     if len(packed) > limits.event_bytes - _ROOM:
         raise TooLarge(
             f"{what} has {len(packed)} bytes, too many for an event; store it elsewhere and return where",
@@ -230,26 +230,26 @@ class StepRunner:
         assert run is not None, "a step has a function"
 
         def end(outcome: Outcome, error: BaseException | None) -> None:
-            services.dispatcher.post(lambda: ended(outcome, error))
+            services.loop.post(lambda: ended(outcome, error))
 
         def enter() -> None:
             _IN_STEP.set(True)
-            with with_cause(lambda: cause):
-                if begun.is_async:
-                    self._start_coroutine(begun, run(), end)
-                else:
-                    self._start_thread(begun, run, end)
+            set_cause(lambda: cause)
+            if begun.is_async:
+                self._start_coroutine(begun, run(begun.key), end)
+            else:
+                self._start_thread(begun, run, end)
 
         Context().run(enter)
 
-    def _start_thread(self, begun: Begun, run: Callable[[], Any], end: Callable[..., None]) -> None:
+    def _start_thread(self, begun: Begun, run: Callable[[str], Any], end: Callable[..., None]) -> None:
         context = copy_context()
         late = _Deadline(self._services, begun.timeout)
 
         def work() -> None:
             late.start()
             try:
-                value = context.run(run)
+                value = context.run(run, begun.key)
             except BaseException as error:
                 end(*late.judge(self._failed(error)))
                 return
@@ -289,9 +289,10 @@ class StepRunner:
 
     def _returned(self, begun: Begun, value: Any) -> tuple[Outcome, BaseException | None]:
         """The outcome of a function that has returned: a result that cannot be kept is a failure, and not run again."""
-        limits = self._services.limits
+        services = self._services
+        codec = services.loop_codec if services.loop.runs_here() else None
         try:
-            pack_storable(value, limits, f"the result of step {begun.name}")
+            pack_storable(value, services.limits, f"the result of step {begun.name}", codec)
         except DuramenError as error:
             return (None, failure(kind_of(error), str(error))), None
         return (value, None), None

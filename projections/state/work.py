@@ -273,7 +273,9 @@ def _change_item(state: AgentState, data: _Data, item: Item | None) -> None:
         pending: dict[str, Item] = {key: held for key, held in piece["pending"].items() if key != number}
         if item is not None:
             pending[number] = item
-        _change(state, work, pending=pending, started=True, last=state.seq + 1, tries=0)
+        # As `_change`, without three calls: each step comes by here twice.
+        changed = {**piece, "pending": pending, "started": True, "last": state.seq + 1, "tries": 0}
+        state.work = {**state.work, "open": {**state.work["open"], str(work): changed}}
 
 
 def _change(state: AgentState, work: int, **changed: Any) -> None:
