@@ -1,7 +1,8 @@
 """Reading recorded sessions from files, and refusing what an agent could not hold before anything is written.
 
 A session is a list of chat messages, or an object that has one in `traj` or `messages`, with `task_id`, `trial` and
-`reward` where they are known. A file has sessions, or the messages of one.
+`reward` where they are known. A file has sessions, or the messages of one. Messages of other programs are read as such,
+see `shapes`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from duramen.events.codec import Codec
 
 from ..plain_data import as_dict, as_list, as_text
 from .json_items import Item, Source, read_items
+from .shapes import bodies_of, is_message, read_messages
 from .strict_json import require_plain
 
-_BODIES: Final = ("traj", "messages")
 _ENVELOPE: Final = 2 * 1024
 """Bytes of an event besides a message's content: names, ids, the envelope of a record."""
 _SPARE_NODES: Final = 1_000
@@ -51,7 +52,7 @@ def read_sessions(source: Source, limits: Limits, *, limit: int | None = None) -
     first = next(items)
     everything = chain((first,), items)
     names = _Names()
-    if _is_message(first.value):
+    if is_message(first.value):
         yield _session(source, names, everything, limits, first)
         return
     for item in islice(everything, limit):
@@ -63,37 +64,34 @@ def slug(text: str) -> str:
     return _NOT_IN_NAMES.sub("-", text.lower()).strip("-._")[:_LONGEST_NAME]
 
 
-def _is_message(value: Any) -> bool:
-    found = as_dict(value) or {}
-    return "role" in found and not any(name in found for name in _BODIES)
-
-
 def _messages_of(item: Item) -> Iterator[Item]:
-    """The messages of one session."""
-    below: list[str] = []
-    value, session = item.value, as_dict(item.value)
-    if session is not None:
-        below = [name for name in _BODIES if name in session]
-        if not below:
-            raise item.refuse("is neither a message (with a role) nor a session (with traj or messages)")
-        if len(below) > 1:
-            raise item.refuse("has both traj and messages; leave one out")
-        value = session[below[0]]
-    messages = as_list(value)
-    if messages is None:
-        raise item.refuse("is not a list of messages", *below)
-    if not messages:
-        raise item.refuse("has no messages", *below)
-    for index, message in enumerate(messages):
-        yield Item(item.place, item.at(*below, index), message)
+    """The entries of one session."""
+    session = as_dict(item.value)
+    bodies = [("", item.value)] if session is None else bodies_of(session)
+    if not bodies:
+        raise item.refuse("is neither a message (with a role) nor a session (with traj or messages)")
+    if len(bodies) > 1 and bodies[0][0] == "traj":
+        raise item.refuse("has both traj and messages; leave one out")
+    for name, value in bodies:
+        below = [name] if name else []
+        messages = as_list(value)
+        if messages is None:
+            raise item.refuse("is not a list of messages", *below)
+        if not messages:
+            raise item.refuse("has no messages", *below)
+        for index, message in enumerate(messages):
+            yield Item(item.place, item.at(*below, index), message)
 
 
 def _session(source: Source, names: _Names, messages: Iterator[Item], limits: Limits, item: Item) -> RecordedSession:
-    """One session of messages. `item` has its `reward`, `task_id` and `trial`."""
+    """One session of the messages that entries stand for. `item` has its `reward`, `task_id` and `trial`."""
     collected = _Messages(limits)
-    for message in messages:
-        collected.add(message)
-    facts = {} if _is_message(item.value) else as_dict(item.value) or {}
+    for entry in messages:
+        for message in read_messages(entry, limits):
+            collected.add(message)
+    if not collected.messages:
+        raise item.refuse("has no messages")
+    facts = {} if is_message(item.value) else as_dict(item.value) or {}
     reward, known = _reward(item, facts), _identity(item, facts)
     name = names.of(known)
     content = json.dumps([collected.messages, reward], sort_keys=True).encode()
