@@ -10,6 +10,7 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
@@ -24,7 +25,8 @@ from duramen.projections.state import ASK, RUNNING, STEP, WAIT, Item, open_work
 
 from ..agent import Agent
 from ..api import AgentSystem
-from ..work import current_execution
+from ..dispatch import Envelope
+from ..work import TakeUp, current_execution
 
 KIND: Final = "specified"
 """The agent type under which the agents of a script are registered."""
@@ -144,6 +146,10 @@ class _SteppedSystem(AgentSystem):
     def skip(self, seconds: float) -> None:
         self._services.timers.skip(seconds)
 
+    def take_up(self, path: str) -> None:
+        """Bring an agent into memory for its work, as a host does that finds it."""
+        self._actors.send(path, Envelope(TakeUp(), wanted=False))
+
 
 class ScriptedWork:
     """Runs the durable work of agents from a script, on a log that may have some of it. A context manager.
@@ -159,11 +165,14 @@ class ScriptedWork:
         *,
         registry: EventRegistry,
         seconds: float,
+        agents: Mapping[str, Callable[[], Agent]] | None = None,
     ) -> None:
-        """`seconds` is how long it waits for something to happen before it raises TimeoutError."""
+        """`agents` makes those of other types.
+
+        `seconds` is how long it waits for something to happen before it raises TimeoutError.
+        """
         self._log = log
         self._clock = log.time
-        self._make = make
         self._script = script
         self._seconds = seconds
         self._changed = threading.Condition()
@@ -177,7 +186,8 @@ class ScriptedWork:
         self._stop_listening = log.listen(self._hear)
         self.system = _SteppedSystem.open(log=log, registry=registry)
         self.system.stop_clock(log.time)
-        self.system.register(KIND, self._made)
+        for kind, factory in {**(agents or {}), KIND: make}.items():
+            self.system.register(kind, partial(self._made, factory))
 
     def __enter__(self) -> ScriptedWork:
         return self
@@ -196,6 +206,9 @@ class ScriptedWork:
 
     def run(self) -> None:
         """Let all work go on until it has ended or parked, or waits for an answer that the script does not have."""
+        for path in self._log.archive.agents():
+            if open_work(self.state(path)):
+                self.system.take_up(path)
         while (act := self._next_act()) is not None:
             act()
 
@@ -207,8 +220,8 @@ class ScriptedWork:
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
-    def _made(self) -> Agent:
-        agent = self._make()
+    def _made(self, factory: Callable[[], Agent]) -> Agent:
+        agent = factory()
         real = agent.step
 
         async def step(name: Any, function: Any, *arguments: Any, at_most_once: bool = False, **options: Any) -> Any:

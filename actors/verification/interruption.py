@@ -55,7 +55,7 @@ class _StepResults:
         counts: Counter[_StepName] = Counter()
 
         def replace(call: StepCall, function: Callable[..., Any]) -> Callable[..., Any]:
-            name = call.command_id, call.name, _pack(call)
+            name = call.agent, call.command_id, call.name, _pack(call)
             counts[name] += 1
             return self._replacement(call, (*name, counts[name]), before(call, function))
 
@@ -120,6 +120,7 @@ def check_interruptions(
     registry: EventRegistry = DECLARED,
     steps: Mapping[str, Any] | None = None,
     answers: Mapping[str, Any] | None = None,
+    agents: Mapping[str, Callable[[], Agent]] | None = None,
     any_order: bool = True,
     examples: int | None = None,
     seed: int | None = None,
@@ -130,13 +131,14 @@ def check_interruptions(
     and then again from the log as it was after each append, in a new agent object and at another time of the clock.
     Each step is called once, and one that would run again is told the same; `steps` replaces it: a function, an error
     to raise, or else a result, by name. `answers` are for waits: a value, or a function of what the wait is about. A
-    wait without an answer expires, or stays. Sleeps and deadlines pass at once. With `any_order`, steps side by side
-    may end in any order without a difference.
+    wait without an answer expires, or stays. Sleeps and deadlines pass at once. `agents` are the types of others that
+    it spawns; their work is interrupted with it. With `any_order`, steps side by side may end in any order without a
+    difference.
 
     Raises LawBroken with the shortest log found; TimeoutError if nothing happens for 20 s.
     """
     subject = str(getattr(factory, "__qualname__", type(factory()).__qualname__))
-    found = _Interruption(subject, factory, registry, replace_by(steps or {}), answers or {}, any_order)
+    found = _Interruption(subject, factory, registry, replace_by(steps or {}), answers or {}, any_order, agents or {})
     found.check(messages, examples, seed)
     return Report(subject, tuple(sorted(found.checked)), examples=examples_wanted(examples))
 
@@ -151,6 +153,7 @@ class _Interruption:
     replace: _Replace
     answers: Mapping[str, Any]
     any_order: bool
+    agents: Mapping[str, Callable[[], Agent]]
     checked: set[str] = field(factory=set[str])
     """The laws that were looked at."""
     found: list[LawBroken] = field(factory=list[LawBroken])
@@ -205,7 +208,9 @@ class _Interruption:
     ) -> _Run:
         """Send the messages, the last one also where the log has it already, and let its work end."""
         script = WorkScript(results.replace_in_a_run(self.replace), self.answers, choose)
-        with ScriptedWork(log, self.factory, script, registry=self.registry, seconds=_SECONDS) as work:
+        with ScriptedWork(
+            log, self.factory, script, registry=self.registry, seconds=_SECONDS, agents=self.agents
+        ) as work:
             if not log.appends:
                 self._prepare(work, messages[:-1])
             receipt = work.send(_PATH, messages[-1], f"message-{len(messages)}")

@@ -242,6 +242,25 @@ def test_failures_and_retries_of_steps_are_the_same_in_each_run() -> None:
     assert GOES_ON in report.held
 
 
+def test_the_work_of_agents_that_are_asked_is_interrupted_with_it() -> None:
+    class Helper(Agent):
+        async def on_receive(self, message: Any) -> Any:
+            self.set("helped", await self.step("help", double, message.what))
+            await self.sleep(60)
+            return self.get("helped")
+
+    class Lead(Agent):
+        async def on_receive(self, message: Any) -> Any:
+            helper = f"{self.path}/helper"
+            self.spawn_child("helper", agent_type="helper")
+            reply = await self.ask(helper, Errand(message.what))
+            await self.send(helper, Errand(message.what + 1))
+            self.set("reply", await self.step("own", double, reply))
+            return reply
+
+    assert set(look(Lead, agents={"helper": Helper}).held) == {SAME_END, GOES_ON, ANY_ORDER}
+
+
 def test_steps_can_be_replaced_and_waits_can_expire() -> None:
     replies: list[Any] = []
 
