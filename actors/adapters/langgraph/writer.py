@@ -137,7 +137,7 @@ class ThreadWriter:
 
     def _look_up(self, thread_id: str, namespace: str, parent: str | None) -> Steps[KnownThread]:
         """Read where a thread stands, and what of it can be added to. Brings a parent that has left back."""
-        path, lists = self._reader.path(thread_id).text, self._known.lists_of(thread_id)
+        path, lists = self._reader.path_text(thread_id), self._known.lists_of(thread_id)
         places = [PropertyPath.of(LIVE, space, "blobs", name, str(lists[space, name].version)) for space, name in lists]
         places.append(PropertyPath.of(LIVE, namespace, "checkpoints"))
         places.append(PropertyPath.of(LIVE, namespace, "writes", parent or "-"))
@@ -182,7 +182,7 @@ class ThreadWriter:
 
         None: any seq. Raises VersionConflict, or AgentAlreadyRunning, for another seq.
         """
-        path, left = self._reader.path(thread_id).text, list(batches)
+        path, left = self._reader.path_text(thread_id), list(batches)
         if expected == 0 and left:
             expected = yield from self._spawn(thread_id, left.pop(0)[0].patch if len(left[0]) == 1 else {})
         for batch in left:
@@ -190,7 +190,7 @@ class ThreadWriter:
             expected = None if expected is None else expected + len(batch)
 
     def _spawn(self, thread_id: str, items: Any) -> Steps[int]:
-        path = self._reader.path(thread_id).text
+        path = self._reader.path_text(thread_id)
         result = yield Ask(
             path, Spawn(initial_state=items, metadata={"thread_id": thread_id}, durability=self._durability)
         )
@@ -204,7 +204,7 @@ class ThreadWriter:
         self.note_count(thread_id, namespace, count)
         if count <= MOST:
             return
-        path = self._reader.path(thread_id).text
+        path = self._reader.path_text(thread_id)
         try:
             seq: int = (yield Ask(path, GetStatus())).seq
             live = yield from self._reader.read(thread_id, LIVE, namespace)
