@@ -98,6 +98,13 @@ ROWS = {
         "redis-py: PUBLISH to message, under 200 events/s",
         "duramen: commit to callback, under 200 events/s",
     ],
+    "adapters": [
+        "duramen: one caller",
+        "LangGraph: SqliteSaver",
+        "duramen: 4 threads at once",
+        "LangGraph: AsyncSqliteSaver",
+        "duramen: a thread of 200 messages",
+    ],
     "following": [
         "duramen: writer, no subscriber",
         "duramen: writer, a subscriber sleeps",
@@ -149,7 +156,7 @@ def test_a_group_has_all_its_rows_and_its_work_is_verified(
 def test_targets_against_peers_that_are_not_installed_are_listed_as_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "_installed", lambda name: name == "pykka")
+    monkeypatch.setattr(comparison, "installed", lambda name: name == "pykka")
     group = measured("peers", tmp_path / "data")
     assert (len(group.verdicts), len(group.unmeasured)) == (0, 4)
     groups = [measured("latency", tmp_path / "data"), group]

@@ -81,7 +81,8 @@ class Reading:
         check_types(prefix=(prefix, str), metadata=(metadata, Mapping))
         if limit is not None:
             check_count("limit", limit)
-        found = self._log.directory(self._log.partition_of(prefix) if prefix.count("/") > 1 else None)
+        texts = {key: value for key, value in (metadata or {}).items() if _is_text(key) and _is_text(value)}
+        found = self._log.directory(self._log.partition_of(prefix) if prefix.count("/") > 1 else None, metadata=texts)
         chosen = _choose(found, prefix, _parse_statuses(status))
         return islice(self._with_metadata(chosen, {} if metadata is None else dict(metadata)), limit)
 
@@ -145,6 +146,17 @@ def _choose(entries: Iterable[Entry], prefix: str, statuses: frozenset[str] | No
     for entry in entries:
         if entry.agent.startswith(prefix) and (statuses is None or entry.status in statuses):
             yield entry
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a text that has an encoding."""
+    if type(value) is not str:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_items(entry: Entry, wanted: dict[str, Any]) -> bool:

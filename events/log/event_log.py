@@ -6,7 +6,7 @@ answered on its own; each is in the log whole or not at all. `LogBase` answers w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..codec import DigestChain
@@ -324,8 +324,11 @@ class EventLog(LogKeys, LogAppender, AgentLogReader, LogTrimmer, FeedSources, Pr
         """What agents are saying: live output, which is no part of their logs."""
         ...
 
-    def directory(self, partition: int | None = None) -> Iterator[Entry]:
-        """All agents, or those of a partition, in no order; those that change meanwhile come as before or after."""
+    def directory(self, partition: int | None = None, *, metadata: Mapping[str, str] | None = None) -> Iterator[Entry]:
+        """All agents, or those of a partition, in no order; those that change meanwhile come as before or after.
+
+        With `metadata` others than those that have these items may be left out; it is for the caller to compare.
+        """
         ...
 
     def notices(self, *, events: bool = False) -> NoticeStream:

@@ -417,7 +417,7 @@ class MemoryLog(LogBase):
             return None
         return value
 
-    def directory(self, partition: int | None = None) -> Iterator[Entry]:
+    def directory(self, partition: int | None = None, *, metadata: Mapping[str, str] | None = None) -> Iterator[Entry]:
         for part in self._parts if partition is None else (self._parts[partition],):
             with self._lock:
                 heads, lines = dict(part.heads), dict(part.directory)

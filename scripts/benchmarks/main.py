@@ -17,6 +17,7 @@ from typing import Final
 from attrs import evolve
 
 from . import (
+    adapters,
     blocked,
     catching_up,
     comparison,
@@ -47,6 +48,7 @@ GROUPS: Final[dict[str, Callable[[Options, Path], Group]]] = {
     "links": links.measure,
     "streams": streams.measure,
     "peers": comparison.measure,
+    "adapters": adapters.measure,
     "recovery": recovery.measure,
     "agents": population.measure,
     "growth": growth.measure,
