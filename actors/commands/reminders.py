@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from attrs import field, frozen
 
@@ -86,7 +86,7 @@ def make_remind(name: str, message: Accept, *, at: datetime | None, every: Secon
     name = require_name(name, "a reminder")
     if at is None and every is None:
         raise InvalidMessage(f"reminder {name} is due `at` a time, `every` so many seconds, or both")
-    if at is not None and (not isinstance(at, datetime) or at.utcoffset() is None):
+    if at is not None and (not isinstance(cast("object", at), datetime) or at.utcoffset() is None):
         raise InvalidMessage(f"reminder {name}: at is a datetime with a time zone", actual=type(at).__name__)
     if missed not in _MISSED:
         raise InvalidMessage(f"reminder {name}: missed is one of {', '.join(_MISSED)}", actual=missed)

@@ -103,9 +103,10 @@ class _IdentifiedSender(MessageSender):
     def _identify(self, message: object, command_id: str | None) -> tuple[object, str | None]:
         if not isinstance(message, Message):
             return message, command_id or self._next_id()
-        if getattr(message, "command_id", "") is None:
-            return evolve(cast("Any", message), command_id=self._next_id()), command_id
-        return cast("object", message), command_id
+        own = cast("Any", message)
+        if getattr(own, "command_id", "") is None:
+            return evolve(own, command_id=self._next_id()), command_id
+        return own, command_id
 
     def _next_id(self) -> str:
         return f"{self._key}-{next(self._count)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import Any, Final
 
 from attrs import asdict
 
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     return ExitCode.OK
 
 
-def _to_data(reminder: Reminder) -> dict[str, object]:
+def _to_data(reminder: Reminder) -> dict[str, Any]:
     every = reminder.every
     return asdict(reminder) | {"every": None if every is None else every.total_seconds()}
 
