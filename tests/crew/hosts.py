@@ -21,11 +21,12 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from duramen.actors import Agent, AgentSystem
+from duramen.actors import Agent, AgentSystem, Append
 from duramen.events import EventRegistry, message_type
 
-__all__ = ["Crew", "Errand", "Notes", "registry_of", "reply_of"]
+__all__ = ["PARTNERS", "Crew", "Errand", "Notes", "partner_of", "registry_of", "reply_of"]
 
+PARTNERS = tuple(f"partners/a{number}" for number in range(4))
 STEPS = ("one", "two", "three", "four", "five")
 _LATER = ("six",)
 """What the second version of the code does besides."""
@@ -36,6 +37,11 @@ class Errand:
     name: str
     seconds: float = 0.0
     """How long each step takes."""
+
+
+def partner_of(agent: str) -> str:
+    """The agent that an agent tells of each errand."""
+    return PARTNERS[sum(agent.encode()) % len(PARTNERS)]
 
 
 def registry_of(version: int) -> EventRegistry:
@@ -73,7 +79,7 @@ class Notes:
 
 
 class Crew(Agent):
-    """A handler of steps, one after another and side by side, of waits, and of changes of memory."""
+    """A handler of steps, one after another and side by side, of waits, of changes of memory, and of another agent."""
 
     ledger: Notes
 
@@ -82,6 +88,7 @@ class Crew(Agent):
         self.set("one", one)
         pair = await asyncio.gather(self._do(message, "two"), self._do(message, "three"))
         self.append("pairs", pair)
+        await self.ask(partner_of(self.path), Append("errands", f"{self.path} {message.name}"))
         verdict = await self.wait_for("approval", about=message.name)
         await self.sleep(0.01)
         four = await self._do(message, "four")

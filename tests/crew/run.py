@@ -3,12 +3,12 @@
     scripts/faults crew                       200 agents, 200 kills of one host after another
     scripts/faults crew --hosts 2 --seed 7    two hosts, of which one is killed at a time
 
-Each agent does one errand after the other: five steps, two of them side by side, a wait, a sleep, and changes of its
-memory. Besides, hosts with new code take over in the middle, the server is killed, and some agents are paused and
-resumed, forked, cancelled and terminated in the middle of their errands. A ledger outside says which steps began and
-ended, when and with which key. In the end it is compared with the logs: no step began after its result was in the log,
-none is missing, all attempts of a step had one key; replies and memory are those of an undisturbed run, and nothing is
-left unfinished.
+Each agent does one errand after the other: five steps, two of them side by side, a wait, a sleep, changes of its
+memory, and a word to another agent. Besides, hosts with new code take over in the middle, the server is killed, and
+some agents are paused and resumed, forked, cancelled and terminated in the middle of their errands. A ledger outside
+says which steps began and ended, when and with which key. In the end it is compared with the logs: no step began
+after its result was in the log, none is missing, all attempts of a step had one key; replies and memory are those of
+an undisturbed run, each word was said once, and nothing is left unfinished.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import IO, Any, TypeVar
 
 from attrs import define, field, frozen
 
-from crew.hosts import Errand, registry_of, reply_of
+from crew.hosts import PARTNERS, Errand, partner_of, registry_of, reply_of
 from crew.ledger import check_keys, check_steps, read_ledger
 from duramen.actors import AgentHandle, AgentSystem
 from duramen.events import AgentExists, AgentNotRunning, DuramenError, InvalidMessage, WorkParked, WorkStopped
@@ -136,6 +136,8 @@ class Run:
             self._systems[version] = stack.enter_context(self._open(version))
         for _ in range(self.size.hosts):
             self.hosts.start(1)
+        for path in PARTNERS:
+            self._spawn_partner(path)
         threads = [
             threading.Thread(target=self._watched, args=(self._call, number)) for number in range(self.size.callers)
         ]
@@ -203,6 +205,9 @@ class Run:
                     self.problems.append(f"{path}: e{rounds} replied {reply}")
                 self.errands[path].append((f"e{rounds}", version, work))
                 self.count("errands")
+
+    def _spawn_partner(self, path: str) -> None:
+        self._insist(lambda: self.system.spawn(path, initial_state={"errands": []}, exist_ok=True))
 
     def _spawn(self, path: str, session: str | None) -> AgentHandle:
         return self._insist(lambda: self.system.spawn(path, agent_type="crew", session_id=session, exist_ok=True))
@@ -322,8 +327,12 @@ class Run:
         ledger = read_ledger(self.folder / "ledger")
         unfinished = self._insist(lambda: self.system.unfinished())
         self.problems += [f"{work.agent}: {work.work} is unfinished" for work in unfinished]
+        told = Counter(errand for path in PARTNERS for errand in self._memory(path)["errands"])
+        self.problems += [f"{errand} was told {count} times" for errand, count in told.items() if count > 1]
         for path in [path_of(agent) for agent in range(self.size.agents)]:
             self._judge_memory(path)
+            missing = [name for name, *_ in self.errands[path] if not told[f"{path} {name}"]]
+            self.problems += [f"{path} did not tell {partner_of(path)} of {name}" for name in missing]
         for agent in {agent for agent, *_ in ledger}:
             if not self.system.verify(agent).ok:
                 self.problems.append(f"{agent}: its log is damaged")
@@ -335,8 +344,11 @@ class Run:
         self.counts["steps begun"] += sum(begun)
         self.counts["steps repeated"] += sum(begun) - len(begun)
 
+    def _memory(self, path: str) -> Any:
+        return self._insist(lambda: self.system.agent(path).get())
+
     def _judge_memory(self, path: str) -> None:
-        memory = self._insist(lambda: self.system.agent(path).get())
+        memory = self._memory(path)
         names = [name for name, _, _ in self.errands[path]]
         replies = [reply_of(path, name, 1) for name in names]
         last = replies[-1][0] if replies else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crew.hosts import Crew, Errand, Notes, registry_of, reply_of
+from crew.hosts import Crew, Errand, Notes, partner_of, registry_of, reply_of
 from crew.ledger import Line, check_keys, check_steps, read_ledger
 from duramen.actors import AgentSystem
 from duramen.events import Event
@@ -22,6 +22,7 @@ def done(tmp_path: Path) -> tuple[list[Event], dict[Any, list[Line]]]:
     notes = Notes.open(str(tmp_path / "ledger"))
     crew = type("Crew", (Crew,), {"ledger": notes})
     with AgentSystem.open("memory://", agents={"crew": crew}, registry=registry_of(2)) as system:
+        system.spawn(partner_of(AGENT), initial_state={"errands": []})
         agent = system.spawn(AGENT, agent_type="crew")
         receipt = agent.send(Errand("e1"))
         agent.answer("approval", "by e1")
