@@ -18,4 +18,6 @@ def test_a_crew_whose_hosts_are_killed_does_each_logged_step_once_and_ends_as_un
     outcome = run_crew(size, SystemRandom().randrange(1 << 32), tmp_path)
     assert not outcome.problems, f"{outcome.summary}\n" + "\n".join(outcome.problems[:20])
     assert outcome.counts["hosts killed"] == size.kills
-    assert outcome.counts["steps repeated"] > 0, f"no step was cut off, so nothing was tried: {outcome.summary}"
+    assert outcome.counts["errands"] >= size.agents
+    if hosts == 1:  # of two, the one without work may have been killed each time
+        assert outcome.counts["steps repeated"] > 0, f"no step was cut off, so nothing was tried: {outcome.summary}"
