@@ -184,7 +184,7 @@ class Codec:
             if type(key) is not str or type(value) not in _SCALARS:
                 break
         else:
-            if event[9] is None:
+            if event[9] is None or _is_flat(event[9]):
                 return body, data.copy()
         try:
             decoded: Any = msgpack.unpackb(body, ext_hook=_from_extension)
@@ -286,6 +286,16 @@ def _holds_timestamp(value: Any) -> bool:
     if type(value) is list:
         return any(map(_holds_timestamp, cast("list[Any]", value)))
     return type(value) is msgpack.Timestamp
+
+
+def _is_flat(fields: dict[str, Any]) -> bool:
+    """Whether a dict has nothing but scalars, and lists of scalars, under text keys: they are written exactly."""
+    for key, value in fields.items():
+        if type(key) is not str:
+            return False
+        if type(value) not in _SCALARS and (type(value) is not list or not _SCALARS.issuperset(map(type, value))):
+            return False
+    return True
 
 
 _CONTAINERS: Final = frozenset((dict, list))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from duramen.events import OutcomeUnknown, Receipt, Trimmed
+from duramen.events import Limits, NewEvent, OutcomeUnknown, Receipt, Trimmed
 from duramen.events.codec import NO_DIGEST
 from duramen.events.log import digest_at, raw_events
+from duramen.projections import AgentState
 
-from ...commands import Pop
+from ...commands import DECIDERS, Append, Decide, Delete, Pop, Set
 from ...hosts import Forwarded, Repeated
 from ..turn import Turn
-from .mutations import OWN_MEMORY_HANDLERS, handle_pop
+from .mutations import OWN_MEMORY_HANDLERS, handle_pop, warn_of_dots
 from .stored_reply import annotate_reply, reply_of
 
 _HANDLERS: Final = {**OWN_MEMORY_HANDLERS, Pop: handle_pop}
@@ -20,8 +21,30 @@ _MARK: Final = "asked_by"
 """In the metadata of the last event of a forwarded mutation: [asking host, its number for the message, events]."""
 
 
+def _mutation_of_one_event(decide: Decide) -> Callable[[Turn, Any, list[Any]], Receipt]:
+    """The handler of a forwarded mutation that gives one event: it is made with its mark, and not made again for it."""
+
+    def mutate(turn: Turn, message: Any, mark: list[Any]) -> Receipt:
+        def decide_marked(state: AgentState, message: Any, limits: Limits, agent: str) -> list[NewEvent]:
+            (event,) = decide(state, message, limits, agent)
+            return [event._replace(metadata={_MARK: mark})]
+
+        path = message.path
+        if type(path) is not str or "." in path:
+            warn_of_dots(turn, path)
+        return turn.mutate(message, decide_marked)
+
+    return mutate
+
+
+_OF_ONE_EVENT: Final = {kind: _mutation_of_one_event(DECIDERS[kind]) for kind in (Set, Delete, Append)}
+
+
 def handle_forwarded(turn: Turn, message: Forwarded) -> Any:
     """Carry out a forwarded mutation, and mark its last event."""
+    mutate = _OF_ONE_EVENT.get(type(message.message))
+    if mutate is not None:
+        return mutate(turn, message.message, [message.asker, message.number, 1])
     before = len(turn.items)
     handler = _HANDLERS[type(message.message)]
     with turn.savepoint():

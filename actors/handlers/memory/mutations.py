@@ -69,7 +69,7 @@ def apply_operation(turn: Turn, operation: Any, metadata: Mapping[str, Any] | No
         raise InvalidMessage(f"a batch takes {', '.join(names[:-1])} and {names[-1]}, not {type(operation).__name__}")
     path = getattr(operation, "path", "")
     if type(path) is not str or "." in path:
-        _warn_of_dots(turn, path)
+        warn_of_dots(turn, path)
     limits = turn.services.limits
     events = decide(turn.state, operation, limits, turn.agent)
     for given in (metadata, operation.metadata):
@@ -91,7 +91,7 @@ def pop_value(turn: Turn, message: Pop) -> Any:
 
 def handle_pop(turn: Turn, message: Pop) -> Any:
     """Pop a value, or reply what the same command has popped before; blocks for a command id."""
-    _warn_of_dots(turn, message.path)
+    warn_of_dots(turn, message.path)
     turn.choose_durability(message.durability)
     if message.command_id is not None:
         known = turn.find_command(message.command_id, message)
@@ -107,7 +107,7 @@ def handle_pop(turn: Turn, message: Pop) -> Any:
     return popped
 
 
-def _warn_of_dots(turn: Turn, path: object) -> None:
+def warn_of_dots(turn: Turn, path: object) -> None:
     """Warn of a new key such as `plan.steps` beside a dict or list `plan`: it was meant to be a path."""
     if "." not in str(path):
         return
@@ -161,7 +161,7 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
     def mutate_at(turn: Turn, message: Any) -> Any:
         path = message.path
         if type(path) is not str or "." in path:
-            _warn_of_dots(turn, path)
+            warn_of_dots(turn, path)
         return turn.mutate(message, decide)
 
     return mutate_at if hasattr(kind, "path") else mutate
