@@ -170,7 +170,9 @@ class Dispatcher:
             if journal.in_flight:
                 self._phase = _WAITING
                 idle = not self._ready and not self._posted
-                journal.collect(0 if not idle else None if caller is None else caller.seconds_left())
+                answers = journal.receive(0 if not idle else None if caller is None else caller.seconds_left())
+                self._phase = _RUNNING  # what the answers queue is run next: nobody has to wake this thread for it
+                journal.settle(answers)
                 if caller is not None and caller.is_done:
                     return  # the core's own thread does the rest
             elif not self._ready and not self._posted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final, cast
 
@@ -15,6 +16,9 @@ _MOST_APPENDS: Final = 512
 """Most appends in one batch: one script call of this size blocks the server for a few ms."""
 _MOST_IN_FLIGHT: Final = 64
 """Most batches in flight; beyond that, appends gather into larger batches instead."""
+
+Answers = list[tuple[Sequence[Append], list[Answer] | DuramenError]]
+"""Batches, each with the log's answer to each of its appends, or the error for all."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -111,9 +115,13 @@ class Journal:
             batch.append(waiting.popleft())
         return batch
 
-    def collect(self, timeout: float | None) -> None:
-        """Hand out the answers that have arrived; block at most `timeout` seconds for the first."""
-        answers, now = self._writer.receive(timeout), monotonic()
+    def receive(self, timeout: float | None) -> Answers:
+        """Return the answers that have arrived, for `settle`; block at most `timeout` seconds for the first."""
+        return self._writer.receive(timeout)
+
+    def settle(self, answers: Answers) -> None:
+        """Hand out answers."""
+        now = monotonic()
         for batch, result in answers:
             commits = cast("list[Commit]", batch)
             self.commit_seconds.observe(now - commits[0].sent_at)
@@ -143,7 +151,7 @@ class Journal:
         self._writer.give_up()
 
     def wake(self) -> None:
-        """Unblock `collect`. Callable from any thread."""
+        """Unblock `receive`. Callable from any thread."""
         self._writer.wake()
 
     def close(self) -> None:

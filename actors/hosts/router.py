@@ -113,6 +113,15 @@ class Router:
         self._serializer = serializer
         self._tracing = tracing
         dispatcher.after_pass = self.flush
+        self._readers: tuple[Callable[..., Callable[[], None]], ...] = (
+            self._read_ask,
+            self._read_reply,
+            self._read_error,
+            self._read_not_mine,
+            self._read_left,
+            self._read_cancel,
+        )
+        """By the kind of a row."""
         self._links: Links | None = None
         self._has_rows = False
         """Whether the core has put rows together that no flush has sent."""
@@ -245,21 +254,10 @@ class Router:
         for peer, row in rows:
             try:
                 kind, *fields = row
-                works.append(self._reader(kind)(peer, *fields))
+                works.append(self._readers[kind](peer, *fields))
             except Exception as error:  # a host of a later version, or a defect: nothing of it may end the thread
                 self._log.warning("row_refused", peer=peer, error=type(error).__name__)
         self._dispatcher.post_and_run(works)
-
-    def _reader(self, kind: int) -> Callable[..., Callable[[], None]]:
-        readers: tuple[Callable[..., Callable[[], None]], ...] = (
-            self._read_ask,
-            self._read_reply,
-            self._read_error,
-            self._read_not_mine,
-            self._read_left,
-            self._read_cancel,
-        )
-        return readers[kind]
 
     def _read_ask(self, peer: str, *fields: Any) -> Callable[[], None]:
         ask = _Ask(*fields)

@@ -53,6 +53,11 @@ class Frame:
     rows: list[Row | str]
 
     @property
+    def has_contents(self) -> bool:
+        """Whether a row stands in a key."""
+        return str in map(type, self.rows)
+
+    @property
     def content_ids(self) -> list[str]:
         return [row for row in self.rows if type(row) is str]
 

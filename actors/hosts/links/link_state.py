@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from math import inf
 from random import Random, SystemRandom
+from typing import cast
 
 from attrs import frozen
 
@@ -117,14 +118,14 @@ class LinkState:
             self.dropped["gap"] += 1
             stream.note_gap(now)
         else:
-            found = [contents.get(row) if isinstance(row, str) else row for row in frame.rows]
-            rows = [row for row in found if row is not None]
-            if len(rows) == len(found):
-                stream.take(now)
-            else:
-                rows = []
+            found = _rows_of(frame, contents)
+            if found is None:
                 stream.note_gap(now)
-        self._changed[peer] = stream
+            else:
+                rows = found
+                stream.take(now)
+        if stream.has_output:  # mostly all that is new is what was heard, which can wait
+            self._changed[peer] = stream
         self._due = min(self._due, stream.due)
         return rows
 
@@ -186,3 +187,12 @@ class LinkState:
     def stream(self, peer: str) -> PeerStream | None:
         """Return what is known of a peer; None if nothing was sent or heard."""
         return self._streams.get(peer)
+
+
+def _rows_of(frame: Frame, contents: Mapping[str, Row | None]) -> list[Row] | None:
+    """The rows of a frame, those too that stand in keys; None if one is missing."""
+    if not frame.has_contents:
+        return cast("list[Row]", frame.rows)
+    found = [contents.get(row) if isinstance(row, str) else row for row in frame.rows]
+    rows = [row for row in found if row is not None]
+    return rows if len(rows) == len(found) else None

@@ -210,9 +210,11 @@ class Links:
         frame = self._frames.open(message)
         if frame is None:
             return []
-        with self._lock:
-            needed = self._state.contents_needed(frame) if frame.content_ids else []
-        contents = {content_id: self._content(content_id) for content_id in needed}
+        contents: dict[str, Row | None] = {}
+        if frame.has_contents:
+            with self._lock:
+                needed = self._state.contents_needed(frame)
+            contents = {content_id: self._content(content_id) for content_id in needed}
         with self._lock:
             return [(frame.sender, row) for row in self._state.receive(frame, contents, monotonic())]
 

@@ -123,6 +123,11 @@ class PeerStream:
         """Whether the peer has heard everything."""
         return not self._unheard and not self._queue
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `emit` may have something to return."""
+        return bool(self._queue or self._question or self._resends or self._tells_last or self._tells_heard)
+
     def has_room(self, size: int) -> bool:
         """Whether another row of `size` bytes may be queued."""
         rows = len(self._queue)
@@ -132,7 +137,7 @@ class PeerStream:
 
     def push(self, row: bytes | LargeRow) -> None:
         self._queue.append(row)
-        self._queued_bytes += _size(row)
+        self._queued_bytes += len(row) if type(row) is bytes else _size(row)
 
     def emit(self, seal: Seal, now: float) -> tuple[list[bytes], list[LargeRow]]:
         """Return the frames to publish now, in order, and the contents to store before them."""
@@ -182,12 +187,13 @@ class PeerStream:
         large: list[LargeRow] = []
         while queue and (not rows or _frame_size(queue[0]) <= room):
             row = queue.popleft()
-            room -= _frame_size(row)
             if type(row) is bytes:
                 rows.append(row)
+                room -= len(row)
                 self._queued_bytes -= len(row)
             else:
                 assert isinstance(row, LargeRow)
+                room -= len(row.reference)
                 rows.append(row.reference)
                 large.append(row)
                 self._queued_bytes -= len(row.reference)
