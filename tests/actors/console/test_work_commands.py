@@ -1,9 +1,10 @@
-"""`duramen unfinished`, `answer`, `retry` and `cancel`, beside the process that runs the agent."""
+"""`duramen unfinished`, `answer`, `retry`, `cancel` and `reminders`, beside the process that runs the agent."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,21 @@ def test_unfinished_work_is_checked_against_other_code(
         assert work["parked"] is None
     finally:
         sys.modules.pop("console_checked", None)
+
+
+def test_reminders_are_listed_with_when_they_are_due(duramen: Duramen, system: AgentSystem) -> None:
+    assert duramen("reminders").out.strip() == "there are no reminders"
+    support, at = system.agent("acme/support"), datetime(2100, 1, 1, 3, tzinfo=UTC)
+    support.remind("nightly", Refund("all"), at=at, every=timedelta(days=1))
+    system.agent("acme/other").remind("once", Refund("o-17"), at=at)
+    rows = {row["name"]: row for row in duramen("reminders", "--json").data}
+    assert [(row["agent"], row["every"]) for row in (rows["nightly"], rows["once"])] == [
+        ("acme/support", 86_400.0),
+        ("acme/other", None),
+    ]
+    assert rows["nightly"]["due"].startswith("2100-01-01T03:00:00")
+    shown = duramen("reminders", "acme/support").out
+    assert "nightly" in shown
+    assert "console_refund" in shown
+    assert "acme/other" not in shown
+    assert len(duramen("reminders", "--limit", "1", "--json").data) == 1
