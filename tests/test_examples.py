@@ -72,6 +72,14 @@ SHOWN = {
         "agent: langgraph/user:42",
         "intact: True",
     ],
+    "fastapi_service.py": [
+        'token: "Heart"',
+        'token: "wood "',
+        'token: "is old "',
+        'token: "wood."',
+        "messages: 2",
+        "closed",
+    ],
     "async_agents.py": [
         "agents: 200, steps: 1000",
         "pauses that the hook heard of: 200",

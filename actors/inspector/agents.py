@@ -7,6 +7,7 @@ import threading
 from bisect import insort
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ _PART: Final = 500
 _PART_SECONDS: Final = 0.2
 """Between two publications of what was read of a directory, the first time that it is read."""
 _MOST_LAST: Final = 5_000
+_MOST_WORK: Final = 500
+_HOST_SHOWN: Final = 8
 _LAST_BYTES: Final = 256 * 1024
 _DIGITS: Final = re.compile(r"[0-9]+")
 STATUS_OF: Final = {
@@ -45,6 +48,8 @@ STATUS_OF: Final = {
     v.FAILED: "failed",
 }
 """The status after an event of lifecycle."""
+WORK_CHANGES: Final = frozenset({v.WORK_ACCEPTED, v.WORK_ENDED, v.TERMINATED})
+"""What makes the unfinished work of an agent more or less."""
 
 
 @define(eq=False)
@@ -58,6 +63,8 @@ class AgentRow:
     seq: int
     updated: int
     """µs since the epoch."""
+    host: str = ""
+    """The host that claimed it last, as the directory has it."""
 
 
 @frozen
@@ -117,6 +124,9 @@ class AgentList:
         self._has_rows = threading.Event()
         self._last: OrderedDict[str, LastEvent] = OrderedDict()
         self._activity: OrderedDict[str, Activity] = OrderedDict()
+        self._work: dict[str, int] = {}
+        self._uncounted: set[str] = set()
+        """Agents whose work has begun or ended since it was counted."""
         self._version = 0
         self._loaded_at = float("-inf")
         self._took = 0.0
@@ -141,6 +151,8 @@ class AgentList:
                     self._publish(dict(rows))
                     published = monotonic()
             self._publish(rows)
+            self._work = Counter(work.agent for work in self._system.unfinished(limit=_MOST_WORK))
+            self._uncounted = set()
             self._loaded_at, self._took = monotonic(), monotonic() - began
 
     def _publish(self, rows: dict[str, AgentRow]) -> None:
@@ -178,6 +190,8 @@ class AgentList:
             if status is not None and status != row.status:
                 row.status = status
                 self._version += 1
+            if event.type in WORK_CHANGES:
+                self._uncounted.add(event.agent)
             if event.type == v.SPAWNED:
                 row.session, row.agent_type = event.data["session_id"], event.data["agent_type"]
             self._keep_last(event.agent, last)
@@ -215,6 +229,7 @@ class AgentList:
                     self._shown.popitem(last=False)
         part = shown.rows[first : first + min(count, MOST_ROWS)]
         self._read_last([path for path in part if "/" in path])
+        self._read_hosts_and_work(part)
         after = [*part[1:], *shown.rows[first + len(part) :][:1], ""]
         return {
             "total": len(shown.rows),
@@ -235,6 +250,7 @@ class AgentList:
             return {**data, "agents": shown.projects.get(path, 0)}
         data |= {"status": row.status, "type": row.agent_type, "session": row.session}
         data |= {"seq": row.seq, "updated": row.updated, "activity": self.activity(path)}
+        data |= {"host": row.host[:_HOST_SHOWN], "work": self._work.get(path, 0)}
         return data if last is None else {**data, "last": [last.seq, last.type, last.title, last.detail]}
 
     def _show(self, query: Query) -> _Shown:
@@ -262,6 +278,17 @@ class AgentList:
             kept.append(path)
             hidden = f"{path}/" if path in query.closed else ""
         return _Shown(self._version, kept, dict(counts), dict(projects))
+
+    def _read_hosts_and_work(self, paths: Sequence[str]) -> None:
+        """Read the host of agents that came since the directory was read, and count work that has changed since."""
+        with suppress(DuramenError):  # the rows are shown with what was known
+            for path in paths:
+                row = self._rows.get(path)
+                if row is not None and not row.host and (head := self._system.log.head(path)) is not None:
+                    row.host = head.fence.partition(":")[2]
+                if path in self._uncounted:
+                    self._uncounted.discard(path)
+                    self._work[path] = len(self._system.agent(path).unfinished())
 
     def _read_last(self, paths: Sequence[str]) -> None:
         """Read the last events that are not known, together."""
@@ -305,7 +332,13 @@ def last_event(event: Event) -> LastEvent:
 
 def _row(entry: Entry) -> AgentRow:
     return AgentRow(
-        entry.agent, entry.status, entry.agent_type, entry.session_id, entry.head.seq, entry.head.updated_at
+        entry.agent,
+        entry.status,
+        entry.agent_type,
+        entry.session_id,
+        entry.head.seq,
+        entry.head.updated_at,
+        entry.head.fence.partition(":")[2],
     )
 
 

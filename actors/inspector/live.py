@@ -16,7 +16,7 @@ from duramen.events.model import ACTIVITY_RECORDED, FAILED
 from duramen.projections import Change, Subscription, VerificationProgress, VerificationReport
 
 from ..api import AgentSystem
-from .agents import AgentList
+from .agents import WORK_CHANGES, AgentList
 from .history import as_dict, is_failure, to_bytes
 
 _POINTS: Final = 120
@@ -232,6 +232,7 @@ def _coalesce(batch: list[Change], agents: AgentList) -> dict[str, Any]:
             "status": row.status,
             "updated": row.updated,
             "activity": agents.activity(change.agent),
+            "work": change.event.type in WORK_CHANGES or bool(known and known["work"]),
             "last": [last.seq, last.type, last.title, last.detail],
         }
     return {"agents": list(found.values())}

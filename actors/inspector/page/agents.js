@@ -73,7 +73,7 @@ class AgentRows {
     for (const agent of agents) {
       const row = here.get(agent.path);
       if (row === undefined) { isKnown = false; continue; }
-      if (row.status !== agent.status) isKnown = false;
+      if (row.status !== agent.status || agent.work) isKnown = false;
       row.fresh = row.seq !== agent.seq;
       Object.assign(row, { seq: agent.seq, status: agent.status, updated: agent.updated, last: agent.last, activity: agent.activity });
     }
@@ -109,7 +109,7 @@ export class AgentList {
 
   #frame() {
     if (!this.wide) return h("aside", { class: "beside", "aria-label": "Agents" }, this.filter, this.rows.element, this.empty);
-    const columns = ["Agent", "Status", "Activity, 5 min", "Last event", "Seq", "Type", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().split(",")[0].replace(" ", "-") }, name));
+    const columns = ["Agent", "Status", "Activity, 5 min", "Last event", "Work", "Seq", "Type", "Host", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().split(",")[0].replace(" ", "-") }, name));
     return h("section", { class: "agents-page" }, h("h1", { class: "unseen" }, "Agents"), h("div", { class: "filters" }, this.filter, this.statuses), h("div", { class: "columns", role: "row", "aria-hidden": "true" }, columns), this.rows.element, this.empty);
   }
 
@@ -169,7 +169,9 @@ export class AgentList {
     return h("div", { ...shared, ...level, class: `agent-row${fresh}`, "aria-selected": String(selected) },
       h("span", { role: "gridcell", class: "agent", style: indent }, fold, link),
       h("span", { role: "gridcell" }, status(row.status)), h("span", { role: "gridcell", class: "activity" }, bars(row.activity)), h("span", { role: "gridcell", class: "last-event clip" }, last),
+      h("span", { role: "gridcell", class: "work" }, row.work ? h("a", { href: "#/work", class: "link", tabindex: "-1" }, number(row.work), h("span", { class: "unseen" }, " unfinished")) : null),
       h("span", { role: "gridcell", class: "seq" }, number(row.seq)), h("span", { role: "gridcell", class: "type clip" }, row.type ? said(row.type) : "–"),
+      h("span", { role: "gridcell", class: "host" }, row.host || "–"),
       h("span", { role: "gridcell", class: "updated", "data-updated": row.updated }, ago(row.updated / 1000)));
   }
 

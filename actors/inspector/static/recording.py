@@ -130,7 +130,8 @@ def _row(head: Answer, event: Answer | None) -> Answer:
     row = {name: head[name] for name in ("status", "type", "session", "seq")}
     updated = 0 if head["updated"] is None else int(datetime.fromisoformat(head["updated"]).timestamp() * 1_000_000)
     last = None if event is None else [event["seq"], event["type"], event["title"], ""]
-    return {"path": head["agent"], "depth": head["agent"].count("/"), **row, "updated": updated, "last": last}
+    row |= {"host": head["host"][:8], "updated": updated, "last": last}
+    return {"path": head["agent"], "depth": head["agent"].count("/"), **row}
 
 
 def _array(parts: Iterator[bytes] | Sequence[bytes]) -> bytes:

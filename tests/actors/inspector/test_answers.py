@@ -12,7 +12,7 @@ from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
 from duramen.events import Granularity, message_type
-from inspecting import Asker, live_messages
+from inspecting import Asker, inspecting, live_messages
 from reading_pages import read_node, state_in
 from waiting import eventually
 
@@ -31,6 +31,17 @@ ODD: dict[str, Any] = {
     "text": "a <b>\u202e",
     "deep": [{"a": [[]]}, {}],
 }
+
+
+@message_type("inspected_wish", durable=True)
+@frozen
+class Wish:
+    what: str
+
+
+class Patient(Agent):
+    async def on_receive(self, message: Any) -> Any:
+        return await self.wait_for("fulfilment", about=message.what)
 
 
 def segments(*path: str) -> str:
@@ -374,3 +385,21 @@ def test_a_forks_and_a_trimmed_log_are_shown_from_where_they_begin(system: Agent
     assert asker.get(f"/api/window?agent={PATH}&seq=1").data["error"] == "Trimmed"
     system.fork(PATH, 31, to="acme/bob")
     assert state_in(asker.ask("/api/window?agent=acme/bob"), 32)[0] == {"n": 29}
+
+
+def test_agents_are_listed_with_their_host_and_unfinished_work(system: AgentSystem) -> None:
+    system.register("patient", Patient)
+    wish = system.spawn(PATH, agent_type="patient").send(Wish("peace"))
+    system.spawn("acme/idle")
+    with inspecting(system) as asker:
+
+        def listed() -> dict[str, tuple[int, str]]:
+            rows = asker.ask("/api/agents")["rows"]
+            return {row["path"]: (row["work"], row["host"]) for row in rows if "work" in row}
+
+        host = system.host[:8]
+        assert eventually(lambda: listed() == {PATH: (1, host), "acme/idle": (0, host)}, what="work is counted")
+        system.spawn("acme/later", agent_type="patient").send(Wish("more"))
+        system.agent(PATH).answer("fulfilment", "granted", work=wish)
+        wanted = {PATH: (0, host), "acme/idle": (0, host), "acme/later": (1, host)}
+        assert eventually(lambda: listed() == wanted, what="what came and ended since is counted, too")
