@@ -197,3 +197,20 @@ def test_what_cannot_react_is_refused(system: AgentSystem, arguments: dict[str, 
         given["after"] = system.cursor()
     with pytest.raises(InvalidMessage, match=told):
         system.react("act", **given)
+
+
+def test_erasing_an_agent_makes_no_reactor_act_again(open_any: OpenSystem) -> None:
+    system = opened(open_any)
+    alice, bob = spawned(system), system.spawn("shop/bob")
+    found: list[str] = []
+
+    def act(event: Event, _: Reaction) -> None:
+        found.append(event.agent)
+
+    with system.react("act", act, pattern="shop/**") as reactor:
+        reactor.wait_for([alice.set("a", 1), bob.set("a", 1)], saved=True)
+        erasure = system.erase("shop/alice")
+        reactor.wait_for(bob.set("a", 2))
+        assert reactor.status in ("live", "catching_up")
+    assert sorted(found) == ["shop/alice", "shop/bob", "shop/bob"]
+    assert erasure.agents == ("shop/alice",)
