@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoRetu
 from uuid import uuid4
 
 import pykka
+import pykka.messages
 
 from duramen.events import (
     AgentPath,
@@ -515,6 +516,13 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
         if isinstance(message, ChildFailed):
             return self.on_child_failed(message.path, message.error)
         return self._handle_receive(message)  # Pykka's: it knows proxies, and calls `on_receive` for the rest
+
+    def actor_is_coroutine(self, message: object) -> bool:
+        """Whether `actor_handle` of this message only makes a coroutine, which blocks nobody."""
+        own, kind = type(self).on_receive, type(message)
+        return (
+            inspect.iscoroutinefunction(own) and kind.__module__ != pykka.messages.__name__ and kind is not ChildFailed
+        )
 
     def actor_fold_version(self) -> str:
         """The form of the custom state, among those of its agent type; empty for a class without an `apply`."""

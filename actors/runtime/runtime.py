@@ -272,7 +272,7 @@ class Runtime(Snapshots):
         """Have the first message handled by a worker thread, or by that of the event loop."""
         self._mailbox.phase = WORKING
         try:
-            if self._goes_on(self._mailbox.waiting[0].message):
+            if self._goes_on(self._mailbox.waiting[0].message) or self._is_coroutine(self._mailbox.waiting[0]):
                 self.services.loop.call(self._handle_blocking)
             else:
                 self._thread_pool.submit(self._handle_blocking)
@@ -286,6 +286,14 @@ class Runtime(Snapshots):
         """
         is_own = _type_of(message) in INTERNAL and not self.agent.own_thread
         return is_own and self.work.goes_on_at_once(message)
+
+    def _is_coroutine(self, envelope: Envelope) -> bool:
+        """Whether a message's handler is a coroutine, and nothing else about it may block: then no worker is needed."""
+        message, services = envelope.message, self.services
+        kind = _type_of(message)
+        if envelope.command_id is not None or self.agent.own_thread or not _is_user_message(kind) or kind in _WORK:
+            return False
+        return self.agent.actor_is_coroutine(message) and services.hosting.membership.may_begin()
 
     def _handle_waiting(self, turn: Turn) -> None:
         """Handle messages from the first on, until one may block or the turn is full."""
@@ -395,7 +403,8 @@ class Runtime(Snapshots):
     def _waits_for_work(self, envelope: Envelope) -> bool:
         """Whether a message waits for the end of exclusive work: what would change memory, or run the agent's code."""
         message = envelope.message
-        kind = _type_of(message.message if isinstance(message, (Forwarded, Repeated)) else message)
+        kind = _type_of(message)  # not isinstance, which may ask the user's class
+        kind = _type_of(message.message) if kind in (Forwarded, Repeated) else kind
         return not (kind in _BESIDE_EXCLUSIVE or self.services.registry.is_durable(kind))
 
     def _stash_message(self, envelope: Envelope) -> bool:
@@ -747,7 +756,7 @@ def _needs_class(kind: type[Any]) -> bool:
 
 
 def _is_answer(message: object) -> bool:
-    return type(message.message if isinstance(message, Forwarded) else message) is AnswerWork
+    return _type_of(message.message if _type_of(message) is Forwarded else message) is AnswerWork
 
 
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from threading import Event
 from time import monotonic
@@ -87,8 +86,7 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
             run.end(None, InvalidMessage(f"a handler of {kind} gave a generator; return a value instead of yielding"))
             return
         if result is CoroutineType:
-            running = runtime.services.loop.start(cast("Coroutine[Any, Any, Any]", value))
-            running.add_done_callback(run.end_coroutine)
+            runtime.services.loop.start_task(cast("Coroutine[Any, Any, Any]", value), run.end_coroutine)
             return
     run.end(value, None)
 
@@ -125,7 +123,7 @@ class _Run:
         """Have the spans of the handler's code lie inside its own, where messages are traced."""
         return _UNTRACED if self._span is None else self._span.running()
 
-    def end_coroutine(self, done: Future[Any]) -> None:
+    def end_coroutine(self, done: asyncio.Task[Any]) -> None:
         """Finish with the outcome of the handler's coroutine; in the event loop's thread."""
         if done.cancelled():
             self.end(None, asyncio.CancelledError())  # by the handler itself, or at the end of the system
@@ -196,7 +194,7 @@ class _Run:
             stopped.__cause__ = error
             runtime.crash(turn, envelope, stopped)
             return
-        runtime.services.dispatcher.post(lambda: runtime.finish(turn))
+        runtime.services.loop.post(lambda: runtime.finish(turn))
 
     def _stage_reply(self, value: Any) -> None:
         turn, envelope, services = self._turn, self._envelope, self._runtime.services
