@@ -755,7 +755,7 @@ def _needs_class(kind: type[Any]) -> bool:
     return kind in INTERNAL or _is_user_message(kind)
 
 
-def _is_answer(message: object) -> bool:
+def _is_answer(message: Any) -> bool:
     return _type_of(message.message if _type_of(message) is Forwarded else message) is AnswerWork
 
 

