@@ -38,6 +38,7 @@ EXTRAS = (
     "otel",
     "pydantic-ai",
     "search",
+    "strands",
     "test",
     "verify",
 )
