@@ -17,7 +17,7 @@ from duramen.events import AskTimeout
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import Seconds, parse_timeout
 
-from .call_cycles import WaiterSlot, waiting_for
+from .call_cycles import WaiterSlot, current_waiter, waiting_for
 from .event_loop import check_may_block
 
 _SHORT: Final = 1_000_000
@@ -154,8 +154,12 @@ class Reply(pykka.Future[Any]):
         latch = allocate_lock()
         latch.acquire()
         self.add_done_callback(latch.release)
-        with waiting_for(self):
-            arrived = latch.acquire(timeout=-1 if left is None else max(0.0, left))
+        patience = -1 if left is None else max(0.0, left)
+        if current_waiter() is None:  # no handler waits here, so that no circle can close
+            arrived = latch.acquire(timeout=patience)
+        else:
+            with waiting_for(self):
+                arrived = latch.acquire(timeout=patience)
         if not arrived:
             raise AskTimeout(
                 f"no reply within {asked} s; it may still be carried out: ask again with the same command id",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -270,7 +271,7 @@ class Router:
             asker, number, known_seq, is_repeated = ask.mark
             message = (Repeated if is_repeated else Forwarded)(message, asker, number, known_seq)
         envelope = RemoteEnvelope(peer, ask, message)
-        return lambda: self._take(envelope)
+        return partial(self._take, envelope)
 
     def _read_cancel(self, peer: str, number: int, agent: str) -> Callable[[], None]:
         def is_it(envelope: Envelope) -> bool:
@@ -287,7 +288,7 @@ class Router:
             return
         self.handling += 1
         self.taken += 1
-        envelope.add_done_callback(lambda: self._handled(envelope))
+        envelope.add_done_callback(partial(self._handled, envelope))
         if self._tracing is not None and envelope.traced:
             self._tracing.extract(envelope, envelope.traced)
         try:
@@ -297,7 +298,7 @@ class Router:
 
     def _handled(self, envelope: RemoteEnvelope) -> None:
         """Send the outcome of a message to its host; in the thread that has handed it over."""
-        self._dispatcher.post(lambda: self._send_outcome(envelope))
+        self._dispatcher.post(partial(self._send_outcome, envelope))
 
     def _send_outcome(self, envelope: RemoteEnvelope) -> None:
         self.handling -= 1
@@ -349,7 +350,7 @@ class Router:
         except DuramenError as error:
             failure = error
             return lambda: self._hand_over(peer, number, None, failure)
-        return lambda: self._hand_over(peer, number, value, None)
+        return partial(self._hand_over, peer, number, value, None)
 
     def _read_error(self, peer: str, number: int, packed: bytes) -> Callable[[], None]:
         error = self._serializer.unpack_error(packed)

@@ -36,6 +36,8 @@ _FRAME_OF_SIX: Final = 0x96
 _FRAME_START: Final = bytes([_FRAME_OF_SIX])
 _SHORT_ARRAY: Final = 0x90
 _LONG_ARRAY: Final = Struct(">BI")
+_LONG_NUMBER: Final = Struct(">BQ")
+_MOST_PEERS: Final = 1_000
 _LONGEST_HOST: Final = 128
 _LARGEST: Final = 2**63 - 1
 
@@ -75,13 +77,18 @@ class FrameCodec:
         self._key = blake2b(secret, digest_size=32, person=b"duramen frames").digest()
         self._protocol = _FRAME_START + msgpack.packb(protocol)
         self._start = self._protocol + msgpack.packb(host)
+        self._packed_peers: dict[str, bytes] = {}
         self.dropped: Counter[str] = Counter()
 
     def seal(self, peer: str, number: int, heard: int, rows: list[bytes]) -> bytes:
         """Return a frame of rows that are packed already."""
         count = bytes((_SHORT_ARRAY | len(rows),)) if len(rows) < 16 else _LONG_ARRAY.pack(0xDD, len(rows))
-        pack = msgpack.packb
-        body = b"".join((self._start, pack(peer), pack(number), pack(heard), count, *rows))
+        packed_peer = self._packed_peers.get(peer)
+        if packed_peer is None:
+            if len(self._packed_peers) >= _MOST_PEERS:
+                self._packed_peers = {}
+            packed_peer = self._packed_peers[peer] = msgpack.packb(peer)
+        body = b"".join((self._start, packed_peer, _pack_number(number), _pack_number(heard), count, *rows))
         return body + self._tag(body)
 
     def open(self, data: bytes) -> Frame | None:
@@ -129,6 +136,11 @@ class FrameCodec:
 
     def _tag(self, body: bytes) -> bytes:
         return blake2b(body, digest_size=_TAG_SIZE, key=self._key).digest()
+
+
+def _pack_number(number: int) -> bytes:
+    """Pack a number from 0 on as msgpack, without making a packer for it."""
+    return bytes((number,)) if number < 0x80 else _LONG_NUMBER.pack(0xCF, number)
 
 
 def _are_fields(fields: list[Any]) -> bool:

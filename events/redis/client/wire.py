@@ -190,7 +190,7 @@ class Wire:
                 self._poll.register(waker, select.POLLIN)
             self._polled = (mine, waker)
         found = self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        return any(ready == mine for ready, _ in found)
+        return mine in dict(found)
 
     def release(self) -> None:
         """Return the connection to the pool. Call it only when every reply was read."""
