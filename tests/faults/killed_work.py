@@ -65,7 +65,7 @@ class Appends:
 
     def __init__(self, at: int, when: str) -> None:
         self.count = 0
-        flush, collect = Journal.flush, Journal.collect
+        flush, settle = Journal.flush, Journal.settle
 
         def counted(journal: Journal) -> None:
             if journal._pending:
@@ -76,13 +76,13 @@ class Appends:
             if self.count == at and when == "sent":
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def collected(journal: Journal, timeout: float | None) -> None:
+        def settled(journal: Journal, answers: Any) -> None:
             if self.count == at and when == "committed":
                 journal._settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
-            collect(journal, timeout)
+            settle(journal, answers)
 
         setattr(Journal, "flush", counted)
-        setattr(Journal, "collect", collected)
+        setattr(Journal, "settle", settled)
 
 
 def run(url: str, order: dict[str, Any]) -> None:

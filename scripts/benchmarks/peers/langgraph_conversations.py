@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-not-found,import-untyped"
 """Conversations of a LangGraph graph on a saver, one after the other or all at once on an event loop."""
 
 from __future__ import annotations
