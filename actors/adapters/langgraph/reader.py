@@ -28,12 +28,15 @@ class ThreadReader:
         """Raises InvalidPath for the project."""
         self._system = system
         self._project = AgentPath.of(project, "thread").project
-        self.path_text = lru_cache(_MOST_PATHS)(lambda thread_id: self.path(thread_id).text)
+        self.path_text = lru_cache(_MOST_PATHS)(self._make_path_text)
         """The agent path of a thread, as text. To make and check it takes as long as a tenth of a step."""
 
     def path(self, thread_id: str) -> AgentPath:
         """The agent path of a thread."""
         return AgentPath.of(self._project, name_of(thread_id))
+
+    def _make_path_text(self, thread_id: str) -> str:
+        return self.path(thread_id).text
 
     def read(self, thread_id: str, *segments: str) -> Steps[dict[str, Any]]:
         """What is below a path of working memory; empty if nothing is."""

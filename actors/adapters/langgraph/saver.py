@@ -210,6 +210,9 @@ class DuramenSaver(BaseCheckpointSaver[str]):
             self._known.put(thread_id, KnownThread(0, is_new=True))
             return None
         self._writer.note_count(thread_id, namespace, len(tree.get("checkpoints", ())))
+        known = self._known.get(thread_id)
+        if known is not None and known.latest.get(namespace) not in (None, latest_id(tree) or ""):
+            self._known.drop(thread_id, known)  # another process has written: a write at the known seq would be refused
         checkpoint_id = get_checkpoint_id(config) or latest_id(tree)
         if checkpoint_id is None:
             return None

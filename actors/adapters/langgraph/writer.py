@@ -150,7 +150,8 @@ class ThreadWriter:
             with suppress(AgentAlreadyRunning):
                 yield from self._spawn(thread_id, {})
             return (yield from self._look_up(thread_id, namespace, parent))
-        writes, checkpoints = found.pop() or {}, found.pop() or {}
+        writes: dict[str, Any] = found.pop() or {}
+        checkpoints: dict[str, Any] = found.pop() or {}
         latest = max(checkpoints, default="")
         has_left = parent is not None and parent not in checkpoints and parent < latest
         if has_left and (yield from self._restore(thread_id, namespace, parent or "")):

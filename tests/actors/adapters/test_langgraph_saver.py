@@ -396,3 +396,15 @@ def test_a_step_that_was_refused_is_not_taken_for_stored(system: AgentSystem) ->
     thread.resume()
     saver.put_writes(config, [("l", "b")], "task")
     assert pending(DuramenSaver(system).get_tuple(config)) == [("task", "l", "b")]
+
+
+def test_what_another_saver_has_written_is_seen_when_a_thread_is_loaded(system: AgentSystem) -> None:
+    one, other = DuramenSaver(system), DuramenSaver(system)
+    config = step(one, on_thread("t-1"), ["a"], "1")
+    assert other.get_tuple(on_thread("t-1")) is not None
+    config = step(other, config, ["a", "b"], "2")
+    found = one.get_tuple(on_thread("t-1"))
+    assert found is not None and found.config["configurable"] == config["configurable"]
+    before = appends_of(system)
+    step(one, found.config, ["a", "b", "c"], "3")
+    assert appends_of(system) - before == 2 + 2, "two looks and two writes, of which none was refused"
