@@ -1,7 +1,7 @@
 """A budget that pauses agents who have spent it, and a reminder that gives them another each night.
 
 Run it with `python examples/budget.py`. It needs no server and no model: the log is in memory, the model is a function
-with a price, and a night comes every half second.
+with a price, and a night comes every 0.3 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from duramen.events import Event, message_type
 BUDGET = 100
 PRICE = 30
 OFFICE = "acme/office"
-NIGHT = timedelta(seconds=0.5)
+NIGHT = timedelta(seconds=0.3)
 
 
 @message_type("write_book", durable=True)
@@ -54,7 +54,7 @@ class Office(Agent):
 
 
 def ask_model(number: int) -> str:
-    time.sleep(0.1)
+    time.sleep(0.05)
     return f"chapter {number}"
 
 

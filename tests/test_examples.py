@@ -52,6 +52,14 @@ SHOWN = {
         "{'lead': 'terminated', 'books': 'terminated', 'letters': 'terminated', 'maps': 'terminated'}",
         "unfinished: []",
     ],
+    "changed_tool.py": [
+        "then: it is on its way, 3 days late",
+        "recorded: {'look up order': {'price': 40, 'days late': 3}, 'ask model': 'angry'}",
+        "again: it is on its way, 3 days late",
+        "had it been 9 days: sorry, 40 would be paid",
+        "what it did: look up order, ask model, pay",
+        "called: look up order, ask model",
+    ],
     "budget.py": [
         "result: 12 chapters",
         "chapters: 12, each asked for once: True",

@@ -72,7 +72,8 @@ class Hosts:
 
     def __init__(self, server: Server, folder: Path, log: IO[str]) -> None:
         place = {"url": server.url, "namespace": _NAMESPACE, "ledger": str(folder / "ledger")}
-        self.living: list[str] = []
+        self.living: dict[str, int] = {}
+        """The version of the code of each host that lives."""
         self._count = 0
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-m", "crew.hosts", json.dumps(place)],
@@ -88,10 +89,10 @@ class Hosts:
         name = f"h{self._count}"
         self._order("start", name, str(version))
         self._expect("ready", name)
-        self.living.append(name)
+        self.living[name] = version
 
     def kill(self, name: str) -> None:
-        self.living.remove(name)
+        del self.living[name]
         self._order("kill", name)
         self._expect("killed", name)
 
@@ -299,6 +300,10 @@ class Run:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
+    def _old_hosts(self) -> list[str]:
+        """The hosts with old code: they end first, since they keep agents whose new messages they cannot handle."""
+        return [name for name, version in self.hosts.living.items() if version < self.version]
+
     def _kill_all(self) -> None:
         chance, never = random.Random(f"{self.seed}/kills"), threading.Event()
         kills = self.size.kills
@@ -308,7 +313,7 @@ class Run:
             if number == kills // 2:
                 self.version = 2  # from here on, hosts that start have new code, and so have callers
                 self.hosts.start(2)
-            self.hosts.kill(chance.choice(self.hosts.living))
+            self.hosts.kill(chance.choice(self._old_hosts() or list(self.hosts.living)))
             self.count("hosts killed")
             if number in server_kills:
                 self.server.kill9()
@@ -320,6 +325,9 @@ class Run:
                 self.say(f"{number + 1} kills, {self.counts['errands']} errands, {len(self.problems)} problems")
             if self.problems:
                 break
+        for name in self._old_hosts():
+            self.hosts.start(self.version)
+            self.hosts.kill(name)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

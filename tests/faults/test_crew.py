@@ -14,7 +14,7 @@ from crew.run import Size, run_crew
 def test_a_crew_whose_hosts_are_killed_does_each_logged_step_once_and_ends_as_undisturbed(
     tmp_path: Path, hosts: int
 ) -> None:
-    size = Size(agents=12, kills=8, hosts=hosts, life=0.5, step=0.1, server_kills=1)
+    size = Size(agents=10, kills=5, hosts=hosts, life=0.4, step=0.1, server_kills=1)
     outcome = run_crew(size, SystemRandom().randrange(1 << 32), tmp_path)
     assert not outcome.problems, f"{outcome.summary}\n" + "\n".join(outcome.problems[:20])
     assert outcome.counts["hosts killed"] == size.kills
