@@ -18,7 +18,7 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.projections.sessions import finish_erasures
 from duramen.projections.state import NEVER
 
-from ..dispatch import Envelope
+from ..dispatch import Envelope, Timer
 from .messages import TakeUp
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class WorkFinder:
         self._lock = Lock()
         self._is_looking = False
         self._is_asked = False
+        self._timer: Timer | None = None
+        """The look at what is due next, if that is soon."""
         self._is_stopped = False
         self._room = BoundedSemaphore(_MOST)
         self._refused: dict[str, float] = {}
@@ -69,7 +71,18 @@ class WorkFinder:
 
     def look_later(self, seconds: float) -> None:
         """Look in so many seconds. What is due already has left memory because of an error: not at once again."""
-        self._services.timers.call_later(_AGAIN if seconds <= 0 else seconds, self.look)
+        self._look_in(_AGAIN if seconds <= 0 else seconds)
+
+    def _look_in(self, seconds: float) -> None:
+        """Have one timer for what is due first: that look sees what is due next, and the regular ones what is far."""
+        if seconds >= _INTERVAL:
+            return
+        with self._lock:
+            due, timer = monotonic() + seconds, self._timer
+            if timer is None or timer.done or timer.due > due:
+                if timer is not None:
+                    timer.cancel()
+                self._timer = self._services.timers.call_later(seconds, self.look)
 
     def look(self) -> None:
         """Look soon. A client, where no agent lives, never does."""
@@ -148,8 +161,7 @@ class WorkFinder:
             yield from page.agents
             if page.next_due_ms is not None:
                 left = (page.next_due_ms - page.until_ms) / 1000
-                if left < _INTERVAL:
-                    self._services.timers.call_later(max(_LEAST_WAIT, left), self.look)
+                self._look_in(max(_LEAST_WAIT, left))
             if len(page.agents) < _PAGE:
                 return
             last = page.agents[-1]
