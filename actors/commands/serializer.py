@@ -113,6 +113,7 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
 """The classes that cross, by names that never change. `Hold` is none: a cascade stays in the process of its tree."""
 
 _WRAPPING: Final = 4096  # bytes, for what stands around the values of a message
+_type_of: Callable[[object], type[Any]] = type
 _SMALL: Final = 1024
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
@@ -333,7 +334,7 @@ class _Packing:
         others: dict[str, Any] = {}
         for name, value in fields.items():
             # Plain data within every limit, as most fields are, takes a third of the cost of a check.
-            kind = type(value)
+            kind = _type_of(value)
             if kind is str or kind is bytes:
                 is_small = len(value) <= _SMALL and (kind is bytes or value.isascii())
             elif kind is int:

@@ -255,7 +255,7 @@ class Router:
         for peer, row in rows:
             try:
                 kind, *fields = row
-                works.append(self._readers[kind](peer, *fields))
+                works.append(self._readers[int(kind)](peer, *fields))
             except Exception as error:  # a host of a later version, or a defect: nothing of it may end the thread
                 self._log.warning("row_refused", peer=peer, error=type(error).__name__)
         self._dispatcher.post_and_run(works)

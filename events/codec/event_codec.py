@@ -293,7 +293,8 @@ def _is_flat(fields: dict[str, Any]) -> bool:
     for key, value in fields.items():
         if type(key) is not str:
             return False
-        if type(value) not in _SCALARS and (type(value) is not list or not _SCALARS.issuperset(map(type, value))):
+        kind = _type_of(value)
+        if kind not in _SCALARS and (kind is not list or not _SCALARS.issuperset(map(type, value))):
             return False
     return True
 
@@ -301,4 +302,5 @@ def _is_flat(fields: dict[str, Any]) -> bool:
 _CONTAINERS: Final = frozenset((dict, list))
 _INEXACT: Final = (b"\xc4", b"\xc5", b"\xc6", b"\xc7", b"\xd8")
 """First bytes of binary data and of datetimes; other bytes may be the same."""
+_type_of: Callable[[object], type[Any]] = type
 _SCALARS: Final = frozenset((str, int, float, bool, bytes, type(None)))

@@ -22,7 +22,7 @@ def set_keys(agent: TextList, delta: Mapping[str, Any]) -> Steps[list[Set]]:
     """The operations that give keys of the state their values. What is large is stored now, beside it."""
     operations: list[Set] = []
     for key, value in delta.items():
-        stored = value
+        stored: Any = value
         text = json_of(value)
         if not _is_plain(value) or len(text) > _LIMITS.event_bytes // 4:
             entries = yield from agent.make_entries([text])

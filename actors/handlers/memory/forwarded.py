@@ -37,12 +37,15 @@ def _mutation_of_one_event(decide: Decide) -> Callable[[Turn, Any, list[Any]], R
     return mutate
 
 
-_OF_ONE_EVENT: Final = {kind: _mutation_of_one_event(DECIDERS[kind]) for kind in (Set, Delete, Append)}
+_type_of: Callable[[object], type[Any]] = type
+_OF_ONE_EVENT: Final[Mapping[type[Any], Callable[..., Any]]] = {
+    kind: _mutation_of_one_event(DECIDERS[kind]) for kind in (Set, Delete, Append)
+}
 
 
 def handle_forwarded(turn: Turn, message: Forwarded) -> Any:
     """Carry out a forwarded mutation, and mark its last event."""
-    mutate = _OF_ONE_EVENT.get(type(message.message))
+    mutate = _OF_ONE_EVENT.get(_type_of(message.message))
     if mutate is not None:
         return mutate(turn, message.message, [message.asker, message.number, 1])
     before = len(turn.items)
