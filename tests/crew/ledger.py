@@ -12,9 +12,9 @@ from duramen.events import Event
 __all__ = ["Ledger", "Line", "check_keys", "check_steps", "read_ledger"]
 
 _LONG_TURN = 5_000_000
-_SHORT_TURN = 50_000
-"""µs: an event has the time at which its turn began, which may be before its step had ended. In the shorter time no
-host is started and has taken work up."""
+_SHORT_TURN = 250_000
+"""µs: an event has the time at which its turn began, which on a busy machine may be before its step had begun or ended.
+Most steps that are done again by mistake are so later than the shorter time: a host has to be started first."""
 
 
 class Line(NamedTuple):
