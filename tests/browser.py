@@ -54,6 +54,11 @@ class Browser:
             {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics},
         )
 
+    def calm(self) -> None:
+        """Ask pages for no motion, as a setting of the system does: nothing is caught while it fades."""
+        wanted = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+        self._call("POST", f"{self._session}/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": wanted})
+
     def run(self, script: str, *arguments: Any) -> Any:
         """The result of a script, which is the body of a function."""
         return self._call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})

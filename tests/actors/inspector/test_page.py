@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,39 @@ def test_after_a_wrong_token_the_page_says_what_to_open(browser: Browser, system
         assert "duramen inspect" in browser.run("return document.body.textContent")
         eventually(browser.complaints, what="the browser has said that it was refused")
         browser.open("about:blank")
+
+
+def barriers(browser: Browser) -> list[str]:
+    """The rules of accessibility that axe-core finds broken in what the page shows now."""
+    browser.run(
+        "window.broken = null; axe.run(document, {resultTypes: ['violations']}).then("
+        "(found) => { window.broken = found.violations.map((each) => `${each.id}: ${each.nodes[0].target}`); })"
+    )
+    return list(browser.wait("return window.broken === null ? null : {found: window.broken}")["found"])
+
+
+def test_axe_finds_no_barrier_in_any_place(browser: Browser, asker: Asker) -> None:
+    browser.calm()
+    browser.open(asker.server.url)
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    browser.run(f"{axe}; window.axe = axe")
+    places = {
+        "#/agents": ".agents.wide .agent-row .agent",
+        f"#/agent/{DESK}@10": ".agent-page:not(.loading) .event h3",
+        f"#/agent/{DESK}@2..10": ".diff-row",
+        "#/work": ".work-page",
+        "#/episodes": ".episode-row",
+        "#/hosts": ".hosts-page tbody td",
+        "#/verify": ".verify-page",
+    }
+    for theme, most in (("light", len(places)), ("dark", 2)):
+        browser.run("document.documentElement.dataset.theme = arguments[0]", theme)
+        for place, shown in list(places.items())[:most]:
+            go(browser, place)
+            browser.wait("return document.querySelector(arguments[0]) !== null", shown)
+            assert barriers(browser) == [], (theme, place)
+    browser.run("document.querySelector('main').append(document.createElement('button'))")
+    assert [found.partition(":")[0] for found in barriers(browser)] == ["button-name"]
 
 
 @pytest.mark.parametrize("agent", [DESK, HOSTILE])
