@@ -115,6 +115,8 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
 _WRAPPING: Final = 4096  # bytes, for what stands around the values of a message
 _type_of: Callable[[object], type[Any]] = type
 _SMALL: Final = 1024
+_type_of: Callable[[object], type[Any]] = type
+"""The built-in with a narrower type, for type checkers."""
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 _MOST_CAUSES: Final = 3
