@@ -113,7 +113,6 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
 """The classes that cross, by names that never change. `Hold` is none: a cascade stays in the process of its tree."""
 
 _WRAPPING: Final = 4096  # bytes, for what stands around the values of a message
-_type_of: Callable[[object], type[Any]] = type
 _SMALL: Final = 1024
 _type_of: Callable[[object], type[Any]] = type
 """The built-in with a narrower type, for type checkers."""
