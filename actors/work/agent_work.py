@@ -702,7 +702,10 @@ class AgentWork:
                 self._runner.forget(begun.key)
                 if begun.is_work:
                     self._cancel_asked(begun)
-            self._services.thread_pool.submit(execution.stop)
+            if execution.has_ended:
+                execution.stop()  # no code of the handler's runs
+            else:
+                self._services.thread_pool.submit(execution.stop)
         if self._timers or self._due:
             for key in [key for key in self._timers if not _waits(pieces, key)]:
                 self._timers.pop(key).cancel()

@@ -96,6 +96,10 @@ class Execution:
     def has_begun(self) -> bool:
         return self._loop is not None
 
+    @property
+    def has_ended(self) -> bool:
+        return self._loop is not None and self._loop.ended
+
     def go_on(
         self,
         start: Callable[[], Any],
