@@ -12,7 +12,7 @@ from threading import BoundedSemaphore, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from duramen.events import DuramenError, NotPermitted, SystemClosed
+from duramen.events import DuramenError, SystemClosed
 from duramen.events.log import Unfinished
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections.sessions import finish_erasures
@@ -59,6 +59,8 @@ class WorkFinder:
         self._room = BoundedSemaphore(_MOST)
         self._refused: dict[str, float] = {}
         """Until when (`time.monotonic`) an agent is left alone."""
+        self._taken: set[str] = set()
+        """The roots of erasures that were taken over and are not finished. Used by the look."""
 
     def start(self) -> None:
         """Look now, and from now on."""
@@ -149,9 +151,15 @@ class WorkFinder:
             return
         try:
             finish_erasures(
-                services.log, services.limits, services.owner, lambda host: membership.state_of(host) == "dead"
+                services.log,
+                services.limits,
+                services.owner,
+                lambda host: membership.state_of(host) == "dead",
+                self._taken,
             )
-        except NotPermitted as error:  # a user who may not erase
+        except SystemClosed:
+            raise
+        except DuramenError as error:  # a user who may not erase, a lost server: the next look tries again
             get_logger("work").debug("erasures_not_finished", error=type(error).__name__)
 
     def _due(self, partition: int) -> Iterator[Unfinished]:

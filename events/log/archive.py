@@ -87,8 +87,8 @@ class Archive(Protocol):
         """Forget that note."""
         ...
 
-    def erasing(self, partition: int) -> dict[str, bool]:
-        """The roots of the trees whose erasure has begun and not ended, and whether `erase` is done."""
+    def erasing(self, partition: int) -> dict[str, str | None]:
+        """The roots of the trees whose erasure has begun and not ended, and by whom; None once `erase` is done."""
         ...
 
     def begun_erasures(self) -> list[tuple[str, str | None]]:
@@ -98,20 +98,21 @@ class Archive(Protocol):
         """
         ...
 
-    def take_erasure(self, root: str, dead: str, by: str) -> bool:
-        """Take over an erasure of a host that has died; False if somebody else has."""
+    def take_erasure(self, root: str, host: str, by: str) -> bool:
+        """Take over the erasure of a host; False if it is not that host's any more."""
         ...
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
         """Make the next entries of a tree after a feed position nobody's; where that ended, and the feed's end."""
         ...
 
-    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str]) -> int:
+    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], taken_by: str | None) -> int:
         """Remove the agents of a tree, with the keys that only a caller knows, such as checkpoints; how many events.
 
         Their logs, snapshots, keyframes, bases, live outputs, lines in the directory and heads go in one step, and so
         do entries of the feed after `position`. -1: there are many of these, or they have lifecycle events, so that
-        there may be other agents or keys than were given; then nothing has changed.
+        there may be other agents or keys than were given; then nothing has changed. -2: nor has it where the
+        erasure was taken over by a host, and is not that one's any more: another has it, or has ended it.
         """
         ...
 

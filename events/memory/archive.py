@@ -143,18 +143,18 @@ class MemoryArchive:
         with self._parts.lock:
             self._parts.partition(root).erasing.pop(root, None)
 
-    def erasing(self, partition: int) -> dict[str, bool]:
+    def erasing(self, partition: int) -> dict[str, str | None]:
         with self._parts.lock:
-            return {root: by is None for root, by in self._parts.erasing(partition).items()}
+            return self._parts.erasing(partition)
 
     def begun_erasures(self) -> list[tuple[str, str | None]]:
         with self._parts.lock:
             return [found for each in range(self._parts.partitions) for found in self._parts.erasing(each).items()]
 
-    def take_erasure(self, root: str, dead: str, by: str) -> bool:
+    def take_erasure(self, root: str, host: str, by: str) -> bool:
         with self._parts.lock:
             erasing = self._parts.partition(root).erasing
-            if erasing.get(root) != dead:
+            if erasing.get(root) != host:
                 return False
             erasing[root] = by
             return True
@@ -172,9 +172,11 @@ class MemoryArchive:
             end = part.base + len(part.feed)
             return end, end
 
-    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str]) -> int:
+    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], taken_by: str | None) -> int:
         with self._parts.lock:
             part, events = self._parts.partition(root), 0
+            if taken_by is not None and part.erasing.get(root) != taken_by:
+                return -2
             start = max(0, position - part.base)
             found = [at for at, entry in enumerate(part.feed[start:], start) if _is_of(entry.agent, root)]
             if any(part.feed[at].levels & 1 << Granularity.LIFECYCLE for at in found):

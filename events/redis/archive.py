@@ -217,9 +217,9 @@ class RedisArchive:
         key = self._keys.erasing(self._partition_of(root)).encode()
         self._server.execute("end an erasure", b"HDEL", key, root.encode())
 
-    def erasing(self, partition: int) -> dict[str, bool]:
+    def erasing(self, partition: int) -> dict[str, str | None]:
         found = self._server.read_hash(self._keys.erasing(partition), "look for erasures")
-        return {root.decode(errors="replace"): stage == b"2" for root, stage in sorted(found.items())}
+        return {root.decode(errors="replace"): _eraser(stage) for root, stage in sorted(found.items())}
 
     def begun_erasures(self) -> list[tuple[str, str | None]]:
         keys = [self._keys.erasing(partition).encode() for partition in range(self._partitions)]
@@ -227,13 +227,12 @@ class RedisArchive:
         found: list[tuple[str, str | None]] = []
         for _, fields in self._server.execute_all("look for erasures", commands):
             for root, stage in zip(fields[::2], fields[1::2], strict=True):
-                by = None if stage == b"2" else stage[1:].decode(errors="replace")
-                found.append((root.decode(errors="replace"), by))
+                found.append((root.decode(errors="replace"), _eraser(stage)))
         return found
 
-    def take_erasure(self, root: str, dead: str, by: str) -> bool:
+    def take_erasure(self, root: str, host: str, by: str) -> bool:
         keys = [self._keys.erasing(self._partition_of(root))]
-        arguments = [root.encode(), b"1" + dead.encode(), b"1" + by.encode()]
+        arguments = [root.encode(), b"1" + host.encode(), b"1" + by.encode()]
         return bool(self._server.run_script(self._take_erasure, keys, arguments, "go on with an erasure"))
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
@@ -243,7 +242,7 @@ class RedisArchive:
         reached, end = self._server.run_script(self._erase_feed, keys, arguments, "erase from the feed")
         return int(reached), int(end)
 
-    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str]) -> int:
+    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], taken_by: str | None) -> int:
         k, partition = self._keys, self._partition_of(root)
         shared = [k.heads, k.directory, k.feed, k.bases, k.unfinished, k.owners, k.erasing]
         own = [k.log, k.snapshot, k.base, k.keyframes, k.keyframe_seqs, k.outputs]
@@ -252,7 +251,8 @@ class RedisArchive:
             outputs = self._server.read_hash(k.outputs(partition, agent), "look for live outputs")
             all_keys += [k.output(partition, agent, name.decode(errors="replace")) for name in outputs.values()]
         rows = pack_for_lua([[agent, erasure_field(agent)] for agent in agents])
-        arguments = [root.encode(), b"%d" % position, b"1" if root.count("/") == 1 else b"", rows]
+        taken = b"" if taken_by is None else b"1" + taken_by.encode()
+        arguments = [root.encode(), b"%d" % position, b"1" if root.count("/") == 1 else b"", rows, taken]
         return int(self._server.run_script(self._erase, [*all_keys, *keys], arguments, "erase agents"))
 
     def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
@@ -327,3 +327,8 @@ def _head(stored: bytes | None, agent: str) -> tuple[Head | None, bool]:
         return head_of(stored, agent), False
     except CorruptEvent:
         return None, True
+
+
+def _eraser(stage: bytes) -> str | None:
+    """The host that erases a tree, "" for none; None once its agents are gone."""
+    return None if stage == b"2" else stage[1:].decode(errors="replace")

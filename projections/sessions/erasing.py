@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import frozen
 
-from duramen.events import AgentNotFound, CorruptEvent, InvalidPath, Limits, Unavailable
+from duramen.events import AgentNotFound, CorruptEvent, DuramenError, InvalidPath, Limits, SystemClosed, Unavailable
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
@@ -17,6 +17,7 @@ from ..episodes import episode_text, erased_record, hash_of_text, unpack_record
 from ..recovery import AgentLog, rebuild
 
 _TRIES: Final = 100
+_NOT_OURS: Final = -2
 
 
 @frozen(kw_only=True)
@@ -41,31 +42,54 @@ def erase_agents(log: EventLog, root: str, limits: Limits, by: str = "") -> Eras
     never was such an agent, Unavailable where they keep changing, and what reading raises. May be repeated. `by` is the
     host that erases: others finish it if that has died.
     """
-    partition = log.partition_of(root)
-    for begun, are_gone in log.archive.erasing(partition).items():
-        if begun != root or are_gone:
-            if are_gone:
-                _finish(log, begun, ())
-            else:
-                _erase(log, begun, limits, by)
-    return _erase(log, root, limits, by)
-
-
-def finish_erasures(log: EventLog, limits: Limits, by: str, is_dead: Callable[[str], bool]) -> int:
-    """Finish the erasures of hosts that have died meanwhile; how many. Raises what `erase_agents` raises."""
-    finished = 0
-    for root, host in log.archive.begun_erasures():
+    for begun, host in log.archive.erasing(log.partition_of(root)).items():
         if host is None:
-            _finish(log, root, ())
-        elif (not host or is_dead(host)) and log.archive.take_erasure(root, host, by):
-            try:
-                _erase(log, root, limits, by)
-            except AgentNotFound:
-                log.archive.end_erasure(root)
-        else:
+            _finish(log, begun, ())
+        elif begun != root and log.archive.take_erasure(begun, host, by):
+            _finish_taken(log, begun, limits, by)
+    if not _agents_of(log, root) and log.erased_until(log.partition_of(root), root) < 0:
+        raise AgentNotFound(f"there is no agent {root}, and nothing to erase", agent=root)
+    log.archive.begin_erasure(root, by)
+    found = _erase(log, root, limits, None)
+    assert found is not None, "only what was taken over can be taken away"
+    return found
+
+
+def finish_erasures(log: EventLog, limits: Limits, by: str, is_dead: Callable[[str], bool], taken: set[str]) -> int:
+    """Finish the erasures of hosts that have died meanwhile; how many.
+
+    `taken` has the roots of those that `by` took over before and could not finish, which are tried again. All others
+    are finished before the error of one is raised: what `erase_agents` raises.
+    """
+    finished, failure = 0, None
+    for root, host in log.archive.begun_erasures():
+        is_left = host is None or not host or (root in taken if host == by else is_dead(host))
+        if not is_left:
             continue
+        try:
+            if host is None:
+                _finish(log, root, ())
+            elif log.archive.take_erasure(root, host, by):
+                taken.add(root)
+                _finish_taken(log, root, limits, by)
+        except SystemClosed:
+            raise
+        except DuramenError as error:
+            failure = failure or error
+            continue
+        taken.discard(root)
         finished += 1
+    if failure is not None:
+        raise failure
     return finished
+
+
+def _finish_taken(log: EventLog, root: str, limits: Limits, by: str) -> None:
+    """Finish an erasure that was taken over, unless its host goes on with it after all, or has ended it."""
+    if _agents_of(log, root) or log.erased_until(log.partition_of(root), root) >= 0:
+        _erase(log, root, limits, by)
+    else:
+        log.archive.end_erasure(root)
 
 
 def _finish(log: EventLog, root: str, agents: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -75,27 +99,31 @@ def _finish(log: EventLog, root: str, agents: Sequence[str]) -> tuple[list[str],
     return found
 
 
-def _erase(log: EventLog, root: str, limits: Limits, by: str) -> Erasure:
-    partition = log.partition_of(root)
-    agents = _agents_of(log, root)
-    if not agents and log.erased_until(partition, root) < 0:
-        raise AgentNotFound(f"there is no agent {root}, and nothing to erase", agent=root)
-    log.archive.begin_erasure(root, by)
+def _erase(log: EventLog, root: str, limits: Limits, taken_by: str | None) -> Erasure | None:
+    """Carry out an erasure that has begun; None once one that was `taken_by` a host is not that one's any more.
+
+    That is looked at before each try and, in one step with the removal, by the log: its first host may have gone on and
+    ended it, and the path may have been spawned anew.
+    """
     position, episodes = 0, 0
     for _ in range(_TRIES):
+        if taken_by is not None and not log.archive.take_erasure(root, taken_by, taken_by):
+            return None
         position = _erase_from_feed(log, root, position)
         agents = _agents_of(log, root)
         episodes += _erase_episodes(log, root, limits)
         keys, damaged = _checkpoint_keys(log, agents, limits)
-        events = log.archive.erase(root, agents, position, keys)
+        events = log.archive.erase(root, agents, position, keys, taken_by)
         if events >= 0:
             break
+        if events == _NOT_OURS:
+            return None
     else:
         raise Unavailable(
             f"{root} and those below it keep changing; pause or terminate them, and erase again", agent=root
         )
     rebuilt, doubtful = _finish(log, root, agents)
-    get_logger("erasure").info("agents_erased", agents=len(agents), partition=partition)
+    get_logger("erasure").info("agents_erased", agents=len(agents), partition=log.partition_of(root))
     return Erasure(
         agents=tuple(agents),
         events=events,

@@ -1,4 +1,5 @@
--- Remove all that is stored of the agents of a tree, unless a lifecycle event came in between: all, or nothing.
+-- Remove all that is stored of the agents of a tree, unless a lifecycle event came in between, or an erasure that was
+-- taken over is somebody else's now: all, or nothing.
 --
 -- KEYS  1 heads       HASH  agent -> msgpack [head, base, digest, ...]; `~ID` -> feed position of an erasure   for ever
 --       2 directory   HASH  agent -> its line                                                               for ever
@@ -6,15 +7,18 @@
 --       4 bases       HASH  agent -> its base                                                               for ever
 --       5 unfinished  ZSET  agent -> due in ms                                                              for ever
 --       6 owners      HASH  root agent -> the host that has its tree                                        for ever
---       7 erasing     HASH  root of a tree -> 1, 2 once this is done                                until all is done
+--       7 erasing     HASH  root of a tree -> 1 and the host that erases it, 2 once this is done    until all is done
 --       8...                the agents' own keys                                                            removed
 -- ARGV  1 root of the tree   2 feed position up to which no entry names the tree, as of before its checkpoints were read
 --       3 1 where the tree's owner goes too
 --       4 msgpack [[agent, its field of an erasure], ...]
--- Returns how many events are gone; -1: begin again, an agent was spawned or paused meanwhile, or there is much to do.
+--       5 empty; of a host that has taken the erasure over, its value in `erasing`
+-- Returns how many events are gone; -1: begin again, an agent was spawned or paused meanwhile, or there is much to do;
+-- -2: another host has taken the erasure over, or it has ended.
 
 local LIFECYCLE, MOST = 2, 2000
 local root, below = ARGV[1], ARGV[1] .. '/'
+if ARGV[5] ~= '' and redis.call('HMGET', KEYS[7], root)[1] ~= ARGV[5] then return -2 end
 local agents = cmsgpack.unpack(ARGV[4])
 local marks = redis.call('HMGET', KEYS[1], 'base', 'erasures')
 local base, erasures = tonumber(marks[1] or 0), tonumber(marks[2] or 0)

@@ -13,9 +13,10 @@ import pytest
 import redis
 
 from duramen.actors import AgentSystem, Record
-from duramen.events import AgentNotFound, Erased, Granularity, InvalidPath
+from duramen.events import AgentNotFound, Erased, Granularity, InvalidPath, Limits, Unavailable
 from duramen.projections import KeyedProjection
 from duramen.projections.episodes import hash_of_text
+from duramen.projections.sessions import finish_erasures
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -254,3 +255,51 @@ def test_asyncio_erases_too(any_system: AgentSystem) -> None:
     for wrong in ("", "acme", None, 5):
         with pytest.raises(InvalidPath):
             any_system.erase(wrong)
+
+
+def test_an_agent_spawned_anew_outlives_an_erasure_that_was_taken_over(
+    any_system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = any_system.log
+    any_system.spawn(PATH).set("n", 1)
+    log.archive.begin_erasure(PATH, "")
+    episodes, ended = log.archive.episodes, list[tuple[str, ...]]()
+
+    def end_first(starts: Any) -> Any:
+        if not ended:  # the first host goes on meanwhile, ends it, and its caller begins anew
+            ended.append(())
+            ended[0] = any_system.erase(PATH).agents
+            any_system.spawn(PATH).set("new", True)
+        return episodes(starts)
+
+    monkeypatch.setattr(log.archive, "episodes", end_first)
+    finish_erasures(log, Limits(), "another", lambda host: False, set())
+    assert ended == [(PATH,)]
+    assert any_system.agent(PATH).set("newer", True).seq == 3
+    assert any_system.agent(PATH).get() == {"new": True, "newer": True}
+    assert log.archive.begun_erasures() == []
+
+
+def test_an_erasure_that_fails_keeps_neither_others_nor_itself_from_being_finished(
+    any_system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, paths = any_system.log, [f"acme/agent-{number}" for number in range(4)]
+    for path in paths:
+        any_system.spawn(path)
+        log.archive.begin_erasure(path, "dead")
+    erase, taken = log.archive.erase, set[str]()
+
+    def refuse(root: str, *rest: Any) -> int:
+        if root == paths[1]:
+            raise Unavailable("the server is lost")
+        return erase(root, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.archive, "erase", refuse)
+        with pytest.raises(Unavailable):
+            finish_erasures(log, Limits(), "this", lambda host: host == "dead", taken)
+    assert taken == {paths[1]}
+    assert log.archive.begun_erasures() == [(paths[1], "this")]
+    assert finish_erasures(log, Limits(), "this", lambda host: host == "dead", set()) == 0, "control: it may be at it"
+    assert finish_erasures(log, Limits(), "this", lambda host: host == "dead", taken) == 1
+    assert (log.archive.begun_erasures(), taken) == ([], set())
