@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from threading import Lock
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from duramen.events import DuramenError
@@ -26,6 +26,9 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 """Of one agent's log, and of the logs that are read together."""
 _MOST_SECONDS: Final = 0.05
 """How long folding may take, which runs code of the user's, before the agents that are left go on alone."""
+
+_Found = tuple[Activation, Located, LoadedAgentLog]
+"""An agent that its log alone decides about."""
 
 
 class ActivationQueue:
@@ -62,39 +65,74 @@ class ActivationQueue:
             self._is_submitted = bool(self._waiting)
         if self._is_submitted:
             self._services.activations.submit(self._run)
-        alone = taken
-        if len(taken) > 1 and self._services.tracing is None:
-            try:
-                alone = self._activate_together(taken)
-            except Exception as error:  # a defect, before any of them was settled
-                get_logger("agent").error("not_activated_together", error=type(error).__name__, at=raised_at(error))
-        for activation in alone[1:]:
-            self._services.activations.submit(activation.activate)
-        if alone:
+        found = self._find_together(taken)
+        together = {activation for activation, _, _ in found}
+        alone = [activation for activation in taken if activation not in together]
+        self._activate_alone(alone if found else alone[1:])
+        if found:
+            self._fold(found)
+        elif alone:
             alone[0].activate()
 
-    def _activate_together(self, activations: list[Activation]) -> list[Activation]:
-        """Activate agents together; returns those that have to go their own way."""
+    def _find_together(self, activations: list[Activation]) -> list[_Found]:
+        """Those that their logs alone decide about; none where they have to go their own way."""
+        if len(activations) < 2 or self._services.tracing is not None:
+            return []
         try:
-            found = self._look_up(activations)
+            return self._look_up(activations)
         except DuramenError:
-            return activations
-        folded: list[tuple[Activation, Folded]] = []
-        failed: list[tuple[Activation, BaseException]] = []
-        give_up_at = monotonic() + _MOST_SECONDS
-        for activation, place, log in found:
-            if monotonic() > give_up_at:
-                break
-            try:
-                folded.append((activation, activation.fold(place.owner, log, _head_of(place))))
-            except BaseException as error:  # also of the user's own code
-                failed.append((activation, error))
-        runtimes = self._claim(folded, failed)
-        settled = {activation for activation, _ in (*runtimes, *failed)}
-        self._services.dispatcher.post(lambda: _settle(runtimes, failed))
-        return [activation for activation in activations if activation not in settled]
+            return []
+        except Exception as error:  # a defect
+            get_logger("agent").error("not_activated_together", error=type(error).__name__, at=raised_at(error))
+            return []
 
-    def _look_up(self, activations: list[Activation]) -> list[tuple[Activation, Located, LoadedAgentLog]]:
+    def _activate_alone(self, activations: list[Activation]) -> None:
+        for activation in activations:
+            self._services.activations.submit(activation.activate)
+
+    def _fold(self, found: list[_Found]) -> None:
+        """Fold agents one after another, which runs code of the user's, and claim all of them at its end.
+
+        Where that takes its time, the others do not wait: it may wait for one of them.
+        """
+        group = _Group(found)
+        timer = self._services.timers.call_later(_MOST_SECONDS, partial(self._relieve, group))
+        while (begun := group.begin()) is not None:
+            activation, place, log = begun
+            outcome: Folded | BaseException
+            try:
+                outcome = activation.fold(place.owner, log, _head_of(place))
+            except BaseException as error:  # also of the user's own code
+                outcome = error
+            if not group.end(activation, outcome):
+                self._finish([(activation, outcome)])
+                return
+        timer.cancel()
+        self._finish(group.take()[0])
+
+    def _relieve(self, group: _Group) -> None:
+        """Let the others of a group go on without the one that is folded; in the timers' thread."""
+        done, left = group.take()
+        if done:
+            self._services.activations.submit(partial(self._finish, done))
+        self._activate_alone(left)
+
+    def _finish(self, done: list[tuple[Activation, Folded | BaseException]]) -> None:
+        """Claim what was folded, and have it handle its messages; fail those of what was not."""
+        folded = [(activation, outcome) for activation, outcome in done if isinstance(outcome, Folded)]
+        failed = [(activation, outcome) for activation, outcome in done if not isinstance(outcome, Folded)]
+        try:
+            runtimes = self._claim(folded, failed)
+        except Exception as error:  # a defect
+            get_logger("agent").error("not_activated_together", error=type(error).__name__, at=raised_at(error))
+            runtimes = []
+        works = [partial(activation.start, runtime) for activation, runtime in runtimes]
+        works += [partial(activation.give_up, error) for activation, error in failed]
+        self._services.dispatcher.post_and_run(works, waits=False)
+        settled = {activation for activation, _ in (*runtimes, *failed)}
+        self._activate_alone([activation for activation, _ in done if activation not in settled])
+
+    def _look_up(self, activations: list[Activation]) -> list[_Found]:
         """The agents that their logs alone decide about, with their logs. Raises what reading raises."""
         services = self._services
         places = services.hosting.store.locate_all([activation.path for activation in activations])
@@ -147,11 +185,34 @@ class ActivationQueue:
         return runtimes
 
 
-def _settle(runtimes: list[tuple[Activation, Runtime]], failed: list[tuple[Activation, BaseException]]) -> None:
-    for activation, runtime in runtimes:
-        activation.start(runtime)
-    for activation, error in failed:
-        activation.give_up(error)
+class _Group:
+    """Agents that one thread folds one after another, until it has folded all, or the others are taken from it."""
+
+    def __init__(self, found: list[_Found]) -> None:
+        self._lock = Lock()
+        self._left = deque(found)
+        self._done: list[tuple[Activation, Folded | BaseException]] = []
+        self._is_taken = False
+
+    def begin(self) -> _Found | None:
+        """The next one; None if there is none."""
+        with self._lock:
+            return self._left.popleft() if self._left else None
+
+    def end(self, activation: Activation, outcome: Folded | BaseException) -> bool:
+        """Keep what has come of one; False if the others were taken meanwhile: it is for the caller to go on with."""
+        with self._lock:
+            if not self._is_taken:
+                self._done.append((activation, outcome))
+            return not self._is_taken
+
+    def take(self) -> tuple[list[tuple[Activation, Folded | BaseException]], list[Activation]]:
+        """Take what is done, and those that were not begun. Who takes second gets nothing."""
+        with self._lock:
+            done, left = self._done, [activation for activation, _, _ in self._left]
+            self._done, self._is_taken = [], True
+            self._left.clear()
+        return done, left
 
 
 def _is_short(head: Head) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from duramen.actors import Agent, AgentSystem, Set
 from duramen.actors.dispatch import Reply
+from duramen.actors.runtime import Activation, activation_queue
 from duramen.events import AgentFailed, AgentNotFound, MemoryLog
 from waiting import eventually
 
@@ -40,6 +42,7 @@ def watch_claims(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return claim_all(claims, *rest)
 
     monkeypatch.setattr(log.hosts, "claim_all", counted)
+    monkeypatch.setattr(activation_queue, "_MOST_SECONDS", 60.0)  # however slow the machine is
     return claimed
 
 
@@ -122,3 +125,37 @@ def test_a_long_log_is_read_from_its_snapshot_as_ever(monkeypatch: pytest.Monkey
         assert [reply.get(timeout=30).seq for reply in replies] == [2] * 3 + [602] + [2] * 36
         assert claimed == [len(PATHS) - 1]
         assert system.agent(PATHS[3]).get("number") == 199
+
+
+def test_a_class_may_wait_for_an_agent_that_comes_into_memory_with_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, systems = left_agents(asking=Agent), list[AgentSystem]()
+
+    class Asking(Agent):
+        def __init__(self) -> None:
+            for path in (PATHS[0], PATHS[-1], "acme/nobody"):
+                with suppress(AgentNotFound):
+                    systems[0].agent(path).ask(Set("seen", True), timeout=20)
+
+    with AgentSystem.open(log=log, agents={"asking": Asking}) as system:
+        systems.append(system)
+        replies = ask_together(system, [*PATHS, "acme/nobody"], monkeypatch)
+        with pytest.raises(AgentNotFound):
+            replies.pop().get(timeout=30)
+        assert [reply.get(timeout=30).seq for reply in replies] == [2] * len(PATHS)
+        for path in (PATHS[0], PATHS[-1]):
+            assert system.agent(path).get("seen") is True
+
+
+def test_one_that_cannot_begin_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = left_agents()
+    start = Activation.start
+
+    def fail(activation: Activation, runtime: Any) -> None:
+        start(activation, runtime)
+        if activation.path == PATHS[3]:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Activation, "start", fail)
+    with AgentSystem.open(log=log) as system:
+        replies = ask_together(system, PATHS, monkeypatch)
+        assert [reply.get(timeout=20).seq for reply in replies] == [2] * len(PATHS)
