@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from threading import TIMEOUT_MAX
 from typing import Any, Final, Literal, cast
 
 from attrs import field, frozen
@@ -17,7 +18,7 @@ from duramen.projections.state import reminders
 from .decider import require_alive, require_running
 from .message import Message, Mutation, copy_mapping
 from .results import nothing
-from .work import Accept, require_name
+from .work import Accept, check_durable_message, require_name
 
 Missed = Literal["once", "skip", "all"]
 
@@ -29,6 +30,11 @@ _LEAST_PERIOD: Final = 0.1
 """Seconds between two deliveries."""
 _MISSED: Final = ("once", "skip", "all")
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LEAST: Final = timedelta(seconds=_LEAST_PERIOD) // _MICROSECOND
+_MOST: Final = timedelta(seconds=TIMEOUT_MAX) // _MICROSECOND
+"""What `parse_seconds` lets through, in µs."""
+_FIRST: Final = to_microseconds(datetime.min.replace(tzinfo=UTC))
+_LAST: Final = to_microseconds(datetime.max.replace(tzinfo=UTC))
 
 
 @frozen(kw_only=True)
@@ -83,17 +89,10 @@ class GetReminders(Message[list[Reminder]]):
 
 def make_remind(name: str, message: Accept, *, at: datetime | None, every: Seconds | None, missed: Missed) -> Remind:
     """The message that sets a reminder of a durable message. Raises InvalidMessage."""
-    name = require_name(name, "a reminder")
-    if at is None and every is None:
-        raise InvalidMessage(f"reminder {name} is due `at` a time, `every` so many seconds, or both")
     if at is not None and (not isinstance(cast("object", at), datetime) or at.utcoffset() is None):
         raise InvalidMessage(f"reminder {name}: at is a datetime with a time zone", actual=type(at).__name__)
-    if missed not in _MISSED:
-        raise InvalidMessage(f"reminder {name}: missed is one of {', '.join(_MISSED)}", actual=missed)
-    if every is None and missed != "once":
-        raise InvalidMessage(f"reminder {name}: without `every` it is delivered once, however late", actual=missed)
     period = None if every is None else parse_seconds("every", every, least=_LEAST_PERIOD)
-    return Remind(
+    remind = Remind(
         name,
         message.type,
         message.version,
@@ -103,11 +102,32 @@ def make_remind(name: str, message: Accept, *, at: datetime | None, every: Secon
         missed,
         message.command_id,
     )
+    _check(remind)
+    return remind
+
+
+def _check(message: Remind) -> None:
+    """Raise InvalidMessage for what would fail when the reminder is due: it may come from a caller as it is."""
+    name, at, every = require_name(message.name, "a reminder"), message.at, message.every
+    check_durable_message(message.type, message.version)
+    if at is None and every is None:
+        raise InvalidMessage(f"reminder {name} is due `at` a time, `every` so many seconds, or both")
+    if at is not None and (type(at) is not int or not _FIRST <= at <= _LAST):
+        raise InvalidMessage(f"reminder {name} is due at a time in the years 1 to 9999 of UTC, in µs", actual=at)
+    if every is not None and (type(every) is not int or not _LEAST <= every <= _MOST):
+        raise InvalidMessage(f"reminder {name} is due every so many µs, 0.1 s to 292 years", actual=every)
+    if message.missed not in _MISSED:
+        raise InvalidMessage(f"reminder {name}: missed is one of {', '.join(_MISSED)}", actual=message.missed)
+    if every is None and message.missed != "once":
+        raise InvalidMessage(
+            f"reminder {name}: without `every` it is delivered once, however late", actual=message.missed
+        )
 
 
 def decide_remind(state: AgentState, message: Remind, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:
     """`log` is the agent's, as `name_log` names it: reminders of an agent that was imported are parked."""
     require_running(state, agent)
+    _check(message)
     found = reminders(state)
     if message.name not in found and len(found) >= MOST_REMINDERS:
         raise MailboxFull(f"{agent} has {MOST_REMINDERS} reminders; remove some", agent=agent, expected=MOST_REMINDERS)

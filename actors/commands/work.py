@@ -143,6 +143,14 @@ def require_name(name: object, what: str) -> str:
     return found
 
 
+def check_durable_message(name: object, version: object) -> None:
+    """Raise InvalidMessage unless these are the name and the version of a type of messages, registered here or not."""
+    if type(name) is not str or not name:
+        raise InvalidMessage("the type of a durable message is its name, as @message_type gives it", actual=name)
+    if type(version) is not int or version < 1:
+        raise InvalidMessage(f"the version of {name} is a number from 1 on", actual=version)
+
+
 def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str, *, log: str) -> list[NewEvent]:
     """`log` is the agent's, as `name_log` names it: work of an agent that was imported is parked."""
     require_running(state, agent)
@@ -152,6 +160,7 @@ def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str
             agent=agent,
             expected=MOST_UNFINISHED,
         )
+    check_durable_message(message.type, message.version)
     data = dict(message.data)
     check_value(data, limits, f"a {message.type}")
     accepted = {"message": message.type, "version": message.version, "data": data, "log": log}

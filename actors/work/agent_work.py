@@ -34,6 +34,7 @@ from duramen.events.model import (
     Cause,
     check_value,
     event_id,
+    parse_seconds,
 )
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, LoadedAgentLog
@@ -282,6 +283,7 @@ class AgentWork:
     def _cancel(self, turn: Turn, message: CancelWork) -> Receipt:
         """Cancel work: at once where its handler does not run, else by what the handler is told."""
         work, path = message.work, turn.agent
+        seconds = parse_seconds("seconds", message.seconds)
         durability = turn.choose_durability(message.durability)
         known = None if message.command_id is None else turn.find_command(message.command_id, message)
         if known is not None:
@@ -294,7 +296,7 @@ class AgentWork:
         if execution is None or turn.state.status != RUNNING:
             self._end(turn, work, None, WorkCancelled())
         else:
-            due = turn.updated_at + int(message.seconds * _MICROSECONDS)
+            due = turn.updated_at + int(seconds * _MICROSECONDS)
             self._run_stretch(turn, execution, Continue(work, START, None, failure(CANCELLED, "", due)), _no_start)
         return Receipt(path, first, turn.state.seq, turn.state.digest, durability)
 

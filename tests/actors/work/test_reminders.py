@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, timezone
+from math import nan
+from typing import Any, cast
 
 import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentHandle, AgentSystem
+from duramen.actors.commands import Accept, Remind
 from duramen.events import AgentPaused, InvalidMessage, MailboxFull, MemoryLog, TooLarge
 from waiting import eventually
 
@@ -238,6 +240,7 @@ def test_forks_and_imports_do_not_remind_a_second_time(hosts: Hosts, alice: Agen
         ({"every": 60, "missed": "never"}, "one of once, skip, all"),
         ({"at": datetime.min, "every": 1}, "with a time zone"),
         ({"at": datetime(2030, 1, 1, tzinfo=UTC), "missed": "all"}, "however late"),
+        ({"at": datetime.max.replace(tzinfo=timezone(-HOUR))}, "years 1 to 9999 of UTC"),
     ],
 )
 def test_reminders_that_say_no_time_are_refused(alice: AgentHandle, arguments: Any, told: str) -> None:
@@ -259,3 +262,28 @@ def test_what_cannot_be_reminded_of_is_refused(alice: AgentHandle, monkeypatch: 
     alice.pause()
     with pytest.raises(AgentPaused):
         alice.remind("x", Job(), every=60)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Remind("x", "job", 3),
+        Remind("x", "job", 3, at=cast("int", "tomorrow")),
+        Remind("x", "job", 3, at=cast("int", nan)),
+        Remind("x", "job", 3, at=10**18),
+        Remind("x", "job", 3, every=0),
+        Remind("x", "job", 3, every=-5),
+        Remind("x", "job", 3, every=cast("int", 1e9)),
+        Remind("x", "job", 3, every=10**9, missed=cast("Any", "never")),
+        Remind("x", "job", cast("int", "3"), every=10**9),
+        Remind("x", cast("str", None), 3, every=10**9),
+        Remind("", "job", 3, every=10**9),
+        Accept("job", cast("int", "3")),
+        Accept("", 3),
+    ],
+)
+def test_messages_that_callers_fill_in_themselves_are_checked_like_calls(alice: AgentHandle, message: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        alice.ask(message)
+    assert alice.status().seq == 1
+    assert (alice.reminders(), alice.unfinished()) == ([], [])

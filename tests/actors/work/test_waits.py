@@ -6,13 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf, nan
 from typing import Any
 
 import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of
 from duramen.actors import AgentSystem, WorkCancelled
-from duramen.events import AnswerRefused, AskTimeout, TooLarge, WaitExpired, WorkStopped
+from duramen.actors.commands import CancelWork
+from duramen.events import AnswerRefused, AskTimeout, InvalidMessage, TooLarge, WaitExpired, WorkStopped
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -218,6 +220,16 @@ def test_a_cancelled_handler_still_does_what_its_finally_says(system: AgentSyste
         alice.result(receipt)
     assert undone == ["undone"]
     assert alice.get() == {"undone": True}
+
+
+@pytest.mark.parametrize("seconds", [nan, inf, -1.0, "1"])
+def test_a_cancellation_of_ones_own_with_an_impossible_time_is_refused(system: AgentSystem, seconds: Any) -> None:
+    alice = spawn_worker(system, approve)
+    receipt = alice.send(Job())
+    waiting(alice, 1)
+    with pytest.raises(InvalidMessage, match="seconds takes a number"):
+        alice.ask(CancelWork(receipt.seq, seconds))
+    assert len(alice.unfinished()) == 1
 
 
 def test_what_a_cancelled_handler_still_does_is_bounded(system: AgentSystem) -> None:
