@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from itertools import count
 from typing import Any, Final, TypeAlias, cast
@@ -52,6 +52,8 @@ class HandlerReactor(Reactor):
         """`log` identifies the log. Raises InvalidMessage."""
         if not callable(handler):
             raise InvalidMessage(f"reactor {name} takes a function of an event and a reaction")
+        if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+            raise InvalidMessage(f"reactor {name} would never run a generator; act instead of yielding")
         if type(cast("object", retry)) is not Retry:
             raise InvalidMessage(f"reactor {name}: retry is a Retry", actual=type(retry).__name__)
         self._system = system
@@ -64,12 +66,16 @@ class HandlerReactor(Reactor):
         text = f"{self._origin}\0{event.agent}\0{event.seq}"
         reaction = Reaction(self._system, sha256(event.digest + text.encode()).hexdigest()[:_KEY])
         found = self._handler(event, reaction)
-        if inspect.iscoroutine(found):
-            self._loop.start(cast("Coroutine[Any, Any, Any]", found)).result()
+        if inspect.isawaitable(found):  # a plain function may return one, too
+            self._loop.start(_awaited(found)).result()
 
     def pause_after(self, times: int, error: Exception) -> float | None:
         is_final = any(base.__name__ in self._retry.never for base in type(error).__mro__)
         return None if is_final or times >= self._retry.times else self._retry.pause_before(times + 1)
+
+
+async def _awaited(found: Awaitable[None]) -> None:
+    await found
 
 
 class _IdentifiedSender(MessageSender):

@@ -134,6 +134,23 @@ def test_a_coroutine_reacts_on_the_loop_and_can_send_messages_of_ones_own(system
     assert seen(system) == [["shop/alice", receipt.seq]]
 
 
+def test_what_a_handler_returns_to_be_awaited_is_awaited(system: AgentSystem) -> None:
+    alice, awaited = spawned(system), list[int]()
+
+    class Later:
+        def __init__(self, seq: int) -> None:
+            self.seq = seq
+
+        def __await__(self) -> Any:
+            awaited.append(self.seq)
+            yield from ()
+
+    with system.react("audit", lambda event, _: Later(event.seq), pattern="shop/**") as reactor:
+        receipt = alice.set("a", 1)
+        reactor.wait_for(receipt)
+    assert awaited == [receipt.seq]
+
+
 def test_a_reactor_is_parked_at_an_event_after_its_last_attempt_and_skips_it_if_told(system: AgentSystem) -> None:
     alice = spawned(system)
     tried: list[int] = []
@@ -183,10 +200,20 @@ def test_a_reactor_does_not_act_again_on_the_past(system: AgentSystem) -> None:
     assert found == [2]
 
 
+def yielding(event: Event, reaction: Reaction) -> Any:
+    yield reaction.agent("acme/auditor").set("seen", event.seq)
+
+
+async def yielding_later(event: Event, reaction: Reaction) -> Any:
+    yield await reaction.agent("acme/auditor").aio.set("seen", event.seq)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ({"handler": None}, "a function of an event"),
+        ({"handler": yielding}, "never run a generator"),
+        ({"handler": yielding_later}, "never run a generator"),
         ({"retry": 3}, "is a Retry"),
         ({"from_start": True, "after": "cursor"}, "not both"),
     ],
