@@ -33,6 +33,8 @@ KIND: Final = "specified"
 
 _BEGIN: Final = 1_704_067_200_000_000
 _MICROSECONDS: Final = 1_000_000
+_MOST_ACTS: Final = 2_000
+"""Sleeps, steps and answers of one run: time that is skipped ends no handler that sleeps in a loop."""
 _Place: TypeAlias = tuple[str, int, int]
 """Agent, work and number of what a handler waits for."""
 
@@ -205,12 +207,19 @@ class ScriptedWork:
         return self.system.agent(path).send(message, command_id=command_id)
 
     def run(self) -> None:
-        """Let all work go on until it has ended or parked, or waits for an answer that the script does not have."""
+        """Let all work go on until it has ended or parked, or waits for an answer that the script does not have.
+
+        Raises TimeoutError if it is still not done after so many sleeps, steps and answers that it may have no end.
+        """
         for path in self._log.archive.agents():
             if open_work(self.state(path)):
                 self.system.take_up(path)
-        while (act := self._next_act()) is not None:
+        for _ in range(_MOST_ACTS):
+            act = self._next_act()
+            if act is None:
+                return
             act()
+        raise TimeoutError(f"it goes on after {_MOST_ACTS:,} sleeps, steps and answers; give its handler an end")
 
     def state(self, path: str) -> AgentState:
         """The state of an agent as its log has it now."""

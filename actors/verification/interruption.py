@@ -245,7 +245,7 @@ class _Interruption:
         for event in agent_log.events(1, rebuilt.state.seq):
             if event.type == WORK_ENDED:
                 error = event.data["error"]
-                replies.append([event.data["how"], event.data["reply"], error and error["kind"]])
+                replies.append([event.data["how"], event.data["reply"], error and error.get("kind", error["types"])])
         return portrait({"replies": replies, "memory": rebuilt.state.memory, "state": rebuilt.custom})
 
     def _compare(self, before: RecordedLog, first: _Run, again: _Run, law: str) -> None:

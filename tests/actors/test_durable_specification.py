@@ -148,3 +148,15 @@ def test_a_state_that_the_log_does_not_give_is_found() -> None:
 
     leaks = spec(Leaks, registry=REGISTRY)
     assert "is not what replaying the log gives" in failure_of(lambda: leaks.when(Refund("o-17")))
+
+
+class SleepsForEver(Agent):
+    async def on_receive(self, message: Any) -> Any:
+        while True:
+            await self.sleep(60)
+
+
+def test_a_handler_without_an_end_is_told_and_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duramen.actors.specification.scripted_work._MOST_ACTS", 20)
+    told = failure_of(lambda: spec(SleepsForEver, registry=REGISTRY).when(Refund("o-17")).nothing())
+    assert "give its handler an end" in told

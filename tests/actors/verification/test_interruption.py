@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from duramen.actors import Agent, Retry
 from duramen.actors.verification import LawBroken, check, check_interruptions
-from duramen.events import EventRegistry, StepFailed, message_type
+from duramen.events import EventRegistry, InvalidMessage, StepFailed, message_type
 
 REGISTRY = EventRegistry()
 GOES_ON = "work that is interrupted goes on from its log"
@@ -276,6 +276,38 @@ def test_steps_can_be_replaced_and_waits_can_expire() -> None:
     check_interruptions(Asks, st.just(Errand(1)), registry=REGISTRY, steps={"pay": {"id": 7}}, seed=1, examples=1)
     assert replies
     assert all(reply == {"id": 7} for reply in replies)
+
+
+class Fails(Agent):
+    async def on_receive(self, message: Any) -> Any:
+        await self.sleep(60)
+        raise self.error()
+
+    def error(self) -> Exception:
+        return LookupError("there is none")
+
+
+class IsRefused(Fails):
+    def error(self) -> Exception:
+        return InvalidMessage("there is none")
+
+
+class FailsAnotherWay(Fails):
+    tries = 0
+
+    def error(self) -> Exception:
+        FailsAnotherWay.tries += 1
+        return LookupError("there is none") if FailsAnotherWay.tries % 2 else KeyError("there is none")
+
+
+def test_handlers_that_raise_have_to_raise_the_same() -> None:
+    for agent in (Fails, IsRefused):
+        report = check_interruptions(agent, st.just(Errand(1)), registry=REGISTRY, seed=1, examples=1)
+        assert SAME_END in report.held
+    with pytest.raises(LawBroken) as broken:
+        check_interruptions(FailsAnotherWay, st.just(Errand(1)), registry=REGISTRY, seed=1, examples=1)
+    assert broken.value.law == SAME_END
+    assert ("LookupError" in broken.value.expected) is ("KeyError" in broken.value.actual)
 
 
 def test_check_interrupts_durable_messages_and_leaves_them_out_of_lives() -> None:
