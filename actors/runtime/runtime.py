@@ -291,7 +291,8 @@ class Runtime(Snapshots):
         """Whether a message's handler is a coroutine, and nothing else about it may block: then no worker is needed."""
         message, services = envelope.message, self.services
         kind = _type_of(message)
-        if envelope.command_id is not None or self.agent.own_thread or not _is_user_message(kind) or kind in _WORK:
+        is_asked_more = envelope.command_id is not None or envelope.durability is not None  # of the log, or the server
+        if is_asked_more or self.agent.own_thread or not _is_user_message(kind) or kind in _WORK:
             return False
         return self.agent.actor_is_coroutine(message) and services.hosting.membership.may_begin()
 

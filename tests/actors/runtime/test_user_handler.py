@@ -947,3 +947,24 @@ def test_a_command_id_beside_a_message_that_carries_its_own_is_refused(open_syst
     with pytest.raises(InvalidMessage, match="carries its command id itself"):
         agent.tell(Set("a", 1), command_id="c-1")
     assert agent.ask(Set("a", 1, command_id="c-1")) == agent.ask(Set("a", 1, command_id="c-1"))
+
+
+def test_a_durability_that_the_server_is_asked_about_holds_up_no_coroutine(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Naming(Agent):
+        async def on_receive(self, message: Any) -> str:
+            return threading.current_thread().name
+
+    system = open_system(agents={"naming": Naming})
+    alice, asked = system.spawn("acme/alice", agent_type="naming"), list[str]()
+    find = system.log.require_durability
+
+    def look(durability: Any) -> Any:
+        asked.append(threading.current_thread().name)
+        return find(durability)
+
+    monkeypatch.setattr(system.log, "require_durability", look)
+    assert alice.ask("who", timeout=30) == "duramen-loop"
+    assert alice.ask("who", durability="memory", timeout=30) == "duramen-loop"
+    assert asked and "duramen-loop" not in asked
