@@ -302,14 +302,15 @@ class Runtime(Snapshots):
         most, taken, misfit = min(len(waiting), _MOST_MESSAGES), 0, None
         limits, items = self.services.limits, turn.items
         most_bytes, most_events = limits.batch_bytes // 2, limits.batch_events
-        is_exclusive = self._is_exclusive()
+        has_exclusive = self.services.registry.has_exclusive
         try:
             while taken < most and (not taken or (turn.size < most_bytes and len(items) < most_events)):
                 envelope = waiting[taken]
                 kind = _type_of(envelope.message)  # not __class__, which may be code of the user's
                 if state.status == PAUSED_STATUS:
                     is_stashed = self._waits_for_resume(kind) and self._stash_message(envelope)
-                else:
+                else:  # the message before may have begun, or ended, exclusive work
+                    is_exclusive = has_exclusive and self._is_exclusive()
                     is_stashed = is_exclusive and self._waits_for_work(envelope) and self._stash_message(envelope)
                 if is_stashed:
                     taken += 1

@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 
 from actors.work.jobs import PATH, spawn_worker, types_of, worker
-from duramen.actors import AgentSystem, Set
+from duramen.actors import AgentSystem, Get, Set
 from duramen.events import CallCycle, EventRegistry, InvalidMessage, message_type
 from waiting import eventually
 
@@ -66,6 +66,24 @@ def test_nothing_changes_between_the_stretches_of_an_exclusive_handler(system: A
     assert alice.result(receipt) == 1
     assert others[0].get(timeout=10) == 101
     assert others[1].get(timeout=10).seq > 0
+    assert alice.get("count") == 50
+
+
+def test_what_comes_with_an_exclusive_message_waits_for_its_end_too(system: AgentSystem) -> None:
+    alice = spawn_worker(system, work)
+    with system._services.dispatcher._core:  # so that one turn has all of them
+        before = alice.ask(Set("count", 5), block=False)
+        ended = alice.ask(Alone(), block=False)
+        behind = alice.ask(Set("count", 50), block=False)
+        read = alice.ask(Get("count"), block=False)
+    assert before.get(timeout=10).seq > 0
+    assert read.get(timeout=10) == 5
+    begun(alice, "alone")
+    assert alice.get("count") == 5
+    assert not behind.done
+    alice.answer("go")
+    assert ended.get(timeout=10) == 6
+    assert behind.get(timeout=10).seq > 0
     assert alice.get("count") == 50
 
 
