@@ -758,7 +758,7 @@ def _needs_class(kind: type[Any]) -> bool:
 
 
 def _is_answer(message: Any) -> bool:
-    return _type_of(message.message if _type_of(message) is Forwarded else message) is AnswerWork
+    return _type_of(message.message if _type_of(message) in (Forwarded, Repeated) else message) is AnswerWork
 
 
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:

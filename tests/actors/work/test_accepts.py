@@ -10,6 +10,9 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem
+from duramen.actors.commands import Answer
+from duramen.actors.dispatch import Envelope
+from duramen.actors.hosts import Forwarded, Repeated
 from duramen.events import AnswerRefused, InvalidMessage, WaitExpired
 from waiting import eventually
 
@@ -136,3 +139,26 @@ def test_what_checks_is_a_function(system: AgentSystem) -> None:
 
     with pytest.raises(InvalidMessage, match="accepts is a function"):
         spawn_worker(system, work).ask(Job())
+
+
+@pytest.mark.parametrize("kind", [Forwarded, Repeated])
+def test_an_answer_of_another_host_is_checked_also_where_it_is_sent_again(
+    system: AgentSystem, kind: type[Forwarded]
+) -> None:
+    alice = spawn_worker(system, pay)
+    receipt = alice.send(Job())
+    eventually(lambda: waits(alice))
+
+    def send(number: int, amount: int) -> Any:
+        answer = Answer("amount", {"amount": amount}, receipt.seq)
+        envelope = Envelope(kind(answer, "another-host", number, receipt.seq))
+        system._actors.send(PATH, envelope)
+        return envelope.get(timeout=20)
+
+    with pytest.raises(AnswerRefused, match="it is not accepted"):
+        send(1, 500)
+    assert send(2, 5).seq > receipt.seq
+    assert alice.result(receipt) == {"amount": 5}
+    if kind is Repeated:
+        assert send(2, 5).seq > receipt.seq, "its mark is in the log: nothing is checked, or logged again"
+    assert types_of(system).count("work_answered") == 1
