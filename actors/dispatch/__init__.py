@@ -5,7 +5,7 @@ from __future__ import annotations
 from .call_cycles import Waiter
 from .confirmer import Confirmer
 from .dispatcher import Dispatcher
-from .event_loop import EventLoop, ProgramExit, check_may_block
+from .event_loop import EventLoop, ProgramExit, check_may_block, refuse_blocking
 from .journal import Commit, Journal
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runnable
 from .message_cause import bind_cause, current_cause, set_cause, with_cause
@@ -39,6 +39,7 @@ __all__ = [
     "bind_cause",
     "check_may_block",
     "current_cause",
+    "refuse_blocking",
     "set_cause",
     "with_cause",
 ]

@@ -6,16 +6,17 @@ import asyncio
 import sys
 import threading
 import traceback
+from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from importlib import import_module
 from threading import get_ident
 from time import monotonic
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from duramen.events import LoopBlocked
 from duramen.events.logging import get_logger, raised_at
@@ -31,6 +32,8 @@ _ROUNDS: Final = 3
 
 Cancel = Callable[[], None]
 
+_BLOCKING_REFUSED: Final = cast("asyncio.AbstractEventLoop", object())
+"""In place of a running event loop, where nothing may block."""
 _running_loop: Final[Callable[[], object]] = asyncio._get_running_loop
 """None in nearly all threads, which spares them the look at the thread."""
 _frames: Final[Callable[[], Mapping[int | None, FrameType]]] = import_module("sys")._current_frames
@@ -52,12 +55,28 @@ class _LoopThread(threading.Thread):
 
 
 def check_may_block() -> None:
-    """Raise LoopBlocked in the thread of a system's event loop."""
-    if _running_loop() is not None and isinstance(threading.current_thread(), _LoopThread):
+    """Raise LoopBlocked in the thread of a system's event loop, and where `refuse_blocking` says so."""
+    running = _running_loop()
+    if running is None:
+        return
+    if running is _BLOCKING_REFUSED:
+        raise LoopBlocked("this function may not ask an agent, or wait: it decides by its argument alone")
+    if isinstance(threading.current_thread(), _LoopThread):
         raise LoopBlocked(
             "this call would block the event loop that all coroutines of handlers and hooks run on; "
             "await the same call of `aio`: `await system.agent(…).aio.ask(…)`"
         )
+
+
+@contextmanager
+def refuse_blocking() -> Generator[None]:
+    """Have calls that block refused in this block, in every thread as in that of an event loop."""
+    before = events._get_running_loop()
+    events._set_running_loop(_BLOCKING_REFUSED)
+    try:
+        yield
+    finally:
+        events._set_running_loop(before)
 
 
 class _Watch:

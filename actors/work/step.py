@@ -15,7 +15,7 @@ from duramen.events.codec import Codec
 from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
 
 from ..commands import kind_of, text_of
-from ..dispatch import ProgramExit, Timer, set_cause
+from ..dispatch import ProgramExit, Timer, refuse_blocking, set_cause
 
 if TYPE_CHECKING:
     from ..handlers import Services
@@ -82,11 +82,16 @@ Outcome = tuple[Any, "dict[str, Any] | None"]
 
 
 def find_refusal(accepts: Accepts, value: Any) -> str | None:
-    """Why a check does not accept a value, of which it gets a copy; None: it does. The check may not use the agent."""
+    """Why a check does not accept a value, of which it gets a copy; None: it does.
+
+    The check may use no agent, nor wait, in whatever thread it is called: each run of its handler calls it again, and
+    it has to decide the same.
+    """
 
     def check() -> object:
         _IN_STEP.set(True)
-        return accepts(copy_plain(value))
+        with refuse_blocking():
+            return accepts(copy_plain(value))
 
     try:
         verdict = Context().run(check)

@@ -162,3 +162,18 @@ def test_an_answer_of_another_host_is_checked_also_where_it_is_sent_again(
     if kind is Repeated:
         assert send(2, 5).seq > receipt.seq, "its mark is in the log: nothing is checked, or logged again"
     assert types_of(system).count("work_answered") == 1
+
+
+def test_a_check_that_asks_an_agent_refuses_the_answer_before_it_is_logged(system: AgentSystem) -> None:
+    system.spawn("acme/limits").set("max", 10)
+
+    async def ask(self: Any, message: Job) -> Any:
+        return await self.wait_for("n", accepts=lambda n: n < system.agent("acme/limits").get("max"))
+
+    alice = spawn_worker(system, ask)
+    alice.send(Job())
+    eventually(lambda: waits(alice))
+    with pytest.raises(AnswerRefused, match="LoopBlocked: this function may not ask an agent"):
+        alice.answer("n", 5)
+    assert "work_answered" not in types_of(system)
+    assert system.agent("acme/limits").get("max") == 10, "control: else it may be asked"
