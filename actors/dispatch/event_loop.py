@@ -156,7 +156,11 @@ class EventLoop:
         if not self._is_scheduled:
             self._is_scheduled = True
             schedule = loop.call_soon if self._thread_id == get_ident() else loop.call_soon_threadsafe
-            schedule(self._turn, context=Context())  # not the caller's, which is one of many
+            try:
+                schedule(self._turn, context=Context())  # not the caller's, which is one of many
+            except BaseException:  # it is closed: the next call is told so too
+                self._is_scheduled = False
+                raise
 
     def start_task(self, work: Coroutine[Any, Any, Any], done: Callable[[asyncio.Task[Any]], None]) -> Cancel:
         """Start a coroutine in this context; `done` gets its task in the loop's thread. Returns what cancels it."""

@@ -115,3 +115,14 @@ def test_what_the_core_has_called_in_turn_is_called_in_the_same_turn(loop: Event
     assert done.wait(10)
     assert order == ["another call", "called by the core"]
     assert [how for how, _, _ in core.asked] == ["run", "run"]
+
+
+def test_each_call_after_the_end_is_told_of_it(loop: EventLoop) -> None:
+    done = threading.Event()
+    loop.call(done.set)
+    assert done.wait(10)
+    loop.close(10)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.call(done.clear)
+    assert done.is_set()
