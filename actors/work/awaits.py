@@ -128,10 +128,12 @@ class DurableAwaits:
         """
         execution = current_execution(self)
         name = require_name(name, "a wait")
-        due = None if timeout is None else _due(execution, timeout)
+        due = None if timeout is None else _due(execution, timeout, "timeout")
         digest = _digest_of(execution, about, f"what wait {name} is about")
         if accepts is not None and not callable(accepts):
             raise InvalidMessage(f"wait {name}: accepts is a function", actual=type(accepts).__name__)
+        if inspect.iscoroutinefunction(accepts) or inspect.isgeneratorfunction(accepts):
+            raise InvalidMessage(f"wait {name}: accepts is a plain function; a coroutine would decide nothing")
         while True:
             begun = Begun(0, WAIT, name, accepts=accepts)
             value = await execution.begin(begun, digest=digest, due=due, about=copy_plain(about))
@@ -210,9 +212,9 @@ def accept_of(registry: EventRegistry, message: object) -> Accept:
     return Accept(name, version, data)
 
 
-def _due(execution: Execution, seconds: Seconds) -> int:
+def _due(execution: Execution, seconds: Seconds, name: str = "seconds") -> int:
     """The time so many seconds after the stretch has begun, in µs."""
-    return execution.now + int(timedelta(seconds=parse_seconds("seconds", seconds)) / timedelta(microseconds=1))
+    return execution.now + int(timedelta(seconds=parse_seconds(name, seconds)) / timedelta(microseconds=1))
 
 
 def _digest_of(execution: Execution, value: Any, what: str) -> bytes:

@@ -95,8 +95,12 @@ def find_refusal(accepts: Accepts, value: Any) -> str | None:
 
     try:
         verdict = Context().run(check)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"{kind_of(error)}: {text_of(error)}"
+    if inspect.isawaitable(verdict):
+        if inspect.iscoroutine(verdict):
+            verdict.close()
+        return "its check returns a coroutine, which would decide nothing: make it a plain function"
     return "it is not accepted" if verdict is False else None
 
 

@@ -177,3 +177,42 @@ def test_a_check_that_asks_an_agent_refuses_the_answer_before_it_is_logged(syste
         alice.answer("n", 5)
     assert "work_answered" not in types_of(system)
     assert system.agent("acme/limits").get("max") == 10, "control: else it may be asked"
+
+
+async def never_awaited(value: Any) -> bool:
+    return False
+
+
+def exits(value: Any) -> bool:
+    raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    ("check", "told"), [(lambda value: never_awaited(value), "make it a plain function"), (exits, "SystemExit")]
+)
+def test_a_check_that_decides_nothing_lets_no_answer_pass(system: AgentSystem, check: Any, told: str) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.wait_for("amount", accepts=check)
+
+    alice = spawn_worker(system, work)
+    alice.send(Job())
+    eventually(lambda: waits(alice))
+    with pytest.raises(AnswerRefused, match=told):
+        alice.answer("amount", 5)
+    assert waits(alice)
+
+
+def test_a_coroutine_function_is_no_check(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        await self.wait_for("amount", accepts=never_awaited)
+
+    with pytest.raises(InvalidMessage, match="accepts is a plain function"):
+        spawn_worker(system, work).ask(Job())
+
+
+def test_a_time_that_is_none_is_refused_by_its_name(system: AgentSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        await self.wait_for("amount", timeout=-1)
+
+    with pytest.raises(InvalidMessage, match="timeout takes"):
+        spawn_worker(system, work).ask(Job())
