@@ -243,14 +243,14 @@ CASES = {
         tree_is("running", "paused"), 57, ("fill", "pause a branch"), may_repeat=False
     ),
     "resume": Case(memory_is_restored(CHILD), 12),
-    "resume the tree": Case(memory_is_restored(ROOT), 73),
-    "end the pause of the tree": Case(tree_is("paused", "running"), 84, ("fill", "pause the tree"), may_repeat=False),
+    "resume the tree": Case(memory_is_restored(ROOT), 66),
+    "end the pause of the tree": Case(tree_is("paused", "running"), 72, ("fill", "pause the tree"), may_repeat=False),
     "terminate": Case(all_are([CHILD], "running", "terminated"), 12, may_repeat=False),
-    "terminate the tree": Case(tree_is("running", "terminated"), 72, may_repeat=False),
+    "terminate the tree": Case(tree_is("running", "terminated"), 60, may_repeat=False),
     "terminate a tree that has ended in part": Case(
-        tree_is("running", "terminated"), 60, ("fill", "end a branch"), may_repeat=False
+        tree_is("running", "terminated"), 54, ("fill", "end a branch"), may_repeat=False
     ),
-    "terminate in a handler": Case(tree_is("running", "terminated"), 72, may_repeat=False),
+    "terminate in a handler": Case(tree_is("running", "terminated"), 60, may_repeat=False),
     "spawn a sub-agent": Case(all_are([f"{ROOT}/c"], "absent", "running"), 12, may_repeat=False),
     "spawn sub-agents in a handler": Case(sub_agents_are_those_of_the_handler, 12, may_repeat=False),
     "export": Case(file_is_whole, 65),

@@ -74,7 +74,7 @@ def test_a_long_conversation_stores_little_more_than_what_was_said() -> None:
             say(graph, config, number)
         assert len(graph.get_state(config).values["messages"]) == 200
         steps = sum(1 for _ in saver.list(config))
-        assert bytes_in_log(system, saver.path("t-1").text) / steps < 2_000  # the messages alone would take 20,000
+        assert bytes_in_log(system, saver.path("t-1").text) / steps < 3_000  # the messages alone would take 20,000
 
 
 def test_a_step_is_one_event(system: AgentSystem) -> None:
