@@ -238,9 +238,9 @@ class Case:
 
 CASES = {
     "pause": Case(all_are([CHILD], "running", "paused"), 9, may_repeat=False),
-    "pause the tree": Case(tree_is("running", "paused"), 57, may_repeat=False),
+    "pause the tree": Case(tree_is("running", "paused"), 48, may_repeat=False),
     "pause a tree that is paused in part": Case(
-        tree_is("running", "paused"), 57, ("fill", "pause a branch"), may_repeat=False
+        tree_is("running", "paused"), 48, ("fill", "pause a branch"), may_repeat=False
     ),
     "resume": Case(memory_is_restored(CHILD), 12),
     "resume the tree": Case(memory_is_restored(ROOT), 66),
@@ -257,7 +257,7 @@ CASES = {
     "import": Case(all_are(TREE, "absent", "running"), 34, (), needs_file=True, may_repeat=False),
     "import to another path": Case(all_are(COPY, "absent", "running"), 34, needs_file=True, may_repeat=False),
     "fork": Case(all_are(FORK[:1], "absent", "running"), 15, may_repeat=False),
-    "fork the tree": Case(all_are(FORK, "absent", "running"), 75, may_repeat=False),
+    "fork the tree": Case(all_are(FORK, "absent", "running"), 72, may_repeat=False),
     "erase": Case(all_are_gone(TREE), 30),
     "erase a branch": Case(all_are_gone([path for path in TREE if path.startswith(CHILD)]), 30),
     "erase what a consumer has read": Case(gone_from_the_view, 20, ("fill", "attach a consumer"), waits=True),
