@@ -103,12 +103,18 @@ class _Watch:
 
 
 def _place(thread: threading.Thread) -> str:
-    """The outermost line of a thread that is neither the standard library's nor ours: a handler's, or a task's."""
+    """The outermost line of a thread that is neither the standard library's nor ours: a handler's, or a task's.
+
+    What has been put around all threads, for tracing say, runs outside of the loop.
+    """
     frame = _frames().get(thread.ident)
     stack = [] if frame is None else list(traceback.walk_stack(frame))
+    in_loop = False
     for found, line in reversed(stack):
         name = str(found.f_globals.get("__name__"))
-        if name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("duramen."):
+        in_loop = in_loop or name.startswith("asyncio.")
+        is_known = name.partition(".")[0] in sys.stdlib_module_names or name.startswith("duramen.")
+        if in_loop and not is_known:
             return f"{found.f_code.co_filename}:{line} in {found.f_code.co_name}"
     return "unknown"
 

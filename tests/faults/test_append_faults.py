@@ -557,6 +557,8 @@ def test_a_retry_confirms_only_what_the_replica_really_has(workers: ThreadPoolEx
         with valkey_server(config=link) as replica:
             with primary.client() as client:
                 eventually(lambda: client.info("replication").get("slave0", {}).get("state") == "online")
+                # A replica that has just come online may take its time for its first answer.
+                eventually(lambda: client.set("ready", 1) and client.wait(1, 900) == 1)
             host, port = proxy.address
             with redis.Redis(host, port, socket_timeout=1) as client:
                 log = RedisLog(pool_of_client(client), durability=Durability("replicas", 1))

@@ -261,6 +261,26 @@ def test_a_handler_that_blocks_the_loop_is_logged_with_its_place(system: AgentSy
 
 
 @pytest.mark.slow
+def test_the_place_is_the_handlers_also_where_all_threads_are_traced(
+    loop_log: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = threading.Thread.run
+
+    def traced(thread: threading.Thread) -> None:
+        run(thread)
+
+    monkeypatch.setattr(threading.Thread, "run", traced)
+
+    async def deaf(me: Agent) -> bool:
+        return loop_log.said.acquire(timeout=10)
+
+    with AgentSystem.open("memory://", agents={"caller": Caller}) as system:
+        system.spawn(A, agent_type="caller")
+        assert system.agent(A).ask(deaf, timeout=20)
+    assert "in deaf" in loop_log.lines[0]
+
+
+@pytest.mark.slow
 def test_a_handler_that_waits_without_blocking_is_not_logged(system: AgentSystem, loop_log: Records) -> None:
     """Control: it waits as long as it takes to log one that blocks."""
     with AgentSystem.open("memory://", agents={"caller": Caller}) as other:

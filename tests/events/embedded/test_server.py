@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -131,7 +131,10 @@ def no_server_lives_on(directory: Path) -> bool:
 
 def listening_ports(pid: int) -> set[str]:
     """Local addresses of a process's TCP and UDP sockets."""
-    links = (os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    links: list[str] = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            links.append(os.readlink(entry))
     sockets = {found[1] for link in links if (found := re.fullmatch(r"socket:\[(\d+)\]", link))}
     rows: list[list[str]] = []
     for table in ("tcp", "tcp6", "udp", "udp6"):
