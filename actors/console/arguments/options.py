@@ -17,6 +17,7 @@ from duramen.events.redis.client import redact_url
 
 from ...api import DATA_DIR
 
+_LIMIT: Final = 1_000
 _OPTIONS: Final = {
     "session_id": "--session-id",
     "agent_type": "--agent-type",
@@ -113,6 +114,18 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_path(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names the agent."""
     parser.add_argument("path", metavar="PATH", help="agent path, such as acme/alice")
+
+
+def add_path_or_all(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names one agent, and `--limit` for where it names none."""
+    parser.add_argument("path", nargs="?", metavar="PATH", help="agent path (default: all agents)")
+    parser.add_argument(
+        "--limit",
+        type=parse_count,
+        default=_LIMIT,
+        metavar="N",
+        help=f"at most so many of all agents (default: {_LIMIT})",
+    )
 
 
 def add_granularity(parser: argparse.ArgumentParser, default: Granularity) -> None:

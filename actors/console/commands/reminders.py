@@ -10,24 +10,11 @@ from attrs import asdict
 from duramen.events import AgentPath
 
 from ...commands import Reminder
-from ..arguments import Options, parse_count
+from ..arguments import Options, add_path_or_all
 from ..command import Command
 from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, Table, format_time, text
-
-_LIMIT: Final = 1_000
-
-
-def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="?", metavar="PATH", help="agent path (default: all agents)")
-    parser.add_argument(
-        "--limit",
-        type=parse_count,
-        default=_LIMIT,
-        metavar="N",
-        help=f"at most so many of all agents (default: {_LIMIT})",
-    )
 
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
@@ -58,4 +45,4 @@ def _to_data(reminder: Reminder) -> dict[str, Any]:
     return asdict(reminder) | {"every": None if every is None else every.total_seconds()}
 
 
-REMINDERS: Final = Command("reminders", "list durable messages that are due at times", _run, _add)
+REMINDERS: Final = Command("reminders", "list durable messages that are due at times", _run, add_path_or_all)

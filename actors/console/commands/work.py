@@ -13,26 +13,14 @@ from duramen.events import AgentPath, Receipt
 from ...agent_types import AgentFactory
 from ...api import AgentHandle
 from ...commands import UnfinishedWork
-from ..arguments import Options, add_path, load_named, parse_count, parse_json, parse_seconds
+from ..arguments import Options, add_path, add_path_or_all, load_named, parse_count, parse_json, parse_seconds
 from ..command import Command
 from ..errors import UnusableCode
 from ..exit_codes import ExitCode
 from ..opening import opened
 from ..output import Output, Table, format_time, text
 
-_LIMIT: Final = 1_000
 _SECONDS: Final = 30.0
-
-
-def _add_unfinished(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="?", metavar="PATH", help="agent path (default: all agents)")
-    parser.add_argument(
-        "--limit",
-        type=parse_count,
-        default=_LIMIT,
-        metavar="N",
-        help=f"at most so many of all agents (default: {_LIMIT})",
-    )
 
 
 def _run_unfinished(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
@@ -181,7 +169,7 @@ CHECK_WORK: Final = Command(
     "check-work", "run unfinished work against other code, without doing anything", _run_check, _add_check
 )
 UNFINISHED: Final = Command(
-    "unfinished", "list durable messages that are not handled to their end", _run_unfinished, _add_unfinished
+    "unfinished", "list durable messages that are not handled to their end", _run_unfinished, add_path_or_all
 )
 ANSWER: Final = Command("answer", "answer what a durable handler waits for", _run_answer, _add_answer)
 RETRY: Final = Command("retry", "let parked work go on", _run_retry, _add_retry)
