@@ -227,14 +227,16 @@ def test_what_a_dead_host_has_begun_to_erase_is_finished_by_the_next_look(open_a
     assert first.verify().ok
 
 
-def test_an_erasure_is_taken_over_once(any_system: AgentSystem) -> None:
-    archive = any_system.log.archive
-    any_system.spawn(PATH)
-    archive.begin_erasure(PATH, "dead")
-    taken = [archive.take_erasure(PATH, "dead", host) for host in ("one", "two", "one")]
-    assert (taken, archive.begun_erasures()) == ([True, False, False], [(PATH, "one")])
+def test_an_erasure_is_taken_over_once(open_any: OpenSystem) -> None:
+    # Hosts that live: what a dead one has begun is finished by each system's own look, at any moment.
+    first, one, two = open_any(), open_any(), open_any()
+    archive = first.log.archive
+    first.spawn(PATH)
+    archive.begin_erasure(PATH, first.host)
+    taken = [archive.take_erasure(PATH, first.host, system.host) for system in (one, two, one)]
+    assert (taken, archive.begun_erasures()) == ([True, False, False], [(PATH, one.host)])
     archive.end_erasure(PATH)
-    assert not archive.take_erasure(PATH, "one", "two")
+    assert not archive.take_erasure(PATH, one.host, two.host)
 
 
 def test_a_branch_is_erased_alone(open_any: OpenSystem) -> None:
@@ -258,11 +260,12 @@ def test_asyncio_erases_too(any_system: AgentSystem) -> None:
 
 
 def test_an_agent_spawned_anew_outlives_an_erasure_that_was_taken_over(
-    any_system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    any_system, other = open_any(), open_any()  # both live: the looks of the systems themselves leave it alone
     log = any_system.log
     any_system.spawn(PATH).set("n", 1)
-    log.archive.begin_erasure(PATH, "")
+    log.archive.begin_erasure(PATH, any_system.host)
     episodes, ended = log.archive.episodes, list[tuple[str, ...]]()
 
     def end_first(starts: Any) -> Any:
@@ -273,7 +276,7 @@ def test_an_agent_spawned_anew_outlives_an_erasure_that_was_taken_over(
         return episodes(starts)
 
     monkeypatch.setattr(log.archive, "episodes", end_first)
-    finish_erasures(log, Limits(), "another", lambda host: False, set())
+    finish_erasures(log, Limits(), other.host, lambda host: host == any_system.host, set())
     assert ended == [(PATH,)]
     assert any_system.agent(PATH).set("newer", True).seq == 3
     assert any_system.agent(PATH).get() == {"new": True, "newer": True}
@@ -281,12 +284,13 @@ def test_an_agent_spawned_anew_outlives_an_erasure_that_was_taken_over(
 
 
 def test_an_erasure_that_fails_keeps_neither_others_nor_itself_from_being_finished(
-    any_system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, paths = any_system.log, [f"acme/agent-{number}" for number in range(4)]
+    first, other = open_any(), open_any()  # both live: the looks of the systems themselves leave these alone
+    log, paths = first.log, [f"acme/agent-{number}" for number in range(4)]
     for path in paths:
-        any_system.spawn(path)
-        log.archive.begin_erasure(path, "dead")
+        first.spawn(path)
+        log.archive.begin_erasure(path, first.host)
     erase, taken = log.archive.erase, set[str]()
 
     def refuse(root: str, *rest: Any) -> int:
@@ -294,12 +298,15 @@ def test_an_erasure_that_fails_keeps_neither_others_nor_itself_from_being_finish
             raise Unavailable("the server is lost")
         return erase(root, *rest)
 
+    def finish(taken: set[str]) -> int:
+        return finish_erasures(log, Limits(), other.host, lambda host: host == first.host, taken)
+
     with monkeypatch.context() as patch:
         patch.setattr(log.archive, "erase", refuse)
         with pytest.raises(Unavailable):
-            finish_erasures(log, Limits(), "this", lambda host: host == "dead", taken)
+            finish(taken)
     assert taken == {paths[1]}
-    assert log.archive.begun_erasures() == [(paths[1], "this")]
-    assert finish_erasures(log, Limits(), "this", lambda host: host == "dead", set()) == 0, "control: it may be at it"
-    assert finish_erasures(log, Limits(), "this", lambda host: host == "dead", taken) == 1
+    assert log.archive.begun_erasures() == [(paths[1], other.host)]
+    assert finish(set()) == 0, "control: it may be at it"
+    assert finish(taken) == 1
     assert (log.archive.begun_erasures(), taken) == ([], set())
