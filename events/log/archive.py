@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .records import Adoption, Head, Put, Raw, RawPartition, SmallAgent
+from .records import Adoption, BegunErasure, Head, Put, Raw, RawPartition, SmallAgent
 
 
 class Archive(Protocol):
@@ -83,16 +83,16 @@ class Archive(Protocol):
         """Note that a host erases an agent and all below it, until `end_erasure`; "" for no host."""
         ...
 
-    def end_erasure(self, root: str) -> None:
-        """Forget that note."""
+    def end_erasure(self, root: str, begun: BegunErasure) -> bool:
+        """Forget that note, if it is still this one: the erasure may have been taken over, or begun anew."""
         ...
 
-    def erasing(self, partition: int) -> dict[str, str | None]:
-        """The roots of the trees whose erasure has begun and not ended, and by whom; None once `erase` is done."""
+    def erasing(self, partition: int) -> dict[str, BegunErasure]:
+        """The trees of a partition whose erasure has begun and not ended, by their roots."""
         ...
 
-    def begun_erasures(self) -> list[tuple[str, str | None]]:
-        """The roots of trees whose erasure has begun and not ended, and by whom; None once the agents are gone.
+    def begun_erasures(self) -> list[tuple[str, BegunErasure]]:
+        """The roots of the trees whose erasure has begun and not ended, and how far it is.
 
         Of very many in one partition some may come only when others have ended.
         """
@@ -106,13 +106,16 @@ class Archive(Protocol):
         """Make the next entries of a tree after a feed position nobody's; where that ended, and the feed's end."""
         ...
 
-    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], taken_by: str | None) -> int:
+    def erase(
+        self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], by: str, *, is_taken: bool
+    ) -> int:
         """Remove the agents of a tree, with the keys that only a caller knows, such as checkpoints; how many events.
 
         Their logs, snapshots, keyframes, bases, live outputs, lines in the directory and heads go in one step, and so
         do entries of the feed after `position`. -1: there are many of these, or they have lifecycle events, so that
         there may be other agents or keys than were given; then nothing has changed. -2: nor has it where the
-        erasure was taken over by a host, and is not that one's any more: another has it, or has ended it.
+        erasure `is_taken` over by the host `by`, and is not that one's any more: another has it, or has ended it. The
+        note says from now on that the agents are gone, unless another host has begun to erase them, too.
         """
         ...
 

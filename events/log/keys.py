@@ -14,7 +14,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:heads` | HASH | agent → msgpack [head, base, digest, fence, claimed at µs, updated at µs, largest]; level → last feed position with an event of it; `base` → entries trimmed from the feed; `~ID` → where the feed ended when this agent was last erased; `erasures` → how often the feed's entries were changed by that | for ever |
 | `duramen:{ns:NN}:directory` | HASH | agent → msgpack [status, agent type, session id, whether a class of the user's is needed, metadata as msgpack or nil over 4 KiB] as of the last lifecycle event | for ever |
 | `duramen:{ns:NN}:owners` | HASH | root agent → `epoch:host`, the host that has its tree; `epoch:`, or any other form: nobody has it | for ever |
-| `duramen:{ns:NN}:erasing` | HASH | root of a tree of agents that is being erased → `1` and the id of the host that does it, `2` once its agents are gone | until that is done |
+| `duramen:{ns:NN}:erasing` | HASH | root of a tree of agents that is being erased → `1`, or `2` once its agents are gone, and the id of the host that does it | until that is done |
 | `duramen:{ns:NN}:unfinished` | ZSET | agent → when its unfinished work is to be looked at, in ms; 0: at once | while it has some |
 | `duramen:{ns:NN}:feed` | LIST | msgpack [agent, first seq, number of events, levels as bits] an append, in commit order | for ever |
 | `duramen:{ns:NN}:episodes` | LIST | each episode of the partition's agents, in the order they were recorded: 16 bytes of checksum, then msgpack [agent, seq of its event, episode] | for ever |

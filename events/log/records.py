@@ -340,6 +340,13 @@ class SmallAgent:
     snapshot: bytes | None
 
 
+class BegunErasure(NamedTuple):
+    """The note of an erasure: the host that does it, "" for none, and whether the agents are gone already."""
+
+    host: str
+    done: bool = False
+
+
 @frozen
 class Adoption:
     """A staged log, or one that only has a base, that is to become an agent: its head and what belongs to it.

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
-from ..log import Adoption, FeedEntry, Head, Notice, Put, Raw, RawPartition, SmallAgent
+from ..log import Adoption, BegunErasure, FeedEntry, Head, Notice, Put, Raw, RawPartition, SmallAgent
 from ..model import Granularity
 from .partition import Partition
 
@@ -32,7 +32,7 @@ class MemoryParts:
     partition: Callable[[str], Partition]
     partitions: int
     erasures: Callable[[int], int]
-    erasing: Callable[[int], dict[str, str | None]]
+    erasing: Callable[[int], dict[str, BegunErasure]]
     drop: Callable[[Sequence[str]], None]
     """Remove values by key."""
     erase: Callable[[str], None]
@@ -137,26 +137,30 @@ class MemoryArchive:
 
     def begin_erasure(self, root: str, by: str) -> None:
         with self._parts.lock:
-            self._parts.partition(root).erasing[root] = by
+            self._parts.partition(root).erasing[root] = BegunErasure(by)
 
-    def end_erasure(self, root: str) -> None:
+    def end_erasure(self, root: str, begun: BegunErasure) -> bool:
         with self._parts.lock:
-            self._parts.partition(root).erasing.pop(root, None)
+            erasing = self._parts.partition(root).erasing
+            if erasing.get(root) != begun:
+                return False
+            del erasing[root]
+            return True
 
-    def erasing(self, partition: int) -> dict[str, str | None]:
+    def erasing(self, partition: int) -> dict[str, BegunErasure]:
         with self._parts.lock:
             return self._parts.erasing(partition)
 
-    def begun_erasures(self) -> list[tuple[str, str | None]]:
+    def begun_erasures(self) -> list[tuple[str, BegunErasure]]:
         with self._parts.lock:
             return [found for each in range(self._parts.partitions) for found in self._parts.erasing(each).items()]
 
     def take_erasure(self, root: str, host: str, by: str) -> bool:
         with self._parts.lock:
             erasing = self._parts.partition(root).erasing
-            if erasing.get(root) != host:
+            if erasing.get(root) != BegunErasure(host):
                 return False
-            erasing[root] = by
+            erasing[root] = BegunErasure(by)
             return True
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
@@ -172,10 +176,13 @@ class MemoryArchive:
             end = part.base + len(part.feed)
             return end, end
 
-    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], taken_by: str | None) -> int:
+    def erase(
+        self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], by: str, *, is_taken: bool
+    ) -> int:
         with self._parts.lock:
             part, events = self._parts.partition(root), 0
-            if taken_by is not None and part.erasing.get(root) != taken_by:
+            note, own = part.erasing.get(root), BegunErasure(by)
+            if is_taken and note != own:
                 return -2
             start = max(0, position - part.base)
             found = [at for at, entry in enumerate(part.feed[start:], start) if _is_of(entry.agent, root)]
@@ -192,7 +199,8 @@ class MemoryArchive:
                 self._seqs.pop(agent, None)
                 part.erased[agent] = part.base + len(part.feed)
             self._parts.drop(keys)
-            part.erasing[root] = None
+            if note is None or note.done or note == own:  # else another host has begun to erase it, too
+                part.erasing[root] = BegunErasure(by, done=True)
             return events
 
     def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:

@@ -11,6 +11,7 @@ from ..errors import CorruptEvent
 from ..log import (
     HEAD_MISMATCH,
     Base,
+    BegunErasure,
     FeedEntry,
     Head,
     Span,
@@ -38,7 +39,7 @@ class Partition:
     """How often entries of the feed were made nobody's."""
     erased: dict[str, int] = field(factory=dict[str, int])
     """By agent: where the feed ended when it was last erased."""
-    erasing: dict[str, str | None] = field(factory=dict[str, "str | None"])
+    erasing: dict[str, BegunErasure] = field(factory=dict[str, BegunErasure])
     """The roots of the trees that are being erased, and by which host; None once their agents are gone."""
     unfinished: dict[str, int] = field(factory=dict[str, int])
     """By agent: when its unfinished work is due, in ms."""

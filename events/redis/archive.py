@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..errors import CorruptEvent, NotPermitted, UnsafeServer
-from ..log import ADD_TO_LIST, Adoption, Head, Keys, Put, Raw, RawPartition, SmallAgent, erasure_field, partition_of
+from ..log import (
+    ADD_TO_LIST,
+    Adoption,
+    BegunErasure,
+    Head,
+    Keys,
+    Put,
+    Raw,
+    RawPartition,
+    SmallAgent,
+    erasure_field,
+    partition_of,
+)
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
@@ -36,6 +48,7 @@ class RedisArchive:
         self._erase = Script("erase")
         self._erase_feed = Script("erase_feed")
         self._take_erasure = Script("take_erasure")
+        self._end_erasure = Script("end_erasure")
 
     def _partition_of(self, agent: str) -> int:
         return partition_of(agent, self._partitions)
@@ -211,28 +224,29 @@ class RedisArchive:
 
     def begin_erasure(self, root: str, by: str) -> None:
         key = self._keys.erasing(self._partition_of(root)).encode()
-        self._server.execute("begin to erase", b"HSET", key, root.encode(), b"1" + by.encode())
+        self._server.execute("begin to erase", b"HSET", key, root.encode(), _note(BegunErasure(by)))
 
-    def end_erasure(self, root: str) -> None:
-        key = self._keys.erasing(self._partition_of(root)).encode()
-        self._server.execute("end an erasure", b"HDEL", key, root.encode())
+    def end_erasure(self, root: str, begun: BegunErasure) -> bool:
+        keys = [self._keys.erasing(self._partition_of(root))]
+        arguments = [root.encode(), _note(begun)]
+        return bool(self._server.run_script(self._end_erasure, keys, arguments, "end an erasure"))
 
-    def erasing(self, partition: int) -> dict[str, str | None]:
+    def erasing(self, partition: int) -> dict[str, BegunErasure]:
         found = self._server.read_hash(self._keys.erasing(partition), "look for erasures")
-        return {root.decode(errors="replace"): _eraser(stage) for root, stage in sorted(found.items())}
+        return {root.decode(errors="replace"): _begun(note) for root, note in sorted(found.items())}
 
-    def begun_erasures(self) -> list[tuple[str, str | None]]:
+    def begun_erasures(self) -> list[tuple[str, BegunErasure]]:
         keys = [self._keys.erasing(partition).encode() for partition in range(self._partitions)]
         commands = [(b"HSCAN", key, b"0", b"COUNT", _ERASURES) for key in keys]
-        found: list[tuple[str, str | None]] = []
+        found: list[tuple[str, BegunErasure]] = []
         for _, fields in self._server.execute_all("look for erasures", commands):
-            for root, stage in zip(fields[::2], fields[1::2], strict=True):
-                found.append((root.decode(errors="replace"), _eraser(stage)))
+            for root, note in zip(fields[::2], fields[1::2], strict=True):
+                found.append((root.decode(errors="replace"), _begun(note)))
         return found
 
     def take_erasure(self, root: str, host: str, by: str) -> bool:
         keys = [self._keys.erasing(self._partition_of(root))]
-        arguments = [root.encode(), b"1" + host.encode(), b"1" + by.encode()]
+        arguments = [root.encode(), _note(BegunErasure(host)), _note(BegunErasure(by))]
         return bool(self._server.run_script(self._take_erasure, keys, arguments, "go on with an erasure"))
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
@@ -242,7 +256,9 @@ class RedisArchive:
         reached, end = self._server.run_script(self._erase_feed, keys, arguments, "erase from the feed")
         return int(reached), int(end)
 
-    def erase(self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], taken_by: str | None) -> int:
+    def erase(
+        self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], by: str, *, is_taken: bool
+    ) -> int:
         k, partition = self._keys, self._partition_of(root)
         shared = [k.heads, k.directory, k.feed, k.bases, k.unfinished, k.owners, k.erasing]
         own = [k.log, k.snapshot, k.base, k.keyframes, k.keyframe_seqs, k.outputs]
@@ -251,8 +267,8 @@ class RedisArchive:
             outputs = self._server.read_hash(k.outputs(partition, agent), "look for live outputs")
             all_keys += [k.output(partition, agent, name.decode(errors="replace")) for name in outputs.values()]
         rows = pack_for_lua([[agent, erasure_field(agent)] for agent in agents])
-        taken = b"" if taken_by is None else b"1" + taken_by.encode()
-        arguments = [root.encode(), b"%d" % position, b"1" if root.count("/") == 1 else b"", rows, taken]
+        whole, taken = (b"1" if each else b"" for each in (root.count("/") == 1, is_taken))
+        arguments = [root.encode(), b"%d" % position, whole, rows, by.encode(), taken]
         return int(self._server.run_script(self._erase, [*all_keys, *keys], arguments, "erase agents"))
 
     def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
@@ -329,6 +345,9 @@ def _head(stored: bytes | None, agent: str) -> tuple[Head | None, bool]:
         return None, True
 
 
-def _eraser(stage: bytes) -> str | None:
-    """The host that erases a tree, "" for none; None once its agents are gone."""
-    return None if stage == b"2" else stage[1:].decode(errors="replace")
+def _begun(note: bytes) -> BegunErasure:
+    return BegunErasure(note[1:].decode(errors="replace"), note[:1] == b"2")
+
+
+def _note(begun: BegunErasure) -> bytes:
+    return (b"2" if begun.done else b"1") + begun.host.encode()

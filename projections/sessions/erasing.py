@@ -9,7 +9,7 @@ from attrs import frozen
 
 from duramen.events import AgentNotFound, CorruptEvent, DuramenError, InvalidPath, Limits, SystemClosed, Unavailable
 from duramen.events.codec import Codec
-from duramen.events.log import EventLog
+from duramen.events.log import BegunErasure, EventLog
 from duramen.events.logging import get_logger
 
 from ..consumers import request_rebuilds
@@ -42,15 +42,15 @@ def erase_agents(log: EventLog, root: str, limits: Limits, by: str = "") -> Eras
     never was such an agent, Unavailable where they keep changing, and what reading raises. May be repeated. `by` is the
     host that erases: others finish it if that has died.
     """
-    for begun, host in log.archive.erasing(log.partition_of(root)).items():
-        if host is None:
-            _finish(log, begun, ())
-        elif begun != root and log.archive.take_erasure(begun, host, by):
-            _finish_taken(log, begun, limits, by)
+    for other, begun in log.archive.erasing(log.partition_of(root)).items():
+        if begun.done:
+            _finish(log, other, begun, ())
+        elif other != root and log.archive.take_erasure(other, begun.host, by):
+            _finish_taken(log, other, limits, by)
     if not _agents_of(log, root) and log.erased_until(log.partition_of(root), root) < 0:
         raise AgentNotFound(f"there is no agent {root}, and nothing to erase", agent=root)
     log.archive.begin_erasure(root, by)
-    found = _erase(log, root, limits, None)
+    found = _erase(log, root, limits, by, is_taken=False)
     assert found is not None, "only what was taken over can be taken away"
     return found
 
@@ -62,13 +62,14 @@ def finish_erasures(log: EventLog, limits: Limits, by: str, is_dead: Callable[[s
     are finished before the error of one is raised: what `erase_agents` raises.
     """
     finished, failure = 0, None
-    for root, host in log.archive.begun_erasures():
-        is_left = host is None or not host or (root in taken if host == by else is_dead(host))
+    for root, begun in log.archive.begun_erasures():
+        host = begun.host
+        is_left = begun.done or not host or (root in taken if host == by else is_dead(host))
         if not is_left:
             continue
         try:
-            if host is None:
-                _finish(log, root, ())
+            if begun.done:
+                _finish(log, root, begun, ())
             elif log.archive.take_erasure(root, host, by):
                 taken.add(root)
                 _finish_taken(log, root, limits, by)
@@ -87,33 +88,36 @@ def finish_erasures(log: EventLog, limits: Limits, by: str, is_dead: Callable[[s
 def _finish_taken(log: EventLog, root: str, limits: Limits, by: str) -> None:
     """Finish an erasure that was taken over, unless its host goes on with it after all, or has ended it."""
     if _agents_of(log, root) or log.erased_until(log.partition_of(root), root) >= 0:
-        _erase(log, root, limits, by)
+        _erase(log, root, limits, by, is_taken=True)
     else:
-        log.archive.end_erasure(root)
+        log.archive.end_erasure(root, BegunErasure(by))
 
 
-def _finish(log: EventLog, root: str, agents: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Have views rebuilt and end the erasure; the names of the consumers, and of those that may not be able to."""
+def _finish(log: EventLog, root: str, begun: BegunErasure, agents: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Have views rebuilt and end the erasure; the names of the consumers, and of those that may not be able to.
+
+    One that was begun again meanwhile is not ended: whoever has begun it ends it.
+    """
     found = request_rebuilds(log, log.partition_of(root), agents)
-    log.archive.end_erasure(root)
+    log.archive.end_erasure(root, begun)
     return found
 
 
-def _erase(log: EventLog, root: str, limits: Limits, taken_by: str | None) -> Erasure | None:
-    """Carry out an erasure that has begun; None once one that was `taken_by` a host is not that one's any more.
+def _erase(log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool) -> Erasure | None:
+    """Carry out an erasure that has begun; None once one that `is_taken` over is not the host's any more.
 
     That is looked at before each try and, in one step with the removal, by the log: its first host may have gone on and
     ended it, and the path may have been spawned anew.
     """
     position, episodes = 0, 0
     for _ in range(_TRIES):
-        if taken_by is not None and not log.archive.take_erasure(root, taken_by, taken_by):
+        if is_taken and not log.archive.take_erasure(root, by, by):
             return None
         position = _erase_from_feed(log, root, position)
         agents = _agents_of(log, root)
         episodes += _erase_episodes(log, root, limits)
         keys, damaged = _checkpoint_keys(log, agents, limits)
-        events = log.archive.erase(root, agents, position, keys, taken_by)
+        events = log.archive.erase(root, agents, position, keys, by, is_taken=is_taken)
         if events >= 0:
             break
         if events == _NOT_OURS:
@@ -122,7 +126,7 @@ def _erase(log: EventLog, root: str, limits: Limits, taken_by: str | None) -> Er
         raise Unavailable(
             f"{root} and those below it keep changing; pause or terminate them, and erase again", agent=root
         )
-    rebuilt, doubtful = _finish(log, root, agents)
+    rebuilt, doubtful = _finish(log, root, BegunErasure(by, done=True), agents)
     get_logger("erasure").info("agents_erased", agents=len(agents), partition=log.partition_of(root))
     return Erasure(
         agents=tuple(agents),

@@ -7,18 +7,20 @@
 --       4 bases       HASH  agent -> its base                                                               for ever
 --       5 unfinished  ZSET  agent -> due in ms                                                              for ever
 --       6 owners      HASH  root agent -> the host that has its tree                                        for ever
---       7 erasing     HASH  root of a tree -> 1 and the host that erases it, 2 once this is done    until all is done
+--       7 erasing     HASH  root of a tree -> 1, or 2 once this is done, and the host that erases it    until all is done
 --       8...                the agents' own keys                                                            removed
 -- ARGV  1 root of the tree   2 feed position up to which no entry names the tree, as of before its checkpoints were read
 --       3 1 where the tree's owner goes too
 --       4 msgpack [[agent, its field of an erasure], ...]
---       5 empty; of a host that has taken the erasure over, its value in `erasing`
+--       5 the host that erases   6 1 if it has taken the erasure over
 -- Returns how many events are gone; -1: begin again, an agent was spawned or paused meanwhile, or there is much to do;
 -- -2: another host has taken the erasure over, or it has ended.
 
 local LIFECYCLE, MOST = 2, 2000
 local root, below = ARGV[1], ARGV[1] .. '/'
-if ARGV[5] ~= '' and redis.call('HMGET', KEYS[7], root)[1] ~= ARGV[5] then return -2 end
+local note = redis.call('HMGET', KEYS[7], root)[1]
+local is_ours = note == '1' .. ARGV[5]
+if ARGV[6] == '1' and not is_ours then return -2 end
 local agents = cmsgpack.unpack(ARGV[4])
 local marks = redis.call('HMGET', KEYS[1], 'base', 'erasures')
 local base, erasures = tonumber(marks[1] or 0), tonumber(marks[2] or 0)
@@ -57,5 +59,6 @@ for i = 1, #agents do
 end
 if ARGV[3] == '1' then redis.call('HDEL', KEYS[6], root) end
 for i = 8, #KEYS do redis.call('UNLINK', KEYS[i]) end
-redis.call('HSET', KEYS[7], root, '2')
+-- The note of another host that has begun to erase the tree stays: that host may have to remove what comes after this.
+if is_ours or not note or string.sub(note, 1, 1) == '2' then redis.call('HSET', KEYS[7], root, '2' .. ARGV[5]) end
 return events

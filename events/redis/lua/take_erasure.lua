@@ -1,6 +1,6 @@
 -- Take over the erasure that a host has begun which died, unless somebody else has taken it or ended it.
 --
--- KEYS  1 erasing  HASH  root of a tree -> 1 and the host that erases it, 2 once its agents are gone   until all is done
+-- KEYS  1 erasing  HASH  root of a tree -> 1, or 2 once its agents are gone, and the host that erases it   until it ends
 -- ARGV  1 root of the tree   2 the value of the host that died   3 that of the host that goes on
 -- Returns 1 if it is the caller's now, else 0.
 

@@ -14,6 +14,7 @@ import redis
 
 from duramen.actors import AgentSystem, Record
 from duramen.events import AgentNotFound, Erased, Granularity, InvalidPath, Limits, Unavailable
+from duramen.events.log import BegunErasure
 from duramen.projections import KeyedProjection
 from duramen.projections.episodes import hash_of_text
 from duramen.projections.sessions import finish_erasures
@@ -220,9 +221,9 @@ def test_what_a_dead_host_has_begun_to_erase_is_finished_by_the_next_look(open_a
     archive.begin_erasure("acme/bob", second.host)
     first._finder.look()
     eventually(lambda: sorted(entry.agent for entry in first.agents()) == ["acme/bob", "acme/carol"])
-    eventually(lambda: archive.begun_erasures() == [("acme/bob", second.host)])
+    eventually(lambda: archive.begun_erasures() == [("acme/bob", BegunErasure(second.host))])
     assert second.agent("acme/bob").get() == {"n": 1}, "control: its host lives"
-    archive.end_erasure("acme/bob")
+    assert archive.end_erasure("acme/bob", BegunErasure(second.host))
     assert second.spawn(PATH).get() == {}
     assert first.verify().ok
 
@@ -234,8 +235,8 @@ def test_an_erasure_is_taken_over_once(open_any: OpenSystem) -> None:
     first.spawn(PATH)
     archive.begin_erasure(PATH, first.host)
     taken = [archive.take_erasure(PATH, first.host, system.host) for system in (one, two, one)]
-    assert (taken, archive.begun_erasures()) == ([True, False, False], [(PATH, one.host)])
-    archive.end_erasure(PATH)
+    assert (taken, archive.begun_erasures()) == ([True, False, False], [(PATH, BegunErasure(one.host))])
+    assert archive.end_erasure(PATH, BegunErasure(one.host))
     assert not archive.take_erasure(PATH, one.host, two.host)
 
 
@@ -293,10 +294,10 @@ def test_an_erasure_that_fails_keeps_neither_others_nor_itself_from_being_finish
         log.archive.begin_erasure(path, first.host)
     erase, taken = log.archive.erase, set[str]()
 
-    def refuse(root: str, *rest: Any) -> int:
+    def refuse(root: str, *rest: Any, **options: Any) -> int:
         if root == paths[1]:
             raise Unavailable("the server is lost")
-        return erase(root, *rest)
+        return erase(root, *rest, **options)
 
     def finish(taken: set[str]) -> int:
         return finish_erasures(log, Limits(), other.host, lambda host: host == first.host, taken)
@@ -306,7 +307,7 @@ def test_an_erasure_that_fails_keeps_neither_others_nor_itself_from_being_finish
         with pytest.raises(Unavailable):
             finish(taken)
     assert taken == {paths[1]}
-    assert log.archive.begun_erasures() == [(paths[1], other.host)]
+    assert log.archive.begun_erasures() == [(paths[1], BegunErasure(other.host))]
     assert finish(set()) == 0, "control: it may be at it"
     assert finish(taken) == 1
     assert (log.archive.begun_erasures(), taken) == ([], set())
