@@ -85,7 +85,7 @@ from .retention import (
 )
 from .serializer import Serializer
 from .supervision import Decision, Strategy, Supervision, Supervisor
-from .tracing import Span, TracedAgent, TracedMessage, Tracing
+from .tracing import Span, TracedAgent, TracedMessage, TracedStep, Tracing
 from .work import (
     Accept,
     Answer,
@@ -169,6 +169,7 @@ __all__ = [
     "Terminate",
     "TracedAgent",
     "TracedMessage",
+    "TracedStep",
     "Tracing",
     "TrimResult",
     "UnfinishedWork",

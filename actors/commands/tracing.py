@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -35,6 +35,16 @@ class TracedAgent:
     seq: int
 
 
+@frozen
+class TracedStep:
+    """One attempt of a step."""
+
+    name: str
+    model: str | None
+    """The model that its function asks; None: it asks none, or the handler did not say."""
+    attempt: int
+
+
 class Span(Protocol):
     """Something that has begun. Ends once, in any thread."""
 
@@ -50,20 +60,24 @@ class Span(Protocol):
 class Tracing(Protocol):
     """Takes note of what happens to messages. Its methods are called in any thread, and must not block or raise."""
 
-    def send(self, agent: str, message: TracedMessage) -> None:
-        """A message is about to be sent, by the code that runs here."""
+    def send(self, agent: str, message: TracedMessage, carried: Mapping[str, str] | None = None) -> None:
+        """A message is about to be sent: by the code that runs here, or where `inject` has given `carried`."""
         ...
 
     def inject(self, message: TracedMessage) -> dict[str, str]:
         """What a message carries to another host, so that its spans there lie inside those here."""
         ...
 
-    def extract(self, message: TracedMessage, carried: dict[str, str]) -> None:
+    def extract(self, message: TracedMessage, carried: Mapping[str, str]) -> None:
         """A message has come from another host, with what `inject` has given there."""
         ...
 
-    def begin_handler(self, message: TracedMessage, agent: TracedAgent) -> Span:
-        """A handler of the user's begins."""
+    def begin_handler(self, message: TracedMessage, agent: TracedAgent, durable: str | None = None) -> Span:
+        """A handler of the user's begins; that of a durable message, which is named then, also where it goes on."""
+        ...
+
+    def begin_step(self, step: TracedStep, agent: TracedAgent, carried: Mapping[str, str]) -> Span:
+        """The function of a step begins; `carried` is what `inject` has given for the handler that has begun it."""
         ...
 
     def begin_commit(self, messages: Sequence[TracedMessage], agent: TracedAgent, events: int) -> Span:

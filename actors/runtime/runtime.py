@@ -502,6 +502,7 @@ class Runtime(Snapshots):
         tracing = self.services.tracing
         if tracing is not None and turn.items:
             turn.span = tracing.begin_commit(turn.envelopes, turn.traced_agent(), len(turn.items))
+            self._note_traces(turn)
         if not turn.items and all(_type_of(envelope.message) is Rerun for envelope in turn.envelopes):
             self.settle(turn, Answer(Status.COMMITTED))  # nobody is told anything, and the log was asked just before
         elif not self._create:
@@ -511,6 +512,14 @@ class Runtime(Snapshots):
             self.services.dispatcher.submit(turn)
         else:
             self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
+
+    def _note_traces(self, turn: Turn) -> None:
+        """Keep the traces that durable messages of this turn came with, for their handlers."""
+        for envelope in turn.envelopes:
+            message, receipt = envelope.message, envelope.result
+            accepted = message.message if isinstance(message, Forwarded) else message
+            if _type_of(accepted) is Accept and isinstance(receipt, Receipt):
+                self.work.note_trace(receipt.seq, envelope)
 
     def _index_work(self, turn: Turn) -> None:
         """Have the append write when the agent's unfinished work is due, or it expires, where that may have changed."""

@@ -61,6 +61,8 @@ from ..commands import (
     CancelWork,
     GetResult,
     LifecycleEvent,
+    TracedAgent,
+    TracedStep,
     kind_of,
     require_unfinished,
 )
@@ -122,6 +124,8 @@ class AgentWork:
         """The log as it was read for the agent to come into memory, until the work that is taken up has been run."""
         self._accepted: dict[int, bytes] = {}
         """The events of messages that were accepted here, and whose handlers did not begin yet."""
+        self._carried: dict[int, Mapping[str, str]] = {}
+        """By work: the trace that its message came with, where that came to this stay in memory."""
         self._waiting: dict[int, list[Envelope]] = {}
         self._logged: list[str] = []
         """Keys of steps whose outcomes are logged with the turn under way."""
@@ -168,7 +172,19 @@ class AgentWork:
         """Handle a durable message: its reply comes at the end of its work."""
         name, version, data = self._services.registry.dump_message(envelope.message)
         message = Accept(name, version, data, envelope.command_id, envelope.durability)
-        turn.handle(envelope, lambda turn, _: Awaited(accept_work(turn, message).seq))
+
+        def handle(turn: Turn, _: Any) -> Awaited:
+            work = accept_work(turn, message).seq
+            self.note_trace(work, envelope)
+            return Awaited(work)
+
+        turn.handle(envelope, handle)
+
+    def note_trace(self, work: int, envelope: Envelope) -> None:
+        """Keep the trace that a durable message came with, if messages are traced, until its work has ended."""
+        tracing = self._services.tracing
+        if tracing is not None:
+            self._carried.setdefault(work, tracing.inject(envelope))
 
     def note_accepted(self, work: int, item: bytes) -> None:
         """Keep the event of a message, as it will be stored, so that its handler begins without reading the log."""
@@ -238,7 +254,7 @@ class AgentWork:
         self._seen = _NEVER_SEEN
         try:
             if type(message) is Continue:
-                self._continue(turn, message)
+                self._continue(turn, message, envelope)
             elif type(message) is Rerun:
                 self._rerun(turn, message.work)
             elif type(message) is GetResult:
@@ -300,7 +316,7 @@ class AgentWork:
             self._run_stretch(turn, execution, Continue(work, START, None, failure(CANCELLED, "", due)), _no_start)
         return Receipt(path, first, turn.state.seq, turn.state.digest, durability)
 
-    def _continue(self, turn: Turn, message: Continue) -> None:
+    def _continue(self, turn: Turn, message: Continue, envelope: Envelope) -> None:
         work, number = message.work, message.number
         self._sent.discard((work, number))
         piece = open_work(turn.state).get(str(work))
@@ -328,9 +344,27 @@ class AgentWork:
         self._held.pop((work, number), None)
         if number in execution.begun:
             self._logged.append(execution.begun[number].key)
-        self._run_stretch(turn, execution, message, start)
+        tracing = self._services.tracing
+        if tracing is None:
+            self._run_stretch(turn, execution, message, start)
+            return
+        span = tracing.begin_handler(envelope, turn.traced_agent(), piece["message"])
+        execution.carried = tracing.inject(envelope)
+        self._carried.setdefault(work, execution.carried)  # of work that was taken up here: one trace for what follows
+        problem: BaseException | None = None
+        try:
+            with span.running():
+                problem = self._run_stretch(turn, execution, message, start)
+        except BaseException as error:
+            problem = error
+            raise
+        finally:
+            span.end(problem)
 
-    def _run_stretch(self, turn: Turn, execution: Execution, message: Continue, start: Callable[[], Any]) -> None:
+    def _run_stretch(
+        self, turn: Turn, execution: Execution, message: Continue, start: Callable[[], Any]
+    ) -> BaseException | None:
+        """Run a handler from a result to where it waits next, or ends; returns what it has raised."""
         saved = Savepoint(turn)
         begun = execution.begun.get(message.number)
         cause = self._cause_of(execution, message.work if begun is None else begun.seq)
@@ -346,7 +380,7 @@ class AgentWork:
         if error is None and not execution.loop.ended:
             turn.undo = None
             _cancel_what_was_asked(turn, given_up)
-            return
+            return None
         value = None
         if error is None:
             try:
@@ -360,6 +394,7 @@ class AgentWork:
         turn.undo = None
         _cancel_what_was_asked(turn, given_up)
         self._end(turn, message.work, value, error)
+        return error
 
     def _cause_of(self, execution: Execution, seq: int) -> Cause:
         return Cause(event_id(self._runtime.path, seq), execution.identity.correlation_id)
@@ -653,7 +688,12 @@ class AgentWork:
         begun.is_recovered = False
         self._due.discard((work, number))
         self.running += 1
-        self._runner.attempt(begun, attempt, self._cause_of(execution, begun.seq), ended)
+        tracing, begin_span = self._services.tracing, None
+        if tracing is not None:
+            step = TracedStep(begun.name, begun.model, attempt)
+            carried = execution.carried or self._carried.get(work, {})
+            begin_span = partial(tracing.begin_step, step, self._traced_agent(), carried)
+        self._runner.attempt(begun, attempt, self._cause_of(execution, begun.seq), ended, begin_span)
 
     def _ask(self, execution: Execution, work: int, begun: Begun) -> None:
         begun.is_under_way = True
@@ -668,7 +708,12 @@ class AgentWork:
             if is_wanted():
                 self._go_on(work, begun.number, *outcome)
 
-        Asking(self._services, begun, self._cause_of(execution, begun.seq), ended, is_wanted).send()
+        cause, carried = self._cause_of(execution, begun.seq), execution.carried
+        Asking(self._services, begun, cause, ended, is_wanted, carried=carried).send()
+
+    def _traced_agent(self) -> TracedAgent:
+        state = self._runtime.state
+        return TracedAgent(self._runtime.path, state.agent_type, state.session_id, state.seq)
 
     def _is_due(self, work: int, number: int, due: int) -> bool:
         return (work, number) in self._due or self._services.now() >= due
@@ -714,6 +759,8 @@ class AgentWork:
             self._due = {key for key in self._due if _waits(pieces, key)}
         for work in [work for work in self._accepted if str(work) not in pieces]:
             del self._accepted[work]
+        for work in [work for work in self._carried if str(work) not in pieces]:
+            del self._carried[work]
         for work in [work for work in self._waiting if str(work) not in pieces]:
             read = self._read_end if end_of_work(self._runtime.state, work) is not None else self._stopped
             outcome = self._outcomes.get(work) or read(work)
@@ -763,7 +810,10 @@ class AgentWork:
     def _send(self, message: object) -> None:
         """Put a message into the agent's own mailbox, however full it is: it is part of what was accepted."""
         if not self._dropped:
-            self._mailbox.waiting.append(Envelope(message, wanted=False))
+            envelope, tracing = Envelope(message, wanted=False), self._services.tracing
+            if tracing is not None:
+                tracing.extract(envelope, self._carried.get(_work_of(message), {}))
+            self._mailbox.waiting.append(envelope)
             self._services.dispatcher.schedule(self._mailbox)
 
     # -- leaving memory --------------------------------------------------------------------------------------------
@@ -897,3 +947,10 @@ def read_end(agent_log: AgentLog, services: Services, work: int, end: int) -> An
     if data["error"] is not None:
         raise services.serializer.error_from_data(data["error"])
     return data["reply"]
+
+
+def _work_of(message: object) -> int:
+    """The work that a message of an agent to itself is about; 0: none."""
+    if isinstance(message, Continue | Rerun):
+        return message.work
+    return int(message.event.data.get("work", 0)) if isinstance(message, Note) else 0

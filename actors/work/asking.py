@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import evolve
@@ -34,20 +34,28 @@ class Asking:
         cause: Cause,
         ended: Callable[[Outcome], None],
         is_wanted: Callable[[], bool],
+        *,
+        carried: Mapping[str, str],
     ) -> None:
-        """`ended` is called in the core with the reply; `is_wanted` says whether to go on asking."""
+        """`ended` is called in the core with the reply; `is_wanted` says whether to go on asking.
+
+        `carried` is the trace that the messages lie in, where messages are traced.
+        """
         self._services = services
         self._begun = begun
         self._cause = cause
         self._ended = ended
         self._is_wanted = is_wanted
+        self._carried = carried
         self._pause = _FIRST_PAUSE
 
     def send(self) -> None:
         """Send the message, for the first time or again."""
         if not self._is_wanted():
             return
-        envelope = self._envelope()
+        envelope, tracing = self._envelope(), self._services.tracing
+        if tracing is not None:
+            tracing.send(self._begun.name, envelope, self._carried)
         envelope.add_done_callback(lambda: self._services.dispatcher.post(lambda: self._answered(envelope)))
         try:
             self._services.actors.send(self._begun.name, envelope)

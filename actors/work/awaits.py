@@ -53,6 +53,7 @@ class DurableAwaits:
         key: str | None = ...,
         log_arguments: bool = ...,
         keywords: dict[str, Any] | None = ...,
+        model: str | None = ...,
     ) -> T: ...
 
     @overload
@@ -67,6 +68,7 @@ class DurableAwaits:
         key: str | None = ...,
         log_arguments: bool = ...,
         keywords: dict[str, Any] | None = ...,
+        model: str | None = ...,
     ) -> T: ...
 
     async def step(
@@ -80,6 +82,7 @@ class DurableAwaits:
         key: str | None = None,
         log_arguments: bool = False,
         keywords: dict[str, Any] | None = None,
+        model: str | None = None,
     ) -> Any:
         """Call a function of the world outside, once: its result is logged, and a run from the log gets it from there.
 
@@ -91,7 +94,8 @@ class DurableAwaits:
 
         `key` names an argument of the function that gets a text which is the same in all attempts, and no other
         step's: for services that recognise repetitions. Of the arguments a digest is logged; with `log_arguments` they
-        are themselves. Raises StepFailed when the last attempt of `retry` has failed or the result cannot be logged;
+        are themselves. `model` names the model that the function asks, for the span of a trace; it is not logged.
+        Raises StepFailed when the last attempt of `retry` has failed or the result cannot be logged;
         before anything is begun ValueRefused, TooLarge, InvalidMessage, NotDurable, InStep.
         """
         execution = current_execution(self)
@@ -110,6 +114,7 @@ class DurableAwaits:
             return function(*values, **named, **({} if key is None else {key: step_key}))
 
         begun = Begun(0, STEP, name, run, inspect.iscoroutinefunction(function), retry, seconds, bool(at_most_once))
+        begun.model = None if model is None else require_name(model, "a model")
         return await execution.begin(begun, digest=digest, arguments=copied if log_arguments else None)
 
     async def wait_for(

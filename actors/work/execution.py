@@ -83,6 +83,8 @@ class Execution:
         """What the handler has begun without waiting for it: the end of its work does."""
         self.now = 0
         """The time of the event that began the stretch, in µs."""
+        self.carried: Mapping[str, str] = {}
+        """The trace that the stretch lies in, where messages are traced."""
         self._counts: dict[str, int] = {}
         self._loop: DurableLoop | None = None
 

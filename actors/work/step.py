@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from duramen.events import DuramenError, InStep, InvalidMessage, Limits, StepFai
 from duramen.events.codec import Codec
 from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
 
-from ..commands import kind_of, text_of
+from ..commands import Span, kind_of, text_of
 from ..dispatch import ProgramExit, Timer, refuse_blocking, set_cause
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ class Begun:
     """Of what is asked: whether it is a durable message, whose work is cancelled when nobody waits for it any more."""
     accepts: Accepts | None = None
     """The check of an answer; None: any is accepted."""
+    model: str | None = None
+    """The model that the function of a step asks, for traces."""
 
     def cancel(self) -> None:
         """Cancel the timer and, of a coroutine, what runs."""
@@ -213,14 +216,19 @@ class StepRunner:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def attempt(self, begun: Begun, number: int, cause: Cause, ended: Ended) -> None:
-        """Run a function, or wait for the end of this attempt, where it was begun before in this process."""
+    def attempt(
+        self, begun: Begun, number: int, cause: Cause, ended: Ended, begin_span: Callable[[], Span] | None = None
+    ) -> None:
+        """Run a function, or wait for the end of this attempt, where it was begun before in this process.
+
+        `begin_span` is called when the function is about to run, where steps are traced.
+        """
         begun.is_under_way = True
         attempts = self._services.attempts
         attempt: Attempt | None = attempts.get(begun.key)
         if attempt is None or (attempt.has_ended and attempt.number != number):
             attempt = attempts[begun.key] = Attempt(number, begun)
-            self._start(begun, cause, attempt.end)
+            self._start(begun, cause, attempt.end, begin_span)
         else:
             begun.cancel_running = attempt.begun.cancel_running
         attempt.expect(ended)
@@ -233,21 +241,26 @@ class StepRunner:
         """Forget the attempt of a step: its outcome is logged, or nobody wants it any more."""
         self._services.attempts.pop(key, None)
 
-    def _start(self, begun: Begun, cause: Cause, ended: Ended) -> None:
+    def _start(self, begun: Begun, cause: Cause, ended: Ended, begin_span: Callable[[], Span] | None) -> None:
         """Run a function; `ended` is called in the core once it has ended."""
         run, services = begun.run, self._services
         assert run is not None, "a step has a function"
 
+        span = None if begin_span is None else begin_span()
+
         def end(outcome: Outcome, error: BaseException | None) -> None:
+            if span is not None:
+                span.end(None if outcome[1] is None else str(outcome[1]["kind"]))
             services.loop.post(lambda: ended(outcome, error))
 
         def enter() -> None:
             _IN_STEP.set(True)
             set_cause(lambda: cause)
-            if begun.is_async:
-                self._start_coroutine(begun, run(begun.key), end)
-            else:
-                self._start_thread(begun, run, end)
+            with nullcontext() if span is None else span.running():
+                if begun.is_async:
+                    self._start_coroutine(begun, run(begun.key), end)
+                else:
+                    self._start_thread(begun, run, end)
 
         Context().run(enter)
 

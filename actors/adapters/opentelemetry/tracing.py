@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -13,12 +13,14 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from duramen.actors.commands import Spawn, TracedAgent, TracedMessage
+from duramen.actors.commands import Spawn, TracedAgent, TracedMessage, TracedStep
 
 _OPERATION: Final = "gen_ai.operation.name"
 _AGENT: Final = "gen_ai.agent.id"
 _TYPE: Final = "gen_ai.agent.name"
 _SESSION: Final = "gen_ai.conversation.id"
+_MODEL: Final = "gen_ai.request.model"
+_TOOL: Final = "gen_ai.tool.name"
 _ERROR: Final = "error.type"
 _MOST_LINKS: Final = 16
 
@@ -26,8 +28,8 @@ _MOST_LINKS: Final = 16
 class OpenTelemetryTracing:
     """Makes spans of a system's messages: `Settings(tracing=OpenTelemetryTracing())`. Thread-safe.
 
-    The names and attributes of spans hold types, agent paths, session ids and seqs; nothing that messages, events or
-    errors say.
+    The names and attributes of spans hold types, agent paths, session ids, seqs, and names of steps and models; nothing
+    that messages, events or errors say.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
@@ -38,7 +40,7 @@ class OpenTelemetryTracing:
         self._contexts: dict[int, Context] = {}
         """By id of each message without an outcome: the span that what happens to it next lies inside."""
 
-    def send(self, agent: str, message: TracedMessage) -> None:
+    def send(self, agent: str, message: TracedMessage, carried: Mapping[str, str] | None = None) -> None:
         """Begin a span for a message, which ends with its outcome; that of a tell ends at once."""
         sent = message.message
         kind = type(sent).__name__
@@ -50,9 +52,9 @@ class OpenTelemetryTracing:
             if sent.agent_type is not None:
                 attributes[_TYPE] = str(sent.agent_type)
                 name = f"{name} {sent.agent_type}"
-        span = self._tracer.start_span(
-            name, kind=SpanKind.CLIENT if message.wanted else SpanKind.PRODUCER, attributes=attributes
-        )
+        parent = None if carried is None else self._propagator.extract(carried, Context())
+        kind_of_span = SpanKind.CLIENT if message.wanted else SpanKind.PRODUCER
+        span = self._tracer.start_span(name, context=parent, kind=kind_of_span, attributes=attributes)
         self._keep(message, trace.set_span_in_context(span))
         if message.wanted:
             message.add_done_callback(lambda: _end(span, message.error))
@@ -66,12 +68,12 @@ class OpenTelemetryTracing:
             self._propagator.inject(carried, context)
         return carried
 
-    def extract(self, message: TracedMessage, carried: dict[str, str]) -> None:
+    def extract(self, message: TracedMessage, carried: Mapping[str, str]) -> None:
         self._keep(message, self._propagator.extract(carried, Context()))
 
-    def begin_handler(self, message: TracedMessage, agent: TracedAgent) -> SpanInContext:
+    def begin_handler(self, message: TracedMessage, agent: TracedAgent, durable: str | None = None) -> SpanInContext:
         name = "invoke_agent" if agent.agent_type is None else f"invoke_agent {agent.agent_type}"
-        attributes = {_OPERATION: "invoke_agent", "duramen.message": type(message.message).__name__}
+        attributes = {_OPERATION: "invoke_agent", "duramen.message": durable or type(message.message).__name__}
         parent = self._context(message)
         span = self._begin(name, parent or Context(), _about(agent, attributes), kind=SpanKind.CONSUMER)
         if parent is None:  # a timer's
@@ -80,6 +82,20 @@ class OpenTelemetryTracing:
             with self._lock:
                 self._contexts[id(message)] = span.context
         return span
+
+    def begin_step(self, step: TracedStep, agent: TracedAgent, carried: Mapping[str, str]) -> SpanInContext:
+        """Begin `chat MODEL` for a step that asks a model, and `execute_tool STEP` for any other."""
+        attributes: dict[str, Any] = {"duramen.step": step.name, "duramen.attempt": step.attempt}
+        if step.model is None:
+            name, kind = "execute_tool", SpanKind.INTERNAL
+            what = attributes[_TOOL] = step.name
+            attributes["gen_ai.tool.type"] = "function"
+        else:
+            name, kind = "chat", SpanKind.CLIENT
+            what = attributes[_MODEL] = step.model
+        attributes[_OPERATION] = name
+        parent = self._propagator.extract(carried, Context())
+        return self._begin(f"{name} {what}", parent, _about(agent, attributes), kind=kind)
 
     def begin_commit(self, messages: Sequence[TracedMessage], agent: TracedAgent, events: int) -> SpanInContext:
         known = [found for message in messages if (found := self._context(message)) is not None]

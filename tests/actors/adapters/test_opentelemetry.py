@@ -6,18 +6,19 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, field, frozen
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from duramen.actors import Agent, AgentSystem, Settings
+from duramen.actors import Agent, AgentSystem, Retry, Settings
 from duramen.adapters.opentelemetry import OpenTelemetryTracing
-from duramen.events import AskTimeout, HandlerRaised, InvalidMessage, Limits, MailboxFull
+from duramen.events import AskTimeout, HandlerRaised, InvalidMessage, Limits, MailboxFull, StepFailed, message_type
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -228,6 +229,125 @@ def test_a_span_ends_however_its_call_does_and_nothing_of_it_is_kept(
 def _errors(traced: Traced) -> list[Any]:
     spans = traced.exporter.get_finished_spans()
     return [span.attributes["error.type"] for span in spans if span.attributes and "error.type" in span.attributes]
+
+
+# -- durable messages ------------------------------------------------------------------------------------------------
+
+
+@message_type("traced_refund", durable=True)
+@frozen
+class Refund:
+    order: str
+
+
+@pytest.fixture
+def durable(traced: Traced) -> type[Agent]:
+    """Its handler asks a model, does something in a thread, asks another agent, and fails."""
+
+    class Durable(Agent):
+        async def on_receive(self, message: Any) -> Any:
+            if not isinstance(message, Refund):
+                return len(message)
+            plan = await self.step("plan", self.ask_model, message.order, model="large-2")
+            paid = await self.step("pay", self.pay, plan)
+            await self.ask(f"{PATH}-2", ["count", "these"])
+            with suppress(StepFailed):
+                await self.step("fail", self.fail, retry=Retry(times=2, backoff=0))
+            self.set("paid", paid)
+            return paid
+
+        @staticmethod
+        async def ask_model(order: str) -> str:
+            with traced.provider.get_tracer("model").start_as_current_span("http"):
+                await asyncio.sleep(0)
+            return f"plan of {order}"
+
+        @staticmethod
+        def pay(plan: str) -> str:
+            with traced.provider.get_tracer("model").start_as_current_span("bank"):
+                return f"paid {plan}"
+
+        @staticmethod
+        def fail() -> None:
+            raise ValueError(SECRET)
+
+    return Durable
+
+
+@pytest.mark.parametrize("how", ["ask", "send"])
+def test_steps_are_calls_of_tools_and_models_in_the_trace_of_their_message(
+    open_any: OpenSystem, traced: Traced, durable: type[Agent], how: str
+) -> None:
+    system = open_any(agents={"durable": durable}, settings=traced.settings)
+    system.spawn(f"{PATH}-2", agent_type="durable")
+    agent = system.spawn(PATH, agent_type="durable", session_id="s-1")
+    traced.exporter.clear()
+    with traced.provider.get_tracer("request").start_as_current_span("request"):
+        if how == "ask":
+            agent.ask(Refund(SECRET))
+        else:
+            agent.result(agent.send(Refund(SECRET)), timeout=60)
+    eventually(lambda: traced.names().count("invoke_agent durable") == 6, what="five stretches, and the other agent")
+    spans = traced.exporter.get_finished_spans()
+    assert len({span.context.trace_id for span in spans if span.context is not None}) == 1
+    sent = traced.span("send Refund" if how == "ask" else "send Accept")
+    stretches = [span for span in spans if span.name == "invoke_agent durable"]
+    first = stretches[0]
+    assert_inside(first, sent)
+    chat, tool = traced.span("chat large-2"), traced.span("execute_tool pay")
+    assert_inside(chat, first)
+    assert_inside(traced.span("http"), chat)
+    assert_inside(tool, stretches[1])
+    assert_inside(traced.span("bank"), tool)
+    assert_inside(traced.span("send list"), stretches[2])
+    assert (chat.kind, tool.kind) == (SpanKind.CLIENT, SpanKind.INTERNAL)
+    about = {"gen_ai.agent.id": PATH, "gen_ai.agent.name": "durable", "gen_ai.conversation.id": "s-1"}
+    assert chat.attributes is not None
+    assert {**chat.attributes, "duramen.seq": 0} == {
+        **about,
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "large-2",
+        "duramen.step": "plan",
+        "duramen.attempt": 1,
+        "duramen.seq": 0,
+    }
+    assert tool.attributes is not None
+    assert {**tool.attributes, "duramen.seq": 0} == {
+        **about,
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "pay",
+        "gen_ai.tool.type": "function",
+        "duramen.step": "pay",
+        "duramen.attempt": 1,
+        "duramen.seq": 0,
+    }
+    failed = [dict(span.attributes or {}) for span in spans if span.name == "execute_tool fail"]
+    assert [(found["duramen.attempt"], found["error.type"]) for found in failed] == [
+        (1, "ValueError"),
+        (2, "ValueError"),
+    ]
+    assert SECRET not in "".join(span.to_json() for span in spans)
+    eventually(lambda: not traced.tracing._contexts)
+
+
+def test_a_step_that_is_repeated_by_another_host_is_traced_there(open_any: OpenSystem, traced: Traced) -> None:
+    class Durable(Agent):
+        async def on_receive(self, message: Any) -> Any:
+            await self.wait_for("approval")
+            return await self.step("pay", str, 1)
+
+    agents = {"durable": Durable}
+    host = open_any(agents=agents)
+    receipt = host.spawn(PATH, agent_type="durable").send(Refund("o-17"))
+    eventually(lambda: bool(host.agent(PATH).unfinished()[0].waits_for))
+    host.close()
+    agent = open_any(agents=agents, settings=traced.settings).agent(PATH)
+    agent.answer("approval", True)
+    assert agent.result(receipt, timeout=60) == "1"
+    eventually(lambda: traced.names().count("invoke_agent durable") == 2)
+    first, second = [span for span in traced.exporter.get_finished_spans() if span.name == "invoke_agent durable"]
+    assert_inside(traced.span("execute_tool pay"), first)
+    assert_inside(second, first)
 
 
 @pytest.mark.slow
