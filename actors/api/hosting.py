@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from time import monotonic
 from typing import Final
 
@@ -175,27 +175,31 @@ class HostedSystem:
 
     def _drop_agents(self, old: str) -> None:
         """Drop the agents that have the old host's fence; those that are busy, once they are not."""
+        self._dispatcher.run_in_steps(self._drop_each(old))
+
+    def _drop_each(self, old: str) -> Iterator[None]:
         busy = False
         for page in self._actors.pages():
             for mailbox in page:
                 runtime = mailbox.runner
                 if isinstance(runtime, Runtime) and runtime.fence.endswith(old):
                     busy = not runtime.drop_if_idle() or busy
+                yield
         if busy:
             self._timers.call_later(_PAUSE, lambda: self._dispatcher.post(lambda: self._drop_agents(old)))
 
     def drop_erased(self, agents: Collection[str], forget: Callable[[str], None]) -> None:
         """Drop agents that were erased, unless they are busy: then their next append tells them."""
 
-        def drop() -> None:
-            for page in self._actors.pages():
-                for mailbox in page:
-                    if mailbox.path in agents and isinstance(mailbox.runner, Runtime):
-                        mailbox.runner.drop_if_idle()
+        def drop() -> Iterator[None]:
             for agent in agents:
+                mailbox = self._actors.find(agent)
+                if mailbox is not None and isinstance(mailbox.runner, Runtime):
+                    mailbox.runner.drop_if_idle()
                 forget(agent)
+                yield
 
-        self._dispatcher.post(drop)
+        self._dispatcher.post_in_steps(drop())
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, Protocol
@@ -34,6 +34,9 @@ _PAUSE_AFTER_DEFECT: Final = 0.1
 
 _BURST: Final = 1024
 """Most mailboxes run before their appends are sent: the server then works while the next ones run."""
+
+_STEP_SECONDS: Final = 0.0005
+"""How long a piece of work that is posted in steps keeps the core; messages are handled before the next one."""
 
 _VISIT_SECONDS: Final = 0.005
 """Most that `post_and_run` runs the core: an append and the replies to it, unless the disk is slow."""
@@ -102,6 +105,18 @@ class Dispatcher:
         """Have the core call `work`. An exception of it is logged."""
         self._posted.append(work)
         self._wake()
+
+    def post_in_steps(self, work: Iterator[None]) -> None:
+        """Have the core do all of `work`, for half a millisecond at a time; messages are handled in between."""
+        self.post(lambda: self.run_in_steps(work))
+
+    def run_in_steps(self, work: Iterator[None]) -> None:
+        """As `post_in_steps`, and the first step is done at once. Called in the core."""
+        end = monotonic() + _STEP_SECONDS
+        for _ in work:
+            if monotonic() >= end:
+                self.post_in_steps(work)
+                return
 
     def post_and_run(self, works: Sequence[Callable[[], None]], *, waits: bool = True) -> None:
         """Have the core call these; if it is idle, run it in this thread until no work is left, for a short time.

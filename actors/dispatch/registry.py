@@ -68,16 +68,17 @@ class ActorRegistry:
         """Raise CallCycle if the handler that runs here would wait in vain for a reply of `path`."""
         waiter = current_waiter()
         if waiter is not None:
-            waiter.check(self._find(path))
+            waiter.check(self.find(path))
 
-    def _find(self, path: str) -> Mailbox | None:
+    def find(self, path: str) -> Mailbox | None:
+        """The mailbox of an agent that is in memory here, or that messages are under way to."""
         return self._shards[hash(path) & _LAST_SHARD].get(path)
 
     def has_mailbox(self, path: str) -> bool:
         """Whether an agent is in memory here, or messages of this process to it are under way. Raises SystemClosed."""
         if self._closed is not None:
             raise SystemClosed(self._closed, agent=path)
-        return self._find(path) is not None
+        return self.find(path) is not None
 
     def enqueue_within(self, path: str, envelope: Envelope, seconds: float) -> Mailbox:
         """As `enqueue`, but block at most `seconds` while the mailbox is full. Raises MailboxFull, SystemClosed."""
@@ -100,7 +101,7 @@ class ActorRegistry:
         except DuramenError:
             raise
         except BaseException:  # a signal's handler has raised, maybe after the message was put into the mailbox
-            found = self._find(path)
+            found = self.find(path)
             if found is not None:
                 self._dispatcher.schedule(found)
             raise
@@ -110,7 +111,7 @@ class ActorRegistry:
         self._dispatcher.post(lambda: self._withdraw(path, is_it))
 
     def _withdraw(self, path: str, is_it: Callable[[Envelope], bool]) -> None:
-        mailbox = self._find(path)
+        mailbox = self.find(path)
         envelope = None if mailbox is None or mailbox.runner is None else mailbox.runner.withdraw(is_it)
         if envelope is not None:
             envelope.refuse(AskTimeout(f"its caller waits no longer for this message to {path}: dropped", agent=path))
@@ -118,7 +119,7 @@ class ActorRegistry:
     def runs_here(self) -> bool:
         """Whether the calling code belongs to a handler of one of these agents."""
         waiter = current_waiter()
-        return waiter is not None and self._find(waiter.mailbox.path) is waiter.mailbox
+        return waiter is not None and self.find(waiter.mailbox.path) is waiter.mailbox
 
     def deactivate(self, mailbox: Mailbox) -> None:
         """Have the next message activate the agent from its log."""

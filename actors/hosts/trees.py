@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from duramen.events.log import root_of
+
+_MOST_AT_ONCE: Final = 128
+"""Trees that are released together: the core is kept for so many, and who wants to enter one waits for all of them."""
 
 
 class Trees:
     """Counts the agents in memory by tree. Used in the core.
 
-    A tree that is empty is released by `release_empty`. Meanwhile nobody may enter it: an agent that was claimed
-    just before its tree was given up would have two hosts.
+    Trees that are empty are released by `release_empty`, a batch at a time. Meanwhile nobody may enter one of those:
+    an agent that was claimed just before its tree was given up would have two hosts.
     """
 
     def __init__(self, release: Callable[[list[str]], None], submit: Callable[[Callable[[], None]], None]) -> None:
@@ -19,7 +23,7 @@ class Trees:
         self._release = release
         self._submit = submit
         self._counts: dict[str, int] = {}
-        self._empty: set[str] = set()
+        self._empty: dict[str, None] = {}
         self._releasing: dict[str, list[Callable[[], None]]] = {}
 
     def __len__(self) -> int:
@@ -33,7 +37,7 @@ class Trees:
             waiting.append(again)
             return False
         self._counts[root] = self._counts.get(root, 0) + 1
-        self._empty.discard(root)
+        self._empty.pop(root, None)
         return True
 
     def leave(self, path: str) -> None:
@@ -44,25 +48,26 @@ class Trees:
             self._counts[root] = left
         else:
             del self._counts[root]
-            self._empty.add(root)
+            self._empty[root] = None
 
     @property
     def is_releasing(self) -> bool:
-        """Whether trees are being released now."""
-        return bool(self._releasing)
+        """Whether trees are being released now, or wait for that."""
+        return bool(self._releasing or self._empty)
 
     def release_empty(self) -> None:
-        """Begin to release the trees without an agent in memory."""
-        if self._empty:
-            roots = list(self._empty)
-            self._empty.clear()
+        """Begin to release the trees without an agent in memory: those that were left last at once, then the others."""
+        roots = [self._empty.popitem()[0] for _ in range(min(_MOST_AT_ONCE, len(self._empty)))]
+        if roots:
             self._releasing.update((root, []) for root in roots)
             self._submit(lambda: self._release(roots))
 
     def ended(self, roots: Iterable[str]) -> None:
-        """Let those enter that have waited for the release of these trees, which has ended."""
+        """Let those enter that have waited for the release of these trees, which has ended; go on with the others."""
         for again in _flat([self._releasing.pop(root, []) for root in roots]):
             again()
+        if not self._releasing:
+            self.release_empty()
 
     def forget_all(self) -> None:
         """Forget the trees that wait for their release: another host has them, or may have."""

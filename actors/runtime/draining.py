@@ -14,6 +14,8 @@ from .runtime import Runtime
 
 _PAUSE: Final = 0.02
 """Seconds between two looks at the agents that are busy."""
+_MOST_AT_ONCE: Final = 64
+"""Agents that leave in one step of the core. Fewer than the trees that are released together: theirs are among them."""
 
 
 class Draining:
@@ -45,7 +47,9 @@ class Draining:
         """Have every agent leave that can; returns whether any of them is busy."""
         busy = False
         for page in self._actors.pages():
-            busy = self._leave_in_core(page, has_successor, deadline) or busy
+            for start in range(0, len(page), _MOST_AT_ONCE):
+                part = page[start : start + _MOST_AT_ONCE]
+                busy = self._leave_in_core(part, has_successor, deadline) or busy
         return busy or self._trees.is_releasing
 
     def _leave_in_core(self, page: list[Mailbox], has_successor: bool, deadline: float) -> bool:

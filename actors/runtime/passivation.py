@@ -14,8 +14,6 @@ from .runtime import Runtime
 _ACTIVE: Final = (Runtime, Forwarding)
 """The runners that take memory until they are released."""
 _INTERVAL: Final = 0.25
-_STEP_SECONDS: Final = 0.0005
-"""How long one piece of work may keep the core; messages are handled before the next one."""
 _SORTED: Final = 128
 """Mailboxes that are sorted at once, in about a tenth of a millisecond."""
 
@@ -47,7 +45,7 @@ class Passivation:
         if self._after is not None and not self._is_sweeping:
             self._is_sweeping = True
             sweep = self._release_idle(self._after)
-            self._dispatcher.post(lambda: self._step(sweep))
+            self._dispatcher.post_in_steps(sweep)
 
     def release_excess(self) -> None:
         """Passivate the longest idle agents beyond `most`, and a tenth of `most` more; called after an activation.
@@ -56,15 +54,15 @@ class Passivation:
         """
         if self._most is not None and len(self._actors) > self._most and not self._is_releasing_excess:
             self._is_releasing_excess = True
-            self._step(self._release_longest_idle(self._most))
+            self._dispatcher.run_in_steps(self._release_longest_idle(self._most))
 
     def release_all(self) -> None:
         """Cancel the timers and end the threads of all agents; called when the system closes."""
-        self._step(self._release_resources())
+        self._dispatcher.run_in_steps(self._release_resources())
 
     def refuse_remote(self) -> None:
         """Have messages of other hosts that wait for the end of work sent elsewhere; called when the system closes."""
-        self._step(self._refuse_remote())
+        self._dispatcher.run_in_steps(self._refuse_remote())
 
     def _refuse_remote(self) -> Iterator[None]:
         for page in self._actors.pages():
@@ -72,14 +70,6 @@ class Passivation:
                 if isinstance(mailbox.runner, Runtime):
                     mailbox.runner.refuse_remote()
                 yield
-
-    def _step(self, work: Iterator[None]) -> None:
-        """Go on with a piece of work, and post what is left of it."""
-        end = monotonic() + _STEP_SECONDS
-        for _ in work:
-            if monotonic() >= end:
-                self._dispatcher.post(lambda: self._step(work))
-                return
 
     def _release_idle(self, after: float) -> Iterator[None]:
         try:

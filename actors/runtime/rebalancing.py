@@ -15,7 +15,7 @@ from .runtime import Runtime
 
 _IDLE_SECONDS: Final = 1.0
 """An agent that had a message since then is busy: moving it would cost its next caller a recovery."""
-_MOST_AT_ONCE: Final = 256
+_MOST_AT_ONCE: Final = 64
 """Trees that the core releases at once, so that messages are handled between them."""
 
 

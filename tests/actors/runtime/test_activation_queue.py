@@ -59,7 +59,7 @@ def ask_together(system: AgentSystem, paths: list[str], monkeypatch: pytest.Monk
 
 
 def _is_waiting(system: AgentSystem, path: str) -> bool:
-    mailbox = system._actors._find(path)
+    mailbox = system._actors.find(path)
     return mailbox is not None and mailbox.phase != 0 and bool(mailbox.waiting)
 
 

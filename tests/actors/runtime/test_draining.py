@@ -46,7 +46,7 @@ def owner(system: AgentSystem, path: str = PATH) -> str:
 
 
 def runtime(system: AgentSystem, path: str = PATH) -> Any:
-    mailbox = system._actors._find(path)
+    mailbox = system._actors.find(path)
     assert mailbox is not None
     return mailbox.runner
 

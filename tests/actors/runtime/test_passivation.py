@@ -10,6 +10,7 @@ import pytest
 
 from duramen.actors import Agent, AgentSystem, Get, Set, Settings, Spawn
 from duramen.actors.dispatch import Envelope, Mailbox
+from duramen.actors.dispatch import dispatcher as dispatcher_module
 from duramen.actors.dispatch import registry as registry_module
 from duramen.actors.runtime import passivation as passivation_module
 from duramen.actors.runtime.passivation import Passivation
@@ -78,7 +79,7 @@ def test_agents_that_were_all_busy_at_once_leave_when_they_are_not(open_system: 
 def test_messages_are_handled_between_the_steps_of_a_sweep(
     open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, after: float | None, most: int | None
 ) -> None:
-    monkeypatch.setattr(passivation_module, "_STEP_SECONDS", 0.0)  # a step an agent
+    monkeypatch.setattr(dispatcher_module, "_STEP_SECONDS", 0.0)  # a step an agent
     system = open_system(settings=Settings(passivate_after=None))
     for number in range(300):
         system.spawn(f"acme/a{number}")

@@ -50,7 +50,7 @@ def systems(request: pytest.FixtureRequest, open_any: OpenSystem, counter: type[
 
 def waiting(host: AgentSystem) -> list[Any]:
     """The messages in the agent's mailbox."""
-    mailbox = host._actors._find(PATH)
+    mailbox = host._actors.find(PATH)
     return [] if mailbox is None else [envelope.message for envelope in mailbox.waiting]
 
 

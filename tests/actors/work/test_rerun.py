@@ -415,7 +415,7 @@ def test_a_result_whose_append_failed_is_not_lost_and_its_step_not_run_again(
     receipt = alice.send(Job())
     assert ledger.begun.wait(10)
     give_up(system, PATH)
-    system._services.dispatcher.post(lambda: system._actors._find(PATH).runner.deactivate())
+    system._services.dispatcher.post(lambda: system._actors.find(PATH).runner.deactivate())
     eventually(lambda: types_of(system)[-1] == "work_taken_up")
     ledger.gate.set()
     assert alice.result(receipt) == "too late"
