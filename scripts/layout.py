@@ -22,7 +22,7 @@ MOST_ENTRIES = 13
 #: Packages of their own, `duramen` and `duramen.adapters`, which only lie there.
 GUESTS = {"actors/adapters", "actors/front_door"}
 #: Folders that are a list of like things, one file each.
-LISTS = {"events/redis/lua", "actors/console/commands"}
+LISTS = {"events/redis/lua"}
 
 
 class Import(NamedTuple):

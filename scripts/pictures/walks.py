@@ -218,7 +218,7 @@ WALKS = {
         (
             Step(
                 0,
-                "actors/console/commands/verify_replay.py",
+                "actors/console/commands/operations/verify_replay.py",
                 "ask",
                 "Imports the user's modules, so that event types and upcasters are known.",
             ),

@@ -128,6 +128,19 @@ def add_path_or_all(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name an agent's work: the agent, and the seq of the message that began it."""
+    add_path(parser)
+    parser.add_argument(
+        "work", type=parse_count, metavar="SEQ", help="the seq of its message, as `unfinished` shows it"
+    )
+
+
+def add_command_id(parser: argparse.ArgumentParser) -> None:
+    """Add `--command-id`, by which the log knows a message that is sent again."""
+    parser.add_argument("--command-id", metavar="ID", help="sent again with the same id, it is done once")
+
+
 def add_granularity(parser: argparse.ArgumentParser, default: Granularity) -> None:
     """Add `--granularity`, the finest level that is shown."""
     everything = ", which is everything" if default is Granularity.TRACE else ""

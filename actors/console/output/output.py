@@ -8,6 +8,8 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from duramen.events import Receipt
+
 from ..errors import CannotShow
 from .as_json import to_json
 from .printable import clean
@@ -40,6 +42,13 @@ class Output:
     def data_line(self, value: Any) -> None:
         """Print one of many results for programs, in a line."""
         _write(f"{to_json(value)}\n")
+
+    def receipt(self, agent: str, receipt: Receipt, done: str) -> None:
+        """Print what an agent has committed, as data for programs and as a sentence for people."""
+        if self.as_json:
+            self.data(receipt._asdict() | {"digest": receipt.digest.hex()})
+        else:
+            self.line(text(f"{agent}: {done} (seq {receipt.seq})"))
 
     def show(self, *renderables: RenderableType) -> None:
         """Print a result for people."""
