@@ -49,8 +49,8 @@ async def open_system(app: FastAPI) -> AsyncIterator[None]:
     """Each worker opens a system of its own when it starts, and hands its agents on before it ends."""
     app.state.agents = system = await asyncio.to_thread(AgentSystem.open, agents={"writer": Writer})
     yield
-    await asyncio.to_thread(system.drain, 20)
-    await asyncio.to_thread(system.close, 10)
+    await system.aio.drain(20)
+    await system.aio.close(10)
 
 
 app = FastAPI(lifespan=open_system)

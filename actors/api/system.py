@@ -72,7 +72,7 @@ from ..runtime import INLINE, Activation, ActivationQueue, Passivation, answer_f
 from ..work import Retry, WorkFinder, accept_of, check_work
 from .aio import AsyncSystem, SystemCalls
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
-from .handles import TIMEOUT, AgentHandle, HandlerReactor, ReactionHandler, require_started
+from .handles import THRICE, TIMEOUT, AgentHandle, HandlerReactor, ReactionHandler, require_started
 from .hosting import HostedSystem
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
@@ -85,9 +85,6 @@ _CHECK_SECONDS: Final = 0.25
 """Between two looks whether the hosts whose replies are waited for live."""
 _RELEASE_SECONDS: Final = 1.0
 """Between two releases of the trees that have left memory."""
-
-
-_THRICE: Final = Retry(times=3, backoff=1.0)
 
 
 class AgentSystem(SystemCalls):
@@ -421,7 +418,7 @@ class AgentSystem(SystemCalls):
         pattern: str | PathPattern = "**",
         types: Iterable[str] | None = None,
         granularity: Granularity = Granularity.TRACE,
-        retry: Retry = _THRICE,
+        retry: Retry = THRICE,
         after: Cursor | None = None,
         from_start: bool = False,
     ) -> Runner[Any]:
@@ -568,7 +565,7 @@ class AgentSystem(SystemCalls):
         """
         deadline = monotonic() + parse_seconds("timeout", timeout)
         self._actors.check_open()
-        if self._runs_here():
+        if self.runs_here():
             raise InvalidMessage("drain waits for handlers, hooks and callbacks, and must not be called by one")
         return self._hosted.drain(deadline)
 
@@ -588,12 +585,12 @@ class AgentSystem(SystemCalls):
         deadline = monotonic() + seconds
         self._hosted.hosting.router.hold()
         self._actors.close("the system is closed; open a new one")
-        if not self._runs_here():
+        if not self.runs_here():
             self._close(deadline, seconds)
         elif not self._closed:
             threading.Thread(target=self._close, args=(deadline, seconds), name="duramen-close").start()
 
-    def _runs_here(self) -> bool:
+    def runs_here(self) -> bool:
         """Whether the calling thread is one that `close` waits for."""
         services = self._services
         parts = (

@@ -52,8 +52,8 @@ class Application:
         )
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await asyncio.to_thread(self.system.drain, 20)  # other workers take its agents
-        await asyncio.to_thread(self.system.close, 10)
+        await self.system.aio.drain(20)  # other workers take its agents
+        await self.system.aio.close(10)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .consumers import AsyncConsumers
 from .system import AsyncSystem, SystemCalls
 
-__all__ = ["AsyncSystem", "SystemCalls"]
+__all__ = ["AsyncConsumers", "AsyncSystem", "SystemCalls"]

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Unpack
+from typing import Any, Final, Protocol, TypeVar, Unpack
 from uuid import UUID
 
 from attrs import evolve
 
-from duramen.events import AgentPath, Event, ParentRequired, PropertyPath, Unconfirmed
-from duramen.events.log import Entry
+from duramen.events import (
+    AgentPath,
+    Cursor,
+    Event,
+    Granularity,
+    ParentRequired,
+    PathPattern,
+    PropertyPath,
+    Unconfirmed,
+)
+from duramen.events.log import Entry, HostRecord
 from duramen.events.model import Seconds
-from duramen.projections import PropertyChange
+from duramen.projections import PropertyChange, Runner
+from duramen.projections.notifications import Category
+from duramen.projections.projection import Attachable
 from duramen.projections.recovery import Point
 
 from ...commands import AdoptChild, Reminder, Spawn, SpawnArguments, UnfinishedWork, WorkProblem, spawn_message
+from ...work import Retry
 from ..arguments import parse_agent
 from ..following import Following
-from ..handles import AsyncAgentHandle, require_started
+from ..handles import THRICE, AsyncAgentHandle, ReactionHandler, require_started
 from ..history import History
 from ..outputs import OutputCalls, OutputFollower
+from .consumers import AsyncConsumers
 from .episodes import AsyncEpisodes
 from .replay import AsyncReplay
 from .twins import AsyncTwin, in_pages, twin_of
+
+V = TypeVar("V")
 
 _EVENTS: Final = 256
 """Events read ahead in one thread call."""
@@ -34,7 +49,32 @@ _CHANGES: Final = 16
 """Changes of a property read ahead in one thread call; each holds two copies of the value."""
 
 
-class SystemCalls(History, Following, OutputCalls):
+class _HostCalls(Protocol):
+    """The calls of a system as a host."""
+
+    def hosts(self) -> list[HostRecord]: ...
+
+    def react(
+        self,
+        name: str,
+        handler: ReactionHandler,
+        *,
+        pattern: str | PathPattern = ...,
+        types: Iterable[str] | None = ...,
+        granularity: Granularity = ...,
+        retry: Retry = ...,
+        after: Cursor | None = ...,
+        from_start: bool = ...,
+    ) -> Runner[Any]: ...
+
+    def drain(self, timeout: Seconds = ...) -> bool: ...
+
+    def close(self, timeout: Seconds = ...) -> None: ...
+
+    def runs_here(self) -> bool: ...
+
+
+class SystemCalls(History, Following, OutputCalls, _HostCalls):
     """The calls of a system that have asyncio twins."""
 
 
@@ -61,6 +101,78 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     import_session = twin_of(History.import_session)
     export_jsonl = twin_of(History.export_jsonl)
     subscribe = twin_of(Following.subscribe)
+    cursor = twin_of(Following.cursor)
+    projections = twin_of(Following.projections)
+
+    async def attach(
+        self,
+        projection: Attachable[V],
+        name: str,
+        *,
+        agents: str | PathPattern = "**",
+        granularity: Granularity = Granularity.TRACE,
+        categories: Iterable[Category] | None = None,
+        types: Iterable[str] | None = None,
+        after: Cursor | None = None,
+    ) -> Runner[V]:
+        """As `AgentSystem.attach`; the runner has an `aio` of its own."""
+        return await asyncio.to_thread(
+            self.original.attach,
+            projection,
+            name,
+            agents=agents,
+            granularity=granularity,
+            categories=categories,
+            types=types,
+            after=after,
+        )
+
+    async def react(
+        self,
+        name: str,
+        handler: ReactionHandler,
+        *,
+        pattern: str | PathPattern = "**",
+        types: Iterable[str] | None = None,
+        granularity: Granularity = Granularity.TRACE,
+        retry: Retry = THRICE,
+        after: Cursor | None = None,
+        from_start: bool = False,
+    ) -> Runner[Any]:
+        """As `AgentSystem.react`."""
+        return await asyncio.to_thread(
+            self.original.react,
+            name,
+            handler,
+            pattern=pattern,
+            types=types,
+            granularity=granularity,
+            retry=retry,
+            after=after,
+            from_start=from_start,
+        )
+
+    @property
+    def consumers(self) -> AsyncConsumers:
+        """The durable consumers, for inspection and repair by hand."""
+        return AsyncConsumers(self.original.consumers)
+
+    async def hosts(self) -> list[HostRecord]:
+        """As `AgentSystem.hosts`."""
+        return await asyncio.to_thread(self.original.hosts)
+
+    async def drain(self, timeout: Seconds = 30.0) -> bool:
+        """As `AgentSystem.drain`. Cancelling it does not stop the draining."""
+        if self.original.runs_here():
+            return self.original.drain(timeout)  # which refuses it
+        return await asyncio.to_thread(self.original.drain, timeout)
+
+    async def close(self, timeout: Seconds = 30.0) -> None:
+        """As `AgentSystem.close`, which `async with` calls. Cancelling it does not stop the closing."""
+        if self.original.runs_here():
+            self.original.close(timeout)  # which does not wait here
+        else:
+            await asyncio.to_thread(self.original.close, timeout)
 
     def follow(
         self,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from .aio import AsyncAgentHandle
 from .calls import TIMEOUT, MessageSender, require_started
 from .handle import AgentHandle
-from .reactions import HandlerReactor, Reaction, ReactionHandler
+from .reactions import THRICE, HandlerReactor, Reaction, ReactionHandler
 
 __all__ = [
+    "THRICE",
     "TIMEOUT",
     "AgentHandle",
     "AsyncAgentHandle",

@@ -21,6 +21,9 @@ from ...work import Retry
 from .calls import MessageSender
 from .handle import AgentHandle
 
+THRICE: Final = Retry(times=3, backoff=1.0)
+"""How often a reactor's handler is called by default before it is parked."""
+
 _KEY: Final = 32
 
 

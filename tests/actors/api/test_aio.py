@@ -29,6 +29,7 @@ from duramen.actors import (
     Spawn,
     Supervision,
 )
+from duramen.actors.api.aio import AsyncConsumers, AsyncSystem
 from duramen.actors.api.handles.aio import AsyncAgentHandle
 from duramen.actors.api.handles.calls import AgentCalls
 from duramen.actors.commands.supervision import Strategy
@@ -42,6 +43,7 @@ from duramen.events import (
     CheckpointNotFound,
     CommandConflict,
     DuramenError,
+    Event,
     Granularity,
     HandlerRaised,
     InvalidMessage,
@@ -53,6 +55,7 @@ from duramen.events import (
     SystemClosed,
     ValueRefused,
 )
+from duramen.projections import Consumers, Projection
 from servers import valkey_server
 
 OpenSystem = Callable[..., AgentSystem]
@@ -151,6 +154,16 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+class Counted(Projection[int]):
+    """How many properties were set."""
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: Event) -> int:
+        return state + (event.type == "memory_set")
+
+
 def seq(system: AgentSystem, path: str = PATH) -> int:
     head = system.log.head(path)
     return head.seq if head else 0
@@ -176,6 +189,68 @@ def test_every_call_of_a_handle_has_a_twin_that_is_awaited(name: str) -> None:
 def test_a_twin_takes_the_same_arguments(name: str) -> None:
     ours, theirs = inspect.signature(getattr(AsyncAgentHandle, name)), inspect.signature(getattr(AgentHandle, name))
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
+
+
+# What answers from memory, is a step of another call, or is opened by `async with`.
+_NOT_WAITING = {
+    *("accept_message", "agent_types", "aio", "check_cycle", "check_spawn", "disable_after_fork", "hooks", "host"),
+    *("is_draining", "limits", "load", "log", "open", "open_output", "register", "registry", "runs_here"),
+    *("send_spawn", "sharing_status", "withdraw"),
+    *("ask", "tell"),  # which handles call
+}
+
+
+def test_every_call_of_a_system_that_waits_has_a_twin() -> None:
+    twins = {name for name in dir(AsyncSystem) if not name.startswith("_")}
+    assert {name for name in dir(AgentSystem) if not name.startswith("_")} - twins == _NOT_WAITING
+
+
+def test_every_call_of_consumers_has_a_twin() -> None:
+    calls = {name for name in dir(Consumers) if not name.startswith("_")}
+    assert calls - set(dir(AsyncConsumers)) == {"after_fork", "attach", "close", "lags"}
+
+
+def test_a_system_is_followed_drained_and_closed_by_twins(open_aio: OpenSystem) -> None:
+    system, other = open_aio(), open_aio()
+
+    async def use() -> None:
+        alice = await system.aio.spawn(PATH)
+        now = await system.aio.cursor()
+        runner = await system.aio.attach(Counted(), "counted", after=now)
+        receipt = await alice.set("n", 1)
+        await runner.aio.wait_for(receipt, timeout=20)
+        assert runner.state == 1
+        assert [info.name for info in await system.aio.projections()] == ["counted"]
+        assert (await system.aio.consumers.get("counted")).name == "counted"
+        seen: list[int] = []
+        await system.aio.react("seen", lambda event, reaction: seen.append(event.seq))
+        await alice.set("n", 2)
+        while seen != [3]:
+            await asyncio.sleep(0.01)
+        assert {host.host for host in await system.aio.hosts()} >= {system.host, other.host}
+        assert await system.aio.drain(20)
+        assert system.is_draining
+        await alice.set("n", 3)  # which the other host does
+        await system.aio.close(20)
+        with pytest.raises(SystemClosed):
+            await alice.get("n")
+        assert await other.aio.agent(PATH).get("n") == 3
+
+    run(use())
+
+
+def test_a_handler_that_is_a_coroutine_is_refused_the_drain_and_does_not_wait_for_the_close(
+    open_aio: OpenSystem,
+) -> None:
+    class Ending(Agent):
+        async def on_receive(self, message: Any) -> Any:
+            with pytest.raises(InvalidMessage, match="drain waits for handlers"):
+                await system.aio.drain(600)
+            await system.aio.close(600)
+            return "closes"
+
+    system = open_aio(agents={"ending": Ending})
+    assert system.spawn(PATH, agent_type="ending").ask("now") == "closes"
 
 
 def test_there_are_calls_to_compare() -> None:
