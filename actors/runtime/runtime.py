@@ -687,7 +687,7 @@ class Runtime(Snapshots):
         if self._stash:
             self._mailbox.requeue(self._stash.clear())
         if self._work is not None:
-            self._mailbox.requeue(self._work.drop())
+            self._mailbox.requeue(self._work.take_waiting())
         self.services.actors.deactivate(self._mailbox)
         if pause > 0:
             self._mailbox.phase = HELD
@@ -732,7 +732,7 @@ class Runtime(Snapshots):
     def abandon(self) -> list[Envelope]:
         """At the end of the system: the messages outside the mailbox that will not be answered any more."""
         waiting = self._stash.clear() if self._stash else []
-        waiting += [] if self._work is None else self._work.waiting()
+        waiting += [] if self._work is None else self._work.take_waiting()
         if self._handling is not None:
             waiting.append(self._handling)
         return waiting

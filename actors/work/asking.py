@@ -12,8 +12,7 @@ from duramen.events.model import Cause
 
 from ..commands import Message
 from ..dispatch import Envelope
-from .execution import pack_reply
-from .step import Begun, Outcome
+from .execution import Begun, Outcome, pack_reply
 
 if TYPE_CHECKING:
     from ..handlers import Services

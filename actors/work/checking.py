@@ -12,11 +12,8 @@ from duramen.projections.state import open_work
 
 from ..agent_types import AgentFactory
 from ..commands import WorkProblem, kind_of
-from ..dispatch import Mailbox
 from ..handlers import AgentTimers
-from .agent_work import AgentWork, WorkingAgent
-from .past_turn import PastAgent, PastTurn
-from .record import Stretch
+from .execution import PastAgent, PastTurn, Stretch, replay
 
 if TYPE_CHECKING:
     from ..handlers import ActiveAgent, Services
@@ -76,12 +73,11 @@ def _compare(services: Services, agent_log: AgentLog, factory: AgentFactory, wor
     rebuilt = rebuild(agent_log, fold_of=lambda _: agent.actor_fold(services.registry))
     observed = cast("Any", _Observed(services, agent_log.agent, agent, rebuilt))
     agent.actor_activate(observed)
-    running = AgentWork(cast("WorkingAgent", observed), Mailbox(agent_log.agent), rebuilt.state.seq)
     past = PastAgent(cast("ActiveAgent", observed), agent_log)
     turn = PastTurn(past, Stretch(rebuilt.state.seq, rebuilt.state.updated_at, 0, None, None), lambda _: None)
     turn.runtime = observed  # whose handler it is
     try:
-        running.compare(turn, work, open_work(rebuilt.state)[str(work)], rebuilt.state.seq)
+        replay(observed, turn, work, log=agent_log, to_seq=rebuilt.state.seq).discard()
     except DuramenError as error:
         return error
     return None

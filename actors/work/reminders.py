@@ -14,12 +14,12 @@ from duramen.projections.state import name_log, reminders
 from ..commands import Accept, decide_accept
 from ..dispatch import Timer
 from ..handlers import Turn
+from .deadlines import call_at
 from .messages import Note, Remember
 
 if TYPE_CHECKING:
     from ..handlers import Services
 
-_MICROSECONDS: Final = 1_000_000
 _FULL_SECONDS: Final = 1.0
 """After which a reminder is tried again whose agent has as much unfinished work as it may."""
 
@@ -110,18 +110,8 @@ class DueReminders:
 
     def _wait_until(self, due: int | None) -> None:
         self.stop()
-        if due is None:
-            return
-
-        def expire() -> float | None:
-            left = (due - self._services.now()) / _MICROSECONDS
-            if left > 0:  # the clock was set back
-                return float(left)
-            self._services.dispatcher.post(self._expired)
-            return None
-
-        left = max(0.0, (due - self._services.now()) / _MICROSECONDS)
-        self._timer = self._services.timers.call_later(left, expire)
+        if due is not None:
+            self._timer = call_at(self._services, due, self._expired)
 
     def _expired(self) -> None:
         self._timer = None

@@ -14,8 +14,8 @@ from duramen.events.codec import to_datetime
 from duramen.events.model import Seconds, check_value, copy_plain, parse_seconds
 from duramen.projections.state import ASK, SLEEP, STEP, WAIT
 
-from ..commands import Accept, require_name
-from ..handlers import current_call
+from ...commands import Accept, require_name
+from ...handlers import current_call
 from .execution import Execution, WorkCall
 from .loop import Pending
 from .step import ONCE, Accepts, Begun, Retry, find_refusal, refuse_in_step

@@ -12,12 +12,12 @@ from duramen.events.model import EXTERNAL, same_value
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, StateFold, rebuild
 
-from ..dispatch import Envelope
-from ..handlers import Turn
+from ...dispatch import Envelope
+from ...handlers import Turn
 from .record import Stretch
 
 if TYPE_CHECKING:
-    from ..handlers import ActiveAgent
+    from ...handlers import ActiveAgent
 
 _SHOWN: Final = 300
 

@@ -15,11 +15,11 @@ from duramen.events import DuramenError, InStep, InvalidMessage, Limits, StepFai
 from duramen.events.codec import Codec
 from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
 
-from ..commands import Span, kind_of, text_of
-from ..dispatch import ProgramExit, Timer, refuse_blocking, set_cause
+from ...commands import Span, kind_of, text_of
+from ...dispatch import ProgramExit, Timer, refuse_blocking, set_cause
 
 if TYPE_CHECKING:
-    from ..handlers import Services
+    from ...handlers import Services
 
 _IN_STEP: Final[ContextVar[bool]] = ContextVar("duramen_in_step", default=False)
 _ROOM: Final = 4_096

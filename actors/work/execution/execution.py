@@ -11,16 +11,16 @@ from attrs import frozen
 
 from duramen.events import DuramenError, InvalidMessage, NewEvent, ValueRefused, WaitExpired
 from duramen.events.logging import get_logger
-from duramen.events.model import EXTERNAL, WORK_BEGUN, Cause, event_id
+from duramen.events.model import EXTERNAL, WORK_BEGUN, WORK_GIVEN_UP, Cause, event_id
 from duramen.projections.state import ASK, WAIT
 
-from ..commands import Serializer
-from ..handlers import HandlerCall, Turn
+from ...commands import Serializer
+from ...handlers import HandlerCall, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
-from .step import Begun, error_of, pack_storable
+from .step import Begun, Outcome, error_of, pack_storable
 
 if TYPE_CHECKING:
-    from ..handlers import Services
+    from ...handlers import Services
 
 START: Final = 0
 """The number of what a handler goes on after when it begins, or is cancelled."""
@@ -72,13 +72,19 @@ class WorkCall(HandlerCall):
 class Execution:
     """One run of a durable handler. Used by one thread at a time."""
 
-    def __init__(self, identity: Identity, turn: Turn, *, is_exclusive: bool = False) -> None:
+    def __init__(
+        self, identity: Identity, turn: Turn, start: Callable[[Turn], Any], *, is_exclusive: bool = False
+    ) -> None:
+        """`start` calls the handler, in the turn of the first stretch; it returns the coroutine."""
         self.identity = identity
+        self._start = start
         self.is_exclusive = is_exclusive
         """Whether the agent handles no other message meanwhile."""
         self.call = WorkCall(turn, self)
         self.begun: dict[int, Begun] = {}
         """What the handler has begun, and did not get a result of."""
+        self.held: dict[int, Outcome] = {}
+        """Results that are logged, and that the handler did not get yet, by number."""
         self.background: list[Pending] = []
         """What the handler has begun without waiting for it: the end of its work does."""
         self.now = 0
@@ -102,26 +108,28 @@ class Execution:
     def has_ended(self) -> bool:
         return self._loop is not None and self._loop.ended
 
+    def cause_of(self, seq: int) -> Cause:
+        """The cause of what follows from the agent's event at `seq`, as part of this work."""
+        return Cause(event_id(self.identity.agent, seq), self.identity.correlation_id)
+
     def go_on(
-        self,
-        start: Callable[[], Any],
-        number: int,
-        result: Any,
-        error: Mapping[str, Any] | None,
-        *,
-        turn: Turn,
-        seq: int,
+        self, number: int, result: Any, error: Mapping[str, Any] | None, *, turn: Turn, seq: int, now: int
     ) -> None:
-        """Run one stretch in a turn, from what stands at `seq`. It raises nothing of the handler's: see `loop`."""
-        identity = self.identity
-        self.call.begin(turn, Cause(event_id(identity.agent, seq), identity.correlation_id))
+        """Run one stretch in a turn, from the event at `seq` of time `now`, in µs. It raises nothing of the handler's.
+
+        `loop` has what it raised.
+        """
+        identity, self.now = self.identity, now
+        self.call.begin(turn, self.cause_of(seq))
         try:
             if number == START and self.has_begun:
                 self.loop.cancel(_cancelled(identity), final=error is not None and error["kind"] == TOO_LATE)
                 return
             if number == START:
                 with self.call.running():
-                    self._loop = DurableLoop.start(self._whole(_call(start)), self._report, seed=identity.seed)
+                    self._loop = DurableLoop.start(
+                        self._whole(_call(self._start, turn)), self._report, seed=identity.seed
+                    )
                     self._loop.run()
                 return
             begun = self.begun.pop(number, None)
@@ -195,6 +203,15 @@ class Execution:
             self.begun[number] = begun
         return pending
 
+    def log_given_up(self, turn: Turn) -> list[Begun]:
+        """Cancel and log what the handler does not wait for any more, and return it."""
+        found = [self.begun.pop(number, None) for number in self.loop.take_given_up()]
+        given_up = [begun for begun in found if begun is not None]
+        for begun in given_up:
+            begun.cancel()
+            turn.emit(NewEvent(WORK_GIVEN_UP, {"work": self.identity.work, "number": begun.number}))
+        return given_up
+
     def draw(self, kind: str, name: str) -> bytes:
         """32 bytes for one use of a name: the same in each run, others each time."""
         count = self._counts[name] = self._counts.get(name, 0) + 1
@@ -244,14 +261,14 @@ def _cancelled(identity: Identity) -> WorkCancelled:
     return WorkCancelled(f"work {identity.work} of {identity.agent} was cancelled")
 
 
-def _call(start: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+def _call(start: Callable[[Turn], Any], turn: Turn) -> Coroutine[Any, Any, Any]:
     """The coroutine of the handler; one that raises, where it is none."""
 
     async def refuse(error: BaseException) -> Any:
         raise error
 
     try:
-        found = start()
+        found = start(turn)
     except BaseException as error:
         return refuse(error)
     if not hasattr(found, "send") or not hasattr(found, "throw"):

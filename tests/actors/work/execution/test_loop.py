@@ -17,7 +17,7 @@ import pytest
 
 from duramen.actors import AgentSystem
 from duramen.actors.work import DurableLoop, WorkCancelled
-from duramen.actors.work import loop as loop_module
+from duramen.actors.work.execution import loop as loop_module
 from duramen.events import NotDurable
 
 

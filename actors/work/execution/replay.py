@@ -1,0 +1,96 @@
+"""A handler begins from its record, or is run again with the results in it, up to where its log ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from duramen.events import ReplayDiverged
+from duramen.events.model import event_id
+from duramen.projections.recovery import AgentLog
+from duramen.projections.state import open_work
+
+from ...commands import kind_of
+from ...handlers import ActiveAgent, Turn
+from .execution import Execution, Identity
+from .past_turn import PastAgent, PastTurn
+from .record import Record, read_record
+
+
+class WorkingAgent(ActiveAgent, Protocol):
+    """The agent in memory, as its work needs it."""
+
+    def start_handler(self, message: object) -> Any:
+        """Call the handler of a message; what it returns is a coroutine, if it is a handler of durable messages."""
+        ...
+
+
+def new_execution(runtime: WorkingAgent, turn: Turn, work: int, record: Record) -> Execution:
+    """Prepare a run of a handler, whose first stretch calls it."""
+    registry, accepted, piece = runtime.services.registry, record.accepted, open_work(runtime.state)[str(work)]
+    data = accepted[4]
+    correlation_id = accepted[8] or event_id(turn.agent, work)
+    identity = Identity(
+        turn.agent, work, piece["before"], data["log"], piece["version"], correlation_id, record.command_id
+    )
+
+    def start(turn: Turn) -> Any:
+        message = registry.load_message(data["message"], data["version"], turn.codec.copy(data["data"]))
+        return runtime.start_handler(message)
+
+    return Execution(identity, turn, start, is_exclusive=registry.is_exclusive(piece["message"]))
+
+
+def replay(
+    runtime: WorkingAgent,
+    turn: Turn,
+    work: int,
+    *,
+    log: AgentLog,
+    to_seq: int,
+    given_up: Callable[[str], object] = lambda _: None,
+) -> Execution:
+    """Run a handler again with the results that its log has, and do nothing of what it does; blocks.
+
+    `given_up` is called with the key of each step that the handler did not wait for any more. Raises ReplayDiverged,
+    Trimmed.
+    """
+    record = read_record(log, work, to_seq)
+    execution = new_execution(runtime, turn, work, record)
+    past, diverged = PastAgent(runtime, log), list[ReplayDiverged]()
+    try:
+        for stretch in record.stretches:
+            seq = stretch.seq
+            again = PastTurn(past, stretch, diverged.append)
+            execution.go_on(stretch.number, stretch.result, stretch.error, turn=again, seq=seq, now=stretch.time)
+            for begun in () if diverged else execution.log_given_up(again):
+                given_up(begun.key)
+            _check_stretch(again, execution, seq, diverged)
+    except BaseException:
+        execution.discard()
+        raise
+    execution.held.update(record.held)
+    for begun in execution.begun.values():
+        begun.is_recovered = True
+    return execution
+
+
+def _check_stretch(turn: PastTurn, execution: Execution, seq: int, diverged: list[ReplayDiverged]) -> None:
+    """Raise ReplayDiverged unless a stretch has done all that it did then, and waits."""
+    if diverged:
+        raise diverged[0]
+    if not execution.loop.ended:
+        turn.check_end()
+        return
+    try:
+        execution.loop.result()
+        actual = "it returned"
+    except BaseException as error:
+        actual = f"it raised {kind_of(error)}"
+    raise ReplayDiverged(
+        f"the handler of {turn.agent} ended at {seq}, where its log says that it waits: {actual}",
+        agent=turn.agent,
+        seq=seq,
+        expected="it waits",
+        actual=actual,
+    )
