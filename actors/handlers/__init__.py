@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .agent_timers import AgentTimers
+from .agent_timers import AgentTimers, TimerStart
 from .handler_call import HandlerCall, current_call
 from .hooks import LifecycleHooks, run_hooks
 from .lifecycle import (
@@ -55,6 +55,7 @@ __all__ = [
     "Savepoint",
     "Services",
     "Settings",
+    "TimerStart",
     "Transition",
     "Trimmer",
     "Turn",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from duramen.events import MailboxFull, SystemClosed
@@ -28,7 +27,8 @@ class AgentTimers:
     def __init__(self, services: Services, path: str) -> None:
         self._services = services
         self._path = path
-        self._timers: list[Timer] = []
+        self._timers: set[Timer] = set()
+        """Those that are due, and some that are done. Only single operations on it: threads of the user's add to it."""
         self._ended = 0
         """How often all timers were cancelled."""
 
@@ -38,7 +38,7 @@ class AgentTimers:
         self._forget_done()
         return bool(self._timers)
 
-    def prepare(self, seconds: object, message: object, *, repeat: bool) -> tuple[Timer, Callable[[], None]]:
+    def prepare(self, seconds: object, message: object, *, repeat: bool) -> tuple[Timer, TimerStart]:
         """Make a timer that sends `message` once in `seconds` seconds, or every so many, and what starts it.
 
         Raises InvalidMessage. Callable from any thread, as what it returns. A timer that finds the mailbox full tries
@@ -61,23 +61,43 @@ class AgentTimers:
 
         timer = Timer(send, self._services.timers.now() + interval, interval if repeat else None)
 
-        def start() -> None:
-            if self._ended != ended:  # meanwhile the session has ended
-                timer.cancel()
-                return
-            if len(self._timers) % _CHUNK == _CHUNK - 1:
-                self._forget_done()
-            self._timers.append(timer)
-            self._services.timers.start(timer)
+        return timer, TimerStart(self, timer, ended)
 
-        return timer, start
+    def start(self, timer: Timer, ended: int) -> None:
+        """Let a timer run, unless all timers were cancelled after it was prepared."""
+        if self._ended != ended:  # meanwhile the session has ended
+            timer.cancel()
+            return
+        if len(self._timers) % _CHUNK == _CHUNK - 1:
+            self._forget_done()
+        self._timers.add(timer)
+        self._services.timers.start(timer)
 
     def _forget_done(self) -> None:
-        self._timers = [timer for timer in self._timers if not timer.done]
+        for timer in list(self._timers):
+            if timer.done:
+                self._timers.discard(timer)
 
     def cancel(self) -> None:
         """Cancel all timers, those too that have not started yet."""
         self._ended += 1
-        timers, self._timers = self._timers, []
+        timers, self._timers = self._timers, set()
         for timer in timers:
             timer.cancel()
+
+
+class TimerStart:
+    """Starts a prepared timer. It does not block.
+
+    The core calls it at the commit, not a worker thread after it: the agent must not be taken for one without timers.
+    """
+
+    __slots__ = ("_ended", "_timer", "_timers")
+
+    def __init__(self, timers: AgentTimers, timer: Timer, ended: int) -> None:
+        self._timers = timers
+        self._timer = timer
+        self._ended = ended
+
+    def __call__(self) -> None:
+        self._timers.start(self._timer, self._ended)

@@ -54,6 +54,7 @@ from ..handlers import (
     READS,
     AgentTimers,
     NeedsWorker,
+    TimerStart,
     Transition,
     Turn,
     reply_to,
@@ -584,7 +585,10 @@ class Runtime(Snapshots):
         for path, envelope in turn.messages:
             self._send(path, envelope)
         for effect in turn.effects:
-            run_effect(self.services, effect, self.path, self.state.seq)
+            if _type_of(effect) is TimerStart:
+                effect()
+            else:
+                run_effect(self.services, effect, self.path, self.state.seq)
         if self._stash and self.state.status != PAUSED_STATUS and not self._is_exclusive():
             self._mailbox.requeue(self._stash.clear())
         if turn.hold and turn.envelopes[-1].value is not None:  # else nobody has got the hold to release it

@@ -165,6 +165,26 @@ def test_a_tree_with_a_timer_stays_and_is_not_waited_for(open_any: OpenSystem) -
     assert owner(second) == first.host
 
 
+def test_an_agent_has_its_timer_from_the_commit_on_that_set_it(
+    open_any: OpenSystem, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    class Reminded(Agent):
+        def on_receive(self, message: Any) -> None:
+            asked.set()
+            self.schedule_once(1_000, "later")
+
+    first = open_any(agents={"reminded": Reminded})
+    membership = first._services.hosting.membership
+    # No effect begins that a worker thread would have to run: the timer must be there without one.
+    monkeypatch.setattr(type(membership), "may_begin", lambda self: not asked.is_set() or gate.is_set())
+    first.spawn(PATH, agent_type="reminded").ask("start")
+    assert not membership.may_begin(), "control: effects are held back"
+    assert not first.drain(timeout=600)
+    assert owner(first) == first.host
+
+
 def test_a_handler_that_does_not_end_keeps_its_tree_here(open_any: OpenSystem, worker: type[Worker]) -> None:
     first, _second = open_any(agents={"worker": worker}), open_any(agents={"worker": worker})
     agent = first.spawn(PATH, agent_type="worker", initial_state={"done": []})
