@@ -55,7 +55,7 @@ class History:
         self._write(["end", name, error, result, monotonic()])
 
     def note(self, what: str, said: str) -> None:
-        """Something that is no operation: `problem`, with what it is; `threads`, with those that are left."""
+        """Something that is no operation: `problem`, with what it is; `buried`, with the id that the host had."""
         self._write([what, said])
 
     def _write(self, row: list[Any]) -> None:
@@ -67,6 +67,8 @@ class History:
 class Read:
     operations: list[Operation] = field(factory=list[Operation])
     problems: list[str] = field(factory=list[str])
+    buried: list[str] = field(factory=list[str])
+    """Processes that others have declared dead, and that noticed."""
 
 
 def read_histories(paths: Iterable[Path]) -> Read:
@@ -81,6 +83,8 @@ def read_histories(paths: Iterable[Path]) -> Read:
                 case ["end", name, error, result, at]:
                     one = found[name]
                     one.ended, one.error, one.result = at, error, result
+                case ["buried", _]:
+                    read.buried.append(path.stem)
                 case [what, said]:
                     read.problems.append(f"{path.stem}: {what}: {said}")
         read.operations.extend(found.values())

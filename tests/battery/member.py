@@ -5,6 +5,7 @@ SIGTERM ends it as a program ends: its callers finish, it drains and closes.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import random
@@ -18,11 +19,14 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from battery import clock
 from battery.history import IDENTIFIED, History
+from battery.naive import use_naive_lease
 from duramen.actors import Agent, AgentSystem, Settings
 from duramen.events import AskTimeout, DuramenError, OutcomeUnknown, Unavailable, message_type
 from leftovers import threads_left, where_threads_are
 
+GIL_SECONDS = 13
 SECONDS = 20.0
 """How long a call waits for its reply."""
 _TRIES = 4
@@ -58,8 +62,13 @@ class Place:
     seed: int
     history: str
     is_host: bool = True
-    is_naive: bool = False
-    """Whether it is impatient, and then asks again without a command id: a control that must be found."""
+    naive: str | None = None
+    """A control that must be found. `callers`: it is impatient, and then asks again without a command id; otherwise
+    the lease by which it judges other hosts."""
+
+    @property
+    def is_impatient(self) -> bool:
+        return self.naive == "callers"
 
 
 def path_of(number: int) -> str:
@@ -128,7 +137,7 @@ class Caller:
 
     def call(self, kind: str, agent: str, name: str) -> Any:
         """Carry one operation out; one with a command id again while its outcome is unknown."""
-        again = kind in IDENTIFIED or (self.place.is_naive and kind == "lone_work")
+        again = kind in IDENTIFIED or (self.place.is_impatient and kind == "lone_work")
         for _ in range(_TRIES if again else 1):
             try:
                 return self.operation(kind, agent, name)()
@@ -150,7 +159,7 @@ class Caller:
             case _:
                 command_id = name if kind == "work" else None
                 work = Work(name, self.chance.choice((0.0, 0.0, 0.01, 0.2)))
-                seconds = 0.1 if self.place.is_naive and kind == "lone_work" else SECONDS
+                seconds = 0.1 if self.place.is_impatient and kind == "lone_work" else SECONDS
                 return lambda: handle.ask(work, command_id=command_id, timeout=seconds)
 
     def batch(self, agent: str, name: str) -> list[int]:
@@ -164,6 +173,11 @@ class Caller:
     def read(self, agent: str) -> list[Any]:
         memory = self.system.agent(agent).get()
         return [len(memory["l"]), len(memory["done"]), {key: memory[key] for key in memory if key.startswith("s-")}]
+
+
+def hold_gil(seconds: int) -> None:
+    """Stop all Python code of this process, as a call into a library that keeps the interpreter's lock does."""
+    ctypes.PyDLL(None).sleep(seconds)
 
 
 def open_system(place: Place) -> AgentSystem:
@@ -185,9 +199,14 @@ def open_system(place: Place) -> AgentSystem:
 def main() -> None:
     place = Place(**json.loads(sys.argv[1]))
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    assert clock.is_settable()
     history, stop = History(Path(place.history)), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: hold_gil(GIL_SECONDS))
     system = open_system(place)
+    host = system.host
+    if place.naive is not None and not place.is_impatient:
+        use_naive_lease(system, place.naive, place.url)
     print("ready", flush=True)
     callers = [
         Caller(
@@ -199,7 +218,9 @@ def main() -> None:
     for thread in threads:
         thread.start()
     while not stop.wait(0.5):
-        pass
+        if system.host != host:
+            history.note("buried", host)
+            host = system.host
     for thread in threads:
         thread.join(_TRIES * (SECONDS + 15))
     if any(thread.is_alive() for thread in threads):

@@ -2,12 +2,17 @@
 
     scripts/faults                          ten minutes, 10,000 agents, a seed of its own, which it prints
     scripts/faults --seconds 60 --seed 7    shorter, and the same faults in the same order again
+    scripts/faults --only fill_memory       of the faults this one, or these
     scripts/faults --naive                  the control: callers that ask again without an id; it has to find that
+    scripts/faults --naive clock, --naive key   controls: hosts that judge others by the time of day, or by keys with a
+                                            time to live; it has to find that living hosts are declared dead
 
 Hosts and clients call agents and note each call and its outcome. Meanwhile, in an order that the seed decides,
-processes are killed, stopped (now and then past their lease), ended and started; agents are taken over by force;
-scripts are flushed, connections cut, and the server is killed, ended and held. Then all calm down, the server's lists
-are read without the library, and every operation is compared with them.
+processes are killed, stopped, cut off from the server (now and then past their lease), ended and started; their clocks
+jump by an hour, or nothing runs in them while something holds the interpreter's lock; agents are taken over by force;
+scripts are flushed, connections cut, memory is full while keys with a time to live are evicted, and the server is
+killed, ended and held, now and then for 15 s. Then all calm down, the server's lists are read without the library, and
+every operation is compared with them; no host may have been declared dead that lived and could reach the server.
 """
 
 from __future__ import annotations
@@ -33,18 +38,24 @@ from attrs import asdict, define, field, frozen
 
 import msgpack
 from battery.checker import AgentLog, check_agent, check_fences, check_state
+from battery.clock import VARIABLE, set_clock
 from battery.consumer import NAME, Counts
 from battery.history import Operation, read_histories
-from battery.member import Place, path_of, pick_agent
+from battery.member import GIL_SECONDS, Place, path_of, pick_agent
+from battery.naive import NAIVE
 from duramen.actors import AgentSystem
 from duramen.events import DuramenError
 from faults.evidence import Evidence
+from faults.proxy import FaultProxy
 from servers import Server, valkey_server
 
 __all__ = ["Outcome", "Size", "run_battery"]
 
 TESTS = Path(__file__).parent.parent
 _LEASE = 13.0
+_RECENT = 20.0
+_EXCUSING = 6.0
+"""Of the last `_RECENT` seconds: whoever was silent for longer may be declared dead."""
 _START_SECONDS = 120.0
 _END_SECONDS = 300.0
 _VIEW_SECONDS = 60.0
@@ -60,9 +71,12 @@ class Size:
     """Threads of calls in each process."""
     pause: float = 1.0
     """Seconds between two faults, in the mean."""
-    is_naive: bool = False
+    naive: str | None = None
+    """A control: see `Place`."""
     has_leases: bool = True
-    """Whether processes are also stopped for longer than their lease."""
+    """Whether faults also last longer than a lease."""
+    only: tuple[str, ...] = ()
+    """The faults that happen; none: all."""
 
 
 @frozen
@@ -81,17 +95,24 @@ class Member:
     place: Place
     log: IO[str]
     module: str = "battery.member"
+    proxy: FaultProxy | None = None
+    """What it reaches the server through."""
     process: subprocess.Popen[str] = field(init=False)
     is_ready: bool = False
 
     def __attrs_post_init__(self) -> None:
+        set_clock(self.clock, 0)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-m", self.module, json.dumps(asdict(self.place))],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "PYTHONPATH": str(TESTS), VARIABLE: str(self.clock)},
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
         )
+
+    @property
+    def clock(self) -> Path:
+        return Path(self.place.history).with_suffix(".clock")
 
     def wait_until_ready(self) -> None:
         """Wait until it runs: a process that has just been started would die of SIGTERM."""
@@ -135,6 +156,10 @@ class Battery:
     _stored: dict[str, int] = field(factory=dict[str, int])
     """By agent: how many events there are in the end."""
     _never: threading.Event = field(factory=threading.Event)
+    _silences: dict[str, list[tuple[float, float]]] = field(factory=lambda: defaultdict(list))
+    """By process: when it was silent, and for how many seconds."""
+    _excused: set[str] = field(factory=set[str])
+    """Processes that were silent for so long that others may declare them dead."""
 
     def __attrs_post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -164,8 +189,11 @@ class Battery:
     def _process(self, kind: str, *, is_host: bool, module: str = "battery.member") -> Member:
         self._names += 1
         name = f"{kind}{self._names}"
+        proxy = None
+        if is_host and self._names % 2:
+            proxy = self.stack.enter_context(FaultProxy(self.server.address))
         place = Place(
-            url=self.server.tcp_url,
+            url=self.server.tcp_url if proxy is None else proxy.url,
             namespace=self.evidence.namespace,
             name=name,
             agents=self.size.agents,
@@ -173,9 +201,9 @@ class Battery:
             seed=self.seed,
             history=str(self.folder / f"{name}.jsonl"),
             is_host=is_host,
-            is_naive=self.size.is_naive,
+            naive=self.size.naive,
         )
-        member = Member(place, self.log, module)
+        member = Member(place, self.log, module, proxy)
         self.stack.callback(member.close)
         return member
 
@@ -211,9 +239,21 @@ class Battery:
             self._hold_server,
             self._kill_server,
             self._end_server,
+            self._jump_clock,
+            self._jump_clock,
+            self._cut_off_host,
+            self._fill_memory,
         ]
         if self.size.has_leases:
-            deck.append(self._stop_past_its_lease)
+            deck += [
+                self._stop_past_its_lease,
+                self._cut_off_past_its_lease,
+                self._hold_gil_past_its_lease,
+                self._leave_server_away,
+            ]
+        if self.size.only:
+            deck = [act for act in deck if act.__name__.strip("_") in self.size.only]
+            assert deck, f"no fault has one of the names {self.size.only}"
         self.chance.shuffle(deck)
         return deck
 
@@ -289,9 +329,56 @@ class Battery:
 
     def _stop(self, member: Member, seconds: float) -> str:
         member.send_signal(signal.SIGSTOP)
-        self._never.wait(seconds)
+        self._stay_silent(member, seconds)
         member.send_signal(signal.SIGCONT)
         return f"{member.place.name} for {seconds:.1f} s"
+
+    def _stay_silent(self, member: Member, seconds: float) -> None:
+        """Wait while a process cannot beat; it may be declared dead if it could not for most of a lease."""
+        name, now = member.place.name, monotonic()
+        silences = self._silences[name]
+        silences.append((now, seconds))
+        if sum(length for begun, length in silences if begun > now - _RECENT) > _EXCUSING:
+            self._excused.add(name)
+        self._never.wait(seconds)
+
+    def _hold_gil_past_its_lease(self) -> str:
+        member = self._pick(is_host=True)
+        member.wait_until_ready()
+        member.send_signal(signal.SIGUSR1)
+        self._stay_silent(member, GIL_SECONDS)
+        return f"of {member.place.name} for {GIL_SECONDS} s"
+
+    def _cut_off_host(self) -> str:
+        return self._cut_off(3 * self.chance.random())
+
+    def _cut_off_past_its_lease(self) -> str:
+        return self._cut_off(_LEASE)
+
+    def _cut_off(self, seconds: float) -> str:
+        """Let nothing pass between a host and the server, and close nothing; what was on its way arrives later."""
+        behind = [one for one in self.members if one.proxy is not None]
+        if not behind:
+            return "nobody, since all hosts that could be have ended"
+        member = self.chance.choice(behind)
+        assert member.proxy is not None
+        member.proxy.black_hole()
+        self._stay_silent(member, seconds)
+        member.proxy.release()
+        return f"{member.place.name} for {seconds:.1f} s"
+
+    def _jump_clock(self) -> str:
+        member, hours = self.chance.choice(self.members), self.chance.choice((-1, 0, 1))
+        set_clock(member.clock, 3600 * hours)
+        return f"of {member.place.name} to {hours:+} h"
+
+    def _fill_memory(self) -> str:
+        """Refuse what would be written, and evict whatever has a time to live."""
+        seconds = 3 * self.chance.random()
+        self._ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl", "maxmemory", "1")
+        self._never.wait(seconds)
+        self._ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "0")
+        return f"for {seconds:.1f} s"
 
     def _take_over_by_force(self) -> str:
         paths = {path_of(pick_agent(self.chance, self.size.agents)) for _ in range(20)}
@@ -333,8 +420,12 @@ class Battery:
         self.server.stop()
         return self._start_server()
 
-    def _start_server(self) -> str:
-        seconds = 3 * self.chance.random()
+    def _leave_server_away(self) -> str:
+        self.server.kill9()
+        return self._start_server(15.0)
+
+    def _start_server(self, away: float | None = None) -> str:
+        seconds = 3 * self.chance.random() if away is None else away
         self._never.wait(seconds)
         self.server.start()
         return f"away for {seconds:.1f} s"
@@ -386,6 +477,7 @@ class Battery:
     def _judge(self) -> list[Operation]:
         read = read_histories(sorted(self.folder.glob("*.jsonl")))
         self.problems += read.problems
+        self.problems += [f"{name} was declared dead, and lived" for name in read.buried if name not in self._excused]
         by_agent: dict[str, list[Operation]] = defaultdict(list)
         for one in read.operations:
             by_agent[one.agent].append(one)
@@ -457,7 +549,14 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=6, help="threads of calls in each process")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two faults, in the mean")
     parser.add_argument("--seed", type=int, default=None, help="which faults, in which order")
-    parser.add_argument("--naive", action="store_true", help="the control, which has to end with problems")
+    parser.add_argument("--only", nargs="+", default=(), metavar="FAULT", help="such as kill_host jump_clock")
+    parser.add_argument(
+        "--naive",
+        nargs="?",
+        const="callers",
+        choices=("callers", *NAIVE),
+        help="a control, which has to end with problems",
+    )
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if given.seed is None else given.seed
     size = Size(
@@ -467,7 +566,8 @@ def main() -> int:
         clients=given.clients,
         callers=given.callers,
         pause=given.pause,
-        is_naive=given.naive,
+        naive=given.naive,
+        only=tuple(given.only),
     )
     begun = monotonic()
     folder = Path(tempfile.mkdtemp(prefix="duramen-faults-"))

@@ -38,6 +38,8 @@ def run(system: AgentSystem, command: list[Any]) -> Any:
         return system.agent(arguments[0]).pop(arguments[1], 0, None)
     if name == "get":
         return system.agent(arguments[0]).get()
+    if name == "poll":
+        return poll(system, *arguments)
     if name == "spawn":
         system.spawn(arguments[0], agent_type=arguments[1], exist_ok=True)
         return True
@@ -45,6 +47,15 @@ def run(system: AgentSystem, command: list[Any]) -> Any:
         path, text, seconds, command_id = arguments
         return system.agent(path).ask(Work(text, seconds), command_id=command_id, timeout=60)
     raise ValueError(name)
+
+
+def poll(system: AgentSystem, path: str, least: int, until: int) -> int:
+    """Read an agent's state and status as fast as it goes, so often at least, and until so much is done."""
+    agent, count = system.agent(path), 0
+    while count < least or len(agent.get("done")) < until:
+        agent.status()
+        count += 1
+    return count
 
 
 def main() -> None:

@@ -20,6 +20,13 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order_whatever_fails(tmp
 
 def test_callers_that_ask_again_without_an_id_are_found(tmp_path: Path) -> None:
     """Control: what they have sent twice is in the log twice."""
-    size = Size(seconds=2, agents=5, hosts=1, clients=1, callers=3, pause=1.0, is_naive=True)
+    size = Size(seconds=2, agents=5, hosts=1, clients=1, callers=3, pause=1.0, naive="callers")
     outcome = run_battery(size, 1, tmp_path)
     assert any("is in the log 2 times" in problem for problem in outcome.problems)
+
+
+def test_a_lease_by_the_time_of_day_is_found(tmp_path: Path) -> None:
+    """Control: as soon as its clock has jumped, a host declares others dead that live. The seed's first jump is on."""
+    size = Size(seconds=6, agents=5, hosts=2, clients=1, callers=1, pause=0.3, naive="clock", only=("jump_clock",))
+    outcome = run_battery(size, 3, tmp_path)
+    assert any("was declared dead, and lived" in problem for problem in outcome.problems), outcome.summary

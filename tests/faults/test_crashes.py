@@ -91,7 +91,7 @@ def test_a_server_killed_in_the_middle_of_batches_loses_none_and_each_call_succe
     with AgentSystem.open(server.url, namespace=evidence.namespace) as system, ThreadPoolExecutor(6) as pool:
         agents = [system.spawn(f"acme/agent-{number}") for number in range(6)]
         writing = [pool.submit(write, agent) for agent in agents]
-        for _ in range(15):
+        for _ in range(20):
             progress.wait_for(progress.total() + chance.randint(1, 40))
             server.kill9()
             server.start()

@@ -20,6 +20,11 @@ from faults.evidence import Evidence
 from servers import Server, valkey_server
 
 AGENT = "acme/alice"
+SECONDS = float(os.environ.get("DURAMEN_TEST_HANDLER_SECONDS", "0.002"))
+"""What a handler takes; of those that are read meanwhile twenty times as much."""
+REQUESTS = 100
+HANDLERS = 20
+READS = 100
 CODE = Path(__file__).parent / "shared_agent.py"
 
 
@@ -119,14 +124,30 @@ def test_requests_of_two_processes_to_one_agent_all_succeed_and_each_is_done_onc
     with ThreadPoolExecutor(2) as pool:
 
         def requests(process: Process, side: str) -> list[Any]:
-            return [process.run("work", AGENT, f"{side}{number}", 0.005, None) for number in range(40)]
+            return [process.run("work", AGENT, f"{side}{number}", SECONDS, None) for number in range(REQUESTS)]
 
         sides = [pool.submit(requests, process, side) for process, side in ((one, "a"), (two, "b"))]
-        assert [side.result(120) for side in sides] == [[f"{s}{n}" for n in range(40)] for s in "ab"]
+        assert [side.result(120) for side in sides] == [[f"{s}{n}" for n in range(REQUESTS)] for s in "ab"]
     done = names(evidence)
-    assert sorted(done) == sorted(f"{s}{n}" for s in "ab" for n in range(40))
+    assert sorted(done) == sorted(f"{s}{n}" for s in "ab" for n in range(REQUESTS))
     for side in "ab":  # and in the order of each caller
-        assert [name for name in done if name.startswith(side)] == [f"{side}{n}" for n in range(40)]
+        assert [name for name in done if name.startswith(side)] == [f"{side}{n}" for n in range(REQUESTS)]
+
+
+def test_handlers_are_not_disturbed_by_a_process_that_reads_as_fast_as_it_can(start: Any, evidence: Evidence) -> None:
+    owner, reader = start(), start()
+    owner.run("spawn", AGENT, "worker")
+    owner.run("work", AGENT, "first", 0, None)
+    fence = evidence.head(AGENT)[3]
+    reading, count = reader.begin("poll", AGENT, READS, HANDLERS), 0
+    while count < HANDLERS or not reading.done():
+        assert owner.run("work", AGENT, f"w{count}", 20 * SECONDS, None) == f"w{count}"
+        count += 1
+    how, reads = reading.result(60)
+    assert how == "ok"
+    assert reads >= READS
+    assert names(evidence) == ["first", *(f"w{number}" for number in range(count))]
+    assert evidence.head(AGENT)[3] == fence, "nobody has claimed it"
 
 
 def test_a_process_without_the_class_asks_the_one_that_has_it_and_never_takes_the_agent(

@@ -26,6 +26,7 @@ from duramen.events import (
     InvalidMessage,
     InvalidPath,
     MemoryLog,
+    NoHost,
     TooLarge,
     UnknownAgentType,
     UnknownEventType,
@@ -783,6 +784,44 @@ def test_a_newer_version_is_a_typed_error_and_upcasters_apply_in_order(open_any:
     second.close()
     with pytest.raises(UnknownEventType):
         open_any(agents={"noting": Noting}, registry=old).agent("p/a").set("a", 1)
+
+
+@pytest.mark.parametrize("lacks", ["the version of an event", "the event", "the class"])
+def test_an_old_host_never_takes_an_agent_that_newer_code_has_written(open_any: OpenSystem, lacks: str) -> None:
+    old, new = EventRegistry(), EventRegistry()
+
+    @event_type("noted", version=2, registry=new)
+    @frozen
+    class Noted:
+        text: str
+
+    if lacks == "the version of an event":
+        event_type("noted", registry=old)(frozen(type("Noted", (), {"__annotations__": {"text": str}})))
+
+    class Noting(Agent):
+        def on_receive(self, message: Any) -> Any:
+            self.emit(Noted(message))
+            return len(self.state)
+
+        def initial(self) -> Any:
+            return []
+
+        def apply(self, state: Any, event: Any) -> Any:
+            return [*state, event.text]
+
+    agents = {"noting": Noting}
+    first = open_any(agents=agents, registry=new)
+    first.spawn("p/a", agent_type="noting").ask("a")
+    first.close()
+    behind = open_any(agents=None if lacks == "the class" else agents, registry=old)
+    before = behind.log.hosts.locate("p/a")
+    for call in (lambda agent: agent.set("a", 1), lambda agent: agent.ask("b"), lambda agent: agent.pause()):
+        with pytest.raises((UnknownEventType, NoHost)):
+            call(behind.agent("p/a"))
+        assert behind.log.hosts.locate("p/a") == before, "owner and fence are as they were"
+    assert open_any(agents=agents, registry=new).agent("p/a").ask("b") == 2
+    after = behind.log.hosts.locate("p/a")
+    assert (after.owner, after.head) != (before.owner, before.head), "control: who has the code takes it"
 
 
 def test_registries_of_two_systems_do_not_mix(open_system: OpenSystem) -> None:
