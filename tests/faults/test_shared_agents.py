@@ -116,6 +116,12 @@ def names(evidence: Evidence) -> list[Any]:
     return list(memory(evidence).get("done", []))
 
 
+def fence_of(evidence: Evidence) -> Any:
+    head = evidence.head(AGENT)
+    assert head is not None
+    return head[3]
+
+
 def test_requests_of_two_processes_to_one_agent_all_succeed_and_each_is_done_once(
     start: Any, evidence: Evidence
 ) -> None:
@@ -138,7 +144,7 @@ def test_handlers_are_not_disturbed_by_a_process_that_reads_as_fast_as_it_can(st
     owner, reader = start(), start()
     owner.run("spawn", AGENT, "worker")
     owner.run("work", AGENT, "first", 0, None)
-    fence = evidence.head(AGENT)[3]
+    fence = fence_of(evidence)
     reading, count = reader.begin("poll", AGENT, READS, HANDLERS), 0
     while count < HANDLERS or not reading.done():
         assert owner.run("work", AGENT, f"w{count}", 20 * SECONDS, None) == f"w{count}"
@@ -147,7 +153,7 @@ def test_handlers_are_not_disturbed_by_a_process_that_reads_as_fast_as_it_can(st
     assert how == "ok"
     assert reads >= READS
     assert names(evidence) == ["first", *(f"w{number}" for number in range(count))]
-    assert evidence.head(AGENT)[3] == fence, "nobody has claimed it"
+    assert fence_of(evidence) == fence, "nobody has claimed it"
 
 
 def test_a_process_without_the_class_asks_the_one_that_has_it_and_never_takes_the_agent(
