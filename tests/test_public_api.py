@@ -51,8 +51,8 @@ from duramen.actors import (
     Supervision,
     Terminate,
 )
-from duramen.actors.api.history import History
-from duramen.actors.api.reading import Reading
+from duramen.actors.api.calls.history import History
+from duramen.actors.api.calls.reading import Reading
 from duramen.actors.specification import spec
 from duramen.events import (
     AgentAlreadyRunning,

@@ -6,11 +6,11 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Literal, Self, overload
+from typing import Any, Literal, Self, overload
 from uuid import UUID
 
 import redis
@@ -19,23 +19,17 @@ from attrs import evolve
 from duramen.events import (
     AgentPath,
     AskTimeout,
-    Cursor,
     DuramenError,
     EventRegistry,
     Granularity,
     InvalidMessage,
     Limits,
     ParentRequired,
-    PathPattern,
-    SystemClosed,
     Unconfirmed,
 )
-from duramen.events.codec import Codec
 from duramen.events.log import EventLog, HostRecord
-from duramen.events.logging import get_logger
 from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
-from duramen.projections import AgentState, Runner
-from duramen.projections.recovery import FoldCache
+from duramen.projections import AgentState
 from duramen.projections.sessions import Erasure
 
 from ..agent_types import AgentFactory
@@ -43,48 +37,26 @@ from ..commands import (
     Accept,
     AdoptChild,
     LifecycleResult,
-    Reminder,
-    Serializer,
     Spawn,
-    Supervisor,
-    UnfinishedWork,
-    WorkProblem,
     decide_spawn,
     plain_id,
     spawn_message,
 )
 from ..dispatch import (
-    ActorRegistry,
-    Confirmer,
-    Dispatcher,
-    EventLoop,
-    Journal,
-    Mailbox,
     Reply,
-    Runnable,
-    ThreadPool,
-    Timers,
     check_may_block,
 )
-from ..handlers import LifecycleHooks, OutputSender, OutputWriter, Services, Settings, Trimmer
+from ..handlers import LifecycleHooks, OutputWriter, Settings
 from ..hosts import Placement
-from ..runtime import INLINE, Activation, ActivationQueue, Passivation, answer_from_log, can_read_here, envelope_of
-from ..work import Retry, WorkFinder, accept_of, check_work
-from .aio import AsyncSystem, SystemCalls
+from ..runtime import INLINE, answer_from_log, can_read_here, envelope_of
+from ..work import accept_of
+from .aio import AsyncSystem
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
-from .handles import THRICE, TIMEOUT, AgentHandle, HandlerReactor, ReactionHandler, require_started
-from .hosting import HostedSystem
+from .calls import SystemCalls
+from .composition import CALLBACK_SECONDS, SystemParts, time_left
+from .handles import TIMEOUT, AgentHandle, require_started
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
-from .outputs import OutputTails
-
-_MOST_WORKERS: Final = 2_048
-_MOST_ACTIVATIONS: Final = 16
-_CALLBACK_SECONDS: Final = 5.0
-_CHECK_SECONDS: Final = 0.25
-"""Between two looks whether the hosts whose replies are waited for live."""
-_RELEASE_SECONDS: Final = 1.0
-"""Between two releases of the trees that have left memory."""
 
 
 class AgentSystem(SystemCalls):
@@ -104,95 +76,31 @@ class AgentSystem(SystemCalls):
         host: bool = True,
         placement: Placement = "local",
     ) -> None:
-        timers = Timers()
-        limits = limits or Limits()
-        self._journal = Journal(store.log, limits)
-        dispatcher = Dispatcher(self._journal)
-        loop = EventLoop(timers, dispatcher)
-        super().__init__(store.log, registry, limits, loop)
-        settings = settings or Settings()
-        self._store = store
         self._agents = {} if agents is None else agents
-        self._trimmer = self._make_trimmer(settings)
-        self._trimmer.add_needs(self._episodes.prepare_trimming)
-
-        def activation(mailbox: Mailbox) -> Runnable:
-            # No method: what threads hold must not keep a dropped system alive.
-            return Activation(services, mailbox, queue.add)
-
-        self._actors = ActorRegistry(dispatcher, self._limits.mailbox_messages, activation)
-        activations = ThreadPool("activation", _MOST_ACTIVATIONS)
-        serializer = Serializer(self._limits, registry)
-        self._hosted = HostedSystem(
-            store=store.log.hosts,
-            actors=self._actors,
-            dispatcher=dispatcher,
-            workers=activations,
-            timers=timers,
-            serializer=serializer,
-            tracing=settings.tracing,
-            agent_types=self._agents.keys(),
-            message_types=registry.message_types,
+        settings, limits = settings or Settings(), limits or Limits()
+        self._parts = parts = SystemParts(
+            weakref.ref(self),
+            store.log,
+            agents=self._agents,
+            registry=registry,
+            limits=limits,
+            settings=settings,
             is_client=not host,
             placement=placement,
         )
-        hosted = self._hosted
-        outputs = OutputSender(store.log.outputs, self._limits, lambda: hosted.host)
-        self._tails = OutputTails(store.log.outputs, lambda host: hosted.hosting.membership.state_of(host) != "dead")
-        passivation = Passivation(self._actors, dispatcher, settings.passivate_after, settings.most_active)
-        self._services = services = Services(
-            log=store.log,
-            hosting=self._hosted.hosting,
-            owner=self._hosted.host,
-            dispatcher=dispatcher,
-            actors=self._actors,
-            thread_pool=ThreadPool("worker", _MOST_WORKERS),
-            activations=activations,
-            loop=loop,
-            timers=timers,
-            hooks=LifecycleHooks(),
-            supervisor=Supervisor(),
-            trimmer=self._trimmer,
-            registry=registry,
-            agents=self._agents,
-            limits=self._limits,
-            settings=settings,
-            codec=Codec(self._limits),
-            loop_codec=Codec(self._limits),
-            confirmer=Confirmer(store.log),
-            durability=store.log.durability,
-            unconfirmed=store.log.unconfirmed,
-            serializer=serializer,
-            digest_of=store.log.chain.digest,
-            outputs=outputs,
-            folds=FoldCache(store.log, self._limits),
-            tracing=settings.tracing,
-            activated=passivation.release_excess,
-            system=weakref.ref(self),
-        )
-        queue = ActivationQueue(services)
-        self._copier = serializer if settings.copy_messages else None
-        self._passivation = passivation
-        if passivation.interval is not None:
-            timers.call_every(passivation.interval, passivation.sweep)
-        timers.call_every(_RELEASE_SECONDS, self._hosted.release_trees)
-        timers.call_every(_CHECK_SECONDS, self._hosted.check_hosts)
+        super().__init__(store.log, registry, limits, parts.services.loop)
+        self._store = store
+        self._services, self._actors, self._hosted = parts.services, parts.actors, parts.hosted
+        self._finder, self._tails, self._trimmer = parts.finder, parts.tails, parts.services.trimmer
+        self._trimmer.add_needs(self._episodes.prepare_trimming)
+        self._copier = parts.services.serializer if settings.copy_messages else None
         self._closing = threading.RLock()
         self._closed = False
         _disable_in_children(self)
-
-        self._finder = WorkFinder(services, store.log.partitions)
-        services.work_left = self._finder.look_later
-        self._hosted.on_died = self._finder.look
-
-        def change_owner(host: str) -> None:
-            services.owner = host
-
         try:
-            self._hosted.start(change_owner)
-            self._finder.start()
+            parts.start()
         except BaseException:
-            self.close(_CALLBACK_SECONDS)
+            self.close(CALLBACK_SECONDS)
             raise
 
     @classmethod
@@ -387,71 +295,6 @@ class AgentSystem(SystemCalls):
         """The hooks: functions registered here are called after lifecycle transitions."""
         return self._services.hooks
 
-    def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
-        """Return the work of all agents that has not ended, at most `limit` pieces, the oldest of each agent first.
-
-        Takes no agent from its host. Raises Unavailable.
-        """
-        found: list[UnfinishedWork] = []
-        for partition in range(self._log.partitions):
-            for path in self._finder.agents(partition):
-                found += self.agent(path).unfinished()
-                if len(found) >= limit:
-                    return found[:limit]
-        return found
-
-    def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
-        """Return the reminders of all agents, at most `limit`. Takes no agent from its host. Raises Unavailable."""
-        found: list[Reminder] = []
-        for partition in range(self._log.partitions):
-            for path in self._finder.agents(partition):
-                found += self.agent(path).reminders()
-                if len(found) >= limit:
-                    return found[:limit]
-        return found
-
-    def react(
-        self,
-        name: str,
-        handler: ReactionHandler,
-        *,
-        pattern: str | PathPattern = "**",
-        types: Iterable[str] | None = None,
-        granularity: Granularity = Granularity.TRACE,
-        retry: Retry = THRICE,
-        after: Cursor | None = None,
-        from_start: bool = False,
-    ) -> Runner[Any]:
-        """Have `handler(event, reaction)` act on the events of the agents that `pattern` names, under a durable name.
-
-        It is called from now on, or for all events `after` a cursor or `from_start`; under a name that is known, from
-        where it has come to. It gets each event at least once, those of an agent in order; what it asks of agents by
-        `reaction.agent(path)` carries command ids and happens once. `reaction.key` is for services outside. It may be
-        a coroutine function, and should be brief: what takes long is the work of an agent that it sends a durable
-        message. If it raises, it is called again as `retry` says, and is then parked at that event: see `Runner.retry`
-        and `skip`. Other events wait meanwhile.
-
-        A name has one runner: the same call elsewhere fences the one before. Raises InvalidMessage (also for another
-        pattern than before, since it would act again), InvalidPath, Unavailable, SystemClosed.
-        """
-        if after is not None and from_start:
-            raise InvalidMessage("a reactor begins after a cursor, or at the start, not both")
-        reactor = HandlerReactor(
-            self, self._services.loop, log=self._log.identity, name=name, handler=handler, retry=retry
-        )
-        begin = after if after is not None or from_start else self.cursor()
-        return self.attach(reactor, name, agents=pattern, granularity=granularity, types=types, after=begin)
-
-    def check_work(self) -> list[WorkProblem]:
-        """Run all unfinished handlers again, up to where their logs end, with the classes that are registered here.
-
-        Returns what this code would not carry on: where it does something else than a log has, and where it lacks a
-        class or a message. No step runs, nothing is written, and agents stay where they are; open the system with
-        `host=False`, so that it takes up nothing itself. Blocks. Raises Unavailable.
-        """
-        agents = (path for partition in range(self._log.partitions) for path in self._finder.agents(partition))
-        return [problem for path in agents for problem in check_work(self._services, path)]
-
     # -- messages --------------------------------------------------------------------------------------------------
 
     @overload
@@ -520,7 +363,7 @@ class AgentSystem(SystemCalls):
         try:
             if envelope.done:
                 return envelope.get_within(None, seconds)
-            return envelope.get_within(None if deadline is None else _left(deadline), seconds)
+            return envelope.get_within(None if deadline is None else time_left(deadline), seconds)
         except AskTimeout:
             if not envelope.done:
                 self.withdraw(path, envelope)
@@ -550,7 +393,7 @@ class AgentSystem(SystemCalls):
 
     def load(self) -> SystemLoad:
         """Count what this system has to do now, and has done: for metrics. Callable from any thread."""
-        return measure_load(self._services, self._journal)
+        return measure_load(self._services, self._parts.journal)
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
@@ -592,55 +435,19 @@ class AgentSystem(SystemCalls):
 
     def runs_here(self) -> bool:
         """Whether the calling thread is one that `close` waits for."""
-        services = self._services
-        parts = (
-            self._actors,
-            services.thread_pool,
-            services.activations,
-            services.confirmer,
-            services.loop,
-            services.timers,
-        )
-        return self._runs_sharing_here() or any(part.runs_here() for part in parts)
+        return self._runs_sharing_here() or self._parts.runs_here()
 
     def _close(self, deadline: float, timeout: float) -> None:
         # Reentrant, because an interrupt may leave it locked: only the main thread, which then calls again, gets one.
-        if not self._closing.acquire(timeout=_left(deadline)):
+        if not self._closing.acquire(timeout=time_left(deadline)):
             return
         try:
             if not self._closed:
-                self._release_everything(deadline, timeout)
+                self._parts.close(deadline, timeout, self._close_sharing, self._episodes)
+                self._store.close()
                 self._closed = True
         finally:
             self._closing.release()
-
-    def _release_everything(self, deadline: float, timeout: float) -> None:
-        services = self._services
-        self._finder.stop()
-        self._hosted.stop_taking()
-        services.dispatcher.post(self._passivation.refuse_remote)
-        self._hosted.wait_until_answered(deadline)
-        self._actors.wait_until_idle(deadline)
-        services.timers.close(_left(deadline))
-        self._close_sharing(min(_CALLBACK_SECONDS, _left(deadline)))
-        self._tails.close(_left(deadline))
-        services.dispatcher.post(self._passivation.release_all)
-        services.activations.close(_left(deadline))
-        handled = services.thread_pool.close(_left(deadline))
-        self._trimmer.close(_left(deadline))
-        self._episodes.close(_left(deadline))
-        services.loop.close(_left(deadline))
-        services.outputs.close(_left(deadline))
-        committed = services.dispatcher.close(_left(deadline))
-        confirmed = services.confirmer.close(_left(deadline))
-        if not (committed and confirmed and services.thread_pool.close(_left(deadline)) and handled):
-            get_logger("system").warning("close_timed_out", seconds=timeout)
-        self._actors.fail_waiting(
-            lambda path: SystemClosed("the system was closed before this was handled", agent=path)
-        )
-        self._hosted.close(max(_CALLBACK_SECONDS, _left(deadline)))
-        services.activations.close(_left(deadline))  # they have looked after hosts that left until now
-        self._store.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -668,28 +475,12 @@ class AgentSystem(SystemCalls):
 
         await asyncio.to_thread(self.close)
 
-    def _make_trimmer(self, settings: Settings) -> Trimmer:
-        return Trimmer(
-            self._log,
-            registry=self._registry,
-            limits=self._limits,
-            agents=self._agents,
-            retention=settings.retention,
-            snapshot_every=settings.snapshot_every,
-        )
-
     def disable_after_fork(self) -> None:
         """Refuse every call: a forked child has none of our threads, and the sockets belong to the parent."""
         self._closed = True
         message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
-        self._actors.after_fork(message)
         self._forget_sharing(message)
-        self._tails.closed = True
-        self._services.outputs.disable()
-
-
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - monotonic())
+        self._parts.disable_after_fork(message)
 
 
 def _disable_in_children(system: AgentSystem) -> None:

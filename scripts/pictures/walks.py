@@ -47,7 +47,7 @@ WALKS = {
         (
             Step(
                 0,
-                "actors/api/handles/calls.py",
+                "actors/api/handles/memory.py",
                 "ask",
                 "alice.set(…) puts a message and a future for its reply into the agent's mailbox.",
             ),

@@ -245,7 +245,7 @@ def test_checkpoints_that_have_expired_stay_behind(source: AgentSystem) -> None:
     file = exported(source)
     late = MemoryLog()
     with opened(late) as system:
-        import duramen.actors.api.history as history
+        import duramen.actors.api.calls.history as history
 
         far = (datetime.now(UTC) + timedelta(days=365)).timestamp()
         with pytest.MonkeyPatch.context() as patch:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .consumers import AsyncConsumers
-from .system import AsyncSystem, SystemCalls
+from .system import AsyncSystem
 
-__all__ = ["AsyncConsumers", "AsyncSystem", "SystemCalls"]
+__all__ = ["AsyncConsumers", "AsyncSystem"]

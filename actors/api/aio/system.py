@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 from uuid import UUID
 
 from attrs import evolve
@@ -27,13 +27,11 @@ from duramen.projections.notifications import Category
 from duramen.projections.projection import Attachable
 from duramen.projections.recovery import Point
 
-from ...commands import AdoptChild, Reminder, Spawn, SpawnArguments, UnfinishedWork, WorkProblem, spawn_message
-from ...work import Retry
+from ...commands import AdoptChild, Spawn, SpawnArguments, spawn_message
 from ..arguments import parse_agent
-from ..following import Following
-from ..handles import THRICE, AsyncAgentHandle, ReactionHandler, require_started
-from ..history import History
-from ..outputs import OutputCalls, OutputFollower
+from ..calls import Following, History, SystemCalls, Work
+from ..handles import AsyncAgentHandle, require_started
+from ..outputs import OutputFollower
 from .consumers import AsyncConsumers
 from .episodes import AsyncEpisodes
 from .replay import AsyncReplay
@@ -47,35 +45,6 @@ _AGENTS: Final = 256
 """Agents read ahead in one thread call."""
 _CHANGES: Final = 16
 """Changes of a property read ahead in one thread call; each holds two copies of the value."""
-
-
-class _HostCalls(Protocol):
-    """The calls of a system as a host."""
-
-    def hosts(self) -> list[HostRecord]: ...
-
-    def react(
-        self,
-        name: str,
-        handler: ReactionHandler,
-        *,
-        pattern: str | PathPattern = ...,
-        types: Iterable[str] | None = ...,
-        granularity: Granularity = ...,
-        retry: Retry = ...,
-        after: Cursor | None = ...,
-        from_start: bool = ...,
-    ) -> Runner[Any]: ...
-
-    def drain(self, timeout: Seconds = ...) -> bool: ...
-
-    def close(self, timeout: Seconds = ...) -> None: ...
-
-    def runs_here(self) -> bool: ...
-
-
-class SystemCalls(History, Following, OutputCalls, _HostCalls):
-    """The calls of a system that have asyncio twins."""
 
 
 class AsyncSystem(AsyncTwin[SystemCalls]):
@@ -103,6 +72,10 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     subscribe = twin_of(Following.subscribe)
     cursor = twin_of(Following.cursor)
     projections = twin_of(Following.projections)
+    react = twin_of(Work.react)
+    unfinished = twin_of(Work.unfinished)
+    reminders = twin_of(Work.reminders)
+    check_work = twin_of(Work.check_work)
 
     async def attach(
         self,
@@ -125,31 +98,6 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
             categories=categories,
             types=types,
             after=after,
-        )
-
-    async def react(
-        self,
-        name: str,
-        handler: ReactionHandler,
-        *,
-        pattern: str | PathPattern = "**",
-        types: Iterable[str] | None = None,
-        granularity: Granularity = Granularity.TRACE,
-        retry: Retry = THRICE,
-        after: Cursor | None = None,
-        from_start: bool = False,
-    ) -> Runner[Any]:
-        """As `AgentSystem.react`."""
-        return await asyncio.to_thread(
-            self.original.react,
-            name,
-            handler,
-            pattern=pattern,
-            types=types,
-            granularity=granularity,
-            retry=retry,
-            after=after,
-            from_start=from_start,
         )
 
     @property
@@ -185,18 +133,6 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     ) -> OutputFollower:
         """As `AgentSystem.follow`: `async for token in system.aio.follow(…)`. Does not wait."""
         return self.original.follow(path, name, after=after, wait=wait, timeout=timeout)
-
-    async def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
-        """As `AgentSystem.unfinished`."""
-        return await asyncio.to_thread(self.original.unfinished, limit=limit)
-
-    async def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
-        """As `AgentSystem.reminders`."""
-        return await asyncio.to_thread(self.original.reminders, limit=limit)
-
-    async def check_work(self) -> list[WorkProblem]:
-        """As `AgentSystem.check_work`."""
-        return await asyncio.to_thread(self.original.check_work)
 
     @property
     def episodes(self) -> AsyncEpisodes:

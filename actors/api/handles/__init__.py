@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .aio import AsyncAgentHandle
-from .calls import TIMEOUT, MessageSender, require_started
 from .handle import AgentHandle
+from .lifecycle import require_started
+from .messages import TIMEOUT
 from .reactions import THRICE, HandlerReactor, Reaction, ReactionHandler
+from .sender import MessageSender
 
 __all__ = [
     "THRICE",

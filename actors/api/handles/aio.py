@@ -17,7 +17,11 @@ from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeo
 from ...commands import AdoptChild, Batch, Spawn, SpawnArguments, spawn_message
 from ...handlers import OutputWriter
 from .batch import BatchBuilder
-from .calls import OUTPUT_TTL, TIMEOUT, AgentCalls, MessageSender, require_started
+from .calls import AgentCalls
+from .lifecycle import require_started
+from .memory import OUTPUT_TTL
+from .messages import TIMEOUT
+from .sender import MessageSender
 
 P = ParamSpec("P")
 R = TypeVar("R")

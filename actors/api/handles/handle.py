@@ -9,7 +9,8 @@ from duramen.events import AgentPath, Unconfirmed
 
 from ...commands import AdoptChild, SpawnArguments, spawn_message
 from .aio import AsyncAgentHandle
-from .calls import AgentCalls, require_started
+from .calls import AgentCalls
+from .lifecycle import require_started
 
 
 class AgentHandle(AgentCalls):

@@ -14,12 +14,12 @@ from duramen.events import AgentPath, Event, InvalidMessage, agent_path
 from duramen.events.model import Seconds
 from duramen.projections.projection import Reactor
 
-from ...commands import Accept, Message, Reminder, Spawn, UnfinishedWork, WorkProblem
+from ...commands import Accept, Message, Spawn
 from ...dispatch import EventLoop
 from ...handlers import OutputWriter
 from ...work import Retry
-from .calls import MessageSender
 from .handle import AgentHandle
+from .sender import MessageSender
 
 THRICE: Final = Retry(times=3, backoff=1.0)
 """How often a reactor's handler is called by default before it is parked."""
@@ -136,12 +136,3 @@ class _IdentifiedSender(MessageSender):
 
     def check_cycle(self, path: str) -> None:
         self._system.check_cycle(path)
-
-    def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
-        return self._system.unfinished(limit=limit)
-
-    def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
-        return self._system.reminders(limit=limit)
-
-    def check_work(self) -> list[WorkProblem]:
-        return self._system.check_work()

@@ -31,7 +31,6 @@ from duramen.actors import (
 )
 from duramen.actors.api.aio import AsyncConsumers, AsyncSystem
 from duramen.actors.api.handles.aio import AsyncAgentHandle
-from duramen.actors.api.handles.calls import AgentCalls
 from duramen.actors.commands.supervision import Strategy
 from duramen.events import (
     AgentAlreadyRunning,
@@ -173,8 +172,8 @@ def seq(system: AgentSystem, path: str = PATH) -> int:
 
 CALLS = sorted(
     name
-    for name, found in (vars(AgentCalls) | vars(AgentHandle)).items()
-    if not name.startswith("_") and inspect.isfunction(found) and name not in ("batch", "stream")  # `async with`
+    for name, _ in inspect.getmembers(AgentHandle, inspect.isfunction)
+    if not name.startswith("_") and name not in ("batch", "stream")  # `async with`
 )
 
 

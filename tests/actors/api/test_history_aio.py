@@ -16,8 +16,8 @@ import pytest
 from duramen.actors import AgentHandle, AgentSystem, AsyncAgentHandle
 from duramen.actors.api.aio.replay import AsyncReplay
 from duramen.actors.api.aio.system import AsyncSystem
-from duramen.actors.api.history import History
-from duramen.actors.api.reading import Reading
+from duramen.actors.api.calls.history import History
+from duramen.actors.api.calls.reading import Reading
 from duramen.events import AgentExists, AgentNotFound, CorruptEvent, InvalidMessage, PathNotFound
 from duramen.projections import Replay
 

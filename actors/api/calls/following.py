@@ -15,7 +15,7 @@ from duramen.projections.notifications import Category, EventFilter
 from duramen.projections.projection import Attachable
 from duramen.projections.subscriptions import Callback, Delivery, Hub, HubStatus, OnError, Pools
 
-from ..dispatch import EventLoop, ThreadPool
+from ...dispatch import EventLoop, ThreadPool
 from .reading import Reading
 
 V = TypeVar("V")

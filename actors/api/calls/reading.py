@@ -25,9 +25,9 @@ from duramen.projections import AgentView
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import FAILED_STATUS, MISSING, PAUSED_STATUS, RUNNING, TERMINATED_STATUS
 
-from ..dispatch import EventLoop
-from .arguments import check_count, check_types
-from .episode_store import EpisodeStore
+from ...dispatch import EventLoop
+from ..arguments import check_count, check_types
+from ..episode_store import EpisodeStore
 
 _STATUSES: Final = frozenset((RUNNING, PAUSED_STATUS, FAILED_STATUS, TERMINATED_STATUS, "damaged"))
 
