@@ -48,6 +48,12 @@ ROWS = {
         "duramen: awaited set, in the owner",
         "duramen: awaited set, from another process",
     ],
+    "hosts": [
+        "duramen: one host, mutations",
+        "duramen: 2 hosts, mutations",
+        "duramen: one host, handlers that compute for 1 ms",
+        "duramen: 2 hosts, handlers that compute for 1 ms",
+    ],
     "streams": ["redis-py: awaited XADD", "duramen: live output", "duramen: live output, 20 readers"],
     # Those that answer single calls stand in a second table, too.
     "peers": [

@@ -43,6 +43,8 @@ class Options:
     """Handlers that a killed process leaves."""
     blocked: int = 1_000
     blocked_seconds: float = 1.0
+    computed: int = 1_500
+    """Messages in a round whose handlers compute for a millisecond."""
     load: int = 5_000
     """Events a second, while notifications are timed."""
     caught_up: int = 100_000
@@ -73,6 +75,7 @@ QUICK: Final = Options(
     grown_events=5_000,
     unfinished=200,
     blocked=200,
+    computed=500,
     blocked_seconds=0.5,
     caught_up=20_000,
     caught_agents=200,
@@ -92,6 +95,7 @@ TINY: Final = Options(
     grown_events=1_100,
     unfinished=10,
     blocked=5,
+    computed=10,
     blocked_seconds=0.05,
     load=200,
     caught_up=600,
