@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .activation import Activation
 from .activation_queue import ActivationQueue
+from .active import Runtime
 from .draining import Draining
 from .envelopes import INLINE, envelope_of
 from .log_reads import answer_from_log, can_read_here
 from .passivation import Passivation
 from .rebalancing import Rebalancing
-from .runtime import Runtime
 
 __all__ = [
     "INLINE",

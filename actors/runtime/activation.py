@@ -23,10 +23,10 @@ from ..commands import Spawn
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import READS
 from ..hosts import RemoteEnvelope
+from .active import Runtime
 from .append_errors import for_agent
 from .forwarding import Forwarding
 from .log_reads import answer_from_log
-from .runtime import Runtime
 
 if TYPE_CHECKING:
     from ..handlers import Services

@@ -13,7 +13,7 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.projections.recovery import LoadedAgentLog
 
 from .activation import Activation, Folded
-from .runtime import Runtime
+from .active import Runtime
 
 if TYPE_CHECKING:
     from ..handlers import Services

@@ -9,8 +9,8 @@ from typing import Final
 
 from ..dispatch import WORKING, ActorRegistry, Dispatcher, Mailbox
 from ..hosts import Trees
+from .active import Runtime
 from .forwarding import Forwarding
-from .runtime import Runtime
 
 _PAUSE: Final = 0.02
 """Seconds between two looks at the agents that are busy."""

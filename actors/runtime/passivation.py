@@ -8,8 +8,8 @@ from time import monotonic
 from typing import Final
 
 from ..dispatch import IDLE, ActorRegistry, Dispatcher, Mailbox
+from .active import Runtime
 from .forwarding import Forwarding
-from .runtime import Runtime
 
 _ACTIVE: Final = (Runtime, Forwarding)
 """The runners that take memory until they are released."""

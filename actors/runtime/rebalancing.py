@@ -11,7 +11,7 @@ from duramen.events.log import HostRecord, root_of
 
 from ..dispatch import IDLE, ActorRegistry, Dispatcher, Mailbox
 from ..hosts import Trees, is_better
-from .runtime import Runtime
+from .active import Runtime
 
 _IDLE_SECONDS: Final = 1.0
 """An agent that had a message since then is busy: moving it would cost its next caller a recovery."""

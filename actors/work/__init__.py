@@ -16,7 +16,6 @@ from .execution import (
     current_execution,
     refuse_in_step,
 )
-from .expiry import expire, expire_if_due
 from .finder import WorkFinder
 from .messages import INTERNAL, Awaited, Continue, Expire, Note, Remember, Rerun, TakeUp
 
@@ -41,7 +40,5 @@ __all__ = [
     "begin_in_background",
     "check_work",
     "current_execution",
-    "expire",
-    "expire_if_due",
     "refuse_in_step",
 ]

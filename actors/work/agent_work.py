@@ -48,7 +48,8 @@ from .execution import (
     replay,
     run_stretch,
 )
-from .messages import Awaited, Continue, Note, Remember, Rerun, TakeUp
+from .expiry import expire, expire_if_due
+from .messages import Awaited, Continue, Expire, Note, Remember, Rerun, TakeUp
 from .parking import log_parked, park
 from .reminders import DueReminders
 from .replies import PendingReplies, read_end
@@ -58,6 +59,7 @@ from .traces import WorkTraces
 if TYPE_CHECKING:
     from ..handlers import Services
 
+_FOR_A_WORKER: Final = frozenset((CancelAsked, CancelWork, Rerun))
 _NEVER_SEEN: Final[tuple[object, str]] = (None, "")
 
 
@@ -123,7 +125,33 @@ class AgentWork:
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    def accept(self, turn: Turn, envelope: Envelope) -> None:
+    def handle_at_once(self, turn: Turn, envelope: Envelope) -> bool:
+        """Handle a durable message, or one about work that needs only the state; False: a worker has to."""
+        message = envelope.message
+        kind = cast("type[object]", type(message))
+        if kind in _FOR_A_WORKER:
+            return False
+        if kind is Continue:
+            if self.may_continue(message.work):
+                return False
+            turn.handle(envelope, self._keep_result)
+        elif kind is GetResult:
+            if str(message.work) not in open_work(turn.state):
+                return False
+            turn.handle(envelope, lambda _, message: Awaited(message.work))
+        elif kind is Note:
+            turn.handle(envelope, self._note)
+        elif kind is Remember:
+            turn.handle(envelope, self._remind)
+        elif kind is TakeUp:
+            turn.handle(envelope, self._take_up)
+        elif kind is Expire:
+            turn.handle(envelope, expire)
+        else:
+            self._accept(turn, envelope)
+        return True
+
+    def _accept(self, turn: Turn, envelope: Envelope) -> None:
         """Handle a durable message: its reply comes at the end of its work."""
         name, version, data = self._services.registry.dump_message(envelope.message)
         message = Accept(name, version, data, envelope.command_id, envelope.durability)
@@ -144,8 +172,9 @@ class AgentWork:
         """Keep the event of a message, as it will be stored, so that its handler begins without reading the log."""
         self._accepted[work] = item
 
-    def take_up(self, turn: Turn, _: TakeUp) -> None:
+    def _take_up(self, turn: Turn, _: TakeUp) -> None:
         """Log that work is taken up which was begun before the agent came into memory; it is run after the commit."""
+        expire_if_due(turn)
         self._seen = _NEVER_SEEN
         self._scheduler.takes_up = False
         if self.may_go_on:
@@ -157,7 +186,7 @@ class AgentWork:
             return self.loaded is not None
         return type(message) is Continue and (message.number != START or message.work in self._accepted)
 
-    def note(self, turn: Turn, message: Note) -> None:
+    def _note(self, turn: Turn, message: Note) -> None:
         """Log something, unless the work has ended or does not wait for it any more."""
         data = message.event.data
         if "work" in data:
@@ -170,7 +199,7 @@ class AgentWork:
         else:
             turn.emit(message.event)
 
-    def keep_result(self, turn: Turn, message: Continue) -> None:
+    def _keep_result(self, turn: Turn, message: Continue) -> None:
         """Log a result while the handler may not go on; it gets the result when the agent is resumed, or elsewhere."""
         work, number = message.work, message.number
         self._scheduler.sent.discard((work, number))
@@ -184,7 +213,7 @@ class AgentWork:
                 execution.held[number] = message.result, cast("Any", message.error)
             self._logged.append(item["key"])
 
-    def remind(self, turn: Turn, message: Remember) -> None:
+    def _remind(self, turn: Turn, message: Remember) -> None:
         """Deliver a reminder, unless the agent may not go on."""
         self._seen = _NEVER_SEEN
         if self._reminders is None:

@@ -53,7 +53,7 @@ WALKS = {
             ),
             Step(
                 1,
-                "actors/runtime/runtime.py",
+                "actors/runtime/active/runtime.py",
                 "turn",
                 "The agent takes the messages that wait and handles one after another.",
             ),
@@ -83,7 +83,7 @@ WALKS = {
             ),
             Step(
                 1,
-                "actors/runtime/runtime.py",
+                "actors/runtime/active/committing.py",
                 "settle",
                 "Committed: the replies leave. Else each caller gets a typed error, and the state is rebuilt.",
             ),
@@ -134,7 +134,7 @@ WALKS = {
             Step(
                 2, "events/redis/lua/host_claim.lua", "claim", "A new fence, if owner and head are as they were seen."
             ),
-            Step(0, "actors/runtime/runtime.py", "run", "The agent handles what waited in its mailbox."),
+            Step(0, "actors/runtime/active/runtime.py", "run", "The agent handles what waited in its mailbox."),
         ),
     ),
     "subscription.svg": Walk(

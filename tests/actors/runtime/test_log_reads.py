@@ -22,7 +22,7 @@ from duramen.actors import (
     Set,
     Settings,
 )
-from duramen.actors.runtime.runtime import Runtime
+from duramen.actors.runtime import Runtime
 from duramen.events import AgentFailed, AgentNotFound, DuramenError, InvalidPath, PathNotFound, SystemClosed
 from takeover import give_up
 from waiting import eventually

@@ -11,7 +11,7 @@ import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
 from duramen.actors.hosts import Membership
-from duramen.actors.runtime import user_handler
+from duramen.actors.runtime.active import user_handler
 from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Unavailable
 from duramen.events.model import DECLARED
 from takeover import give_up

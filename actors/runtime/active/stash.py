@@ -8,8 +8,8 @@ from typing import Final
 from duramen.events.log import Head
 from duramen.events.logging import get_logger
 
-from ..dispatch import Envelope
-from ..handlers import Services
+from ...dispatch import Envelope
+from ...handlers import Services
 
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 2.0

@@ -25,10 +25,10 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, copy_plain, event_id
 from duramen.projections.state import PAUSED_STATUS, RUNNING
 
-from ..agent import Agent
-from ..commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
-from ..dispatch import Envelope, ProgramExit
-from ..handlers import ActiveAgent, HandlerCall, Savepoint, Services, Turn, read_reply, store_reply
+from ...agent import Agent
+from ...commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
+from ...dispatch import Envelope, ProgramExit
+from ...handlers import ActiveAgent, HandlerCall, Savepoint, Services, Turn, read_reply, store_reply
 
 _BEAT_WAIT: Final = 5.0
 _UNTRACED: Final = nullcontext()

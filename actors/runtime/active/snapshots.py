@@ -7,7 +7,7 @@ from duramen.events.log import Put
 from duramen.events.logging import get_logger
 from duramen.projections.recovery import EVERY, KeyframeSchedule
 
-from ..handlers import Turn
+from ...handlers import Turn
 
 
 class Snapshots(KeyframeSchedule):

@@ -1,0 +1,221 @@
+"""The runner of an active agent's mailbox: it handles the messages in turns."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from duramen.events import MailboxFull
+from duramen.events.codec import Codec
+from duramen.events.log import Head
+from duramen.events.model import EXTERNAL
+from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
+
+from ...agent import Agent
+from ...commands import Spawn
+from ...dispatch import IDLE, WORKING, Envelope, Waiter
+from ...handlers import BLOCKING_HANDLERS, MAY_BLOCK, MEMORY_HANDLERS, QUICK_HANDLERS, NeedsWorker, Turn
+from ...work import INTERNAL, Continue
+from .committing import CommittingAgent
+from .message_kinds import (
+    WORK,
+    is_answer,
+    is_user_message,
+    may_block,
+    needs_class,
+    type_of,
+    waits_for_resume,
+    waits_for_work,
+)
+from .stash import Stash
+from .user_handler import run_user_handler
+
+_MOST_MESSAGES: Final = 256
+"""Messages of one agent in one turn, so that other agents get the core too."""
+
+
+# The states of an active agent; those in capitals are phases of its mailbox. Only the core changes them.
+#
+#     activated ──▶ IDLE ──run, quick messages──▶ COMMITTING ──committed──▶ IDLE
+#                   IDLE ──run, a message that may block──▶ WORKING ──finish──▶ COMMITTING
+#                   COMMITTING ──committed with a hold──▶ HELD ──release, or its part of a cascade finished──▶ …
+#                   IDLE ──passivated──▶ gone
+#     COMMITTING ──append failed, or fenced──┐
+#     WORKING ──the handler crashed──────────┼──▶ deactivated: the next message activates it from its log
+#     IDLE ──a turn failed, or a spawn───────┘
+#            needs another agent object
+
+
+class Runtime(CommittingAgent):
+    """An agent in memory that handles its messages. All but `_handle_blocking` and what it calls runs in the core.
+
+    One step: handle the waiting messages, hand all their events to the journal as one append, and deliver the replies
+    when it is committed; meanwhile the agent does not run.
+    """
+
+    __slots__ = ()
+
+    def run(self) -> None:
+        if self._leaves and self._can_leave():
+            self.deactivate()
+            self.services.hosting.trees.release_empty()
+            return
+        self.last_used = monotonic()
+        if self._goes_on_now(self._mailbox.waiting[0].message):  # as below, which each result of a step would pass
+            self._handle_elsewhere()
+            return
+        turn = Turn(self, self.services.codec)
+        try:
+            self._handle_waiting(turn)
+        except Exception as error:  # a defect, not a refusal
+            self._fail_turn(turn, error)
+            return
+        if turn.envelopes:
+            self.finish(turn)
+        elif self._mailbox.waiting and self._mailbox.runner is self:
+            if self._is_outdated() and needs_class(type_of(self._mailbox.waiting[0].message)):
+                self.deactivate()
+                return
+            self._handle_elsewhere()
+
+    def _goes_on_now(self, message: Any) -> bool:
+        """Whether a durable handler gets a result, and nothing is in the way."""
+        if type_of(message) is not Continue or not self._goes_on(message):
+            return False
+        return self.work.may_continue(message.work) and not self._is_exclusive() and not self._is_outdated()
+
+    def _handle_elsewhere(self) -> None:
+        """Have the first message handled by a worker thread, or by that of the event loop."""
+        self._mailbox.phase = WORKING
+        try:
+            if self._goes_on(self._mailbox.waiting[0].message) or self._is_coroutine(self._mailbox.waiting[0]):
+                self.services.loop.call(self._handle_blocking)
+            else:
+                self._thread_pool.submit(self._handle_blocking)
+        except Exception as error:  # no more threads
+            self._fail_turn(Turn(self, self.services.codec), error)
+
+    def _goes_on(self, message: object) -> bool:
+        """Whether a durable handler goes on, and nothing has to be read: that runs where coroutines do.
+
+        Worker threads would only pass the interpreter's lock on to each other.
+        """
+        is_own = type_of(message) in INTERNAL and not self.agent.own_thread
+        return is_own and self.work.goes_on_at_once(message)
+
+    def _is_coroutine(self, envelope: Envelope) -> bool:
+        """Whether a message's handler is a coroutine, and nothing else about it may block: then no worker is needed."""
+        message, services = envelope.message, self.services
+        kind = type_of(message)
+        is_asked_more = envelope.command_id is not None or envelope.durability is not None  # of the log, or the server
+        if is_asked_more or self.agent.own_thread or not is_user_message(kind) or kind in WORK:
+            return False
+        return self.agent.actor_is_coroutine(message) and services.hosting.membership.may_begin()
+
+    def _handle_waiting(self, turn: Turn) -> None:
+        """Handle messages from the first on, until one may block or the turn is full."""
+        waiting, state = self._mailbox.waiting, self.state
+        most, taken, misfit = min(len(waiting), _MOST_MESSAGES), 0, None
+        limits, items = self.services.limits, turn.items
+        most_bytes, most_events = limits.batch_bytes // 2, limits.batch_events
+        registry = self.services.registry
+        has_exclusive = registry.has_exclusive
+        try:
+            while taken < most and (not taken or (turn.size < most_bytes and len(items) < most_events)):
+                envelope = waiting[taken]
+                kind = type_of(envelope.message)  # not __class__, which may be code of the user's
+                if state.status == PAUSED_STATUS:
+                    is_stashed = waits_for_resume(kind, state, self.agent) and self._stash_message(envelope)
+                else:  # the message before may have begun, or ended, exclusive work
+                    waits = has_exclusive and self._is_exclusive() and waits_for_work(envelope.message, registry)
+                    is_stashed = waits and self._stash_message(envelope)
+                if is_stashed:
+                    taken += 1
+                    continue
+                handler = MEMORY_HANDLERS.get(kind)
+                if handler is not None:
+                    turn.handle(envelope, handler)
+                    taken += 1
+                    continue
+                handler = QUICK_HANDLERS.get(kind)
+                is_of_work = handler is None and (kind in WORK or registry.is_durable(kind))
+                if is_of_work and self.work.handle_at_once(turn, envelope):
+                    taken += 1
+                    continue
+                if kind is Spawn and not self._fits(envelope.message):
+                    misfit = envelope
+                    break
+                if handler is None or (kind in MAY_BLOCK and may_block(envelope.message, state)):
+                    break
+                turn.handle(envelope, handler)
+                taken += 1
+                if self._presumed_absent or turn.hold:
+                    break
+        except NeedsWorker:  # of the message that is first now
+            turn.command, turn.cause, turn.unconfirmed = None, EXTERNAL, None
+        finally:
+            del waiting[:taken]  # others only ever add at the end
+        if misfit is not None and not turn.envelopes:  # else the messages before it are committed first
+            misfit.tries = 1
+            self.deactivate()
+
+    def _fits(self, message: Spawn) -> bool:
+        """Whether this agent object can begin the session that a spawn asks for."""
+        if self.state.status not in (ABSENT, TERMINATED_STATUS):
+            return True  # the spawn will be refused
+        wanted = None if message.agent_type is None else str(message.agent_type)
+        plain = type(self.agent) is Agent and wanted not in self.services.agents
+        return plain or wanted == self.made_for
+
+    def _is_outdated(self) -> bool:
+        """Whether the agent's type was registered, or registered again, after this agent object was made."""
+        state = self.state
+        if state.status in (ABSENT, TERMINATED_STATUS):
+            return False  # the object was made for a spawn; no user message reaches it
+        registered = None if state.agent_type is None else self.services.agents.get(state.agent_type)
+        return registered is not self._factory
+
+    def _stash_message(self, envelope: Envelope) -> bool:
+        """Stash a message, or refuse it if there are too many; it is handled then."""
+        if self._stash is None:
+            self._stash = Stash(self.services, self.path, self._is_behind, self._catch_up)
+        if len(self._stash) >= self.services.limits.stash_messages:
+            advice = "resume it" if self.state.status == PAUSED_STATUS else "it has exclusive work to end first"
+            envelope.refuse(MailboxFull(f"the stash of {self.path} is full; {advice}", agent=self.path))
+        else:
+            self._stash.add(envelope)
+        return True
+
+    def _is_behind(self, head: Head | None) -> bool:
+        """Whether another process has written for the agent, or its log is gone. Callable from any thread."""
+        seq = self.state.seq
+        return head is None or head.seq > seq or (head.fence != self.fence and head.seq != seq)
+
+    def _catch_up(self) -> None:
+        """Handle the stashed messages on the state that another process has made; in the core."""
+        if self._mailbox.phase == IDLE:  # else the log's answer to what is under way will say so
+            self.deactivate()
+
+    def _handle_blocking(self) -> None:
+        """Handle the first message, which may block; in a worker thread."""
+        envelope = self._mailbox.waiting.pop(0)
+        self._handling = envelope
+        kind = type_of(envelope.message)
+        is_in_loop = kind in INTERNAL and self.services.loop.runs_here()
+        turn = Turn(self, self.services.loop_codec if is_in_loop else Codec(self.services.limits))
+        try:
+            handler = BLOCKING_HANDLERS.get(kind)
+            with Waiter(self._mailbox).running():
+                if is_answer(envelope.message):
+                    self.work.check_answer(turn, envelope, handler or MEMORY_HANDLERS[kind])
+                elif handler is not None:
+                    turn.handle(envelope, handler)
+                elif kind in WORK:
+                    self.work.handle(turn, envelope)
+                else:
+                    run_user_handler(self, turn, envelope)
+                    return
+        except BaseException as error:
+            self.crash(turn, envelope, error)
+        else:
+            self.services.loop.post(lambda: self.finish(turn))
