@@ -21,8 +21,6 @@ __all__ = ["Import", "circles", "doors_of", "imports_of_rooms", "past_a_door", "
 MOST_ENTRIES = 13
 #: Packages of their own, `duramen` and `duramen.adapters`, which only lie there.
 GUESTS = {"actors/adapters", "actors/front_door"}
-#: Folders that are a list of like things, one file each.
-LISTS = {"events/redis/lua"}
 
 
 class Import(NamedTuple):
@@ -115,7 +113,7 @@ def wide_folders(root: Path) -> Iterator[str]:
                     entries[path.parent.parent].add(path.parent)
         for folder, held in sorted(entries.items()):
             place = folder.relative_to(root).as_posix()
-            if len(held) > MOST_ENTRIES and place not in LISTS and folder != root:
+            if len(held) > MOST_ENTRIES and folder != root:
                 yield f"{place}: {len(held)} entries, at most {MOST_ENTRIES} are easy to take in"
 
 

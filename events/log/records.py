@@ -15,7 +15,7 @@ from ..codec import NO_DIGEST, Codec, to_datetime, unpack_plain
 
 
 class Status(IntEnum):
-    """The log's answer to one append of a batch. The numbers are those of `append.lua`."""
+    """The log's answer to one append of a batch. The numbers are those of `agents/append.lua`."""
 
     COMMITTED = 0
     DUPLICATE = 1

@@ -128,7 +128,7 @@ class MemoryHostStore:
         return [self.claim(agent, seen, head, host, now) for agent, seen, head in claims]
 
     def claim(self, agent: str, seen: Owner, head: Head, host: str, now: int) -> ClaimAnswer:
-        """The same checks, in the same order, as `host_claim.lua`."""
+        """The same checks, in the same order, as `hosts/claim.lua`."""
         with self._lock:
             part = self._part_of(agent)
             owner, there = _owner_in(part, agent), part.heads.get(agent)

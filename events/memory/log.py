@@ -203,7 +203,7 @@ class MemoryLog(LogBase):
         return owner_of(owners.get(root, part.owners.get(root)))
 
     def _check(self, head: Head | None, append: Append) -> Status:
-        """The same checks, in the same order, as `append.lua`."""
+        """The same checks, in the same order, as `agents/append.lua`."""
         items = self._logs.get(append.log_key, [])
         length = len(items)
         if head is None:

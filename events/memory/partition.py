@@ -99,7 +99,7 @@ def _digest(span: Span, head: Head, base: Base | None, stored: list[bytes]) -> l
 def count_to_trim(agent: str, head: Head | None, known: Base | None, items: Sequence[bytes], base: Base) -> int:
     """How many events trimming up to `base` removes; 0: it was done before. `known` is the log's present base.
 
-    The same checks, in the same order, as `trim.lua`. Raises what `EventLog.trim` raises.
+    The same checks, in the same order, as `agents/trim.lua`. Raises what `EventLog.trim` raises.
     """
     if head is None:
         raise unknown_agent(agent)

@@ -1,4 +1,4 @@
-"""The bytes of a call of `append.lua`, and of its answers."""
+"""The bytes of a call of `agents/append.lua`, and of its answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Fixed:
 
 
 class AppendFormat:
-    """Makes the calls of `append.lua` for one namespace. Used by one thread at a time."""
+    """Makes the calls of `agents/append.lua` for one namespace. Used by one thread at a time."""
 
     def __init__(self, keys: Keys, limits: Limits, script: Script, publish: bytes = b"PUBLISH") -> None:
         self._keys = keys
@@ -116,7 +116,7 @@ def head_of(stored: bytes, agent: str) -> Head:
 
 
 def claim_of(row: Any, agent: str) -> Claim | None:
-    """A claim as `claim.lua` answers it; None if there is no such agent. Raises CorruptEvent."""
+    """A claim as `agents/claim.lua` answers it; None if there is no such agent. Raises CorruptEvent."""
     if row is False:
         return None
     return Claim(_head(None if row is True else row[0], agent), 0 if row is True else int(row[1]))

@@ -42,13 +42,13 @@ class RedisArchive:
         self._partitions = partitions
         self._keys = keys
         self._publish = publish
-        self._keyframe = Script("keyframe", read_only=True)
-        self._stage = Script("stage")
-        self._adopt = Script("adopt")
-        self._erase = Script("erase")
-        self._erase_feed = Script("erase_feed")
-        self._take_erasure = Script("take_erasure")
-        self._end_erasure = Script("end_erasure")
+        self._keyframe = Script("agents/keyframe", read_only=True)
+        self._stage = Script("agents/stage")
+        self._adopt = Script("agents/adopt")
+        self._erase = Script("erasures/erase")
+        self._erase_feed = Script("erasures/erase_feed")
+        self._take_erasure = Script("erasures/take")
+        self._end_erasure = Script("erasures/end")
 
     def _partition_of(self, agent: str) -> int:
         return partition_of(agent, self._partitions)

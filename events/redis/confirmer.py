@@ -25,7 +25,7 @@ class RedisConfirmer:
     def __init__(self, server: RedisClient, keys: Keys) -> None:
         self._server = server
         self._keys = keys
-        self._script = Script("confirm")
+        self._script = Script("feed/confirm")
 
     def confirm(
         self, durability: Durability, appends: Sequence[CommittedAppend], partition_of: Callable[[str], int]

@@ -33,8 +33,8 @@ class RedisFeed:
         self._server = server
         self._keys = keys
         self._bases = [0] * partitions
-        self._gather = Script("gather", read_only=True)
-        self._positions = Script("positions", read_only=True)
+        self._gather = Script("feed/gather", read_only=True)
+        self._positions = Script("feed/positions", read_only=True)
 
     def pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
         """As `FeedSources.feed_pages`."""

@@ -90,9 +90,9 @@ class RedisLog(LogBase):
         super().__init__(namespace, partitions, integrity_key)
         self._server = client_of_pool(pool, retry_seconds=retry_seconds, ensure_server=ensure_server)
         self._limits = limits or Limits()
-        self._claim = Script("claim")
+        self._claim = Script("agents/claim")
         self._pages = RedisPages(self._server, self._keys, self._limits)
-        self._append = Script("append")
+        self._append = Script("agents/append")
         self._log = get_logger("log").bind(namespace=namespace)
         self._check_server(allow_eviction)
         self.identity, self.partitions = self._open(partitions)
@@ -263,7 +263,7 @@ class RedisLog(LogBase):
                 refuse_eviction(policy)
             elif policy.startswith("allkeys-"):
                 self._log.warning("logs_may_be_evicted", policy=policy, advice="set maxmemory-policy noeviction")
-        probe = Script("permissions")
+        probe = Script("namespace/permissions")
         require_permissions(
             lambda arguments: self._server.run_script_on_each(probe, arguments, "ask for this user's permissions"),
             self._keys,
@@ -276,7 +276,9 @@ class RedisLog(LogBase):
     def _open(self, partitions: int) -> tuple[str, int]:
         identity = uuid4().hex
         arguments = [FORMAT, b"%d" % partitions, identity.encode(), self.chain.fingerprint(identity).encode()]
-        stored = self._server.run_script(Script("open"), [self._keys.namespace], arguments, "open the namespace")
+        stored = self._server.run_script(
+            Script("namespace/open"), [self._keys.namespace], arguments, "open the namespace"
+        )
         if stored[0] != FORMAT:
             raise InvalidMessage(
                 f"this namespace has format {stored[0].decode(errors='replace')[:20]}; "

@@ -27,7 +27,7 @@ class RedisPages:
         self._server = server
         self._keys = keys
         self._limits = limits
-        self._script = Script("read", read_only=True)
+        self._script = Script("agents/read", read_only=True)
         self._parts: dict[str, tuple[bytes, list[bytes]]] = {}
 
     def page(self, partition: int, agent: str, from_seq: int, limit: int) -> Page | None:

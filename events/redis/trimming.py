@@ -14,7 +14,7 @@ from .client import RedisClient, Script
 
 
 class _Status(IntEnum):
-    """The answers of `trim.lua`."""
+    """The answers of `agents/trim.lua`."""
 
     DONE = 0
     GONE = 1
@@ -29,8 +29,8 @@ class RedisTrimming:
     def __init__(self, server: RedisClient, keys: Keys) -> None:
         self._server = server
         self._keys = keys
-        self._trim = Script("trim")
-        self._trim_feed = Script("trim_feed")
+        self._trim = Script("agents/trim")
+        self._trim_feed = Script("feed/trim")
 
     def base(self, partition: int, agent: str) -> Base | None:
         """As `EventLog.base`."""

@@ -77,7 +77,7 @@ WALKS = {
             ),
             Step(
                 2,
-                "events/redis/lua/append.lua",
+                "events/redis/lua/agents/append.lua",
                 "append",
                 "Checks fence, position and digest of every append; then writes log, head and feed; publishes last.",
             ),
@@ -132,7 +132,7 @@ WALKS = {
                 "Seq and digest must be those of the head; otherwise the agent does not start.",
             ),
             Step(
-                2, "events/redis/lua/host_claim.lua", "claim", "A new fence, if owner and head are as they were seen."
+                2, "events/redis/lua/hosts/claim.lua", "claim", "A new fence, if owner and head are as they were seen."
             ),
             Step(0, "actors/runtime/active/runtime.py", "run", "The agent handles what waited in its mailbox."),
         ),
@@ -141,7 +141,12 @@ WALKS = {
         "The way of an event to a subscription",
         ("the log", "the hub: one thread a system", "a thread of a pool"),
         (
-            Step(0, "events/redis/lua/append.lua", "publish", "A notice: agents, positions, and the events if small."),
+            Step(
+                0,
+                "events/redis/lua/agents/append.lua",
+                "publish",
+                "A notice: agents, positions, and the events if small.",
+            ),
             Step(1, "events/redis/notices.py", "receive", "One connection listens for all subscriptions."),
             Step(
                 1,

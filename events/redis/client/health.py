@@ -313,7 +313,7 @@ def _size(count: int) -> str:
 def _permissions(run: RunCommand, namespace: str, *, in_cluster: bool) -> list[Finding]:
     name: Any = _try(run, "ask for the user's name", b"ACL", b"WHOAMI")
     user = "this user" if name is None else f"user {name.decode(errors='replace')!r}"
-    text = read_script("permissions")
+    text = read_script("namespace/permissions")
 
     def probe(arguments: list[bytes]) -> list[Any]:
         digest = run("load a script", b"SCRIPT", b"LOAD", text)

@@ -21,7 +21,7 @@ def encode_command(arguments: Sequence[bytes]) -> bytes:
 
 
 def read_script(name: str) -> bytes:
-    """Read the source of a script of `events/redis/lua`."""
+    """Read the source of a script of `events/redis/lua`, named by its folder and file: `agents/append`."""
     return files("duramen.events.redis").joinpath("lua", f"{name}.lua").read_bytes()
 
 

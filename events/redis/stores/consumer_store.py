@@ -1,4 +1,4 @@
-"""Durable consumers on a server: see the protocol, and the scripts `consumer_*.lua`."""
+"""Durable consumers on a server: see the protocol, and the scripts in `lua/consumers/`."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class RedisConsumerStore:
     def __init__(self, server: RedisClient, keys: Keys) -> None:
         self._server = server
         self._keys = keys
-        self._probe = Script("permissions")
+        self._probe = Script("namespace/permissions")
         self._permitted = False
-        self._claim = Script("consumer_claim")
-        self._save = Script("consumer_save")
-        self._switch = Script("consumer_switch")
-        self._request = Script("consumer_request")
-        self._discard = Script("consumer_discard")
-        self._remove = Script("consumer_remove")
+        self._claim = Script("consumers/claim")
+        self._save = Script("consumers/save")
+        self._switch = Script("consumers/switch")
+        self._request = Script("consumers/request")
+        self._discard = Script("consumers/discard")
+        self._remove = Script("consumers/remove")
 
     def find(self, name: str) -> Stored:
         key = self._keys.views.encode()

@@ -1,4 +1,4 @@
-"""Hosts, owners and channels on a server: see the protocol, and the scripts `host_*.lua`."""
+"""Hosts, owners and channels on a server: see the protocol, and the scripts in `lua/hosts/`."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class RedisHostStore:
         self._partition_of = partition_of
         self._secret = secret
         self._hosts = [keys.hosts]
-        self._beat = Script("host_beat")
-        self._change = Script("host_change")
-        self._claim = Script("host_claim")
-        self._give = Script("host_give")
-        self._unfinished = Script("unfinished", read_only=True)
+        self._beat = Script("hosts/beat")
+        self._change = Script("hosts/change")
+        self._claim = Script("hosts/claim")
+        self._give = Script("hosts/give")
+        self._unfinished = Script("hosts/unfinished", read_only=True)
         self._streams: dict[str, RedisMessages] = {}
         self._log = get_logger("hosts")
 
@@ -73,7 +73,7 @@ class RedisHostStore:
             self._secret = cast(
                 "bytes",
                 self._server.run_script(
-                    Script("secret"), [self._keys.namespace], [made], "read the namespace's secret"
+                    Script("namespace/secret"), [self._keys.namespace], [made], "read the namespace's secret"
                 ),
             )
         return self._secret

@@ -22,7 +22,7 @@ class RedisOutputStore:
         self._server = server
         self._keys = keys
         self._partition_of = partition_of
-        self._script = Script("output")
+        self._script = Script("agents/output")
 
     def write(self, writes: Sequence[OutputWrite]) -> list[bool]:
         calls = [self._call(write) for write in writes]
