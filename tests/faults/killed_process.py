@@ -193,6 +193,9 @@ def run(url: str, order: dict[str, Any]) -> None:
     """In a child: the operation; its end is the process's."""
     code = 0
     system = opened(url, order["namespace"])
+    eventually(
+        lambda: not system._finder._is_looking, what="the look at what is unfinished, which is not the operation's"
+    )
     requests = Requests(order["at"], order["sent"])
     try:
         OPERATIONS[order["operation"]](system, order["file"])
