@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from hashlib import sha256
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,6 +21,7 @@ from .modules import bundle
 from .recording import record
 
 _BODY: Final = re.compile(r"<body>\n(.*)</body>", re.DOTALL)
+_KINDS: Final = (".css", ".html", ".js", ".svg")
 _START: Final = "main.js"
 # The page asks `api.js`; here that module has the answers.
 _REPLACED: Final = {"api.js": "recorded.js"}
@@ -49,8 +51,9 @@ def write_static_page(
 
 
 def _page(title: str, answers: bytes) -> bytes:
-    folder = files("duramen.actors.inspector").joinpath("page")
-    held = {each.name: each.read_text("utf-8") for each in folder.iterdir()}
+    room = files("duramen.actors.inspector")
+    found = chain(room.joinpath("page").iterdir(), room.joinpath("static").iterdir())
+    held = {each.name: each.read_text("utf-8") for each in found if each.name.endswith(_KINDS)}
     body = _BODY.search(held["index.html"])
     assert body is not None
     script, style = bundle(held, (_FIRST, _START), _REPLACED), held["style.css"]
