@@ -54,6 +54,7 @@ ROWS = {
         "duramen: one host, handlers that compute for 1 ms",
         "duramen: 2 hosts, handlers that compute for 1 ms",
     ],
+    "takeover": ["an agent of a killed process, asked in another", "the same program, started again"],
     "streams": ["redis-py: awaited XADD", "duramen: live output", "duramen: live output, 20 readers"],
     # Those that answer single calls stand in a second table, too.
     "peers": [

@@ -33,6 +33,7 @@ from . import (
     reading,
     recovery,
     streams,
+    takeover,
     throughput,
 )
 from .machine import describe
@@ -48,6 +49,7 @@ GROUPS: Final[dict[str, Callable[[Options, Path], Group]]] = {
     "reads": reading.measure,
     "links": links.measure,
     "hosts": hosts.measure,
+    "takeover": takeover.measure,
     "streams": streams.measure,
     "peers": comparison.measure,
     "adapters": adapters.measure,

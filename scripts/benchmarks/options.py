@@ -45,6 +45,8 @@ class Options:
     blocked_seconds: float = 1.0
     computed: int = 1_500
     """Messages in a round whose handlers compute for a millisecond."""
+    leases: int = 2
+    """Killed processes whose lease is waited for, 10 s each."""
     load: int = 5_000
     """Events a second, while notifications are timed."""
     caught_up: int = 100_000
@@ -76,6 +78,7 @@ QUICK: Final = Options(
     unfinished=200,
     blocked=200,
     computed=500,
+    leases=1,
     blocked_seconds=0.5,
     caught_up=20_000,
     caught_agents=200,
@@ -96,6 +99,7 @@ TINY: Final = Options(
     unfinished=10,
     blocked=5,
     computed=10,
+    leases=0,
     blocked_seconds=0.05,
     load=200,
     caught_up=600,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
 from duramen.actors.hosts import Membership
 from duramen.actors.runtime.active import user_handler
-from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Unavailable
+from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.model import DECLARED
 from takeover import give_up
 
 OpenSystem = Callable[..., AgentSystem]
 PATH = "acme/alice"
+FORWARDS = int(os.environ.get("DURAMEN_TEST_FORWARDS", "100"))
 
 
 def fence(system: AgentSystem) -> tuple[int, str]:
@@ -83,6 +85,23 @@ def test_an_agent_that_the_other_side_has_just_spawned_is_found(open_any: OpenSy
             second.agent(path).get()
         first.spawn(path, initial_state={"n": number})
         assert second.agent(path).get("n") == number
+
+
+def test_forwards_never_push_a_users_id_out_of_what_is_remembered(open_any: OpenSystem) -> None:
+    limits = Limits(commands_remembered=3)
+    owner, other = open_any(limits=limits), open_any(limits=limits)
+    owner.spawn(PATH, initial_state={"l": []})
+    agent = other.agent(PATH)
+    first = agent.append("l", "mine", command_id="mine")
+    for start in range(0, FORWARDS, 1_000):
+        numbers = range(start, min(start + 1_000, FORWARDS))
+        for reply in [agent.ask(Append("l", number), block=False) for number in numbers]:
+            reply.get(timeout=60)
+    assert agent.append("l", "mine", command_id="mine") == first
+    assert owner.agent(PATH).get("l") == ["mine", *range(FORWARDS)]
+    for number in range(3):
+        agent.append("l", number, command_id=f"other-{number}")
+    assert agent.append("l", "mine", command_id="mine") != first, "control: ids of users push it out"
 
 
 @pytest.mark.parametrize("block", [True, False])
