@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Sequence
-from threading import Lock
-
-from attrs import frozen
+from collections.abc import Sequence
 
 from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import Adoption, BegunErasure, FeedEntry, Head, Notice, Put, Raw, RawPartition, SmallAgent
 from ..model import Granularity
-from .partition import Partition
-
-
-@frozen(eq=False, repr=False)
-class MemoryParts:
-    """What the archive uses of its `MemoryLog`. All but `publish` are called under `lock`."""
-
-    lock: Lock
-    agents: Callable[[], list[str]]
-    head: Callable[[str], Head | None]
-    items: Callable[[str], list[bytes]]
-    create: Callable[[Adoption, list[bytes]], list[Notice]]
-    """Create an agent with these items; returns the notices to publish."""
-    put: Callable[[Sequence[Put]], None]
-    episodes: Callable[[int], list[bytes]]
-    raw_partition: Callable[[int], RawPartition]
-    publish: Callable[[list[Notice]], None]
-    partition: Callable[[str], Partition]
-    partitions: int
-    erasures: Callable[[int], int]
-    erasing: Callable[[int], dict[str, BegunErasure]]
-    drop: Callable[[Sequence[str]], None]
-    """Remove values by key."""
-    erase: Callable[[str], None]
-    """Remove what is stored of an agent beside its checkpoints and keyframes."""
-    replace_episode: Callable[[int, int, bytes, bytes], None]
+from .output_store import MemoryOutputStore
+from .storage import MemoryStorage
 
 
 class MemoryArchive:
     """Thread-safe, under the log's own lock."""
 
-    def __init__(self, parts: MemoryParts) -> None:
-        self._parts = parts
+    def __init__(self, storage: MemoryStorage, outputs: MemoryOutputStore) -> None:
+        self._storage = storage
+        self._outputs = outputs
         self._frames: dict[str, dict[int, bytes]] = {}
         self._seqs: dict[str, list[int]] = {}
         """The seqs of each agent's keyframes, in order."""
@@ -55,28 +29,28 @@ class MemoryArchive:
     # -- keyframes -------------------------------------------------------------------------------------------------
 
     def keyframes(self, agent: str) -> list[int]:
-        with self._parts.lock:
+        with self._storage.lock:
             return list(self._seqs.get(agent, ()))
 
     def keyframe_before(self, agent: str, seq: int) -> tuple[int, bytes] | None:
-        with self._parts.lock:
+        with self._storage.lock:
             seqs = self._seqs.get(agent, [])
             at = bisect_right(seqs, seq)
             return (seqs[at - 1], self._frames[agent][seqs[at - 1]]) if at else None
 
     def keyframe(self, agent: str, seq: int) -> bytes | None:
-        with self._parts.lock:
+        with self._storage.lock:
             return self._frames.get(agent, {}).get(seq)
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
-        with self._parts.lock:
+        with self._storage.lock:
             frames = self._frames.setdefault(agent, {})
             if seq not in frames:
                 insort(self._seqs.setdefault(agent, []), seq)
             frames[seq] = stored
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
-        with self._parts.lock:
+        with self._storage.lock:
             frames = self._frames.get(agent, {})
             for seq in seqs:
                 frames.pop(seq, None)
@@ -85,33 +59,33 @@ class MemoryArchive:
     # -- as it is --------------------------------------------------------------------------------------------------
 
     def agents(self) -> list[str]:
-        with self._parts.lock:
-            return self._parts.agents()
+        with self._storage.lock:
+            return [agent for part in self._storage.parts for agent in part.heads]
 
     def heads(self, agents: Sequence[str]) -> list[Head | None]:
-        with self._parts.lock:
-            return [self._parts.head(agent) for agent in agents]
+        with self._storage.lock:
+            return [self._storage.part_of(agent).heads.get(agent) for agent in agents]
 
     def raw(self, agent: str, at: int, count: int) -> Raw:
-        with self._parts.lock:
-            items = self._parts.items(agent)
-            return Raw(self._parts.head(agent), False, len(items), items[at : at + max(1, count)])
+        with self._storage.lock:
+            items = self._storage.items(agent)
+            return Raw(self._storage.part_of(agent).heads.get(agent), False, len(items), items[at : at + max(1, count)])
 
     def read_small(self, agents: Sequence[str], most_bytes: int) -> list[SmallAgent | None]:
         return [None] * len(agents)  # there are no round trips to save
 
     def raw_partition(self, partition: int) -> RawPartition:
-        with self._parts.lock:
-            return self._parts.raw_partition(partition)
+        with self._storage.lock:
+            return self._storage.raw_partition(partition)
 
     # -- moving ----------------------------------------------------------------------------------------------------
 
     def put(self, puts: Sequence[Put]) -> None:
-        with self._parts.lock:
-            self._parts.put(puts)
+        with self._storage.lock:
+            self._storage.put(puts)
 
     def stage(self, agent: str, token: str, at: int, previous: bytes, items: Sequence[bytes]) -> int:
-        with self._parts.lock:
+        with self._storage.lock:
             staged = self._staged.setdefault((agent, token), [])
             end = at + len(items)
             if len(staged) >= end and staged[end - 1][:DIGEST_SIZE] == items[-1][:DIGEST_SIZE]:
@@ -123,9 +97,9 @@ class MemoryArchive:
             return len(staged)
 
     def episodes(self, starts: Sequence[int]) -> tuple[list[list[bytes]], list[int]]:
-        with self._parts.lock:
-            pages = [self._parts.episodes(partition)[start:] for partition, start in enumerate(starts)]
-            return pages, [self._parts.erasures(partition) for partition in range(len(starts))]
+        with self._storage.lock:
+            pages = [self._storage.episodes(partition)[start:] for partition, start in enumerate(starts)]
+            return pages, [part.erasures for part in self._storage.parts]
 
     def has_all_episodes(self) -> bool:
         return True
@@ -136,36 +110,36 @@ class MemoryArchive:
     # -- erasing ---------------------------------------------------------------------------------------------------
 
     def begin_erasure(self, root: str, by: str) -> None:
-        with self._parts.lock:
-            self._parts.partition(root).erasing[root] = BegunErasure(by)
+        with self._storage.lock:
+            self._storage.part_of(root).erasing[root] = BegunErasure(by)
 
     def end_erasure(self, root: str, begun: BegunErasure) -> bool:
-        with self._parts.lock:
-            erasing = self._parts.partition(root).erasing
+        with self._storage.lock:
+            erasing = self._storage.part_of(root).erasing
             if erasing.get(root) != begun:
                 return False
             del erasing[root]
             return True
 
     def erasing(self, partition: int) -> dict[str, BegunErasure]:
-        with self._parts.lock:
-            return self._parts.erasing(partition)
+        with self._storage.lock:
+            return dict(self._storage.parts[partition].erasing)
 
     def begun_erasures(self) -> list[tuple[str, BegunErasure]]:
-        with self._parts.lock:
-            return [found for each in range(self._parts.partitions) for found in self._parts.erasing(each).items()]
+        with self._storage.lock:
+            return [found for part in self._storage.parts for found in part.erasing.items()]
 
     def take_erasure(self, root: str, host: str, by: str) -> bool:
-        with self._parts.lock:
-            erasing = self._parts.partition(root).erasing
+        with self._storage.lock:
+            erasing = self._storage.part_of(root).erasing
             if erasing.get(root) != BegunErasure(host):
                 return False
             erasing[root] = BegunErasure(by)
             return True
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
-        with self._parts.lock:
-            part = self._parts.partition(root)
+        with self._storage.lock:
+            part = self._storage.part_of(root)
             start = max(0, position - part.base)
             changed = 0
             for at, entry in enumerate(part.feed[start:], start):
@@ -179,8 +153,8 @@ class MemoryArchive:
     def erase(
         self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], by: str, *, is_taken: bool
     ) -> int:
-        with self._parts.lock:
-            part, events = self._parts.partition(root), 0
+        with self._storage.lock:
+            part, events = self._storage.part_of(root), 0
             note, own = part.erasing.get(root), BegunErasure(by)
             if is_taken and note != own:
                 return -2
@@ -194,32 +168,36 @@ class MemoryArchive:
             for agent in agents:
                 head = part.heads.get(agent)
                 events += 0 if head is None else head.seq - head.base
-                self._parts.erase(agent)
+                self._storage.erase(agent)
+                self._outputs.erase(agent)
                 self._frames.pop(agent, None)
                 self._seqs.pop(agent, None)
                 part.erased[agent] = part.base + len(part.feed)
-            self._parts.drop(keys)
+            for key in keys:
+                self._storage.values.pop(key, None)
             if note is None or note.done or note == own:  # else another host has begun to erase it, too
                 part.erasing[root] = BegunErasure(by, done=True)
             return events
 
     def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
-        with self._parts.lock:
-            self._parts.replace_episode(partition, at, stored, by)
+        with self._storage.lock:
+            episodes = self._storage.episodes(partition)
+            if episodes[at : at + 1] == [stored]:
+                episodes[at] = by
 
     def stage_value(self, agent: str, token: str, key: str, value: bytes) -> None:
-        with self._parts.lock:
+        with self._storage.lock:
             self._staged_values[agent, token, key] = value
 
     def stage_keyframe(self, agent: str, token: str, seq: int, stored: bytes) -> None:
-        with self._parts.lock:
+        with self._storage.lock:
             self._staged_frames.setdefault((agent, token), {})[seq] = stored
 
     def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
-        with self._parts.lock:
+        with self._storage.lock:
             known = 0
             for adoption in adoptions:
-                head = self._parts.head(adoption.agent)
+                head = self._storage.part_of(adoption.agent).heads.get(adoption.agent)
                 if head is not None:
                     if head.fence != adoption.fence:
                         return adoption.agent
@@ -234,15 +212,15 @@ class MemoryArchive:
                 return None
             notices: list[Notice] = []
             for adoption in adoptions:
-                notices += self._parts.create(adoption, self._staged.pop((adoption.agent, token), []))
+                notices += self._storage.create(adoption, self._staged.pop((adoption.agent, token), []))
                 self._move_staged(adoption, token)
-        self._parts.publish(notices)
+        self._storage.publish(notices)
         return None
 
     def _move_staged(self, adoption: Adoption, token: str) -> None:
         agent = adoption.agent
         values = ((key, self._staged_values.pop((agent, token, key)), ttl) for key, ttl in adoption.staged_values)
-        self._parts.put([Put(*value) for value in values])
+        self._storage.put([Put(*value) for value in values])
         frames = self._staged_frames.pop((agent, token), {})
         if adoption.has_keyframes:
             self._frames[agent], self._seqs[agent] = frames, sorted(frames)

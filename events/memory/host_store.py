@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from threading import Condition, Lock
+from threading import Condition
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -25,30 +25,20 @@ from ..log import (
     root_of,
 )
 from .partition import Partition
+from .storage import MemoryStorage
 
 _MOST: Final = 100_000
 """Messages that wait for a stream that does not receive; later ones are lost."""
 
 
 class MemoryHostStore:
-    """A `HostStore` of one `MemoryLog`. `part_of`, `part_at` and `items_of` are looked at under `lock`."""
+    """A `HostStore` of one `MemoryLog`, under the log's own lock."""
 
-    def __init__(
-        self,
-        lock: Lock,
-        clock: Callable[[], float],
-        part_of: Callable[[str], Partition],
-        part_at: Callable[[int], Partition],
-        items_of: Callable[[str], list[bytes]],
-        *,
-        secret: bytes | None,
-    ) -> None:
+    def __init__(self, storage: MemoryStorage, *, secret: bytes | None) -> None:
         self.secret = secret or secrets.token_bytes(32)
-        self._lock = lock
-        self._clock = clock
-        self._part_of = part_of
-        self._part_at = part_at
-        self._items_of = items_of
+        self._storage = storage
+        self._lock = storage.lock
+        self._clock = storage.clock
         self._hosts: dict[str, HostRecord] = {}
         self._content: dict[str, tuple[bytes, float]] = {}
         self._streams: dict[str, list[MemoryMessages]] = {}
@@ -118,7 +108,7 @@ class MemoryHostStore:
 
     def locate(self, agent: str) -> Located:
         with self._lock:
-            part = self._part_of(agent)
+            part = self._storage.part_of(agent)
             return Located(_owner_in(part, agent), part.heads.get(agent), part.directory.get(agent))
 
     def locate_all(self, agents: Sequence[str]) -> list[Located]:
@@ -130,7 +120,7 @@ class MemoryHostStore:
     def claim(self, agent: str, seen: Owner, head: Head, host: str, now: int) -> ClaimAnswer:
         """The same checks, in the same order, as `hosts/claim.lua`."""
         with self._lock:
-            part = self._part_of(agent)
+            part = self._storage.part_of(agent)
             owner, there = _owner_in(part, agent), part.heads.get(agent)
             mine = owner.host == host
             if there is None or (there.seq, there.digest) != (head.seq, head.digest) or not (mine or owner == seen):
@@ -142,11 +132,11 @@ class MemoryHostStore:
                 if not mine:
                     owner = _give_tree(part, agent, Owner(owner.epoch + 1, host))
                 part.heads[agent] = there = evolve(there, fence=fence, claimed_at=now)
-            return ClaimAnswer(True, owner, there, len(self._items_of(agent)))
+            return ClaimAnswer(True, owner, there, len(self._storage.items(agent)))
 
     def take(self, agent: str, seen: Owner, host: str) -> Owner:
         with self._lock:
-            part = self._part_of(agent)
+            part = self._storage.part_of(agent)
             owner = _owner_in(part, agent)
             if owner.host == host or owner != seen:
                 return owner
@@ -154,7 +144,7 @@ class MemoryHostStore:
 
     def release(self, agent: str, held: Owner) -> bool:
         with self._lock:
-            part = self._part_of(agent)
+            part = self._storage.part_of(agent)
             owner = _owner_in(part, agent)
             if owner == held:
                 owner = _give_tree(part, agent, Owner(held.epoch))
@@ -165,7 +155,7 @@ class MemoryHostStore:
     ) -> UnfinishedPage:
         with self._lock:
             until = int(self._clock() * 1000) if until_ms is None else until_ms
-            part = self._part_at(partition)
+            part = self._storage.parts[partition]
             last = (-1, b"") if after is None else (after.due_ms, after.agent.encode())
             rows = sorted((due, agent.encode()) for agent, due in part.unfinished.items())
             rows = [row for row in rows if row > last][:limit]

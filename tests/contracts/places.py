@@ -84,26 +84,26 @@ class MemoryPlace:
         return self._log
 
     def items(self, log: EventLog, agent: str) -> list[bytes]:
-        return list(self.log._logs.get(log.log_key(agent), ()))
+        return list(self.log._storage.logs.get(log.log_key(agent), ()))
 
     def keep(self, log: EventLog, agent: str, items: list[bytes]) -> None:
         if items:
-            self.log._logs[log.log_key(agent)] = list(items)
+            self.log._storage.logs[log.log_key(agent)] = list(items)
         else:
-            self.log._logs.pop(log.log_key(agent), None)
+            self.log._storage.logs.pop(log.log_key(agent), None)
 
     def write_head(self, log: EventLog, agent: str, head: Head | None) -> None:
-        heads = self.log._parts[log.partition_of(agent)].heads
+        heads = self.log._storage.parts[log.partition_of(agent)].heads
         if head is None:
             heads.pop(agent, None)
         else:
             heads[agent] = evolve(head)
 
     def erase(self, log: EventLog, key: str) -> None:
-        self.log._values.pop(key, None)
+        self.log._storage.values.pop(key, None)
 
     def write_feed(self, log: EventLog, partition: int, change: Callable[[list[Any]], object]) -> None:
-        change(self.log._parts[partition].feed)
+        change(self.log._storage.parts[partition].feed)
 
     def let_expire(self, log: EventLog, key: str, ttl_ms: int) -> None:
         self.now += ttl_ms / 1000

@@ -89,7 +89,7 @@ def test_behind_a_trimmed_event_nothing_is_believed_where_there_is_a_key(
     log.trim(author.agent, Base(2, items[1][:DIGEST_SIZE]), b"state")
     assert [fact.seq for fact in all_facts(reader_of(log, Mark(2, 0)))] == [3]
     if isinstance(place, MemoryPlace):
-        place.log._parts[0].bases.clear()
+        place.log._storage.parts[0].bases.clear()
     else:
         assert isinstance(place, ServerPlace)
         place.client.delete(place.keys.bases(0))

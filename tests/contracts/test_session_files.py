@@ -117,7 +117,7 @@ def heads(system: AgentSystem) -> dict[str, Any]:
 def leftovers(place: Place) -> int:
     """Keys of any agent on the place."""
     if isinstance(place, MemoryPlace):
-        return len(place.log._logs) + len(place.log._values)
+        return len(place.log._storage.logs) + len(place.log._storage.values)
     assert isinstance(place, ServerPlace)
     return len([key for key in place.client.scan_iter(f"duramen:{{{place.namespace}:*") if b"staged" not in key])
 
@@ -286,7 +286,7 @@ def test_a_path_is_there_whole_or_unchanged(source: AgentSystem, tmp_path: Path)
     source.export_session(ALICE, target)
     whole = target.read_bytes()
     log: Any = source.log
-    items = log._logs[log.log_key(ALICE)]
+    items = log._storage.logs[log.log_key(ALICE)]
     sound = items[30]
     items[30] = sound[:-1] + bytes([sound[-1] ^ 1])
     with pytest.raises(CorruptEvent) as caught:
@@ -318,7 +318,7 @@ def test_a_file_is_small_and_can_be_looked_into(source: AgentSystem) -> None:
 
 def _items(system: AgentSystem, path: str) -> list[bytes]:
     log: Any = system.log
-    return list(log._logs[log.log_key(path)])
+    return list(log._storage.logs[log.log_key(path)])
 
 
 def test_no_single_flipped_byte_gets_in(source: AgentSystem) -> None:

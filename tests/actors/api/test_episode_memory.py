@@ -584,14 +584,14 @@ def test_a_log_that_lost_its_end_is_told_once_and_then_read_anew() -> None:
     with AgentSystem.open(log=log) as system:
         told(system)
         assert len(system.episodes.list()) == 4
-        log._lists[log.episodes_key("beta/carol")].clear()
+        log._storage.lists[log.episodes_key("beta/carol")].clear()
         with pytest.raises(DataLoss):
             system.episodes.list()
         left = {one.agent for one in system.episodes.list()}
         assert "beta/carol" not in left
         assert left <= {"acme/alice", "acme/bob"}
         ended(system, "acme/alice", "after")
-        lists = log._lists[log.episodes_key("acme/alice")]
+        lists = log._storage.lists[log.episodes_key("acme/alice")]
         assert system.episodes.list()[0].task_description == "after"
         lists[-1] = lists[0]
         with pytest.raises(Diverged):

@@ -190,7 +190,7 @@ def test_what_a_call_raises_its_twin_raises(past: AgentSystem) -> None:
 def test_a_damaged_event_stops_a_walk_where_it_stands(system: AgentSystem) -> None:
     filled(system)
     log: Any = system.log
-    items = log._logs[log.log_key(PATH)]
+    items = log._storage.logs[log.log_key(PATH)]
     items[19] = items[19][:-1] + bytes([items[19][-1] ^ 1])
 
     async def walk() -> None:

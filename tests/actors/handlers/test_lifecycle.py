@@ -499,7 +499,7 @@ def store(system: AgentSystem, key: str, value: bytes) -> None:
     """Put bytes in the place of a checkpoint, behind the library's back."""
     log = system.log
     if isinstance(log, MemoryLog):
-        log._values[key] = (value, float("inf"))
+        log._storage.values[key] = (value, float("inf"))
     else:
         assert isinstance(log, RedisLog)
         redis.Redis(connection_pool=log._server.pool).set(key, value)

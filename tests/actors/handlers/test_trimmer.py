@@ -102,9 +102,9 @@ def plain(state: AgentState) -> dict[str, Any]:
 def break_value(log: EventLog, key: str, change: Callable[[bytes], bytes | None]) -> None:
     """Damage what a log in memory holds under a key."""
     assert isinstance(log, MemoryLog)
-    changed = change(log._values.pop(key)[0])
+    changed = change(log._storage.values.pop(key)[0])
     if changed is not None:
-        log._values[key] = (changed, float("inf"))
+        log._storage.values[key] = (changed, float("inf"))
 
 
 def flipped(stored: bytes) -> bytes:
@@ -468,7 +468,7 @@ def test_without_base_and_snapshot_the_caller_gets_the_error_and_nothing_starts(
 
 
 def test_an_event_that_was_changed_is_found_behind_the_base(trimmed: MemoryLog) -> None:
-    items = trimmed._logs[trimmed.log_key(PATH)]
+    items = trimmed._storage.logs[trimmed.log_key(PATH)]
     items[0] = flipped(items[0])
     break_value(trimmed, trimmed.snapshot_key(PATH), lambda stored: None)
     with AgentSystem.open(log=trimmed) as system:

@@ -76,7 +76,7 @@ class Place:
         """Put these bytes where the agent's snapshot is."""
         key = log.snapshot_key(path)
         if self._url is None:
-            self._memory._values[key] = (stored, float("inf"))
+            self._memory._storage.values[key] = (stored, float("inf"))
         else:
             with redis.Redis.from_url(self._url) as client:
                 client.set(key, stored)

@@ -50,16 +50,16 @@ def test_an_index_that_fits_the_logs_is_sound(any_system: AgentSystem) -> None:
 def test_what_the_index_lacks_has_late_or_has_without_a_reason_is_found() -> None:
     log = MemoryLog()
     with begin(log) as system:
-        index = log._parts[log.partition_of(PATH)].unfinished
+        index = log._storage.parts[log.partition_of(PATH)].unfinished
         due = index.pop(PATH)
         assert problems(system.verify()) == [(PATH, Kind.UNFINISHED)]
         index[PATH] = due + 1
         assert problems(system.verify()) == [(PATH, Kind.UNFINISHED)]
         index[PATH] = due - 1  # a look too soon does no harm
         assert system.verify().ok
-        log._parts[log.partition_of("acme/carol")].unfinished["acme/carol"] = 0
+        log._storage.parts[log.partition_of("acme/carol")].unfinished["acme/carol"] = 0
         assert problems(system.verify()) == [("acme/carol", Kind.UNFINISHED)]
-        log._parts[log.partition_of("acme/bob")].unfinished.clear()
+        log._storage.parts[log.partition_of("acme/bob")].unfinished.clear()
         found = problems(system.verify())
         assert ("acme/bob", Kind.UNFINISHED) in found
 

@@ -241,14 +241,14 @@ def test_a_range_that_begins_before_the_first_event_is_a_typed_error(from_seq: i
 
 
 def damaged(log: MemoryLog, seq: int, item: bytes) -> MemoryLog:
-    log._logs[log.log_key(AGENT)][seq - 1] = item
+    log._storage.logs[log.log_key(AGENT)][seq - 1] = item
     return log
 
 
 @pytest.mark.parametrize("seq", [1, 2, 5])
 def test_a_changed_event_is_corrupt_at_its_seq_and_those_before_it_are_read(seq: int) -> None:
     log = log_with(5)
-    item = bytearray(log._logs[log.log_key(AGENT)][seq - 1])
+    item = bytearray(log._storage.logs[log.log_key(AGENT)][seq - 1])
     item[-1] ^= 1
     read: list[int] = []
     with pytest.raises(CorruptEvent) as caught:
@@ -261,7 +261,7 @@ def test_a_changed_event_is_corrupt_at_its_seq_and_those_before_it_are_read(seq:
 def test_an_event_that_was_exchanged_with_its_own_digest_right_is_found_at_the_next() -> None:
     """Whoever recomputes one digest would have to recompute all that follow."""
     log = log_with(5)
-    items = log._logs[log.log_key(AGENT)]
+    items = log._storage.logs[log.log_key(AGENT)]
     body = CODEC.encode(raw_event(99))[0]
     damaged(log, 3, chain(items[1][:DIGEST_SIZE], body) + body)
     with pytest.raises(CorruptEvent) as caught:
@@ -271,7 +271,7 @@ def test_an_event_that_was_exchanged_with_its_own_digest_right_is_found_at_the_n
 
 def test_events_that_changed_places_are_found() -> None:
     log = log_with(5)
-    items = log._logs[log.log_key(AGENT)]
+    items = log._storage.logs[log.log_key(AGENT)]
     items[1], items[2] = items[2], items[1]
     with pytest.raises(CorruptEvent) as caught:
         list(raw_events(log, AGENT, CODEC))

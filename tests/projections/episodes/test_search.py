@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from duramen.events import EmbeddingFailed
-from duramen.events.memory.log import MemoryCache
+from duramen.events.memory.content_cache import MemoryCache
 from duramen.projections.episodes import Embedding, ExactVectors
 from duramen.projections.episodes.episode import Episode, episode_text
 from duramen.projections.episodes.facets import EpisodeFilter

@@ -324,7 +324,7 @@ def test_what_is_damaged_is_never_shown_as_a_state(monkeypatch: pytest.MonkeyPat
     log = MemoryLog()
     with AgentSystem.open(log=log) as system:
         live(system, 50)
-        items = log._logs[log.log_key(PATH)]
+        items = log._storage.logs[log.log_key(PATH)]
         items[19] = items[19][:-1] + bytes([items[19][-1] ^ 1])
         assert system.state_at(PATH, seq=19).seq == 19
         replay = system.replay(PATH)

@@ -70,7 +70,7 @@ def shared() -> Iterator[tuple[MemoryPlace, AgentSystem]]:
 
 
 def values(place: MemoryPlace) -> dict[str, tuple[bytes, float]]:
-    return place.log._values
+    return place.log._storage.values
 
 
 def flipped(stored: bytes, chance: random.Random) -> bytes:

@@ -66,7 +66,7 @@ def record_of(log: MemoryLog) -> SnapshotRecord:
 def plant(log: MemoryLog, record: SnapshotRecord | bytes) -> None:
     """Put a snapshot behind the log's back."""
     stored = record if isinstance(record, bytes) else pack_snapshot(record, Codec(LIMITS), LIMITS)
-    log._values[log.snapshot_key(PATH)] = (stored, float("inf"))
+    log._storage.values[log.snapshot_key(PATH)] = (stored, float("inf"))
 
 
 def poisoned(record: SnapshotRecord, **fields: Any) -> SnapshotRecord:
@@ -76,7 +76,7 @@ def poisoned(record: SnapshotRecord, **fields: Any) -> SnapshotRecord:
 
 
 def items(log: MemoryLog) -> list[bytes]:
-    return log._logs[log.log_key(PATH)]
+    return log._storage.logs[log.log_key(PATH)]
 
 
 # -- from nothing, from a snapshot -------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ def forge(log: MemoryLog, **changed: Any) -> None:
         raw[["type", "version", "level", "time", "data"].index(name)] = value
     body = codec.pack(raw)
     items(log).append(chain(last[:DIGEST_SIZE], body) + body)
-    head = log._parts[log.partition_of(PATH)].heads[PATH]
-    log._parts[log.partition_of(PATH)].heads[PATH] = evolve(head, seq=head.seq + 1, digest=items(log)[-1][:16])
+    head = log._storage.parts[log.partition_of(PATH)].heads[PATH]
+    log._storage.parts[log.partition_of(PATH)].heads[PATH] = evolve(head, seq=head.seq + 1, digest=items(log)[-1][:16])
 
 
 @pytest.mark.parametrize(

@@ -105,14 +105,14 @@ class World:
         events = [(author.agent, author.seq + 1, [b"d" * 16 + CODEC.pack(["memory_set"] * 10)])]
         match kind:
             case "again":
-                self.log._publish(self.told[-3:])
+                self.log._storage.publish(self.told[-3:])
             case "chain":
-                self.log._publish([Notice(partition, STATE, end, end + 1, events, end, 4)])
+                self.log._storage.publish([Notice(partition, STATE, end, end + 1, events, end, 4)])
             case "birth":
                 events = [("acme/nobody", 1, [chain(NO_DIGEST, b"x") + b"x"])]
-                self.log._publish([Notice(partition, STATE, end, end + 1, events, end, 4)])
+                self.log._storage.publish([Notice(partition, STATE, end, end + 1, events, end, 4)])
             case _:
-                self.log._publish([Notice(partition, STATE, 1 << 60, 1 << 61, events, 1 << 60, 4)])
+                self.log._storage.publish([Notice(partition, STATE, 1 << 60, 1 << 61, events, 1 << 60, 4)])
 
     def lose(self, agent: int) -> None:
         """Somebody writes, and what is told of it never arrives."""
