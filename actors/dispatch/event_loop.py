@@ -6,7 +6,6 @@ import asyncio
 import sys
 import threading
 import traceback
-from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from importlib import import_module
 from threading import get_ident
 from time import monotonic
 from types import FrameType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from duramen.events import LoopBlocked
 from duramen.events.logging import get_logger, raised_at
@@ -32,10 +31,11 @@ _ROUNDS: Final = 3
 
 Cancel = Callable[[], None]
 
-_BLOCKING_REFUSED: Final = cast("asyncio.AbstractEventLoop", object())
-"""In place of a running event loop, where nothing may block."""
-_running_loop: Final[Callable[[], object]] = asyncio._get_running_loop
-"""None in nearly all threads, which spares them the look at the thread."""
+_ON_THE_LOOP: Final = (
+    "this call would block the event loop that all coroutines of handlers and hooks run on; "
+    "await the same call of `aio`: `await system.agent(…).aio.ask(…)`"
+)
+_DECIDES_ALONE: Final = "this function may not ask an agent, or wait: it decides by its argument alone"
 _frames: Final[Callable[[], Mapping[int | None, FrameType]]] = import_module("sys")._current_frames
 
 
@@ -50,33 +50,41 @@ async def _contain_exit(work: Coroutine[Any, Any, Any]) -> Any:
         raise ProgramExit from error
 
 
-class _LoopThread(threading.Thread):
-    """A thread that runs an event loop of a system, which no handler may block."""
+class _ThisThread(threading.local):
+    refusal: str | None = None
+    """Why the thread may not block; None: it may."""
+
+
+_THIS_THREAD: Final = _ThisThread()
 
 
 def check_may_block() -> None:
     """Raise LoopBlocked in the thread of a system's event loop, and where `refuse_blocking` says so."""
-    running = _running_loop()
-    if running is None:
-        return
-    if running is _BLOCKING_REFUSED:
-        raise LoopBlocked("this function may not ask an agent, or wait: it decides by its argument alone")
-    if isinstance(threading.current_thread(), _LoopThread):
-        raise LoopBlocked(
-            "this call would block the event loop that all coroutines of handlers and hooks run on; "
-            "await the same call of `aio`: `await system.agent(…).aio.ask(…)`"
-        )
+    refusal = _THIS_THREAD.refusal
+    if refusal is not None:
+        raise LoopBlocked(refusal)
+
+
+def check_may_await() -> None:
+    """Raise LoopBlocked where `refuse_blocking` says so: a loop that the code there runs blocks as well."""
+    if _THIS_THREAD.refusal is _DECIDES_ALONE:
+        raise LoopBlocked(_DECIDES_ALONE)
 
 
 @contextmanager
 def refuse_blocking() -> Generator[None]:
-    """Have calls that block refused in this block, in every thread as in that of an event loop."""
-    before = events._get_running_loop()
-    events._set_running_loop(_BLOCKING_REFUSED)
+    """Have calls to agents refused in this block, in every thread."""
+    before, _THIS_THREAD.refusal = _THIS_THREAD.refusal, _DECIDES_ALONE
     try:
         yield
     finally:
-        events._set_running_loop(before)
+        _THIS_THREAD.refusal = before
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Run an event loop in this thread, which no handler may block."""
+    _THIS_THREAD.refusal = _ON_THE_LOOP
+    loop.run_forever()
 
 
 class _Watch:
@@ -229,7 +237,7 @@ class EventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = _LoopThread(target=self._loop.run_forever, name="duramen-loop", daemon=True)
+                self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="duramen-loop", daemon=True)
                 self._thread.start()
                 self._thread_id = self._thread.ident
                 self._timers.call_every(_HEARTBEAT, _Watch(self._loop, self._thread).check)

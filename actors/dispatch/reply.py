@@ -18,7 +18,7 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import Seconds, parse_timeout
 
 from .call_cycles import WaiterSlot, current_waiter, waiting_for
-from .event_loop import check_may_block
+from .event_loop import check_may_await, check_may_block
 
 _SHORT: Final = 1_000_000
 """Seconds that a thread can wait on every platform."""
@@ -122,6 +122,7 @@ class Reply(pykka.Future[Any]):
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._done:
+            check_may_await()
             loop = asyncio.get_running_loop()
             arrived: asyncio.Future[None] = loop.create_future()
 

@@ -128,8 +128,9 @@ class DurableAwaits:
 
         `accepts` is a function that gets a copy of the value of an answer and returns False, or raises, for one that
         will not do: whoever has given it gets AnswerRefused, and nothing is logged. It decides by the value alone, and
-        quickly: each run of the handler calls it again, mostly in the thread that all handlers share. So it may neither
-        use an agent nor wait, which refuses the answer. An answer that came before the wait and will not do is dropped.
+        quickly: each run of the handler calls it again, mostly in the thread that all handlers share. So it may not
+        wait, and asking an agent in it refuses the answer. An answer that came before the wait and will not do is
+        dropped.
         """
         execution = current_execution(self)
         name = require_name(name, "a wait")

@@ -85,8 +85,8 @@ Outcome = tuple[Any, "dict[str, Any] | None"]
 def find_refusal(accepts: Accepts, value: Any) -> str | None:
     """Why a check does not accept a value, of which it gets a copy; None: it does.
 
-    The check may use no agent, nor wait, in whatever thread it is called: each run of its handler calls it again, and
-    it has to decide the same.
+    The check may ask no agent, in whatever thread it is called: each run of its handler calls it again, and it has to
+    decide the same.
     """
 
     def check() -> object:
