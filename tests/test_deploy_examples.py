@@ -49,6 +49,7 @@ def test_a_host_serves_as_it_is_told_there(file: str) -> None:
         process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_the_web_application_carries_out_a_request_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DURAMEN_URL", "memory://")
     spec = importlib.util.spec_from_file_location("application", FOLDER / "application.py")

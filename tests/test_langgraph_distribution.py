@@ -6,6 +6,8 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from langgraph_distribution import write_project
 
 
@@ -30,6 +32,7 @@ def test_its_modules_name_the_saver_and_the_store(tmp_path: Path) -> None:
         assert named["__all__"] == [ours.__name__]
 
 
+@pytest.mark.slow
 def test_it_asks_for_this_version(tmp_path: Path) -> None:
     project = tomllib.loads((write_project(tmp_path / "made") / "pyproject.toml").read_text())["project"]
     assert project["version"] == version("duramen")

@@ -294,6 +294,7 @@ class RestlessLater(Restless):
         return super().on_receive(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [Restless, RestlessLater])
 def test_a_message_has_its_own_events_however_the_agent_goes_on_by_itself(agent: type[Agent]) -> None:
     restless = spec(agent, registry=REGISTRY)

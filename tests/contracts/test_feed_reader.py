@@ -429,6 +429,7 @@ def test_every_reader_in_memory_sees_its_own_exactly_once_and_in_order(
     _obeys(MemoryPlace(), script, level, wanted)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.sampled_from([1, 2, 4]), st.sets(st.integers(0, 3)))
 def test_every_reader_of_a_server_sees_its_own_exactly_once_and_in_order(

@@ -250,6 +250,7 @@ def test_live_changes_come_with_a_key(place: Place) -> None:
         assert seen == [1, 2]
 
 
+@pytest.mark.slow
 def test_an_embedded_server_keeps_its_key_too(tmp_path: Path) -> None:
     with AgentSystem.open(data_dir=tmp_path / "store", integrity_key=KEY) as system:
         system.spawn(ALICE).set("goal", "travel")

@@ -94,6 +94,7 @@ def reader_of_end(log: EventLog) -> Mark:
     return reader.mark
 
 
+@pytest.mark.slow
 def test_only_what_is_wanted_comes_ahead(place: Place) -> None:
     log = place.open(partitions=1)
     authors = filled(log)
@@ -104,6 +105,7 @@ def test_only_what_is_wanted_comes_ahead(place: Place) -> None:
     assert found == [one for one in taken(reader_of(log), ahead=False) if one[0] in chosen]
 
 
+@pytest.mark.slow
 def test_far_behind_nearly_all_comes_ahead(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(log)
     asked = events_in_turn(log, monkeypatch)
@@ -115,6 +117,7 @@ def test_far_behind_nearly_all_comes_ahead(log: EventLog, monkeypatch: pytest.Mo
     assert len(taken(reader_of(log), ahead=False)) == sum(asked) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 50, _FIRST, 700])
 def test_who_rests_and_goes_on_loses_nothing_and_gets_nothing_twice(log: EventLog, first: int) -> None:
     filled(log)
@@ -128,6 +131,7 @@ def test_who_rests_and_goes_on_loses_nothing_and_gets_nothing_twice(log: EventLo
     assert found == taken(reader_of(log), ahead=False)
 
 
+@pytest.mark.slow
 def test_who_rests_holds_no_connection(server: ServerPlace) -> None:
     opened = pool_of_url(server.url)
     pool = server.pool_of(opened, 0)
@@ -173,6 +177,7 @@ def trim(server: ServerPlace, log: EventLog, author: Author, seq: int) -> None:
     log.trim(author.agent, Base(seq, digest), b"its state there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happens", [kill_all, append_more, move_base_of_feed, trim_what_was_read])
 def test_nothing_is_lost_and_nothing_comes_twice_whatever_happens_under_way(
     server: ServerPlace, log: EventLog, happens: Callable[[ServerPlace, EventLog, list[Author]], None]
@@ -207,6 +212,7 @@ def test_what_is_trimmed_before_it_is_asked_for_is_told_behind_what_came_before(
     assert again.value.seq == caught.value.seq
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seq", [80, 300, 599])
 def test_a_damaged_event_is_told_behind_what_came_before(server: ServerPlace, log: EventLog, seq: int) -> None:
     author = filled(log)[2]
@@ -229,6 +235,7 @@ def test_a_damaged_event_is_told_behind_what_came_before(server: ServerPlace, lo
     assert found == expected
 
 
+@pytest.mark.slow
 def test_an_event_that_is_missing_is_told_behind_what_came_before(server: ServerPlace, log: EventLog) -> None:
     author = filled(log)[1]
     expected = taken(reader_of(log), ahead=False)
@@ -244,6 +251,7 @@ def test_an_event_that_is_missing_is_told_behind_what_came_before(server: Server
     assert len(found) == bad
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_of_the_feed_is_told_behind_what_came_before(server: ServerPlace, log: EventLog) -> None:
     filled(log)
     expected = taken(reader_of(log), ahead=False)
@@ -272,6 +280,7 @@ def test_large_events_are_asked_for_in_turn_where_their_number_has_no_bounds(
     assert sum(asked) > authors[0].seq // 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_told_as_in_turn(server: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = pool_of_url(server.url)
     log = RedisLog(pool, namespace=server.namespace, partitions=1, retry_seconds=0.0)

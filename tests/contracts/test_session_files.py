@@ -321,6 +321,7 @@ def _items(system: AgentSystem, path: str) -> list[bytes]:
     return list(log._storage.logs[log.log_key(path)])
 
 
+@pytest.mark.slow
 def test_no_single_flipped_byte_gets_in(source: AgentSystem) -> None:
     file, chance = exported(source), random.Random(4)
     refused = harmless = 0
@@ -659,6 +660,7 @@ def test_an_import_that_another_import_of_the_file_overtakes_finds_the_agent(
     assert done and elsewhere.verify().ok and heads(elsewhere).keys() == {ALICE, CHILD}
 
 
+@pytest.mark.slow
 def test_a_failed_import_leaves_nothing_that_a_later_agent_of_the_path_finds(
     elsewhere: AgentSystem, place: Place
 ) -> None:

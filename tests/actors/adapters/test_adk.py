@@ -67,6 +67,7 @@ def shown(session: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_calls_give_what_the_service_in_memory_gives(seed: int, system: AgentSystem) -> None:
     GetSessionConfig = adk("sessions.base_session_service", "GetSessionConfig")
@@ -227,6 +228,7 @@ def test_a_deleted_session_leaves_no_events_and_takes_none(system: AgentSystem) 
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_a_runner_works_with_the_services(system: AgentSystem) -> None:
     BaseAgent = adk("agents.base_agent", "BaseAgent")
     Runner = adk("runners", "Runner")

@@ -48,6 +48,7 @@ def checkpoint(checkpoint_id: str, workflow: str, minute: int, **state: Any) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_calls_give_what_the_storage_in_memory_gives(seed: int, system: AgentSystem) -> None:
     chance = random.Random(seed)

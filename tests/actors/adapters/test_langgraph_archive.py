@@ -75,6 +75,7 @@ def seen(saver: Any, thread_id: str = "t") -> list[CheckpointTuple]:
     return list(saver.list(on(thread_id)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_was_put_reads_as_from_the_saver_in_memory(seed: int, ids: Iterator[str]) -> None:
     with AgentSystem.open("memory://") as system:

@@ -42,6 +42,7 @@ class Forgetful(DuramenSaver):
         """Stores nothing."""
 
 
+@pytest.mark.slow
 def test_the_suite_notices_a_saver_that_loses_writes() -> None:
     with AgentSystem.open("memory://") as system:
         assert report_on(Forgetful(system)).results["put_writes"].failures

@@ -87,6 +87,7 @@ def test_a_step_is_one_event(system: AgentSystem) -> None:
     assert system.agent(saver.path("t-1")).status().seq == before + 1
 
 
+@pytest.mark.slow
 def test_a_value_of_twenty_megabytes_comes_back(system: AgentSystem) -> None:
     saver, config = DuramenSaver(system), on_thread("t-1")
     large = {"text": "x" * 20_000_000, "list": ["y" * 100] * 1_000}

@@ -190,6 +190,7 @@ def embed(texts: Sequence[str]) -> list[list[float]]:
     return [[float("pasta" in text or "food" in text), float("chess" in text or "game" in text)] for text in texts]
 
 
+@pytest.mark.slow
 def test_a_query_with_an_index_finds_by_meaning_what_the_store_in_memory_finds(system: AgentSystem) -> None:
     index: Any = {"dims": 2, "embed": embed, "fields": ["text"]}
     ours, theirs = filled(DuramenStore(system, index=index)), filled(InMemoryStore(index=index))

@@ -95,6 +95,7 @@ def test_what_one_call_adds_is_one_event(system: AgentSystem) -> None:
     assert asyncio.run(use()) == 3
 
 
+@pytest.mark.slow
 def test_large_items_and_long_lists_come_back_in_order(system: AgentSystem) -> None:
     items = [{"n": 0, "image": "x" * 5_000_000}, {"n": 1}, {"n": 2, "text": "y" * 200_000}]
     many = [{"n": number, "text": "z" * 100} for number in range(5_000)]

@@ -187,6 +187,7 @@ def test_a_cancelled_write_has_an_outcome_first() -> None:
         assert asyncio.run(use(system))
 
 
+@pytest.mark.slow
 def test_an_agent_works_with_the_store(system: AgentSystem) -> None:
     agent = import_module("pydantic_ai").Agent(import_module("pydantic_ai.models.test").TestModel())
 

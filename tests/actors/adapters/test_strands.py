@@ -53,6 +53,7 @@ class Many:
         return self._state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_calls_give_what_the_repository_of_files_gives(seed: int, system: AgentSystem, tmp_path: Path) -> None:
     theirs = import_module("strands.session.file_session_manager").FileSessionManager("-", storage_dir=str(tmp_path))

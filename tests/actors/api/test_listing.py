@@ -27,6 +27,7 @@ def calls(client: Any, command: str) -> int:
     return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
+@pytest.mark.slow
 def test_the_first_agent_comes_after_one_page_and_each_comes_once(valkey_url: str) -> None:
     client = redis.Redis.from_url(valkey_url)
     with AgentSystem.open(valkey_url, namespace=f"t{uuid4().hex}", partitions=1) as system:

@@ -144,6 +144,7 @@ def test_the_pause_grows_to_the_longest_and_has_no_end_however_many_restarts_the
     assert policy.pause_before(10**9) == pauses[-1]
 
 
+@pytest.mark.slow
 def test_an_agent_is_alive_after_its_1025th_restart(open_system: OpenSystem) -> None:
     kind = _kind(strategy="restart", restarts=10**6, within=1e9, first_pause=0.0)
     agent = open_system(agents={"f": kind}).spawn("acme/a", agent_type="f")

@@ -41,6 +41,7 @@ def interrupting() -> Iterator[Callable[[float], None]]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 def test_handlers_of_signals_that_raise_anywhere_lose_and_lock_nothing(
     interrupting: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,6 +97,7 @@ def cut_off(log: CutLog, appends: int, command: Callable[[AgentHandle], Any]) ->
 # -- cut off ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "night"])
 @pytest.mark.parametrize("recipe", ["pause", "resume"])
 def test_a_pause_that_was_cut_off_is_completed_or_taken_back_and_no_work_is_lost(recipe: str, name: str | None) -> None:

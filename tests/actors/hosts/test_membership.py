@@ -301,6 +301,7 @@ def process() -> Iterator[tuple[subprocess.Popen[str], tuple[str, int, int, int]
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_host_whose_process_was_killed_here_is_dead_at_once(world: World, process: Any) -> None:
     one = world.host("one")
     killed, machine = process
@@ -313,6 +314,7 @@ def test_a_host_whose_process_was_killed_here_is_dead_at_once(world: World, proc
     assert found is not None and found.state == "buried"
 
 
+@pytest.mark.slow
 def test_a_host_whose_process_was_killed_here_is_buried_at_the_next_look(world: World, process: Any) -> None:
     killed, machine = process
     one, host = world.host("one"), world.join(machine=machine).host
@@ -322,6 +324,7 @@ def test_a_host_whose_process_was_killed_here_is_buried_at_the_next_look(world: 
     assert world.died == [("one", host, False)]
 
 
+@pytest.mark.slow
 def test_a_host_whose_process_is_stopped_here_has_its_lease(world: World, process: Any) -> None:
     one = world.host("one")
     stopped, machine = process

@@ -39,6 +39,7 @@ def other() -> Iterator[tuple[subprocess.Popen[str], Machine]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_process_that_runs_has_not_ended(here: Machine, other: tuple[subprocess.Popen[str], Machine]) -> None:
     process, machine = other
     assert machine[2] == process.pid
@@ -48,6 +49,7 @@ def test_a_process_that_runs_has_not_ended(here: Machine, other: tuple[subproces
     assert here == this_process()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_lives(here: Machine, other: tuple[subprocess.Popen[str], Machine]) -> None:
     process, machine = other
     process.send_signal(signal.SIGSTOP)
@@ -57,6 +59,7 @@ def test_a_process_that_is_stopped_lives(here: Machine, other: tuple[subprocess.
     assert not has_ended(machine, here)
 
 
+@pytest.mark.slow
 def test_a_killed_process_has_ended_before_its_parent_knows(
     here: Machine, other: tuple[subprocess.Popen[str], Machine]
 ) -> None:
@@ -68,6 +71,7 @@ def test_a_killed_process_has_ended_before_its_parent_knows(
     assert has_ended(machine, here)
 
 
+@pytest.mark.slow
 def test_another_process_under_the_same_pid_is_not_the_one_that_ended(
     here: Machine, other: tuple[subprocess.Popen[str], Machine]
 ) -> None:
@@ -75,6 +79,7 @@ def test_another_process_under_the_same_pid_is_not_the_one_that_ended(
     assert has_ended((boot, namespace, pid, started - 1), here), "it had the pid before"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [0, 1])
 def test_nothing_is_said_of_processes_elsewhere(
     here: Machine, other: tuple[subprocess.Popen[str], Machine], field: int

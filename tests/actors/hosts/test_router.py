@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from duramen.actors import AgentSystem, Set
 from duramen.actors.commands import Serializer
 from duramen.events import EventRegistry, Limits, MemoryLog
 from linked_hosts import LinkedHost
 
 
+@pytest.mark.slow
 def test_rows_that_are_none_of_ours_keep_no_row_behind_them_from_being_handled() -> None:
     log = MemoryLog()
     message = Serializer(Limits(), EventRegistry()).pack_message(Set("n", 1))

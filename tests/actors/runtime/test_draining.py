@@ -51,6 +51,7 @@ def runtime(system: AgentSystem, path: str = PATH) -> Any:
     return mailbox.runner
 
 
+@pytest.mark.slow
 def test_the_agents_of_a_host_that_drains_live_elsewhere_from_then_on(open_any: OpenSystem) -> None:
     first, second = open_any(), open_any()
     for number in range(20):
@@ -90,6 +91,7 @@ def test_what_runs_ends_here_and_what_waits_behind_it_is_handled_by_the_next_hos
     assert [one for one in done if one != "wait" and one >= 10] == list(range(10, 20))
 
 
+@pytest.mark.slow
 def test_callers_notice_nothing_of_a_host_that_drains_and_closes(open_any: OpenSystem) -> None:
     first, second = open_any(), open_any()
     client = open_any(host=False)
@@ -151,6 +153,7 @@ def test_a_host_without_the_class_takes_nothing_from_one_that_drains(
         open_any(host=False).agent(PATH).ask("nowhere")
 
 
+@pytest.mark.slow
 def test_a_tree_with_a_timer_stays_and_is_not_waited_for(open_any: OpenSystem) -> None:
     class Reminded(Agent):
         def on_receive(self, message: Any) -> None:

@@ -152,6 +152,7 @@ def test_a_message_that_cannot_have_a_command_id_is_refused_and_the_agent_goes_o
     assert agent.get("handled") == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["a field that was never set", "too many values"])
 def test_one_of_ours_that_cannot_have_a_command_id_harms_no_other_message_of_its_turn(
     agent: AgentHandle, gate: threading.Event, kind: str

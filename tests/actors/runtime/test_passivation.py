@@ -37,6 +37,7 @@ def test_without_a_limit_an_idle_agent_stays(open_system: OpenSystem) -> None:
     assert _resident(system) == 1
 
 
+@pytest.mark.slow
 def test_more_agents_than_the_limit_send_the_longest_idle_to_rest(open_any: OpenSystem) -> None:
     system = open_any(settings=Settings(passivate_after=None, most_active=20))
     agents = [system.spawn(f"acme/a{number}", initial_state={"n": number}) for number in range(100)]
@@ -68,6 +69,7 @@ def test_an_agent_with_a_stash_or_a_timer_does_not_leave(open_system: OpenSystem
     eventually(lambda: _resident(system) == 0)
 
 
+@pytest.mark.slow
 def test_agents_that_were_all_busy_at_once_leave_when_they_are_not(open_system: OpenSystem) -> None:
     system = open_system(settings=Settings(passivate_after=None, most_active=100))
     replies = [system.agent(f"acme/a{number}").ask(Spawn(), block=False) for number in range(2_000)]
@@ -75,6 +77,7 @@ def test_agents_that_were_all_busy_at_once_leave_when_they_are_not(open_system: 
     eventually(lambda: _resident(system) <= 110)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("after", "most"), [(0.0, None), (None, 10)])
 def test_messages_are_handled_between_the_steps_of_a_sweep(
     open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, after: float | None, most: int | None
@@ -104,6 +107,7 @@ def test_messages_are_handled_between_the_steps_of_a_sweep(
     eventually(lambda: _resident(system) <= 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["idle", "longest idle", "all"])
 def test_no_unit_of_a_sweep_grows_with_the_number_of_agents(
     open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, work: str

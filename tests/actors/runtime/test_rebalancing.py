@@ -32,6 +32,7 @@ def look(system: AgentSystem) -> None:
     system._hosted.release_trees()
 
 
+@pytest.mark.slow
 def test_idle_trees_move_to_a_host_that_joins_and_no_others_do(open_any: OpenSystem) -> None:
     first = open_any(placement="spread")
     look(first)

@@ -418,6 +418,7 @@ def test_custom_state_starts_over_with_each_session(place: Place) -> None:
 # -- much --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1_000, 1_000_000])
 def test_an_agent_of_3000_events_comes_back(place: Place, every: int) -> None:
     system = place.open(every)

@@ -949,6 +949,7 @@ def test_agents_are_not_started_as_pykka_actors(open_system: OpenSystem) -> None
     assert pykka.ActorRegistry.get_all() == []
 
 
+@pytest.mark.slow
 def test_agents_run_without_threads_of_their_own(system: AgentSystem) -> None:
     system.spawn("p/first").set("a", 1)
     before = threading.active_count()

@@ -91,6 +91,7 @@ def test_unfinished_work_of_all_agents_is_listed(open_any: OpenSystem) -> None:
     eventually(lambda: system.unfinished() == [])
 
 
+@pytest.mark.slow
 def test_a_host_that_ends_begins_nothing_and_logs_what_still_ends(open_system: OpenSystem) -> None:
     """And does not wait for those elsewhere who wait for the result: they are sent to the next host."""
     ran: list[str] = []

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from actors.work.jobs import REGISTRY, Job, worker
 from duramen.actors import AgentSystem, Settings
 from duramen.actors.work import AgentWork, DurableLoop
@@ -29,6 +31,7 @@ def live_timers(system: AgentSystem) -> int:
     return sum(not timer.done for _, _, timer in list(system._services.timers._due))
 
 
+@pytest.mark.slow
 def test_waiting_agents_hold_no_thread_no_timer_and_no_memory_here(open_system: OpenSystem) -> None:
     agents = {"worker": worker(wait_for_kim)}
     system = open_system(registry=REGISTRY, agents=agents, settings=Settings(passivate_after=0.05))

@@ -225,6 +225,7 @@ def test_the_largest_paths_are_accepted() -> None:
     refused(lambda: AgentPath.parse(full).child("aa"))
 
 
+@pytest.mark.slow
 def test_the_bound_on_bytes_counts_escapes() -> None:
     most = MAX_PROPERTY_BYTES // 6
     assert len(PropertyPath.of("\n" * most).text) == 6 * most

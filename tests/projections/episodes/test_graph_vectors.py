@@ -35,6 +35,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [None, 0.5, 0.02])
 def test_it_finds_nearly_what_the_exact_one_finds(few: int, share: float | None) -> None:
     vectors = random_vectors(3_000)

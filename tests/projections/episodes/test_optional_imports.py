@@ -16,6 +16,7 @@ from duramen.projections.episodes import {name}
 """
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_without_numpy_and_usearch_and_only_vector_search_fails() -> None:
     for name in ("ExactVectors", "VectorIndex", "GraphVectors", "Embedding"):
         ran = subprocess.run([sys.executable, "-c", _PROGRAM.format(name=name)], capture_output=True, text=True)

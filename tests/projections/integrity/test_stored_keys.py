@@ -197,6 +197,7 @@ def test_damage_of_any_key_is_found_and_named(stored: Stored, name: str) -> None
     assert again.ok, str(again)
 
 
+@pytest.mark.slow
 def test_a_namespace_that_is_written_to_trimmed_and_imported_into_meanwhile_is_whole(stored: Stored) -> None:
     ended, system = threading.Event(), stored.system
 

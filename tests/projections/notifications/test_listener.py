@@ -137,6 +137,7 @@ def test_channels_wanted_while_it_polls_are_followed_afterwards(
     assert listener.receive(0.0)[0] == {0: 0}
 
 
+@pytest.mark.slow
 def test_a_consumer_leaves_the_channels_under_a_stream_and_has_seen_everything() -> None:
     with valkey_server() as server, AgentSystem.open(server.url, namespace=f"n{uuid4().hex}") as system:
         agents = [system.spawn(f"project-{number}/alice", initial_state={"n": 0}) for number in range(32)]
@@ -160,6 +161,7 @@ def write_to_all(agents: list[AgentHandle]) -> list[Receipt]:
     return [reply.get(timeout=30) for reply in [agent.ask(Set("n", 1), block=False) for agent in agents * 10]]
 
 
+@pytest.mark.slow
 def test_a_subscription_that_sleeps_leaves_the_channels_and_misses_nothing() -> None:
     with valkey_server() as server, AgentSystem.open(server.url, namespace=f"n{uuid4().hex}") as system:
         alice = system.spawn("acme/alice", initial_state={"n": 0})

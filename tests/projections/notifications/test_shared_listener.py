@@ -6,6 +6,8 @@ import threading
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from duramen.actors import AgentSystem
 from duramen.events import Granularity, MemoryLog
 from duramen.projections.notifications.shared_listener import Inlet, ListenerPool
@@ -89,6 +91,7 @@ def test_a_thread_a_level_starts_with_the_first_inlet_and_ends_with_the_last() -
     again.close()
 
 
+@pytest.mark.slow
 def test_twenty_consumers_hear_through_one_connection() -> None:
     with valkey_server() as server, AgentSystem.open(server.url, namespace=f"n{uuid4().hex}") as system:
         alice = system.spawn("acme/alice")

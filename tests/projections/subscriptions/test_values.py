@@ -155,6 +155,7 @@ def places(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]
     return {path: (value,)}
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(KEYS), TREES, min_size=2), EDITS)
 def test_whatever_is_gone_or_another_is_told_to_its_subscribers(memory: dict[str, Any], edit: list[Any]) -> None:

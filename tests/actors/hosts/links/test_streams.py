@@ -160,6 +160,7 @@ def test_resending_message_by_message_breaks_the_order_and_the_checker_sees_it(r
     assert wrong > 50
 
 
+@pytest.mark.slow
 def test_the_same_loss_disturbs_no_stream() -> None:
     for seed in range(100):
         network, checker = SimulatedNetwork(seed, Faults(loss=0.02)), Checker()

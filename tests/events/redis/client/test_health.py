@@ -359,6 +359,7 @@ def test_what_a_server_says_of_itself_is_judged(server: Server, info: bytes, lev
     assert words in said(check_server(ask), level)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         check_server(asking("unix:///nowhere/at/all.sock"))
