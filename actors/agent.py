@@ -218,8 +218,9 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
 
     @property
     def path(self) -> str:
-        """The agent path, as text."""
-        return self.actor_runtime().path
+        """The agent path, as text; of a handler that a fork runs again from its log, the one that it had then."""
+        runtime, call = self.actor_runtime(), current_call()
+        return runtime.path if call is None or call.runtime is not runtime else call.turn.agent
 
     @property
     def session_id(self) -> str | None:

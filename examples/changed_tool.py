@@ -1,7 +1,8 @@
-"""A recorded session runs again with one tool's answer changed: everything else answers as it did then.
+"""A recorded session runs again with one tool's answer changed.
 
 Run it with `python examples/changed_tool.py`. It needs no server and no model: the log is in memory, and the model and
-the tools are functions. What they said is taken from the agent's log; none of them is called again.
+the tools are functions. First nothing is called: what they said is taken from the agent's log. Then a fork goes on from
+where that tool was called, with another answer; from there on the model and the tools are called.
 """
 
 from __future__ import annotations
@@ -70,6 +71,19 @@ def main() -> None:
         support = system.spawn(PATH, agent_type="support")
         print("then:", support.result(support.send(Complaint("o-17"))))
         recorded = recorded_steps(system, PATH)
+        work = next(event.seq for event in system.events(PATH) if event.type == "work_accepted")
+        print("called:", ", ".join(calls))
+        ask_again_without_calling(recorded)
+        calls.clear()
+        asked = next(event.seq for event in system.events(PATH) if event.data.get("name") == "look up order")
+        late = {"look up order": {"price": 40, "days late": 9}}
+        fork = system.fork(PATH, asked, to=f"{PATH}-late", continue_work=True, instead=late)
+        print("the fork:", fork.result(work))
+        print("called by it:", ", ".join(calls))
+
+
+def ask_again_without_calling(recorded: Mapping[str, Any]) -> None:
+    """Run the handler with recorded results, and with one of them changed."""
     print("recorded:", dict(recorded))
 
     again = spec(Support).steps(recorded).when(Complaint("o-17"))
@@ -82,7 +96,6 @@ def main() -> None:
     other = spec(Support).steps(changed).when(Complaint("o-17"))
     print("had it been 9 days:", other.reply)
     print("what it did:", ", ".join(other.begun))
-    print("called:", ", ".join(calls))
 
 
 if __name__ == "__main__":

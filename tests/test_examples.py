@@ -54,11 +54,13 @@ SHOWN = {
     ],
     "changed_tool.py": [
         "then: it is on its way, 3 days late",
+        "called: look up order, ask model",
         "recorded: {'look up order': {'price': 40, 'days late': 3}, 'ask model': 'angry'}",
         "again: it is on its way, 3 days late",
         "had it been 9 days: sorry, 40 would be paid",
         "what it did: look up order, ask model, pay",
-        "called: look up order, ask model",
+        "the fork: sorry, 40 paid back",
+        "called by it: ask model, pay",
     ],
     "budget.py": [
         "result: 12 chapters",

@@ -188,6 +188,9 @@ class AgentSystem(SystemCalls):
     def _name_of_eraser(self) -> str:
         return self.host
 
+    def _look_for_work(self) -> None:
+        self._finder.look()
+
     def register(self, agent_type: str | UUID, factory: AgentFactory) -> None:
         """Register an `Agent` subclass, or a function that returns an agent, for agents of this type."""
         self._agents.update(parse_agent_types({plain_id(agent_type, "an agent type"): factory}))

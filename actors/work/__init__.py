@@ -14,6 +14,7 @@ from .execution import (
     accept_of,
     begin_in_background,
     current_execution,
+    pack_storable,
     refuse_in_step,
 )
 from .finder import WorkFinder
@@ -40,5 +41,6 @@ __all__ = [
     "begin_in_background",
     "check_work",
     "current_execution",
+    "pack_storable",
     "refuse_in_step",
 ]

@@ -316,7 +316,7 @@ class AgentWork:
                 return  # it was discarded, and is run again
             accepted = self._accepted.pop(work, None)
             if accepted is None:
-                record = read_record(self._agent_log(turn), work, turn.expected)
+                record = read_record(self._agent_log(turn), work, turn.expected, piece)
             else:
                 record = Record(turn.codec.unpack(accepted[DIGEST_SIZE:]))
             execution = self._executions[work] = new_execution(self._runtime, turn, work, record)

@@ -373,3 +373,11 @@ class Adoption:
     """Key and `ttl_ms` of each value that was staged for the agent."""
     has_keyframes: bool = False
     """Whether keyframes were staged for the agent."""
+    feed_from: int | None = None
+    """The first event that the feed has, and `levels` are about: those before it are no news. None: the log's first."""
+    due_ms: int | None = None
+    """When the agent's unfinished work is to be looked at, as `Append.due_ms`; None: it has none."""
+
+    @property
+    def first_in_feed(self) -> int:
+        return self.base + 1 if self.feed_from is None else self.feed_from

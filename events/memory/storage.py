@@ -79,7 +79,10 @@ class MemoryStorage:
         part = self.parts[partition]
         if items:
             self.logs[self.keys.log(partition, agent)] = items
-            part.feed.append(FeedEntry(agent, adoption.base + 1, len(items), adoption.levels))
+            first = adoption.first_in_feed
+            part.feed.append(FeedEntry(agent, first, adoption.seq + 1 - first, adoption.levels))
+        if adoption.due_ms is not None:
+            part.unfinished[agent] = adoption.due_ms
         part.directory[agent] = adoption.entry
         if adoption.base:
             part.bases[agent] = Base(adoption.base, adoption.before)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ..errors import CorruptEvent, NotPermitted, UnsafeServer
 from ..log import (
     ADD_TO_LIST,
+    NOTHING_UNFINISHED,
     Adoption,
     BegunErasure,
     Head,
@@ -300,7 +301,7 @@ class RedisArchive:
     def adopt(self, adoptions: Sequence[Adoption], token: str) -> str | None:
         partition = self._partition_of(adoptions[0].agent)
         k = self._keys
-        keys = [k.heads(partition), k.directory(partition), k.feed(partition), k.bases(partition)]
+        keys = [key(partition) for key in (k.heads, k.directory, k.feed, k.bases, k.unfinished)]
         rows: list[list[Any]] = []
         for a in adoptions:
             keys += [k.staged(partition, a.agent, token), k.log(partition, a.agent)]
@@ -316,7 +317,7 @@ class RedisArchive:
                 keys += [staged, key]
             lives = [ttl_ms for *_, ttl_ms in moves]
             row = [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before]
-            rows.append([*row, a.largest, lives])
+            rows.append([*row, a.largest, lives, a.first_in_feed, NOTHING_UNFINISHED if a.due_ms is None else a.due_ms])
         channels = [k.channel(partition, level).encode() for level in Granularity]
         reply = self._server.run_script(
             self._adopt, keys, [pack_for_lua(rows), self._publish, *channels], "adopt agents"

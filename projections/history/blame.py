@@ -17,11 +17,11 @@ from duramen.events import CorruptEvent, Event, InvalidMessage, PathNotFound, Pl
 from duramen.events.codec import RawEvent
 from duramen.events.model import MEMORY_RESTORED, PAUSED, RESUMED, join_text
 
-from ..recovery import AgentLog, StateFold, rebuild, rebuild_base
+from ..recovery import AgentLog, StateFold, rebuild
 from ..state import CONTAINERS, OWN_EVENT_TYPES, changed_paths, copy_tree, lookup, read_only
 from .causes import Causes
 from .comparison import shown
-from .fork import available_origin
+from .fork import Origin, available_origin, rebuild_start
 from .timeline import headline
 
 _Path: TypeAlias = tuple[str, ...]
@@ -161,14 +161,17 @@ def blame(agent_log: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Bl
 
 def _setters(agent_log: AgentLog, to_seq: int, leaves: Sequence[tuple[_Path, Any]]) -> dict[_Path, _Setter]:
     """The setters of scalars and empty containers at their paths at `to_seq`."""
-    base = agent_log.head().base
+    origin = available_origin(agent_log)
+    if origin is not None and to_seq < origin.seq:
+        return _setters(agent_log.of(origin.agent), to_seq, leaves)
+    base = agent_log.head().base if origin is None else origin.seq
     resumes = {
         raw[4]["checkpoint_seq"]: seq
         for seq, raw, _ in agent_log.raw_events(base, agent_log.digest_at(base) or b"", to_seq)
         if raw[0] == RESUMED
     }
     empty = {path: held.__class__ for path, held in leaves if type(held) in CONTAINERS}
-    marks = _Marks(agent_log, empty, resumes)
+    marks = _Marks(agent_log, origin, empty, resumes)
     for seq, raw, digest in agent_log.events_after(marks.state, to_seq):
         marks.apply(seq, raw, digest)
     return marks.setters(leaves)
@@ -177,7 +180,13 @@ def _setters(agent_log: AgentLog, to_seq: int, leaves: Sequence[tuple[_Path, Any
 class _Marks:
     """Folds the marks of one agent's values: in the place of a scalar, and by path for containers that end empty."""
 
-    def __init__(self, agent_log: AgentLog, empty: Mapping[_Path, type[Any]], resumes: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        agent_log: AgentLog,
+        origin: Origin | None,
+        empty: Mapping[_Path, type[Any]],
+        resumes: Mapping[int, int],
+    ) -> None:
         """`resumes` has the last resume of each checkpoint, both by seq."""
         self._agent_log = agent_log
         self._resumes = resumes
@@ -186,13 +195,15 @@ class _Marks:
         """Seqs of the events that restore values, since the last resume."""
         self._copies: dict[int, tuple[dict[str, Any], dict[_Path, int]]] = {}
         """The marks at each checkpoint that will be resumed from."""
-        base = rebuild_base(agent_log)
+        base = rebuild_start(agent_log, origin)
         seq = base.state.seq
-        self._origin = available_origin(agent_log)
-        has_origin = self._origin is not None
+        self._origin = origin
+        has_origin = origin is not None
         self._fold = StateFold(agent_log.agent, agent_log.limits, None, base)
         self.state = self._fold.state
-        self._values = StateFold(agent_log.agent, agent_log.limits, None, rebuild_base(agent_log)) if empty else None
+        self._values = (
+            StateFold(agent_log.agent, agent_log.limits, None, rebuild_start(agent_log, origin)) if empty else None
+        )
         self._empty = empty
         self._under: dict[_Path, list[_Path]] = {}
         for path in empty:

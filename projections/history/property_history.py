@@ -12,9 +12,9 @@ from duramen.events import Event, PathNotFound
 from duramen.events.codec import build_event
 from duramen.events.model import same_value
 
-from ..recovery import AgentLog, Rebuilt, StateFold, rebuild_base
+from ..recovery import AgentLog, Rebuilt, StateFold
 from ..state import MISSING, ChangedPath, changed_paths, copy_tree, lookup, read_only
-from .fork import available_origin
+from .fork import Origin, available_origin, rebuild_start
 
 
 @frozen
@@ -36,10 +36,17 @@ def property_history(agent_log: AgentLog, segments: tuple[str, ...]) -> Iterator
     into a list names a position: its value changes, too, when an element before it is deleted. Raises AgentNotFound,
     CorruptEvent; while iterating also what reading raises.
     """
-    parts = [(agent_log, agent_log.head().seq)]
-    while (origin := available_origin(parts[-1][0])) is not None:
-        parts.append((agent_log.of(origin.agent), origin.seq))
-    return chain.from_iterable(_changes(log, segments, rebuild_base(log), to_seq) for log, to_seq in reversed(parts))
+    parts: list[tuple[AgentLog, Origin | None, int]] = []
+    origin, log, to_seq = available_origin(agent_log), agent_log, agent_log.head().seq
+    while origin is not None:
+        if origin.seq < to_seq:
+            parts.append((log, origin, to_seq))
+        log, to_seq = agent_log.of(origin.agent), min(to_seq, origin.seq)
+        origin = available_origin(log)
+    parts.append((log, None, to_seq))
+    return chain.from_iterable(
+        _changes(log, segments, rebuild_start(log, origin), to_seq) for log, origin, to_seq in reversed(parts)
+    )
 
 
 def _changes(agent_log: AgentLog, segments: tuple[str, ...], start: Rebuilt, to_seq: int) -> Iterator[PropertyChange]:

@@ -13,7 +13,7 @@ from attrs import frozen
 from duramen.events import CorruptEvent, Limits, Trimmed
 from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, decode_body, unpack_snapshot
 from duramen.events.log import EventLog, Raw, SmallAgent
-from duramen.events.model import EPISODE_RECORDED, PAUSED, same_value
+from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA, AgentState, due_of_agent, is_of_log, name_log
@@ -67,6 +67,7 @@ class Audit:
         self._problems: list[Problem] = []
         self._levels = bytearray()
         self._episodes: set[int] = set()
+        self._forked_at: int | None = None
         self.events = 0
         """How many events are as they were written."""
         self.audited: AuditedAgent | None = None
@@ -80,7 +81,7 @@ class Audit:
         """
         for _ in range(_TRIES):
             self._problems, self.events, self.audited = [], 0, None
-            self._levels, self._episodes = bytearray(), set()
+            self._levels, self._episodes, self._forked_at = bytearray(), set(), None
             snapshots = self._list_snapshots()
             before = self._log.archive.raw(self._agent, 0, 1) if self._small is None else self._small.raw
             self._check(before, snapshots)
@@ -120,7 +121,7 @@ class Audit:
             ours = is_of_log(state, name_log(self._log.identity, self._agent))
             due = due_of_agent(state) if ours and state.expires_after is None else -1
             episodes = frozenset(self._episodes)
-            self.audited = AuditedAgent(state.seq, entry, first, bytes(self._levels), episodes, due)
+            self.audited = AuditedAgent(state.seq, entry, first, bytes(self._levels), episodes, self._forked_at, due)
         for left in snapshots:
             if left.seq > fold.state.seq and self._unpack(left) is not None and left.seq > head.seq:
                 self._report_snapshot(left, head.seq, left.seq, "stands after the last event")
@@ -246,6 +247,8 @@ class Audit:
             self._report(error.seq, Kind.FOREIGN, "an event that fits", event[0], str(error))
             return False
         self._levels.append(event[2])
+        if event[0] == FORKED:
+            self._forked_at = fold.state.seq
         if event[0] == EPISODE_RECORDED:
             self._episodes.add(fold.state.seq)
         return True

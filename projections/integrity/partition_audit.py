@@ -37,6 +37,8 @@ class AuditedAgent:
     """The granularity of each event, a byte each."""
     episodes: frozenset[int]
     """The seqs of its events that record an episode."""
+    forked_at: int | None
+    """The seq of the event that made it as a fork, if that is there: the feed has none before."""
     due_ms: int | None
     """When its unfinished work is due, as the index has it; None: it has none. -1: not known from its log."""
 
@@ -144,9 +146,10 @@ class PartitionAudit:
             if head is None or agent not in self._audited or head.seq == head.base or (coverage and coverage.is_broken):
                 continue  # damaged, which its own audit has found
             first, last = (coverage.first, coverage.next - 1) if coverage else (head.seq + 1, head.base)
-            if first > head.base + 1 or last < head.seq:
-                seq = head.base + 1 if first > head.base + 1 else last + 1
-                expected = [head.base + 1, head.seq]
+            least = self._audited[agent].forked_at or head.base + 1
+            if first > least or last < head.seq:
+                seq = least if first > least else last + 1
+                expected = [least, head.seq]
                 self._report(Kind.FEED, expected, [first, last], "the feed lacks events", agent=agent, seq=seq)
 
     # -- directory and episodes ------------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ def state_for_base(agent_log: AgentLog, *, to_seq: int, before: int | None = Non
     version = None if count.is_new_session else start.custom_version
     if count.has_custom_events:
         version = UNFOLDED if fold.custom_version is None else fold.custom_version
-    return BaseState(state, fold.custom, version, count.totals)
+    forked_at = None if start.forked_at is None or start.forked_at <= state.seq else start.forked_at
+    return BaseState(state, fold.custom, version, count.totals, forked_at)
 
 
 def _counted(

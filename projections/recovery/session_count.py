@@ -9,7 +9,7 @@ from attrs import evolve
 from duramen.events import CorruptEvent, Trimmed
 from duramen.events.codec import NO_DIGEST, RawEvent, build_valid_event
 from duramen.events.logging import get_logger
-from duramen.events.model import ACTIVITY_RECORDED, OWN_TYPES, SPAWNED
+from duramen.events.model import ACTIVITY_RECORDED, FORKED, OWN_TYPES, SPAWNED
 
 from .agent_log import AgentLog
 from .session_totals import SessionActivity, SessionTotals
@@ -20,7 +20,7 @@ _VIEW: Final = SessionActivity()
 
 
 class SessionCount:
-    """Counts the session that the added events belong to, from `totals` on; starts again with each `spawned`."""
+    """Counts the session that the added events belong to, from `totals` on; starts again where a session begins."""
 
     def __init__(self, agent_log: AgentLog, totals: SessionTotals | None = None) -> None:
         self._agent = agent_log.agent
@@ -42,6 +42,8 @@ class SessionCount:
         if kind == SPAWNED:
             self._totals, self._events = _VIEW.initial(), 0
             self.is_new_session, self.has_custom_events = True, False
+        elif kind == FORKED:  # its custom state goes on
+            self._totals, self._events = _VIEW.initial(), 0
         self._events += 1
         if kind == ACTIVITY_RECORDED:  # all else is only counted
             self._totals = _VIEW.apply(self._totals, build_valid_event(self._agent, seq, raw, digest, self._registry))

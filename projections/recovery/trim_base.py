@@ -30,16 +30,19 @@ class BaseState:
     custom_version: str | None = None
     """None: the session had no events of the user's own types up to here."""
     totals: SessionTotals = _NOTHING
+    forked_at: int | None = None
+    """The seq of the event that made the agent as a fork, where others come before it; see `fork_agents`."""
 
 
 def pack_base(agent_log: AgentLog, base: BaseState) -> bytes:
     """The stored bytes, read back and compared: a snapshot that also has the totals. Raises TooLarge, ValueRefused."""
     fields = {"custom": base.custom, "custom_version": base.custom_version, "totals": _dump_totals(base.totals)}
+    fields |= {} if base.forked_at is None else {"forked_at": base.forked_at}
     stored = agent_log.pack_state(base.state, fields)
     found = _unpacked(agent_log, stored)
     if not same_value(
-        [found.state.dump(), found.custom, found.custom_version, _dump_totals(found.totals)],
-        [base.state.dump(), *fields.values()],
+        [found.state.dump(), found.custom, found.custom_version, _dump_totals(found.totals), found.forked_at],
+        [base.state.dump(), base.custom, base.custom_version, _dump_totals(base.totals), base.forked_at],
     ):
         raise ValueRefused(
             f"the state of {agent_log.agent} at {base.state.seq} would not be read back equal; nothing was stored",
@@ -88,7 +91,13 @@ def _unpacked(agent_log: AgentLog, stored: bytes | None) -> BaseState:
     try:
         fields = record.state
         state = AgentState.load(fields["agent"])
-        found = BaseState(state, fields["custom"], fields["custom_version"], _load_totals(fields["totals"]))
+        found = BaseState(
+            state,
+            fields["custom"],
+            fields["custom_version"],
+            _load_totals(fields["totals"]),
+            fields.get("forked_at"),
+        )
     except (KeyError, TypeError, ValueError):
         raise _damaged(agent, record.seq) from None
     if (state.seq, state.digest) != (record.seq, record.digest):

@@ -30,6 +30,7 @@ from .reminders import fold_reminder_due, fold_reminder_set, fold_reminder_stopp
 from .tree import assign, copy_for_merge, copy_path, copy_tree, extend, merge, remove
 from .undo import Undo, count_nodes, put_key
 from .work import (
+    carry_work,
     end_all_work,
     end_work_since,
     fold_accepted,
@@ -173,7 +174,7 @@ def _forked(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -
     state.paused_at = None
     state.children = data["children"]
     state.checkpoints = {}
-    state.work = {}
+    carry_work(state, data)
     state.expires_after = None
 
 

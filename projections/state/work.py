@@ -33,6 +33,8 @@ Piece: TypeAlias = dict[str, Any]
 - `cancelled`: until when its handler may go on after it was cancelled, µs; None: it was not
 - `parked`: why it is parked, as data; None: it is not
 - `pending`: number, as text → what its handler has begun and got no result of. See `Item`.
+- `forks`, where there are any: [seq of the `forked` event, path, mark] of each fork that has carried the work on. The
+  agent had that path before, and keys after are made with that mark.
 """
 Item: TypeAlias = dict[str, Any]
 """What a handler waits for: `kind`, `name`, `key`, `due` (µs or None), `about`, `once`, `checked` (whether the handler
@@ -236,6 +238,28 @@ def end_all_work(state: AgentState) -> None:
     if state.work:
         _end(state, list(open_work(state)))
         _replace(state, answers=[], reminders={})
+
+
+def carry_work(state: AgentState, data: _Data) -> None:
+    """Fold the beginning of a fork: its work goes on under keys of its own where it is carried on; else it has none.
+
+    What has ended, and reminders, are the origin's.
+    """
+    carried = data.get("work")  # logs from before work was carried on do not have it
+    if carried is None:
+        state.work = {}
+        return
+    fork = [state.seq + 1, carried["agent"], carried["mark"]]
+    left: dict[str, Piece] = {}
+    for work, piece in open_work(state).items():
+        begun = carried["begun"].get(work, {})
+        pending = {
+            number: item if number not in begun else {**item, "key": begun[number][0], "name": begun[number][1]}
+            for number, item in piece["pending"].items()
+        }
+        changed = {"log": carried["log"], "tries": 0, "pending": pending, "forks": [*piece.get("forks", ()), fork]}
+        left[work] = {**piece, **changed}
+    _replace(state, open=left, ended={}, reminders={})
 
 
 def end_work_since(state: AgentState, data: _Data) -> None:

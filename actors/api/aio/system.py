@@ -185,9 +185,20 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         to: str | AgentPath,
         tree: bool = False,
         session_id: str | UUID | None = None,
+        continue_work: bool = False,
+        instead: Mapping[str, Any] | None = None,
     ) -> AsyncAgentHandle:
         """As `AgentSystem.fork`, with the handle for asyncio."""
-        forked = await asyncio.to_thread(self.original.fork, path, at, to=to, tree=tree, session_id=session_id)
+        forked = await asyncio.to_thread(
+            self.original.fork,
+            path,
+            at,
+            to=to,
+            tree=tree,
+            session_id=session_id,
+            continue_work=continue_work,
+            instead=instead,
+        )
         return forked.aio
 
     async def agents(

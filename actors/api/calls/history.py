@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from time import time_ns
-from typing import BinaryIO, Final
+from types import NoneType
+from typing import Any, BinaryIO, Final, cast
 from uuid import UUID
 
-from duramen.events import AgentNotFound, AgentPath, PropertyPath, Trimmed, agent_path, property_segments
+from duramen.events import (
+    AgentNotFound,
+    AgentPath,
+    InvalidMessage,
+    PropertyPath,
+    Trimmed,
+    agent_path,
+    property_segments,
+)
 from duramen.projections import (
     Blame,
     Comparison,
@@ -39,6 +48,7 @@ from duramen.projections.sessions import Erasure, erase_agents, export_session, 
 from ...agent_types import AgentFactory, folds_of
 from ...commands import TrimResult, parse_retention, plain_id
 from ...handlers import Trimmer
+from ...work import pack_storable
 from ..arguments import check_callable, check_count, open_for_reading, open_for_writing, parse_moment
 from ..handles import AgentHandle, MessageSender
 from .reading import Reading
@@ -213,6 +223,8 @@ class History(Reading, MessageSender):
         to: str | AgentPath,
         tree: bool = False,
         session_id: str | UUID | None = None,
+        continue_work: bool = False,
+        instead: Mapping[str, Any] | None = None,
     ) -> AgentHandle:
         """Make a new agent from any moment of another's past: a seq, a time, a checkpoint, or now.
 
@@ -221,8 +233,16 @@ class History(Reading, MessageSender):
         ended. The cost does not depend on the length of the log. The origin is not changed and may be trimmed or
         terminated; `state_at` and `diff` of the fork read the origin's events as long as they exist.
 
-        Raises AgentExists if `to` exists, AgentNotFound also for a moment before the agent existed, and as `state_at`.
+        Work that was not at its end stays with the origin. With `continue_work` the fork goes on with it: it waits for
+        the same answers and times, and begins steps and asks without a result again, under keys of their own. `instead`
+        gives these other results, by the name of the step or the path of the agent asked, and nothing is called. Its
+        log then begins with copies of the events since the oldest such message. Reminders stay with the origin.
+
+        Raises AgentExists if `to` exists, AgentNotFound also for a moment before the agent existed, and as `state_at`;
+        of work that is carried on InvalidMessage for a moment in the middle of an append of a handler or for an
+        `instead` that names nothing under way, ValueRefused, TooLarge, and Trimmed where its events are gone.
         """
+        results = self._parse_instead(continue_work, instead)
         root, target = self._agent_log(path), agent_path(to).text
         seq = seq_of(root, at)
         seqs = {root.agent: seq}
@@ -236,8 +256,27 @@ class History(Reading, MessageSender):
             fold_of=self._fold_of(),
             session_id=plain_id(session_id, "session_id"),
             now=time_ns() // 1000,
+            instead=results,
         )
+        if continue_work:
+            self._look_for_work()
         return AgentHandle(self, target)
+
+    def _look_for_work(self) -> None:
+        """Have the host look for unfinished work now; without one, other hosts find it when they look next."""
+
+    def _parse_instead(self, continue_work: bool, instead: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The results that a fork gives to what is under way; None: it leaves work behind."""
+        if type(cast("object", continue_work)) is not bool:
+            raise InvalidMessage("continue_work is a bool", actual=type(continue_work).__name__)
+        if instead is not None and not continue_work:
+            raise InvalidMessage("instead gives results to work that goes on: fork with continue_work=True")
+        if not isinstance(cast("object", instead), (Mapping, NoneType)):
+            raise InvalidMessage("instead has a result by the name of a step", actual=type(instead).__name__)
+        results = dict(instead or {})
+        for name, value in results.items():
+            pack_storable(value, self._limits, f"the result in place of {name}")
+        return results if continue_work else None
 
     def origin(self, path: str | AgentPath) -> Origin | None:
         """Return where an agent was forked from; None if it was not, or was trimmed since. Raises AgentNotFound."""

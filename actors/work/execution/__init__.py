@@ -8,7 +8,18 @@ from .loop import DurableLoop, Pending, WorkCancelled
 from .past_turn import PastAgent, PastTurn
 from .record import Record, Stretch, read_record
 from .replay import WorkingAgent, new_execution, replay
-from .step import INTERRUPTED, Begun, Outcome, Retry, StepRunner, failure, find_refusal, may_retry, refuse_in_step
+from .step import (
+    INTERRUPTED,
+    Begun,
+    Outcome,
+    Retry,
+    StepRunner,
+    failure,
+    find_refusal,
+    may_retry,
+    pack_storable,
+    refuse_in_step,
+)
 from .stretch import run_stretch
 
 __all__ = [
@@ -40,6 +51,7 @@ __all__ = [
     "may_retry",
     "new_execution",
     "pack_reply",
+    "pack_storable",
     "read_record",
     "refuse_in_step",
     "replay",

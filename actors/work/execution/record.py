@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -9,6 +10,7 @@ from attrs import Factory, define
 from duramen.events.codec import RawEvent
 from duramen.events.model import WORK_CONTINUED, WORK_DONE, event_id
 from duramen.projections.recovery import AgentLog
+from duramen.projections.state import Piece
 
 
 @define(eq=False)
@@ -31,6 +33,8 @@ class Record:
 
     accepted: RawEvent
     stretches: list[Stretch] = Factory(list[Stretch])
+    forks: Sequence[tuple[int, str, str]] = ()
+    """As `Piece` has them."""
     held: dict[int, tuple[Any, dict[str, Any] | None]] = Factory(dict[int, "tuple[Any, dict[str, Any] | None]"])
     """The results that the handler did not get yet, by number."""
 
@@ -39,8 +43,18 @@ class Record:
         command = self.accepted[6]
         return None if command is None else command[0]
 
+    def agent_at(self, seq: int | None, agent: str) -> str:
+        """The path that the agent had where a seq was logged: that of its origin, before it was forked. None: now."""
+        return agent if seq is None else next((origin for at, origin, _ in self.forks if seq < at), agent)
 
-def read_record(agent_log: AgentLog, work: int, to_seq: int) -> Record:
+    def log_at(self, seq: int | None) -> str:
+        """What keys that were made at a seq, or are made now, have of the log: others are made after a fork."""
+        marks = [mark for at, _, mark in self.forks if seq is None or at < seq]
+        found: str = marks[-1] if marks else self.accepted[4]["log"]
+        return found
+
+
+def read_record(agent_log: AgentLog, work: int, to_seq: int, piece: Piece) -> Record:
     """Read the record of the work of the message at seq `work`. Blocks; raises Trimmed and what reading raises."""
     agent = agent_log.agent
     digest = agent_log.digest_at(work - 1) or b""
@@ -49,13 +63,13 @@ def read_record(agent_log: AgentLog, work: int, to_seq: int) -> Record:
     cause = ""
     for seq, raw, _ in agent_log.raw_events(work - 1, digest, to_seq):
         if record is None:
-            record = Record(raw)
+            record = Record(raw, forks=piece.get("forks", ()))
             continue
         kind, data = raw[0], raw[4]
         if kind == WORK_CONTINUED and data["work"] == work:
             stretch = Stretch(seq, raw[3], data["number"], data["result"], data["error"])
             record.stretches.append(stretch)
-            cause = event_id(agent, seq)
+            cause = event_id(record.agent_at(seq, agent), seq)
         elif stretch is not None and raw[7] == cause and seq == stretch.seq + len(stretch.events) + 1:
             stretch.events.append(raw)
         elif kind == WORK_DONE and data["work"] == work:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from duramen.events import ReplayDiverged
 from duramen.events.model import event_id
 from duramen.projections.recovery import AgentLog
-from duramen.projections.state import open_work
+from duramen.projections.state import Piece, open_work
 
 from ...commands import kind_of
 from ...handlers import ActiveAgent, Turn
@@ -27,18 +27,21 @@ class WorkingAgent(ActiveAgent, Protocol):
 
 def new_execution(runtime: WorkingAgent, turn: Turn, work: int, record: Record) -> Execution:
     """Prepare a run of a handler, whose first stretch calls it."""
-    registry, accepted, piece = runtime.services.registry, record.accepted, open_work(runtime.state)[str(work)]
-    data = accepted[4]
-    correlation_id = accepted[8] or event_id(turn.agent, work)
-    identity = Identity(
-        turn.agent, work, piece["before"], data["log"], piece["version"], correlation_id, record.command_id
-    )
+    registry, piece, data = runtime.services.registry, open_work(runtime.state)[str(work)], record.accepted[4]
 
     def start(turn: Turn) -> Any:
         message = registry.load_message(data["message"], data["version"], turn.codec.copy(data["data"]))
         return runtime.start_handler(message)
 
+    identity = _identity_at(None, turn.agent, work, piece, record)
     return Execution(identity, turn, start, is_exclusive=registry.is_exclusive(piece["message"]))
+
+
+def _identity_at(seq: int | None, agent: str, work: int, piece: Piece, record: Record) -> Identity:
+    """What tells the work from all other: where it went on at a seq, or goes on now. It is another in a fork."""
+    correlation_id = record.accepted[8] or event_id(record.agent_at(work, agent), work)
+    own = record.agent_at(seq, agent), work, piece["before"], record.log_at(seq)
+    return Identity(*own, piece["version"], correlation_id, record.command_id)
 
 
 def replay(
@@ -55,12 +58,15 @@ def replay(
     `given_up` is called with the key of each step that the handler did not wait for any more. Raises ReplayDiverged,
     Trimmed.
     """
-    record = read_record(log, work, to_seq)
+    piece = open_work(runtime.state)[str(work)]
+    record = read_record(log, work, to_seq, piece)
     execution = new_execution(runtime, turn, work, record)
     past, diverged = PastAgent(runtime, log), list[ReplayDiverged]()
     try:
         for stretch in record.stretches:
             seq = stretch.seq
+            past.path = record.agent_at(seq, turn.agent)
+            execution.identity = _identity_at(seq, turn.agent, work, piece, record)
             again = PastTurn(past, stretch, diverged.append)
             execution.go_on(stretch.number, stretch.result, stretch.error, turn=again, seq=seq, now=stretch.time)
             for begun in () if diverged else execution.log_given_up(again):
@@ -70,8 +76,10 @@ def replay(
         execution.discard()
         raise
     execution.held.update(record.held)
-    for begun in execution.begun.values():
-        begun.is_recovered = True
+    execution.identity = _identity_at(None, turn.agent, work, piece, record)
+    for number, begun in execution.begun.items():
+        item = piece["pending"][str(number)]
+        begun.is_recovered, begun.key, begun.name = True, item["key"], item["name"]  # a fork has its own
     return execution
 
 

@@ -5,20 +5,22 @@
 --       2 directory  HASH    agent -> msgpack [status, agent type, session id, class needed, metadata]  for ever
 --       3 feed       LIST    msgpack [agent, first seq, count, levels], one entry an agent          for ever
 --       4 bases      HASH    agent -> msgpack [base, digest of the event at base]                   for ever
+--       5 unfinished ZSET    agent -> due in ms                                                     for ever
 --       then for each agent
 --         staged     LIST    its events, beside its log                                             a day
 --         log        LIST    its events                                                             for ever
 --         values     STRING  snapshots and checkpoints                                              their TTL
 --         from, to   checkpoints and keyframes that were staged (a day), and their own keys         their TTL
 -- ARGV  1 agents     msgpack [[agent, seq, base, digest, fence, updated_at, entry, levels, puts, before, largest,
---                    moves], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...], moves = [ttl in
---                    ms or 0, ...]
+--                    moves, first, due], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...],
+--                    moves = [ttl in ms or 0, ...]; first = the first seq that the feed has; due = when unfinished
+--                    work is to be looked at, in ms; -1: there is none
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3... channel of level 1, 2, 3, 4
 -- Returns nil (done, now or before), or [what is in the way: exists, log or staged; the agent].
 
 local agents = cmsgpack.unpack(ARGV[1])
-local places, at, known = {}, 5, 0
+local places, at, known = {}, 6, 0
 for i, agent in ipairs(agents) do
   places[i] = at
   local stored = redis.call('HMGET', KEYS[1], agent[1])[1]
@@ -51,7 +53,7 @@ if known == #agents then return nil end
 local feed, levels = {}, {}
 for _, agent in ipairs(agents) do
   if agent[2] > agent[3] then
-    feed[#feed + 1] = cmsgpack.pack({agent[1], agent[3] + 1, agent[2] - agent[3], agent[8]})
+    feed[#feed + 1] = cmsgpack.pack({agent[1], agent[13], agent[2] + 1 - agent[13], agent[8]})
     for level = 1, 4 do
       local bit = 2 ^ level
       if agent[8] % (2 * bit) >= bit then levels[level] = true end
@@ -59,9 +61,13 @@ for _, agent in ipairs(agents) do
   end
 end
 -- Hashes are read and the feed is written first: a key that holds something else raises while nothing is written yet.
+-- The index of unfinished work comes before: an entry too many does no harm.
 local marks = redis.call('HMGET', KEYS[1], '1', '2', '3', '4')
 redis.call('HMGET', KEYS[2], agents[1][1])
 redis.call('HMGET', KEYS[4], agents[1][1])
+for _, agent in ipairs(agents) do
+  if agent[14] >= 0 then redis.call('ZADD', KEYS[5], agent[14], agent[1]) end
+end
 local position = #feed
 for level = 1, 4 do position = math.max(position, (tonumber(marks[level]) or 0) + #feed) end
 if #feed > 0 then redis.call('RPUSH', KEYS[3], unpack(feed)) end

@@ -126,6 +126,20 @@ def test_without_a_host_that_has_the_class_an_answer_is_refused(duramen: Duramen
     assert "no host" in ran.err
 
 
+def test_a_fork_goes_on_with_work_where_it_is_told_to(duramen: Duramen, system: AgentSystem) -> None:
+    seq = refund(system)
+    assert duramen("fork", "acme/support", "--to", "acme/left").code == 0
+    assert duramen("unfinished", "acme/left").out.strip() == "nothing is unfinished"
+    carried = ("fork", "acme/support", "--continue-work", "--to", "acme/carried")
+    wrong = duramen(*carried, "--instead", 'approval="kim"')  # a wait takes an answer
+    assert (wrong.code, "no step or ask 'approval'" in wrong.err) == (2, True)
+    assert duramen(*carried, "--instead", "approval").code == 2
+    assert duramen(*carried).code == 0
+    assert duramen("answer", "acme/carried", "approval", '"kim"').code == 0
+    assert system.agent("acme/carried").result(seq) == "kim"
+    assert [row["agent"] for row in duramen("unfinished", "--json").data] == ["acme/support"]
+
+
 MODULE = """
 from attrs import frozen
 from duramen.actors import Agent
