@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from threading import Condition
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ from ..log import (
 )
 from .partition import Partition
 from .storage import MemoryStorage
+from .stream import MemoryStream
 
 _MOST: Final = 100_000
 """Messages that wait for a stream that does not receive; later ones are lost."""
@@ -235,15 +235,13 @@ class MemoryPublisher:
         """Does nothing: there is no connection."""
 
 
-class MemoryMessages:
+class MemoryMessages(MemoryStream):
     """A `MessageStream` of a `MemoryHostStore`, which loses nothing that is received in time."""
 
     def __init__(self, on_close: Callable[[MemoryMessages], None]) -> None:
+        super().__init__()
         self._on_close = on_close
-        self._changed = Condition()
         self._waiting: list[bytes] = []
-        self._woken = False
-        self._closed = False
 
     @property
     def subscriptions(self) -> int:
@@ -258,21 +256,11 @@ class MemoryMessages:
 
     def receive(self, timeout: float | None) -> list[bytes]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._woken or self._closed, timeout)
-            self._woken = False
+            self._wait(lambda: self._waiting, timeout)
             messages, self._waiting = self._waiting, []
             return messages
 
-    def wake(self) -> None:
-        with self._changed:
-            self._woken = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._waiting = []
-            self._changed.notify_all()
+    def _stop(self) -> None:
         self._on_close(self)
+        with self._changed:
+            self._waiting = []

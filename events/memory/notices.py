@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from threading import Condition
 from typing import Final
 
 from ..log import Notice
+from .stream import MemoryStream
 
 _MOST: Final = 1_000
 """Notices that wait with their events; the events of others are read from the log."""
@@ -14,21 +14,19 @@ _MOST: Final = 1_000
 Listen = Callable[[Callable[[Notice], None]], Callable[[], None]]
 
 
-class MemoryNotices:
-    """A `NoticeStream` over `MemoryLog.listen`. All calls may come from any thread."""
+class MemoryNotices(MemoryStream):
+    """A `NoticeStream` over `MemoryLog.listen`."""
 
     def __init__(self, listen: Listen, *, events: bool = False) -> None:
+        super().__init__()
         self._events = events
-        self._changed = Condition()
         self._partitions: frozenset[int] = frozenset()
         self._level = 0
         self._positions: dict[int, int] = {}
-        self._woken = False
-        self._closed = False
         self._waiting: list[Notice] = []
         self.received = 0
         self._taken: list[Notice] = []
-        self._stop = listen(self._note)
+        self._ignore = listen(self._note)
 
     @property
     def unexpected(self) -> int:
@@ -48,8 +46,7 @@ class MemoryNotices:
 
     def receive(self, timeout: float | None) -> dict[int, int]:
         with self._changed:
-            self._changed.wait_for(lambda: self._positions or self._woken or self._closed, timeout)
-            self._woken = False
+            self._wait(lambda: self._positions, timeout)
             positions, self._positions = self._positions, {}
             self._taken, self._waiting = self._waiting, []
             return positions
@@ -58,19 +55,10 @@ class MemoryNotices:
         taken, self._taken = self._taken, []
         return taken
 
-    def wake(self) -> None:
+    def _stop(self) -> None:
+        self._ignore()
         with self._changed:
-            self._woken = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
             self._positions = {}
-            self._changed.notify_all()
-        self._stop()
 
     def _note(self, notice: Notice) -> None:
         with self._changed:

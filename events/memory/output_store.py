@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from threading import Condition, Lock
+from threading import Lock
 
 from attrs import define
 
 from ..log import Output, OutputStream, OutputWrite, notice_of_output
+from .stream import MemoryStream
 
 
 @define
@@ -76,16 +77,14 @@ class MemoryOutputStore:
                 self._streams.remove(stream)
 
 
-class _MemoryOutputStream:
-    """An `OutputStream`. All calls may come from any thread."""
+class _MemoryOutputStream(MemoryStream):
+    """An `OutputStream`."""
 
     def __init__(self, on_close: Callable[[_MemoryOutputStream], None]) -> None:
+        super().__init__()
         self._on_close = on_close
-        self._changed = Condition()
         self._followed: frozenset[Output] = frozenset()
         self._arrived: list[tuple[Output, bytes | None]] = []
-        self._woken = False
-        self._closed = False
 
     def follow(self, outputs: Collection[Output]) -> None:
         with self._changed:
@@ -103,18 +102,9 @@ class _MemoryOutputStream:
 
     def receive(self, timeout: float | None) -> list[tuple[Output, bytes | None]]:
         with self._changed:
-            self._changed.wait_for(lambda: self._arrived or self._woken or self._closed, timeout)
-            self._woken = False
+            self._wait(lambda: self._arrived, timeout)
             arrived, self._arrived = self._arrived, []
             return arrived
 
-    def wake(self) -> None:
-        with self._changed:
-            self._woken = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+    def _stop(self) -> None:
         self._on_close(self)

@@ -387,28 +387,34 @@ def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_
     tally.add(name, killing.kills)
 
 
+def copies_killed_in(killing: Killing, operation: str, url: str, folder: Path) -> Iterator[tuple[redis.Redis, str]]:
+    """Copies of a namespace, in each of which the operation was killed at another of its requests."""
+    namespace, file = template_of(killing, CASES[operation], folder)
+    with redis.Redis.from_url(url) as client:
+        template = Template(client, namespace)
+        requests = killing.run(operation, template.copy(), file)
+        assert requests
+        for at in range(1, requests + 1):
+            namespace = template.copy()
+            killing.run(operation, namespace, file, at, "all")
+            yield client, namespace
+
+
 @pytest.mark.slow
 def test_an_erasure_that_is_killed_at_any_request_is_finished_by_the_next_host_that_opens(
     killing: Killing, valkey_url: str, tmp_path: Path
 ) -> None:
-    namespace, file = template_of(killing, CASES["erase"], tmp_path)
     finished = 0
-    with redis.Redis.from_url(valkey_url) as client:
-        template = Template(client, namespace)
-        requests = killing.run("erase", template.copy(), file)
-        assert requests
-        for at in range(1, requests + 1):
-            namespace = template.copy()
-            killing.run("erase", namespace, file, at, "all")
-            begun = any(client.hgetall(key) for key in client.scan_iter(f"duramen:{{{namespace}*erasing", count=1_000))
-            with opened(valkey_url, namespace) as system:
-                if begun:
-                    eventually(lambda: not system.log.archive.begun_erasures())
-                    finished += 1
-                    assert all_are_gone(TREE)(system, file)
-                else:
-                    assert set(statuses(system).values()) in ({"running"}, set())
-                assert system.verify().ok
+    for client, namespace in copies_killed_in(killing, "erase", valkey_url, tmp_path):
+        begun = any(client.hgetall(key) for key in client.scan_iter(f"duramen:{{{namespace}*erasing", count=1_000))
+        with opened(valkey_url, namespace) as system:
+            if begun:
+                eventually(lambda: not system.log.archive.begun_erasures())
+                finished += 1
+                assert all_are_gone(TREE)(system, tmp_path)
+            else:
+                assert set(statuses(system).values()) in ({"running"}, set())
+            assert system.verify().ok
     assert finished >= 15, "control: most kills leave something to finish"
 
 
@@ -417,23 +423,16 @@ def test_a_pause_of_a_tree_that_is_killed_at_any_request_can_be_taken_back_and_n
     killing: Killing, valkey_url: str, tmp_path: Path
 ) -> None:
     """The other way out of a half: instead of repeating it, the pause of whatever was paused is ended."""
-    namespace, file = template_of(killing, CASES["pause the tree"], tmp_path)
     halves = 0
-    with redis.Redis.from_url(valkey_url) as client:
-        template = Template(client, namespace)
-        requests = killing.run("pause the tree", template.copy(), file)
-        assert requests
-        for at in range(1, requests + 1):
-            namespace = template.copy()
-            killing.run("pause the tree", namespace, file, at, "all")
-            with opened(valkey_url, namespace) as system:
-                found = set(statuses(system).values())
-                halves += len(found) > 1
-                if found == {"running"}:
-                    with pytest.raises(CheckpointNotFound):
-                        OPERATIONS["end the pause of the tree"](system, "")
-                else:
+    for _, namespace in copies_killed_in(killing, "pause the tree", valkey_url, tmp_path):
+        with opened(valkey_url, namespace) as system:
+            found = set(statuses(system).values())
+            halves += len(found) > 1
+            if found == {"running"}:
+                with pytest.raises(CheckpointNotFound):
                     OPERATIONS["end the pause of the tree"](system, "")
-                assert set(statuses(system).values()) == {"running"}
-                no_work_is_lost(system, statuses(system))
+            else:
+                OPERATIONS["end the pause of the tree"](system, "")
+            assert set(statuses(system).values()) == {"running"}
+            no_work_is_lost(system, statuses(system))
     assert halves, "control: some kills leave a half"

@@ -44,8 +44,8 @@ class Conversations(ABC):
     @abstractmethod
     def prepare(self) -> None: ...
 
-    @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._graph = None
 
     def compile(self, saver: Any) -> None:
         def answer(state: _State) -> dict[str, Any]:
@@ -121,15 +121,20 @@ class _AtOnce(Conversations):
     def messages_of(self, config: dict[str, Any]) -> list[str]:
         return _ids(self.runner.run(self._graph.aget_state(config)))
 
+    def close(self) -> None:
+        self.runner.close()
 
-class Sqlite(Conversations):
-    """LangGraph's own saver."""
 
+class _OnSqlite(Conversations):
     note = "WAL, synchronous=FULL (its defaults)"
 
     def __init__(self, folder: Path, threads: int, steps: int, payload: int) -> None:
         super().__init__(threads, steps, payload)
-        self._path = folder / "savers.sqlite"
+        self._path = folder / f"{type(self).__name__}.sqlite"
+
+
+class Sqlite(_OnSqlite):
+    """LangGraph's own saver."""
 
     def prepare(self) -> None:
         import sqlite3
@@ -145,14 +150,8 @@ class Sqlite(Conversations):
         self._connection.close()
 
 
-class AsyncSqlite(_AtOnce):
+class AsyncSqlite(_OnSqlite, _AtOnce):
     """LangGraph's own saver for asyncio."""
-
-    note = Sqlite.note
-
-    def __init__(self, folder: Path, threads: int, steps: int, payload: int) -> None:
-        super().__init__(threads, steps, payload)
-        self._path = folder / "async-savers.sqlite"
 
     def prepare(self) -> None:
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -162,7 +161,7 @@ class AsyncSqlite(_AtOnce):
 
     def close(self) -> None:
         self.runner.run(self._opened.__aexit__(None, None, None))
-        self.runner.close()
+        super().close()
 
 
 class Ours(Conversations):
@@ -171,45 +170,27 @@ class Ours(Conversations):
     kind: Kind = "ours"
     note = "AOF always"
 
-    def __init__(self, server: Server, threads: int, steps: int, payload: int) -> None:
+    def __init__(self, server: Server | None, threads: int, steps: int, payload: int) -> None:
         super().__init__(threads, steps, payload)
-        self._server = server
+        self._url = "memory://" if server is None else server.url
 
     def prepare(self) -> None:
-        self._system = AgentSystem.open(self._server.url, namespace="conversations")
+        self._system = AgentSystem.open(self._url, namespace=f"conversations-{type(self).__name__}")
         self.compile(DuramenSaver(self._system))
 
     def close(self) -> None:
         self._system.close()
+        super().close()
 
 
-class OursAtOnce(_AtOnce):
+class OursAtOnce(Ours, _AtOnce):
     """duramen's saver."""
-
-    kind: Kind = "ours"
-    note = "AOF always"
-
-    def __init__(self, server: Server, threads: int, steps: int, payload: int) -> None:
-        super().__init__(threads, steps, payload)
-        self._server = server
-
-    def prepare(self) -> None:
-        self._system = AgentSystem.open(self._server.url, namespace="conversations-at-once")
-        self.compile(DuramenSaver(self._system))
-
-    def close(self) -> None:
-        self._system.close()
-        self.runner.close()
 
 
 def bytes_of_a_step(messages: int, payload: int) -> float:
     """What is stored of a step, on average, in a thread of so many messages."""
 
     class Thread(Ours):
-        def prepare(self) -> None:
-            self._system = AgentSystem.open("memory://")
-            self.compile(DuramenSaver(self._system))
-
         def stored(self) -> Iterable[bytes]:
             path, seq = DuramenSaver(self._system).path("thread-1-0").text, 1
             while page := self._system.log.read(path, seq, 500):
@@ -218,7 +199,7 @@ def bytes_of_a_step(messages: int, payload: int) -> float:
                 yield from page.items
                 seq += len(page.items)
 
-    thread = Thread(None, 1, messages, payload)  # type: ignore[arg-type]
+    thread = Thread(None, 1, messages, payload)
     thread.prepare()
     try:
         thread.run()

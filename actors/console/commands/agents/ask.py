@@ -15,7 +15,16 @@ from duramen.events import AgentPath, UnknownMessageType
 from duramen.events.model import DECLARED, describe_type
 
 from ....agent_types import AgentFactory
-from ...arguments import Options, add_import, add_path, import_named, load_named, parse_json, parse_seconds
+from ...arguments import (
+    Options,
+    add_command_id,
+    add_import,
+    add_path,
+    import_named,
+    load_named,
+    parse_json,
+    parse_seconds,
+)
 from ...command import Command
 from ...errors import UnusableCode
 from ...exit_codes import ExitCode
@@ -40,7 +49,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"how long to wait for the reply (default: {_TIMEOUT:g})",
     )
-    parser.add_argument("--command-id", metavar="ID", help="sent again with the same id, it is done once")
+    add_command_id(parser)
 
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
