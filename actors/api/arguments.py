@@ -17,8 +17,8 @@ from duramen.projections.recovery import Point
 from duramen.projections.sessions import open_atomically
 
 from ..agent import Agent
-from ..agent_types import AgentFactory
 from ..commands import plain_id
+from ..handlers import AgentFactory
 
 
 def check_types(**arguments: tuple[object, type[Any]]) -> None:

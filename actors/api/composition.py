@@ -13,7 +13,6 @@ from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
 from duramen.projections.recovery import FoldCache
 
-from ..agent_types import AgentFactory
 from ..commands import Serializer, Supervisor
 from ..dispatch import (
     ActorRegistry,
@@ -26,7 +25,7 @@ from ..dispatch import (
     ThreadPool,
     Timers,
 )
-from ..handlers import LifecycleHooks, OutputSender, Services, Settings, Trimmer
+from ..handlers import AgentFactory, LifecycleHooks, OutputSender, Services, Settings, Trimmer
 from ..hosts import Placement
 from ..runtime import Activation, ActivationQueue, Passivation
 from ..work import WorkFinder

@@ -32,7 +32,6 @@ from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
 from duramen.projections import AgentState
 from duramen.projections.sessions import Erasure
 
-from ..agent_types import AgentFactory
 from ..commands import (
     Accept,
     AdoptChild,
@@ -46,7 +45,7 @@ from ..dispatch import (
     Reply,
     check_may_block,
 )
-from ..handlers import LifecycleHooks, OutputWriter, Settings
+from ..handlers import AgentFactory, LifecycleHooks, OutputWriter, Settings
 from ..hosts import Placement
 from ..runtime import INLINE, answer_from_log, can_read_here, envelope_of
 from ..work import accept_of

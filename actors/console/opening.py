@@ -8,8 +8,8 @@ from pathlib import Path
 
 from duramen.events.embedded import DataDirectory
 
-from ..agent_types import AgentFactory
 from ..api import AgentSystem
+from ..handlers import AgentFactory
 from ..hosts import Placement
 from .arguments import Options
 from .errors import NoStore

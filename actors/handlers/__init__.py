@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .agent_timers import AgentTimers, TimerStart
+from .agent_types import AgentCode, AgentFactory, folds_of
 from .handler_call import HandlerCall, current_call
 from .hooks import LifecycleHooks, run_hooks
 from .lifecycle import (
@@ -10,9 +11,12 @@ from .lifecycle import (
     LIFECYCLE,
     MAY_BLOCK,
     QUICK_HANDLERS,
+    Transition,
     announce_child,
     pause_self,
+    reply_to,
     terminate_self,
+    with_duration,
 )
 from .memory import (
     MEMORY_HANDLERS,
@@ -34,7 +38,6 @@ from .memory import (
 )
 from .output_writer import OutputSender, OutputWriter
 from .services import Services, Settings
-from .transition import Transition, reply_to, with_duration
 from .trimmer import Trimmer
 from .turn import ActiveAgent, Savepoint, Turn
 
@@ -46,6 +49,8 @@ __all__ = [
     "QUICK_HANDLERS",
     "READS",
     "ActiveAgent",
+    "AgentCode",
+    "AgentFactory",
     "AgentTimers",
     "HandlerCall",
     "LifecycleHooks",
@@ -65,6 +70,7 @@ __all__ = [
     "checking_answers",
     "current_call",
     "drop_expired",
+    "folds_of",
     "keys_at",
     "length_of",
     "pause_self",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import time_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from attrs import define, field, frozen
 
@@ -15,16 +15,13 @@ from duramen.events.measures import Counts
 from duramen.events.model import Seconds, parse_seconds
 from duramen.projections.recovery import FoldCache
 
-from ..agent_types import AgentFactory
 from ..commands import Retention, Serializer, Supervisor, Tracing, retention_to_data
-from ..dispatch import Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
+from ..dispatch import ActorRegistry, Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
 from ..hosts import Hosting
+from .agent_types import AgentFactory
 from .hooks import LifecycleHooks
 from .output_writer import OutputSender
 from .trimmer import Trimmer
-
-if TYPE_CHECKING:
-    from ..dispatch import ActorRegistry
 
 
 def _to_hook_timeout(value: Seconds) -> float:

@@ -28,9 +28,9 @@ from duramen.projections.consumers import UnreadByConsumers
 from duramen.projections.recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, rebuild, state_for_base
 from duramen.projections.state import open_work
 
-from ..agent_types import AgentFactory, folds_of
 from ..commands import KEEP_ALL, Need, Needs, Retention, TrimResult, retention_from_data, retention_to_data
 from ..dispatch import ThreadPool
+from .agent_types import AgentFactory, folds_of
 
 _STEP: Final = 20_000
 """Events that are removed at most after one snapshot; the others follow after the next ones."""

@@ -15,10 +15,10 @@ from duramen.events.model import EXTERNAL, SPAWNED, Cause, Handling
 from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
-from ..agent_types import AgentCode
 from ..commands import Decide, Span, TracedAgent, fingerprint, plain_id, require_seq, with_metadata
 from ..dispatch import Commit, Envelope, Inbox, current_cause
 from .agent_timers import AgentTimers
+from .agent_types import AgentCode
 from .services import Services
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)

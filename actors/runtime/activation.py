@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import filterfalse, takewhile
 from random import SystemRandom
 from time import sleep
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError, Erased, Unavailable
 from duramen.events.codec import Codec
@@ -18,19 +18,14 @@ from duramen.projections.recovery import AgentLog, CustomFold, LoadedAgentLog, R
 from duramen.projections.state import TERMINATED_STATUS
 
 from ..agent import Agent
-from ..agent_types import AgentFactory
 from ..commands import Spawn
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
-from ..handlers import READS
+from ..handlers import READS, AgentFactory, Services
 from ..hosts import RemoteEnvelope
 from .active import Runtime
 from .append_errors import for_agent
 from .forwarding import Forwarding
 from .log_reads import answer_from_log
-
-if TYPE_CHECKING:
-    from ..handlers import Services
-
 
 _PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2)
 """Seconds between two tries to claim an agent that others claim at the same time; they are shortened at random."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import takewhile
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -13,12 +13,9 @@ from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt
 
 from ..commands import AdoptChild, GetResult, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
-from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS
+from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS, Services
 from ..hosts import Forwarded, RemoteEnvelope, Repeated
 from .log_reads import answer_from_log
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 _type_of: Callable[[object], type[Any]] = type
 """The built-in with a narrower type, for type checkers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from duramen.events import AgentNotFound, DuramenError
 from duramen.events.codec import Codec
@@ -12,11 +12,8 @@ from duramen.projections import AgentState
 
 from ..commands import ListCheckpoints
 from ..dispatch import Envelope
-from ..handlers import READS, drop_expired
+from ..handlers import READS, Services, drop_expired
 from .append_errors import for_agent
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 _LEAST_SECONDS: Final = 20.0
 """Longer than one exchange with a server that does not answer may take."""

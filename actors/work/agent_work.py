@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from duramen.events import AnswerRefused, DuramenError, NewEvent, Receipt, ReplayDiverged, Trimmed
 from duramen.events.codec import DIGEST_SIZE
@@ -31,7 +31,7 @@ from duramen.projections.state import (
 
 from ..commands import Accept, Answer, CancelAsked, CancelWork, GetResult, require_unfinished
 from ..dispatch import Envelope, Mailbox
-from ..handlers import Turn, accept_work, checking_answers
+from ..handlers import Services, Turn, accept_work, checking_answers
 from ..hosts import Forwarded
 from .deadlines import MICROSECONDS
 from .execution import (
@@ -55,9 +55,6 @@ from .reminders import DueReminders
 from .replies import PendingReplies, read_end
 from .scheduler import RERUN, WorkScheduler
 from .traces import WorkTraces
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 _FOR_A_WORKER: Final = frozenset((CancelAsked, CancelWork, Rerun))
 _NEVER_SEEN: Final[tuple[object, str]] = (None, "")

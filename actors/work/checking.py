@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from duramen.events import DuramenError, UnknownAgentType, UnknownMessageType
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, Rebuilt, rebuild
 from duramen.projections.state import open_work
 
-from ..agent_types import AgentFactory
 from ..commands import WorkProblem, kind_of
-from ..handlers import AgentTimers
+from ..handlers import ActiveAgent, AgentFactory, AgentTimers, Services
 from .execution import PastAgent, PastTurn, Stretch, replay
-
-if TYPE_CHECKING:
-    from ..handlers import ActiveAgent, Services
 
 
 class _Observed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from duramen.events import DuramenError, NewEvent, WorkParked
 from duramen.events.codec import to_datetime
@@ -12,10 +11,7 @@ from duramen.events.model import WORK_PARKED
 from duramen.projections.state import Piece, open_work
 
 from ..commands import LifecycleEvent, kind_of
-from ..handlers import Turn, run_hooks
-
-if TYPE_CHECKING:
-    from ..handlers import Services
+from ..handlers import Services, Turn, run_hooks
 
 
 def park(turn: Turn, work: int, error: DuramenError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from duramen.events import MailboxFull, NewEvent
 from duramen.events.logging import get_logger
@@ -13,12 +13,9 @@ from duramen.projections.state import name_log, reminders
 
 from ..commands import Accept, decide_accept
 from ..dispatch import Timer
-from ..handlers import Turn
+from ..handlers import Services, Turn
 from .deadlines import call_at
 from .messages import Note, Remember
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 _FULL_SECONDS: Final = 1.0
 """After which a reminder is tried again whose agent has as much unfinished work as it may."""

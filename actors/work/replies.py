@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from duramen.events import DuramenError, NewEvent, TooLarge, ValueRefused, WorkStopped
 from duramen.events.logging import get_logger, raised_at
@@ -14,12 +14,9 @@ from duramen.projections.state import Piece, end_of_work
 
 from ..commands import GetResult, kind_of
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Turn
+from ..handlers import ActiveAgent, Services, Turn
 from ..hosts import RemoteEnvelope
 from .parking import parked_error
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 
 class PendingReplies:

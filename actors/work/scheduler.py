@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from duramen.events import DuramenError, NewEvent
 from duramen.events.model import WORK_ATTEMPTED, WORK_TAKEN_UP
@@ -12,16 +12,13 @@ from duramen.projections.state import ASK, STEP, WAIT, Item, Piece, name_log
 
 from ..commands import CancelAsked
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Turn
+from ..handlers import ActiveAgent, Services, Turn
 from .asking import Asking
 from .deadlines import MICROSECONDS, Deadlines
 from .execution import EXPIRED, INTERRUPTED, START, TOO_LATE, Begun, Execution, Outcome, StepRunner, failure, may_retry
 from .messages import Continue, Note, Rerun, TakeUp
 from .parking import parked_event
 from .traces import WorkTraces
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 RERUN: Final = -1
 """In place of a number: what was sent is a `Rerun`."""

@@ -45,9 +45,8 @@ from duramen.projections.integrity import verify
 from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, seq_of, state_before
 from duramen.projections.sessions import Erasure, erase_agents, export_session, import_session, to_json_line
 
-from ...agent_types import AgentFactory, folds_of
 from ...commands import TrimResult, parse_retention, plain_id
-from ...handlers import Trimmer
+from ...handlers import AgentFactory, Trimmer, folds_of
 from ...work import pack_storable
 from ..arguments import check_callable, check_count, open_for_reading, open_for_writing, parse_moment
 from ..handles import AgentHandle, MessageSender

@@ -13,8 +13,8 @@ from duramen.events.logging import raised_at
 from duramen.events.model import describe_type
 
 from ...agent import Agent
-from ...agent_types import AgentFactory
 from ...api import AgentSystem
+from ...handlers import AgentFactory
 from ..arguments import Options, load_named
 from ..errors import UnusableCode
 from ..opening import open_system

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT
 
 from ...agent import Agent
-from ...agent_types import AgentFactory
 from ...dispatch import HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool
-from ...handlers import AgentTimers
+from ...handlers import AgentFactory, AgentTimers, Services
 from ...work import AgentWork
 from .snapshots import Snapshots
 from .stash import Stash
-
-if TYPE_CHECKING:
-    from ...handlers import Services
 
 _NO_SPAWN: Final = ""
 """In place of an agent type: the agent object was made for the session that runs, not for a new one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -15,12 +15,9 @@ from duramen.events.model import EXTERNAL, WORK_BEGUN, WORK_GIVEN_UP, Cause, eve
 from duramen.projections.state import ASK, WAIT
 
 from ...commands import Serializer
-from ...handlers import HandlerCall, Turn
+from ...handlers import HandlerCall, Services, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
 from .step import Begun, Outcome, error_of, pack_storable
-
-if TYPE_CHECKING:
-    from ...handlers import Services
 
 START: Final = 0
 """The number of what a handler goes on after when it begins, or is cancelled."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from duramen.events import NewEvent, ReplayDiverged
 from duramen.events.codec import Codec, RawEvent
@@ -13,11 +13,8 @@ from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, StateFold, rebuild
 
 from ...dispatch import Envelope
-from ...handlers import Turn
+from ...handlers import ActiveAgent, Turn
 from .record import Stretch
-
-if TYPE_CHECKING:
-    from ...handlers import ActiveAgent
 
 _SHOWN: Final = 300
 

@@ -139,7 +139,7 @@ def test_a_tree_that_cannot_be_held_in_time_is_released_again(
             entered.set()
             gate.wait(20)
 
-    monkeypatch.setattr("duramen.actors.handlers.cascade._TIMEOUT", 0.2)
+    monkeypatch.setattr("duramen.actors.handlers.lifecycle.cascade._TIMEOUT", 0.2)
     system = open_system(agents={"busy": Busy})
     root = system.spawn("acme/root")
     busy = root.spawn_child("busy", agent_type="busy")

@@ -14,7 +14,7 @@ import attrs
 from duramen.events import AgentPath, UnknownMessageType
 from duramen.events.model import DECLARED, describe_type
 
-from ....agent_types import AgentFactory
+from ....handlers import AgentFactory
 from ...arguments import (
     Options,
     add_command_id,

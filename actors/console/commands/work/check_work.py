@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from attrs import asdict
 
-from ....agent_types import AgentFactory
+from ....handlers import AgentFactory
 from ...arguments import Options, load_named
 from ...command import Command
 from ...errors import UnusableCode

@@ -8,8 +8,6 @@ from typing import Protocol
 from duramen.events import EventRegistry
 from duramen.projections.recovery import CustomFold, FoldOf
 
-__all__ = ["AgentCode", "AgentFactory", "folds_of"]
-
 
 class AgentCode(Protocol):
     """The part of an agent's class that folding its log needs."""

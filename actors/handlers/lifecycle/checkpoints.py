@@ -11,8 +11,8 @@ from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import PAUSED_STATUS, difference, overlay, split_ops
 
-from ..commands import Resume, Resumed, plain_id
-from .turn import Turn
+from ...commands import Resume, Resumed, plain_id
+from ..turn import Turn
 
 IN_PLACE: Final = Resumed(None, None, None, 0, [])
 """What a resume without a checkpoint restores: nothing. The agent goes on with the state it has."""

@@ -12,12 +12,12 @@ from duramen.events.codec import to_datetime
 from duramen.events.logging import get_logger
 from duramen.projections.state import copy_tree
 
-from ..commands import LifecycleEvent, LifecycleResult
-from ..dispatch import Envelope
-from .hooks import run_hooks
+from ...commands import LifecycleEvent, LifecycleResult
+from ...dispatch import Envelope
+from ..hooks import run_hooks
 
 if TYPE_CHECKING:
-    from .services import Services
+    from ..services import Services
 
 
 @define(eq=False)

@@ -18,9 +18,9 @@ from duramen.events.codec import Codec
 from duramen.projections import AgentState
 from duramen.projections.state import ABSENT, TERMINATED_STATUS
 
-from ..commands import Hold, LifecycleResult
-from ..dispatch import Envelope
-from .turn import ActiveAgent, Turn
+from ...commands import Hold, LifecycleResult
+from ...dispatch import Envelope
+from ..turn import ActiveAgent, Turn
 
 _TIMEOUT: Final = 25.0
 """Seconds until the whole tree is held; a caller waits 30 for its reply by default."""

@@ -30,7 +30,7 @@ from duramen.projections import AgentState
 from duramen.projections.episodes import episode_put
 from duramen.projections.state import PAUSED_STATUS, has_expired
 
-from ..commands import (
+from ...commands import (
     AdoptChild,
     Checkpoint,
     Hold,
@@ -52,14 +52,14 @@ from ..commands import (
     require_alive,
     require_seq,
 )
-from ..dispatch import Envelope
-from ..hosts import Repeated
+from ...dispatch import Envelope
+from ...hosts import Repeated
+from ..memory import READS, drop_expired, handle_pop, handle_repeated
+from ..turn import Turn
 from .cascade import children_of, held_tree, hold
 from .checkpoints import IN_PLACE, find_checkpoint, find_paused, require_one_cut
 from .episode import consolidate
-from .memory import READS, drop_expired, handle_pop, handle_repeated
 from .transition import Transition, reply_to
-from .turn import Turn
 
 _REFUSALS: Final = (
     AgentFailed,

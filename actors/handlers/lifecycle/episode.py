@@ -8,8 +8,8 @@ from duramen.events.codec import decode_items, to_datetime
 from duramen.projections.episodes import compose_episode
 from duramen.projections.recovery import AgentLog, SessionCount, SessionTotals, count_session
 
-from ..commands import Terminate, outcome_of
-from .turn import Turn
+from ...commands import Terminate, outcome_of
+from ..turn import Turn
 
 
 def consolidate(turn: Turn, message: Terminate) -> dict[str, Any]:
