@@ -587,8 +587,12 @@ def close_busy_system(log: Meanwhile, values: bool) -> None:
     ends: list[BaseException] = []
     rounds, ended = threading.Semaphore(0), list[Subscription]()
 
+    follows = threading.Event()
+
     async def follow(system: AgentSystem) -> None:
-        async for _ in await system.aio.subscribe("acme/**", values=values):
+        subscription = await system.aio.subscribe("acme/**", values=values)
+        follows.set()
+        async for _ in subscription:
             rounds.release()
 
     def iterate(subscription: Subscription) -> None:
@@ -618,6 +622,7 @@ def close_busy_system(log: Meanwhile, values: bool) -> None:
     ]
     for thread in threads:
         thread.start()
+    assert follows.wait(SECONDS)
     for _ in range(100):
         assert rounds.acquire(timeout=SECONDS)
     system.close()
