@@ -98,6 +98,8 @@ def _check_write(one: Operation, log: AgentLog) -> list[str]:
         return [f"{one.kind} {one.name} is in the log in part: {counts}"]
     if not counts[0]:
         return [f"{one.kind} {one.name} was acknowledged, and is not in the log"] if one.is_acknowledged else []
+    if one.error == "Fenced":
+        return [f"{one.kind} {one.name} was done by a host that was fenced, and is in the log at {places[0][0].seq}"]
     seqs = [found[0].seq for found in places]
     if seqs != list(range(seqs[0], seqs[0] + len(seqs))):
         return [f"{one.kind} {one.name} is torn: seqs {seqs}"]

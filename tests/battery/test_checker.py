@@ -86,6 +86,11 @@ def test_a_receipt_of_another_place_is_found() -> None:
     assert any("has the receipt [5, 5]" in one for one in problems(operations=changed("x.1", result=[5, 5])))
 
 
+def test_an_event_of_a_host_that_was_fenced_is_found() -> None:
+    fenced = changed("y.2", error="Fenced")
+    assert any("by a host that was fenced" in one for one in problems(operations=fenced))
+
+
 def test_another_reply_than_the_first_is_found() -> None:
     assert any("got the reply 1" in one for one in problems(operations=changed("x.3", result=1)))
 
