@@ -1,19 +1,22 @@
-"""Opens the log of a system: by url, by client, in a data directory, or a given one."""
+"""Opens the log of a system: by url, by client, in a data directory, or a given one.
+
+A client for servers takes longer to load than duramen itself: it is loaded when the first log on a server is opened.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-import redis
 from attrs import frozen
 
 from duramen.events import InvalidMessage, Limits, MemoryLog
 from duramen.events.embedded import EmbeddedServer
 from duramen.events.log import Durability, EventLog
-from duramen.events.redis import RedisLog
-from duramen.events.redis.client import Pool, pool_of_client, pool_of_socket, pool_of_url
+
+if TYPE_CHECKING:
+    import redis
 
 DATA_DIR: Final = ".duramen"
 _KEY_VARIABLE: Final = "DURAMEN_INTEGRITY_KEY"
@@ -69,7 +72,9 @@ def open_log(
     if url == "memory://":
         return _in_memory(asked, partitions, limits, integrity_key)
     return _redis(
-        pool_of_url(url or "", insecure=insecure) if client is None else pool_of_client(client),
+        url or "",
+        client,
+        insecure=insecure,
         namespace=namespace,
         partitions=partitions,
         durability=asked,
@@ -98,8 +103,10 @@ def _in_memory(
 
 
 def _redis(
-    pool: Pool,
+    url: str,
+    client: redis.Redis | redis.RedisCluster | None,
     *,
+    insecure: bool,
     namespace: str,
     partitions: int,
     durability: Durability | None,
@@ -107,6 +114,10 @@ def _redis(
     allow_eviction: bool,
     integrity_key: bytes | None,
 ) -> OpenedLog:
+    from duramen.events.redis import RedisLog
+    from duramen.events.redis.client import pool_of_client, pool_of_url
+
+    pool = pool_of_url(url, insecure=insecure) if client is None else pool_of_client(client)
     try:
         log = RedisLog(
             pool,
@@ -132,6 +143,9 @@ def _embedded(
     limits: Limits,
     integrity_key: bytes | None,
 ) -> OpenedLog:
+    from duramen.events.redis import RedisLog
+    from duramen.events.redis.client import pool_of_socket
+
     server = EmbeddedServer.open(data_dir)
     try:
         pool = pool_of_socket(server.socket_path)

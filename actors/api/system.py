@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from uuid import UUID
 
-import redis
 from attrs import evolve
 
 from duramen.events import (
@@ -56,6 +55,9 @@ from .composition import CALLBACK_SECONDS, SystemParts, time_left
 from .handles import TIMEOUT, AgentHandle, require_started
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
+
+if TYPE_CHECKING:
+    import redis
 
 
 class AgentSystem(SystemCalls):

@@ -202,7 +202,9 @@ class Replay:
         own = copy_tree(raw[4]) if raw[0] not in OWN_TYPES else None
         try:
             # Only a live agent needs command ids: without them, no step copies thousands.
-            state = self._memory.apply(frame.state, evolve(event, command_id=None))
+            state = self._memory.apply(
+                frame.state, event if event.command_id is None else evolve(event, command_id=None)
+            )
         except MISFITS as error:
             raise misfit(self._agent, seq, error) from None
         return _Step(event, _Frame(state, self._custom_after(frame, state, raw, own)))

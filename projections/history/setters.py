@@ -91,7 +91,7 @@ def writes_between(before: TracedState, after: TracedState) -> list[Write]:
 
 def _apply(traced: TracedState, seq: int, raw: RawEvent, digest: bytes) -> TracedState:
     own = OWN_EVENT_TYPES.get(raw[0])
-    state = evolve(traced.state)
+    state = traced.state.copy()
     if own is None or own.changed_paths is None:
         advance(state, _without_command(raw, raw[4]), digest, 1)
         return TracedState(state, traced.setters)

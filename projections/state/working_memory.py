@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
-
 from duramen.events import Event, Limits
 from duramen.events.codec import to_microseconds
 
@@ -30,14 +28,11 @@ class WorkingMemory(Projection[AgentState]):
 
     def apply(self, state: AgentState, event: Event) -> AgentState:
         own = OWN_EVENT_TYPES.get(event.type)
-        after = evolve(
-            state,
-            memory=state.memory if own is None else own.copy_changed(state.memory, event.data),
-            checkpoints=dict(state.checkpoints),
-            commands={command: list(entry) for command, entry in state.commands.items()}
-            if event.command_id
-            else state.commands,
-        )
+        after = state.copy()
+        after.memory = state.memory if own is None else own.copy_changed(state.memory, event.data)
+        after.checkpoints = dict(state.checkpoints)
+        if event.command_id:
+            after.commands = {command: list(entry) for command, entry in state.commands.items()}
         data = {} if own is None else copy_tree(event.data)
         # Only an agent compares the fingerprints of commands, so a projection needs none.
         command = None if event.command_id is None else [event.command_id, b""]

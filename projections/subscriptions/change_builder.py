@@ -58,7 +58,9 @@ class StateCache:
         else:
             self._nodes -= before.nodes
         # Events of activity are not applied here: they change nothing except the position.
-        after = self._fold.apply(evolve(before, seq=event.seq - 1), event)
+        state = before.copy()
+        state.seq = event.seq - 1
+        after = self._fold.apply(state, event)
         self._states[event.agent] = after
         self._nodes += after.nodes
         while len(self._states) > 1 and (len(self._states) > self._most_agents or self._nodes > _MOST_NODES):
