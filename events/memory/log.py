@@ -10,6 +10,8 @@ from attrs import evolve
 
 from ..errors import CorruptEvent
 from ..log import (
+    Answer,
+    Append,
     Base,
     Claim,
     ConsumerStore,
@@ -64,7 +66,7 @@ class MemoryLog(LogBase):
         self._limits = limits or Limits()
         self._storage = storage = MemoryStorage(partitions, self._keys, self._limits, clock)
         self._lock = storage.lock
-        self._commit = MemoryAppends(storage).commit
+        self._appends = MemoryAppends(storage)
         self._embeddings: dict[str, MemoryCache] = {}
         self._consumers = MemoryConsumerStore()
         self.outputs = MemoryOutputStore(clock)
@@ -80,6 +82,9 @@ class MemoryLog(LogBase):
 
     def writer(self) -> LogWriter:
         return MemoryWriter(self._commit)
+
+    def _commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
+        return self._appends.commit(partition, batch)
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
         with self._lock:
