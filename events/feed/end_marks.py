@@ -15,8 +15,8 @@ _CALL_BYTES: Final = 1
 def end_marks(log: FeedSources, partitions: Sequence[int]) -> dict[int, Mark]:
     """The end of each partition's feed, with the last event there, in three exchanges. Raises Unavailable.
 
-    A reader that begins at such a mark is told if the log is replaced before it has read anything. Where the last event
-    cannot be read, because it was trimmed or is damaged, the mark has the position alone.
+    A reader that begins at such a mark finds out if the log is replaced before it has read anything. Where the last
+    event cannot be read, because it was trimmed or is damaged, the mark has the position alone.
     """
     ends = log.positions()
     marks = {partition: Mark(ends[partition]) for partition in partitions}

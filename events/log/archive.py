@@ -67,7 +67,7 @@ class Archive(Protocol):
     def episodes(self, starts: Sequence[int]) -> tuple[list[list[bytes]], list[int]]:
         """The next stored episodes of each partition from a position of its list on, at most 1,000 each.
 
-        And how often agents were erased in each partition.
+        The second list has how often agents were erased in each partition.
         """
         ...
 
@@ -103,19 +103,21 @@ class Archive(Protocol):
         ...
 
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
-        """Make the next entries of a tree after a feed position nobody's; where that ended, and the feed's end."""
+        """Take the names out of a tree's next feed entries; returns the position reached, and the feed's end."""
         ...
 
     def erase(
         self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], by: str, *, is_taken: bool
     ) -> int:
-        """Remove the agents of a tree, with the keys that only a caller knows, such as checkpoints; how many events.
+        """Remove the agents of a tree, with the keys that only a caller knows, such as checkpoints.
 
-        Their logs, snapshots, keyframes, bases, live outputs, lines in the directory and heads go in one step, and so
-        do entries of the feed after `position`. -1: there are many of these, or they have lifecycle events, so that
-        there may be other agents or keys than were given; then nothing has changed. -2: nor has it where the
-        erasure `is_taken` over by the host `by`, and is not that one's any more: another has it, or has ended it. The
-        note says from now on that the agents are gone, unless another host has begun to erase them, too.
+        Returns how many events were removed. Logs, snapshots, keyframes, bases, live outputs, lines in the directory
+        and heads go in one step, and so do entries of the feed after `position`. From then on the note says that the
+        agents are gone, unless another host has begun to erase them, too.
+
+        Returns -1, and changes nothing, where many entries follow `position`, or some have lifecycle events: there
+        may be other agents or keys than were given. Returns -2, and changes nothing, where the host `by` had taken the
+        erasure over (`is_taken`), and another host has it by now, or has ended it.
         """
         ...
 

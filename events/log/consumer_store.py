@@ -137,7 +137,7 @@ class ConsumerStore(Protocol):
         changes: Mapping[str, bytes | None] | None = None,
         done: ConsumerRequest | None = None,
     ) -> Saved:
-        """Write a record, and with it the whole view, or entries of it (None: it is removed), in one.
+        """Write a record, and with it the whole view, or some entries of it (None removes one).
 
         `record.revision` is that of the view which this one continues; it is stored one higher. `done` is a request
         that was carried out, and is removed. Raises Fenced if another has claimed the view, or it was removed.
@@ -169,7 +169,7 @@ class ConsumerStore(Protocol):
 
 
 def check_name(name: str) -> str:
-    """The name, if it is one for a consumer. Raises InvalidMessage."""
+    """Return the name of a consumer. Raises InvalidMessage for text that cannot be one."""
     if type(cast("object", name)) is not str or not _NAME.match(name):
         raise InvalidMessage(
             "the name of a consumer is 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit",

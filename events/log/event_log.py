@@ -255,7 +255,7 @@ class FeedSource(Protocol):
         ...
 
     def read_ahead(self, partition: int) -> ReadAhead | None:
-        """A new one, for one reader; it holds a connection only while something is requested. None: no use here."""
+        """A new `ReadAhead` for one reader; it has a connection while something is requested. None: no use here."""
         ...
 
 

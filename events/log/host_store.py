@@ -204,7 +204,7 @@ class HostStore(Protocol):
     def beat(self, host: str, load: int) -> int | None:
         """Raise a host's beat, and return it; None if the host is buried or unknown, and so has lost all it had.
 
-        The beat is also published on the host's own channel, by which its `MessageStream` sees that it still hears.
+        The beat is also published on the host's own channel, by which its `MessageStream` sees that it still receives.
         Passes when memory is full.
         """
         ...

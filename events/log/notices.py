@@ -56,7 +56,7 @@ class NoticeStream(Protocol):
 
         Position 0 is unknown, as after a (re)connection: read the feed. Waits for a notice, at most `timeout` seconds
         or until `wake`; then the result is empty. Never raises for a lost server, but connects again, with pauses. A
-        position is a hint: any user who may publish can send one, and what was lost on the way is never sent again.
+        position proves nothing: any user who may publish can send one, and what is lost on the way is not sent again.
         """
         ...
 

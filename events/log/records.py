@@ -267,7 +267,7 @@ class SpanEvents:
 
 @frozen(eq=False, repr=False)
 class FeedAccess:
-    """What the other process has to know besides. No address, user or password is among it."""
+    """What a process that borrows connections has to know: no address, user or password."""
 
     namespace: str
     partitions: int

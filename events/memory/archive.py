@@ -14,7 +14,7 @@ from .storage import MemoryStorage
 
 
 class MemoryArchive:
-    """Thread-safe, under the log's own lock."""
+    """An `Archive` of a `MemoryLog`. Thread-safe: it takes the log's own lock."""
 
     def __init__(self, storage: MemoryStorage, outputs: MemoryOutputStore) -> None:
         self._storage = storage

@@ -1,4 +1,4 @@
-"""The process that is read for: it starts the helper, requests partitions, and receives windows."""
+"""The reading process: it starts the helper, requests partitions, and receives their windows."""
 
 from __future__ import annotations
 

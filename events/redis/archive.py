@@ -36,7 +36,7 @@ _KEYFRAMES: Final = ("keyframe-seqs", "keyframes")
 
 
 class RedisArchive:
-    """Stateless, and so thread-safe."""
+    """An `Archive` on a server. Thread-safe: it has no state."""
 
     def __init__(self, server: RedisClient, keys: Keys, partitions: int, publish: bytes = b"PUBLISH") -> None:
         self._server = server

@@ -94,7 +94,7 @@ class RedisFeed:
         return -1 if found is None else int(found)
 
     def read_ahead(self, partition: int) -> RedisReadAhead:
-        """A new one, for one reader."""
+        """A new `ReadAhead` for one reader."""
         return RedisReadAhead(self._server, self._keys, partition, _fields)
 
     def _marks_command(self, partition: int) -> tuple[bytes, ...]:

@@ -92,7 +92,7 @@ class Consumer:
 
     @property
     def parked(self) -> Parked | None:
-        """Why the live view does not go on; of the one that is being built, if there is one."""
+        """Why the view that is being built does not go on; without one, the live view."""
         view = self._next or self._live
         return None if view is None else view.parked
 
@@ -163,7 +163,7 @@ class Consumer:
 
     # -- working -----------------------------------------------------------------------------------------------------
 
-    def turn(self, hints: Mapping[int, int], *, urgent: bool) -> bool:
+    def turn(self, moved: Mapping[int, int], *, urgent: bool) -> bool:
         """One round: handle requests, read, store; whether there is more to read. Raises Unavailable, Fenced."""
         for view in self._views():
             view.builder.reading.begin_round()
@@ -173,7 +173,7 @@ class Consumer:
             self._beat()
         busy = False
         for view in self._views():
-            view.builder.reading.note(hints)
+            view.builder.reading.note(moved)
             busy = self._advance(view) or busy
         self._promote()
         if beat and not busy:

@@ -47,7 +47,7 @@ class PartitionReaders:
         self.readers[partition] = FeedReader(self._log, self._codec, partition, mark, level=level, wants=wants)
 
     def cursor(self, partition: int = -1, mark: Mark | None = None) -> Cursor:
-        """The cursor of the readers, of one partition with another mark."""
+        """The cursor of the readers, with another mark for one partition."""
         marks = {number: reader.mark for number, reader in self.readers.items()}
         if mark is not None:
             marks[partition] = mark
@@ -76,7 +76,7 @@ class PartitionReaders:
         self._confirmed.clear()
 
     def find_replaced(self) -> DuramenError | None:
-        """Compare the marks with the log that were not since `begin_round`; DataLoss or Diverged if it has others."""
+        """Compare with the log the marks that were not since `begin_round`; returns DataLoss, Diverged, or None."""
         marks = {number: reader.mark for number, reader in self.readers.items() if number not in self._confirmed}
         wrong = confirm_marks(self._log, marks)
         self._confirmed.update(marks)
@@ -108,9 +108,9 @@ class PartitionReaders:
         self._ends = ends
         self.todo.update(one for one in self._partitions if ends[one] != self.positions.get(one, 0))
 
-    def note(self, hints: Mapping[int, int]) -> None:
+    def note(self, moved: Mapping[int, int]) -> None:
         """Note which partitions may have moved, and how far; 0 for unknown."""
-        for partition, position in hints.items():
+        for partition, position in moved.items():
             if partition in self.readers and (position == 0 or position > self.positions.get(partition, 0)):
                 self.todo.add(partition)
 

@@ -114,7 +114,7 @@ class Consumers:
         self._request(name, RETRY)
 
     def skip(self, name: str) -> tuple[str, int]:
-        """Ask a parked consumer to skip the event it is parked at; agent and seq of that event.
+        """Ask a parked consumer to skip the event it is parked at; returns agent and seq of that event.
 
         Its runner does so within a second or so; where none runs, the next one does. Raises InvalidMessage if it is
         not parked at an event that can be skipped.

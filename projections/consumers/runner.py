@@ -27,7 +27,7 @@ from duramen.events import (
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import Seconds, parse_seconds, parse_timeout
 
-from ..notifications import NoticeSource, Pacer, merge_hints
+from ..notifications import NoticeSource, Pacer, merge_positions
 from .consumer import REBUILD, RETRY, SKIP, Consumer
 from .plan import CLOSED, FENCED, Plan
 from .selection import Parked
@@ -332,31 +332,31 @@ class Runner(Generic[S]):
             self._consumer.close()
 
     def _run(self) -> None:
-        hints: Mapping[int, int] = {}
+        moved: Mapping[int, int] = {}
         pause = _PAUSE
         while not self._closing:
             began = monotonic()
             try:
                 waiters = self._waiters.all()
                 # The positions that callers wait for exist, with or without a notice.
-                hints = merge_hints(hints, self._waiters.positions)
-                busy = self._consumer.turn(hints, urgent=self._waiters.for_saved)
+                moved = merge_positions(moved, self._waiters.positions)
+                busy = self._consumer.turn(moved, urgent=self._waiters.for_saved)
                 self._resolve(waiters)
             except Unavailable as error:
                 self._trouble = error
-                hints = self._notices.receive(pause)
+                moved = self._notices.receive(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
                 continue
             self._trouble, pause = None, _PAUSE
-            hints = {} if busy else self._wait_for_notices(monotonic() - began)
+            moved = {} if busy else self._wait_for_notices(monotonic() - began)
 
     def _wait_for_notices(self, took: float) -> Mapping[int, int]:
         self._pacer.begin(took)
-        hints = self._notices.receive(self._consumer.pause())
-        if not hints or self._waiters.any or self._closing:
-            return hints
+        moved = self._notices.receive(self._consumer.pause())
+        if not moved or self._waiters.any or self._closing:
+            return moved
         self._notices.pause(self._pacer.left)
-        return merge_hints(hints, self._notices.receive(0.0))
+        return merge_positions(moved, self._notices.receive(0.0))
 
 
 class AsyncRunner:

@@ -264,7 +264,7 @@ class ViewBuilder:
     def save(
         self, status: str, failure: Failure | None = None, done: ConsumerRequest | None = None
     ) -> ConsumerRequest | None:
-        """Store view and cursor; the operator's request that waits. Raises Parked, Unavailable, Fenced."""
+        """Store view and cursor; returns the operator's request that waits. Raises Parked, Unavailable, Fenced."""
         if self._is_stale:
             return self.save_status(status, failure, done)
         began = monotonic()

@@ -62,7 +62,7 @@ class Waiters:
     def reached(
         self, waiters: Sequence[Waiter], positions: Mapping[int, int], saved: Mapping[int, int]
     ) -> list[Waiter]:
-        """Those of these whose positions are reached."""
+        """The given waiters whose positions are reached."""
         return [one for one in waiters if _covers(saved if one.saved else positions, one.target)]
 
     def resolve(self, waiters: Sequence[Waiter]) -> None:

@@ -1,11 +1,11 @@
-"""Hearing that logs have grown."""
+"""Notices that logs have grown, and filters of the events that are wanted."""
 
 from __future__ import annotations
 
 from .event_filter import Category, EventFilter
 from .listener import Listener
 from .pacing import Pacer
-from .shared_listener import ListenerPool, NoticeSource, merge_hints
+from .shared_listener import ListenerPool, NoticeSource, merge_positions
 from .timer_queue import TimerQueue
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "NoticeSource",
     "Pacer",
     "TimerQueue",
-    "merge_hints",
+    "merge_positions",
 ]

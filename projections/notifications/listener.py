@@ -21,8 +21,8 @@ _FEW: Final = 10
 class Listener:
     """Says which partitions may have moved. Not thread-safe; only `wake` may be called from other threads.
 
-    While polling it follows no channel, so the server sends it nothing. A poll finds every append, and a channel
-    that is followed again is hinted at first, so nothing is missed in between.
+    While polling it follows no channel, so the server sends it nothing. A poll finds every append, and the
+    partition of a channel that is followed again is read at first, so nothing is missed in between.
     """
 
     def __init__(self, log: EventLog, *, events: bool) -> None:
@@ -55,11 +55,11 @@ class Listener:
         self._update_channels()
         if self.is_polling:
             return self._poll(timeout), []
-        hints = self._stream.receive(timeout)
+        moved = self._stream.receive(timeout)
         before, self._received = self._received, self._stream.received
         if self._overload.note(self._received - before):
             self._poll_at, self._ends = 0.0, {}
-        return hints, complete_batches(self._stream.take_notices())
+        return moved, complete_batches(self._stream.take_notices())
 
     def wake(self) -> None:
         """End a `receive` that waits, or the next one. Callable from any thread."""
@@ -78,9 +78,9 @@ class Listener:
     def _poll(self, timeout: float | None) -> dict[int, int]:
         """Wait until the next poll, at most `timeout` seconds or until `wake`; what has moved since the last one."""
         pause = max(0.0, self._poll_at - monotonic())
-        hints = self._stream.receive(pause if timeout is None else min(timeout, pause))
-        if hints or monotonic() < self._poll_at:
-            return hints
+        moved = self._stream.receive(pause if timeout is None else min(timeout, pause))
+        if moved or monotonic() < self._poll_at:
+            return moved
         self._poll_at = monotonic() + _POLL_SECONDS
         try:
             ends = self._log.positions()

@@ -36,7 +36,7 @@ class NoticeSource(Protocol):
         ...
 
 
-def merge_hints(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+def merge_positions(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
     """How far partitions may have moved by both; 0 stands for unknown, and outweighs any position."""
     found = dict(one)
     for number, position in other.items():
@@ -52,14 +52,14 @@ class Inlet:
         self.partitions = frozenset(partitions)
         self._close = close
         self._changed = threading.Condition()
-        self._hints: dict[int, int] = {}
+        self._moved: dict[int, int] = {}
         self._woken = self._pausing = False
 
     def receive(self, timeout: float | None) -> dict[int, int]:
         with self._changed:
-            self._changed.wait_for(lambda: self._hints or self._woken, timeout)
-            hints, self._hints, self._woken = self._hints, {}, False
-            return hints
+            self._changed.wait_for(lambda: self._moved or self._woken, timeout)
+            moved, self._moved, self._woken = self._moved, {}, False
+            return moved
 
     def pause(self, seconds: float) -> None:
         with self._changed:
@@ -67,13 +67,13 @@ class Inlet:
             self._changed.wait_for(lambda: self._woken, seconds)
             self._pausing = False
 
-    def add(self, hints: Mapping[int, int]) -> None:
+    def add(self, moved: Mapping[int, int]) -> None:
         """Note which partitions may have moved. Those of others are ignored."""
-        concerning = {number: position for number, position in hints.items() if number in self.partitions}
+        concerning = {number: position for number, position in moved.items() if number in self.partitions}
         if not concerning:
             return
         with self._changed:
-            self._hints = merge_hints(self._hints, concerning)
+            self._moved = merge_positions(self._moved, concerning)
             if not self._pausing:
                 self._changed.notify_all()
 
@@ -88,7 +88,7 @@ class Inlet:
 
 
 class _ListeningThread:
-    """A listener for events up to one level, and the thread that hands its hints to inlets."""
+    """A listener for events up to one level, and the thread that hands positions to inlets."""
 
     def __init__(self, log: EventLog, level: int) -> None:
         self._listener = Listener(log, events=False)
@@ -101,7 +101,7 @@ class _ListeningThread:
         self._thread.start()
 
     def add(self, inlet: Inlet) -> None:
-        """Hand hints to one more. `add` and `remove` must not run at the same time."""
+        """Hand positions to one more inlet. `add` and `remove` must not run at the same time."""
         self._inlets = (*self._inlets, inlet)
         self._listener.wake()
 
@@ -126,10 +126,10 @@ class _ListeningThread:
             while not self._stopped.is_set():
                 inlets = self._inlets
                 self._listener.follow(frozenset[int]().union(*(inlet.partitions for inlet in inlets)), self._level)
-                hints, _ = self._listener.receive(None)
-                for inlet in inlets if hints else ():
-                    inlet.add(hints)
-                self._stopped.wait(_PACE if hints else 0.0)
+                moved, _ = self._listener.receive(None)
+                for inlet in inlets if moved else ():
+                    inlet.add(moved)
+                self._stopped.wait(_PACE if moved else 0.0)
         except Exception as error:  # consumers ask the log by themselves once in a while
             get_logger("projection").warning("listener_failed", error=type(error).__name__, at=raised_at(error))
         finally:

@@ -1,4 +1,4 @@
-"""Raw events seal_events into a valid stored log, and stored items read without a server."""
+"""Makes stored items of raw events, chained by their digests, and reads stored items without a server."""
 
 from __future__ import annotations
 

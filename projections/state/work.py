@@ -145,7 +145,7 @@ def _due_of(piece: Piece) -> int:
 
 
 def _to_ms(time: int) -> int:
-    """Not before that many µs."""
+    """The first ms that is not before so many µs."""
     return -(-time // 1000)
 
 

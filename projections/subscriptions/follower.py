@@ -39,11 +39,11 @@ class Follower:
         self._thread.start()
 
     def add(self, intake: Intake) -> None:
-        """Read for one more intake."""
+        """Begin to read for an intake."""
         self._request(lambda: self._add(intake))
 
     def remove(self, intake: Intake) -> None:
-        """Read for one intake less."""
+        """Stop reading for an intake."""
         self._request(lambda: self._partitions.remove(intake))
 
     def stop(self) -> None:
@@ -104,11 +104,11 @@ class Follower:
         partitions.read_moved()
         beaten = self._beat_if_due()
         self._listener.follow(partitions.followed, partitions.level)
-        hints, batches = self._listener.receive(self._pause() if wait and not beaten else 0.0)
+        moved, batches = self._listener.receive(self._pause() if wait and not beaten else 0.0)
         for notices in batches:
             partitions.accept(notices)
         partitions.wake()
-        partitions.note(hints)
+        partitions.note(moved)
         if beaten:
             partitions.note_unnoticed()
 

@@ -118,7 +118,7 @@ class Intake:
         return frozenset(self._places)
 
     def mark_of(self, partition: int) -> Mark:
-        """After everything that has come in of a partition, without what the hub has handed over since it is LIVE."""
+        """The mark after all that had come in of a partition when it became LIVE, or until now if it is not."""
         return self._places[partition].mark
 
     @property
@@ -218,7 +218,7 @@ class Intake:
             feeder.read(self._read_on)
 
     def cursor(self) -> Cursor:
-        """After everything that was delivered, and before everything that was not."""
+        """The cursor after everything that was delivered, and before everything that was not."""
         with self.changed:
             return Cursor(
                 self._source.log.identity,

@@ -114,7 +114,7 @@ class FollowedPartitions:
     def _leave(self) -> None:
         """Leave the partitions whose intakes are all catching up: their notices would be discarded.
 
-        Those intakes read by themselves. The first that joins brings the partition back, with a hint to read it.
+        Those intakes read by themselves. The first that joins brings the partition back, and it is read.
         """
         self.followed = self._distributor.followed(self.followed)
         for partition in self._parts.keys() - self.followed:
@@ -127,9 +127,9 @@ class FollowedPartitions:
 
     # -- notices -----------------------------------------------------------------------------------------------------
 
-    def note(self, hints: Mapping[int, int]) -> None:
+    def note(self, moved: Mapping[int, int]) -> None:
         """Note which partitions may have moved, and how far; 0 for unknown."""
-        for partition, position in hints.items():
+        for partition, position in moved.items():
             part = self._parts.get(partition)
             if part is None:
                 continue
@@ -140,7 +140,7 @@ class FollowedPartitions:
                 self._moved[partition] = max(known, position) if known else 0
 
     def accept(self, notices: Sequence[Notice]) -> None:
-        """Hand out the events of a batch if they are the next ones. Otherwise its hint leads to the log."""
+        """Hand out the events of a batch if they are the next ones. Otherwise the partition is read from the log."""
         partition, position = notices[0].partition, notices[0].position
         part = self._parts.get(partition)
         if part is None or position <= part.mark.position or not self._distributor.is_followed(partition):

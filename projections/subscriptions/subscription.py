@@ -57,7 +57,7 @@ class Subscription:
 
     @property
     def cursor(self) -> Cursor:
-        """After all that was delivered: `subscribe(..., after=cursor)` continues with the very next change.
+        """The cursor after all that was delivered: `subscribe(..., after=cursor)` continues with the very next change.
 
         A callback's change counts when the callback has returned; an iterator's when it was handed out.
         """

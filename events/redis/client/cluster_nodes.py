@@ -71,7 +71,7 @@ class ClusterNodes:
         return {owner: slot for slot, owner in enumerate(self._owners) if owner is not None}
 
     def repeat(self) -> ClusterNodes:
-        """Return one for the same cluster, without any connection, that learns by itself."""
+        """Return `ClusterNodes` of the same cluster, without a connection, that learn by themselves."""
         return ClusterNodes([*dict.fromkeys((*self.seeds, *self.primaries))], self._pool_of)
 
     def owner_of(self, slot: int | None) -> Address:
@@ -118,7 +118,7 @@ class ClusterNodes:
     def refresh(self, first: Address | None = None) -> None:
         """Ask a node who has which slots, `first` before the others; no more than a few times a second.
 
-        Raises the error of the last node that was asked, if none has answered; one that will stay at once.
+        Raises the error of the last node that was asked, if none has answered, and at once an error that will stay.
         """
         with self._refreshing:
             if monotonic() < self._refreshed_at + _PAUSE:

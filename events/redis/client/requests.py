@@ -120,7 +120,7 @@ class RedisClient:
     ) -> list[tuple[Any, Any]]:
         """As `run_scripts`, with a command behind the calls on the same connection: each reply with that command's.
 
-        The script is loaded each time, since a command that waits would do so twice where the server has to be told it.
+        The script is loaded each time, since a command that waits would do so twice where the server lacks the script.
         """
         if not calls:
             return []

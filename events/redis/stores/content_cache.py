@@ -14,7 +14,7 @@ _AT_ONCE: Final = 256
 
 
 class RedisCache:
-    """A `ContentCache` in one hash of a server. Raises what `RedisClient.ask_all` raises.
+    """A `ContentCache` in one hash of a server. Raises what `RedisClient.execute_all` raises.
 
     `namespace` is the hash that lists such keys, by which they are found again: a field `embeddings:MID` each.
     """
