@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from uuid import UUID
 
 from attrs import evolve
@@ -52,7 +52,7 @@ from .aio import AsyncSystem
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
 from .calls import SystemCalls
 from .composition import CALLBACK_SECONDS, SystemParts, time_left
-from .handles import TIMEOUT, AgentHandle, require_started
+from .handles import TIMEOUT, AgentHandle, AskArguments, require_started
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, open_log
 
@@ -314,17 +314,7 @@ class AgentSystem(SystemCalls):
     ) -> Reply: ...
 
     @overload
-    def ask(
-        self,
-        path: str,
-        message: object,
-        *,
-        block: bool,
-        timeout: Seconds | None,
-        command_id: str | None,
-        durability: str | None = ...,
-        room: Seconds = ...,
-    ) -> Any: ...
+    def ask(self, path: str, message: object, **how: Unpack[AskArguments]) -> Any: ...
 
     def ask(
         self,

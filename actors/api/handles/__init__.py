@@ -7,12 +7,13 @@ from .handle import AgentHandle
 from .lifecycle import require_started
 from .messages import TIMEOUT
 from .reactions import THRICE, HandlerReactor, Reaction, ReactionHandler
-from .sender import MessageSender
+from .sender import AskArguments, MessageSender
 
 __all__ = [
     "THRICE",
     "TIMEOUT",
     "AgentHandle",
+    "AskArguments",
     "AsyncAgentHandle",
     "HandlerReactor",
     "MessageSender",

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from itertools import count
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, Unpack, cast
 
 from attrs import evolve
 
@@ -19,7 +19,7 @@ from ...dispatch import EventLoop
 from ...handlers import OutputWriter
 from ...work import Retry
 from .handle import AgentHandle
-from .sender import MessageSender
+from .sender import AskArguments, MessageSender
 
 THRICE: Final = Retry(times=3, backoff=1.0)
 """How often a reactor's handler is called by default before it is parked."""
@@ -89,21 +89,9 @@ class _IdentifiedSender(MessageSender):
         self._key = key
         self._count = count(1)
 
-    def ask(
-        self,
-        path: str,
-        message: object,
-        *,
-        block: bool,
-        timeout: Seconds | None,
-        command_id: str | None,
-        durability: str | None = None,
-        room: Seconds = 0.0,
-    ) -> Any:
-        message, command_id = self._identify(message, command_id)
-        return self._system.ask(
-            path, message, block=block, timeout=timeout, command_id=command_id, durability=durability, room=room
-        )
+    def ask(self, path: str, message: object, **how: Unpack[AskArguments]) -> Any:
+        message, how["command_id"] = self._identify(message, how["command_id"])
+        return self._system.ask(path, message, **how)
 
     def tell(self, path: str, message: object, *, command_id: str | None = None, room: Seconds = 0.0) -> None:
         message, command_id = self._identify(message, command_id)

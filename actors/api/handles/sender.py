@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict, Unpack
 
 from duramen.events.model import Seconds
 
@@ -11,20 +11,20 @@ from ...commands import Accept, Spawn
 from ...handlers import OutputWriter
 
 
+class AskArguments(TypedDict):
+    """How a message is sent, and its reply waited for."""
+
+    block: bool
+    timeout: Seconds | None
+    command_id: str | None
+    durability: NotRequired[str | None]
+    room: NotRequired[Seconds]
+
+
 class MessageSender(Protocol):
     """The part of a system that handles need."""
 
-    def ask(
-        self,
-        path: str,
-        message: object,
-        *,
-        block: bool,
-        timeout: Seconds | None,
-        command_id: str | None,
-        durability: str | None = ...,
-        room: Seconds = ...,
-    ) -> Any: ...
+    def ask(self, path: str, message: object, **how: Unpack[AskArguments]) -> Any: ...
 
     def tell(self, path: str, message: object, *, command_id: str | None = ..., room: Seconds = ...) -> None: ...
 
