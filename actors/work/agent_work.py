@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from duramen.events import AnswerRefused, DuramenError, NewEvent, Receipt, ReplayDiverged, Trimmed
 from duramen.events.codec import DIGEST_SIZE
-from duramen.events.model import WORK_DONE, WORK_PARKED, parse_seconds
+from duramen.events.model import WORK_CANCEL_SENT, WORK_DONE, WORK_PARKED, parse_seconds
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, LoadedAgentLog
 from duramen.projections.state import (
@@ -22,9 +22,11 @@ from duramen.projections.state import (
     STEP,
     WAIT,
     Piece,
+    cancels_to_send,
     due_of_work,
     end_of_work,
     find_wait,
+    name_log,
     open_work,
     reminders,
 )
@@ -33,6 +35,7 @@ from ..commands import Accept, Answer, CancelAsked, CancelWork, GetResult, requi
 from ..dispatch import Envelope, Mailbox
 from ..handlers import Services, Turn, accept_work, checking_answers
 from ..hosts import Forwarded
+from .asking import Cancelling
 from .deadlines import MICROSECONDS
 from .execution import (
     CANCELLED,
@@ -88,6 +91,7 @@ class AgentWork:
         self._exclusive: tuple[object, int | None] = None, None
         """The work of a state, and the exclusive piece in it."""
         self._reminders: DueReminders | None = None  # most agents never have one
+        self._cancelling: Cancelling | None = None  # nor anything to cancel
 
     @property
     def running(self) -> int:
@@ -118,7 +122,8 @@ class AgentWork:
     @property
     def can_passivate(self) -> bool:
         """Whether no step runs, and nobody waits. What is due later is found in the index."""
-        return not self._scheduler.is_busy and not self._replies
+        is_cancelling = self._cancelling is not None and self._cancelling.is_busy
+        return not self._scheduler.is_busy and not is_cancelling and not self._replies
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -186,6 +191,8 @@ class AgentWork:
     def _note(self, turn: Turn, message: Note) -> None:
         """Log something, unless the work has ended or does not wait for it any more."""
         data = message.event.data
+        if message.event.type == WORK_CANCEL_SENT and data["key"] not in cancels_to_send(turn.state):
+            return
         if "work" in data:
             piece = open_work(turn.state).get(str(data["work"]))
             number = data.get("number")
@@ -381,6 +388,7 @@ class AgentWork:
         if self._traces is not None:
             self._traces.keep(pieces)
         self._replies.answer_ended(pieces)
+        self._look_at_cancels(state)
         if not self.may_go_on:
             self._accepted.clear()
             self.loaded = None
@@ -401,6 +409,14 @@ class AgentWork:
             if piece["parked"] is None and version_of(piece["message"]) >= int(piece["version"]):
                 yield int(key), piece  # else a host with newer code will go on with it
 
+    def _look_at_cancels(self, state: AgentState) -> None:
+        if self._cancelling is None:
+            if not cancels_to_send(state):
+                return
+            log = name_log(self._services.log.identity, self._runtime.path)
+            self._cancelling = Cancelling(self._services, log, self._scheduler.send)
+        self._cancelling.look(state)
+
     def _look_at_reminders(self, state: AgentState) -> None:
         if self._reminders is None:
             if not reminders(state):
@@ -415,6 +431,8 @@ class AgentWork:
         self._scheduler.stop()
         if self._reminders is not None:
             self._reminders.stop()
+        if self._cancelling is not None:
+            self._cancelling.stop()
         due = due_of_work(self._runtime.state)
         if due is not None and due < NEVER:
             self._services.work_left(due / 1_000 - self._services.now() / MICROSECONDS)

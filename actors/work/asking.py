@@ -1,4 +1,4 @@
-"""Asking other agents: once, whatever is lost on the way, and whoever dies meanwhile."""
+"""Asking other agents, and cancelling what they do: once, whatever is lost on the way, and whoever dies meanwhile."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import evolve
 
-from duramen.events import DuramenError, Fenced, MailboxFull, NoHost, Unavailable
-from duramen.events.model import Cause
+from duramen.events import (
+    AskTimeout,
+    DuramenError,
+    Fenced,
+    MailboxFull,
+    NewEvent,
+    NoHost,
+    OutcomeUnknown,
+    SystemClosed,
+    Unavailable,
+)
+from duramen.events.model import WORK_CANCEL_SENT, Cause
+from duramen.projections import AgentState
+from duramen.projections.state import cancels_to_send
 
-from ..commands import Message
+from ..commands import CancelAsked, Message
 from ..dispatch import Envelope
 from .execution import Begun, Outcome, pack_reply
+from .messages import Note
 
 if TYPE_CHECKING:
     from ..handlers import Services
@@ -89,3 +102,64 @@ class Asking:
             except DuramenError as refused:
                 error = refused
         return None, services.serializer.error_to_data(error, path)
+
+
+class Cancelling:
+    """Tells other agents to cancel what they were asked by work that does not wait for it any more. Used in the core.
+
+    What is to be cancelled stands in the agent's state until the other agent has been told, so that it is told also if
+    this process ends meanwhile: twice, perhaps, which changes nothing.
+    """
+
+    def __init__(self, services: Services, log: str, send: Callable[[object], None]) -> None:
+        """`log` names the agent's log; `send` puts a message into its own mailbox."""
+        self._services = services
+        self._log = log
+        self._send = send
+        self._told: set[str] = set()
+        self._is_stopped = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody is to be told whom nothing was heard of yet."""
+        return bool(self._told)
+
+    def look(self, state: AgentState) -> None:
+        """Tell those who were not told yet; after a commit."""
+        cancels = cancels_to_send(state)
+        self._told.intersection_update(cancels)
+        for key, (path, log) in cancels.items():
+            if key in self._told:
+                continue
+            self._told.add(key)
+            if log == self._log:
+                self._tell(path, key, _FIRST_PAUSE)
+            else:  # of an agent that was imported: it was asked elsewhere
+                self._send(Note(NewEvent(WORK_CANCEL_SENT, {"key": key})))
+
+    def stop(self) -> None:
+        """Tell nobody any more here; another run of the agent goes on."""
+        self._is_stopped = True
+
+    def _tell(self, path: str, key: str, pause: float) -> None:
+        if self._is_stopped:
+            return
+        envelope = Envelope(CancelAsked(key))
+        envelope.add_done_callback(
+            lambda: self._services.dispatcher.post(lambda: self._answered(path, key, pause, envelope.error))
+        )
+        try:
+            self._services.actors.send(path, envelope)
+        except DuramenError as error:  # a full mailbox, or the system closes
+            envelope.refuse(error)
+
+    def _answered(self, path: str, key: str, pause: float, error: BaseException | None) -> None:
+        if isinstance(error, SystemClosed):
+            return
+        if isinstance(error, (*_PASSING, AskTimeout, OutcomeUnknown)):
+            again = min(_LONGEST_PAUSE, 2 * pause)
+            self._services.timers.call_later(
+                pause, lambda: self._services.dispatcher.post(lambda: self._tell(path, key, again))
+            )
+            return
+        self._send(Note(NewEvent(WORK_CANCEL_SENT, {"key": key})))

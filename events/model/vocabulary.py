@@ -37,6 +37,7 @@ WORK_TAKEN_UP: Final = "work_taken_up"
 WORK_PARKED: Final = "work_parked"
 WORK_RETRIED: Final = "work_retried"
 WORK_ENDED: Final = "work_ended"
+WORK_CANCEL_SENT: Final = "work_cancel_sent"
 
 # Reminders: durable messages that are due at times.
 REMINDER_SET: Final = "reminder_set"
@@ -77,6 +78,7 @@ OWN_TYPES: Final = frozenset(
         WORK_PARKED,
         WORK_RETRIED,
         WORK_ENDED,
+        WORK_CANCEL_SENT,
         REMINDER_SET,
         REMINDER_DUE,
         REMINDER_STOPPED,

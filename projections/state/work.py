@@ -5,6 +5,8 @@
 - `open`: seq of a message, as text → its piece of work, oldest first. See `Piece`.
 - `answers`: [seq, name, seq of a message or None, value] of each answer that nobody has waited for yet, oldest first.
 - `ended`: seq of a message, as text → seq of the event that ended its work; the latest `MOST_ENDED`, oldest first.
+- `cancels`: key → [agent, log] of what another agent was asked for work that does not wait for it any more, and is yet
+  to be told to cancel; `log` is where it was asked.
 - `reminders`: see `projections/state/reminders.py`.
 
 Nothing in it is changed in place: states that came before keep what they had.
@@ -38,8 +40,9 @@ Piece: TypeAlias = dict[str, Any]
 """
 Item: TypeAlias = dict[str, Any]
 """What a handler waits for: `kind`, `name`, `key`, `due` (µs or None), `about`, `once`, `checked` (whether the handler
-checks its answers), `begun` (seq), `attempts` that have failed, and `result`: the seq of the event that has its result,
-which the handler did not get yet; else None. A wait that has its answer also has its `value`."""
+checks its answers), `durable` (only of what another agent is asked by a durable message, which is cancelled if nobody
+waits for it any more), `begun` (seq), `attempts` that have failed, and `result`: the seq of the event that has its
+result, which the handler did not get yet; else None. A wait that has its answer also has its `value`."""
 
 MOST_ENDED: Final = 1_000
 STEP: Final = "step"
@@ -73,6 +76,12 @@ def end_of_work(state: AgentState, work: int) -> int | None:
 def kept_answers(state: AgentState) -> list[list[Any]]:
     """The answers that nobody has waited for yet."""
     found: list[list[Any]] = state.work.get("answers", [])
+    return found
+
+
+def cancels_to_send(state: AgentState) -> Mapping[str, list[str]]:
+    """Agent and log of what other agents are to be told to cancel, by the key that it was asked with."""
+    found: Mapping[str, list[str]] = state.work.get("cancels", {})
     return found
 
 
@@ -114,6 +123,8 @@ def due_of_work(state: AgentState) -> int | None:
     0: at once; `NEVER`: not before something happens to it.
     """
     pieces = open_work(state)
+    if cancels_to_send(state):
+        return 0
     if not pieces and not state.work.get(REMINDERS):
         return None
     if state.status != RUNNING:
@@ -125,7 +136,8 @@ def due_of_work(state: AgentState) -> int | None:
 
 def is_of_log(state: AgentState, log: str) -> bool:
     """Whether all work and reminders began in this log, as `name_log` names it; those of an import did not."""
-    return all(each["log"] == log for each in (*open_work(state).values(), *reminders(state).values()))
+    logs = [each["log"] for each in (*open_work(state).values(), *reminders(state).values())]
+    return all(each == log for each in (*logs, *(asked_in for _, asked_in in cancels_to_send(state).values())))
 
 
 def _due_of(piece: Piece) -> int:
@@ -173,6 +185,8 @@ def fold_begun(state: AgentState, data: _Data, time: int, undo: list[Undo] | Non
     item = {name: data[name] for name in ("kind", "name", "key", "due", "about", "once")}
     item["checked"] = data.get("checked", False)  # logs from before answers were checked do not have it
     item |= {"checked": data.get("checked", False)}  # logs of earlier releases have none
+    if data.get("durable"):
+        item["durable"] = True
     item |= {"begun": state.seq + 1, "attempts": 0, "result": None}
     if data["kind"] == WAIT:
         answers = kept_answers(state)
@@ -200,6 +214,18 @@ def fold_continued(state: AgentState, data: _Data, time: int, undo: list[Undo] |
     error = data.get("error")
     if data["number"] == 0 and error is not None and type(error["data"]) is int:
         _change(state, data["work"], cancelled=error["data"])
+
+
+def fold_given_up(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    piece, item = open_work(state).get(str(data["work"])), _item(state, data)
+    if piece is not None and item is not None:
+        _cancel_there(state, piece, item)
+    _change_item(state, data, None)
+
+
+def fold_cancel_sent(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
+    if data["key"] in cancels_to_send(state):
+        _replace(state, cancels={key: held for key, held in cancels_to_send(state).items() if key != data["key"]})
 
 
 def fold_answered(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
@@ -259,7 +285,7 @@ def carry_work(state: AgentState, data: _Data) -> None:
         }
         changed = {"log": carried["log"], "tries": 0, "pending": pending, "forks": [*piece.get("forks", ()), fork]}
         left[work] = {**piece, **changed}
-    _replace(state, open=left, ended={}, reminders={})
+    _replace(state, open=left, ended={}, cancels={}, reminders={})
 
 
 def end_work_since(state: AgentState, data: _Data) -> None:
@@ -280,8 +306,20 @@ def _end(state: AgentState, works: list[str]) -> None:
     ended: dict[str, int] = {**state.work.get("ended", {}), **dict.fromkeys(works, state.seq + 1)}
     while len(ended) > MOST_ENDED:
         del ended[next(iter(ended))]
-    left = {work: piece for work, piece in open_work(state).items() if work not in works}
+    left: dict[str, Piece] = {}
+    for work, piece in open_work(state).items():
+        if work not in works:
+            left[work] = piece
+            continue
+        for item in piece["pending"].values():
+            _cancel_there(state, piece, item)
     _replace(state, open=left, ended=ended)
+
+
+def _cancel_there(state: AgentState, piece: Piece, item: Item) -> None:
+    """Note that what another agent was asked is to be cancelled, if it is work and there is no reply."""
+    if item.get("durable") and item["result"] is None:
+        _replace(state, cancels={**cancels_to_send(state), item["key"]: [item["name"], piece["log"]]})
 
 
 def _item(state: AgentState, data: _Data) -> Item | None:

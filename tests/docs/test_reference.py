@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from actors.work.whole_life import work_for_life
+from actors.work.whole_life import question_cancelled, work_for_life
 from clusters import Cluster
 from docs.pages import ROOT
 from duramen.actors import Agent, AgentSystem, Record, Retention, Settings, Spawn, Strategy, Supervision
@@ -199,7 +199,8 @@ def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
         system.fork("acme/alice", to="acme/alice-b")
         first = system.peek("acme/alice-b").seq
         forked = system.events("acme/alice-b", from_seq=first)
-        return [*system.events("acme/bob"), *system.events("acme/alice"), *forked, *an_expiry(system)], {
+        events = [*system.events("acme/bob"), *system.events("acme/alice"), *forked]
+        return [*events, *an_expiry(system), *question_cancelled(system, "acme/carol", REGISTRY)], {
             result.event_type: result.data for result in told
         }
 

@@ -189,6 +189,7 @@ class Execution:
                 "about": about,
                 "once": begun.once,
                 "checked": begun.accepts is not None,
+                "durable": begun.is_work,
                 "arguments": arguments,
             }
             try:

@@ -11,7 +11,6 @@ from attrs import frozen
 from duramen.events import NewEvent
 from duramen.events.model import WORK_CONTINUED
 
-from ...commands import CancelAsked
 from ...handlers import Savepoint, Turn
 from .execution import Execution
 
@@ -54,8 +53,6 @@ def run_stretch(
         turn.emit(continued)
     for begun in dropped:
         given_up(begun.key)
-        if begun.is_work:  # which another agent does, and nobody waits for
-            turn.send(begun.name, CancelAsked(begun.key))
     return end
 
 

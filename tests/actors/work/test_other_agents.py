@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
+from actors.work.test_recovery import index_of
 from duramen.actors import Agent, AgentSystem, Append, Get, WorkCancelled
+from duramen.actors.commands import CancelAsked
 from duramen.events import HandlerRaised, InvalidMessage
+from duramen.projections.state import NEVER
 from takeover import give_up
 from waiting import eventually
 
@@ -187,6 +190,82 @@ def test_work_that_nobody_waits_for_any_more_is_cancelled_where_it_was_asked(ope
     bob.answer("approval", 1)
     eventually(lambda: bob.unfinished() == [])
     assert bob.get("cancelled") == ["asked"]  # what was sent has ended by its answer
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate", "failure", "task"])
+def test_another_host_cancels_what_was_asked_if_the_first_dies_before_it_could(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        asked = asyncio.create_task(self.ask("acme/bob", Job("asked")))
+        await self.wait_for("go")
+        if end == "task":
+            asked.cancel()
+            return await self.wait_for("go")
+        if end == "failure":
+            raise LookupError("no such order")
+        return await asked
+
+    kinds = {"patient": Patient, "worker": worker(work)}
+    first = open_system(registry=REGISTRY, agents=kinds)
+    alice, bob = first.spawn(PATH, agent_type="worker"), first.spawn("acme/bob", agent_type="patient")
+    receipt = alice.send(Job())
+    eventually(lambda: bob.unfinished() and len(alice.unfinished()[0].waits_for) == 2)
+    actors, lost = first._services.actors, threading.Event()
+    send = actors.send
+
+    def lose_cancels(path: str, envelope: Any, *more: Any) -> Any:
+        return lost.set() if type(envelope.message) is CancelAsked else send(path, envelope, *more)
+
+    monkeypatch.setattr(actors, "send", lose_cancels)
+    if end == "terminate":
+        alice.terminate(consolidate_to_episodic=False)
+    elif end == "cancel":
+        alice.cancel(receipt)
+    else:
+        alice.answer("go")
+    assert lost.wait(10)
+    assert bob.get("cancelled", []) == [] and index_of(first._services.log)[PATH] == 0
+    monkeypatch.undo()  # bob lives there on
+    second = open_system(registry=REGISTRY, agents=kinds)
+    give_up(first, PATH)
+    second._finder.look()
+    eventually(lambda: second.agent("acme/bob").get("cancelled", []) == ["asked"])
+    eventually(lambda: [event.type for event in second.events(PATH)].count("work_cancel_sent") == 1)
+    eventually(lambda: second.agent("acme/bob").unfinished() == [])
+    assert index_of(first._services.log).get(PATH) == (NEVER if end == "task" else None)
+    assert second.verify().ok
+
+
+def test_a_session_that_ends_on_another_host_cancels_what_was_asked(open_system: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.ask("acme/bob", Job("asked"))
+
+    kinds = {"patient": Patient, "worker": worker(work)}
+    first, second = open_system(registry=REGISTRY, agents=kinds), open_system(registry=REGISTRY, agents=kinds)
+    alice, bob = first.spawn(PATH, agent_type="worker"), first.spawn("acme/bob", agent_type="patient")
+    alice.send(Job())
+    eventually(lambda: bob.unfinished())
+    alice.pause("here")
+    give_up(first, PATH)
+    second.agent(PATH).terminate(consolidate_to_episodic=False)
+    eventually(lambda: bob.get("cancelled", []) == ["asked"])
+    eventually(lambda: index_of(first._services.log) == {})
+
+
+def test_an_agent_that_is_gone_needs_no_cancelling(open_system: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.ask("acme/bob", Job("asked"))
+
+    system = open_system(registry=REGISTRY, agents={"patient": Patient})
+    bob = system.spawn("acme/bob", agent_type="patient")
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    eventually(lambda: bob.unfinished())
+    system.erase("acme/bob")
+    alice.cancel(receipt)
+    eventually(lambda: types_of(system)[-1] == "work_cancel_sent")
+    assert index_of(system._services.log) == {}
 
 
 def test_work_whose_reply_has_come_is_not_cancelled(system: AgentSystem) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem
-from duramen.actors.api import system as system_module
+from duramen.actors.api import composition as composition_module
 from duramen.actors.work import finder as finder_module
 from duramen.events import MemoryLog
 from duramen.events.log import EventLog
@@ -216,7 +216,7 @@ def test_all_work_is_taken_up_a_bounded_number_at_once(monkeypatch: pytest.Monke
             under_way.discard(agent)
             super()._brought(agent, error)
 
-    monkeypatch.setattr(system_module, "WorkFinder", Watched)
+    monkeypatch.setattr(composition_module, "WorkFinder", Watched)
     with AgentSystem.open(log=log, registry=REGISTRY, agents=agents) as second:
         eventually(lambda: not index_of(log))
         assert all(ended(second, path) for path in paths)

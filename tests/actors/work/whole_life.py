@@ -11,10 +11,10 @@ from typing import Any
 from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem, Retry
-from duramen.events import EventRegistry, WorkParked, message_type
+from duramen.events import Event, EventRegistry, WorkParked, message_type
 from waiting import eventually
 
-__all__ = ["Errand", "Runner", "work_for_life"]
+__all__ = ["Errand", "Runner", "question_cancelled", "work_for_life"]
 
 
 @frozen
@@ -87,3 +87,29 @@ def work_for_life(open_system: Callable[[dict[str, Any]], AgentSystem], path: st
         agent.retry(receipt)
         assert agent.result(receipt) == "by kim"
         agent.terminate()
+
+
+@frozen
+class Question:
+    of: str
+
+
+class Asker(Agent):
+    """Asks itself what nobody answers."""
+
+    async def on_receive(self, message: Any) -> Any:
+        if message.of == "itself":
+            return await self.wait_for("nobody")
+        return await self.ask(self.path, type(message)("itself"))
+
+
+def question_cancelled(system: AgentSystem, path: str, registry: EventRegistry) -> list[Event]:
+    """The events of an agent whose work is cancelled while it waits for other work."""
+    question: Any = message_type("question", durable=True, registry=registry)(Question)
+    system.register("asker", Asker)
+    agent = system.spawn(path, agent_type="asker")
+    receipt = agent.send(question("another"))
+    eventually(lambda: len(agent.unfinished()) == 2)
+    agent.cancel(receipt)
+    eventually(lambda: [event.type for event in system.events(path)].count("work_cancel_sent") == 1)
+    return list(system.events(path))

@@ -64,6 +64,7 @@ TITLES = [
      "work 2 failed at attempt 1 of 1"),
     (v.WORK_DONE, {"work": 2, "number": 1, "result": SECRET, "error": None}, "work 2 has the result of 1"),
     (v.WORK_GIVEN_UP, {"work": 2, "number": 1}, "work 2 gave up 1"),
+    (v.WORK_CANCEL_SENT, {"key": SECRET}, "had work cancelled that was asked for"),
     (v.WORK_ANSWERED, {"name": "approval", "work": None, "value": secrets()}, "answered approval"),
     (v.WORK_TAKEN_UP, {"works": [2, 3]}, "took up pieces of work: 2"),
     (v.WORK_PARKED, {"work": 2, "error": secrets()}, "parked work 2"),

@@ -157,6 +157,7 @@ STEPS: list[Step] = [
     (v.WORK_ATTEMPTED, {"work": WORK, "number": 1, "attempt": 1, "error": {"kind": "E"}, "due": 7}),
     (v.WORK_DONE, {"work": WORK, "number": 1, "result": {"x": [1]}, "error": None}),
     (v.WORK_GIVEN_UP, {"work": WORK, "number": 1}),
+    (v.WORK_CANCEL_SENT, {"key": "k"}),
     (v.WORK_ANSWERED, {"name": "approval", "work": None, "value": {"by": ["kim"]}}),
     (v.WORK_ANSWERED, {"name": "approval", "work": WORK, "value": {"by": ["kim"]}}),
     (v.WORK_TAKEN_UP, {"works": [WORK, 99]}),
