@@ -64,6 +64,7 @@ from .errors import (
 from .memory import MemoryLog
 from .model import (
     AgentPath,
+    Content,
     Cursor,
     Event,
     EventRegistry,
@@ -95,6 +96,7 @@ __all__ = [
     "CheckpointNotFound",
     "CommandConflict",
     "ConsumerParked",
+    "Content",
     "CorruptEvent",
     "Cursor",
     "DataLoss",

@@ -8,9 +8,10 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from attrs import evolve
@@ -44,7 +45,15 @@ from ..dispatch import (
     Reply,
     check_may_block,
 )
-from ..handlers import AgentFactory, LifecycleHooks, OutputWriter, Settings
+from ..handlers import (
+    MAY_HOLD_CONTENT,
+    AgentFactory,
+    LifecycleHooks,
+    OutputWriter,
+    Settings,
+    load_contents,
+    store_contents,
+)
 from ..hosts import Placement
 from ..runtime import INLINE, answer_from_log, can_read_here, envelope_of
 from ..work import accept_of
@@ -58,6 +67,8 @@ from .opening import OpenedLog, open_log
 
 if TYPE_CHECKING:
     import redis
+
+M = TypeVar("M")
 
 
 class AgentSystem(SystemCalls):
@@ -334,6 +345,8 @@ class AgentSystem(SystemCalls):
             check_may_block()
             self._actors.check_cycle(path)
         envelope = envelope_of(message, command_id, durability, True, self._copier)
+        if type(message) in MAY_HOLD_CONTENT:
+            envelope.late = partial(load_contents, self._log.contents, path)
         tracing = self._services.tracing
         if tracing is not None:
             tracing.send(path, envelope)
@@ -362,6 +375,13 @@ class AgentSystem(SystemCalls):
             if not envelope.done:
                 self.withdraw(path, envelope)
             raise
+
+    def store_contents(self, path: str, message: M, refused: DuramenError) -> M:
+        """Store what is too large for an event in a message that was refused; return the message to send in its place.
+
+        Blocks. Raises the refusal where no text and no bytes of the message are too large, TooLarge, AgentNotFound.
+        """
+        return store_contents(self._log, self._limits, path, message, refused)
 
     def withdraw(self, path: str, reply: object) -> None:
         """Drop the message whose reply this is, if it is not begun, here or on another host: nobody waits for it."""

@@ -22,6 +22,7 @@ from attrs import evolve
 
 from duramen.events import (
     AgentPath,
+    Content,
     DuramenError,
     Event,
     EventRegistry,
@@ -39,7 +40,7 @@ from duramen.events import (
     ValueRefused,
 )
 from duramen.events.codec import Codec
-from duramen.events.model import check_value, describe_type, printable
+from duramen.events.model import StoredContent, WithContents, check_value, describe_type, printable
 from duramen.projections import Episode
 from duramen.projections.state import MISSING, ReadOnlyDict, ReadOnlyList, read_only
 
@@ -73,6 +74,7 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "cancel_asked": work.CancelAsked,
     "cancel_work": work.CancelWork,
     "checkpoint": results.Checkpoint,
+    "content": Content,
     "child_failed": messages.ChildFailed,
     "delete": messages.Delete,
     "episode": Episode,
@@ -106,9 +108,11 @@ _OWN_CLASSES: Final[dict[str, type[Any]]] = {
     "set_retention": messages.SetRetention,
     "slice": messages.Slice,
     "spawn": messages.Spawn,
+    "stored_content": StoredContent,
     "terminate": messages.Terminate,
     "trim_result": retention.TrimResult,
     "unfinished_work": work.UnfinishedWork,
+    "with_contents": WithContents,
 }
 """The classes that cross, by names that never change. `Hold` is none: a cascade stays in the process of its tree."""
 
@@ -261,7 +265,7 @@ class Serializer:
         try:
             return cast("Codec", self._codecs.codec)
         except AttributeError:
-            codec = self._codecs.codec = Codec(self._message_limits)
+            codec = self._codecs.codec = Codec(self._message_limits, of_messages=True)
             return codec
 
 

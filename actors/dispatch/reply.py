@@ -15,7 +15,7 @@ import pykka
 
 from duramen.events import AskTimeout
 from duramen.events.logging import get_logger, raised_at
-from duramen.events.model import Seconds, parse_timeout
+from duramen.events.model import Seconds, WithContents, parse_timeout
 
 from .call_cycles import WaiterSlot, current_waiter, waiting_for
 from .event_loop import check_may_await, check_may_block
@@ -37,6 +37,9 @@ class Reply(pykka.Future[Any]):
     __slots__ = ("_callbacks", "_done", "error", "mailbox", "result")
 
     _callback_lock: ClassVar[Any] = allocate_lock()
+    late: Callable[[Any], Any] | None = None
+    """What makes the value of a reply `WithContents`, in the thread that takes it; set where that is to be."""
+
     _get_hook = None  # on the class: Pykka's `map`, `filter` and the like set it on their own instances
 
     def __init__(self) -> None:
@@ -75,8 +78,8 @@ class Reply(pykka.Future[Any]):
             return self._get_hook(seconds)
         if not self._done:
             self._wait(seconds, None if seconds is None else float(seconds))
-        if self.error is not None:
-            raise self.error
+        if self.error is not None or self.late is not None:
+            return self._unwrap()
         return self.result
 
     def get_within(self, left: float | None, asked: float | None) -> Any:
@@ -137,6 +140,8 @@ class Reply(pykka.Future[Any]):
             with waiting_for(self):
                 self.add_done_callback(wake_loop)
                 yield from arrived
+        if type(self.result) is WithContents:  # which takes round trips
+            return (yield from asyncio.to_thread(self._unwrap).__await__())
         return self._unwrap()
 
     __iter__ = __await__
@@ -170,4 +175,7 @@ class Reply(pykka.Future[Any]):
     def _unwrap(self) -> Any:
         if self.error is not None:
             raise self.error
-        return self.result
+        result = self.result
+        if self.late is not None and type(result) is WithContents:
+            return self.late(result.value)
+        return result

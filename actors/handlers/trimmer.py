@@ -25,7 +25,16 @@ from duramen.events.log import Base, EventLog, Head
 from duramen.events.logging import get_logger, raised_at
 from duramen.projections import AgentState
 from duramen.projections.consumers import UnreadByConsumers
-from duramen.projections.recovery import UNFOLDED, AgentLog, BaseState, FoldOf, pack_base, rebuild, state_for_base
+from duramen.projections.recovery import (
+    UNFOLDED,
+    AgentLog,
+    BaseState,
+    FoldOf,
+    drop_orphans,
+    pack_base,
+    rebuild,
+    state_for_base,
+)
 from duramen.projections.state import open_work
 
 from ..commands import KEEP_ALL, Need, Needs, Retention, TrimResult, retention_from_data, retention_to_data
@@ -103,6 +112,7 @@ class Trimmer:
         try:
             done = self._trim_agent(agent, least=self._least, most=_STEP)
             if done.removed:
+                self._drop_orphans(agent)
                 self.trim_feed(self._log.partition_of(agent))
         except Exception as error:  # also what the user's `apply` raises
             reason = str(error) if isinstance(error, DuramenError) else f"{type(error).__name__} at {raised_at(error)}"
@@ -113,6 +123,8 @@ class Trimmer:
     def trim(self, agent: str, keep: Retention | None, *, nothing: bool, dry_run: bool) -> TrimResult:
         """As `AgentSystem.trim`."""
         done = self._trim_agent(agent, keep, nothing=nothing, dry_run=dry_run)
+        if not dry_run:
+            self._drop_orphans(agent)
         if done.removed and not dry_run:
             partition = self._log.partition_of(agent)
             while self.trim_feed(partition) == _FEED_STEP:
@@ -147,6 +159,9 @@ class Trimmer:
         return self._trim_at(
             agent, self._agent_log(agent).head(), keep, dry_run=dry_run, nothing=nothing, least=least, most=most
         )
+
+    def _drop_orphans(self, agent: str) -> None:
+        drop_orphans(self._agent_log(agent), time_ns() // 1_000_000)
 
     def _agent_log(self, agent: str) -> AgentLog:
         return AgentLog(self._log, agent, self._limits, self._registry)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from .digest_chain import PLAIN, DigestChain
-from .event_codec import DIGEST_SIZE, NO_DIGEST, Codec, RawEvent, chain, to_datetime, to_microseconds, unpack_plain
+from .event_codec import (
+    CONTENT_MARK,
+    DIGEST_SIZE,
+    NO_DIGEST,
+    Codec,
+    RawEvent,
+    chain,
+    to_datetime,
+    to_microseconds,
+    unpack_plain,
+)
 from .recorded_event import (
     broken_chain_error,
     build_event,
@@ -18,6 +28,7 @@ from .session_file import FORMAT, SessionReader, SessionWriter
 from .snapshot import SnapshotRecord, pack_snapshot, unpack_snapshot
 
 __all__ = [
+    "CONTENT_MARK",
     "DIGEST_SIZE",
     "FORMAT",
     "NO_DIGEST",

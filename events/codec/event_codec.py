@@ -16,8 +16,11 @@ from ..errors import CorruptEvent, TooLarge, ValueRefused
 from ..model import (
     MEMORY_RESTORED,
     ZONE_NAME,
+    Content,
     Limits,
     PlainData,
+    StoredContent,
+    WithContents,
     check_value,
     datetime_problem,
     same_value,
@@ -38,6 +41,12 @@ _WRAPPING: Final = 4096  # bytes; an event that restores a value is larger than 
 _DATETIME: Final = 1
 _ZONED: Final = 2
 """A datetime that its zone has twice or never. Python takes none with a fixed offset for equal to it."""
+_CONTENT: Final = 3
+_STORED: Final = 4
+"""Content in a message, that was stored for the agent it goes to; never in an event."""
+_CONTENT_LAYOUT: Final = struct.Struct(">Q?32s")
+CONTENT_MARK: Final = bytes((0xC7, _CONTENT_LAYOUT.size, _CONTENT))
+"""How packed content begins. Other bytes may be the same: those without it hold none."""
 _DATETIME_LAYOUT: Final = struct.Struct(">qi")
 _DATETIME_SIZE: Final = _DATETIME_LAYOUT.size
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,10 +93,25 @@ def _to_extension(value: Any) -> msgpack.ExtType:
         if value.tzinfo is UTC or value.astimezone(UTC) == value:
             return msgpack.ExtType(_DATETIME, packed)
         return msgpack.ExtType(_ZONED, packed + bytes([value.fold]) + cast("str", zone_name(value)).encode())
+    if type(value) is Content or type(value) is StoredContent:
+        return msgpack.ExtType(_CONTENT, _pack_content(value))
     raise ValueRefused(f"a {type(value).__name__} is not plain data; convert it before it is written")
 
 
-def _from_extension(code: int, data: bytes) -> datetime:
+def _to_extension_of_message(value: Any) -> msgpack.ExtType:
+    if type(value) is StoredContent:
+        return msgpack.ExtType(_STORED, _pack_content(value))
+    return _to_extension(value)
+
+
+def _pack_content(content: Content) -> bytes:
+    return _CONTENT_LAYOUT.pack(content.size, content.is_text, content.digest)
+
+
+def _from_extension(code: int, data: bytes) -> datetime | Content:
+    if code in (_CONTENT, _STORED):
+        size, is_text, digest = _CONTENT_LAYOUT.unpack(data)
+        return (Content if code == _CONTENT else StoredContent)(digest, size, is_text)
     if code not in (_DATETIME, _ZONED):
         raise ValueError(f"unknown extension {code}")
     time, offset = _DATETIME_LAYOUT.unpack(data[:_DATETIME_SIZE] if code == _ZONED else data)
@@ -124,11 +148,13 @@ class Codec:
 
     __slots__ = ("_event_bytes", "_limits", "_pack")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, of_messages: bool = False) -> None:
+        """With `of_messages` what was stored for the agent that a message goes to is told from other content."""
         self._limits = limits
         self._event_bytes = limits.event_bytes
         # With strict types, subclasses, tuples and enums go to `_to_extension`, which refuses them.
-        packer = msgpack.Packer(default=_to_extension, strict_types=True, use_bin_type=True)
+        default = _to_extension_of_message if of_messages else _to_extension
+        packer = msgpack.Packer(default=default, strict_types=True, use_bin_type=True)
         self._pack = cast("Callable[[Any], bytes]", packer.pack)
 
     def pack(self, value: Any) -> bytes:
@@ -244,6 +270,14 @@ class Codec:
         events: list[RawEvent] = values[::2]
         is_valid = {*map(type, events)} <= {list} and {*map(len, events)} <= {_FIELDS}
         return events if is_valid else None
+
+    def copy_for_reply(self, value: Any) -> Any:
+        """As `copy`, and `WithContents` where there is content in it."""
+        if type(value) in _CONTAINERS:
+            packed = self.pack(value)
+            copied = self.unpack(packed)
+            return WithContents(copied) if CONTENT_MARK in packed else copied
+        return WithContents(value) if type(value) is Content else value
 
     def copy(self, value: Any) -> Any:
         """Return a copy of plain data that shares no container with it."""

@@ -23,7 +23,17 @@ from .consumer_store import (
     unpack_request,
     unseal,
 )
-from .content_cache import ContentCache
+from .content_store import (
+    STAGED_MS,
+    ContentCache,
+    ContentStore,
+    ListedContent,
+    chunks_of,
+    content_without_agent,
+    copy_contents,
+    load_content,
+    read_content,
+)
 from .durability import Durability
 from .event_log import EventLog, FeedSource, FeedSources, LentConnections, LogWriter, ReadAhead
 from .host_store import (
@@ -102,6 +112,7 @@ __all__ = [
     "MOST_TTL_MS",
     "NEXT",
     "NOTHING_UNFINISHED",
+    "STAGED_MS",
     "Adoption",
     "Answer",
     "Append",
@@ -114,6 +125,7 @@ __all__ = [
     "ConsumerRequest",
     "ConsumerStore",
     "ContentCache",
+    "ContentStore",
     "Durability",
     "Entry",
     "EventLog",
@@ -132,6 +144,7 @@ __all__ = [
     "Keys",
     "LentConnections",
     "Line",
+    "ListedContent",
     "Located",
     "LogBase",
     "LogWriter",
@@ -161,6 +174,9 @@ __all__ = [
     "check_known_event",
     "check_last_event",
     "check_name",
+    "chunks_of",
+    "content_without_agent",
+    "copy_contents",
     "damaged_entry",
     "digest_at",
     "diverged_at_base",
@@ -169,6 +185,7 @@ __all__ = [
     "feed_damaged",
     "feed_trimmed",
     "fenced",
+    "load_content",
     "notice_of_output",
     "owner_of",
     "pack_host",
@@ -179,6 +196,7 @@ __all__ = [
     "pages_of",
     "partition_of",
     "raw_events",
+    "read_content",
     "read_events",
     "read_output_notice",
     "root_of",

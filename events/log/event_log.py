@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..codec import DigestChain
 from ..errors import DuramenError
 from .consumer_store import ConsumerStore
-from .content_cache import ContentCache
+from .content_store import ContentCache, ContentStore
 from .durability import Durability
 from .host_store import HostStore
 from .notices import NoticeStream
@@ -317,6 +317,11 @@ class EventLog(LogKeys, LogAppender, AgentLogReader, LogTrimmer, FeedSources, Pr
     @property
     def hosts(self) -> HostStore:
         """The hosts that share this log's agents, and which of them has which."""
+        ...
+
+    @property
+    def contents(self) -> ContentStore:
+        """What is too large for agents' events, beside their logs."""
         ...
 
     @property

@@ -27,6 +27,8 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:keyframe-seqs:ID` | ZSET | the seqs of these, each scored by itself | as those; may be deleted with them |
 | `duramen:{ns:NN}:output:ID:OID` | LIST | one live output: a header, then entries, see below | its TTL, an hour after the latest entry unless told otherwise |
 | `duramen:{ns:NN}:outputs:ID` | HASH | OID → name of each live output of an agent | 7 days after one was opened |
+| `duramen:{ns:NN}:contents:ID` | HASH | digest → msgpack [size, written at ms] of each content of an agent that is too large for an event | for ever; a day while there is no such agent |
+| `duramen:{ns:NN}:chunks:ID:DIGEST` | LIST | the chunks of such a content, of 1 MiB each | as contents |
 | `duramen:{ns:NN}:staged:ID:TID` | LIST | events of an agent that is being imported, beside its log | a day after the last portion |
 | `duramen:{ns:NN}:staged:ID:TID` | STRING, HASH or ZSET | checkpoints and keyframes of such an agent | a day |
 
@@ -37,7 +39,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:h:HOST}:in` | to the process of this host: frames of other processes, and its own beats, msgpack of a number |
 
 ID is `blake2b(agent path, 16 bytes)` in hex, CID `blake2b(checkpoint id, 16 bytes)` in hex, MID the same of the name
-of an embedding model, TID of the id of an import, VID of the name of a consumer, OID of the name of a live output. HOST is the host's id, CONTENT random or a keyed digest of what stands there.
+of an embedding model, TID of the id of an import, VID of the name of a consumer, OID of the name of a live output. DIGEST is `blake2b(content, 32 bytes)` in hex. HOST is the host's id, CONTENT random or a keyed digest of what stands there.
 """
 
 from __future__ import annotations
@@ -159,6 +161,12 @@ class Keys:
     def output(self, partition: int, agent: str, name: str) -> str:
         """The key of a live output, and its channel."""
         return f"{self._partition(partition)}output:{_identifier(agent)}:{_identifier(name)}"
+
+    def contents(self, partition: int, agent: str) -> str:
+        return f"{self._partition(partition)}contents:{_identifier(agent)}"
+
+    def chunks(self, partition: int, agent: str, digest: bytes) -> str:
+        return f"{self._partition(partition)}chunks:{_identifier(agent)}:{digest.hex()}"
 
     def outputs(self, partition: int, agent: str) -> str:
         return f"{self._partition(partition)}outputs:{_identifier(agent)}"

@@ -373,6 +373,8 @@ class Adoption:
     """Key and `ttl_ms` of each value that was staged for the agent."""
     has_keyframes: bool = False
     """Whether keyframes were staged for the agent."""
+    contents: tuple[bytes, ...] = ()
+    """The digest of each content that was staged for the agent."""
     feed_from: int | None = None
     """The first event that the feed has, and `levels` are about: those before it are no news. None: the log's first."""
     due_ms: int | None = None

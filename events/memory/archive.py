@@ -9,6 +9,7 @@ from ..codec import DIGEST_SIZE
 from ..errors import CorruptEvent
 from ..log import Adoption, BegunErasure, FeedEntry, Head, Notice, Put, Raw, RawPartition, SmallAgent
 from ..model import Granularity
+from .content_store import MemoryContentStore
 from .output_store import MemoryOutputStore
 from .storage import MemoryStorage
 
@@ -16,9 +17,10 @@ from .storage import MemoryStorage
 class MemoryArchive:
     """An `Archive` of a `MemoryLog`. Thread-safe: it takes the log's own lock."""
 
-    def __init__(self, storage: MemoryStorage, outputs: MemoryOutputStore) -> None:
+    def __init__(self, storage: MemoryStorage, outputs: MemoryOutputStore, contents: MemoryContentStore) -> None:
         self._storage = storage
         self._outputs = outputs
+        self._contents = contents
         self._frames: dict[str, dict[int, bytes]] = {}
         self._seqs: dict[str, list[int]] = {}
         """The seqs of each agent's keyframes, in order."""
@@ -170,6 +172,7 @@ class MemoryArchive:
                 events += 0 if head is None else head.seq - head.base
                 self._storage.erase(agent)
                 self._outputs.erase(agent)
+                self._contents.erase(agent)
                 self._frames.pop(agent, None)
                 self._seqs.pop(agent, None)
                 part.erased[agent] = part.base + len(part.feed)
@@ -202,7 +205,7 @@ class MemoryArchive:
                     if head.fence != adoption.fence:
                         return adoption.agent
                     known += 1
-                elif not _fits(self._staged.get((adoption.agent, token), []), adoption):
+                elif not self._is_whole(adoption, token):
                     self._staged.pop((adoption.agent, token), None)
                     raise CorruptEvent(
                         f"what was staged for {adoption.agent} is not what its head says; try again",
@@ -217,8 +220,13 @@ class MemoryArchive:
         self._storage.publish(notices)
         return None
 
+    def _is_whole(self, adoption: Adoption, token: str) -> bool:
+        staged = self._staged.get((adoption.agent, token), [])
+        return _fits(staged, adoption) and self._contents.has(adoption.agent, adoption.contents)
+
     def _move_staged(self, adoption: Adoption, token: str) -> None:
         agent = adoption.agent
+        self._contents.adopt(agent)
         values = ((key, self._staged_values.pop((agent, token, key)), ttl) for key, ttl in adoption.staged_values)
         self._storage.put([Put(*value) for value in values])
         frames = self._staged_frames.pop((agent, token), {})

@@ -37,6 +37,7 @@ from .appends import MemoryAppends
 from .archive import MemoryArchive
 from .consumer_store import MemoryConsumerStore
 from .content_cache import MemoryCache
+from .content_store import MemoryContentStore
 from .host_store import MemoryHostStore
 from .notices import MemoryNotices
 from .output_store import MemoryOutputStore
@@ -71,7 +72,8 @@ class MemoryLog(LogBase):
         self._consumers = MemoryConsumerStore()
         self.outputs = MemoryOutputStore(clock)
         self.hosts = MemoryHostStore(storage, secret=self.chain.message_secret(self.identity))
-        self.archive = MemoryArchive(storage, self.outputs)
+        self.contents = MemoryContentStore(storage)
+        self.archive = MemoryArchive(storage, self.outputs, self.contents)
 
     def listen(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
         """Call `listener` for each notice, in the committing thread, until the returned function is called."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
+from .content import Content, StoredContent, WithContents, as_stored, content_digest, contents_in
 from .cursor import START, Cursor, Mark
 from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event, copy_event
 from .limits import Limits
@@ -109,6 +110,7 @@ __all__ = [
     "ZONE_NAME",
     "AgentPath",
     "Cause",
+    "Content",
     "Cursor",
     "Event",
     "EventRegistry",
@@ -124,11 +126,16 @@ __all__ = [
     "PropertyPath",
     "Receipt",
     "Seconds",
+    "StoredContent",
     "Wildcard",
+    "WithContents",
     "agent_path",
     "agent_segments",
+    "as_stored",
     "check_value",
     "construct_event",
+    "content_digest",
+    "contents_in",
     "copy_event",
     "copy_plain",
     "datetime_problem",

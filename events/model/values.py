@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from ..errors import TooLarge, ValueRefused
+from .content import Content, StoredContent
 from .limits import Limits
 
 PlainData: TypeAlias = bool | int | float | str | bytes | datetime | list["PlainData"] | dict[str, "PlainData"] | None
@@ -112,7 +113,7 @@ def same_value(a: object, b: object) -> bool:
         return True
     kind = type(a)
     if kind is not type(b):
-        return False
+        return (kind is Content or kind is StoredContent) and a == b
     if kind is str or kind is int or kind is bytes or kind is bool:
         return a == b
     return _same_structure(a, b)
@@ -197,7 +198,7 @@ def _check_scalar(value: Any, limits: Limits, where: str, trail: _Trail) -> int:
         problem = datetime_problem(value)
         if problem is not None:
             raise ValueRefused(f"{_location(where, trail)} {problem}")
-    else:
+    elif kind is not StoredContent:
         raise _type_refused(value, _location(where, trail))
     return 0
 
@@ -272,6 +273,8 @@ def _same_structure(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(same_value, a, b))
     if kind is float:
         same = a.hex() == b.hex()  # tells 0.0 from -0.0, and every NaN is "nan"
+    elif kind is Content or kind is StoredContent:
+        same = a == b
     elif kind is datetime:
         # Not a == b, which is always false between zones if an offset depends on the fold.
         same = a.utcoffset() == b.utcoffset() and a.replace(tzinfo=None) == b.replace(tzinfo=None)
@@ -314,6 +317,12 @@ def _int_refused(where: str, trail: _Trail) -> ValueRefused:
 
 def _type_refused(value: object, location: str) -> ValueRefused:
     name = describe_type(value)
+    if type(value) is Content:  # a foreign object may raise where its class is asked for
+        return ValueRefused(
+            f"{location} refers to content that is kept beside a log; give the content itself: system.load_content",
+            expected="plain data",
+            actual=name,
+        )
     return ValueRefused(
         f"{location} is of type {name}, which is not plain data; {_advice(type(value))}",
         expected="plain data",

@@ -262,14 +262,17 @@ class RedisArchive:
     ) -> int:
         k, partition = self._keys, self._partition_of(root)
         shared = [k.heads, k.directory, k.feed, k.bases, k.unfinished, k.owners, k.erasing]
-        own = [k.log, k.snapshot, k.base, k.keyframes, k.keyframe_seqs, k.outputs]
+        own = [k.log, k.snapshot, k.base, k.keyframes, k.keyframe_seqs, k.outputs, k.contents]
+        rows: list[tuple[str, str, list[bytes]]] = []
         all_keys = [key(partition) for key in shared] + [key(partition, agent) for agent in agents for key in own]
         for agent in agents:
             outputs = self._server.read_hash(k.outputs(partition, agent), "look for live outputs")
             all_keys += [k.output(partition, agent, name.decode(errors="replace")) for name in outputs.values()]
-        rows = pack_for_lua([[agent, erasure_field(agent)] for agent in agents])
+            digests = list(self._server.read_hash(k.contents(partition, agent), "list contents"))
+            all_keys += [k.chunks(partition, agent, digest) for digest in digests]
+            rows.append((agent, erasure_field(agent), digests))
         whole, taken = (b"1" if each else b"" for each in (root.count("/") == 1, is_taken))
-        arguments = [root.encode(), b"%d" % position, whole, rows, by.encode(), taken]
+        arguments = [root.encode(), b"%d" % position, whole, pack_for_lua(rows), by.encode(), taken]
         return int(self._server.run_script(self._erase, [*all_keys, *keys], arguments, "erase agents"))
 
     def replace_episode(self, partition: int, at: int, stored: bytes, by: bytes) -> None:
@@ -315,9 +318,13 @@ class RedisArchive:
                 ]
             for staged, key, _ in moves:
                 keys += [staged, key]
+            if a.contents:
+                keys.append(k.contents(partition, a.agent))
+                keys += [k.chunks(partition, a.agent, digest) for digest in a.contents]
             lives = [ttl_ms for *_, ttl_ms in moves]
             row = [a.agent, a.seq, a.base, a.digest, a.fence, a.updated_at, a.entry, a.levels, puts, a.before]
-            rows.append([*row, a.largest, lives, a.first_in_feed, NOTHING_UNFINISHED if a.due_ms is None else a.due_ms])
+            due = NOTHING_UNFINISHED if a.due_ms is None else a.due_ms
+            rows.append([*row, a.largest, lives, a.first_in_feed, due, len(a.contents)])
         channels = [k.channel(partition, level).encode() for level in Granularity]
         reply = self._server.run_script(
             self._adopt, keys, [pack_for_lua(rows), self._publish, *channels], "adopt agents"

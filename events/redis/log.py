@@ -55,7 +55,7 @@ from .confirmer import RedisConfirmer
 from .feed import RedisFeed
 from .notices import RedisNotices
 from .pages import RedisPages
-from .stores import LineScan, RedisCache, RedisConsumerStore, RedisHostStore, RedisOutputStore
+from .stores import LineScan, RedisCache, RedisConsumerStore, RedisContentStore, RedisHostStore, RedisOutputStore
 from .trimming import RedisTrimming
 from .writers import ClusterWriter, RedisWriter
 
@@ -105,6 +105,7 @@ class RedisLog(LogBase):
         )
         secret = self.chain.message_secret(self.identity)
         self.hosts = RedisHostStore(self._server, self._beats, self._keys, self.partition_of, secret)
+        self.contents = RedisContentStore(self._server, self._keys, self.partition_of)
         self.outputs = RedisOutputStore(self._server, self._keys, self.partition_of)
         self.archive = RedisArchive(self._server, self._keys, self.partitions, self._server.publish_command)
         self._confirmer = RedisConfirmer(self._server, self._keys)

@@ -2,7 +2,7 @@
 
 A fork does not copy the past. Its log begins after the moment, with the state there as its base, like a trimmed log.
 Its first event names the origin, and the chain of digests continues from there. So it costs the same however long the
-past is, and does not need its origin afterwards.
+past is, and does not need its origin afterwards. Content that is too large for events is copied.
 
 A fork that carries work on has copies of the events since the oldest message that is not handled to its end, since
 its handler is run again from there. They come before the `forked` event, and no feed has them: they are no news.
@@ -16,10 +16,10 @@ from uuid import uuid4
 
 from attrs import Factory, define, frozen
 
-from duramen.events import AgentExists, AgentNotFound, Granularity, InvalidMessage, Trimmed, agent_path
-from duramen.events.codec import RawEvent, decode_items
-from duramen.events.log import Adoption, EventLog, Put, digest_at
-from duramen.events.model import FORKED, WORK_CONTINUED, WORK_DONE, event_id, parse_event_id
+from duramen.events import AgentExists, AgentNotFound, Content, Granularity, InvalidMessage, Trimmed, agent_path
+from duramen.events.codec import CONTENT_MARK, RawEvent, decode_items
+from duramen.events.log import Adoption, EventLog, Put, copy_contents, digest_at
+from duramen.events.model import FORKED, WORK_CONTINUED, WORK_DONE, contents_in, event_id, parse_event_id
 
 from ..recovery import (
     UNFOLDED,
@@ -98,6 +98,8 @@ class _Forking:
         before, first = fold.state.digest, fold.state.seq + 1
         staging = _Staging(agent_log, path, self.token)
         packed = pack_base(agent_log.of(path), base)
+        if CONTENT_MARK in packed:
+            staging.contents.update(contents_in([base.state.dump(), base.custom]))
         if first <= seq:
             _copy_events(agent_log, fold, seq, staging)
         events = self._events(agent_log, fold.state, session_id or uuid4().hex)
@@ -116,6 +118,7 @@ class _Forking:
             puts=(Put(log.base_key(path), packed),),
             feed_from=seq + 1,
             due_ms=due_of_work(fold.state),
+            contents=copy_contents(log.contents, agent_log.agent, staging.contents, path),
         )
 
     def check_instead(self, agent: str, seq: int) -> None:
@@ -199,6 +202,8 @@ class _Staging:
     token: str
     count: int = 0
     largest: int = 0
+    contents: set[Content] = Factory(set[Content])
+    """The contents that its base and its events refer to."""
 
     def add(self, previous: bytes, items: Sequence[bytes]) -> None:
         """Stage the next events; `previous` is the digest that they continue."""
@@ -230,6 +235,7 @@ def _copy_events(agent_log: AgentLog, fold: StateFold, to_seq: int, staging: _St
     for page in log.pages(agent, fold.state.seq + 1, to_seq):
         after, digest = fold.state.seq, fold.state.digest
         for seq, raw, own in decode_items(agent, page.items, agent_log.codec, log.chain, after=after, digest=digest):
+            staging.contents.update(contents_in(raw))
             if raw[0] == WORK_CONTINUED:
                 begun = seq
             elif _seq_of_cause(raw) != begun:

@@ -10,10 +10,18 @@ from typing import Any, Final, cast
 
 from attrs import frozen
 
-from duramen.events import CorruptEvent, Limits, Trimmed
-from duramen.events.codec import DIGEST_SIZE, Codec, RawEvent, SnapshotRecord, decode_body, unpack_snapshot
-from duramen.events.log import EventLog, Raw, SmallAgent
-from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, same_value
+from duramen.events import Content, CorruptEvent, Limits, Trimmed
+from duramen.events.codec import (
+    CONTENT_MARK,
+    DIGEST_SIZE,
+    Codec,
+    RawEvent,
+    SnapshotRecord,
+    decode_body,
+    unpack_snapshot,
+)
+from duramen.events.log import EventLog, Raw, SmallAgent, read_content
+from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, contents_in, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA, AgentState, due_of_agent, is_of_log, name_log
@@ -68,6 +76,8 @@ class Audit:
         self._levels = bytearray()
         self._episodes: set[int] = set()
         self._forked_at: int | None = None
+        self._contents: dict[Content, int] = {}
+        """The contents that events refer to, each with the seq of the first one."""
         self.events = 0
         """How many events are as they were written."""
         self.audited: AuditedAgent | None = None
@@ -82,6 +92,7 @@ class Audit:
         for _ in range(_TRIES):
             self._problems, self.events, self.audited = [], 0, None
             self._levels, self._episodes, self._forked_at = bytearray(), set(), None
+            self._contents = {}
             snapshots = self._list_snapshots()
             before = self._log.archive.raw(self._agent, 0, 1) if self._small is None else self._small.raw
             self._check(before, snapshots)
@@ -115,8 +126,10 @@ class Audit:
             return
         fold = StateFold(self._agent, self._limits, self._fold_of, start)
         first, state = fold.state.seq + 1, fold.state
+        self._note_contents(state.dump(), state.seq)
         if self._check_events(raw, fold, snapshots) and self._check_end(raw, fold):
             self._check_checkpoints(state)
+            self._check_contents()
             entry = state.directory_line(self._codec)
             ours = is_of_log(state, name_log(self._log.identity, self._agent))
             due = due_of_agent(state) if ours and state.expires_after is None else -1
@@ -154,6 +167,8 @@ class Audit:
                     self._report_break(raw, at + number, state.digest, list(known))
                     return False
                 event = self._decode(seq, stored[DIGEST_SIZE:])
+                if event is not None and CONTENT_MARK in stored:
+                    self._note_contents(event, seq)
                 if event is None or not self._fold(fold, event, stored[:DIGEST_SIZE]):
                     return False
                 known.append(state.digest)
@@ -252,6 +267,21 @@ class Audit:
         if event[0] == EPISODE_RECORDED:
             self._episodes.add(fold.state.seq)
         return True
+
+    # -- contents --------------------------------------------------------------------------------------------------
+
+    def _note_contents(self, value: Any, seq: int) -> None:
+        for content in contents_in(value):
+            self._contents.setdefault(content, seq)
+
+    def _check_contents(self) -> None:
+        """Load and check all content that the events refer to."""
+        for content, seq in self._contents.items():
+            try:
+                read_content(self._log.contents, self._agent, content)
+            except CorruptEvent as error:
+                detail = f"{content} that it refers to is {'missing' if error.actual is None else 'damaged'}"
+                self._report(seq, Kind.CONTENT, error.expected, error.actual, detail)
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 

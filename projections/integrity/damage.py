@@ -25,6 +25,8 @@ class Kind(StrEnum):
     """An event is not this log's: it continues nothing here, does not decode, or comes after the head."""
     SNAPSHOT = "snapshot"
     """A snapshot, checkpoint, keyframe or base is damaged, or is not the fold of the events up to it."""
+    CONTENT = "content"
+    """A text or bytes too large for an event, which stands beside the log, is missing or damaged."""
     HEAD = "head"
     """The agent's head is missing or damaged, or names another last event."""
     FEED = "feed"

@@ -21,9 +21,10 @@ from datetime import datetime
 
 import pytest
 
-{imports}from duramen.projections.recorded import log_of, part_of, same, view_after
+{imports}from duramen.events import Content
+from duramen.projections.recorded import log_of, part_of, same, view_after
 
-assert all((datetime, pytest, part_of, same, view_after))  # not every log needs each of them
+assert all((Content, datetime, pytest, part_of, same, view_after))  # not every log needs each of them
 
 
 def test_a_recorded_log_is_folded_as_it_was() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .agent_log import AgentLog, LoadedAgentLog
 from .fold_cache import FoldCache
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
+from .orphans import drop_orphans
 from .points import Point, last_before, seq_of, seq_of_time, within
 from .rebuild import rebuild, rebuild_at_head, rebuild_base, state_for_base
 from .session_count import SessionCount, count_session
@@ -29,6 +30,7 @@ __all__ = [
     "SessionTotals",
     "StateFold",
     "count_session",
+    "drop_orphans",
     "is_plain_dict",
     "keep_keyframes",
     "last_before",

@@ -13,9 +13,10 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from duramen.events import AgentNotFound, CorruptEvent, Event, Limits, Trimmed
-from duramen.events.codec import DIGEST_SIZE, FORMAT, SessionWriter, decode_body
-from duramen.events.log import EventLog, Head
+from duramen.events import AgentNotFound, Content, CorruptEvent, Event, Limits, Trimmed
+from duramen.events.codec import CONTENT_MARK, DIGEST_SIZE, FORMAT, SessionWriter, decode_body
+from duramen.events.log import EventLog, Head, chunks_of, read_content
+from duramen.events.model import contents_in
 
 from ..episodes import unpack_record
 from ..recovery import UNFOLDED, AgentLog, rebuild
@@ -97,18 +98,25 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None
             "checkpoints": checkpoints,
         },
     )
-    if head.base:
-        writer.write("base", _load_base(agent_log, head))
+    base = _load_base(agent_log, head) if head.base else None
+    if base is not None:
+        writer.write("base", base)
         for episode in _trimmed_episodes(agent_log, head):
             writer.write("episode", episode)
-    writer.write("types", _write_events(agent_log, head, before or b"", writer))
+    contents = set(contents_in(agent_log.unpack_snapshot(base).state) if base else ())
+    writer.write("types", _write_events(agent_log, head, before or b"", writer, contents))
     for name, entry in state.checkpoints.items():
         stored = _load_checkpoint(agent_log, name, entry)
         if stored is not None:
             writer.write("checkpoint", name, stored)
+            contents.update(contents_in(agent_log.unpack_snapshot(stored).state))
+    for content in sorted(contents, key=lambda content: content.digest):
+        data = read_content(agent_log.log.contents, agent, content)
+        for index, chunk in enumerate(chunks_of(data)):
+            writer.write("content", content.digest, index, chunk)
 
 
-def _load_base(agent_log: AgentLog, head: Head) -> bytes | None:
+def _load_base(agent_log: AgentLog, head: Head) -> bytes:
     """The stored state at the base of the head. Raises Trimmed if the log was trimmed further meanwhile."""
     log, agent = agent_log.log, agent_log.agent
     stored = log.load([log.base_key(agent)])[0]
@@ -158,8 +166,10 @@ def _load_checkpoint(agent_log: AgentLog, name: str, entry: list[Any]) -> bytes 
     return agent_log.pack_state(state, {"custom": None, "custom_version": UNFOLDED})
 
 
-def _write_events(agent_log: AgentLog, head: Head, digest: bytes, writer: SessionWriter) -> dict[str, list[int]]:
-    """Write events page by page; return the versions of each event type."""
+def _write_events(
+    agent_log: AgentLog, head: Head, digest: bytes, writer: SessionWriter, contents: set[Content]
+) -> dict[str, list[int]]:
+    """Write events page by page, and add the contents they refer to; return the versions of each event type."""
     log, agent = agent_log.log, agent_log.agent
     types: dict[str, list[int]] = {}
     seq = head.base
@@ -182,6 +192,8 @@ def _write_events(agent_log: AgentLog, head: Head, digest: bytes, writer: Sessio
                     actual=digest.hex(),
                 )
             event = decode_body(agent, seq, body, agent_log.codec)
+            if CONTENT_MARK in body:
+                contents.update(contents_in(event))
             versions = types.setdefault(event[0], [])
             if event[1] not in versions:
                 versions.append(event[1])
@@ -218,6 +230,8 @@ def _jsonable(value: Any) -> Any:
         return {"$time": value.isoformat()}
     if isinstance(value, bytes):
         return {"$bytes": b64encode(value).decode()}
+    if isinstance(value, Content):
+        return {"$content": {"digest": value.digest.hex(), "size": value.size, "text": value.is_text}}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": str(value)}
     if isinstance(value, Mapping):

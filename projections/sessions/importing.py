@@ -9,8 +9,9 @@ from uuid import uuid4
 
 from attrs import define, evolve, field
 
-from duramen.events import AgentExists, CorruptEvent, InvalidMessage, Limits, Unavailable, agent_path
+from duramen.events import AgentExists, Content, CorruptEvent, InvalidMessage, Limits, Unavailable, agent_path
 from duramen.events.codec import (
+    CONTENT_MARK,
     DIGEST_SIZE,
     FORMAT,
     NO_DIGEST,
@@ -22,7 +23,7 @@ from duramen.events.codec import (
     unpack_snapshot,
 )
 from duramen.events.log import Adoption, EventLog, Put
-from duramen.events.model import EPISODE_RECORDED
+from duramen.events.model import EPISODE_RECORDED, content_digest, contents_in
 
 from ..episodes import episode_put, unpack_record
 from ..recovery import EVERY, AgentLog, FoldOf, KeyframeSchedule, Rebuilt, StateFold, snapshot_of
@@ -54,6 +55,13 @@ class _Incoming:
     """Digest in the file, and a checksum of working memory, at each seq where a checkpoint was taken."""
     values: list[tuple[str, int]] = field(factory=list[tuple[str, int]])
     """Key and `ttl_ms` of each checkpoint that was staged."""
+    needed: set[Content] = field(factory=set[Content])
+    """The contents that events and states refer to."""
+    contents: dict[bytes, int] = field(factory=dict[bytes, int])
+    """Digest and size of each content that was staged."""
+    content: bytes | None = None
+    """The digest of the content whose chunks are read now."""
+    chunks: list[bytes] = field(factory=list[bytes])
 
     def checkpoints_here(self) -> list[str]:
         """The checkpoints that the file has of this seq."""
@@ -129,6 +137,8 @@ class _Import:
                 self._read_events(agent, fields)
             elif kind == "checkpoint":
                 self._read_checkpoint(agent, fields)
+            elif kind == "content":
+                self._read_content(agent, fields)
             # Other records, `types` among them, are for people and tools.
         if agent is not None:
             self._finish_agent(agent)
@@ -155,6 +165,7 @@ class _Import:
         if not self._map.is_identity:
             held = AgentState.load(self._map.map_state(held.dump()))
         agent.base = self._repack(record, agent)
+        agent.needed.update(contents_in(record.state))
         agent.fold = StateFold(agent.origin, self._limits, self._fold_of, Rebuilt(held, custom, held.seq))
         agent.schedule.keyframe_seq = held.seq
         agent.digest = record.digest
@@ -191,6 +202,8 @@ class _Import:
                     actual=item[:DIGEST_SIZE].hex(),
                 )
             event = decode_body(agent.origin, seq, body, self._codec)
+            if CONTENT_MARK in body:
+                agent.needed.update(contents_in(event))
             if not self._map.is_identity and self._map.map_event(event, agent.origin):
                 body = self._codec.pack(event)
             items.append(self._log.chain.digest(state.digest, body) + body)
@@ -263,6 +276,7 @@ class _Import:
             memory = record.state["agent"]["memory"]
         except (CorruptEvent, KeyError, TypeError):
             raise _damaged(f"a checkpoint of {agent.origin} is damaged") from None
+        agent.needed.update(contents_in(record.state))
         digest, checksum = agent.known.get(record.seq, (entry[5], _checksum(memory)))
         if (record.seq, record.digest, _checksum(memory)) != (entry[0] - 1, digest, checksum):
             raise _damaged(f"a checkpoint of {agent.origin} is not the fold of its events")
@@ -273,11 +287,39 @@ class _Import:
             self._stage_checkpoint(agent, name, self._repack(record, agent))
         agent.values.append((self._log.checkpoint_key(agent.path, name), left))
 
+    def _read_content(self, agent: _Incoming, fields: list[Any]) -> None:
+        """Take in a chunk of a content; the content before it is whole once another begins."""
+        form = [type(field) for field in fields]
+        if form != [bytes, int, bytes]:
+            raise _damaged(f"content of {agent.origin} has another form")
+        digest, index, chunk = fields
+        if index == 0:
+            self._stage_content(agent)
+        elif (digest, index) != (agent.content, len(agent.chunks)):
+            raise _damaged(f"the chunks of content of {agent.origin} are not in order")
+        agent.content = digest
+        agent.chunks.append(chunk)
+
+    def _stage_content(self, agent: _Incoming) -> None:
+        """Check and stage the content whose chunks were read."""
+        data, digest = b"".join(agent.chunks), agent.content
+        agent.chunks.clear()
+        agent.content = None
+        if digest is None:
+            return
+        if content_digest(data) != digest:
+            raise _damaged(f"content of {agent.origin} is damaged")
+        self._log.contents.write(agent.path, digest, data, staged=True)
+        agent.contents[digest] = len(data)
+
     def _stage_checkpoint(self, agent: _Incoming, name: str, stored: bytes) -> None:
         key = self._log.checkpoint_key(agent.path, name)
         self._log.archive.stage_value(agent.path, self._token, key, stored)
 
     def _finish_agent(self, agent: _Incoming) -> None:
+        self._stage_content(agent)
+        if any(agent.contents.get(content.digest) != content.size for content in agent.needed):
+            raise _damaged(f"it lacks content that events of {agent.origin} refer to")
         state, meta = agent.fold.state, agent.meta
         if (state.seq, agent.digest) != (meta["seq"], meta["digest"]) or (agent.base is None) != (meta["base"] == 0):
             raise _damaged(f"the events of {agent.origin} do not end where its header says")
@@ -303,6 +345,7 @@ class _Import:
                 puts=tuple(puts),
                 staged_values=tuple(agent.values),
                 has_keyframes=agent.has_keyframes,
+                contents=tuple(agent.contents),
             )
         )
 

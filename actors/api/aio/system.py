@@ -12,6 +12,7 @@ from attrs import evolve
 
 from duramen.events import (
     AgentPath,
+    Content,
     Cursor,
     Event,
     Granularity,
@@ -133,6 +134,10 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
     ) -> OutputFollower:
         """As `AgentSystem.follow`: `async for token in system.aio.follow(…)`. Does not wait."""
         return self.original.follow(path, name, after=after, wait=wait, timeout=timeout)
+
+    async def load_content(self, path: str | AgentPath, content: Content) -> str | bytes:
+        """As `AgentSystem.load_content`."""
+        return await asyncio.to_thread(self.original.load_content, path, content)
 
     @property
     def episodes(self) -> AsyncEpisodes:

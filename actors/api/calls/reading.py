@@ -11,6 +11,7 @@ from attrs import evolve
 from duramen.events import (
     AgentNotFound,
     AgentPath,
+    Content,
     CorruptEvent,
     Event,
     EventRegistry,
@@ -19,7 +20,7 @@ from duramen.events import (
     agent_path,
 )
 from duramen.events.codec import Codec
-from duramen.events.log import Entry, EventLog, read_events
+from duramen.events.log import Entry, EventLog, load_content, read_events
 from duramen.events.model import same_value
 from duramen.projections import AgentView
 from duramen.projections.recovery import AgentLog, rebuild
@@ -109,6 +110,16 @@ class Reading:
         if type(from_seq) is not int or from_seq < 1 or (to_seq is not None and type(to_seq) is not int):
             raise InvalidMessage("from_seq is a whole number from 1 on, to_seq one or None", agent=name)
         return read_events(self._log, name, Codec(self._limits), self._registry, from_seq=from_seq, to_seq=to_seq)
+
+    def load_content(self, path: str | AgentPath, content: Content) -> str | bytes:
+        """Load what `content`, of an event or of a state of the agent, stands for.
+
+        Raises CorruptEvent where it is missing or damaged, as it is for another agent, and InvalidMessage.
+        """
+        given = cast("object", content)
+        if not isinstance(given, Content):
+            raise InvalidMessage("content is a Content, of an event or a state", actual=type(given).__name__)
+        return load_content(self._log.contents, agent_path(path).text, content)
 
     def peek(self, path: str | AgentPath) -> AgentView:
         """Return an agent's state of now from its log, read-only, without running code of the agent's class.

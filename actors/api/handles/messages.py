@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeVar, overload
 
-from duramen.events import AgentPath
+from duramen.events import AgentPath, CommandConflict, TooLarge
 from duramen.events.model import Seconds
 
 from ...commands import Message
@@ -86,7 +86,22 @@ class MessageCalls:
         that is not begun when its time is over is dropped; one whose future you have is not.
         `command_id` and `durability` are for messages of your own classes; duramen's messages carry theirs. Raises
         MailboxFull after the mailbox has been full for `room` seconds.
+
+        Texts and bytes of a message about working memory that are too large for an event are stored beside the log
+        first; not with `block=False`, which gives the refusal, TooLarge.
         """
+        try:
+            return self._system.ask(
+                self._path,
+                message,
+                block=block,
+                timeout=timeout,
+                command_id=command_id,
+                durability=durability,
+                room=room,
+            )
+        except (TooLarge, CommandConflict) as refused:  # the latter where it was replaced the first time
+            message = self._system.store_contents(self._path, message, refused)
         return self._system.ask(
             self._path, message, block=block, timeout=timeout, command_id=command_id, durability=durability, room=room
         )

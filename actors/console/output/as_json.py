@@ -10,19 +10,21 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
-from duramen.events import Granularity
+from duramen.events import Content, Granularity
 
 
 def to_jsonable(value: Any) -> Any:
     """The value in types that JSON has.
 
     Datetimes become ISO 8601, granularities their name in lower case, bytes `{"$bytes": base64}`, NaN and the
-    infinities `{"$float": name}`.
+    infinities `{"$float": name}`, content kept beside the log `{"$content": …}` with its digest and size.
     """
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes):
         return {"$bytes": b64encode(value).decode()}
+    if isinstance(value, Content):
+        return {"$content": {"digest": value.digest.hex(), "size": value.size, "text": value.is_text}}
     if isinstance(value, Granularity):
         return value.name.lower()
     if isinstance(value, Enum):

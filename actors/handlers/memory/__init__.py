@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .contents import MAY_HOLD_CONTENT, load_contents, store_contents
 from .forwarded import MEMORY_HANDLERS, handle_repeated
 from .mutations import (
     NeedsWorker,
@@ -17,6 +18,7 @@ from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
 from .stored_reply import read_reply, store_reply
 
 __all__ = [
+    "MAY_HOLD_CONTENT",
     "MEMORY_HANDLERS",
     "READS",
     "NeedsWorker",
@@ -28,11 +30,13 @@ __all__ = [
     "handle_repeated",
     "keys_at",
     "length_of",
+    "load_contents",
     "pop_value",
     "read_reply",
     "remove_reminder",
     "set_reminder",
     "slice_of",
+    "store_contents",
     "store_reply",
     "values_at",
 ]

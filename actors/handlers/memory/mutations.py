@@ -17,7 +17,7 @@ from duramen.events import (
     property_segments,
 )
 from duramen.events.logging import get_logger
-from duramen.events.model import printable
+from duramen.events.model import as_stored, printable
 from duramen.projections import AgentState
 from duramen.projections.state import copy_tree, find, find_wait, name_log
 
@@ -96,15 +96,15 @@ def handle_pop(turn: Turn, message: Pop) -> Any:
     if message.command_id is not None:
         known = turn.find_command(message.command_id, message)
         if known is not None:
-            return read_reply(turn, known)
+            return turn.codec.copy_for_reply(read_reply(turn, known))
     if message.expected_seq is not None:
         require_seq(turn.state, message.expected_seq, turn.agent)
     if message.command_id is None:
-        return pop_value(turn, message)
+        return turn.codec.copy_for_reply(pop_value(turn, message))
     with turn.savepoint():
         popped = pop_value(turn, message)
-        store_reply(turn, popped)
-    return popped
+        store_reply(turn, as_stored(popped))
+    return turn.codec.copy_for_reply(popped)
 
 
 def warn_of_dots(turn: Turn, path: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from duramen.events import Granularity, InvalidMessage, InvalidPath, PropertyPath, property_segments
 from duramen.events.codec import Codec, to_datetime
 from duramen.events.log import EventLog
+from duramen.events.model import WithContents
 from duramen.projections import AgentState
 from duramen.projections.state import MISSING, REQUIRED, find, lookup
 
@@ -38,9 +39,9 @@ def _get(state: AgentState, message: Get, agent: str, codec: Codec) -> Any:
     require_known(state, agent)
     segments = property_segments(message.path)
     if message.default is REQUIRED:
-        return codec.copy(lookup(state.memory, segments))
+        return codec.copy_for_reply(lookup(state.memory, segments))
     found = find(state.memory, segments)
-    return message.default if found is MISSING else codec.copy(found)
+    return message.default if found is MISSING else codec.copy_for_reply(found)
 
 
 def keys_at(state: AgentState, path: str | PropertyPath, agent: str) -> list[str]:
@@ -62,10 +63,14 @@ def values_at(state: AgentState, paths: object, default: Any) -> list[Any]:
     return [default if value is MISSING else value for value in found]
 
 
-def _get_many(state: AgentState, message: GetMany, agent: str, codec: Codec) -> list[Any]:
+def _get_many(state: AgentState, message: GetMany, agent: str, codec: Codec) -> Any:
     require_known(state, agent)
     default = message.default
-    return [value if value is default else codec.copy(value) for value in values_at(state, message.paths, default)]
+    found = values_at(state, message.paths, default)
+    copies = [value if value is default else codec.copy_for_reply(value) for value in found]
+    if not any(type(copied) is WithContents for copied in copies):
+        return copies
+    return WithContents([copied.value if type(copied) is WithContents else copied for copied in copies])
 
 
 def length_of(state: AgentState, path: str | PropertyPath, agent: str) -> int:
@@ -92,9 +97,9 @@ def slice_of(state: AgentState, message: Slice, agent: str) -> list[Any]:
     return found[message.start : message.stop]
 
 
-def _slice(state: AgentState, message: Slice, agent: str, codec: Codec) -> list[Any]:
+def _slice(state: AgentState, message: Slice, agent: str, codec: Codec) -> Any:
     require_known(state, agent)
-    return cast("list[Any]", codec.copy(slice_of(state, message, agent)))
+    return codec.copy_for_reply(slice_of(state, message, agent))
 
 
 def _keys(state: AgentState, message: Keys, agent: str, codec: Codec) -> list[str]:

@@ -18,6 +18,8 @@ from typing import Any, Final, cast
 
 from attrs import define
 
+from duramen.events import Content
+
 JSON_BYTES: Final = 256 * 1024
 """About the most bytes of one answer."""
 MOST_ITEMS: Final = 100
@@ -60,7 +62,8 @@ def encode_scalar(value: Any, most: int = MOST_TEXT) -> Any:
         return {"$": "bytes", "v": value[:_BYTES_SHOWN].hex(), "n": len(value)}
     if isinstance(value, datetime):
         return {"$": "time", "v": value.isoformat()}
-    return {"$": "text", "v": f"({type(value).__name__})", "n": 0}
+    shown = f"{value.size:,} bytes beside the log" if isinstance(value, Content) else type(value).__name__
+    return {"$": "text", "v": f"({shown})", "n": 0}
 
 
 def encode_tree(

@@ -89,7 +89,7 @@ def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command
             "new events are looked for only once in a while, and other processes are not heard",
         ),
         Command(f"{sharded}UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
-        Command("PEXPIRE", (text, b"1"), "live output cannot be written"),
+        Command("PEXPIRE", (text, b"1"), "live output cannot be written, nor what is too large for an event"),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted

@@ -248,7 +248,7 @@ def test_what_a_refused_batch_within_a_forwarded_mutation_has_changed_is_undone(
     elsewhere = open_any().agent(PATH)
     for size in range(1850, 2060, 3):  # at one size the event fits, but not with the mark of its sender
         try:
-            elsewhere.ask(Batch([Extend("l", [2]), Set("big", "x" * size)]))
+            elsewhere.ask(Batch([Extend("l", [2]), Set("big", "x" * size)]), block=False).get(timeout=30)
         except TooLarge:
             assert agent.get("l") == [1]
             break

@@ -459,7 +459,7 @@ def test_the_largest_value_can_be_restored(system: AgentSystem) -> None:
     while True:
         size -= 1
         try:
-            agent.set("text", "x" * size)
+            agent.ask(Set("text", "x" * size), block=False).get(timeout=30)
             break
         except TooLarge:
             assert size > 255 * 1024

@@ -11,16 +11,21 @@
 --         log        LIST    its events                                                             for ever
 --         values     STRING  snapshots and checkpoints                                              their TTL
 --         from, to   checkpoints and keyframes that were staged (a day), and their own keys         their TTL
+--         contents   HASH    the list of its contents, if it has any, then                          a day
+--         chunks     LIST    those of each content                                                  a day
 -- ARGV  1 agents     msgpack [[agent, seq, base, digest, fence, updated_at, entry, levels, puts, before, largest,
---                    moves, first, due], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...],
+--                    moves, first, due, contents], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...],
 --                    moves = [ttl in ms or 0, ...]; first = the first seq that the feed has; due = when unfinished
---                    work is to be looked at, in ms; -1: there is none
+--                    work is to be looked at, in ms; -1: there is none; contents = how many there are
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3... channel of level 1, 2, 3, 4
 -- Returns nil (done, now or before), or [what is in the way: exists, log or staged; the agent].
 
 local agents = cmsgpack.unpack(ARGV[1])
 local places, at, known = {}, 6, 0
+-- Where an agent's contents begin, and how many keys it has, counted from its place.
+local function contents_of(agent) return 2 + #agent[9] + 2 * #agent[12] end
+local function keys_of(agent) return contents_of(agent) + (agent[15] > 0 and 1 + agent[15] or 0) end
 for i, agent in ipairs(agents) do
   places[i] = at
   local stored = redis.call('HMGET', KEYS[1], agent[1])[1]
@@ -45,8 +50,11 @@ for i, agent in ipairs(agents) do
     for j = 0, #agent[12] - 1 do
       if redis.call('EXISTS', KEYS[from + 2 * j]) == 0 then return {'staged', agent[1]} end
     end
+    for j = at + contents_of(agent), at + keys_of(agent) - 1 do
+      if redis.call('EXISTS', KEYS[j]) == 0 then return {'staged', agent[1]} end
+    end
   end
-  at = at + 2 + #agent[9] + 2 * #agent[12]
+  at = at + keys_of(agent)
 end
 if known == #agents then return nil end
 
@@ -92,6 +100,7 @@ for i, agent in ipairs(agents) do
     redis.call('RENAME', KEYS[from], KEYS[from + 1])
     if ttl > 0 then redis.call('PEXPIRE', KEYS[from + 1], ttl) else redis.call('PERSIST', KEYS[from + 1]) end
   end
+  for j = place + contents_of(agent), place + keys_of(agent) - 1 do redis.call('PERSIST', KEYS[j]) end
   if agent[3] > 0 then redis.call('HSET', KEYS[4], agent[1], cmsgpack.pack({agent[3], agent[10]})) end
   redis.call('HSET', KEYS[2], agent[1], agent[7])
   local head = {agent[2], agent[3], agent[4], agent[5], agent[6], agent[6], agent[11]}

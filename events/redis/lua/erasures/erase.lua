@@ -8,15 +8,15 @@
 --       5 unfinished  ZSET  agent -> due in ms                                                              for ever
 --       6 owners      HASH  root agent -> the host that has its tree                                        for ever
 --       7 erasing     HASH  root of a tree -> 1, or 2 once this is done, and the host that erases it    until all is done
---       8...                the agents' own keys                                                            removed
+--       8...                the agents' own keys, seven each, of which the last lists the agent's contents  removed
 -- ARGV  1 root of the tree   2 feed position up to which no entry names the tree, as of before its checkpoints were read
 --       3 1 where the tree's owner goes too
---       4 msgpack [[agent, its field of an erasure], ...]
+--       4 msgpack [[agent, its field of an erasure, [digest of each content]], ...]
 --       5 the host that erases   6 1 if it has taken the erasure over
 -- Returns how many events are gone; -1: begin again, an agent was spawned or paused meanwhile, or there is much to do;
 -- -2: another host has taken the erasure over, or it has ended.
 
-local LIFECYCLE, MOST = 2, 2000
+local LIFECYCLE, MOST, SHARED, OWN, ALL = 2, 2000, 7, 7, 1000000000
 local root, below = ARGV[1], ARGV[1] .. '/'
 local note = redis.call('HMGET', KEYS[7], root)[1]
 local is_ours = note == '1' .. ARGV[5]
@@ -34,6 +34,16 @@ for i = 1, #rows do
   if type(agent) == 'string' and (agent == root or string.sub(agent, 1, #below) == below) then
     if bit.band(entry[4], LIFECYCLE) ~= 0 then return -1 end
     found[#found + 1] = {from + i - 1, cmsgpack.pack({'', entry[2], entry[3], 0})}
+  end
+end
+
+-- Content that came in between would stay without its list.
+for i = 1, #agents do
+  local list, digests = KEYS[SHARED + OWN * i], agents[i][3]
+  if #redis.call('HSCAN', list, '0', 'COUNT', ALL)[2] ~= 2 * #digests then return -1 end
+  local held = #digests > 0 and redis.call('HMGET', list, unpack(digests)) or {}
+  for j = 1, #held do
+    if not held[j] then return -1 end
   end
 end
 
@@ -58,7 +68,7 @@ for i = 1, #agents do
   redis.call('ZREM', KEYS[5], agent)
 end
 if ARGV[3] == '1' then redis.call('HDEL', KEYS[6], root) end
-for i = 8, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = SHARED + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
 -- The note of another host that has begun to erase the tree stays: that host may have to remove what comes after this.
 if is_ours or not note or string.sub(note, 1, 1) == '2' then redis.call('HSET', KEYS[7], root, '2' .. ARGV[5]) end
 return events

@@ -1,0 +1,137 @@
+"""Texts and bytes too large for an event: replaced in messages before they are sent, and in replies after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from attrs import evolve
+
+from duramen.events import Content, DuramenError, Limits
+from duramen.events.codec import Codec
+from duramen.events.log import ContentStore, EventLog, load_content
+from duramen.events.model import StoredContent, check_value, content_digest
+
+from ...commands import Append, Batch, Extend, Get, GetMany, Merge, Pop, Record, Set, Slice
+
+M = TypeVar("M")
+
+MAY_HOLD_CONTENT: Final = frozenset((Get, GetMany, Slice, Pop))
+"""The messages whose replies are values of working memory."""
+
+_FIELDS: Final[dict[type[Any], str]] = {
+    Set: "value",
+    Append: "value",
+    Extend: "values",
+    Merge: "patch",
+    Record: "data",
+}
+_type_of: Callable[[Any], type[Any]] = type
+_PART: Final = 16
+"""A text or bytes is replaced if it takes more than this part of an event."""
+_AROUND: Final = 1024
+"""Bytes of an event beside its value, at least."""
+
+
+def store_contents(log: EventLog, limits: Limits, agent: str, message: M, refused: DuramenError) -> M:
+    """Store the large texts and bytes of a message that was refused for its size; return what to send in its place.
+
+    Blocks. Raises the refusal where that does not make the message small enough, TooLarge over `content_bytes`,
+    AgentNotFound.
+    """
+    replacing = _Replacing(limits, refused)
+    given = cast("object", message)
+    replaced = replacing.replace_batch(given) if isinstance(given, Batch) else replacing.replace(given)
+    if not replacing.found:
+        raise refused
+    for content, data in replacing.found.items():
+        log.contents.write(agent, content.digest, data)
+    return cast("M", replaced)
+
+
+def load_contents(store: ContentStore, agent: str, value: Any) -> Any:
+    """Put the texts and bytes in the place of their `Content` in a value, which is changed. Blocks.
+
+    Raises CorruptEvent for one that is missing or damaged.
+    """
+    loaded: dict[Content, Any] = {}
+
+    def load(held: Any) -> Any:
+        if type(held) is Content:
+            if held not in loaded:
+                loaded[held] = load_content(store, agent, held)
+            return loaded[held]
+        if type(held) is dict:
+            fields = cast("dict[str, Any]", held)
+            for key, inside in fields.items():
+                fields[key] = load(inside)
+        elif type(held) is list:
+            items = cast("list[Any]", held)
+            items[:] = map(load, items)
+        return held
+
+    return load(value)
+
+
+class _Replacing:
+    """Replaces the large texts and bytes of one message, and gathers them."""
+
+    def __init__(self, limits: Limits, refused: DuramenError) -> None:
+        self.found: dict[StoredContent, bytes] = {}
+        self._codec = Codec(limits)
+        self._limits = limits
+        self._refused = refused
+        most = limits.content_bytes
+        self._checked = evolve(limits, text_bytes=max(most, limits.text_bytes), snapshot_bytes=most)
+        self._least = limits.event_bytes // _PART
+        self._room = limits.event_bytes - min(_AROUND, self._least)
+
+    def replace_batch(self, batch: Batch) -> Batch:
+        """A batch whose operations all fit. Raises the refusal, TooLarge."""
+        sizes = list(map(self._size_of, batch.operations))
+        fits = sum(sizes) <= self._limits.batch_bytes
+        operations = [
+            operation if fits and size <= self._room else self.replace(operation)
+            for operation, size in zip(batch.operations, sizes, strict=True)
+        ]
+        if sum(map(self._size_of, operations)) > self._limits.batch_bytes:
+            raise self._refused
+        return evolve(batch, operations=operations)
+
+    def replace(self, message: Any) -> Any:
+        """A message whose value fits an event. Raises the refusal, TooLarge, ValueRefused."""
+        name = _FIELDS.get(_type_of(message))
+        if name is None or self._size_of(message) <= self._room:
+            return message
+        replaced = evolve(message, **{name: self._replace(getattr(message, name))})
+        if self._size_of(replaced) > self._room:
+            raise self._refused
+        return replaced
+
+    def _replace(self, value: Any) -> Any:
+        kind = _type_of(value)
+        if kind is dict:
+            return {key: self._replace(held) for key, held in value.items()}
+        if kind is list:
+            return [self._replace(held) for held in value]
+        if kind is str or kind is bytes:
+            return self._replace_text(value)
+        return value
+
+    def _replace_text(self, value: str | bytes) -> Any:
+        if len(value) * (4 if isinstance(value, str) else 1) <= self._least:
+            return value
+        data = value.encode() if isinstance(value, str) else value
+        if len(data) <= self._least:
+            return value
+        content = StoredContent(content_digest(data), len(data), isinstance(value, str))
+        self.found[content] = data
+        return content
+
+    def _size_of(self, message: Any) -> int:
+        name = _FIELDS.get(_type_of(message))
+        if name is None:
+            return 0
+        value = getattr(message, name)
+        check_value(value, self._checked)
+        return len(self._codec.pack(value))

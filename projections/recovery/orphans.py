@@ -1,0 +1,32 @@
+"""Contents that no event refers to any more: of trimmed events, of refused messages, and of writers that died."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from duramen.events.model import contents_in
+
+from ..state import AgentState
+from .agent_log import AgentLog
+from .trim_base import load_base
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+
+
+def drop_orphans(agent_log: AgentLog, now_ms: int) -> int:
+    """Remove the contents of an agent that nothing in its log refers to, and that are a day old; how many.
+
+    Younger ones may be of a message that is on its way. The events that are left are read only if there may be some.
+    Checkpoints need no look: a log is not trimmed past them. Raises what reading the log raises.
+    """
+    log, agent = agent_log.log, agent_log.agent
+    before_ms = now_ms - _DAY_MS
+    orphans = {each.digest for each in log.contents.list(agent) if each.written_ms < before_ms}
+    if not orphans:
+        return 0
+    base = load_base(agent_log)
+    state = AgentState() if base is None else base.state
+    orphans.difference_update(content.digest for content in contents_in([state.dump(), base and base.custom]))
+    for _, raw, _ in agent_log.events_after(state, None) if orphans else ():
+        orphans.difference_update(content.digest for content in contents_in(raw))
+    return log.contents.drop(agent, orphans, before_ms)

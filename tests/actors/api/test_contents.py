@@ -1,0 +1,265 @@
+"""Values larger than an event: their texts and bytes stand beside the log, and are read back as they were."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from duramen.actors import AgentSystem, Append, Extend, Get, Merge, Set
+from duramen.events import (
+    AgentNotFound,
+    AgentPaused,
+    CommandConflict,
+    Content,
+    CorruptEvent,
+    Limits,
+    TooLarge,
+    ValueRefused,
+    VersionConflict,
+)
+from duramen.events.model import contents_in
+from duramen.projections.recovery import drop_orphans
+from duramen.projections.recovery.agent_log import AgentLog
+
+OpenSystem = Callable[..., AgentSystem]
+PATH = "acme/alice"
+LIMITS = Limits(event_bytes=4_096, batch_bytes=16_384, content_bytes=200_000, text_bytes=50_000)
+BIG, BYTES = "ä€𝄞x" * 9_000, bytes(range(256)) * 100
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@pytest.fixture
+def system(open_any: OpenSystem) -> AgentSystem:
+    return open_any(limits=LIMITS)
+
+
+def kept(system: AgentSystem, path: str = PATH) -> int:
+    return len(system.log.contents.list(path))
+
+
+def test_a_value_of_twenty_megabytes_is_read_back_in_all_ways(open_any: OpenSystem) -> None:
+    system, big = open_any(), "0123456789" * 2_000_000
+    alice = system.spawn(PATH)
+    alice.set("doc", {"text": big, "title": "t"})
+    assert alice.get("doc/text") == big
+    assert alice.get("doc/title") == "t"
+    assert open_any().agent(PATH).get() == {"doc": {"text": big, "title": "t"}}
+    assert system.peek(PATH).memory["doc"]["text"].size == 20_000_000
+    assert system.verify().ok
+
+
+def test_each_call_takes_and_gives_large_values(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    alice.set("a", BIG)
+    alice.append("l", BIG)
+    alice.extend("l", [BYTES, "small"])
+    alice.merge("m", {"deep": {"text": BIG}, "n": 1})
+    alice.record("tool_output", {"tool": "search", "result": BIG})
+    with alice.batch() as batch:
+        batch.set("b", BYTES)
+        batch.set("c", 1)
+    expected = {"a": BIG, "l": [BIG, BYTES, "small"], "m": {"deep": {"text": BIG}, "n": 1}, "b": BYTES, "c": 1}
+    assert alice.get() == expected
+    assert alice.get_many(["a", "l/1", "c"]) == [BIG, BYTES, 1]
+    assert alice.get_many(["l/0", "x"], None) == [BIG, None]
+    assert alice.slice("l", -2) == [BYTES, "small"]
+    assert alice.ask(Get("m/deep"), block=False).get() == {"text": BIG}
+    assert alice.pop("l", 0) == BIG
+    assert alice.get("l") == [BYTES, "small"]
+    recorded = [event for event in system.events(PATH) if event.type == "activity_recorded"]
+    (content,) = contents_in(recorded[0].data)
+    assert system.load_content(PATH, content) == BIG
+    assert kept(system) == 2, "each once"
+
+
+def test_asyncio_takes_and_gives_large_values(system: AgentSystem) -> None:
+    async def use() -> None:
+        alice = await system.aio.spawn(PATH)
+        await alice.set("a", BIG)
+        async with alice.batch() as batch:
+            batch.append("l", BYTES)
+            batch.append("l", BIG)
+        assert await alice.get("a") == BIG
+        assert await alice.slice("l") == [BYTES, BIG]
+        assert await alice.pop("l") == BIG
+        content = system.peek(PATH).memory["a"]
+        assert await system.aio.load_content(PATH, content) == BIG
+
+    asyncio.run(use())
+
+
+def test_a_repeated_command_is_the_first_one(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    receipt = alice.set("a", BIG, command_id="set")
+    assert alice.set("a", BIG, command_id="set") == receipt
+    with pytest.raises(CommandConflict):
+        alice.set("a", BIG + "!", command_id="set")
+    alice.append("l", BIG)
+    assert [alice.pop("l", command_id="pop") for _ in range(2)] == [BIG, BIG]
+    assert alice.length("l") == 0
+
+
+def test_other_hosts_take_and_give_large_values(open_server: OpenSystem) -> None:
+    host, other = open_server(limits=LIMITS), open_server(limits=LIMITS)
+    alice, remote = host.spawn(PATH), other.agent(PATH)
+    remote.set("a", {"text": BIG})
+    remote.append("l", BYTES)
+    assert alice.get() == remote.get() == {"a": {"text": BIG}, "l": [BYTES]}
+    assert remote.pop("l") == BYTES
+
+
+def test_sessions_with_large_values_are_paused_resumed_and_looked_back_at(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    alice.set("a", BIG)
+    alice.pause(checkpoint_id="before")
+    alice.resume("before")
+    alice.set("a", BIG[::-1])
+    alice.resume("before", clear_current=True)
+    assert alice.get("a") == BIG
+    past = system.state_at(PATH, seq=2).memory["a"]
+    assert isinstance(past, Content)
+    assert (past.size, past.is_text) == (len(BIG.encode()), True)
+    assert str(past) == f"<text of {len(BIG.encode()):,} bytes>"
+    assert list(system.diff(PATH, 1, 2).added) == ["a"]
+    assert [event.seq for event, *_ in system.history(PATH, "a")] == [2, 5, 6]
+
+
+def test_a_fork_has_contents_of_its_own(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    alice.set("a", BIG)
+    alice.set("later", BYTES)
+    fork = system.fork(PATH, at=2, to="acme/fork")
+    assert kept(system, "acme/fork") == 1
+    system.erase(PATH)
+    assert fork.get() == {"a": BIG}
+    assert system.verify().ok
+
+
+def test_a_session_file_has_the_contents(system: AgentSystem, open_any: OpenSystem) -> None:
+    alice = system.spawn(PATH)
+    alice.set("a", BIG)
+    alice.set("b", BYTES)
+    alice.pause(checkpoint_id="c", ttl=None)
+    alice.resume("c")
+    assert system.trim(PATH, keep_events=1).removed == 3
+    file = BytesIO()
+    system.export_session(PATH, file)
+    for to in ("acme/copy", PATH):
+        if to == PATH:
+            system.erase(PATH)
+        file.seek(0)
+        system.import_session(file, to=to)
+        assert system.agent(to).get() == {"a": BIG, "b": BYTES}
+        assert kept(system, to) == 2
+    assert system.verify().ok
+
+
+def test_an_export_of_missing_content_is_refused(system: AgentSystem) -> None:
+    system.spawn(PATH).set("a", BIG)
+    log = system.log
+    digests = [each.digest for each in log.contents.list(PATH)]
+    log.contents.drop(PATH, digests, 1 << 60)
+    with pytest.raises(CorruptEvent):
+        system.export_session(PATH, BytesIO())
+    with pytest.raises(CorruptEvent):
+        system.fork(PATH, to="acme/fork")
+    with pytest.raises(CorruptEvent):
+        system.agent(PATH).get("a")
+    (problem,) = system.verify(PATH).problems
+    assert (problem.kind, problem.seq) == ("content", 2)
+    assert "missing" in str(problem)
+
+
+def test_verify_finds_damaged_content(open_server: OpenSystem) -> None:
+    system = open_server(limits=LIMITS)
+    system.spawn(PATH).set("a", BIG)
+    assert system.verify(PATH).ok, "control"
+    log: Any = system.log
+    (listed,) = log.contents.list(PATH)
+    key = log._keys.chunks(log.partition_of(PATH), PATH, listed.digest).encode()
+    log._server.execute("damage", b"LSET", key, b"0", BIG.encode()[:-1] + b"!")
+    (problem,) = system.verify(PATH).problems
+    assert (problem.kind, problem.seq) == ("content", 2)
+    assert "damaged" in str(problem)
+    with pytest.raises(CorruptEvent):
+        system.agent(PATH).get("a")
+
+
+def test_erasing_removes_the_contents(system: AgentSystem) -> None:
+    system.spawn(PATH).set("a", BIG)
+    system.spawn("acme/bob").set("a", BIG)
+    system.erase(PATH)
+    assert (kept(system), kept(system, "acme/bob")) == (0, 1)
+    with pytest.raises(AgentNotFound):
+        system.agent(PATH).set("a", BIG)
+    assert kept(system) == 0
+
+
+def test_trimming_removes_what_nothing_refers_to_once_it_is_a_day_old(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    for text in (BIG, BIG[::-1], BIG[1:]):
+        alice.set("a", text)
+    alice.append("b", BYTES)
+    alice.pop("b")
+    agent_log = AgentLog(system.log, PATH, LIMITS)
+    newest = max(each.written_ms for each in system.log.contents.list(PATH))
+    assert drop_orphans(agent_log, newest + DAY_MS + 1) == 0, "control: the events refer to them"
+    assert system.trim(PATH).removed == 0
+    system.trim(PATH, keep_events=0)
+    assert kept(system) == 4, "control: they are young"
+    assert drop_orphans(agent_log, newest) == 0
+    assert drop_orphans(agent_log, newest + DAY_MS + 1) == 3
+    assert alice.get() == {"a": BIG[1:], "b": []}
+    assert system.verify().ok
+
+
+def test_what_is_too_large_all_the_same_is_refused(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    with pytest.raises(TooLarge) as refused:
+        alice.set("a", [BIG] * 5)
+    assert refused.value.expected == LIMITS.content_bytes
+    with pytest.raises(TooLarge):
+        alice.set("a", list(range(5_000)))
+    with pytest.raises(TooLarge):
+        alice.ask(Set("a", BIG), block=False).get(timeout=10)
+    with pytest.raises(TooLarge):
+        alice.set("k" * 5_000, BIG)
+    assert alice.get() == {}
+
+
+def test_what_is_refused_for_another_reason_is_refused_for_that(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    with pytest.raises(ValueRefused):
+        alice.set("a", BIG + "\ud800")
+    with pytest.raises(ValueRefused):
+        alice.set("a", [object(), BIG])
+    with pytest.raises(VersionConflict):
+        alice.set("a", BIG, expected_seq=7)
+    alice.pause()
+    with pytest.raises(AgentPaused):
+        alice.set("a", BIG)
+    assert kept(system) == 0
+
+
+def test_a_reference_is_no_value(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    alice.set("a", BIG)
+    reference = system.peek(PATH).memory["a"]
+    bob = system.spawn("acme/bob")
+    for message in (
+        Set("b", reference),
+        Append("b", [reference]),
+        Extend("b", [reference]),
+        Merge("", {"b": reference}),
+    ):
+        for agent in (alice, bob):
+            with pytest.raises(ValueRefused, match="load_content"):
+                agent.ask(message)
+    with pytest.raises(CorruptEvent):
+        system.load_content("acme/bob", reference)
+    with pytest.raises(ValueError, match="Content"):
+        system.load_content(PATH, BIG)

@@ -1,0 +1,165 @@
+"""Content beside logs: in chunks, once, only for agents that are there or are about to be."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import pytest
+
+from contracts.authors import Author
+from contracts.places import MemoryPlace, Place, ServerPlace
+from duramen.events.errors import AgentNotFound, CorruptEvent
+from duramen.events.log import content_store
+from duramen.events.log.content_store import CHUNK_BYTES, STAGED_MS, copy_contents, read_content
+from duramen.events.log.event_log import EventLog
+from duramen.events.model.content import Content, content_digest
+
+ALICE, BOB = "acme/alice", "acme/bob"
+SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 7]
+
+
+def make(size: int, seed: int = 0) -> bytes:
+    return bytes((seed + number) % 251 for number in range(997)) * (size // 997) + b"x" * (size % 997)
+
+
+def keep(log: EventLog, data: bytes, agent: str = ALICE, *, staged: bool = False) -> Content:
+    content = Content(content_digest(data), len(data), is_text=False)
+    log.contents.write(agent, content.digest, data, staged=staged)
+    return content
+
+
+def digests(log: EventLog, agent: str = ALICE) -> set[bytes]:
+    return {each.digest for each in log.contents.list(agent)}
+
+
+def test_content_is_read_back_whole(log: EventLog) -> None:
+    Author(log, ALICE).fill(1)
+    kept = {size: keep(log, make(size)) for size in SIZES}
+    for size, content in kept.items():
+        assert read_content(log.contents, ALICE, content) == make(size)
+    assert {each.digest: each.size for each in log.contents.list(ALICE)} == {
+        content.digest: size for size, content in kept.items()
+    }
+    assert log.contents.read(ALICE, b"-" * 32) is None
+    assert log.contents.list(BOB) == []
+
+
+def test_content_is_kept_once_and_is_then_newer(log: EventLog) -> None:
+    Author(log, ALICE).fill(1)
+    data = make(2 * CHUNK_BYTES)
+    content = keep(log, data)
+    before = log.contents.list(ALICE)[0]
+    threads = [threading.Thread(target=keep, args=(log, data)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    (after,) = log.contents.list(ALICE)
+    assert (after.digest, after.size) == (before.digest, before.size)
+    assert after.written_ms >= before.written_ms
+    assert log.contents.read(ALICE, content.digest) == data
+
+
+def test_content_that_was_written_in_part_is_completed(server: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = server.open()
+    Author(log, ALICE).fill(1)
+    data = make(4 * CHUNK_BYTES)
+    with monkeypatch.context() as patch:  # as of a writer that died after two chunks
+        patch.setattr(
+            "duramen.events.redis.stores.content_store.chunks_of", lambda _: content_store.chunks_of(data)[:2]
+        )
+        content = keep(log, data)
+    with pytest.raises(CorruptEvent):
+        read_content(log.contents, ALICE, content)
+    keep(log, data)
+    assert read_content(log.contents, ALICE, content) == data
+
+
+def test_content_needs_its_agent(log: EventLog) -> None:
+    with pytest.raises(AgentNotFound):
+        keep(log, b"data")
+    assert log.contents.list(ALICE) == []
+    assert log.contents.read(ALICE, content_digest(b"data")) is None
+
+
+def test_only_what_was_not_written_of_late_is_dropped(log: EventLog) -> None:
+    Author(log, ALICE).fill(1)
+    old, new = keep(log, b"old"), keep(log, b"new")
+    times = {each.digest: each.written_ms for each in log.contents.list(ALICE)}
+    assert log.contents.drop(ALICE, [old.digest], times[old.digest]) == 0, "control: not from that time on"
+    assert log.contents.drop(ALICE, [old.digest, b"-" * 32], times[old.digest] + 1) == 1
+    assert digests(log) == {new.digest}
+    assert log.contents.read(ALICE, old.digest) is None
+    assert log.contents.read(ALICE, new.digest) == b"new"
+
+
+def test_what_is_staged_for_an_agent_expires_unless_it_comes_to_be(place: Place) -> None:
+    log = place.open()
+    content, keys = keep(log, b"staged", staged=True), list[str]()
+    assert log.contents.read(ALICE, content.digest) == b"staged"
+    if isinstance(place, ServerPlace):
+        partition = log.partition_of(ALICE)
+        keys = [place.keys.contents(partition, ALICE), place.keys.chunks(partition, ALICE, content.digest)]
+        for key in keys:
+            assert STAGED_MS - 600_000 < place.client.pttl(key) <= STAGED_MS
+    Author(log, ALICE).fill(1)
+    keep(log, b"staged")
+    if isinstance(place, ServerPlace):
+        assert min(place.client.pttl(key) for key in keys) > 10_000 * STAGED_MS
+        fresh = place.keys.chunks(partition, ALICE, keep(log, b"fresh").digest)
+        assert place.client.pttl(fresh) == -1
+    elif isinstance(place, MemoryPlace):
+        place.now += STAGED_MS
+        assert log.contents.read(ALICE, content.digest) == b"staged"
+
+
+def test_what_was_staged_in_memory_is_gone_after_a_day() -> None:
+    place = MemoryPlace()
+    log = place.open()
+    content = keep(log, b"staged", staged=True)
+    place.now += STAGED_MS / 1000
+    assert (log.contents.read(ALICE, content.digest), log.contents.list(ALICE)) == (None, [])
+
+
+def test_erasing_leaves_no_content(log: EventLog) -> None:
+    for agent in (ALICE, BOB):
+        Author(log, agent).fill(1)
+        keep(log, make(3 * CHUNK_BYTES), agent)
+        keep(log, b"other", agent)
+    position = log.archive.erase_from_feed(ALICE, 0)[0]
+    assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == 1
+    assert log.contents.list(ALICE) == []
+    assert log.contents.read(ALICE, content_digest(b"other")) is None
+    assert log.contents.read(BOB, content_digest(b"other")) == b"other"
+    with pytest.raises(AgentNotFound):
+        keep(log, b"late")
+
+
+def test_content_that_comes_while_an_agent_is_erased_is_erased_too(
+    server: ServerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = server.open()
+    Author(log, ALICE).fill(1)
+    position = log.archive.erase_from_feed(ALICE, 0)[0]
+    client: Any = cast("Any", log.archive)._server
+    run = client.run_script
+
+    def write_first(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        keep(log, b"in between")
+        return run(*arguments)
+
+    monkeypatch.setattr(client, "run_script", write_first)
+    assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == -1
+    assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == 1
+    assert log.contents.read(ALICE, content_digest(b"in between")) is None
+
+
+def test_copies_are_checked(log: EventLog) -> None:
+    Author(log, ALICE).fill(1)
+    content = keep(log, b"data")
+    assert copy_contents(log.contents, ALICE, [content, content], BOB) == (content.digest,)
+    assert log.contents.read(BOB, content.digest) == b"data"
+    with pytest.raises(CorruptEvent):
+        copy_contents(log.contents, ALICE, [Content(b"-" * 32, 4, is_text=False)], BOB)
