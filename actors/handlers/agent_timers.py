@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LEAST_INTERVAL: Final = 0.001
 _CHUNK: Final = 64
-"""Timers that are added between two looks for those that are done."""
+"""Timers that are added before those that are done are forgotten."""
 _RETRY: Final = 0.1
 """Seconds after which a timer that found the mailbox full tries again."""
 
@@ -28,7 +28,7 @@ class AgentTimers:
         self._services = services
         self._path = path
         self._timers: set[Timer] = set()
-        """Those that are due, and some that are done. Only single operations on it: threads of the user's add to it."""
+        """Those pending, and some that are done. Threads of the user's add to it: use single operations only."""
         self._ended = 0
         """How often all timers were cancelled."""
 

@@ -15,7 +15,7 @@ from ..dispatch import with_cause
 from .turn import Turn
 
 _CURRENT: Final[ContextVar[HandlerCall | None]] = ContextVar("duramen_handler_call", default=None)
-"""The call that code runs in. Coroutines, tasks and `asyncio.to_thread` inherit it; a plain thread does not."""
+"""The handler's call that code belongs to. Coroutines, tasks and `to_thread` inherit it, plain threads do not."""
 
 
 def current_call() -> HandlerCall | None:

@@ -33,7 +33,7 @@ OUTPUT: Final = "output"
 """The kind of the record of a whole output."""
 
 _ROOM: Final = 4_096
-"""Bytes of an event that are left for what stands beside the text."""
+"""Bytes of an event that are reserved for all but the text."""
 _FLUSH_SECONDS: Final = 30.0
 _NAME: Final = 200
 
@@ -161,7 +161,7 @@ class OutputWriter:
         self.fail(SystemClosed("the system was closed before this output had ended", agent=self._output[0]))
 
     def _check(self, flushed: bool, *, quiet: bool) -> None:
-        """Raise what kept the end from readers, unless the block itself has raised."""
+        """Raise the error for which readers did not get the end, unless the block itself has raised."""
         if quiet:
             return
         if self._error is not None:

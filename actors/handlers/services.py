@@ -72,7 +72,7 @@ class Settings:
     retention: Retention | None = field(default=None, validator=_check_retention)
     """How much of a log is kept if its agent has no retention of its own; None: everything."""
     tracing: Tracing | None = field(default=None, validator=_check_tracing)
-    """What is told of messages on their way, such as `duramen.adapters.opentelemetry.OpenTelemetryTracing()`."""
+    """The tracing of messages, such as `duramen.adapters.opentelemetry.OpenTelemetryTracing()`."""
     copy_messages: bool = field(default=False, validator=_check_bool)
     """Whether messages and the replies of handlers are copied as if they went to another process, for tests: what
     could not cross to one is refused."""
@@ -133,7 +133,7 @@ class Services:
     """The clock: µs since the epoch."""
 
     tracing: Tracing | None = None
-    """What is told of messages on their way; None: nothing."""
+    """The tracing of messages; None: they are not traced."""
     counts: Counts = field(factory=Counts)
     """What has happened to agents, for metrics."""
 

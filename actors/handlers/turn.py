@@ -149,13 +149,13 @@ class Turn(Commit):
         self.cause = EXTERNAL
         """The cause that events emitted now are stored with."""
         self.undo: list[Undo] | None = None
+        """The changes of the state since the open savepoint."""
         self.span: Span | None = None
         """The span of the commit, where messages are traced."""
         self.unconfirmed: Durability | None = None
         """What the reply of the message that is handled now waits for after the commit; None: for nothing."""
         self.awaited: tuple[tuple[Envelope, Durability], ...] = ()
         """The handled messages whose replies wait for more than the commit."""
-        """The changes of the state since the open savepoint."""
 
     @property
     def now(self) -> int:

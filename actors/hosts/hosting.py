@@ -17,7 +17,7 @@ Placement = Literal["local", "spread"]
 
 
 class Hosting:
-    """Where agents live. Callable from any thread, but for `trees` and `router`, which belong to the core."""
+    """The place of each agent. Thread-safe; only `trees` and `router` belong to the core."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Hosting:
 
     @property
     def is_local(self) -> bool:
-        """Whether an agent of nobody comes to live where it is asked for."""
+        """Whether an agent that no host owns is placed on the host where it is asked for."""
         return self._placement == "local" and not self._is_client and not self.membership.is_draining
 
     def choose_host(self, path: str, owner: Owner, needed_type: str | None, *, was_forwarded: bool) -> str:
@@ -106,5 +106,5 @@ def is_better(root: str, host: str, other: str) -> bool:
 
 
 def weight(root: str, host: str) -> bytes:
-    """What a tree orders a host by; the greatest is first."""
+    """The rank of a host for a tree; the greatest is first."""
     return blake2b(f"{host}/{root}".encode(), digest_size=8).digest()

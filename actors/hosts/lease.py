@@ -10,13 +10,13 @@ from attrs import frozen
 from duramen.events.log import HostRecord
 
 BEAT_SECONDS: Final = 2.5
-"""Between two beats of a host."""
+"""Seconds between two beats of a host."""
 LEASE_SECONDS: Final = 10.0
-"""A host whose beat has not changed for so long is buried."""
+"""Seconds without a new beat after which a host is declared dead."""
 SUSPENDED_SECONDS: Final = 6.0
-"""A host whose own beat has not gone through for so long begins nothing: it may be buried soon."""
+"""Seconds without a beat of its own after which a host begins nothing: others may declare it dead soon."""
 _LONGEST_GAP: Final = 2 * BEAT_SECONDS
-"""Seconds between two looks, above which it is not known whether others could beat between them."""
+"""Longest time between two looks, in seconds; after a longer one every host has a full lease again."""
 
 
 @frozen

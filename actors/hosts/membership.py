@@ -35,10 +35,10 @@ def boot_time() -> float:
 
 @frozen
 class HostEvents:
-    """What a system wants to know. Called in the thread of the beat, or in that of whoever asked for a host's state."""
+    """Callbacks of a membership. They run in the thread of the beat, or in one that asks for the state of a host."""
 
     died: Callable[[str, bool], None]
-    """Another host is dead, told once; True if it has closed, and so has answered or refused all that reached it."""
+    """Called once for each dead host; True: it has closed, and so has answered or refused all that reached it."""
     buried: Callable[[str, str], None]
     """This host, the first id, was declared dead, and has joined again under the second."""
 
@@ -207,7 +207,7 @@ class Membership:
         self._events.died(host, has_closed)
 
     def _note(self, records: Iterable[HostRecord]) -> None:
-        """Take over what was read, and tell of hosts that are dead."""
+        """Take over the list of hosts that was read, and report those that are dead."""
         read = {record.host: record for record in records}
         missing = self._living.keys() - read.keys() - {self.host}
         with self._lock:

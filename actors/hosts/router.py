@@ -31,7 +31,7 @@ _CANCEL: Final = 5
 """[number, agent]: nobody waits for the reply any more."""
 
 _MOST_REFUSED: Final = 65_536
-"""Refused attempts remembered a host: more than a host has messages under way to another."""
+"""Refused attempts that are remembered for a host: more than a host has messages under way to another."""
 
 
 class Route(Protocol):
@@ -71,11 +71,11 @@ class _Ask(NamedTuple):
     correlation_id: str | None
     durability: str | None
     message: bytes
-    """Packed."""
+    """The message, packed."""
     mark: list[Any] | None
     """Of a mutation without a command id: what `Forwarded` has besides the message, and whether it is repeated."""
     traced: dict[str, str] | None = None
-    """What its spans lie inside."""
+    """The trace that its spans lie inside."""
 
 
 class NotMine(DuramenError):
@@ -99,7 +99,7 @@ class RemoteEnvelope(Envelope):
 
 
 class Router:
-    """One host's side of the messages between hosts. Used in the core, but for `receive`.
+    """One host's side of the messages between hosts. Used in the core, except for `receive`.
 
     Messages of one agent go out in the order in which they were sent, under the number of an attempt. A host that does
     not have the agent refuses the attempt as a whole: it refuses what else arrives of it, and the sender sends all it
@@ -122,7 +122,7 @@ class Router:
             self._read_left,
             self._read_cancel,
         )
-        """By the kind of a row."""
+        """Handlers of rows, by their kind."""
         self._links: Links | None = None
         self._has_rows = False
         """Whether the core has put rows together that no flush has sent."""
@@ -212,7 +212,7 @@ class Router:
         self._answer(route.host, [_CANCEL, number, route.path])
 
     def host_died(self, host: str, *, has_closed: bool) -> None:
-        """Let the routes to a dead host know, and drop what is kept for it."""
+        """Tell the routes to a host that it is dead, and drop its refused attempts."""
         self._dead.add(host)
         self._refused.pop(host, None)
         if self._links is not None:

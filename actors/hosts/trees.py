@@ -8,7 +8,7 @@ from typing import Final
 from duramen.events.log import root_of
 
 _MOST_AT_ONCE: Final = 128
-"""Trees that are released together: the core is kept for so many, and who wants to enter one waits for all of them."""
+"""Trees that are released together. The core is busy meanwhile, and agents that enter one wait for all of them."""
 
 
 class Trees:

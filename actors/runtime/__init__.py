@@ -1,4 +1,4 @@
-"""An agent in memory."""
+"""How agents come into memory, run there, and leave it."""
 
 from __future__ import annotations
 

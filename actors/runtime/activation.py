@@ -51,7 +51,7 @@ class Folded(NamedTuple):
 class _Elsewhere(NamedTuple):
     host: str
     seq: int
-    """The agent's seq as of now."""
+    """The seq to which the agent is folded."""
 
 
 class Activation:
@@ -166,7 +166,7 @@ class Activation:
             self._forward(found)
 
     def _find(self) -> Runtime | _Elsewhere:
-        """The agent, claimed; or where it is. Hosts that claim an agent at the same moment see one another's claim."""
+        """Claim the agent and return it, or the host that has it. Hosts that claim at once see each other's claims."""
         hosting, path = self._services.hosting, self._mailbox.path
         for pause in _PAUSES:
             place = hosting.store.locate(path)
@@ -186,7 +186,7 @@ class Activation:
         return hosting.choose_host(path, place.owner, self._needed_type(place), was_forwarded=was_forwarded)
 
     def is_here(self, place: Located) -> bool:
-        """Whether the agent is to be here, and nothing else has to be asked; in a worker thread."""
+        """Whether this host has the agent, or is to have it, without asking another one; in a worker thread."""
         known, head = self._services.folds.position(self._mailbox.path), place.head
         if head is None or (known is not None and known != (head.seq, head.digest)):
             return False

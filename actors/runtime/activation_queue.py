@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _MOST: Final = 64
 """Agents that are activated together."""
 _MOST_EVENTS: Final = 500
-"""Of one agent. A longer log is read from its snapshot on, which may be large."""
+"""Events of one agent. A longer log is read from its snapshot on, which may be large."""
 _MOST_BYTES: Final = 4 * 1024 * 1024
-"""Of one agent's log, and of the logs that are read together."""
+"""Bytes of one agent's log, and of the logs that are read together."""
 _MOST_SECONDS: Final = 0.05
-"""How long folding may take, which runs code of the user's, before the agents that are left go on alone."""
+"""Seconds that folding, which runs code of the user's, may take before the other agents go on alone."""
 
 _Found = tuple[Activation, Located, LoadedAgentLog]
-"""An agent that its log alone decides about."""
+"""An agent whose log is all that its activation needs."""
 
 
 class ActivationQueue:
@@ -43,7 +43,7 @@ class ActivationQueue:
         self._lock = Lock()
         self._waiting: deque[Activation] = deque()
         self._is_submitted = False
-        """Whether a thread is on its way to those that wait."""
+        """Whether a worker thread was asked for and has not taken the waiting agents yet."""
 
     def add(self, activation: Activation) -> None:
         """Have an agent activated; called in the core. Raises RuntimeError where the machine gives no thread."""
@@ -75,7 +75,7 @@ class ActivationQueue:
             alone[0].activate()
 
     def _find_together(self, activations: list[Activation]) -> list[_Found]:
-        """Those that their logs alone decide about; none where they have to go their own way."""
+        """The agents whose logs are all that their activation needs; none if each has to be activated alone."""
         if len(activations) < 2 or self._services.tracing is not None:
             return []
         try:
@@ -133,7 +133,7 @@ class ActivationQueue:
         self._activate_alone([activation for activation, _ in done if activation not in settled])
 
     def _look_up(self, activations: list[Activation]) -> list[_Found]:
-        """The agents that their logs alone decide about, with their logs. Raises what reading raises."""
+        """The agents whose logs are all that their activation needs, with these logs. Raises what reading raises."""
         services = self._services
         places = services.hosting.store.locate_all([activation.path for activation in activations])
         chosen = [
@@ -200,14 +200,14 @@ class _Group:
             return self._left.popleft() if self._left else None
 
     def end(self, activation: Activation, outcome: Folded | BaseException) -> bool:
-        """Keep what has come of one; False if the others were taken meanwhile: it is for the caller to go on with."""
+        """Keep the result of one; False if the others were taken meanwhile: then the caller goes on with it."""
         with self._lock:
             if not self._is_taken:
                 self._done.append((activation, outcome))
             return not self._is_taken
 
     def take(self) -> tuple[list[tuple[Activation, Folded | BaseException]], list[Activation]]:
-        """Take what is done, and those that were not begun. Who takes second gets nothing."""
+        """Take the results, and the agents that were not begun. A second call gets nothing."""
         with self._lock:
             done, left = self._done, [activation for activation, _, _ in self._left]
             self._done, self._is_taken = [], True

@@ -15,7 +15,7 @@ from .forwarding import Forwarding
 _PAUSE: Final = 0.02
 """Seconds between two looks at the agents that are busy."""
 _MOST_AT_ONCE: Final = 64
-"""Agents that leave in one step of the core. Fewer than the trees that are released together: theirs are among them."""
+"""Agents that leave in one step of the core: fewer than the trees that are released together."""
 
 
 class Draining:

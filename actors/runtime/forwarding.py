@@ -21,7 +21,7 @@ _type_of: Callable[[object], type[Any]] = type
 """The built-in with a narrower type, for type checkers."""
 
 _MOST_UNDER_WAY: Final = 1_024
-"""Messages of one agent that wait for their replies; more wait in the mailbox, which is bounded."""
+"""Most messages of one agent that wait for replies; further ones wait in the mailbox, which is bounded."""
 
 _RARE: Final = frozenset((Spawn, Pause, Resume, Terminate, Restart, AdoptChild))
 """Mutations that get a command id where they have none: too rare to push the user's ids out of an agent's window."""

@@ -16,7 +16,7 @@ from ..handlers import READS, Services, drop_expired
 from .append_errors import for_agent
 
 _LEAST_SECONDS: Final = 20.0
-"""Longer than one exchange with a server that does not answer may take."""
+"""Seconds that are more than one exchange takes with a server that does not answer."""
 
 
 def can_read_here(services: Services, path: str, message: object, seconds: float | None) -> bool:

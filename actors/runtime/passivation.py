@@ -15,7 +15,7 @@ _ACTIVE: Final = (Runtime, Forwarding)
 """The runners that take memory until they are released."""
 _INTERVAL: Final = 0.25
 _SORTED: Final = 128
-"""Mailboxes that are sorted at once, in about a tenth of a millisecond."""
+"""Mailboxes that are sorted in one step, which takes about 0.1 ms."""
 
 
 class Passivation:

@@ -1,4 +1,4 @@
-"""Work that survives: durable handlers, their steps, and what they wait for."""
+"""Work that survives crashes: durable handlers, their steps, and what they wait for."""
 
 from __future__ import annotations
 

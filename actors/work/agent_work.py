@@ -121,7 +121,7 @@ class AgentWork:
 
     @property
     def can_passivate(self) -> bool:
-        """Whether no step runs, and nobody waits. What is due later is found in the index."""
+        """Whether no step runs, and no caller waits. What is due later is found in the index."""
         is_cancelling = self._cancelling is not None and self._cancelling.is_busy
         return not self._scheduler.is_busy and not is_cancelling and not self._replies
 
@@ -183,13 +183,13 @@ class AgentWork:
             self._scheduler.take_up(turn, self._runnable(open_work(turn.state)))
 
     def goes_on_at_once(self, message: object) -> bool:
-        """Whether a handler goes on with what is in memory."""
+        """Whether a message lets a handler go on without reading the log."""
         if type(message) is Rerun:
             return self.loaded is not None
         return type(message) is Continue and (message.number != START or message.work in self._accepted)
 
     def _note(self, turn: Turn, message: Note) -> None:
-        """Log something, unless the work has ended or does not wait for it any more."""
+        """Log the event of a note, unless its work has ended or does not wait for it any more."""
         data = message.event.data
         if message.event.type == WORK_CANCEL_SENT and data["key"] not in cancels_to_send(turn.state):
             return
@@ -283,7 +283,7 @@ class AgentWork:
             raise AnswerRefused(f"the answer to work {work} of {path} is refused: {why}", agent=path, seq=work)
 
     def _cancel(self, turn: Turn, message: CancelWork) -> Receipt:
-        """Cancel work: at once where its handler does not run, else by what the handler is told."""
+        """Cancel work: end it if its handler does not run, else raise WorkCancelled in the handler."""
         work, path = message.work, turn.agent
         seconds = parse_seconds("seconds", message.seconds)
         durability = turn.choose_durability(message.durability)
@@ -374,7 +374,7 @@ class AgentWork:
     # -- after a commit ------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Go on with what the state says can go on; in the core, after a commit."""
+        """Compare the state with what runs here, and begin what can go on; in the core, after a commit."""
         state = self._runtime.state
         if self._seen[0] is state.work and self._seen[1] == state.status:
             return

@@ -1,4 +1,4 @@
-"""Asking other agents, and cancelling what they do: once, whatever is lost on the way, and whoever dies meanwhile."""
+"""Questions to other agents, and their cancellation: each is handled once, whatever messages are lost and hosts die."""
 
 from __future__ import annotations
 

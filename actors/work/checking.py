@@ -31,7 +31,7 @@ class _Observed:
 
 
 def check_work(services: Services, path: str) -> Iterator[WorkProblem]:
-    """Run an agent's unfinished handlers again, with the classes that are registered here, and tell what differs.
+    """Run an agent's unfinished handlers again, with the classes that are registered here, and yield the differences.
 
     No step runs and nothing is written; the agent stays where it is. Blocks. Raises what reading raises.
     """
@@ -64,7 +64,7 @@ def check_work(services: Services, path: str) -> Iterator[WorkProblem]:
 
 
 def _compare(services: Services, agent_log: AgentLog, factory: AgentFactory, work: int) -> DuramenError | None:
-    """What differs when one handler is run again; None: nothing."""
+    """The difference that running one handler again shows; None: there is none."""
     agent: Any = factory()
     rebuilt = rebuild(agent_log, fold_of=lambda _: agent.actor_fold(services.registry))
     observed = cast("Any", _Observed(services, agent_log.agent, agent, rebuilt))

@@ -33,10 +33,10 @@ def call_at(services: Services, due: int, call: Callable[[], None]) -> Timer:
 
 
 class Deadlines:
-    """What is due later, by work and number; number `START`: of the work itself. Used in the core."""
+    """The deadlines of one agent's work, by work and number; number `START`: of the work itself. Used in the core."""
 
     def __init__(self, services: Services, passed: Callable[[], None]) -> None:
-        """`passed` is called when one has passed that is waited for."""
+        """`passed` is called when a deadline has passed."""
         self._services = services
         self._passed = passed
         self._timers: dict[tuple[int, int], Timer] = {}

@@ -1,4 +1,4 @@
-"""Agents that erase themselves after so long without a change of their own, or of an agent below them.
+"""Agents that are erased when neither they nor an agent below them have changed for a given time.
 
 The index of unfinished work has when each of them is due: each of its appends writes that.
 """

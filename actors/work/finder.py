@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 _INTERVAL: Final = 5.0
 """Seconds between two looks."""
 _AGAIN: Final = 1.0
-"""Seconds after which an agent is looked for that could have gone on, and has left memory."""
+"""Seconds until an agent is looked for that has left memory although its work could go on."""
 _PAGE: Final = 500
 _MOST: Final = 64
 """Agents that are brought into memory at once."""
 _TOGETHER: Final = 32
-"""Agents that are sent for together: while some are read, others are run."""
+"""Agents that are brought together: while some are read, others are run."""
 _SECONDS: Final = 60.0
-"""How long one of them may take before the next one follows."""
+"""Seconds that one of them may take before the next one follows."""
 _LEAST_WAIT: Final = 0.01
 _REFUSED_SECONDS: Final = 60.0
-"""For which an agent is left alone that could not be brought into memory: no host has its class, say."""
+"""Seconds for which an agent is skipped that could not be brought into memory: no host has its class, say."""
 
 
 class WorkFinder:
@@ -54,7 +54,7 @@ class WorkFinder:
         self._is_looking = False
         self._is_asked = False
         self._timer: Timer | None = None
-        """The look at what is due next, if that is soon."""
+        """The timer of the look for what is due next, if that is soon."""
         self._is_stopped = False
         self._room = BoundedSemaphore(_MOST)
         self._refused: dict[str, float] = {}
@@ -76,7 +76,7 @@ class WorkFinder:
         self._look_in(_AGAIN if seconds <= 0 else seconds)
 
     def _look_in(self, seconds: float) -> None:
-        """Have one timer for what is due first: that look sees what is due next, and the regular ones what is far."""
+        """Have one timer for what is due first: its look finds what is due next, and regular looks find the rest."""
         if seconds >= _INTERVAL:
             return
         with self._lock:

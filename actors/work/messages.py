@@ -29,14 +29,14 @@ class Rerun:
 
 @frozen(eq=False)
 class Note:
-    """Log something about work, if that still waits for it."""
+    """Log an event about work, if the work still waits for it."""
 
     event: NewEvent
 
 
 @frozen(eq=False)
 class Remember:
-    """Deliver a reminder that is due; without a name, look which ones are."""
+    """Deliver a reminder that is due; without a name, look for those that are."""
 
     name: str = ""
     due: int = 0
@@ -50,7 +50,7 @@ class TakeUp:
 
 @frozen(eq=False)
 class Awaited:
-    """In place of a reply: it comes when this piece of work ends."""
+    """Stands for a reply that comes when this piece of work ends."""
 
     work: int
 

@@ -21,7 +21,7 @@ def park(turn: Turn, work: int, error: DuramenError) -> None:
 
 
 def parked_event(work: int, kind: str, text: str, error: DuramenError | None = None) -> NewEvent:
-    """What says that work is parked, and why."""
+    """Make the event of work that is parked."""
     expected, actual = (None, None) if error is None else (error.expected, error.actual)
     why = {"kind": kind, "text": text, "expected": expected, "actual": actual}
     return NewEvent(WORK_PARKED, {"work": work, "error": why})

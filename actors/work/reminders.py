@@ -18,7 +18,7 @@ from .deadlines import call_at
 from .messages import Note, Remember
 
 _FULL_SECONDS: Final = 1.0
-"""After which a reminder is tried again whose agent has as much unfinished work as it may."""
+"""Seconds until a reminder is tried again that found its agent with as much unfinished work as it may have."""
 
 
 class DueReminders:
@@ -76,7 +76,7 @@ class DueReminders:
         self._sent.discard((name, due))
         reminder = reminders(turn.state).get(name)
         if reminder is None or reminder["due"] != due or reminder["parked"] or turn.now < due:
-            self._looked_at = None  # it was set anew, or the clock was set back
+            self._looked_at = None  # it was set again, or the clock was set back
             return
         every, missed = reminder["every"], reminder["missed"]
         ticks = 1 if every is None or missed == "all" else 1 + (turn.now - due) // every

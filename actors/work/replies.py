@@ -1,4 +1,4 @@
-"""The end of work, and the replies to those who wait for it."""
+"""The end of work, and the replies to the messages that wait for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PendingReplies:
         self._waiting.setdefault(work, []).append(envelope)
 
     def end(self, turn: Turn, work: int, value: Any, error: BaseException | None) -> None:
-        """Log the end of work, and prepare the replies of those who wait for it; in the thread of the turn."""
+        """Log the end of work, and prepare the replies to the messages that wait for it; in the thread of the turn."""
         path, services = turn.agent, turn.services
         how, data = "done", None
         if error is None:

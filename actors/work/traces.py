@@ -13,7 +13,7 @@ from .messages import Continue, Note, Rerun
 
 
 class WorkTraces:
-    """Has what follows from a durable message lie in the trace that the message came with."""
+    """Puts the spans of durable handlers and their steps into the trace that their message came with."""
 
     def __init__(self, tracing: Tracing, runtime: ActiveAgent) -> None:
         self._tracing = tracing
@@ -63,7 +63,7 @@ class WorkTraces:
             span.end(problem)
 
     def step(self, execution: Execution, begun: Begun, attempt: int) -> Callable[[], Span]:
-        """What begins the span of an attempt of a step."""
+        """Return the function that begins the span of an attempt of a step."""
         state = self._runtime.state
         agent = TracedAgent(self._runtime.path, state.agent_type, state.session_id, state.seq)
         carried = execution.carried or self._carried.get(execution.identity.work, {})

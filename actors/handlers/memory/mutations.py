@@ -168,7 +168,7 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
 
 
 class NeedsWorker(Exception):
-    """An answer is to be checked by the handler that waits for it, in a worker thread. Nothing was changed."""
+    """Raised for an answer that the waiting handler checks: a worker thread handles it. Nothing was changed."""
 
 
 Check = Callable[[int, int, Any], None]
@@ -206,7 +206,7 @@ def accept_work(turn: Turn, message: Accept) -> Receipt:
     """Accept a durable message; its work is begun after the commit."""
     before = turn.position
     receipt = turn.mutate(message, partial(decide_accept, log=name_log(turn.services.log.identity, turn.agent)))
-    if receipt.seq > before:  # else it was known
+    if receipt.seq > before:  # else it is a repetition
         turn.runtime.note_accepted(receipt.seq, turn.items[-1])
     return receipt
 

@@ -1,4 +1,4 @@
-"""The links of one host: its streams to others, over the channels of the store, with one thread that listens."""
+"""The links of one host: its streams to others, over the channels of the store, and the thread that receives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Deliver = Callable[[list[Received]], object]
 """Called with what has arrived, in the order of each sender, in the links' thread, which receives nothing meanwhile."""
 
 _LONGEST_WAIT: Final = 0.5
-"""Seconds between two looks at what is due."""
+"""Seconds between two looks at timers of streams."""
 _HEARD_PAUSE: Final = 0.005
 _DEFECT_PAUSE: Final = 0.5
 """Seconds before the thread goes on after an exception that nothing has caught."""
@@ -56,7 +56,7 @@ class Links:
         self._lock = threading.Lock()
         """Guards the state."""
         self._sending = threading.Lock()
-        """Guards the publisher. Whoever finds it taken leaves what is to be sent to the thread that has it."""
+        """Guards the publisher. A thread that finds it taken leaves its frames to the thread that has it."""
         self._losses = 0
         self._pid = os.getpid()
         self._closing = threading.Event()

@@ -19,7 +19,7 @@ import msgpack
 from .frame import CONTROL, FRAME_BYTES, Row
 
 HEARD_DELAY: Final = 0.02
-"""Seconds after which `heard` is told alone, unless a frame has carried it before."""
+"""Seconds after which `heard` is sent in a frame of its own, unless a frame of rows has carried it."""
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 8.0
 """Seconds until unheard frames are asked about: 1, doubling up to 8, each up to a quarter longer or shorter."""
@@ -74,17 +74,17 @@ Seal = Callable[[int, int, list[bytes]], bytes]
 
 
 class PeerStream:
-    """What one host knows of one peer. Times are seconds of one monotonic clock, which the caller reads."""
+    """The state of both streams with one peer. Times are seconds of one monotonic clock, which the caller reads."""
 
     def __init__(self, window: Window, random: Random) -> None:
         self._window = window
         self._random = random
         self._jitter = random.uniform(0.75, 1.25)
-        """Factor of all pauses, drawn again for each that was waited for: drawing one for each frame took 6 % of it."""
+        """Factor of all pauses, drawn again after each: drawing one for each frame took 6 % of a frame's time."""
         # Outgoing.
         self._queue: deque[bytes | LargeRow] = deque()
         self._queued_bytes = 0
-        """Of the queue, and of the contents of unheard frames."""
+        """Bytes of the queue, and of the contents of unheard frames."""
         self._unheard: deque[_SentFrame] = deque()
         self._unheard_bytes = 0
         self._sent = 0
@@ -286,7 +286,7 @@ class PeerStream:
         return min(self._tell_at, self._probe_at)
 
     def tell_heard(self) -> None:
-        """Tell now what would be told soon."""
+        """Send now the `heard` that would be sent soon."""
         self._tells_heard = self._tells_heard or self._tell_at != inf
 
     def tick(self, now: float) -> None:

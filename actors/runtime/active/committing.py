@@ -66,7 +66,7 @@ class CommittingAgent(LoadedAgent):
             turn.span = tracing.begin_commit(turn.envelopes, turn.traced_agent(), len(turn.items))
             self._note_traces(turn)
         if not turn.items and all(type_of(envelope.message) is Rerun for envelope in turn.envelopes):
-            self.settle(turn, Answer(Status.COMMITTED))  # nobody is told anything, and the log was asked just before
+            self.settle(turn, Answer(Status.COMMITTED))  # no reply leaves, and the log was read just before
         elif not self._create:
             self.services.dispatcher.submit(turn)
         elif turn.items:
@@ -218,7 +218,7 @@ class CommittingAgent(LoadedAgent):
         self.deactivate()
 
     def _erased(self, turn: Turn, answer: Answer) -> None:
-        """The agent was erased: tell all but who spawns it anew."""
+        """The agent was erased: spawns are handled again, on an empty log; all other messages are refused."""
         spawns = [envelope for envelope in turn.envelopes if type_of(envelope.message) is Spawn]
         turn.envelopes = [envelope for envelope in turn.envelopes if envelope not in spawns]
         self._mailbox.requeue(spawns)

@@ -31,7 +31,7 @@ from .stash import Stash
 from .user_handler import run_user_handler
 
 _MOST_MESSAGES: Final = 256
-"""Messages of one agent in one turn, so that other agents get the core too."""
+"""Most messages of one agent in one turn, so that other agents get the core too."""
 
 
 # The states of an active agent; those in capitals are phases of its mailbox. Only the core changes them.
@@ -96,7 +96,7 @@ class Runtime(CommittingAgent):
             self._fail_turn(Turn(self, self.services.codec), error)
 
     def _goes_on(self, message: object) -> bool:
-        """Whether a durable handler goes on, and nothing has to be read: that runs where coroutines do.
+        """Whether a durable handler goes on without a read: then it runs in the event loop's thread.
 
         Worker threads would only pass the interpreter's lock on to each other.
         """

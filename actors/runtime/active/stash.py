@@ -1,4 +1,4 @@
-"""Messages that wait, in this process's memory, for the resume of their agent."""
+"""Messages that wait, in this process's memory, for the resume of their agent or the end of its exclusive work."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Stash:
             self._wait()
 
     def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
-        """Take the message out that `is_it`; None if it is not there."""
+        """Take out the message for which `is_it` is true; None if there is none."""
         for envelope in filter(is_it, self._envelopes):
             self._envelopes.remove(envelope)
             return envelope

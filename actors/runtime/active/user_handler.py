@@ -92,7 +92,7 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
 
 
 def _wait_for_beat(runtime: ActiveUserAgent) -> None:
-    """Begin nothing while other hosts may take this one for dead; its beat may go through soon. Raises Unavailable."""
+    """Wait while other hosts may take this one for dead: its beat may go through soon. Raises Unavailable."""
     may_begin = runtime.services.hosting.membership.may_begin
     if may_begin():
         return

@@ -32,7 +32,7 @@ _PACKED: Final = "packed"
 
 @frozen
 class Identity:
-    """What tells one piece of work from all others, for as long as its log exists."""
+    """The identity of one piece of work: no other has the same for as long as its log exists."""
 
     agent: str
     work: int
@@ -41,7 +41,7 @@ class Identity:
     """The digest of the event before the message."""
     log: str
     version: int
-    """Of the message."""
+    """The version of the message."""
     correlation_id: str
     command_id: str | None
 

@@ -1,4 +1,4 @@
-"""A turn of the past: what a handler does again is compared with what its log has, and nothing is written."""
+"""A turn of the past: what a handler does in its replay is compared with its log, and nothing is written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PastAgent:
         self.timers = runtime.timers
         self.codec = Codec(runtime.services.limits)
         self.seq = 0
-        """Where the log stood."""
+        """The seq at which the log stood."""
         self._log = agent_log
         self._fold: StateFold | None = None
 
@@ -43,7 +43,7 @@ class PastAgent:
 
     @custom.setter
     def custom(self, folded: Any) -> None:
-        """Nothing: what the handler has folded is folded from the log."""
+        """Ignore what the handler has folded: the log is folded instead."""
 
     def _folded(self) -> StateFold:
         if self._fold is None:
@@ -89,7 +89,7 @@ class PastTurn(Turn):
 
     @state.setter
     def state(self, state: AgentState) -> None:
-        """Nothing: it is read from the log."""
+        """Ignore it: the state is read from the log."""
 
     @property
     def position(self) -> int:

@@ -18,7 +18,7 @@ class Stretch:
     """What a handler did from one result to where it waited next."""
 
     seq: int
-    """Of the event that began it."""
+    """The seq of the event that began it."""
     time: int
     number: int
     result: Any

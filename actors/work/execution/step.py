@@ -1,4 +1,4 @@
-"""Steps: what is begun for a handler, how its function is run, and what is recorded of its end."""
+"""Steps: their functions are run, attempted again, and their outcomes recorded as plain data."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _IN_STEP: Final[ContextVar[bool]] = ContextVar("duramen_in_step", default=False)
 _ROOM: Final = 4_096
-"""Bytes of an event that stand around the result in it."""
+"""Bytes of an event that are reserved for all but the result."""
 _MOST_FACTS: Final = 16_384
-"""Bytes of an exception's `data` that are kept."""
+"""Most bytes of an exception's `data` that are recorded."""
 _LONGEST_PAUSE: Final = 3_600.0
 TIMED_OUT: Final = "StepTimeout"
 INTERRUPTED: Final = "Interrupted"
@@ -121,14 +121,14 @@ class Begun:
     key: str = ""
     """The same in each attempt and each run, and no other step's."""
     seq: int = 0
-    """Of the event that has recorded it."""
+    """The seq of the event that has recorded it."""
     is_recovered: bool = False
     """Whether it was begun by an earlier run of the handler."""
     is_under_way: bool = False
     timer: Timer | None = None
     cancel_running: Callable[[], None] | None = None
     is_work: bool = False
-    """Of what is asked: whether it is a durable message, whose work is cancelled when nobody waits for it any more."""
+    """Whether another agent is asked by a durable message: its work is cancelled when nobody waits any more."""
     accepts: Accepts | None = None
     """The check of an answer; None: any is accepted."""
     model: str | None = None
@@ -166,7 +166,7 @@ class Attempt:
             self._ended(outcome, error)
 
     def expect(self, ended: Ended) -> None:
-        """Call `ended` with the outcome, at once if it is there, in place of who expected it before."""
+        """Call `ended` with the outcome, at once if it is there, in place of the function that was given before."""
         self._ended = ended
         if self._outcome is not None:
             ended(*self._outcome)
@@ -190,7 +190,7 @@ def error_of(step: str, agent: str, error: Mapping[str, Any]) -> StepFailed:
 
 
 def failure(kind: str, text: str, data: Any = None) -> dict[str, Any]:
-    """What is recorded of a failure."""
+    """Make the plain data that is recorded of a failure."""
     return {"kind": kind, "text": text, "data": data}
 
 
@@ -353,7 +353,7 @@ class _Deadline:
         self._expired = True
 
     def judge(self, found: tuple[Outcome, BaseException | None]) -> tuple[Outcome, BaseException | None]:
-        """What has come of it: nothing but its being late, if it was."""
+        """Return the outcome, or the failure of a function that was too late in its place."""
         if self._timer is not None:
             self._timer.cancel()
         if not self._expired:

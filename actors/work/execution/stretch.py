@@ -17,7 +17,7 @@ from .execution import Execution
 
 @frozen(eq=False)
 class HandlerEnd:
-    """What a handler has returned, or else raised."""
+    """The end of a handler: what it has returned, or raised."""
 
     value: Any
     error: BaseException | None
