@@ -47,6 +47,7 @@ from ..dispatch import (
 )
 from ..handlers import (
     MAY_HOLD_CONTENT,
+    READS,
     AgentFactory,
     LifecycleHooks,
     OutputWriter,
@@ -355,9 +356,10 @@ class AgentSystem(SystemCalls):
                 self._actors.send(path, envelope, room)
                 return envelope
             deadline = None if seconds is None else monotonic() + seconds
-            if can_read_here(self._services, path, message, seconds):
+            kind = type(message)
+            if kind in READS and can_read_here(self._services, path, seconds):
                 answer_from_log(self._services, path, [envelope])
-            elif type(message) in INLINE and room == 0.0:
+            elif kind in INLINE and room == 0.0:
                 dispatcher = self._services.dispatcher
                 with dispatcher.shield() as shield:
                     dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)

@@ -19,13 +19,13 @@ _LEAST_SECONDS: Final = 20.0
 """Seconds that are more than one exchange takes with a server that does not answer."""
 
 
-def can_read_here(services: Services, path: str, message: object, seconds: float | None) -> bool:
-    """Whether a caller that waits `seconds` for the reply may make it in its own thread.
+def can_read_here(services: Services, path: str, seconds: float | None) -> bool:
+    """Whether a caller that waits `seconds` for the reply to one of `READS` may make it in its own thread.
 
     It can where no message of this process to the agent is under way, and one exchange will mostly do. Raises
     SystemClosed.
     """
-    if type(message) not in READS or (seconds is not None and seconds < _LEAST_SECONDS):
+    if seconds is not None and seconds < _LEAST_SECONDS:
         return False
     return not services.actors.has_mailbox(path) and path in services.folds
 

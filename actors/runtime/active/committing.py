@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from duramen.events import AgentFailed, AgentNotFound, DataLoss, Diverged, DuramenError, OutcomeUnknown, Receipt
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Status
@@ -19,6 +20,9 @@ from ..append_errors import append_error, fenced, for_agent, unmet
 from .loaded_agent import LoadedAgent
 from .message_kinds import is_user_message, type_of
 from .user_handler import run_effect
+
+_WRITTEN: Final = (Status.COMMITTED, Status.DUPLICATE)
+"""The answers to an append that the log has. Looking members of an enum up for each append takes longer."""
 
 
 class CommittingAgent(LoadedAgent):
@@ -102,7 +106,7 @@ class CommittingAgent(LoadedAgent):
         try:
             if isinstance(answer, DuramenError):
                 self._failed(turn, answer)
-            elif answer.status in (Status.COMMITTED, Status.DUPLICATE):
+            elif answer.status in _WRITTEN:
                 self._committed(turn)
             elif answer.status is Status.FENCED:
                 self._fenced(turn, answer)
@@ -267,4 +271,4 @@ class CommittingAgent(LoadedAgent):
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:
     if isinstance(answer, DuramenError):
         return answer
-    return None if answer.status in (Status.COMMITTED, Status.DUPLICATE) else answer.status.name.lower()
+    return None if answer.status in _WRITTEN else answer.status.name.lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from duramen.events import MailboxFull
 from duramen.events.codec import Codec
@@ -61,7 +61,8 @@ class Runtime(CommittingAgent):
             self.services.hosting.trees.release_empty()
             return
         self.last_used = monotonic()
-        if self._goes_on_now(self._mailbox.waiting[0].message):  # as below, which each result of a step would pass
+        first = self._mailbox.waiting[0].message
+        if type_of(first) is Continue and self._goes_on_now(first):  # as below, which each result of a step would pass
             self._handle_elsewhere()
             return
         turn = Turn(self, self.services.codec)
@@ -78,11 +79,10 @@ class Runtime(CommittingAgent):
                 return
             self._handle_elsewhere()
 
-    def _goes_on_now(self, message: Any) -> bool:
-        """Whether a durable handler gets a result, and nothing is in the way."""
-        if type_of(message) is not Continue or not self._goes_on(message):
-            return False
-        return self.work.may_continue(message.work) and not self._is_exclusive() and not self._is_outdated()
+    def _goes_on_now(self, message: Continue) -> bool:
+        """Whether a durable handler gets its result where coroutines run, and nothing is in the way."""
+        is_free = self._goes_on(message) and self.work.may_continue(message.work)
+        return is_free and not self._is_exclusive() and not self._is_outdated()
 
     def _handle_elsewhere(self) -> None:
         """Have the first message handled by a worker thread, or by that of the event loop."""
