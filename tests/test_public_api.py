@@ -867,7 +867,7 @@ def test_a_server_gives_the_same_answer(
 
 def test_a_refusal_does_not_quote_the_value(alice: AgentHandle) -> None:
     secret = "hunter2-Zx9"
-    for bad in ({secret}, [secret, object()], {"a": (secret,)}, {1: secret}, secret * 200_000):
+    for bad in ({secret}, [secret, object()], {"a": (secret,)}, {1: secret}, [secret] * 70_000):
         for call in (alice.set, alice.append, alice.merge):
             with pytest.raises(DuramenError) as caught:
                 call("d", bad)
