@@ -150,12 +150,20 @@ def require_seq(state: AgentState, expected: object, agent: str) -> None:
         )
 
 
-def with_metadata(events: Sequence[NewEvent], metadata: object, limits: Limits) -> Sequence[NewEvent]:
-    """The events with metadata of a caller. Raises InvalidMessage for keys that are ours, ValueRefused, TooLarge."""
+def parse_metadata(metadata: object, limits: Limits) -> dict[str, Any] | None:
+    """The metadata that a caller has given; None: none. Raises InvalidMessage, ValueRefused, TooLarge."""
+    if metadata is None:
+        return None
     own, _ = _plain_dict(metadata, "metadata", limits)
     taken = _OWN_METADATA.intersection(own)
     if taken:
         raise InvalidMessage(f"the key {min(taken)!r} of metadata is used by duramen itself; choose another")
+    return own
+
+
+def with_metadata(events: Sequence[NewEvent], metadata: object, limits: Limits) -> Sequence[NewEvent]:
+    """The events with metadata of a caller. Raises InvalidMessage for keys that are ours, ValueRefused, TooLarge."""
+    own = parse_metadata(metadata, limits) or {}
     return [event._replace(metadata={**(event.metadata or {}), **own}) for event in events]
 
 

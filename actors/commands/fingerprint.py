@@ -22,6 +22,7 @@ from duramen.projections.state import REQUIRED
 
 from .message import Mutation
 from .messages import Set, Spawn
+from .work import CancelWork
 
 SIZE: Final = 8
 _MOST_VALUES: Final = 200_000
@@ -29,7 +30,10 @@ _OF_LIFECYCLE: Final = ("command_id", "durability", "expected_seq")
 _OF_MUTATIONS: Final = (*_OF_LIFECYCLE, "metadata")
 """Repeated with another trace, a command is the same; the metadata of a spawn or a pause are what it says."""
 
-_ADDED: Final[Mapping[type[Any], tuple[str, ...]]] = {Spawn: ("expires_after",)}
+_ADDED: Final[Mapping[type[Any], tuple[str, ...]]] = {
+    Spawn: ("expires_after",),
+    CancelWork: ("expected_seq", "metadata"),
+}
 """Fields of later releases, which count where they are given: logs hold fingerprints of messages without them."""
 
 
@@ -57,16 +61,25 @@ def _aside(cls: type[Any]) -> tuple[str, ...]:
     return _OF_MUTATIONS if issubclass(cls, Mutation) else _OF_LIFECYCLE
 
 
+def _unset(cls: type[Any]) -> tuple[str, ...]:
+    """The fields of messages about work that count as if they were not given, for the same reason.
+
+    They are not left out: logs hold fingerprints of such messages with them.
+    """
+    return _OF_MUTATIONS if cls.__module__ != Set.__module__ and issubclass(cls, Mutation) else ()
+
+
 def _plain(value: Any, numbers: Iterator[int], registry: EventRegistry | None) -> Any:
     if next(numbers) > _MOST_VALUES:
         raise TooLarge("a message with a command id has too many values", expected=_MOST_VALUES)
     cls = cast("type[Any]", type(value))
     if attrs.has(cls) and not isinstance(value, PropertyPath):
-        aside, added = _aside(cls), _ADDED.get(cls, ())
+        aside, added, unset = _aside(cls), _ADDED.get(cls, ()), _unset(cls)
         names = [field.name for field in attrs.fields(cls) if field.name not in aside]
-        names = [name for name in names if name not in added or getattr(value, name) is not None]
+        held = {name: None if name in unset else getattr(value, name) for name in names}
+        names = [name for name in names if name not in added or held[name] is not None]
         declared = None if registry is None else registry.message_name(cls)
-        return [declared or cls.__name__, [_plain(getattr(value, name), numbers, registry) for name in names]]
+        return [declared or cls.__name__, [_plain(held[name], numbers, registry) for name in names]]
     if isinstance(value, Mapping):
         fields = cast("Mapping[Any, Any]", value)
         return {str(key): _plain(fields[key], numbers, registry) for key in sorted(fields, key=str)}

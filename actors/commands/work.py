@@ -97,7 +97,7 @@ class Answer(Mutation[Receipt]):
 
 
 @frozen
-class CancelWork(Message[Receipt]):
+class CancelWork(Mutation[Receipt]):
     """Cancel a piece of work: its handler gets `WorkCancelled`, and may still do steps for `seconds`."""
 
     work: int

@@ -31,7 +31,16 @@ from duramen.projections.state import (
     reminders,
 )
 
-from ..commands import Accept, Answer, CancelAsked, CancelWork, GetResult, require_unfinished
+from ..commands import (
+    Accept,
+    Answer,
+    CancelAsked,
+    CancelWork,
+    GetResult,
+    parse_metadata,
+    require_seq,
+    require_unfinished,
+)
 from ..dispatch import Envelope, Mailbox
 from ..handlers import Services, Turn, accept_work, checking_answers
 from ..hosts import Forwarded
@@ -290,16 +299,19 @@ class AgentWork:
         known = None if message.command_id is None else turn.find_command(message.command_id, message)
         if known is not None:
             return known._replace(durability=durability)
+        if message.expected_seq is not None:
+            require_seq(turn.state, message.expected_seq, path)
+        metadata = parse_metadata(message.metadata, turn.services.limits)
         piece = require_unfinished(turn.state, work, path)
         first = turn.state.seq + 1
         if piece["parked"] is None and piece["started"] and turn.state.status == RUNNING:
             self._rerun(turn, work)
         execution = self._executions.get(work)
         if execution is None or turn.state.status != RUNNING:
-            self._replies.end(turn, work, None, WorkCancelled())
+            self._replies.end(turn, work, None, WorkCancelled(), metadata)
         else:
             due = turn.updated_at + int(seconds * MICROSECONDS)
-            self._go_on(turn, execution, Continue(work, START, None, failure(CANCELLED, "", due)))
+            self._go_on(turn, execution, Continue(work, START, None, failure(CANCELLED, "", due), metadata))
         return Receipt(path, first, turn.state.seq, turn.state.digest, durability)
 
     def _continue(self, turn: Turn, message: Continue, envelope: Envelope) -> None:
@@ -336,7 +348,8 @@ class AgentWork:
     def _go_on(self, turn: Turn, execution: Execution, message: Continue) -> BaseException | None:
         """Let a handler go on to where it waits, or to the end of its work; return what it has raised."""
         number, result, error = message.number, message.result, message.error
-        end = run_stretch(turn, execution, number, result, error, given_up=self._logged.append)
+        given_up, metadata = self._logged.append, message.metadata
+        end = run_stretch(turn, execution, number, result, error, given_up=given_up, metadata=metadata)
         if end is None:
             return None
         self._replies.end(turn, message.work, end.value, end.error)

@@ -18,6 +18,8 @@ class Continue:
     number: int
     result: Any = None
     error: Mapping[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    """What the event carries that logs this, where a caller has asked for it."""
 
 
 @frozen(eq=False)

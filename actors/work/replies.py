@@ -36,7 +36,14 @@ class PendingReplies:
         """Answer a message when this work ends."""
         self._waiting.setdefault(work, []).append(envelope)
 
-    def end(self, turn: Turn, work: int, value: Any, error: BaseException | None) -> None:
+    def end(
+        self,
+        turn: Turn,
+        work: int,
+        value: Any,
+        error: BaseException | None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Log the end of work, and prepare the replies to the messages that wait for it; in the thread of the turn."""
         path, services = turn.agent, turn.services
         how, data = "done", None
@@ -55,7 +62,8 @@ class PendingReplies:
             get_logger("work").error("work_failed", agent=path, seq=work, error=kind_of(error), at=raised_at(error))
             data = services.serializer.error_to_data(error, path)
         try:
-            turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))
+            ended = {"work": work, "how": how, "reply": value, "error": data}
+            turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))
         except (TooLarge, ValueRefused) as refused:  # a reply, or the facts of an error, that an event cannot hold
             how, value, data = "failed", None, services.serializer.error_to_data(refused, path)
             turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))

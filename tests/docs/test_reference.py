@@ -200,7 +200,7 @@ def a_whole_life() -> tuple[list[Event], dict[str, Mapping[str, Any]]]:
         first = system.peek("acme/alice-b").seq
         forked = system.events("acme/alice-b", from_seq=first)
         events = [*system.events("acme/bob"), *system.events("acme/alice"), *forked]
-        return [*events, *an_expiry(system), *question_cancelled(system, "acme/carol", REGISTRY)], {
+        return [*question_cancelled(system, "acme/carol", REGISTRY), *events, *an_expiry(system)], {
             result.event_type: result.data for result in told
         }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+from attrs import evolve
 
 from duramen.events import InvalidMessage, Receipt
 from duramen.events.model import Seconds, parse_seconds
@@ -29,12 +32,21 @@ class WorkCalls(MessageCalls):
 
     __slots__ = ()
 
-    def send(self, message: object, *, command_id: str | None = None, durability: str | None = None) -> Receipt:
+    def send(
+        self,
+        message: object,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Send a durable message, and return the receipt once it is in the log: it will be handled to its end.
 
         Raises InvalidMessage for a message whose type is not durable, ValueRefused, TooLarge, AgentPaused, MailboxFull.
         """
-        return self.ask(self._system.accept_message(message, command_id, durability))
+        accept = self._system.accept_message(message, command_id, durability)
+        return self.ask(evolve(accept, expected_seq=expected_seq, metadata=metadata))
 
     def result(self, receipt: Receipt | int, *, timeout: Seconds | None = TIMEOUT) -> Any:
         """Wait for the end of the work of a durable message, and return its handler's reply; also long after the end.
@@ -54,6 +66,8 @@ class WorkCalls(MessageCalls):
         about: Any = None,
         command_id: str | None = None,
         durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Answer what a durable handler waits for; before it waits, too. One answer goes to one wait, the oldest.
 
@@ -61,19 +75,39 @@ class WorkCalls(MessageCalls):
         AnswerRefused for work that has ended, and where the wait is about something else by now.
         """
         seq = None if work is None else _work_of(work)
-        return self.ask(Answer(name, value, seq, command_id, durability, about=about))
+        aside: Any = {"expected_seq": expected_seq, "metadata": metadata}
+        return self.ask(Answer(name, value, seq, command_id, durability, about=about, **aside))
 
-    def cancel(self, receipt: Receipt | int, *, seconds: Seconds = 30.0, command_id: str | None = None) -> Receipt:
+    def cancel(
+        self,
+        receipt: Receipt | int,
+        *,
+        seconds: Seconds = 30.0,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Cancel the work of a durable message: its handler gets WorkCancelled where it waits.
 
         What it then still does, in a `finally`, say, may take so many seconds. Raises InvalidMessage for work that has
         ended.
         """
-        return self.ask(CancelWork(_work_of(receipt), parse_seconds("seconds", seconds), command_id))
+        work, left = _work_of(receipt), parse_seconds("seconds", seconds)
+        return self.ask(CancelWork(work, left, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
-    def retry(self, receipt: Receipt | int, *, command_id: str | None = None) -> Receipt:
+    def retry(
+        self,
+        receipt: Receipt | int,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Let parked work go on. Raises InvalidMessage for work that has ended."""
-        return self.ask(RetryWork(_work_of(receipt), command_id))
+        work = _work_of(receipt)
+        return self.ask(RetryWork(work, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def unfinished(self) -> list[UnfinishedWork]:
         """Return the work that has not ended, oldest first, and what it waits for."""
@@ -88,6 +122,9 @@ class WorkCalls(MessageCalls):
         every: Seconds | None = None,
         missed: Missed = "once",
         command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Set a reminder, in place of one of the same name: the agent gets a durable message when it is due.
 
@@ -99,11 +136,20 @@ class WorkCalls(MessageCalls):
         Raises InvalidMessage, ValueRefused, TooLarge (16 KiB), AgentPaused, MailboxFull (1,000 reminders).
         """
         accepted = self._system.accept_message(message, command_id, None)
-        return self.ask(make_remind(name, accepted, at=at, every=every, missed=missed))
+        remind = make_remind(name, accepted, at=at, every=every, missed=missed)
+        return self.ask(evolve(remind, durability=durability, expected_seq=expected_seq, metadata=metadata))
 
-    def remove_reminder(self, name: str, *, command_id: str | None = None) -> Receipt:
+    def remove_reminder(
+        self,
+        name: str,
+        *,
+        command_id: str | None = None,
+        durability: str | None = None,
+        expected_seq: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Receipt:
         """Remove a reminder, if there is one of this name."""
-        return self.ask(RemoveReminder(name, command_id))
+        return self.ask(RemoveReminder(name, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def reminders(self) -> list[Reminder]:
         """Return the reminders, in the order in which they were set."""

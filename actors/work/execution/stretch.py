@@ -31,6 +31,7 @@ def run_stretch(
     error: Mapping[str, Any] | None,
     *,
     given_up: Callable[[str], object],
+    metadata: dict[str, Any] | None = None,
 ) -> HandlerEnd | None:
     """Let a handler go on with a result, and log what it does, or only that it went on, if it fails. None: it waits.
 
@@ -40,7 +41,8 @@ def run_stretch(
     begun = execution.begun.get(number)
     work = execution.identity.work
     cause = execution.cause_of(work if begun is None else begun.seq)
-    continued = NewEvent(WORK_CONTINUED, {"work": work, "number": number, "result": result, "error": error})
+    data = {"work": work, "number": number, "result": result, "error": error}
+    continued = NewEvent(WORK_CONTINUED, data, metadata=metadata)
     turn.cause = cause
     turn.emit(continued)
     execution.go_on(number, result, error, turn=turn, seq=turn.state.seq, now=turn.updated_at)
