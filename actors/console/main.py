@@ -16,7 +16,7 @@ from duramen.events import DuramenError
 from .arguments import CommandParser, Options, add_common, with_options
 from .commands import COMMANDS
 from .exit_codes import EXPLAINED, ExitCode, exit_code_of
-from .output import Output, clean
+from .output import Output, clean, write_note
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -86,7 +86,7 @@ def _explain(sentence: str, *, debug: bool) -> None:
     """Say what ended the command; below `except` only."""
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"duramen: {sentence}\n")
+    write_note(sentence)
 
 
 @contextmanager

@@ -76,7 +76,9 @@ class Blame:
     def _set_by(self) -> str:
         if self.event is None:
             return f"set at {self.agent}@{self.seq} or before, which was trimmed"
-        words = f"set by {self.agent}@{self.seq}: {headline(self.event)}, {self.event.time.isoformat()}"
+        words = (
+            f"set by {self.agent}@{self.seq}: {headline(self.event)}, {self.event.time.astimezone():%Y-%m-%d %H:%M:%S}"
+        )
         if self.session_id is not None:
             words += f", session {self.session_id}"
         return words if self.command_id is None else f"{words}, command {self.command_id}"

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from attrs import frozen
 
 from duramen.events import Event, Granularity, InvalidMessage
-from duramen.events.model import RESUMED
+from duramen.events.model import RESUMED, WORK_CONTINUED
 
 from ..projection import Projection
 from ..state import OWN_EVENT_TYPES
@@ -59,7 +59,16 @@ def headline(event: Event) -> str:
         return event.type.replace("_", " ")
     if event.type == RESUMED and event.data["checkpoint_id"] is None:
         return "resumed in place"
+    if event.type == WORK_CONTINUED and (event.data["number"] == 0 or event.data["error"] is not None):
+        return _without_result(event.data)
     return own.headline.format_map({key: _shorten(value) for key, value in event.data.items()})
+
+
+def _without_result(data: dict[str, Any]) -> str:
+    """A line about work that goes on from its start, or with an error."""
+    if data["number"]:
+        return f"work {data['work']} went on with the error of #{data['number']}"
+    return f"work {data['work']} {'started' if data['error'] is None else 'went on to be cancelled'}"
 
 
 def _shorten(value: Any) -> str:

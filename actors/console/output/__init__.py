@@ -6,7 +6,7 @@ from .as_json import to_json
 from .changed_values import changes_data, find_changes, find_differences, show_changes
 from .event_text import COMPLETION, TOOL_CALL, TOOL_OUTPUT, event_data, event_line, event_lines
 from .output import STYLES, Output, format_time, join_texts, text
-from .printable import clean, count_of, shorten
+from .printable import clean, count_of, shorten, write_note
 from .progress import Advance, show_progress
 from .step_view import StepView
 from .table import Table
@@ -37,4 +37,5 @@ __all__ = [
     "terminal",
     "text",
     "to_json",
+    "write_note",
 ]

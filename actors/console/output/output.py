@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from duramen.events import Receipt
 from ..errors import CannotShow
 from .as_json import to_json
 from .printable import clean
+from .progress import show_waiting
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -23,6 +25,9 @@ _PIPED_WIDTH: Final = 160
 
 _HANGING: Final = 10
 """Columns by which the second line of a long one is indented."""
+
+_DEEPER: Final = 4
+"""Columns by which the second line of a long line of JSON is indented further than the first."""
 
 STYLES: Final = {"running": "green", "paused": "yellow", "terminated": "dim"}
 
@@ -50,28 +55,45 @@ class Output:
         else:
             self.line(text(f"{agent}: {done} (seq {receipt.seq})"))
 
+    def waiting(self, doing: str) -> AbstractContextManager[None]:
+        """Show, while the block takes longer than a second, what it does. Nothing must be printed in it."""
+        return show_waiting(doing, bar=not self.as_json)
+
     def show(self, *renderables: RenderableType) -> None:
         """Print a result for people."""
         self._print(*renderables)
 
     def value(self, value: Any) -> None:
-        """Print one value for people: a text as it is, anything else as JSON."""
+        """Print one value for people: a text as it is, anything else as JSON.
+
+        On a terminal, lines of JSON that are too long go on in the next, below their own beginning.
+        """
         from rich.text import Text
 
         shown = value if isinstance(value, str) else to_json(value, indent=2, for_people=True)
-        self.show(Text(clean(shown, lines=True)))
+        shown = clean(shown, lines=True)
+        if not sys.stdout.isatty():
+            _write(f"{shown}\n")
+        elif isinstance(value, str):
+            self.show(Text(shown))
+        else:
+            console = self._console()
+            lines = [_wrapped(Text(line), console, _indent_of(line)) for line in shown.split("\n")]
+            self._print(Text("\n").join(lines))
 
-    def line(self, renderable: Text, *, wrap: bool = True) -> None:
+    def line(self, renderable: Text, *, wrap: bool = True, aligned: bool = False) -> None:
         """Print one line for people; on a terminal that is too narrow it goes on in the next, indented.
 
-        Without `wrap` the terminal breaks it, so that it is still one line for who copies it.
+        An `aligned` one goes on below its own beginning. Without `wrap` the terminal breaks it, so that it is still one
+        line for who copies it.
         """
         if not sys.stdout.isatty():
             _write(f"{renderable.plain}\n")
         elif not wrap:
             self._print(renderable, soft_wrap=True)
         else:
-            self._print(_wrapped(renderable, self._console()))
+            indent = _indent_of(renderable.plain) if aligned else _HANGING
+            self._print(_wrapped(renderable, self._console(), indent))
 
     def fits(self, columns: int) -> bool:
         """Whether a line of this width fits beside nothing else; always, where there is no terminal."""
@@ -95,11 +117,16 @@ class Output:
         return console
 
 
-def _wrapped(renderable: Text, console: Console) -> Text:
+def _indent_of(line: str) -> int:
+    """Where a line goes on that begins with spaces: a little to the right of its first character."""
+    return len(line) - len(line.lstrip(" ")) + _DEEPER
+
+
+def _wrapped(renderable: Text, console: Console, indent: int) -> Text:
     """The text in lines that fit, broken between words; all but the first are indented."""
     from rich.text import Text
 
-    indent = min(_HANGING, console.width // 4)
+    indent = min(indent, console.width // 4)
     if renderable.cell_len <= console.width:
         return renderable
     first = renderable.wrap(console, console.width, overflow="fold")[0]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Final
 
 # A recording may hold any character. C0, DEL and C1 control the terminal; bidi controls and separators make a line
@@ -27,3 +30,16 @@ def shorten(text: str, most: int) -> str:
         return text
     words = text[:most].rpartition(" ")[0]  # whole ones, unless that would leave little
     return f"{words if len(words) > most // 2 else text[: most - 1]}…"
+
+
+def write_note(sentence: str) -> None:
+    """Write a sentence to stderr, in lines that fit where that is a terminal. It may hold lines of its own."""
+    lines = f"duramen: {sentence}".split("\n")
+    if sys.stderr.isatty():
+        width = max(20, get_terminal_size().columns)
+        lines = [part for line in lines for part in _wrap(line, width)]
+    sys.stderr.write("\n".join((*lines, "")))
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    return wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) or [""]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import random
+import time
 from collections.abc import Iterator
+from datetime import timedelta, timezone
 from io import BytesIO
 from typing import Any
 
@@ -165,6 +167,21 @@ def test_blame_names_the_event_that_set_a_value(system: AgentSystem) -> None:
     assert system.blame(PATH, "plan/steps/0", 3).seq == 1, "as it was at a moment"
     assert "set by acme/alice@2" in str(system.blame(PATH, "plan/steps/1"))
     assert json.loads(json.dumps(whole.as_data(), default=str))["leaves"] == expected
+
+
+def test_a_blame_is_told_in_local_time(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    system.spawn(PATH, initial_state={"goal": "x"})
+    found = system.blame(PATH, "goal")
+    try:
+        monkeypatch.setenv("TZ", "JST-9")
+        time.tzset()
+        told = str(found)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found.event is not None
+    assert f"{found.event.time.astimezone(timezone(timedelta(hours=9))):%Y-%m-%d %H:%M:%S}" in told
+    assert f"{found.event.time:%H:%M:%S}" not in told, "control: not in UTC"
 
 
 def test_blame_follows_elements_that_move(system: AgentSystem) -> None:

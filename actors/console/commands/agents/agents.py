@@ -29,7 +29,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
-    with opened(options) as system:
+    with opened(options) as system, output.waiting("reading the list of agents"):
         found = system.agents(
             arguments.prefix,
             status=arguments.status,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from attrs import asdict
@@ -13,13 +12,13 @@ from ....commands import LifecycleResult, Spawn
 from ...arguments import Options, with_options
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Output, clean, text
+from ...output import Output, clean, text, write_note
 
 
 def send_lifecycle(path: str, message: Any, options: Options, output: Output, *, create: bool = False) -> ExitCode:
     """Send the message and print its result. `create` makes the store if there is none. Raises InvalidPath."""
     name = AgentPath.parse(path).text  # before anything is opened, or made
-    with opened(options, create=create) as system:
+    with opened(options, create=create) as system, output.waiting(f"waiting for {clean(name)}"):
         spawns = isinstance(message, Spawn)
         result: LifecycleResult = system.send_spawn(name, message) if spawns else system.agent(name).ask(message)
     if output.as_json:
@@ -27,7 +26,7 @@ def send_lifecycle(path: str, message: Any, options: Options, output: Output, *,
     elif result.success:
         output.line(text(f"{name}: {result.message} ({_details(result)})"))
     else:
-        sys.stderr.write(f"duramen: {clean(with_options(result.message))}\n")
+        write_note(clean(with_options(result.message)))
     return ExitCode.OK if result.success else ExitCode.FAILED
 
 

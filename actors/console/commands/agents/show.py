@@ -26,7 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     path = AgentPath.parse(arguments.path).text
     wanted = None if arguments.property is None else PropertyPath.parse(arguments.property)
-    with opened(options) as system:
+    with opened(options) as system, output.waiting("reading the log"):
         at = arguments.at
         state = system.peek(path) if at is None else state_at(system, path, parse_moment(at))
     facts, memory = _facts(state), state.memory.plain()

@@ -23,7 +23,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     path = AgentPath.parse(arguments.path).text
     at = None if arguments.at is None else parse_moment(arguments.at)
-    with opened(options) as system:
+    with opened(options) as system, output.waiting("reading the log"):
         found = system.blame(path, arguments.property, at)
     if output.as_json:
         output.data(found.as_data())

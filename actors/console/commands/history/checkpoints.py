@@ -27,7 +27,8 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if not found:
         output.show(text(f"{path} has no checkpoint that has not expired: `duramen pause {path}` takes one"))
         return ExitCode.OK
-    table = Table("checkpoint", "taken", "seq", "items", "expires", "metadata", texts=["metadata"])
+    names = ["checkpoint", "taken", "seq", "items", "expires", "metadata"]
+    table = Table(*names, texts=["metadata"], right=["seq", "items"])
     for row in found:
         table.add_row(
             text(row["checkpoint_id"]),

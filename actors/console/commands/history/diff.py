@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if arguments.a is None and other is None:
         raise InvalidMessage("diff takes a moment to compare with now, two moments, or --other PATH")
     a, b = (None if given is None else parse_moment(given) for given in (arguments.a, arguments.b))
-    with opened(options) as system:
+    with opened(options) as system, output.waiting("reading the log"):
         found = system.diff(path, a, b, other=other)
     if output.as_json:
         output.data(found.as_data())

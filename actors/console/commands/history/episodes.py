@@ -46,9 +46,10 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
         if arguments.id is not None:
             _show_one(_find(system.episodes, arguments.id), output)
             return ExitCode.OK
-        chosen = system.episodes.list(
-            project=arguments.project, agent=arguments.agent, outcome=arguments.outcome, limit=arguments.limit
-        )
+        with output.waiting("reading the list of episodes"):
+            chosen = system.episodes.list(
+                project=arguments.project, agent=arguments.agent, outcome=arguments.outcome, limit=arguments.limit
+            )
     if output.as_json:
         output.data([episode.as_data() for episode in chosen])
     elif chosen:
@@ -63,7 +64,7 @@ def _search(arguments: argparse.Namespace, options: Options, output: Output) -> 
     wanted = " ".join(arguments.text)
     if not wanted.strip():
         raise InvalidMessage("episodes search takes words to look for")
-    with opened(options) as system:
+    with opened(options) as system, output.waiting("searching"):
         found = system.episodes.search(
             wanted,
             project=arguments.project,

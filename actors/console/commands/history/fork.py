@@ -11,7 +11,7 @@ from ...arguments import Options, add_at, add_path, parse_json_pair, parse_momen
 from ...command import Command
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Output, text
+from ...output import Output, clean, text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     path, to = AgentPath.parse(arguments.path).text, AgentPath.parse(arguments.to).text
     at = None if arguments.at is None else parse_moment(arguments.at)
-    with opened(options) as system:
+    with opened(options) as system, output.waiting(f"forking {clean(path)}"):
         system.fork(
             path,
             at,

@@ -51,7 +51,7 @@ def _show(event: Event, output: Output, *, full: bool) -> None:
         return
     output.line(event_line(event))
     for line in event_lines(event)[2:] if full else ():
-        output.line(join_texts(text("        "), line))
+        output.line(join_texts(text("        "), line), aligned=True)
 
 
 def _follow(

@@ -56,11 +56,12 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     path = AgentPath.parse(arguments.path).text
     with opened(options) as system:
         first = arguments.start or first_seq(system, path)
-        past = system.replay(path, from_seq=first, to_seq=arguments.end)
+        with output.waiting("reading the log"):
+            past = system.replay(path, from_seq=first, to_seq=arguments.end)
+            before = past.state
         if arguments.step and not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
             _step_through(past)
             return ExitCode.OK
-        before = past.state
         for event, after in past:
             _show(event, before, after, output)
             before = after

@@ -100,9 +100,12 @@ def _namespace(ask: RunCommand, name: str) -> list[Finding]:
 
 
 def _show(findings: list[Finding], output: Output) -> None:
-    table = Table("", "what", "what to do", texts=["what", "what to do"])
+    columns = ["what", "what to do"] if any(finding.advice for finding in findings) else ["what"]
+    table = Table("", *columns, texts=columns)
     for finding in findings:
-        table.add_row(text(finding.level, _STYLES[finding.level]), text(finding.what), text(finding.advice))
+        table.add_row(
+            text(finding.level, _STYLES[finding.level]), *map(text, (finding.what, finding.advice)[: len(columns)])
+        )
     problems = sum(finding.level == "problem" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
     output.show(table, text(""), text(_verdict(problems, warnings)))

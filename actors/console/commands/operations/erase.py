@@ -11,7 +11,7 @@ from ...arguments import Options, add_path
 from ...command import Command
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Output, text
+from ...output import Output, clean, count_of, text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     if not arguments.yes:
         raise InvalidMessage(f"this removes {arguments.path} and all below it for good; say so with --yes")
-    with opened(options) as system:
+    with opened(options) as system, output.waiting(f"erasing {clean(arguments.path)}"):
         erasure = system.erase(arguments.path)
     if output.as_json:
         output.data(
@@ -36,8 +36,9 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
             }
         )
         return ExitCode.OK
-    counts = f"{erasure.events} events, {erasure.checkpoints} checkpoints, {erasure.episodes} episodes"
-    output.show(text(f"erased {len(erasure.agents)} agents: {counts}"))
+    kept = {"event": erasure.events, "checkpoint": erasure.checkpoints, "episode": erasure.episodes}
+    counts = ", ".join(count_of(number, what) for what, number in kept.items())
+    output.show(text(f"erased {count_of(len(erasure.agents), 'agent')}: {counts}"))
     for name in erasure.rebuilt:
         output.show(text(f"consumer {name} rebuilds its view"))
     output.show(text("not reached:"))

@@ -25,7 +25,8 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     agents = load_named(arguments.agents)
     if not isinstance(agents, Mapping):
         raise UnusableCode(f"{arguments.agents} is a {type(agents).__name__}; give a mapping of agent types to classes")
-    with opened(options, agents=cast("Mapping[str, AgentFactory]", agents), host=False) as system:
+    known = cast("Mapping[str, AgentFactory]", agents)
+    with opened(options, agents=known, host=False) as system, output.waiting("running unfinished work"):
         problems = system.check_work()
     if output.as_json:
         output.data([asdict(problem) for problem in problems])

@@ -38,7 +38,7 @@ def on_a_terminal(folder: Path, *words: str) -> str:
         env=environment(TERM="xterm", PYTHONIOENCODING="utf-8"),
         stdin=subprocess.DEVNULL,
         stdout=theirs,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.DEVNULL,  # where bars are drawn once a command has taken a second
         start_new_session=True,
     ) as process:
         os.close(theirs)

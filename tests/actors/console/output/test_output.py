@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta, timezone
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from duramen.actors import Outcome
 from duramen.actors.console.exit_codes import ExitCode, exit_code_of
 from duramen.actors.console.output.as_json import to_json
-from duramen.actors.console.output.output import text
+from duramen.actors.console.output.output import Output, text
 from duramen.actors.console.output.printable import clean, shorten
 from duramen.events import DuramenError, errors
 
@@ -73,3 +75,32 @@ def test_every_typed_error_has_an_exit_code(name: str) -> None:
     expected = next((code for code, names in CODES.items() if name in names), ExitCode.FAILED)
     error: DuramenError = getattr(errors, name)("x")
     assert exit_code_of(error) is expected
+
+
+NESTED = {"messages": [{"role": "user", "content": " ".join(f"word-{number}" for number in range(60))}]}
+
+
+class ATerminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_long_value_goes_on_below_its_own_beginning(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    stream = ATerminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Output(as_json=False).value(NESTED)
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    first = next(at for at, line in enumerate(lines) if line.lstrip().startswith('"content"'))
+    assert lines[first + 1].startswith(" " * 10 + "word-"), "4 columns deeper than the 6 of its first line"
+    assert json.loads(" ".join(map(str.strip, lines))) == NESTED, "broken between words only"
+
+
+def test_a_value_that_goes_to_a_file_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=False).value(NESTED)
+    assert json.loads(capsys.readouterr().out) == NESTED
+    long = NESTED["messages"][0]["content"]
+    Output(as_json=False).value(long)
+    assert capsys.readouterr().out == f"{long}\n"

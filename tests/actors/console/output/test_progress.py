@@ -7,7 +7,8 @@ from io import StringIO
 
 import pytest
 
-from duramen.actors.console.output.progress import show_progress
+from duramen.actors.console.output.progress import show_progress, show_waiting
+from waiting import eventually
 
 
 class Clock:
@@ -44,8 +45,9 @@ def test_on_a_terminal_it_is_a_bar_that_leaves_nothing_behind(
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with show_progress("event", bar=True) as advance:
+    with show_progress("event", bar=True, delay=0) as advance:
         advance(5, total, "[bold]2 agents")
+        eventually(lambda: "2 agents" in stream.getvalue())
     shown = stream.getvalue()
     assert f"{'5/10' if total else '5'} events, [bold]2 agents" in shown
     assert "\x1b[2K" in shown.rpartition("2 agents")[2], "the bar is wiped at the end"
@@ -57,3 +59,24 @@ def test_for_programs_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with show_progress("event", bar=False) as advance:
         advance(5, 10)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("delay", [0.0, 3_600.0])
+def test_what_takes_its_time_is_told_on_a_terminal_and_what_does_not_is_not(
+    monkeypatch: pytest.MonkeyPatch, delay: float
+) -> None:
+    stream = ATerminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with show_waiting("erasing [bold]acme/alice", bar=True, delay=delay):
+        if not delay:
+            eventually(lambda: "erasing [bold]acme/alice" in stream.getvalue())
+    assert ("erasing" in stream.getvalue()) == (not delay)
+    assert not delay or stream.getvalue() == ""
+
+
+def test_where_no_terminal_is_nothing_is_told_of_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_waiting("erasing", bar=True, delay=0):
+        pass
+    assert capsys.readouterr().err == ""
