@@ -216,7 +216,7 @@ class Gated:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._log, name)
         if not callable(found):
-            return Gated.under(self, found) if name == "archive" else found
+            return Gated.under(self, found) if name in ("archive", "contents") else found
 
         def call(*arguments: Any, **named: Any) -> Any:
             self.threads.add(threading.get_ident())
@@ -246,7 +246,13 @@ BLOCKING: dict[str, Callable[[AgentSystem], Coroutine[Any, Any, Any]]] = {
     "replay": lambda s: _walked(s),
     "erase": lambda s: s.aio.erase(PATH),
     "import_session": lambda s: s.aio.import_session(BytesIO(_session()), "acme/carried"),
+    "load_content": lambda s: _loaded(s),
 }
+
+
+def _loaded(system: AgentSystem) -> Coroutine[Any, Any, str | bytes]:
+    system.agent(PATH).set("text", "x" * (1024 * 1024 + 1))
+    return system.aio.load_content(PATH, system.peek(PATH).memory["text"])
 
 
 async def _walked(system: AgentSystem) -> list[Any]:
