@@ -26,7 +26,7 @@ class Limits:
     container_items: int = 65_536
     text_bytes: int = 1024 * 1024
     event_nodes: int = 100_000
-    state_nodes: int = 100_000
+    state_nodes: int = 500_000
     snapshot_bytes: int = 15 * 1024 * 1024
     """Below 16 MiB, which the embedded server accepts as one argument."""
     mailbox_messages: int = 10_000

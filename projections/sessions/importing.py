@@ -289,8 +289,7 @@ class _Import:
 
     def _read_content(self, agent: _Incoming, fields: list[Any]) -> None:
         """Take in a chunk of a content; the content before it is whole once another begins."""
-        form = [type(field) for field in fields]
-        if form != [bytes, int, bytes]:
+        if len(fields) != 3 or not all(map(isinstance, fields, (bytes, int, bytes))):
             raise _damaged(f"content of {agent.origin} has another form")
         digest, index, chunk = fields
         if index == 0:

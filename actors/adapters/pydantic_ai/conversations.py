@@ -29,6 +29,8 @@ _RECORDS: Final = TypeAdapter(
 )
 _BATCH: Final = 512 * 1024
 """Characters of messages in one commit."""
+_SETS: Final = 256
+"""Operations of one commit, of which each is an event."""
 _TRIES: Final = 20
 """How often a record is written while the agent changes in ways that do not concern it."""
 _HOMES: Final = 10_000
@@ -40,11 +42,11 @@ _AT_ONCE: Final = 32
 class DuramenConversationStore(ConversationStore):
     """A pydantic-ai conversation store: each conversation is an agent of `project`, each message one value in it.
 
-    A record and its new messages are one commit, up to 512 KiB; a conflict leaves neither behind. A fork is a fork of
-    the agent, whatever its length, and stands by itself. Deleting a conversation erases its agent, with all messages,
-    also those of branches it has left. Calls that change something wait for their outcome, also when they are
-    cancelled. Thread-safe; several stores, also in other processes, may use one conversation. Raises the errors of the
-    system, besides pydantic-ai's own.
+    A record and its new messages are one commit, up to 512 KiB and 255 messages; a conflict leaves neither behind. A
+    fork is a fork of the agent, whatever its length, and stands by itself. Deleting a conversation erases its agent,
+    with all messages, also those of branches it has left. Calls that change something wait for their outcome, also when
+    they are cancelled. Thread-safe; several stores, also in other processes, may use one conversation. Raises the
+    errors of the system, besides pydantic-ai's own.
     """
 
     def __init__(self, system: AgentSystem, *, project: str = "pydantic-ai", durability: str | None = None) -> None:
@@ -254,7 +256,7 @@ def _batches_of(sets: Sequence[Set]) -> list[list[Set]]:
     size = 0
     for each in sets:
         length = len(repr(each.value))
-        if batches[-1] and size + length > _BATCH:
+        if batches[-1] and (size + length > _BATCH or len(batches[-1]) == _SETS):
             batches.append([])
             size = 0
         batches[-1].append(each)

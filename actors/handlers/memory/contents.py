@@ -68,7 +68,7 @@ def load_contents(store: ContentStore, agent: str, value: Any) -> Any:
         elif type(held) is list:
             items = cast("list[Any]", held)
             items[:] = map(load, items)
-        return held
+        return cast("Any", held)
 
     return load(value)
 
