@@ -41,6 +41,7 @@ def kept(system: AgentSystem, path: str = PATH) -> int:
     return len(system.log.contents.list(path))
 
 
+@pytest.mark.slow
 def test_a_value_of_twenty_megabytes_is_read_back_in_all_ways(open_any: OpenSystem) -> None:
     system, big = open_any(), "0123456789" * 2_000_000
     alice = system.spawn(PATH)
