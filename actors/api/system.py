@@ -28,7 +28,7 @@ from duramen.events import (
     Unconfirmed,
 )
 from duramen.events.log import EventLog, HostRecord
-from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
+from duramen.events.model import DECLARED, Seconds, WithContents, parse_seconds, parse_timeout
 from duramen.projections import AgentState
 from duramen.projections.sessions import Erasure
 
@@ -346,13 +346,13 @@ class AgentSystem(SystemCalls):
             check_may_block()
             self._actors.check_cycle(path)
         envelope = envelope_of(message, command_id, durability, True, self._copier)
-        if type(message) in MAY_HOLD_CONTENT:
-            envelope.late = partial(load_contents, self._log.contents, path)
         tracing = self._services.tracing
         if tracing is not None:
             tracing.send(path, envelope)
         try:
             if not block:
+                if type(message) in MAY_HOLD_CONTENT:
+                    envelope.late = partial(load_contents, self._log.contents, path)
                 self._actors.send(path, envelope, room)
                 return envelope
             deadline = None if seconds is None else monotonic() + seconds
@@ -370,13 +370,13 @@ class AgentSystem(SystemCalls):
                 envelope.refuse(error)  # it is in no mailbox: nobody else ends its span
             raise
         try:
-            if envelope.done:
-                return envelope.get_within(None, seconds)
-            return envelope.get_within(None if deadline is None else time_left(deadline), seconds)
+            left = None if deadline is None or envelope.done else time_left(deadline)
+            found = envelope.get_within(left, seconds)
         except AskTimeout:
             if not envelope.done:
                 self.withdraw(path, envelope)
             raise
+        return load_contents(self._log.contents, path, found.value) if type(found) is WithContents else found
 
     def store_contents(self, path: str, message: M, refused: DuramenError) -> M:
         """Store what is too large for an event in a message that was refused; return the message to send in its place.

@@ -62,8 +62,8 @@ class Reply(pykka.Future[Any]):
 
     @property
     def value(self) -> Any:
-        """The reply; None while pending and after an error."""
-        return self.result if self._done else None
+        """The reply; None while pending and after an error. Texts and bytes beside the log are loaded, which blocks."""
+        return self._unwrap() if self._done and self.error is None else None
 
     def get(self, *, timeout: Seconds | None = None) -> Any:
         """Return the reply. Blocks at most `timeout` (seconds, or a timedelta).

@@ -16,9 +16,10 @@ from duramen.events import (
     NoHost,
     OutcomeUnknown,
     SystemClosed,
+    TooLarge,
     Unavailable,
 )
-from duramen.events.model import WORK_CANCEL_SENT, Cause
+from duramen.events.model import WORK_CANCEL_SENT, Cause, WithContents
 from duramen.projections import AgentState
 from duramen.projections.state import cancels_to_send
 
@@ -96,6 +97,12 @@ class Asking:
 
     def _outcome(self, reply: Any, error: BaseException | None) -> Outcome:
         path, services = self._begun.name, self._services
+        if type(reply) is WithContents:
+            error = TooLarge(
+                f"the reply of {path} holds a text, or bytes, too large for an event, and so for the log of who asked; "
+                "read it in a step that returns what is needed of it",
+                agent=path,
+            )
         if error is None:
             try:
                 return pack_reply(reply, services, path, 0), None

@@ -11,9 +11,10 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from actors.work.test_recovery import index_of
-from duramen.actors import Agent, AgentSystem, Append, Get, WorkCancelled
+from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, WorkCancelled
 from duramen.actors.commands import CancelAsked
-from duramen.events import HandlerRaised, InvalidMessage
+from duramen.events import HandlerRaised, InvalidMessage, TooLarge
+from duramen.events.codec import CONTENT_MARK
 from duramen.projections.state import NEVER
 from takeover import give_up
 from waiting import eventually
@@ -50,6 +51,24 @@ def test_a_handler_gets_the_reply_of_another_agent(system: AgentSystem) -> None:
 
     alice = spawn_worker(system, work)
     assert alice.ask(Job()) == ["acme/bob", {"count": 1}, [1]]
+
+
+def test_a_reply_with_a_text_beside_the_log_is_refused_and_a_step_may_read_it(system: AgentSystem) -> None:
+    bob, large = system.agent("acme/bob"), "x" * 600_000
+    bob.set("report", large)
+    bob.set("bytes", {"v": CONTENT_MARK + bytes(50)})  # looks like packed content, and is none
+
+    async def work(self: Any, message: Job) -> Any:
+        for read in (Get("report"), GetMany(["report"]), Get()):
+            with pytest.raises(TooLarge, match="in a step"):
+                await self.ask("acme/bob", read)
+        length = await self.step("read", lambda: len(bob.get("report")))
+        return [length, await self.ask("acme/bob", Get("bytes"))]
+
+    alice = spawn_worker(system, work)
+    assert alice.ask(Job()) == [600_000, {"v": CONTENT_MARK + bytes(50)}]
+    reply = bob.ask(Get("report"), block=False)
+    assert (reply.get(timeout=10), reply.value) == (large, large)
 
 
 def test_a_durable_message_is_handled_to_its_end_there(system: AgentSystem) -> None:
