@@ -7,12 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from contracts.authors import Author
+import msgpack
+from contracts.authors import FENCE, Author, linked
 from contracts.places import MemoryPlace, Place, ServerPlace
+from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.events.errors import AgentNotFound, CorruptEvent
 from duramen.events.log import content_store
 from duramen.events.log.content_store import CHUNK_BYTES, STAGED_MS, copy_contents, read_content
 from duramen.events.log.event_log import EventLog
+from duramen.events.log.records import Adoption
 from duramen.events.model.content import Content, content_digest
 
 ALICE, BOB = "acme/alice", "acme/bob"
@@ -136,6 +139,24 @@ def test_erasing_leaves_no_content(log: EventLog) -> None:
         keep(log, b"late")
 
 
+def test_an_agent_of_thousands_of_contents_is_erased(server: ServerPlace) -> None:
+    """More than Lua's stack takes at once."""
+    log = server.open()
+    Author(log, ALICE).fill(1)
+    contents = server.keys.contents(log.partition_of(ALICE), ALICE)
+    stored = msgpack.packb([4, 1])
+    planted = {content_digest(b"%d" % number): stored for number in range(9_000)}
+    server.client.hset(contents, mapping=planted)
+    last = list(server.client.hscan(contents, count=10_000)[1])[-1]
+    position = log.archive.erase_from_feed(ALICE, 0)[0]
+    client: Any = cast("Any", log.archive)._server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "read_hash", lambda *_: {b"-" * 32 if each == last else each: b"" for each in planted})
+        assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == -1, "control: one came since"
+    assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == 1
+    assert log.contents.list(ALICE) == []
+
+
 def test_content_that_comes_while_an_agent_is_erased_is_erased_too(
     server: ServerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,3 +184,20 @@ def test_copies_are_checked(log: EventLog) -> None:
     assert log.contents.read(BOB, content.digest) == b"data"
     with pytest.raises(CorruptEvent):
         copy_contents(log.contents, ALICE, [Content(b"-" * 32, 4, is_text=False)], BOB)
+
+
+@pytest.mark.slow
+def test_thousands_of_agents_come_to_be_at_once(server: ServerPlace) -> None:
+    """More than Lua's stack takes at once."""
+    log, count = server.open(partitions=1), 9_000
+    agents = [f"acme/alice/{number}" for number in range(count)]
+    item = linked(NO_DIGEST, [b"body"])[0]
+    pipeline = server.client.pipeline(transaction=False)
+    for agent in agents:
+        pipeline.rpush(server.keys.staged(0, agent, "t"), item)
+    pipeline.execute()
+    head: dict[str, Any] = {"seq": 1, "base": 0, "before": NO_DIGEST, "digest": item[:16], "updated_at": 5}
+    entry: dict[str, Any] = {"entry": b"\x93\xa7running\xc0\xc0", "largest": len(item), "levels": 4}
+    assert log.archive.adopt([Adoption(agent, **head, fence=FENCE, **entry) for agent in agents], "t") is None
+    feed: list[Any] = server.client.lrange(server.keys.feed(0), 0, -1)
+    assert [msgpack.unpackb(each)[0] for each in feed] == agents

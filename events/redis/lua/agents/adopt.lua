@@ -21,6 +21,7 @@
 --       3... channel of level 1, 2, 3, 4
 -- Returns nil (done, now or before), or [what is in the way: exists, log or staged; the agent].
 
+local PORTION = 4000 -- Lua's stack takes less than 8,000 values
 local agents = cmsgpack.unpack(ARGV[1])
 local places, at, known = {}, 6, 0
 -- Where an agent's contents begin, and how many keys it has, counted from its place.
@@ -78,7 +79,9 @@ for _, agent in ipairs(agents) do
 end
 local position = #feed
 for level = 1, 4 do position = math.max(position, (tonumber(marks[level]) or 0) + #feed) end
-if #feed > 0 then redis.call('RPUSH', KEYS[3], unpack(feed)) end
+for start = 1, #feed, PORTION do
+  redis.call('RPUSH', KEYS[3], unpack(feed, start, math.min(start + PORTION - 1, #feed)))
+end
 
 for i, agent in ipairs(agents) do
   local place = places[i]

@@ -17,6 +17,7 @@
 -- -2: another host has taken the erasure over, or it has ended.
 
 local LIFECYCLE, MOST, SHARED, OWN, ALL = 2, 2000, 7, 7, 1000000000
+local PORTION = 4000 -- Lua's stack takes less than 8,000 values
 local root, below = ARGV[1], ARGV[1] .. '/'
 local note = redis.call('HMGET', KEYS[7], root)[1]
 local is_ours = note == '1' .. ARGV[5]
@@ -41,9 +42,11 @@ end
 for i = 1, #agents do
   local list, digests = KEYS[SHARED + OWN * i], agents[i][3]
   if #redis.call('HSCAN', list, '0', 'COUNT', ALL)[2] ~= 2 * #digests then return -1 end
-  local held = #digests > 0 and redis.call('HMGET', list, unpack(digests)) or {}
-  for j = 1, #held do
-    if not held[j] then return -1 end
+  for start = 1, #digests, PORTION do
+    local held = redis.call('HMGET', list, unpack(digests, start, math.min(start + PORTION - 1, #digests)))
+    for j = 1, #held do
+      if not held[j] then return -1 end
+    end
   end
 end
 
