@@ -184,7 +184,6 @@ def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | 
 def fold_begun(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
     item = {name: data[name] for name in ("kind", "name", "key", "due", "about", "once")}
     item["checked"] = data.get("checked", False)  # logs from before answers were checked do not have it
-    item |= {"checked": data.get("checked", False)}  # logs of earlier releases have none
     if data.get("durable"):
         item["durable"] = True
     item |= {"begun": state.seq + 1, "attempts": 0, "result": None}
