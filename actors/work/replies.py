@@ -44,7 +44,10 @@ class PendingReplies:
         error: BaseException | None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Log the end of work, and prepare the replies to the messages that wait for it; in the thread of the turn."""
+        """Log the end of work, and prepare the replies to the messages that wait for it; in the thread of the turn.
+
+        Raises TooLarge if the metadata does not fit into the event.
+        """
         path, services = turn.agent, turn.services
         how, data = "done", None
         if error is None:
@@ -66,7 +69,8 @@ class PendingReplies:
             turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))
         except (TooLarge, ValueRefused) as refused:  # a reply, or the facts of an error, that an event cannot hold
             how, value, data = "failed", None, services.serializer.error_to_data(refused, path)
-            turn.emit(NewEvent(WORK_ENDED, {"work": work, "how": how, "reply": value, "error": data}))
+            ended = {"work": work, "how": how, "reply": value, "error": data}
+            turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))
         self._ended[work] = _answer_with(services, value, data)
 
     def answer_ended(self, pieces: Mapping[str, Piece]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, worker
 from duramen.actors import AgentHandle, AgentSystem
-from duramen.events import DurabilityUnavailable, ValueRefused, VersionConflict
+from duramen.events import DurabilityUnavailable, Limits, TooLarge, ValueRefused, VersionConflict
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -95,3 +95,15 @@ def test_parked_work_is_retried_only_at_the_seq_that_is_expected(open_system: Op
     assert alice.unfinished()[0].parked
     retried = alice.retry(receipt, expected_seq=alice.status().seq, metadata=BY, durability="memory")
     assert next(iter(second.events(PATH, from_seq=retried.first_seq))).metadata == BY
+
+
+@pytest.mark.parametrize("while_paused", [False, True])
+def test_work_is_not_cancelled_with_metadata_too_large_for_the_event(alice: AgentHandle, while_paused: bool) -> None:
+    if while_paused:  # else its handler goes on, and the event is another
+        alice.pause("here")
+    seq, too_large = alice.status().seq, {"by": "x" * (Limits().event_bytes - 100)}
+    with pytest.raises(TooLarge):
+        alice.cancel(2, metadata=too_large)
+    assert (alice.status().seq, [piece.work for piece in alice.unfinished()]) == (seq, [2])
+    alice.cancel(2, metadata=BY)
+    eventually(lambda: alice.unfinished() == [])
