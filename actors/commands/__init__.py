@@ -25,7 +25,7 @@ from .decider import (
     require_seq,
     with_metadata,
 )
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, former_fingerprints
 from .handler_error import kind_of, text_of, to_caller_error
 from .message import Message, Mutation
 from .messages import (
@@ -191,6 +191,7 @@ __all__ = [
     "decide_spawn",
     "decide_terminate",
     "fingerprint",
+    "former_fingerprints",
     "kind_of",
     "make_remind",
     "outcome_of",

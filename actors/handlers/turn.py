@@ -15,7 +15,7 @@ from duramen.events.model import EXTERNAL, SPAWNED, Cause, Handling
 from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
-from ..commands import Decide, Span, TracedAgent, fingerprint, plain_id, require_seq, with_metadata
+from ..commands import Decide, Span, TracedAgent, fingerprint, former_fingerprints, plain_id, require_seq, with_metadata
 from ..dispatch import Commit, Envelope, Inbox, current_cause
 from .agent_timers import AgentTimers
 from .agent_types import AgentCode
@@ -311,8 +311,7 @@ class Turn(Commit):
             self.command = [command_id, print_]
             return None
         first, last, digest, known = entry
-        # A command from before its class was declared has the fingerprint of the class's own name.
-        if known != print_ and known != fingerprint(message, self.codec, None):
+        if known != print_ and known not in former_fingerprints(message, self.codec, self.services.registry):
             raise CommandConflict(
                 f"command id {command_id[:80]!r} of {path} was used for another payload (seq {first}); use a new id",
                 agent=path,
