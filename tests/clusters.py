@@ -54,8 +54,7 @@ class Cluster:
             self._stack = stack.pop_all()
         self._form(primaries)
         if not replicas:  # no node takes over: one that is late on a busy machine is not to be taken for dead
-            for node in self.nodes:
-                self.call(node, "CONFIG", "SET", "cluster-node-timeout", _LONG_TIMEOUT_MS)
+            self.expect_failures(False)
         if password is not None:
             for node in self.nodes:
                 self.call(node, "CONFIG", "SET", "masterauth", password, "requirepass", password)
@@ -87,6 +86,12 @@ class Cluster:
         for number, node in enumerate(self.nodes[primaries:]):
             self.call(node, "CLUSTER", "REPLICATE", self.id_of(self.nodes[number]))
         self.wait_until_ready()
+
+    def expect_failures(self, expected: bool) -> None:
+        """Have nodes that are silent for a second taken for dead, or only those that are for very long."""
+        for node in self.running:
+            milliseconds = _NODE_TIMEOUT_MS if expected else _LONG_TIMEOUT_MS
+            self.call(node, "CONFIG", "SET", "cluster-node-timeout", milliseconds)
 
     def wait_until_ready(self) -> None:
         """Wait until every node that runs says that all slots are served, and each replica follows its primary."""

@@ -77,6 +77,8 @@ class Size:
     """Whether faults also last longer than a lease."""
     only: tuple[str, ...] = ()
     """The faults that happen; none: all."""
+    least: int = 0
+    """How many faults there are in any case, also on a machine where each takes long."""
 
 
 @frozen
@@ -211,7 +213,7 @@ class Battery:
 
     def _rage(self) -> None:
         until, deck = monotonic() + self.size.seconds, self._shuffled()
-        while monotonic() < until and not self._has_proof():
+        while (monotonic() < until or self.faults.total() < self.size.least) and not self._has_proof():
             self._never.wait(2 * self.size.pause * self.chance.random())
             self._notice_ends()
             if not deck:

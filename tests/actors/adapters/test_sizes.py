@@ -104,6 +104,7 @@ def system() -> Any:
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", HERE, ids=lambda adapter: adapter.__name__)
 def test_ids_of_any_kind_have_lists_of_their_own(adapter: Roundtrip, system: AgentSystem) -> None:
     async def use() -> None:
@@ -115,6 +116,7 @@ def test_ids_of_any_kind_have_lists_of_their_own(adapter: Roundtrip, system: Age
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("adapter", HERE, ids=lambda adapter: adapter.__name__)
 def test_a_value_of_twenty_megabytes_comes_back(adapter: Roundtrip, system: AgentSystem) -> None:
     texts = ["before", "0123456789" * 2_000_000, "after"]
@@ -122,6 +124,7 @@ def test_a_value_of_twenty_megabytes_comes_back(adapter: Roundtrip, system: Agen
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("adapter", HERE, ids=lambda adapter: adapter.__name__)
 def test_a_very_long_list_of_messages_comes_back(adapter: Roundtrip, system: AgentSystem) -> None:
     # Their frameworks store one message a call, which takes a minute and more.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _LOADED = """
 import sys
 from duramen.actors import AgentSystem
@@ -19,6 +21,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_client_for_servers_is_loaded_by_the_first_system_on_a_server() -> None:
-    ran = subprocess.run([sys.executable, "-P", "-c", _LOADED], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-P", "-c", _LOADED], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.splitlines() == ["False False", "UnsafeServer True"]
