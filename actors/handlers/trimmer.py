@@ -161,7 +161,7 @@ class Trimmer:
         )
 
     def _drop_orphans(self, agent: str) -> None:
-        drop_orphans(self._agent_log(agent), time_ns() // 1_000_000)
+        drop_orphans(self._agent_log(agent))
 
     def _agent_log(self, agent: str) -> AgentLog:
         return AgentLog(self._log, agent, self._limits, self._registry)

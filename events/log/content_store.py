@@ -22,11 +22,14 @@ STAGED_MS: Final = 24 * 60 * 60 * 1000
 
 @frozen
 class ListedContent:
-    """A content as the list of its agent has it. `written_ms` is the writer's clock, since the epoch."""
+    """A content as the list of its agent has it. `age_ms` is the time since it was last written.
+
+    Where there is a server, its clock says how old contents are, not that of a client.
+    """
 
     digest: bytes
     size: int
-    written_ms: int
+    age_ms: int
 
 
 class ContentCache(Protocol):
@@ -63,8 +66,8 @@ class ContentStore(Protocol):
         """The contents of an agent, in no order."""
         ...
 
-    def drop(self, agent: str, digests: Collection[bytes], before_ms: int) -> int:
-        """Remove those of these contents that were last written before a time; how many."""
+    def drop(self, agent: str, digests: Collection[bytes], age_ms: int) -> int:
+        """Remove those of these contents that were last written so long ago, or longer; how many."""
         ...
 
 

@@ -41,13 +41,13 @@ class MemoryContentStore:
 
     def list(self, agent: str) -> list[ListedContent]:
         with self._lock:
-            found = self._live(agent).items()
-            return [ListedContent(digest, len(kept.data), kept.written_ms) for digest, kept in found]
+            now, found = self._now(), self._live(agent).items()
+            return [ListedContent(digest, len(kept.data), now - kept.written_ms) for digest, kept in found]
 
-    def drop(self, agent: str, digests: Collection[bytes], before_ms: int) -> int:
+    def drop(self, agent: str, digests: Collection[bytes], age_ms: int) -> int:
         with self._lock:
-            held = self._contents.get(agent, {})
-            gone = [digest for digest in digests if digest in held and held[digest].written_ms < before_ms]
+            held, newest = self._contents.get(agent, {}), self._now() - age_ms
+            gone = [digest for digest in digests if digest in held and held[digest].written_ms <= newest]
             for digest in gone:
                 del held[digest]
             return len(gone)

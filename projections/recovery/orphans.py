@@ -13,15 +13,14 @@ from .trim_base import load_base
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 
-def drop_orphans(agent_log: AgentLog, now_ms: int) -> int:
-    """Remove the contents of an agent that nothing in its log refers to, and that are a day old; how many.
+def drop_orphans(agent_log: AgentLog, age_ms: int = _DAY_MS) -> int:
+    """Remove the contents of an agent that nothing in its log refers to, and that are that old; how many.
 
     Younger ones may be of a message that is on its way. The events that are left are read only if there may be some.
     Checkpoints need no look: a log is not trimmed past them. Raises what reading the log raises.
     """
     log, agent = agent_log.log, agent_log.agent
-    before_ms = now_ms - _DAY_MS
-    orphans = {each.digest for each in log.contents.list(agent) if each.written_ms < before_ms}
+    orphans = {each.digest for each in log.contents.list(agent) if each.age_ms >= age_ms}
     if not orphans:
         return 0
     base = load_base(agent_log)
@@ -29,4 +28,4 @@ def drop_orphans(agent_log: AgentLog, now_ms: int) -> int:
     orphans.difference_update(content.digest for content in contents_in([state.dump(), base and base.custom]))
     for _, raw, _ in agent_log.events_after(state, None) if orphans else ():
         orphans.difference_update(content.digest for content in contents_in(raw))
-    return log.contents.drop(agent, orphans, before_ms)
+    return log.contents.drop(agent, orphans, age_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,7 @@ from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Adoption
 from duramen.events.model.content import Content, content_digest
 
+DAY_MS = STAGED_MS
 ALICE, BOB = "acme/alice", "acme/bob"
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 7]
 
@@ -36,6 +38,32 @@ def digests(log: EventLog, agent: str = ALICE) -> set[bytes]:
     return {each.digest for each in log.contents.list(agent)}
 
 
+def make_older(place: Place, log: EventLog, by_ms: int) -> None:
+    """Let so much time pass for what is there of Alice."""
+    if isinstance(place, MemoryPlace):
+        place.now += by_ms / 1000
+    elif isinstance(place, ServerPlace):
+        key = place.keys.contents(log.partition_of(ALICE), ALICE)
+        listed: dict[bytes, bytes] = cast("Any", place.client.hgetall(key))
+        for digest, stored in listed.items():
+            size, written = msgpack.unpackb(stored)
+            place.client.hset(key, digest, msgpack.packb([size, written - by_ms]))
+
+
+def test_the_clock_of_the_server_says_how_old_content_is(server: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose clock is three days behind, and one whose clock is right, agree on what is young."""
+    log = server.open()
+    Author(log, ALICE).fill(1)
+    with monkeypatch.context() as patch:
+        late = time.time_ns() - 3 * DAY_MS * 1_000_000
+        patch.setattr("duramen.events.redis.stores.content_store.time_ns", lambda: late, raising=False)
+        patch.setattr(time, "time_ns", lambda: late)
+        content = keep(log, b"data")
+    (listed,) = log.contents.list(ALICE)
+    assert 0 <= listed.age_ms < DAY_MS
+    assert log.contents.drop(ALICE, [content.digest], DAY_MS) == 0
+
+
 def test_content_is_read_back_whole(log: EventLog) -> None:
     Author(log, ALICE).fill(1)
     kept = {size: keep(log, make(size)) for size in SIZES}
@@ -48,10 +76,12 @@ def test_content_is_read_back_whole(log: EventLog) -> None:
     assert log.contents.list(BOB) == []
 
 
-def test_content_is_kept_once_and_is_then_newer(log: EventLog) -> None:
+def test_content_is_kept_once_and_is_then_newer(place: Place) -> None:
+    log = place.open()
     Author(log, ALICE).fill(1)
     data = make(2 * CHUNK_BYTES)
     content = keep(log, data)
+    make_older(place, log, 3 * DAY_MS)
     before = log.contents.list(ALICE)[0]
     threads = [threading.Thread(target=keep, args=(log, data)) for _ in range(4)]
     for thread in threads:
@@ -60,7 +90,7 @@ def test_content_is_kept_once_and_is_then_newer(log: EventLog) -> None:
         thread.join(30)
     (after,) = log.contents.list(ALICE)
     assert (after.digest, after.size) == (before.digest, before.size)
-    assert after.written_ms >= before.written_ms
+    assert after.age_ms < DAY_MS < before.age_ms
     assert log.contents.read(ALICE, content.digest) == data
 
 
@@ -86,12 +116,15 @@ def test_content_needs_its_agent(log: EventLog) -> None:
     assert log.contents.read(ALICE, content_digest(b"data")) is None
 
 
-def test_only_what_was_not_written_of_late_is_dropped(log: EventLog) -> None:
+def test_only_what_was_not_written_of_late_is_dropped(place: Place) -> None:
+    log = place.open()
     Author(log, ALICE).fill(1)
-    old, new = keep(log, b"old"), keep(log, b"new")
-    times = {each.digest: each.written_ms for each in log.contents.list(ALICE)}
-    assert log.contents.drop(ALICE, [old.digest], times[old.digest]) == 0, "control: not from that time on"
-    assert log.contents.drop(ALICE, [old.digest, b"-" * 32], times[old.digest] + 1) == 1
+    old = keep(log, b"old")
+    make_older(place, log, 2 * DAY_MS)
+    new = keep(log, b"new")
+    both = [old.digest, new.digest, b"-" * 32]
+    assert log.contents.drop(ALICE, both, 3 * DAY_MS) == 0, "control: they are younger"
+    assert log.contents.drop(ALICE, both, DAY_MS) == 1
     assert digests(log) == {new.digest}
     assert log.contents.read(ALICE, old.digest) is None
     assert log.contents.read(ALICE, new.digest) == b"new"

@@ -90,6 +90,9 @@ def list_commands(keys: Keys, *, in_cluster: bool = False) -> tuple[list[Command
         ),
         Command(f"{sharded}UNSUBSCRIBE", (channel,), "notices that no subscriber wants any more still arrive"),
         Command("PEXPIRE", (text, b"1"), "live output cannot be written, nor what is too large for an event"),
+        Command(
+            "TIME", (), "what is too large for an event cannot be kept, and unfinished work is due by our own clock"
+        ),
         Command("PING", (), "a subscriber's connection that is silently dead is not noticed"),
     ]
     return needed, wanted

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from time import time_ns
-from typing import Any, Final
+from typing import Final, cast
 
 import msgpack
 
@@ -34,10 +33,10 @@ class RedisContentStore:
             self._keys.chunks(partition, agent, digest),
         ]
         fields = [agent.encode(), digest, b"%d" % len(data)]
-        end = [b"%d" % STAGED_MS if staged else b"", b"%d" % (time_ns() // 1_000_000)]
-        there = int(self._server.run_script(self._write, keys, [*fields, b"-1", b"", *end], _KEEP))
+        life = b"%d" % STAGED_MS if staged else b""
+        there = int(self._server.run_script(self._write, keys, [*fields, b"-1", b"", life], _KEEP))
         while 0 <= there < len(chunks):
-            arguments = [*fields, b"%d" % there, chunks[there], *end]
+            arguments = [*fields, b"%d" % there, chunks[there], life]
             there = int(self._server.run_script(self._write, keys, arguments, _KEEP))
         if there < 0:
             raise content_without_agent(agent)
@@ -56,16 +55,19 @@ class RedisContentStore:
 
     def list(self, agent: str) -> list[ListedContent]:
         found = self._server.read_hash(self._keys.contents(self._partition_of(agent), agent), "list contents")
-        return [ListedContent(digest, *_times_of(stored)) for digest, stored in found.items()]
+        seconds, microseconds = map(int, self._server.execute("list contents", b"TIME") if found else (0, 0))
+        now = seconds * 1000 + microseconds // 1000
+        return [_listed(digest, stored, now) for digest, stored in found.items()]
 
-    def drop(self, agent: str, digests: Collection[bytes], before_ms: int) -> int:
+    def drop(self, agent: str, digests: Collection[bytes], age_ms: int) -> int:
         if not digests:
             return 0
         partition = self._partition_of(agent)
         keys = [self._keys.contents(partition, agent)]
         keys += [self._keys.chunks(partition, agent, digest) for digest in digests]
-        return int(self._server.run_script(self._drop, keys, [b"%d" % before_ms, *digests], "drop content"))
+        return int(self._server.run_script(self._drop, keys, [b"%d" % age_ms, *digests], "drop content"))
 
 
-def _times_of(stored: bytes) -> Any:
-    return msgpack.unpackb(stored)
+def _listed(digest: bytes, stored: bytes, now: int) -> ListedContent:
+    size, written = cast("list[int]", msgpack.unpackb(stored))
+    return ListedContent(digest, size, now - written)

@@ -19,14 +19,14 @@ from waiting import eventually
 
 ALL = (
     "+evalsha +evalsha_ro +script|load +hmget +hset +hscan +hdel +llen +rpush +lrange +lset +ltrim +set +get "
-    "+exists +unlink +rename +zadd +zrange +zrem +zrank +pexpire +publish +subscribe +unsubscribe +ping"
+    "+exists +unlink +rename +zadd +zrange +zrem +zrank +pexpire +time +publish +subscribe +unsubscribe +ping"
 )
 WANTED = (
-    "+hscan +lset +ltrim +hdel +unlink +rename +zadd +zrange +zrem +zrank +pexpire "
+    "+hscan +lset +ltrim +hdel +unlink +rename +zadd +zrange +zrem +zrank +pexpire +time "
     "+publish +subscribe +unsubscribe +ping"
 )
 NEEDED = [word for word in ALL.split() if word not in WANTED.split()]
-LOOKING = "+info +time +config|get +acl|whoami"
+LOOKING = "+info +config|get +acl|whoami"
 LETHAL = ["allkeys-lru", "allkeys-lfu", "allkeys-random"]
 
 
@@ -284,9 +284,16 @@ def test_what_a_user_may_not_ask_is_reported_and_nothing_fails(server: Server, c
     findings = check(server, let(client, ALL))
     assert "problem" not in levels(findings)
     warned = said(findings, "warning")
-    for command in ("INFO", "CONFIG GET", "TIME"):
+    for command in ("INFO", "CONFIG GET"):
         assert f"may not run {command}" in warned
     assert "this user has every permission" in said(findings, "ok")
+
+
+def test_a_user_who_may_not_ask_for_the_time_is_warned(server: Server, client: redis.Redis) -> None:
+    findings = check(server, let(client, f"{ALL.replace('+time ', '')} {LOOKING}"))
+    assert "problem" not in levels(findings)
+    assert "may not run TIME" in said(findings, "warning")
+    assert "what is too large for an event cannot be kept" in said(findings, "warning")
 
 
 def test_a_user_who_may_do_nothing_is_told_what_to_grant(server: Server, client: redis.Redis) -> None:
