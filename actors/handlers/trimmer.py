@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Final
 
 from duramen.events import (
@@ -46,6 +46,10 @@ _STEP: Final = 20_000
 _FEED_STEP: Final = 1_000
 _RETRY_PAUSES: Final = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Seconds between tries, where another process trims the same agent."""
+_ORPHANS_EVERY: Final = 3_600.0
+"""Seconds between two automatic looks for contents of an agent that nothing refers to."""
+_REMEMBERED: Final = 10_000
+"""Agents whose last look is remembered."""
 _THREADS: Final = 1  # folding takes the interpreter's lock: a second thread would only slow the agents down
 
 
@@ -74,6 +78,7 @@ class Trimmer:
         self._thread_pool = ThreadPool("trimmer", _THREADS)
         self._lock = threading.Lock()
         self._requested: set[str] = set()
+        self._orphans_sought: dict[str, float] = {}
         self._closed = False
         self._closing = threading.Event()
 
@@ -112,8 +117,9 @@ class Trimmer:
         try:
             done = self._trim_agent(agent, least=self._least, most=_STEP)
             if done.removed:
-                self._drop_orphans(agent)
                 self.trim_feed(self._log.partition_of(agent))
+                if self._is_time_for_orphans(agent):
+                    self._drop_orphans(agent)
         except Exception as error:  # also what the user's `apply` raises
             reason = str(error) if isinstance(error, DuramenError) else f"{type(error).__name__} at {raised_at(error)}"
             get_logger("retention").warning("not_trimmed", agent=agent, reason=reason)
@@ -123,12 +129,12 @@ class Trimmer:
     def trim(self, agent: str, keep: Retention | None, *, nothing: bool, dry_run: bool) -> TrimResult:
         """As `AgentSystem.trim`."""
         done = self._trim_agent(agent, keep, nothing=nothing, dry_run=dry_run)
-        if not dry_run:
-            self._drop_orphans(agent)
         if done.removed and not dry_run:
             partition = self._log.partition_of(agent)
             while self.trim_feed(partition) == _FEED_STEP:
                 pass
+        if not dry_run:
+            self._drop_orphans(agent)
         return done
 
     def _trim_agent(
@@ -161,7 +167,21 @@ class Trimmer:
         )
 
     def _drop_orphans(self, agent: str) -> None:
-        drop_orphans(self._agent_log(agent))
+        """Remove what the events that are left do not refer to. An error is logged: a later trim tries again."""
+        try:
+            drop_orphans(self._agent_log(agent))
+        except DuramenError as error:
+            get_logger("retention").warning("contents_not_removed", agent=agent, reason=str(error))
+
+    def _is_time_for_orphans(self, agent: str) -> bool:
+        """Whether an agent's orphans were not looked for of late: that may read its log. Only in the pool's thread."""
+        now = monotonic()
+        if now - self._orphans_sought.get(agent, -_ORPHANS_EVERY) < _ORPHANS_EVERY:
+            return False
+        if len(self._orphans_sought) >= _REMEMBERED:
+            self._orphans_sought.clear()
+        self._orphans_sought[agent] = now
+        return True
 
     def _agent_log(self, agent: str) -> AgentLog:
         return AgentLog(self._log, agent, self._limits, self._registry)

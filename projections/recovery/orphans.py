@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from duramen.events.codec import CONTENT_MARK, DIGEST_SIZE
 from duramen.events.model import contents_in
 
 from ..state import AgentState
@@ -26,6 +27,17 @@ def drop_orphans(agent_log: AgentLog, age_ms: int = _DAY_MS) -> int:
     base = load_base(agent_log)
     state = AgentState() if base is None else base.state
     orphans.difference_update(content.digest for content in contents_in([state.dump(), base and base.custom]))
-    for _, raw, _ in agent_log.events_after(state, None) if orphans else ():
-        orphans.difference_update(content.digest for content in contents_in(raw))
+    if orphans:
+        _keep_referred(agent_log, state.seq, orphans)
     return log.contents.drop(agent, orphans, age_ms)
+
+
+def _keep_referred(agent_log: AgentLog, after: int, orphans: set[bytes]) -> None:
+    """Take the contents out of `orphans` that the events after a seq refer to. Decodes only events that may do so."""
+    for page in agent_log.log.pages(agent_log.agent, after + 1, None):
+        for item in page.items:
+            if CONTENT_MARK in item:
+                raw = agent_log.codec.decode(item[DIGEST_SIZE:])
+                orphans.difference_update(content.digest for content in contents_in(raw))
+        if not orphans:
+            return

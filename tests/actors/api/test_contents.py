@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import redis
 
-from duramen.actors import AgentSystem, Append, Extend, Get, Merge, Set
+from duramen.actors import AgentHandle, AgentSystem, Append, Extend, Get, Merge, Retention, Set, Settings
 from duramen.events import (
     AgentNotFound,
     AgentPaused,
@@ -17,13 +19,17 @@ from duramen.events import (
     Content,
     CorruptEvent,
     Limits,
+    NotPermitted,
     TooLarge,
+    Trimmed,
     ValueRefused,
     VersionConflict,
 )
+from duramen.events.codec import Codec
 from duramen.events.model import contents_in
-from duramen.projections.recovery import drop_orphans
+from duramen.projections.recovery import drop_orphans, orphans
 from duramen.projections.recovery.agent_log import AgentLog
+from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
 PATH = "acme/alice"
@@ -34,6 +40,12 @@ BIG, BYTES = "ä€𝄞x" * 9_000, bytes(range(256)) * 100
 @pytest.fixture
 def system(open_any: OpenSystem) -> AgentSystem:
     return open_any(limits=LIMITS)
+
+
+def base_of(system: AgentSystem) -> int:
+    head = system.log.head(PATH)
+    assert head is not None
+    return head.base
 
 
 def kept(system: AgentSystem, path: str = PATH) -> int:
@@ -214,6 +226,92 @@ def test_trimming_removes_what_nothing_refers_to_once_it_is_a_day_old(system: Ag
     assert drop_orphans(agent_log, 0) == 3
     assert alice.get() == {"a": BIG[1:], "b": []}
     assert system.verify().ok
+
+
+def test_a_trim_is_done_though_somebody_trims_further_meanwhile(
+    system: AgentSystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = system.spawn(PATH)
+    alice.set("b", 1)
+    alice.set("a", BIG)
+    load, looked = orphans.load_base, list[int]()
+
+    def load_old(agent_log: AgentLog) -> Any:
+        monkeypatch.undo()
+        base = load(agent_log)
+        looked.append(system.trim(PATH, keep_events=0).base)
+        return base
+
+    monkeypatch.setattr(drop_orphans, "__defaults__", (0,))
+    monkeypatch.setattr(orphans, "load_base", load_old)
+    assert system.trim(PATH, keep_events=1).base == 2
+    assert looked == [3]
+    assert "contents_not_removed" in caplog.text
+    with pytest.raises(Trimmed):
+        system.log.feed_page(system.log.partition_of(PATH), 0, 1)
+    assert alice.get() == {"a": BIG, "b": 1}
+
+
+def test_a_user_who_may_not_ask_for_the_time_can_trim(valkey_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    namespace, user = f"t{uuid4().hex}", uuid4().hex
+    with redis.Redis.from_url(valkey_url) as client:
+        client.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all", "-time")
+        try:
+            limited = valkey_url.replace("unix://", f"unix://{user}:secret@")
+            with AgentSystem.open(limited, namespace=namespace, limits=LIMITS) as system:
+                with pytest.raises(NotPermitted):
+                    system.spawn(PATH).set("a", BIG)
+                with AgentSystem.open(valkey_url, namespace=namespace, limits=LIMITS) as other:
+                    other.agent(PATH).set("a", BIG)
+                assert system.trim(PATH, keep_events=0).removed == 2
+                with pytest.raises(Trimmed):
+                    system.log.feed_page(system.log.partition_of(PATH), 0, 1)
+            assert "contents_not_removed" in caplog.text
+        finally:
+            client.execute_command("ACL", "DELUSER", user)
+
+
+def test_automatic_trims_seldom_look_for_orphans(open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = open_system(limits=LIMITS, settings=Settings(snapshot_every=10, retention=Retention(events=1)))
+    alice, looks = system.spawn(PATH), list[int]()
+    contents: Any = system.log.contents
+    list_them = contents.list
+
+    def count(agent: str) -> Any:
+        looks.append(base_of(system))
+        return list_them(agent)
+
+    def count_up(alice: AgentHandle) -> None:
+        before = base_of(system)
+        for number in range(20):
+            alice.set("n", number)
+        eventually(lambda: base_of(system) > before, what="trimmed")
+
+    monkeypatch.setattr(contents, "list", count)
+    for _ in range(3):
+        count_up(alice)
+    system.close()
+    assert len(looks) == 1
+
+
+def test_only_events_that_may_refer_to_contents_are_decoded(
+    system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = system.spawn(PATH)
+    alice.set("a", BIG)
+    alice.set("b", BYTES)
+    for number in range(20):
+        alice.set("n", number)
+    agent_log, decoded = AgentLog(system.log, PATH, LIMITS), list[bytes]()
+    decode = agent_log.codec.decode
+
+    def count(body: bytes) -> Any:
+        decoded.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(Codec, "decode", lambda _, body: count(body))
+    assert drop_orphans(agent_log, 0) == 0
+    assert len(decoded) == 2
 
 
 def test_what_is_too_large_all_the_same_is_refused(system: AgentSystem) -> None:
