@@ -91,9 +91,17 @@ def read_content(store: ContentStore, agent: str, content: Content) -> bytes:
 
 
 def load_content(store: ContentStore, agent: str, content: Content) -> str | bytes:
-    """The text, or the bytes, that a content stands for. Raises as `read_content`."""
+    """The text, or the bytes, that a content stands for. Raises as `read_content`, and for a text that is no UTF-8."""
     data = read_content(store, agent, content)
-    return data.decode() if content.is_text else data
+    try:
+        return data.decode() if content.is_text else data
+    except UnicodeDecodeError:  # duramen writes none: it came in with a session file
+        raise CorruptEvent(
+            f"{content} that the log of {agent} refers to is not UTF-8; restore it from a backup",
+            agent=agent,
+            expected="UTF-8",
+            actual=content.digest.hex(),
+        ) from None
 
 
 def copy_contents(store: ContentStore, agent: str, contents: Iterable[Content], to: str) -> tuple[bytes, ...]:

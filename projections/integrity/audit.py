@@ -20,7 +20,7 @@ from duramen.events.codec import (
     decode_body,
     unpack_snapshot,
 )
-from duramen.events.log import EventLog, Raw, SmallAgent, read_content
+from duramen.events.log import EventLog, Raw, SmallAgent, load_content
 from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, contents_in, same_value
 
 from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
@@ -278,7 +278,7 @@ class Audit:
         """Load and check all content that the events refer to."""
         for content, seq in self._contents.items():
             try:
-                read_content(self._log.contents, self._agent, content)
+                load_content(self._log.contents, self._agent, content)
             except CorruptEvent as error:
                 detail = f"{content} that it refers to is {'missing' if error.actual is None else 'damaged'}"
                 self._report(seq, Kind.CONTENT, error.expected, error.actual, detail)

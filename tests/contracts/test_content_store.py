@@ -7,6 +7,7 @@ import time
 from typing import Any, cast
 
 import pytest
+from attrs import evolve
 
 import msgpack
 from contracts.authors import FENCE, Author, linked
@@ -14,7 +15,7 @@ from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.events.errors import AgentNotFound, CorruptEvent
 from duramen.events.log import content_store
-from duramen.events.log.content_store import CHUNK_BYTES, STAGED_MS, copy_contents, read_content
+from duramen.events.log.content_store import CHUNK_BYTES, STAGED_MS, copy_contents, load_content, read_content
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Adoption
 from duramen.events.model.content import Content, content_digest
@@ -208,6 +209,14 @@ def test_content_that_comes_while_an_agent_is_erased_is_erased_too(
     assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == -1
     assert log.archive.erase(ALICE, [ALICE], position, [], "host", is_taken=False) == 1
     assert log.contents.read(ALICE, content_digest(b"in between")) is None
+
+
+def test_bytes_that_are_no_text_are_not_loaded_as_one(log: EventLog) -> None:
+    Author(log, ALICE).fill(1)
+    content = keep(log, b"\xff")
+    assert load_content(log.contents, ALICE, content) == b"\xff", "control"
+    with pytest.raises(CorruptEvent, match="not UTF-8"):
+        load_content(log.contents, ALICE, evolve(content, is_text=True))
 
 
 def test_copies_are_checked(log: EventLog) -> None:
