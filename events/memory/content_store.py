@@ -16,6 +16,10 @@ class _Kept:
     written_ms: int
     staged: bool
 
+    def is_there(self, now: int) -> bool:
+        """Whether it is not of an agent that has not come to be for a day."""
+        return not self.staged or self.written_ms > now - STAGED_MS
+
 
 class MemoryContentStore:
     """A `ContentStore`. Thread-safe, under the log's own lock, which holders of `erase` and `adopt` have."""
@@ -30,19 +34,23 @@ class MemoryContentStore:
             exists = agent in self._storage.part_of(agent).heads
             if not exists and not staged:
                 raise content_without_agent(agent)
-            known = self._live(agent).get(digest)
+            known = self._find(agent, digest)
             kept = data if known is None else known.data
             self._contents.setdefault(agent, {})[digest] = _Kept(kept, self._now(), not exists)
 
     def read(self, agent: str, digest: bytes) -> bytes | None:
         with self._lock:
-            found = self._live(agent).get(digest)
+            found = self._find(agent, digest)
             return None if found is None else found.data
 
     def list(self, agent: str) -> list[ListedContent]:
         with self._lock:
-            now, found = self._now(), self._live(agent).items()
-            return [ListedContent(digest, len(kept.data), now - kept.written_ms) for digest, kept in found]
+            now, found = self._now(), self._contents.get(agent, {}).items()
+            return [
+                ListedContent(digest, len(kept.data), now - kept.written_ms)
+                for digest, kept in found
+                if kept.is_there(now)
+            ]
 
     def drop(self, agent: str, digests: Collection[bytes], age_ms: int) -> int:
         with self._lock:
@@ -54,12 +62,13 @@ class MemoryContentStore:
 
     def adopt(self, agent: str) -> None:
         """Keep for good what was staged for an agent."""
-        for digest, kept in self._live(agent).items():
-            self._contents[agent][digest] = _Kept(kept.data, kept.written_ms, staged=False)
+        now = self._now()
+        for digest, kept in self._contents.get(agent, {}).items():
+            if kept.is_there(now):
+                self._contents[agent][digest] = _Kept(kept.data, kept.written_ms, staged=False)
 
     def has(self, agent: str, digests: Collection[bytes]) -> bool:
-        live = self._live(agent)
-        return all(digest in live for digest in digests)
+        return all(self._find(agent, digest) is not None for digest in digests)
 
     def erase(self, agent: str) -> None:
         self._contents.pop(agent, None)
@@ -67,7 +76,6 @@ class MemoryContentStore:
     def _now(self) -> int:
         return int(self._storage.clock() * 1000)
 
-    def _live(self, agent: str) -> dict[bytes, _Kept]:
-        oldest = self._now() - STAGED_MS
-        found = self._contents.get(agent, {})
-        return {digest: kept for digest, kept in found.items() if not kept.staged or kept.written_ms > oldest}
+    def _find(self, agent: str, digest: bytes) -> _Kept | None:
+        kept = self._contents.get(agent, {}).get(digest)
+        return kept if kept is not None and kept.is_there(self._now()) else None

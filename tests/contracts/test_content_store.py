@@ -159,6 +159,28 @@ def test_what_was_staged_in_memory_is_gone_after_a_day() -> None:
     assert (log.contents.read(ALICE, content.digest), log.contents.list(ALICE)) == (None, [])
 
 
+class Unlisted(dict[bytes, Any]):
+    """Fails where all that is in it is gone through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all contents were gone through")
+
+    items = keys = values = cast("Any", __iter__)
+
+
+def test_one_content_in_memory_is_read_and_written_without_a_look_at_the_others() -> None:
+    log = MemoryPlace().open()
+    Author(log, ALICE).fill(1)
+    store: Any = log.contents
+    store._contents[ALICE] = Unlisted()
+    content = keep(log, b"one")
+    keep(log, b"one")
+    assert log.contents.read(ALICE, content.digest) == b"one"
+    assert log.contents.drop(ALICE, [content.digest], 0) == 1
+    with pytest.raises(AssertionError, match="gone through"):  # control
+        log.contents.list(ALICE)
+
+
 def test_erasing_leaves_no_content(log: EventLog) -> None:
     for agent in (ALICE, BOB):
         Author(log, agent).fill(1)
