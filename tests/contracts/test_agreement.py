@@ -359,7 +359,7 @@ def test_the_search_finds_a_log_that_differs(valkey_url: str) -> None:
         def __init__(self, url: str) -> None:
             super().__init__(url)
             log: Any = self.logs[0]
-            log._holds = lambda head, append: bool(append.items) and append.expected < head.seq
+            log._appends._holds = lambda head, append: bool(append.items) and append.expected < head.seq
 
     with pytest.raises(AssertionError):
         search(lambda: Forgetful(valkey_url), 200, 40, derandomize=True, database=None, phases=[Phase.generate])
