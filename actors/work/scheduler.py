@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from duramen.events import NewEvent
+from duramen.events import DuramenError, NewEvent
 from duramen.events.model import WORK_ATTEMPTED, WORK_TAKEN_UP
 from duramen.projections.state import ASK, STEP, WAIT, Item, Piece, name_log
 
+from ..commands import CancelAsked
 from ..dispatch import Envelope, Mailbox
 from ..handlers import ActiveAgent, Services, Turn
 from .asking import Asking
@@ -102,6 +104,9 @@ class WorkScheduler:
             execution = self._executions.pop(work)
             for begun in execution.begun.values():
                 self._runner.forget(begun.key)
+                if begun.is_told_at_once:
+                    with suppress(DuramenError):  # a full mailbox, or the system closes
+                        self._services.actors.send(begun.name, Envelope(CancelAsked(begun.key), wanted=False))
             if execution.has_ended:
                 execution.stop()  # no code of the handler's runs
             else:

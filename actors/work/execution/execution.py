@@ -193,11 +193,12 @@ class Execution:
                 "arguments": arguments,
             }
             try:
-                turn.emit(NewEvent(WORK_BEGUN, data))
+                recorded = turn.emit(NewEvent(WORK_BEGUN, data))
             except BaseException:
                 pending.cancel()
                 raise
             begun.seq = turn.position
+            begun.is_told_at_once = begun.is_work and "durable" not in recorded[4]
             self.begun[number] = begun
         return pending
 

@@ -129,6 +129,8 @@ class Begun:
     cancel_running: Callable[[], None] | None = None
     is_work: bool = False
     """Whether another agent is asked by a durable message: its work is cancelled when nobody waits any more."""
+    is_told_at_once: bool = False
+    """Whether this process tells the other agent then, if it lives: an earlier release began it, and noted less."""
     accepts: Accepts | None = None
     """The check of an answer; None: any is accepted."""
     model: str | None = None

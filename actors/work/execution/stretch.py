@@ -11,6 +11,7 @@ from attrs import frozen
 from duramen.events import NewEvent
 from duramen.events.model import WORK_CONTINUED
 
+from ...commands import CancelAsked
 from ...handlers import Savepoint, Turn
 from .execution import Execution
 
@@ -55,6 +56,8 @@ def run_stretch(
         turn.emit(continued)
     for begun in dropped:
         given_up(begun.key)
+        if begun.is_told_at_once:
+            turn.send(begun.name, CancelAsked(begun.key))
     return end
 
 

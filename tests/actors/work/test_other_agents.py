@@ -13,7 +13,8 @@ from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from actors.work.test_recovery import index_of
 from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, WorkCancelled
 from duramen.actors.commands import CancelAsked
-from duramen.events import HandlerRaised, InvalidMessage, TooLarge
+from duramen.actors.work.execution import execution as execution_module
+from duramen.events import HandlerRaised, InvalidMessage, NewEvent, TooLarge
 from duramen.events.codec import CONTENT_MARK
 from duramen.projections.state import NEVER
 from takeover import give_up
@@ -254,6 +255,51 @@ def test_another_host_cancels_what_was_asked_if_the_first_dies_before_it_could(
     eventually(lambda: second.agent("acme/bob").unfinished() == [])
     eventually(lambda: index_of(first._services.log).get(PATH) == (NEVER if end == "task" else None))
     assert second.verify().ok
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate", "failure", "task"])
+def test_what_an_earlier_release_has_asked_is_cancelled(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    runs: list[str] = []
+
+    async def work(self: Any, message: Job) -> Any:
+        runs.append(message.name)
+        asked = asyncio.create_task(self.ask("other/bob", Job("asked")))
+        await self.wait_for("go")
+        if end == "task":
+            asked.cancel()
+            return await self.wait_for("go")
+        if end == "failure":
+            raise LookupError("no such order")
+        return await asked
+
+    def begun_then(type: str, data: dict[str, Any], **more: Any) -> NewEvent:
+        return NewEvent(type, {name: value for name, value in data.items() if name != "durable"}, **more)
+
+    other = open_system(registry=REGISTRY, agents={"patient": Patient})
+    bob = other.spawn("other/bob", agent_type="patient")
+    first = open_system(registry=REGISTRY)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(execution_module, "NewEvent", begun_then)
+        receipt = spawn_worker(first, work).send(Job())
+        eventually(lambda: bob.unfinished() and len(first.agent(PATH).unfinished()[0].waits_for) == 2)
+        first_seq = first.agent(PATH).status().seq
+    second = open_system(registry=REGISTRY, agents={"worker": worker(work)})
+    give_up(first, PATH)
+    second._finder.look()
+    eventually(lambda: len(runs) == 2)
+    alice = second.agent(PATH)
+    if end == "terminate":
+        alice.terminate(consolidate_to_episodic=False)
+    elif end == "cancel":
+        alice.cancel(receipt)
+    else:
+        alice.answer("go")
+    eventually(lambda: bob.get("cancelled", []) == ["asked"])
+    eventually(lambda: bob.unfinished() == [])
+    assert not any("durable" in event.data for event in second.events(PATH, to_seq=first_seq))
+    assert "work_cancel_sent" not in types_of(second)
 
 
 def test_a_session_that_ends_on_another_host_cancels_what_was_asked(open_system: OpenSystem) -> None:
