@@ -26,11 +26,12 @@ _FIELDS: Final[dict[type[Any], str]] = {
     Merge: "patch",
     Record: "data",
 }
+_BESIDE: Final = ("path", "kind", "command_id", "metadata")
 _type_of: Callable[[Any], type[Any]] = type
 _PART: Final = 16
 """A text or bytes is replaced if it takes more than this part of an event."""
 _AROUND: Final = 1024
-"""Bytes of an event beside its value, at least."""
+"""Bytes that are reserved in an event for its type, ids and times."""
 
 
 def store_contents(log: EventLog, limits: Limits, agent: str, message: M, refused: DuramenError) -> M:
@@ -39,7 +40,7 @@ def store_contents(log: EventLog, limits: Limits, agent: str, message: M, refuse
     Blocks. Raises the refusal where that does not make the message small enough, TooLarge over `content_bytes`,
     AgentNotFound.
     """
-    replacing = _Replacing(limits, refused)
+    replacing = _Replacing(limits, agent, refused)
     given = cast("object", message)
     replaced = replacing.replace_batch(given) if isinstance(given, Batch) else replacing.replace(given)
     if not replacing.found:
@@ -76,7 +77,7 @@ def load_contents(store: ContentStore, agent: str, value: Any) -> Any:
 class _Replacing:
     """Replaces the large texts and bytes of one message, and gathers them."""
 
-    def __init__(self, limits: Limits, refused: DuramenError) -> None:
+    def __init__(self, limits: Limits, agent: str, refused: DuramenError) -> None:
         self.found: dict[StoredContent, bytes] = {}
         self._codec = Codec(limits)
         self._limits = limits
@@ -84,15 +85,20 @@ class _Replacing:
         most = limits.content_bytes
         self._checked = evolve(limits, text_bytes=max(most, limits.text_bytes), snapshot_bytes=most)
         self._least = limits.event_bytes // _PART
-        self._room = limits.event_bytes - min(_AROUND, self._least)
+        self._around = min(_AROUND, self._least) + 2 * len(agent.encode())  # the ids of other events have it, too
+        self._beside = 0
+        """Bytes that each event has of the batch: metadata and command id."""
 
     def replace_batch(self, batch: Batch) -> Batch:
         """A batch whose operations all fit. Raises the refusal, TooLarge."""
+        self._beside = self._beside_value(batch)
         sizes = list(map(self._size_of, batch.operations))
-        fits = sum(sizes) <= self._limits.batch_bytes
+        rooms = list(map(self._room_of, batch.operations))
+        beside = sum(self._limits.event_bytes - room for room in rooms)
+        fits = sum(sizes) + beside <= self._limits.batch_bytes
         operations = [
-            operation if fits and size <= self._room else self.replace(operation)
-            for operation, size in zip(batch.operations, sizes, strict=True)
+            operation if fits and size <= room else self._replace_value(operation)
+            for operation, size, room in zip(batch.operations, sizes, rooms, strict=True)
         ]
         if sum(map(self._size_of, operations)) > self._limits.batch_bytes:
             raise self._refused
@@ -100,11 +106,14 @@ class _Replacing:
 
     def replace(self, message: Any) -> Any:
         """A message whose value fits an event. Raises the refusal, TooLarge, ValueRefused."""
+        return message if self._size_of(message) <= self._room_of(message) else self._replace_value(message)
+
+    def _replace_value(self, message: Any) -> Any:
         name = _FIELDS.get(_type_of(message))
-        if name is None or self._size_of(message) <= self._room:
+        if name is None:
             return message
         replaced = evolve(message, **{name: self._replace(getattr(message, name))})
-        if self._size_of(replaced) > self._room:
+        if self._size_of(replaced) > self._room_of(message) + self._around:
             raise self._refused
         return replaced
 
@@ -127,6 +136,15 @@ class _Replacing:
         content = StoredContent(content_digest(data), len(data), isinstance(value, str))
         self.found[content] = data
         return content
+
+    def _room_of(self, message: Any) -> int:
+        """Bytes that the message's value may surely have in an event."""
+        return self._limits.event_bytes - self._around - self._beside - self._beside_value(message)
+
+    def _beside_value(self, message: Any) -> int:
+        """Bytes of what a message has in its event beside its value."""
+        path, kind, command_id, metadata = (getattr(message, name, None) for name in _BESIDE)
+        return len(self._codec.pack([str(path), kind, command_id, dict(metadata or ())]))
 
     def _size_of(self, message: Any) -> int:
         name = _FIELDS.get(_type_of(message))

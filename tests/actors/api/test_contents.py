@@ -314,6 +314,35 @@ def test_only_events_that_may_refer_to_contents_are_decoded(
     assert len(decoded) == 2
 
 
+NEARLY = "x" * (LIMITS.event_bytes - 300)
+LONG = {"trace": "t" * 1_500}
+
+
+@pytest.mark.parametrize("size", range(len(NEARLY) - 200, len(NEARLY) + 300, 100))
+@pytest.mark.parametrize("metadata", [None, {"user": "kim"}, LONG])
+def test_values_that_nearly_fill_an_event_are_taken_with_all_that_stands_beside_them(
+    system: AgentSystem, size: int, metadata: dict[str, Any] | None
+) -> None:
+    text, path = "x" * size, "k" * 200
+    alice = system.spawn(PATH)
+    alice.set("a", text, metadata=metadata)
+    alice.set(path, text, metadata=metadata, command_id="i" * 200)
+    alice.record("tool_output", {"result": text}, metadata=metadata)
+    with alice.batch(metadata=metadata) as batch:
+        batch.set("b", text)
+        batch.set("c", BIG)
+    assert alice.get() == {"a": text, path: text, "b": text, "c": BIG}
+
+
+@pytest.mark.parametrize("count", [4, 5, 6])
+def test_a_batch_that_is_too_large_as_a_whole_is_taken(system: AgentSystem, count: int) -> None:
+    alice, text = system.spawn(PATH), "x" * (LIMITS.batch_bytes // 4 - 700)
+    with alice.batch(metadata={"trace": "t" * 500}) as batch:
+        for number in range(count):
+            batch.set(f"a/{number}", text)
+    assert alice.get("a") == {str(number): text for number in range(count)}
+
+
 def test_what_is_too_large_all_the_same_is_refused(system: AgentSystem) -> None:
     alice = system.spawn(PATH)
     with pytest.raises(TooLarge) as refused:
