@@ -357,6 +357,13 @@ def test_what_is_too_large_all_the_same_is_refused(system: AgentSystem) -> None:
     assert alice.get() == {}
 
 
+def test_what_is_told_and_too_large_is_only_logged(system: AgentSystem, caplog: pytest.LogCaptureFixture) -> None:
+    alice = system.spawn(PATH)
+    alice.tell(Set("a", BIG))
+    assert alice.get() == {}
+    assert "TooLarge" in caplog.text
+
+
 def test_what_is_refused_for_another_reason_is_refused_for_that(system: AgentSystem) -> None:
     alice = system.spawn(PATH)
     with pytest.raises(ValueRefused):

@@ -11,7 +11,7 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from actors.work.test_recovery import index_of
-from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, WorkCancelled
+from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, Set, WorkCancelled
 from duramen.actors.commands import CancelAsked
 from duramen.actors.work.execution import execution as execution_module
 from duramen.events import HandlerRaised, InvalidMessage, NewEvent, TooLarge
@@ -70,6 +70,18 @@ def test_a_reply_with_a_text_beside_the_log_is_refused_and_a_step_may_read_it(sy
     assert alice.ask(Job()) == [600_000, {"v": CONTENT_MARK + bytes(50)}]
     reply = bob.ask(Get("report"), block=False)
     assert (reply.get(timeout=10), reply.value) == (large, large)
+
+
+def test_a_handler_sets_nothing_larger_than_an_event_elsewhere_and_a_step_may(system: AgentSystem) -> None:
+    bob, large = system.agent("acme/bob"), "x" * 600_000
+
+    async def work(self: Any, message: Job) -> Any:
+        with pytest.raises(TooLarge):
+            await self.ask("acme/bob", Set("report", large))
+        return await self.step("set", lambda: bob.set("report", large).agent)
+
+    assert spawn_worker(system, work).ask(Job()) == "acme/bob"
+    assert bob.get("report") == large
 
 
 def test_a_durable_message_is_handled_to_its_end_there(system: AgentSystem) -> None:
