@@ -59,6 +59,7 @@ from .commands import (
 )
 from .dispatch import Envelope, Inbox, Timer, bind_cause
 from .handlers import (
+    ActiveAgent,
     HandlerCall,
     OutputWriter,
     announce_child,
@@ -79,8 +80,6 @@ from .work import DurableAwaits, WorkCall, accept_of, begin_in_background, refus
 if TYPE_CHECKING:
     # Type checkers need the default, which `typing` has from Python 3.13 on. They bring typing_extensions with them.
     from typing_extensions import TypeVar as TypeVarWithDefault
-
-    from .handlers import ActiveAgent
 
     S = TypeVarWithDefault("S", default=Any)
 else:

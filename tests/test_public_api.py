@@ -18,7 +18,7 @@ from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 from uuid import UUID, uuid4
 
 import attrs
@@ -161,6 +161,33 @@ def test_a_star_import_of_a_room_gives_its_public_names(room: ModuleType) -> Non
 def test_every_public_class_and_function_says_what_it_is(room: ModuleType) -> None:
     named = {name: getattr(room, name) for name in room.__all__}
     assert [name for name, found in named.items() if callable(found) and not (found.__doc__ or "").strip()] == []
+
+
+def calls_of(room: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The classes and functions of ours that a room exports, and their methods and properties, by name."""
+    for name in room.__all__:
+        found = getattr(room, name)
+        members = (
+            {} if not inspect.isclass(found) else {each: inspect.getattr_static(found, each) for each in dir(found)}
+        )
+        public = {f"{name}.{each}": member for each, member in members.items() if not each.startswith("_")}
+        for called, member in {name: found, **public}.items():
+            call = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+            is_ours = str(getattr(call, "__module__", "")).startswith("duramen.")
+            if is_ours and (inspect.isfunction(call) or inspect.isclass(call)):
+                yield called, call
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_types_of_every_public_call_are_found_at_run_time(room: ModuleType) -> None:
+    unresolved: dict[str, str] = {}
+    calls = dict(calls_of(room))
+    for name, call in calls.items():
+        try:
+            get_type_hints(call)
+        except (NameError, TypeError) as error:
+            unresolved[name] = str(error)
+    assert len(calls) > len(room.__all__) / 2 and unresolved == {}
 
 
 def test_every_error_is_a_duramen_error_and_is_public() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
@@ -17,6 +17,10 @@ from duramen.events.log import Durability, EventLog
 
 if TYPE_CHECKING:
     import redis
+
+    RedisClient: TypeAlias = redis.Redis | redis.RedisCluster
+else:
+    RedisClient = object  # what `typing.get_type_hints` finds, without loading that client
 
 DATA_DIR: Final = ".duramen"
 _KEY_VARIABLE: Final = "DURAMEN_INTEGRITY_KEY"
@@ -33,7 +37,7 @@ class OpenedLog:
 def open_log(
     url: str | None,
     *,
-    client: redis.Redis | redis.RedisCluster | None,
+    client: RedisClient | None,
     log: EventLog | None = None,
     data_dir: str | os.PathLike[str] | None,
     namespace: str,
@@ -104,7 +108,7 @@ def _in_memory(
 
 def _redis(
     url: str,
-    client: redis.Redis | redis.RedisCluster | None,
+    client: RedisClient | None,
     *,
     insecure: bool,
     namespace: str,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from attrs import evolve
@@ -64,10 +64,7 @@ from .calls import SystemCalls
 from .composition import CALLBACK_SECONDS, SystemParts, time_left
 from .handles import TIMEOUT, AgentHandle, AskArguments, require_started
 from .load import SystemLoad, measure_load
-from .opening import OpenedLog, open_log
-
-if TYPE_CHECKING:
-    import redis
+from .opening import OpenedLog, RedisClient, open_log
 
 M = TypeVar("M")
 
@@ -121,7 +118,7 @@ class AgentSystem(SystemCalls):
         cls,
         url: str | None = None,
         *,
-        client: redis.Redis | redis.RedisCluster | None = None,
+        client: RedisClient | None = None,
         log: EventLog | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         namespace: str = "default",

@@ -5,18 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..codec import DIGEST_SIZE, DigestChain
 from ..errors import DurabilityUnavailable, DuramenError, InvalidMessage
+from .archive import Archive
 from .durability import Durability
 from .event_log import LentConnections, LogWriter, ReadAhead
 from .keys import MOST_PARTITIONS, Keys, partition_of
 from .reading import pages_of
 from .records import Answer, Append, CommittedAppend, FeedPage, FeedRequest, Head, Page, Span, SpanEvents, Status
-
-if TYPE_CHECKING:
-    from .archive import Archive
 
 
 class LogBase(ABC):

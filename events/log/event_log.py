@@ -7,10 +7,11 @@ answered on its own; each is in the log whole or not at all. `LogBase` answers w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..codec import DigestChain
 from ..errors import DuramenError
+from .archive import Archive
 from .consumer_store import ConsumerStore
 from .content_store import ContentCache, ContentStore
 from .durability import Durability
@@ -32,9 +33,6 @@ from .records import (
     Span,
     SpanEvents,
 )
-
-if TYPE_CHECKING:
-    from .archive import Archive
 
 
 class LogKeys(Protocol):

@@ -13,7 +13,7 @@ from duramen.events.log import Head
 from .agent_log import AgentLog
 from .rebuild import rebuild
 
-Point: TypeAlias = "int | datetime | str"
+Point: TypeAlias = int | datetime | str
 """A seq, a time (aware), or the id of a checkpoint."""
 
 
