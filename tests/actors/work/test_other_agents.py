@@ -14,7 +14,7 @@ from actors.work.test_recovery import index_of
 from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, Set, WorkCancelled
 from duramen.actors.commands import CancelAsked
 from duramen.actors.work.execution import execution as execution_module
-from duramen.events import HandlerRaised, InvalidMessage, NewEvent, TooLarge
+from duramen.events import HandlerRaised, InvalidMessage, NewEvent, TooLarge, Unavailable
 from duramen.events.codec import CONTENT_MARK
 from duramen.projections.state import NEVER
 from takeover import give_up
@@ -328,6 +328,43 @@ def test_a_session_that_ends_on_another_host_cancels_what_was_asked(open_system:
     second.agent(PATH).terminate(consolidate_to_episodic=False)
     eventually(lambda: bob.get("cancelled", []) == ["asked"])
     eventually(lambda: index_of(first._services.log) == {})
+
+
+def test_an_agent_that_is_not_reached_is_told_to_cancel_with_growing_pauses(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.ask("acme/bob", Job("asked"))
+
+    system = open_system(registry=REGISTRY, agents={"patient": Patient})
+    bob = system.spawn("acme/bob", agent_type="patient")
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    eventually(lambda: bob.unfinished() != [])
+    actors, timers = system._services.actors, system._services.timers
+    send, call_later = actors.send, timers.call_later
+    tries: list[str] = []
+    pauses: list[float] = []
+
+    def fail_twelve_times(path: str, envelope: Any, *more: Any) -> Any:
+        if type(envelope.message) is CancelAsked:
+            tries.append(path)
+            if len(tries) <= 12:
+                return envelope.refuse(Unavailable("no server"))
+        return send(path, envelope, *more)
+
+    def at_once(seconds: float, call: Callable[[], None]) -> Any:
+        if not getattr(call, "__qualname__", "").startswith("Cancelling."):
+            return call_later(seconds, call)
+        pauses.append(seconds)
+        return call()
+
+    monkeypatch.setattr(actors, "send", fail_twelve_times)
+    monkeypatch.setattr(timers, "call_later", at_once)
+    alice.cancel(receipt)
+    eventually(lambda: bob.get("cancelled", []) == ["asked"])
+    eventually(lambda: types_of(system)[-1] == "work_cancel_sent")
+    assert pauses == [0.1 * 2**n for n in range(9)] + [30.0] * 3 and len(tries) == 13
 
 
 def test_an_agent_that_is_gone_needs_no_cancelling(open_system: OpenSystem) -> None:
