@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve
 
-from duramen.events import Content, DuramenError, Limits
+from duramen.events import Content, DuramenError, Limits, ValueRefused
 from duramen.events.codec import Codec
 from duramen.events.log import ContentStore, EventLog, load_content
 from duramen.events.model import StoredContent, check_value, content_digest
@@ -106,7 +106,8 @@ class _Replacing:
 
     def replace(self, message: Any) -> Any:
         """A message whose value fits an event. Raises the refusal, TooLarge, ValueRefused."""
-        return message if self._size_of(message) <= self._room_of(message) else self._replace_value(message)
+        fits = _type_of(message) not in _FIELDS or self._size_of(message) <= self._room_of(message)
+        return message if fits else self._replace_value(message)
 
     def _replace_value(self, message: Any) -> Any:
         name = _FIELDS.get(_type_of(message))
@@ -142,9 +143,12 @@ class _Replacing:
         return self._limits.event_bytes - self._around - self._beside - self._beside_value(message)
 
     def _beside_value(self, message: Any) -> int:
-        """Bytes of what a message has in its event beside its value."""
+        """Bytes of what a message has in its event beside its value. Raises the refusal if that was for them."""
         path, kind, command_id, metadata = (getattr(message, name, None) for name in _BESIDE)
-        return len(self._codec.pack([str(path), kind, command_id, dict(metadata or ())]))
+        try:
+            return len(self._codec.pack([str(path), kind, command_id, dict(metadata or ())]))
+        except ValueRefused:  # nested too deep
+            raise self._refused from None
 
     def _size_of(self, message: Any) -> int:
         name = _FIELDS.get(_type_of(message))

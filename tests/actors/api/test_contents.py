@@ -366,6 +366,11 @@ def test_what_is_told_and_too_large_is_only_logged(system: AgentSystem, caplog: 
 
 def test_what_is_refused_for_another_reason_is_refused_for_that(system: AgentSystem) -> None:
     alice = system.spawn(PATH)
+    deep: list[Any] = []
+    deep.append(deep)
+    for refused in (lambda: alice.set("a", 1, metadata={"deep": deep}), lambda: alice.pause(metadata={"deep": deep})):
+        with pytest.raises(TooLarge, match="deep"):
+            refused()
     with pytest.raises(ValueRefused):
         alice.set("a", BIG + "\ud800")
     with pytest.raises(ValueRefused):
