@@ -126,12 +126,17 @@ class ActorRegistry:
         mailbox.runner = self._activation(mailbox)
 
     def remove_if_idle(self, mailbox: Mailbox) -> bool:
-        """Remove a mailbox that is empty and idle; called in the core. Returns whether it was."""
+        """Remove a mailbox that is empty and idle; called in the core. Returns whether it was, and was not yet removed.
+
+        A removed mailbox has no runner: whoever has found it before, in a page, finds nothing to release in it twice.
+        """
         with self._lock:
-            if mailbox.waiting or mailbox.phase != IDLE:
+            shard = self._shards[hash(mailbox.path) & _LAST_SHARD]
+            if mailbox.waiting or mailbox.phase != IDLE or shard.get(mailbox.path) is not mailbox:
                 return False
-            if self._shards[hash(mailbox.path) & _LAST_SHARD].pop(mailbox.path, None) is not None:
-                self._count -= 1
+            del shard[mailbox.path]
+            self._count -= 1
+            mailbox.runner = None
             return True
 
     def pages(self) -> Iterator[list[Mailbox]]:

@@ -226,9 +226,9 @@ class LoadedAgent(Snapshots):
 
     def _become_idle(self, *, leave: bool) -> None:
         """Handle what waits; if nothing does, keep the mailbox unless it is to leave."""
-        mailbox = self._mailbox
+        mailbox, was_in_place = self._mailbox, self._is_in_place
         mailbox.phase = IDLE
         if mailbox.waiting:
             self.services.dispatcher.schedule(mailbox)
-        elif leave and self.services.actors.remove_if_idle(mailbox) and self._is_in_place:
+        elif leave and self.services.actors.remove_if_idle(mailbox) and was_in_place:
             self.release_resources()

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentSystem
+from duramen.actors import Agent, AgentSystem, Settings
+from duramen.actors.dispatch import IDLE, Mailbox
+from duramen.actors.runtime.passivation import Passivation
 from duramen.events import AgentNotFound, InvalidMessage, NoHost, SystemClosed
 from waiting import eventually
 
@@ -136,6 +138,28 @@ def test_without_another_host_what_waits_is_handled_here(open_any: OpenSystem, w
     with pytest.raises(AgentNotFound):
         new.get(timeout=10)
     assert owner(alone) == ""
+
+
+def test_an_agent_that_leaves_between_the_look_and_the_step_is_not_released_twice(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = open_any(settings=Settings(passivate_after=None))
+    for path in (PATH, "acme/bob"):
+        system.spawn(path)
+    passivation, pages = Passivation(system._actors, system._services.dispatcher, None, None), system._actors.pages
+    mailbox = system._actors.find(PATH)
+    assert mailbox is not None
+    eventually(lambda: mailbox.phase == IDLE)
+
+    def stale_pages() -> Iterator[list[Mailbox]]:
+        system._services.dispatcher.post(lambda: passivation._release(mailbox))
+        eventually(lambda: system._actors.find(PATH) is None)
+        yield [mailbox]
+        yield from pages()
+
+    monkeypatch.setattr(system._actors, "pages", stale_pages)
+    assert system.drain(timeout=10), "the step that met it went on to the other agents"
+    assert [owner(system), owner(system, "acme/bob")] == ["", ""]
 
 
 def test_a_host_without_the_class_takes_nothing_from_one_that_drains(
