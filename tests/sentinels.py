@@ -22,7 +22,8 @@ NAME = "main"
 """The primary's name."""
 _COUNT = 3
 _QUORUM = 2
-_DOWN_MS = 500
+_DOWN_MS = 1_500
+"""A primary that is late on a busy machine is not to be taken for dead."""
 _FAILOVER_MS = 3_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ __all__ = ["Server", "free_port", "redis_server", "redis_server_binary", "valkey
 
 _STOP_SECONDS = 10.0
 _STARTS = 5
+_PORTS = range(10_000, 16_000)
+"""Below those that systems give to connections and to whoever asks for any port."""
 
 _FAST: Mapping[str, str] = {"save": "", "appendonly": "no"}
 _DURABLE: Mapping[str, str] = {"save": "", "appendonly": "yes", "appendfsync": "always"}
@@ -198,9 +201,32 @@ class Server:
 
 
 def free_port() -> int:
+    """A port of the loopback that is free, and that no other test on this machine is given for a long time.
+
+    One that the system chooses could be given to somebody else before its server has bound it, or while it restarts.
+    """
+    with (Path(tempfile.gettempdir()) / f"duramen-test-ports-{os.getuid()}").open("a+") as turns:
+        fcntl.flock(turns, fcntl.LOCK_EX)
+        turns.seek(0)
+        turn = int(turns.read() or 0)
+        while True:
+            port = _PORTS[turn % len(_PORTS)]
+            turn += 1
+            if _is_free(port):
+                break
+        turns.truncate(0)
+        turns.write(str(turn))
+    return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: an ended connection is no use
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _state(pid: int) -> str:
