@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
 from duramen.events import DuramenError, message_type
+from waiting import eventually
 
 
 @message_type("shared_work")
@@ -20,10 +22,16 @@ class Work:
 
     name: str
     seconds: float = 0.0
+    gate: str = ""
+    """A folder, in which the handler makes `begun`, and then waits until there is `open`."""
 
 
 class Worker(Agent):
     def on_receive(self, message: Any) -> Any:
+        if message.gate:
+            gate = Path(message.gate)
+            (gate / "begun").touch()
+            eventually((gate / "open").exists, 60, what="an open gate")
         time.sleep(message.seconds)
         self.append("done", message.name)
         return message.name
@@ -44,8 +52,8 @@ def run(system: AgentSystem, command: list[Any]) -> Any:
         system.spawn(arguments[0], agent_type=arguments[1], exist_ok=True)
         return True
     if name == "work":
-        path, text, seconds, command_id = arguments
-        return system.agent(path).ask(Work(text, seconds), command_id=command_id, timeout=60)
+        path, text, seconds, command_id, *gate = arguments
+        return system.agent(path).ask(Work(text, seconds, *gate), command_id=command_id, timeout=60)
     raise ValueError(name)
 
 

@@ -252,7 +252,7 @@ def test_a_server_that_takes_connections_and_answers_nothing_is_given_up(
     proxy: FaultProxy, evidence: Evidence, open_log: Callable[..., RedisLog]
 ) -> None:
     """Connecting succeeds again and again: that must not keep a call for ever."""
-    log = open_log(retry_seconds=0.6)
+    log = open_log(retry_seconds=1.5)  # time for a second try, also on a busy machine
     author = Author(log, AGENT).fill(1)
     proxy.hold_replies(containing=b"lost word")
     append = author.append(b"lost word")
@@ -267,7 +267,7 @@ def test_a_server_that_takes_connections_and_answers_nothing_is_given_up(
 def test_a_server_that_drops_every_reply_is_given_up(
     proxy: FaultProxy, evidence: Evidence, open_log: Callable[..., RedisLog]
 ) -> None:
-    log = open_log(retry_seconds=0.6)
+    log = open_log(retry_seconds=1.5)  # time for a second try, also on a busy machine
     author = Author(log, AGENT).fill(1)
     proxy.drop_reply(containing=b"lost word", times=1_000_000)
     with pytest.raises(OutcomeUnknown):
@@ -560,10 +560,16 @@ def test_a_retry_confirms_only_what_the_replica_really_has(workers: ThreadPoolEx
                 # A replica that has just come online may take its time for its first answer.
                 eventually(lambda: client.set("ready", 1) and client.wait(1, 900) == 1)
             host, port = proxy.address
-            with redis.Redis(host, port, socket_timeout=1) as client:
-                log = RedisLog(pool_of_client(client), durability=Durability("replicas", 1))
-                author = Author(log, AGENT)
+            one = Durability("replicas", 1)
+            with (
+                redis.Redis(host, port, socket_timeout=60) as patient,
+                redis.Redis(host, port, socket_timeout=1) as client,
+            ):
+                first = RedisLog(pool_of_client(patient), durability=one)
+                author = Author(first, AGENT)
                 author.write(b"one")  # confirmed
+                first.close()
+                author.log = log = RedisLog(pool_of_client(client), durability=one)
                 replica.pause()
                 proxy.drop_reply(containing=b"lost word")
                 with pytest.raises(Unconfirmed):

@@ -67,7 +67,7 @@ class Writers:
 
     def wait_for_more(self, batches: int) -> None:
         enough = self.written + batches
-        eventually(lambda: self.written >= enough)
+        eventually(lambda: self.written >= enough, 30)
 
     def _write(self, path: str) -> None:
         agent = self._system.agent(path)
@@ -259,8 +259,8 @@ def test_connections_that_are_killed_cost_time_and_nothing_else(server: Server, 
             writers.wait_for_more(3)
             client.execute_command("CLIENT", "KILL", "TYPE", kind)
     client.close()
-    eventually(lambda: seqs_of(runner.state) == expected_seqs(system), timeout=5)
-    eventually(lambda: system.projections()[0].lag == 0, timeout=5)
+    eventually(lambda: seqs_of(runner.state) == expected_seqs(system), timeout=30)
+    eventually(lambda: system.projections()[0].lag == 0, timeout=30)
     assert runner.error is None
 
 

@@ -248,7 +248,7 @@ def tried(call):
         name = "returned"
     except BaseException as error:
         name = type(error).__name__
-    return [name, time.monotonic() - began < 1]
+    return [name, time.monotonic() - began < 20]
 
 with AgentSystem.open(url, **options) as system:
     agent = system.spawn("acme/alice")
@@ -258,7 +258,7 @@ with AgentSystem.open(url, **options) as system:
         calls = {
             "set": lambda: agent.set("child", 1),
             "get": lambda: agent.get(),
-            "ask": lambda: agent.ask(Set("child", 1), block=False).get(timeout=1),
+            "ask": lambda: agent.ask(Set("child", 1), block=False).get(timeout=30),
             "tell": lambda: agent.tell(Set("child", 1)),
             "spawn": lambda: system.spawn("acme/bob"),
             "pause": lambda: agent.pause(),
@@ -322,9 +322,9 @@ def test_every_command_under_way_at_the_end_is_acknowledged_or_a_typed_error(
     closing.start()
     if answered:
         proxy.release()
-    closing.join(20)
+    closing.join(30)
     assert not closing.is_alive()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     assert all(reply.done for _, reply in replies)
     outcomes = [(agent, outcome(lambda reply=reply: reply.get(timeout=0))) for agent, reply in replies]
     if answered:

@@ -68,9 +68,9 @@ def test_notifications_pass_and_are_not_taken_for_replies(
 ) -> None:
     with client_without_retries(proxy, protocol=protocol) as client, client.pubsub() as subscription:
         subscription.subscribe("channel")
-        assert subscription.get_message(timeout=5) is not None
+        assert subscription.get_message(timeout=30) is not None
         direct.publish("channel", "hello")
-        message = subscription.get_message(timeout=5)
+        message = subscription.get_message(timeout=30)
     assert message is not None
     assert message["data"] == "hello"
 
@@ -135,9 +135,9 @@ def test_a_bare_push_is_stored_more_than_once_when_replies_are_lost(
 def test_a_bare_push_is_stored_twice_when_its_reply_is_late(proxy: FaultProxy, direct: redis.Redis) -> None:
     proxy.hold_replies(containing=b"RPUSH")
     host, port = proxy.address
-    with ThreadPoolExecutor(1) as pool, redis.Redis(host, port, socket_timeout=0.2) as client:
+    with ThreadPoolExecutor(1) as pool, redis.Redis(host, port, socket_timeout=0.5) as client:
         pushed = pool.submit(client.rpush, KEY, "once")
-        proxy.wait_until(lambda counts: counts.replies_held == 2)
+        proxy.wait_until(lambda counts: counts.replies_held >= 2)
         proxy.release()
         pushed.result(10)
     assert set(direct.lrange(KEY, 0, -1)) == {"once"}
@@ -157,10 +157,11 @@ def test_a_held_reply_arrives_when_it_is_released(proxy: FaultProxy, direct: red
 
 def test_a_client_gives_up_on_a_held_reply_after_its_time_out(proxy: FaultProxy, direct: redis.Redis) -> None:
     proxy.hold_replies(containing=b"RPUSH")
-    with client_without_retries(proxy, socket_timeout=0.1) as client:
-        with pytest.raises(redis.TimeoutError):
-            client.rpush(KEY, "a")
-        assert client.ping()
+    # A second, and no less: within it the connection has to be made, and the request to reach the server.
+    with client_without_retries(proxy, socket_timeout=1) as client, pytest.raises(redis.TimeoutError):
+        client.rpush(KEY, "a")
+    with client_without_retries(proxy) as other:
+        assert other.ping()
     assert direct.llen(KEY) == 1
 
 

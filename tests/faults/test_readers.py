@@ -63,7 +63,7 @@ def test_no_handler_is_fenced_by_reads_of_another_process(server: Server) -> Non
                 assert agent.get("done", []) == list(range(number))
                 assert agent.status().status == "running"
             sent = [agent.ask(message, block=False) for message in (Get(), GetStatus())]
-            assert [type(reply.get(timeout=10)).__name__ for reply in sent] == ["dict", "AgentStatus"]
+            assert [type(reply.get(timeout=60)).__name__ for reply in sent] == ["dict", "AgentStatus"]
             head = system.log.head(AGENT)
             assert head is not None
             fences.add(head.fence)

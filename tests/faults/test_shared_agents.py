@@ -18,6 +18,7 @@ import pytest
 from duramen.actors import AgentSystem, Append, Pop
 from faults.evidence import Evidence
 from servers import Server, valkey_server
+from waiting import eventually
 
 AGENT = "acme/alice"
 SECONDS = float(os.environ.get("DURAMEN_TEST_HANDLER_SECONDS", "0.002"))
@@ -191,14 +192,14 @@ def test_a_process_that_was_killed_and_is_started_again_has_its_agents_back(star
 
 @pytest.mark.parametrize("command_id", ["w-1", None])
 def test_what_a_killed_process_was_doing_is_done_elsewhere_if_it_has_an_id(
-    start: Any, evidence: Evidence, command_id: str | None
+    start: Any, evidence: Evidence, tmp_path: Path, command_id: str | None
 ) -> None:
     owner, other = start(), start()
     owner.run("spawn", AGENT, "worker")
-    under_way = other.begin("work", AGENT, "long", 1.5, command_id)
-    with pytest.raises(TimeoutError):
-        under_way.result(0.5)
+    under_way = other.begin("work", AGENT, "long", 0, command_id, str(tmp_path))
+    eventually((tmp_path / "begun").exists, 60, what="a handler that has begun")
     owner.kill()
+    (tmp_path / "open").touch()
     outcome = under_way.result(60)
     if command_id is None:
         assert outcome[0] == "OutcomeUnknown"
@@ -265,15 +266,15 @@ def test_mutations_under_way_to_a_process_that_is_killed_are_done_once_and_in_or
 
 @pytest.mark.slow
 def test_a_process_that_was_stopped_past_its_lease_writes_nothing_of_what_it_was_doing(
-    start: Any, evidence: Evidence
+    start: Any, evidence: Evidence, tmp_path: Path
 ) -> None:
     owner, other = start(), start()
     owner.run("spawn", AGENT, "worker")
-    stopped = owner.begin("work", AGENT, "stopped", 1.0, None)
-    with pytest.raises(TimeoutError):
-        stopped.result(0.3)
+    stopped = owner.begin("work", AGENT, "stopped", 0, None, str(tmp_path))
+    eventually((tmp_path / "begun").exists, 60, what="a handler that has begun")
     owner.send_signal(signal.SIGSTOP)
     assert other.run("work", AGENT, "other", 0, "o-1") == "other"  # once the lease has ended
+    (tmp_path / "open").touch()
     owner.send_signal(signal.SIGCONT)
     assert stopped.result(60)[0] == "Fenced"
     assert names(evidence) == ["other"]
