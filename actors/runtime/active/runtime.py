@@ -67,17 +67,19 @@ class Runtime(CommittingAgent):
             return
         turn = Turn(self, self.services.codec)
         try:
-            self._handle_waiting(turn)
+            needs_worker = self._handle_waiting(turn)
         except Exception as error:  # a defect, not a refusal
             self._fail_turn(turn, error)
             return
         if turn.envelopes:
             self.finish(turn)
         elif self._mailbox.waiting and self._mailbox.runner is self:
-            if self._is_outdated() and needs_class(type_of(self._mailbox.waiting[0].message)):
+            if not needs_worker:  # all were stashed that this turn has looked at, and others have come meanwhile
+                self.services.dispatcher.schedule(self._mailbox)
+            elif self._is_outdated() and needs_class(type_of(self._mailbox.waiting[0].message)):
                 self.deactivate()
-                return
-            self._handle_elsewhere()
+            else:
+                self._handle_elsewhere()
 
     def _goes_on_now(self, message: Continue) -> bool:
         """Whether a durable handler gets its result where coroutines run, and nothing is in the way."""
@@ -112,10 +114,10 @@ class Runtime(CommittingAgent):
             return False
         return self.agent.actor_is_coroutine(message) and services.hosting.membership.may_begin()
 
-    def _handle_waiting(self, turn: Turn) -> None:
-        """Handle messages from the first on, until one may block or the turn is full."""
+    def _handle_waiting(self, turn: Turn) -> bool:
+        """Handle messages from the first on, until one may block or the turn is full. Returns whether one may block."""
         waiting, state = self._mailbox.waiting, self.state
-        most, taken, misfit = min(len(waiting), _MOST_MESSAGES), 0, None
+        most, taken, misfit, needs_worker = min(len(waiting), _MOST_MESSAGES), 0, None, False
         limits, items = self.services.limits, turn.items
         most_bytes, most_events = limits.batch_bytes // 2, limits.batch_events
         registry = self.services.registry
@@ -146,6 +148,7 @@ class Runtime(CommittingAgent):
                     misfit = envelope
                     break
                 if handler is None or (kind in MAY_BLOCK and may_block(envelope.message, state)):
+                    needs_worker = True
                     break
                 turn.handle(envelope, handler)
                 taken += 1
@@ -153,11 +156,13 @@ class Runtime(CommittingAgent):
                     break
         except NeedsWorker:  # of the message that is first now
             turn.command, turn.cause, turn.unconfirmed = None, EXTERNAL, None
+            needs_worker = True
         finally:
             del waiting[:taken]  # others only ever add at the end
         if misfit is not None and not turn.envelopes:  # else the messages before it are committed first
             misfit.tries = 1
             self.deactivate()
+        return needs_worker
 
     def _fits(self, message: Spawn) -> bool:
         """Whether this agent object can begin the session that a spawn asks for."""

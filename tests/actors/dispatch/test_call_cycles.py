@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentSystem, LifecycleEvent
+from duramen.actors import Agent, AgentSystem, LifecycleEvent, Pause
 from duramen.events import CallCycle, LoopBlocked
+from waiting import eventually
 
 A, B = "acme/a", "acme/b"
 Work = Callable[[Agent], Any]
@@ -131,11 +132,49 @@ def test_two_coroutines_that_await_each_other_are_told(system: AgentSystem) -> N
         system.agent(A).ask(there)
 
 
-def test_a_child_that_waits_for_a_pause_of_its_whole_tree_is_told(system: AgentSystem) -> None:
+KID = f"{A}/kid"
+
+
+def waits(system: AgentSystem, path: str) -> bool:
+    """Whether a handler of the agent waits for a reply now."""
+    mailbox = system._actors.find(path)
+    return mailbox is not None and mailbox.waiter is not None and bool(mailbox.waiter.replies)
+
+
+def test_a_tree_that_would_wait_for_a_child_that_waits_for_its_pause_is_told_and_not_paused(
+    system: AgentSystem, gate: threading.Event
+) -> None:
     system.agent(A).spawn_child("kid", agent_type="caller")
-    with pytest.raises(CallCycle):
-        system.agent(f"{A}/kid").ask(lambda me: system.agent(A).pause(cascade=True))
+    begun = threading.Event()
+
+    def pause(me: Agent) -> None:
+        begun.set()
+        gate.wait()
+        system.agent(A).pause(cascade=True)
+
+    reply = system.agent(KID).ask(pause, block=False)
+    assert begun.wait(10)
+    with system._services.dispatcher._core:  # so that the child waits before the pause is begun
+        gate.set()
+        eventually(lambda: waits(system, KID))
+    with pytest.raises(CallCycle) as told:
+        reply.get(timeout=10)
+    assert told.value.agent == A
     assert system.agent(A).status().status == "running"
+
+
+def test_a_child_that_would_wait_for_a_pause_of_its_whole_tree_is_told_and_paused_with_it(system: AgentSystem) -> None:
+    system.agent(A).spawn_child("kid", agent_type="caller")
+
+    def pause(me: Agent) -> None:
+        paused = system.agent(A).ask(Pause(cascade=True), block=False)
+        eventually(lambda: waits(system, A))
+        paused.get()
+
+    with pytest.raises(CallCycle) as told:
+        system.agent(KID).ask(pause)
+    assert told.value.agent == KID
+    eventually(lambda: {system.agent(path).status().status for path in (A, KID)} == {"paused"})
 
 
 def test_replies_that_have_come_close_no_circle(system: AgentSystem) -> None:

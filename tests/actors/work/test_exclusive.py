@@ -11,6 +11,8 @@ from attrs import frozen
 
 from actors.work.jobs import PATH, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem, Get, Set
+from duramen.actors.dispatch import Envelope
+from duramen.actors.runtime.active.stash import Stash
 from duramen.events import CallCycle, EventRegistry, InvalidMessage, message_type
 from waiting import eventually
 
@@ -67,6 +69,31 @@ def test_nothing_changes_between_the_stretches_of_an_exclusive_handler(system: A
     assert others[0].get(timeout=10) == 101
     assert others[1].get(timeout=10).seq > 0
     assert alice.get("count") == 50
+
+
+def test_what_comes_while_the_message_before_it_is_stashed_waits_too(
+    system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Alone())
+    begun(alice, "alone")
+    add, later = Stash.add, list[Any]()
+
+    def add_and_send(stash: Stash, envelope: Envelope) -> None:
+        add(stash, envelope)
+        if not later:  # in the core, whose turn has counted the messages that it looks at
+            later.extend((alice.ask(Set("count", 50), block=False), alice.ask("add", block=False)))
+
+    monkeypatch.setattr(Stash, "add", add_and_send)
+    first = alice.ask("add", block=False)
+    eventually(lambda: later)
+    assert alice.get("count", None) is None
+    assert not any(reply.done for reply in (first, *later))
+    alice.answer("go", work=receipt)
+    assert alice.result(receipt) == 1
+    assert first.get(timeout=10) == 101
+    assert later[0].get(timeout=10).seq > 0
+    assert later[1].get(timeout=10) == 150
 
 
 def test_what_comes_with_an_exclusive_message_waits_for_its_end_too(system: AgentSystem) -> None:

@@ -33,6 +33,8 @@ from duramen.actors import (
     Spawn,
     Terminate,
 )
+from duramen.actors.dispatch import Envelope
+from duramen.actors.runtime.active.stash import Stash
 from duramen.events import (
     AgentAlreadyRunning,
     AgentNotFound,
@@ -553,6 +555,27 @@ def test_a_stash_keeps_mutations_in_order_until_the_resume(any_system: AgentSyst
     assert [reply.get(timeout=5).seq for reply in replies] == list(range(4, 24))
     assert last.seq == 24
     assert agent.get("l") == list(range(21))
+
+
+def test_what_comes_while_the_message_before_it_is_stashed_is_stashed_too(
+    system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = system.spawn(PATH, initial_state={"l": []})
+    agent.pause("p", when_paused="stash")
+    add, later = Stash.add, list[Any]()
+
+    def add_and_send(stash: Stash, envelope: Envelope) -> None:
+        add(stash, envelope)
+        if len(later) < 3:  # in the core, whose turn has counted the messages that it looks at
+            later.append(agent.ask(Append("l", len(later) + 1), block=False))
+
+    monkeypatch.setattr(Stash, "add", add_and_send)
+    first = agent.ask(Append("l", 0), block=False)
+    eventually(lambda: len(later) == 3)
+    assert agent.get("l") == []
+    agent.resume("p")
+    assert [reply.get(timeout=10).seq for reply in (first, *later)] == [4, 5, 6, 7]
+    assert agent.get("l") == [0, 1, 2, 3]
 
 
 def test_a_stash_is_bounded(open_system: OpenSystem) -> None:
