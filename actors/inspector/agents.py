@@ -6,11 +6,13 @@ import re
 import threading
 from bisect import insort
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
+from itertools import groupby
 from time import monotonic
 from typing import Any, Final
 
+import attrs
 from attrs import define, field, frozen
 
 from duramen.events import DuramenError, Event
@@ -20,6 +22,7 @@ from duramen.events.model import vocabulary as v
 from duramen.projections.history import headline
 
 from ..api import AgentSystem
+from ..commands import UnfinishedWork
 from .history import brief_data
 
 MOST_ROWS: Final = 200
@@ -32,7 +35,9 @@ _LOAD_SHARE: Final = 20
 """Reading the directory takes at most this part of the time."""
 _PART: Final = 500
 _PART_SECONDS: Final = 0.2
-"""Between two publications of what was read of a directory, the first time that it is read."""
+"""After this long, what has been read of a large directory is shown, and again whenever that has doubled."""
+_UNFINISHED: Final = "unfinished"
+"""Asks for agents with unfinished work, as a status does for others."""
 _MOST_LAST: Final = 5_000
 _MOST_WORK: Final = 500
 _HOST_SHOWN: Final = 8
@@ -48,8 +53,9 @@ STATUS_OF: Final = {
     v.FAILED: "failed",
 }
 """The status after an event of lifecycle."""
-WORK_CHANGES: Final = frozenset({v.WORK_ACCEPTED, v.WORK_ENDED, v.TERMINATED})
-"""What makes the unfinished work of an agent more or less."""
+WORK_CHANGES: Final = frozenset({v.WORK_ACCEPTED, v.WORK_BEGUN, v.WORK_ENDED, v.TERMINATED})
+"""What changes how much unfinished work an agent has, or what it waits for."""
+_WORK_WORDS: Final = {"wait": "waits for you", "sleep": "sleeps", "ask": "asks"}
 
 
 @define(eq=False)
@@ -105,7 +111,9 @@ class Query:
 
 @frozen(eq=False, repr=False)
 class _Shown:
-    version: int
+    versions: tuple[int, int]
+    found: list[AgentRow]
+    """The agents that fit but for their status."""
     rows: list[str]
     """Paths; one of one segment is a project."""
     counts: dict[str, int]
@@ -124,10 +132,13 @@ class AgentList:
         self._has_rows = threading.Event()
         self._last: OrderedDict[str, LastEvent] = OrderedDict()
         self._activity: OrderedDict[str, Activity] = OrderedDict()
-        self._work: dict[str, int] = {}
+        self._work: dict[str, tuple[int, str]] = {}
+        """Of agents with unfinished work: how many pieces, and in words what the most urgent one does."""
         self._uncounted: set[str] = set()
         """Agents whose work has begun or ended since it was counted."""
         self._version = 0
+        """Of the paths and types; a new one makes all rows anew."""
+        self._status_version = 0
         self._loaded_at = float("-inf")
         self._took = 0.0
         self._shown: OrderedDict[Query, _Shown] = OrderedDict()
@@ -144,16 +155,19 @@ class AgentList:
             if began - self._loaded_at < max(_FRESH_SECONDS, _LOAD_SHARE * self._took):
                 return
             rows: dict[str, AgentRow] = {}
-            published = began
+            due, is_first = _PART, not self.is_loaded
             for entry in self._system.agents():
                 rows[entry.agent] = _row(entry)
-                if len(rows) % _PART == 0 and not self.is_loaded and monotonic() - published > _PART_SECONDS:
-                    self._publish(dict(rows))
-                    published = monotonic()
+                if is_first and len(rows) >= due:
+                    if monotonic() - began > _PART_SECONDS:
+                        self._publish(dict(rows))
+                        due = 2 * len(rows)
+                    else:
+                        due = len(rows) + _PART
             self._publish(rows)
-            self._work = Counter(work.agent for work in self._system.unfinished(limit=_MOST_WORK))
-            self._uncounted = set()
+            self._count_work(self._system.unfinished(limit=_MOST_WORK))
             self._loaded_at, self._took = monotonic(), monotonic() - began
+            self.rows(Query(), 0, 0)  # made here once, and not by the first page that asks
 
     def _publish(self, rows: dict[str, AgentRow]) -> None:
         """Put these rows in the place of those before, but for what has been told since they were read."""
@@ -163,10 +177,20 @@ class AgentList:
                 if found is not None and known.seq > found.seq:
                     rows[path] = known
             if rows.keys() != self._rows.keys():
-                self._order = sorted((_sort_key(path), path) for path in rows)
+                held = {path: key for key, path in self._order}
+                self._order = sorted((held.get(path) or _sort_key(path), path) for path in rows)
             self._rows = rows
             self._version += 1
             self._has_rows.set()
+
+    def _count_work(self, found: Sequence[UnfinishedWork]) -> None:
+        works: dict[str, list[UnfinishedWork]] = {}
+        for work in found:
+            works.setdefault(work.agent, []).append(work)
+        with self._lock:
+            self._work = {path: most_urgent(each) for path, each in works.items()}
+            self._uncounted = set()
+            self._status_version += 1
 
     def wait_for_rows(self, timeout: float) -> None:
         """Wait until some of the directory has been read; of a small one all."""
@@ -189,10 +213,12 @@ class AgentList:
             status = STATUS_OF.get(event.type)
             if status is not None and status != row.status:
                 row.status = status
-                self._version += 1
+                self._status_version += 1
             if event.type in WORK_CHANGES:
                 self._uncounted.add(event.agent)
+                self._status_version += 1
             if event.type == v.SPAWNED:
+                self._version += 1
                 row.session, row.agent_type = event.data["session_id"], event.data["agent_type"]
             self._keep_last(event.agent, last)
             return row, last
@@ -220,16 +246,13 @@ class AgentList:
 
     def rows(self, query: Query, first: int, count: int) -> dict[str, Any]:
         """A part of the opened tree, with how many rows there are and how many agents of each status."""
-        with self._lock:
-            shown = self._shown.get(query)
-            if shown is None or shown.version != self._version:
-                shown = self._show(query)
-                self._shown[query] = shown
-                if len(self._shown) > 8:
-                    self._shown.popitem(last=False)
+        if _UNFINISHED in _parse(query)[1]:
+            self._read_hosts_and_work(list(self._uncounted)[:MOST_ROWS])
+        shown = self._show(query)
         part = shown.rows[first : first + min(count, MOST_ROWS)]
         self._read_last([path for path in part if "/" in path])
-        self._read_hosts_and_work(part)
+        if self._read_hosts_and_work(part):
+            shown = attrs.evolve(shown, counts=self._show(query).counts)
         after = [*part[1:], *shown.rows[first + len(part) :][:1], ""]
         return {
             "total": len(shown.rows),
@@ -250,37 +273,47 @@ class AgentList:
             return {**data, "agents": shown.projects.get(path, 0)}
         data |= {"status": row.status, "type": row.agent_type, "session": row.session}
         data |= {"seq": row.seq, "updated": row.updated, "activity": self.activity(path)}
-        data |= {"host": row.host[:_HOST_SHOWN], "work": self._work.get(path, 0)}
+        data |= {"host": row.host[:_HOST_SHOWN], "work": self._work.get(path)}
         return data if last is None else {**data, "last": [last.seq, last.type, last.title, last.detail]}
 
     def _show(self, query: Query) -> _Shown:
-        wanted, statuses, types = _parse(query)
-        counts: Counter[str] = Counter()
-        projects: Counter[str] = Counter()
-        kept: list[str] = []
-        found = [self._rows[path] for _, path in self._order]
-        for word in wanted:
-            found = [row for row in found if word in row.path.lower()]
-        if types:
-            found = [row for row in found if (row.agent_type or "").lower() in types]
-        counts.update(row.status for row in found)
-        counts["all"] = len(found)
-        hidden = ""
-        for row in found if not statuses else [row for row in found if row.status in statuses]:
-            path = row.path
-            project = path[: path.index("/")]
-            if project not in projects:
-                kept.append(project)
-                hidden = f"{project}/" if project in query.closed else ""
-            projects[project] += 1
-            if hidden and path.startswith(hidden):
-                continue
-            kept.append(path)
-            hidden = f"{path}/" if path in query.closed else ""
-        return _Shown(self._version, kept, dict(counts), dict(projects))
+        """The rows of a query. Of those that are known, what has stayed as it was is not made again."""
+        with self._lock:
+            versions = (self._version, self._status_version)
+            known = self._shown.get(query)
+            if known is not None and known.versions == versions:
+                return known
+            words, statuses, types = _parse(query)
+            is_same = known is not None and known.versions[0] == versions[0]
+            found = known.found if known is not None and is_same else self._find(words, types)
+            counts = Counter(row.status for row in found)
+            counts["all"] = len(found)
+            busy = self._work.keys()
+            if busy:
+                counts[_UNFINISHED] = sum(row.path in busy for row in found)
+            if known is not None and is_same and not statuses:
+                rows, projects = known.rows, known.projects
+            else:
+                fits = [row for row in found if _has_status(row, statuses, busy)] if statuses else found
+                rows, projects = _open_tree([row.path for row in fits], query.closed)
+            shown = _Shown(versions, found, rows, dict(counts), projects)
+            self._shown[query] = shown
+            if len(self._shown) > 8:
+                self._shown.popitem(last=False)
+            return shown
 
-    def _read_hosts_and_work(self, paths: Sequence[str]) -> None:
-        """Read the host of agents that came since the directory was read, and count work that has changed since."""
+    def _find(self, words: Sequence[str], types: set[str]) -> list[AgentRow]:
+        found = [self._rows[path] for _, path in self._order]
+        for word in words:
+            found = [row for row in found if word in row.path.lower()]
+        return [row for row in found if (row.agent_type or "").lower() in types] if types else found
+
+    def _read_hosts_and_work(self, paths: Sequence[str]) -> bool:
+        """Read the host of agents that came since the directory was read, and count work that has changed since.
+
+        Returns whether any work was counted.
+        """
+        is_counted = False
         with suppress(DuramenError):  # the rows are shown with what was known
             for path in paths:
                 row = self._rows.get(path)
@@ -288,7 +321,14 @@ class AgentList:
                     row.host = head.fence.partition(":")[2]
                 if path in self._uncounted:
                     self._uncounted.discard(path)
-                    self._work[path] = len(self._system.agent(path).unfinished())
+                    found = self._system.agent(path).unfinished()
+                    with self._lock:
+                        self._work.pop(path, None)
+                        if found:
+                            self._work[path] = most_urgent(found)
+                        self._status_version += 1
+                    is_counted = True
+        return is_counted
 
     def _read_last(self, paths: Sequence[str]) -> None:
         """Read the last events that are not known, together."""
@@ -340,6 +380,54 @@ def _row(entry: Entry) -> AgentRow:
         entry.head.updated_at,
         entry.head.fence.partition(":")[2],
     )
+
+
+def work_word(work: UnfinishedWork) -> str:
+    """What a piece of unfinished work does, in a word or three."""
+    if work.parked is not None:
+        return "parked"
+    kinds = [str(item["kind"]) for item in work.waits_for]
+    return _WORK_WORDS["wait"] if "wait" in kinds else _WORK_WORDS.get(kinds[0] if kinds else "", "runs")
+
+
+def work_rank(work: UnfinishedWork) -> int:
+    """What waits for an answer and parked work come first: somebody has to act."""
+    return {_WORK_WORDS["wait"]: 0, "parked": 1}.get(work_word(work), 2)
+
+
+def most_urgent(works: Sequence[UnfinishedWork]) -> tuple[int, str]:
+    """How many pieces of work there are, and what the most urgent of them does."""
+    return len(works), work_word(min(works, key=work_rank))
+
+
+def _has_status(row: AgentRow, statuses: set[str], busy: Set[str]) -> bool:
+    return row.status in statuses or (_UNFINISHED in statuses and row.path in busy)
+
+
+def _open_tree(paths: Sequence[str], closed: frozenset[str]) -> tuple[list[str], dict[str, int]]:
+    """The rows for sorted paths, each project's before its agents; and how many agents each project has."""
+    rows: list[str] = []
+    projects: dict[str, int] = {}
+    for project, members in groupby(paths, _project):
+        inside = list(members)
+        projects[project] = len(inside)
+        rows.append(project)
+        if project not in closed:
+            rows += _not_below(inside, closed) if closed else inside
+    return rows, projects
+
+
+def _project(path: str) -> str:
+    return path[: path.index("/")]
+
+
+def _not_below(paths: Sequence[str], closed: frozenset[str]) -> Iterator[str]:
+    """The paths but for those below a closed one, which comes before them."""
+    hidden = ""
+    for path in paths:
+        if not hidden or not path.startswith(hidden):
+            yield path
+            hidden = f"{path}/" if path in closed else ""
 
 
 def _sort_key(path: str) -> str:

@@ -17,7 +17,7 @@ from duramen.projections.recovery import AgentLog
 
 from ..api import AgentSystem
 from ..commands import UnfinishedWork
-from .agents import AgentList, Query
+from .agents import AgentList, Query, most_urgent, work_rank, work_word
 from .history import (
     MOST_CAUSES,
     LogIndexes,
@@ -91,6 +91,7 @@ def describe_head(system: AgentSystem, agent_log: AgentLog) -> Answer:
     head, state = agent_log.head(), system.peek(agent_log.agent)
     checkpoints = list(state.checkpoints.items())[-_MOST_CHECKPOINTS:]
     origin = system.origin(agent_log.agent)
+    work = system.agent(agent_log.agent).unfinished()
     return {
         "agent": agent_log.agent,
         "seq": state.seq,
@@ -108,6 +109,7 @@ def describe_head(system: AgentSystem, agent_log: AgentLog) -> Answer:
         "granularity": state.granularity.name.lower(),
         "checkpoints": [{"id": name, "seq": seq} for name, seq in reversed(checkpoints)],
         "origin": None if origin is None else {"agent": origin.agent, "seq": origin.seq},
+        "work": most_urgent(work) if work else None,
         "metadata": encode_plain(dict(state.metadata), Room(8 * 1024)) if state.metadata else None,
     }
 
@@ -247,15 +249,8 @@ def answer_work(inspected: Inspected, asked: Parameters) -> Answer:
 
 def work_rows(found: Sequence[UnfinishedWork]) -> list[Answer]:
     """Unfinished work, what somebody has to act on first."""
-    shown = sorted(found, key=lambda work: (_rank(work), work.since))
+    shown = sorted(found, key=lambda work: (work_rank(work), work.since))
     return [_work(work) for work in shown[:_MOST_WORK]]
-
-
-def _rank(work: UnfinishedWork) -> int:
-    """Parked work and what waits for an answer come first: somebody has to act."""
-    if work.parked is not None:
-        return 1
-    return 0 if any(item["kind"] == "wait" for item in work.waits_for) else 2
 
 
 def _work(work: UnfinishedWork) -> Answer:
@@ -278,6 +273,7 @@ def _work(work: UnfinishedWork) -> Answer:
         "version": work.version,
         "since": work.since.isoformat(),
         "tries": work.tries,
+        "state": work_word(work),
         "parked": parked,
         "waits": items,
     }

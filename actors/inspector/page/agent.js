@@ -178,14 +178,14 @@ export class AgentPage {
   }
 
   #controls() {
-    this.transport.set({ at: this.seq ?? 0, head: this.model.head, event: this.model.event(this.seq), playing: this.playing, speed: this.speed, byTime: this.byTime, following: this.following });
+    this.transport.set({ at: this.seq ?? 0, head: this.model.head, event: this.model.event(this.seq), range: this.range, playing: this.playing, speed: this.speed, byTime: this.byTime, following: this.following });
   }
 
   #header() {
     const { head, model } = this;
     if (!head) return;
     const state = model.at(this.seq);
-    fill(this.word, status(state?.status ?? head.status));
+    fill(this.word, status(state?.status ?? head.status), head.work ? h("a", { href: "#/work", class: `pill ${head.work[1].replaceAll(" ", "-")}` }, head.work[1]) : null);
     const behind = model.head - (this.seq ?? model.head);
     const event = model.event(this.seq);
     const asOf = behind > 0 ? h("span", { class: "as-of" }, `as of @${this.seq}`, event ? ` · ${clock(event.time)}` : "", ` · ${number(behind)} event${behind === 1 ? "" : "s"} ago `, h("button", { type: "button", class: "link", onclick: () => this.follow(true) }, "back to now")) : null;

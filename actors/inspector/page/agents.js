@@ -4,7 +4,12 @@ import { get } from "./api.js";
 import { ago, debounce, fill, glyph, h, number, place, Rows, said, status } from "./dom.js";
 
 const PAGE = 100;
-const STATUSES = [["", "All", "all"], ["running", "Running", "running"], ["paused", "Paused", "paused"], ["failed", "Failed", "failed"], ["terminated", "Terminated", "terminated"], ["damaged", "Damaged", "damaged"]];
+const EXAMPLE = `from duramen.actors import AgentSystem
+
+with AgentSystem.open() as system:
+    alice = system.spawn("acme/alice")
+    alice.set("goal", "plan a trip")`;
+const STATUSES = [["", "All", "all"], ["running", "Running", "running"], ["unfinished", "Unfinished work", "unfinished"], ["paused", "Paused", "paused"], ["failed", "Failed", "failed"], ["terminated", "Terminated", "terminated"], ["damaged", "Damaged", "damaged"]];
 
 /** The rows of the tree as the server has them, in pages, for one filter. */
 class AgentRows {
@@ -109,7 +114,7 @@ export class AgentList {
 
   #frame() {
     if (!this.wide) return h("aside", { class: "beside", "aria-label": "Agents" }, this.filter, this.rows.element, this.empty);
-    const columns = ["Agent", "Status", "Activity, 5 min", "Last event", "Work", "Seq", "Type", "Host", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().split(",")[0].replace(" ", "-") }, name));
+    const columns = ["Agent", "Status", "Activity, 5 min", "Last event", "Work", "Type · host", "Updated"].map((name) => h("span", { role: "columnheader", class: name.toLowerCase().split(/,| ·/)[0].replace(" ", "-") }, name));
     return h("section", { class: "agents-page" }, h("h1", { class: "unseen" }, "Agents"), h("div", { class: "filters" }, this.filter, this.statuses), h("div", { class: "columns", role: "row", "aria-hidden": "true" }, columns), this.rows.element, this.empty);
   }
 
@@ -148,7 +153,8 @@ export class AgentList {
     this.rows.element.setAttribute("role", this.data.total > 0 ? "treegrid" : "group");
     if (this.data.total === 0) {
       const filtered = query.text || query.status;
-      fill(this.empty, h("p", {}, filtered ? "No agent fits the filter." : "No agents yet."), filtered ? h("button", { type: "button", class: "button", onclick: () => { query.text = query.status = this.input.value = ""; this.#again(); } }, "Show all") : h("p", { class: "dim" }, "Run ", h("code", {}, "duramen run"), " to make some of recordings. They appear here by themselves."));
+      if (filtered) fill(this.empty, h("p", {}, "No agent fits the filter."), h("button", { type: "button", class: "button", onclick: () => { query.text = query.status = this.input.value = ""; this.#again(); } }, "Show all"));
+      else fill(this.empty, h("div", { class: "first-steps" }, h("h2", {}, "No agents yet"), h("p", {}, "They appear here the moment they are spawned, in this process or another."), this.wide ? [h("pre", { class: "code" }, EXAMPLE), h("p", {}, "Or, from a shell: ", h("code", {}, "duramen run"), " makes agents of recorded sessions.")] : null));
     }
   }
 
@@ -164,14 +170,13 @@ export class AgentList {
     const link = h("a", { href: place(row.path), class: "clip", tabindex: "-1" }, readable(name));
     const selected = row.path === this.selected;
     const fresh = row.fresh ? " fresh" : "";
-    if (!this.wide) return h("div", { ...shared, ...level, class: `agent-row${fresh}`, "aria-selected": String(selected) }, h("span", { role: "gridcell", class: "agent", style: indent }, fold, h("span", { class: `status ${row.status}`, title: row.status }, status(row.status).firstChild, h("span", { class: "unseen" }, row.status)), link), h("span", { role: "gridcell", class: "seq" }, row.seq));
+    if (!this.wide) return h("div", { ...shared, ...level, class: `agent-row${fresh}`, "aria-selected": String(selected) }, h("span", { role: "gridcell", class: "agent", style: indent }, fold, h("span", { class: `status ${row.status}`, title: row.status }, status(row.status).firstChild, h("span", { class: "unseen" }, row.status)), link), row.work ? h("span", { class: `badge${row.work[1] === "waits for you" ? "" : " quiet"}`, title: row.work[1] }, number(row.work[0]), h("span", { class: "unseen" }, " unfinished")) : null, h("span", { role: "gridcell", class: "seq" }, row.seq));
     const last = row.last ? [h("span", { class: "at" }, `@${row.last[0]} `), h("span", {}, row.last[1]), " ", h("span", { class: "dim" }, said(row.last[2].startsWith(row.last[1]) ? row.last[2].slice(row.last[1].length).replace(/^[:,]? /, "") : row.last[2]), row.last[3] ? [": ", said(row.last[3])] : null)] : null;
     return h("div", { ...shared, ...level, class: `agent-row${fresh}`, "aria-selected": String(selected) },
       h("span", { role: "gridcell", class: "agent", style: indent }, fold, link),
       h("span", { role: "gridcell" }, status(row.status)), h("span", { role: "gridcell", class: "activity" }, bars(row.activity)), h("span", { role: "gridcell", class: "last-event clip" }, last),
-      h("span", { role: "gridcell", class: "work" }, row.work ? h("a", { href: "#/work", class: "link", tabindex: "-1" }, number(row.work), h("span", { class: "unseen" }, " unfinished")) : null),
-      h("span", { role: "gridcell", class: "seq" }, number(row.seq)), h("span", { role: "gridcell", class: "type clip" }, row.type ? said(row.type) : "–"),
-      h("span", { role: "gridcell", class: "host" }, row.host || "–"),
+      h("span", { role: "gridcell", class: "work" }, row.work ? h("a", { href: "#/work", class: `pill ${row.work[1].replaceAll(" ", "-")}`, tabindex: "-1", title: `${number(row.work[0])} unfinished` }, row.work[1], row.work[0] > 1 ? ` ×${number(row.work[0])}` : null) : null),
+      h("span", { role: "gridcell", class: "type clip" }, row.type ? said(row.type) : null, row.host ? h("span", { class: "host" }, row.type ? " · " : null, h("span", { class: "mono" }, row.host)) : row.type ? null : "–"),
       h("span", { role: "gridcell", class: "updated", "data-updated": row.updated }, ago(row.updated / 1000)));
   }
 

@@ -101,7 +101,7 @@ export class Conversation {
     if (item.failed) return h("div", { class: "call failed" }, glyph("cross"), h("span", {}, said(item.text)));
     const body = h("pre", { class: "result", hidden: true }, said(item.text), item.length > item.text.length ? h("span", { class: "dim" }, ` … ${size(item.length)} characters`) : null);
     const fold = h("button", { type: "button", class: "call result-line", "aria-expanded": "false", onclick: () => { body.hidden = !body.hidden; fold.setAttribute("aria-expanded", String(!body.hidden)); fold.firstChild.replaceWith(glyph(body.hidden ? "closed" : "open")); } },
-      glyph("closed"), h("span", { class: "clip" }, item.text ? said(item.text.slice(0, 200)) : h("span", { class: "dim" }, "(empty)")), h("span", { class: "size" }, size(item.length)));
+      glyph("closed"), h("span", { class: "clip" }, item.text ? said(item.text.slice(0, 200)) : h("span", { class: "dim" }, "(empty)")), h("span", { class: "size" }, `${size(item.length)} chars`));
     return h("div", {}, fold, body);
   }
 }

@@ -50,6 +50,7 @@ const SHAPES = {
   cross: '<path d="M3 3l6 6M9 3l-6 6" stroke="currentColor" stroke-width="2"/>',
   arrow: '<path d="M1.5 6h8M6.5 3l3 3-3 3" stroke="currentColor" stroke-width="1.3"/>',
   check: '<path d="M2 6.5L5 9.5l5-7" stroke="currentColor" stroke-width="1.6"/>',
+  clock: '<circle cx="6" cy="6" r="4.6" stroke="currentColor" stroke-width="1.4"/><path d="M6 3.2V6l2 1.4" stroke="currentColor" stroke-width="1.3"/>',
   partial: '<circle cx="6" cy="6" r="4" stroke="currentColor" stroke-width="1.4"/><path d="M6 2a4 4 0 010 8z" fill="currentColor"/>',
 };
 const PARTS = /<(\w+)([^>]*?)\/>/g;
@@ -116,9 +117,9 @@ export function clock(microseconds, exact = false) {
 
 export const day = (microseconds) => new Date(microseconds / 1000).toISOString().slice(0, 10);
 
-export function status(word) {
-  const known = { running: "running", paused: "paused", terminated: "terminated", failed: "failed", damaged: "damaged" };
-  return h("span", { class: `status ${word}` }, glyph(known[word] ?? "terminated"), h("span", { class: "word" }, word));
+export function status(word, shape = word) {
+  const known = ["running", "paused", "failed", "damaged", "partial"].includes(shape) ? shape : "terminated";
+  return h("span", { class: `status ${known}` }, glyph(known), h("span", { class: "word" }, word));
 }
 
 export const moment = (agent, seq) => `#/agent/${agent.split("/").map(encodeURIComponent).join("/")}@${seq}`;

@@ -4,8 +4,7 @@ import { AgentPage } from "./agent.js";
 import { AgentList, Rates } from "./agents.js";
 import { get, listen, start } from "./api.js";
 import { append, debounce, dialog, glyph, h, place } from "./dom.js";
-import { EpisodesPage, HostsPage, VerifyPage } from "./places.js";
-import { WorkPage } from "./work.js";
+import { EpisodesPage, HostsPage, VerifyPage, WorkPage } from "./places.js";
 
 const PLACES = [["agents", "Agents"], ["work", "Work"], ["episodes", "Episodes"], ["hosts", "Hosts & consumers"], ["verify", "Verify"]];
 const KEYS = [
@@ -159,6 +158,7 @@ function help() {
 function changed(message) {
   if (page instanceof AgentList || page instanceof WorkPage) page.update(message);
   if (beside?.element.isConnected) beside.update(message);
+  if (!(page instanceof WorkPage) && (message.many || message.agents.some((agent) => agent.work))) countSoon();
   if (page instanceof AgentPage) {
     const own = message.agents?.find((agent) => agent.path === page.path);
     if (own) page.update(own); else if (message.many) page.headSoon();
@@ -170,6 +170,8 @@ function counted(many) {
   link.querySelector(".badge")?.remove();
   if (many > 0) link.append(h("span", { class: "badge" }, String(many)));
 }
+
+const countSoon = debounce(1000, () => countWork());
 
 async function countWork() {
   const answer = await get("work").catch(() => null);

@@ -1,10 +1,12 @@
-// Diff, episodes, hosts and consumers, verify.
+// The places beside the agents: work, episodes, hosts and consumers, verify; and the difference of two moments.
 
-import { get } from "./api.js";
-import { ago, debounce, duration, fill, glyph, h, moment, number, place, said } from "./dom.js";
-import { lines } from "./memory.js";
-import { parse } from "./model.js";
+import { act, get } from "./api.js";
+import { ago, debounce, duration, fill, glyph, h, moment, number, place, said, status } from "./dom.js";
+import { lines, value } from "./memory.js";
+import { isContainer, lookup, parse } from "./model.js";
 
+const NATURAL = new Intl.Collator("en", { numeric: true });
+const FEW = 3;
 const KINDS = { added: ["+", "added"], changed: ["~", "changed"], removed: ["−", "removed"] };
 
 export class DiffView {
@@ -22,7 +24,7 @@ export class DiffView {
     const { a, b, counts } = this.answer;
     fill(this.counts, ...Object.entries(KINDS).map(([kind, [sign]]) => h("span", { class: counts[kind] ? kind : "dim" }, `${sign} ${number(counts[kind])} `)));
     const end = (name, at) => h("div", {}, h("span", { class: "flag" }, name), h("a", { href: moment(this.path, at.seq) }, `@${at.seq}`), h("span", { class: "dim" }, at.time ? ` ${at.time.slice(0, 23).replace("T", " ")}` : "", ` ${at.status}`));
-    fill(this.ends, end("A", a), end("B", b));
+    fill(this.ends, h("span", { class: "dim" }, "Path"), end("A", a), end("B", b));
     this.#fill();
   }
 
@@ -30,16 +32,186 @@ export class DiffView {
     if (!this.answer) return;
     const wanted = this.filter.value.toLowerCase();
     const rows = [...this.answer.lifecycle.map(([name, old, now]) => ["changed", name, old, now, true]), ...this.answer.rows].filter((row) => row[1].toLowerCase().includes(wanted));
+    rows.sort((one, other) => NATURAL.compare(one[1], other[1]));
+    const groups = Map.groupBy(rows, (row) => row[1].split("/")[0]);
+    const shown = [...groups].sort((one, other) => (one[1].length > FEW) - (other[1].length > FEW)); // what has much comes last
     const total = Object.values(this.answer.counts).reduce((sum, each) => sum + each, 0);
-    fill(this.body, ...rows.map((row) => this.#row(row)), total > this.answer.rows.length ? h("p", { class: "dim" }, `${number(total - this.answer.rows.length)} more differences: filter, or compare moments that are closer`) : "", rows.length === 0 ? h("p", { class: "empty" }, total === 0 ? "Nothing differs in working memory." : "No path fits the filter.") : "");
+    fill(this.body, ...shown.flatMap(([name, each]) => [each.length > FEW ? h("h3", { class: "group" }, said(name), h("span", { class: "dim" }, ` ${number(each.length)}`)) : null, ...each.map((row) => this.#row(row))]), total > this.answer.rows.length ? h("p", { class: "dim" }, `${number(total - this.answer.rows.length)} more differences: filter, or compare moments that are closer`) : "", rows.length === 0 ? h("p", { class: "empty" }, total === 0 ? "Nothing differs in working memory." : "No path fits the filter.") : "");
   }
 
   #row([kind, where, first, second, isLifecycle]) {
     const [sign, word] = KINDS[kind];
-    const show = (node) => (node === null && kind !== "changed" ? h("p", { class: "dim" }, "not shown: too much") : lines(parse(node), 24));
+    const show = (node) => (node === null && kind !== "changed" ? h("p", { class: "dim" }, "not shown: too much") : side(parse(node)));
+    const none = h("p", { class: "dim none" }, "–");
     return h("div", { class: `diff-row ${kind}` }, h("div", { class: "diff-path" }, h("span", { class: "sign" }, sign, h("span", { class: "unseen" }, ` ${word} `)), isLifecycle ? h("span", { class: "dim" }, where) : said(where, "mono")),
-      h("div", { class: "half a" }, kind === "added" ? null : show(first)), h("div", { class: "half b" }, kind === "removed" ? null : show(kind === "changed" ? second : first)));
+      h("div", { class: "half a" }, kind === "added" ? none : show(first)), h("div", { class: "half b" }, kind === "removed" ? none : show(kind === "changed" ? second : first)));
   }
+}
+
+/** The way back from a piece to its list, where only one of them has room. */
+const back = (href, words) => h("a", { class: "link to-list", href }, `← ${words}`);
+
+// -- work ---------------------------------------------------------------------------------------------------------------
+
+const WAITS = { wait: "waits for", step: "runs", sleep: "sleeps", ask: "asks" };
+const STATES = { "waits for you": "clock", asks: "clock", parked: "failed", sleeps: "paused", runs: "running" };
+
+const identity = (work) => `${work.agent}@${work.work}`;
+
+export class WorkPage {
+  constructor(options) {
+    Object.assign(this, { options, work: [], selected: null });
+    this.list = h("div", { class: "episode-list", role: "listbox", "aria-label": "Unfinished work", tabindex: "0", onkeydown: (event) => this.#key(event) });
+    this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Piece of work" });
+    this.total = h("span", { class: "dim" });
+    this.two = h("div", { class: "two" }, this.list, this.detail);
+    this.element = h("section", { class: "work-page" }, h("header", { class: "page-head" }, h("h1", {}, "Unfinished work"), this.total, h("span", { class: "grow" }), h("span", { class: "dim" }, "what waits for you first")), this.two);
+    this.soon = debounce(300, () => this.load());
+    this.timer = setInterval(() => this.load(), 5000);
+    this.load();
+  }
+
+  async load() {
+    try {
+      const answer = await get("work");
+      this.work = answer.work;
+      this.#fill();
+      this.options.counted?.(answer.work.length);
+    } catch (error) {
+      this.options.failed(error);
+    }
+  }
+
+  show(wanted) {
+    if (wanted) this.selected = wanted;
+    this.two.classList.toggle("opened", Boolean(wanted));
+    this.#fill();
+  }
+
+  update() {
+    this.soon();
+  }
+
+  #fill() {
+    const oldest = Math.min(...this.work.map((work) => Date.parse(work.since)));
+    this.total.textContent = this.work.length ? `${pieces(this.work.length)}, the oldest ${ago(oldest)}` : "";
+    const rows = this.work.map((work) => {
+      const doing = work.waits.map((item) => `${WAITS[item.kind] ?? item.kind}${item.name === item.kind ? "" : ` ${item.name}`}`).join(", ");
+      return h("a", { class: "work-row", role: "option", href: `#/work/${identity(work)}`, "aria-selected": String(identity(work) === this.selected), tabindex: "-1" }, glyph(STATES[work.state] ?? "running"), h("span", { class: "clip who" }, said(work.agent)),
+        h("span", { class: "clip" }, h("span", { class: "mid" }, said(work.message)), " ", work.parked ? h("span", { class: "failed" }, "parked: ", said(String(work.parked.kind))) : doing || "runs"), h("span", { class: "dim tries" }, work.tries ? `taken up again ${number(work.tries)}×` : null), h("span", { class: "dim age" }, ago(Date.parse(work.since))));
+    });
+    this.list.setAttribute("role", rows.length === 0 ? "group" : "listbox");
+    fill(this.list, rows, rows.length === 0 ? h("p", { class: "empty" }, "No work is unfinished: every durable message was handled to its end.") : null);
+    const wanted = this.work.find((work) => identity(work) === this.selected) ?? this.work[0];
+    if (wanted) this.#select(wanted); else { this.shown = null; fill(this.detail); }
+  }
+
+  #select(work) {
+    this.selected = identity(work);
+    for (const row of this.list.querySelectorAll("[role=option]")) row.setAttribute("aria-selected", String(row.getAttribute("href") === `#/work/${this.selected}`));
+    // A form that somebody writes in is not made anew as long as the work is as it was.
+    const shown = JSON.stringify(work);
+    if (this.shown === shown) return;
+    this.shown = shown;
+    const pair = (name, ...held) => [h("dt", {}, name), h("dd", {}, held)];
+    fill(this.detail, back("#/work", "all work"), h("h2", {}, glyph(STATES[work.state] ?? "running"), said(work.message), work.version > 1 ? h("span", { class: "dim" }, ` version ${work.version}`) : null, h("span", { class: `pill ${work.state.replaceAll(" ", "-")}` }, work.state)),
+      h("dl", { class: "pairs" }, pair("agent", h("a", { href: moment(work.agent, work.work) }, said(work.agent), `@${work.work}`)), pair("since", `${ago(Date.parse(work.since))} ago`), work.tries ? pair("taken up again", number(work.tries)) : null),
+      work.parked ? [h("h3", { class: "failed" }, glyph("cross"), " Parked"), h("dl", { class: "pairs" }, Object.entries(work.parked).map(([name, held]) => pair(name, said(held))))] : null,
+      h("h3", {}, "Begun, without a result"), work.waits.length ? h("ol", { class: "chain" }, work.waits.map((item) => this.#item(work, item))) : h("p", { class: "dim" }, "Nothing: its handler goes on."),
+      this.#actions(work));
+  }
+
+  #item(work, item) {
+    return h("li", { class: item.kind === "wait" ? "here" : null }, h("b", {}, said(item.name)), ` ${item.kind}`, item.attempts ? h("span", { class: "failed" }, ` ${item.attempts} failed`) : null, " ", h("a", { href: moment(work.agent, item.since) }, `@${item.since}`),
+      item.due ? h("span", { class: "dim" }, due(item.due)) : null, item.about === null ? null : about(parse(item.about)), item.kind === "wait" ? this.#form(work, item) : null);
+  }
+
+  #form(work, item) {
+    if (!this.options.actions) return h("p", { class: "dim" }, "This inspector only reads. Start it with ", h("code", {}, "duramen inspect --allow-actions"), " to answer from here.");
+    const problem = h("p", { class: "failed", role: "alert" });
+    const text = h("textarea", { rows: "3", "aria-label": `Answer to ${item.name}, as JSON`, spellcheck: "false" });
+    text.value = '{"ok": true}';
+    const command = `inspector-${crypto.randomUUID()}`; // the same answer, however often it is sent
+    const go = h("button", { class: "button main" }, `Answer ${item.name}`);
+    return h("form", { class: "answer", onsubmit: async (event) => {
+      event.preventDefault();
+      let value;
+      try { value = JSON.parse(text.value); } catch { problem.textContent = "This is not JSON; a text needs quotes."; return; }
+      await this.#do(go, problem, "answer", { agent: work.agent, name: item.name, work: work.work, value, command });
+    } }, text, problem, go);
+  }
+
+  #actions(work) {
+    if (!this.options.actions) return null;
+    const problem = h("p", { class: "failed", role: "alert" });
+    const button = (label, name) => { const made = h("button", { type: "button", class: "button", onclick: () => this.#do(made, problem, name, { agent: work.agent, work: work.work }) }, label); return made; };
+    return h("div", {}, problem, h("div", { class: "ends" }, work.parked ? button("Retry", "retry") : null, button("Cancel this work", "cancel")));
+  }
+
+  async #do(button, problem, name, fields) {
+    button.disabled = true;
+    try {
+      const done = await act(name, fields);
+      this.options.note(done.done);
+      this.shown = null;
+      await this.load();
+    } catch (error) {
+      problem.textContent = error.message;
+      button.disabled = false;
+    }
+  }
+
+  #key(event) {
+    const at = this.work.findIndex((work) => identity(work) === this.selected);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.work.length - 1 }[event.key];
+    if (to === undefined || !this.work[to]) return;
+    event.preventDefault();
+    event.stopPropagation();
+    history.replaceState(null, "", `#/work/${identity(this.work[to])}`);
+    this.#select(this.work[to]);
+  }
+
+  close() {
+    clearInterval(this.timer);
+  }
+}
+
+function due(text) {
+  const left = Date.parse(text) - Date.now();
+  return left > 0 ? ` due in ${duration(left)}` : ` was due ${duration(-left)} ago`;
+}
+
+const pieces = (count) => (count === 1 ? "1 piece" : `${number(count)} pieces`);
+
+/** What a wait is about: a flat dict as a list of its values, all else as lines. */
+function about(node) {
+  const flat = node.$ === "dict" && node.kids !== null && node.kids.size === node.n && node.n <= 12 && [...node.kids.values()].every(({ v }) => !isContainer(v));
+  return flat ? h("dl", { class: "pairs code" }, [...node.kids].map(([key, { v }]) => [h("dt", {}, said(key)), h("dd", {}, v?.$ === "text" || typeof v === "string" ? said(typeof v === "string" ? v : v.v) : value(v))])) : lines(node, 24);
+}
+
+// -- episodes -----------------------------------------------------------------------------------------------------------
+
+const BRIEF = 6;
+
+/** One side of a difference: a message by who says what, all else as lines, of which the first few are shown. */
+function side(node) {
+  const said = messageOf(node);
+  const box = said === null ? lines(node, 200) : h("div", { class: "code" }, said);
+  if (box.childElementCount <= BRIEF || said !== null) return box;
+  const rest = [...box.children].slice(BRIEF);
+  for (const each of rest) each.hidden = true;
+  box.append(h("button", { type: "button", class: "link", onclick: (event) => { for (const each of rest) each.hidden = false; event.target.remove(); } }, `… ${number(rest.length)} more lines`));
+  return box;
+}
+
+function messageOf(node) {
+  if (node?.$ !== "dict" || node.kids === null || node.kids.size !== node.n) return null;
+  const [role, content] = ["role", "content"].map((key) => node.kids.get(key)?.v);
+  const calls = node.kids.get("tool_calls")?.v;
+  const known = new Set(["role", "content", "tool_calls", "tool_call_id", "name"]);
+  if (typeof role !== "string" || [...node.kids.keys()].some((key) => !known.has(key)) || (typeof content !== "string" && !(content === null && calls?.kids?.length))) return null;
+  const names = (calls?.kids ?? []).map(({ v }) => lookup(v, ["function", "name"])?.v ?? lookup(v, ["name"])?.v ?? "a tool");
+  return [h("span", { class: "dim" }, said(role), " "), content ? said(content) : null, names.length ? h("span", {}, content ? " " : null, "→ ", said(names.join(", "))) : null];
 }
 
 const OUTCOMES = { success: "check", failure: "cross", partial: "partial" };
@@ -52,7 +224,9 @@ export class EpisodesPage {
     this.list = h("div", { role: "listbox", "aria-label": "Episodes", tabindex: "0", onkeydown: (event) => this.#key(event) });
     this.moreButton = h("button", { type: "button", class: "button", onclick: () => this.load(this.episodes.length) }, "More");
     this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Episode" });
-    this.element = h("section", { class: "episodes-page" }, h("h1", { class: "unseen" }, "Episodes"), h("div", { class: "filters" }, h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/")), this.outcomes), h("div", { class: "two" }, h("div", { class: "episode-list" }, this.list, this.moreButton), this.detail));
+    this.two = h("div", { class: "two" }, h("div", { class: "episode-list" }, this.list, this.moreButton), this.detail);
+    this.count = h("span", { class: "dim found" });
+    this.element = h("section", { class: "episodes-page" }, h("h1", { class: "unseen" }, "Episodes"), h("div", { class: "filters" }, h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/")), this.outcomes, this.count), this.two);
     this.load();
   }
 
@@ -71,13 +245,17 @@ export class EpisodesPage {
 
   show(id) {
     this.wanted = id;
+    this.two.classList.toggle("opened", Boolean(id));
     const found = this.episodes.find((episode) => episode.id === id);
     if (found) this.#select(found);
   }
 
   #fill() {
+    const words = this.input.value.trim().split(/\s+/).filter(Boolean);
     const options = this.episodes.map((episode) => h("a", { class: "episode-row", role: "option", href: `#/episodes/${episode.id}`, "aria-selected": String(episode.id === this.selected), tabindex: "-1" }, h("span", { class: `outcome ${episode.outcome}` }, glyph(OUTCOMES[episode.outcome] ?? "terminated"), h("span", { class: "unseen" }, episode.outcome)),
-      h("span", { class: "task" }, said(episode.task || "(no description)")), h("span", { class: "dim" }, duration(episode.seconds * 1000)), h("span", { class: "dim mono where" }, said(episode.agent), `@${episode.first}–${episode.last}`), h("span", { class: "dim" }, ago(Date.parse(episode.created)))));
+      h("span", { class: "task" }, marked(episode.task || "(no description)", words)), h("span", { class: "dim age" }, duration(episode.seconds * 1000)), h("span", { class: "dim where" }, h("span", {}, episode.outcome), h("span", { class: "mono" }, said(episode.agent)), h("span", {}, `${number(episode.actions.length)}${episode.actions.length === 100 ? "+" : ""} tool call${episode.actions.length === 1 ? "" : "s"}`)), h("span", { class: "dim age" }, `${ago(Date.parse(episode.created))} ago`)));
+    const many = this.episodes.length;
+    this.count.textContent = many === 0 ? "" : `${number(many)}${this.more ? "+" : ""} ${words.length ? "found, best first" : "newest first"}`;
     this.list.setAttribute("role", options.length === 0 ? "group" : "listbox");
     this.moreButton.hidden = !this.more;
     fill(this.list, options);
@@ -90,10 +268,10 @@ export class EpisodesPage {
     this.selected = episode.id;
     for (const row of this.list.querySelectorAll("[role=option]")) row.setAttribute("aria-selected", String(row.getAttribute("href").endsWith(episode.id)));
     const pair = (name, ...held) => [h("dt", {}, name), h("dd", {}, held)];
-    fill(this.detail, h("h2", {}, glyph(OUTCOMES[episode.outcome] ?? "terminated"), " ", episode.outcome), h("p", { class: "task-text" }, said(episode.task || "(no description)")),
+    fill(this.detail, back("#/episodes", "all episodes"), h("h2", { class: `outcome ${episode.outcome}` }, glyph(OUTCOMES[episode.outcome] ?? "terminated"), h("span", {}, episode.outcome)), h("p", { class: "task-text" }, marked(episode.task || "(no description)", this.input.value.trim().split(/\s+/).filter(Boolean))),
       h("dl", { class: "pairs" }, pair("agent", h("a", { href: moment(episode.agent, episode.last) }, said(episode.agent), `@${episode.last}`)), pair("session", said(episode.session ?? "–", "mono")), pair("events", h("a", { href: moment(episode.agent, episode.first) }, `@${episode.first}`), " to ", h("a", { href: moment(episode.agent, episode.last) }, `@${episode.last}`)), pair("lasted", duration(episode.seconds * 1000)), pair("importance", String(episode.importance)), episode.tokens ? pair("tokens", number(episode.tokens)) : ""),
       episode.details !== null ? [h("h3", {}, "Details"), lines(parse(episode.details))] : "", episode.lessons.length ? [h("h3", {}, "Lessons"), h("ul", {}, episode.lessons.map((lesson) => h("li", {}, said(lesson))))] : "",
-      episode.actions.length ? [h("h3", {}, "Tool calls"), h("ol", { class: "calls" }, episode.actions.map(([tool, seq]) => h("li", {}, seq ? h("a", { href: moment(episode.agent, seq) }, said(tool), h("span", { class: "setter" }, `@${seq}`)) : said(tool))))] : "", h("h3", {}, "Context"), h("p", {}, said(episode.context)));
+      episode.actions.length ? [h("h3", {}, `${number(episode.actions.length)} tool calls `, h("span", { class: "dim" }, "in order; each leads to its moment")), h("ol", { class: "calls" }, episode.actions.map(([tool, seq]) => h("li", {}, seq ? h("a", { href: moment(episode.agent, seq), title: `@${seq}` }, said(tool)) : h("span", {}, said(tool)))))] : "", h("h3", {}, "What was known at the end"), h("p", { class: "mid" }, said(episode.context)));
   }
 
   #key(event) {
@@ -111,13 +289,26 @@ export class EpisodesPage {
   close() {}
 }
 
+/** A text in which the beginnings of words that were searched for are marked. */
+function marked(text, words) {
+  if (words.length === 0) return said(text);
+  const found = new RegExp(`(?<![\\p{L}\\p{N}])(${words.map((word) => word.replace(/[^\p{L}\p{N}]/gu, "\\$&")).join("|")})`, "giu");
+  return text.split(found).map((part, index) => (index % 2 ? h("mark", {}, said(part)) : said(part)));
+}
+
+// -- hosts and verify ---------------------------------------------------------------------------------------------------
+
+const NUMBERS = new Set(["Behind", "Events", "Process", "Agents in memory"]);
+
 export class HostsPage {
   constructor(options) {
     this.options = options;
     this.consumers = h("tbody");
     this.hosts = h("tbody");
-    const table = (label, names, body) => h("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name)))), body));
-    this.element = h("section", { class: "hosts-page" }, h("h1", {}, "Consumers"), table("Consumers", ["Name", "State", "Behind", "Events", "View", "Of", "Stored"], this.consumers), h("h1", {}, "Hosts"), table("Hosts", ["Host", "State", "Process", "Agents in memory", "Agent types"], this.hosts));
+    this.behind = h("span", { class: "dim" });
+    this.up = h("span", { class: "dim" });
+    const table = (label, names, body) => h("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: NUMBERS.has(name) ? "number" : null }, name)))), body));
+    this.element = h("section", { class: "hosts-page" }, h("h1", {}, "Consumers ", this.behind), table("Consumers", ["Name", "State", "Behind", "Events", "View", "Of", "Stored"], this.consumers), h("h1", {}, "Hosts ", this.up), table("Hosts", ["Host", "State", "Process", "Agents in memory", "Agent types"], this.hosts));
     this.load();
     this.timer = setInterval(() => this.load(), 2000);
   }
@@ -127,8 +318,10 @@ export class HostsPage {
       const answer = await get("hosts");
       const rows = answer.consumers.flatMap((consumer) => [this.#consumer(consumer), ...(consumer.building ? [this.#consumer(consumer.building, true)] : [])]);
       fill(this.consumers, ...(rows.length ? rows : [h("tr", {}, h("td", { colspan: "7", class: "dim" }, "No projection was attached here yet: ", h("code", {}, "system.attach(projection, name)"), " does it."))]));
+      this.behind.textContent = rows.length ? `${number(answer.consumers.length)}, ${number(answer.consumers.filter((each) => each.lag > 0).length)} behind` : "";
+      this.up.textContent = `${number(answer.hosts.filter((each) => each.state === "up").length)} up`;
       const order = ["up", "client", "draining", "closed", "buried"];
-      fill(this.hosts, ...answer.hosts.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state)).map((host) => h("tr", { class: host.ended ? "dim" : null }, h("td", { class: "mono" }, host.host.slice(0, 12), host.self ? h("span", { class: "dim" }, " this inspector") : ""), h("td", {}, host.state, host.ended ? ` ${ago(Date.parse(host.ended))} ago` : ""), h("td", { class: "number" }, host.pid ?? "–"), h("td", { class: "number" }, number(host.agents)), h("td", {}, said(host.types.join(", ") || "–")))));
+      fill(this.hosts, ...answer.hosts.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state)).map((host) => h("tr", { class: host.ended ? "dim" : null }, h("td", { class: "mono" }, host.host.slice(0, 12), host.self ? h("span", { class: "dim" }, " this inspector") : ""), h("td", {}, status(host.state, { up: "running", draining: "paused" }[host.state] ?? "terminated"), host.ended ? ` ${ago(Date.parse(host.ended))} ago` : ""), h("td", { class: "number" }, host.pid ?? "–"), h("td", { class: "number" }, number(host.agents)), h("td", {}, said(host.types.join(", ") || "–")))));
     } catch (error) {
       this.options.failed(error);
     }
@@ -136,7 +329,7 @@ export class HostsPage {
 
   #consumer(consumer, isBuilding = false) {
     const { error } = consumer;
-    return h("tr", { class: consumer.status }, h("td", {}, isBuilding ? "└ being built" : said(consumer.name)), h("td", {}, consumer.status === "parked" ? h("span", { class: "failed" }, glyph("cross"), " parked") : consumer.status.replace("_", " "), error ? h("div", { class: "failed" }, error.error, error.agent ? [" at ", h("a", { href: moment(error.agent, error.seq) }, said(error.agent), `@${error.seq}`)] : "", ": ", said(error.advice)) : ""),
+    return h("tr", { class: consumer.status }, h("td", {}, isBuilding ? "└ being built" : said(consumer.name)), h("td", {}, status(consumer.status.replace("_", " "), { parked: "failed", live: "running" }[consumer.status] ?? "partial"), error ? h("div", { class: "failed" }, error.error, error.agent ? [" at ", h("a", { href: moment(error.agent, error.seq) }, said(error.agent), `@${error.seq}`)] : "", ": ", said(error.advice)) : ""),
       h("td", { class: "number" }, number(consumer.lag)), h("td", { class: "number" }, number(consumer.applied)), h("td", {}, `version ${consumer.version}`), h("td", {}, said(consumer.scope)), h("td", {}, `${ago(Date.parse(consumer.updated))} ago`));
   }
 
@@ -151,7 +344,7 @@ export class VerifyPage {
     this.bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Checked" });
     this.button = h("button", { type: "button", class: "button main", onclick: () => (this.source ? this.#end("stopped") : this.#start()) }, "Verify all agents");
     this.problems = h("div", {});
-    this.element = h("section", { class: "verify-page" }, h("h1", {}, "Verify"), this.sentence, this.bar, h("p", {}, this.button), this.problems);
+    this.element = h("section", { class: "verify-page" }, h("header", {}, h("h1", {}, "Verify ", h("span", { class: "dim" }, "every event against the chain of digests, every snapshot against the fold")), this.button), this.sentence, this.bar, this.problems);
   }
 
   #start() {
@@ -178,8 +371,10 @@ export class VerifyPage {
   }
 
   #show(report) {
-    fill(this.sentence, report.ok ? glyph("check") : glyph("cross"), " ", report.ok ? `All ${number(report.events)} events of ${number(report.agents)} agents are as they were written.` : `${number(report.count)} problem${report.count === 1 ? "" : "s"} found.`);
-    fill(this.problems, ...report.problems.map((each) => h("div", { class: "problem" }, h("h2", {}, each.kind), h("p", {}, each.agent ? h("a", { href: each.seq > 1 ? moment(each.agent, each.seq - 1) : place(each.agent) }, said(each.agent), `@${each.seq ?? ""}`) : ""), h("p", {}, said(each.text)), h("dl", { class: "pairs" }, h("dt", {}, "expected"), h("dd", { class: "mono" }, said(String(each.expected))), h("dt", {}, "actual"), h("dd", { class: "mono" }, said(String(each.actual)))))));
+    fill(this.sentence, h("span", { class: report.ok ? "done" : "failed" }, glyph(report.ok ? "check" : "failed")), " ", report.ok ? `All ${number(report.events)} events of ${number(report.agents)} agents are as they were written.` : `${number(report.count)} problem${report.count === 1 ? "" : "s"} found.`);
+    this.button.textContent = "Run again";
+    const row = (each) => h("tr", {}, h("td", {}, each.agent ? h("a", { href: each.seq > 1 ? moment(each.agent, each.seq - 1) : place(each.agent) }, said(each.agent), `@${each.seq ?? ""}`) : "–"), h("td", {}, h("span", { class: "pill parked" }, each.kind)), h("td", { class: "mono short" }, said(each.expected)), h("td", { class: "mono short" }, said(each.actual)), h("td", {}, said(each.text)));
+    if (report.problems.length) fill(this.problems, h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Problems" }, h("table", {}, h("thead", {}, h("tr", {}, ["Agent", "Kind", "Expected", "Actual", "What it means"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, report.problems.map(row)))));
   }
 
   close() {

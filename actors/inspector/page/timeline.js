@@ -189,9 +189,9 @@ export class Timeline {
     const thick = Math.max(1.5, Math.min(3, width / 600));
     for (const [bin, first, many, failed] of data.bins) {
       const tall = 3 + (DENSITY - 10) * Math.sqrt(many / most);
-      pen.fillStyle = first <= this.seq ? colour.past : colour.future;
+      pen.fillStyle = this.#isPast(first) ? colour.past : colour.future;
       pen.fillRect(x((bin + 0.5) / 600) - thick / 2, DENSITY - tall, thick, tall);
-      if (failed > 0 && first <= this.seq) {
+      if (failed > 0 && this.#isPast(first)) {
         pen.fillStyle = colour.red;
         pen.fillRect(x((bin + 0.5) / 600) - thick / 2, DENSITY - 3, thick, 3);
       }
@@ -199,8 +199,10 @@ export class Timeline {
     pen.font = `11px ${colour.font}`;
     pen.textAlign = "center";
     for (const [place, long] of data.gaps) {
-      pen.fillStyle = colour.surface;
+      const wide = pen.measureText(duration(long / 1000)).width + 6;
+      pen.fillStyle = this.range && x(place) > x(this.place(this.range[0])) && x(place) < x(this.place(this.range[1])) ? colour.tint : colour.surface;
       pen.fillRect(x(place) - 8, DENSITY - 5, 16, 6);
+      pen.fillRect(x(place) - wide / 2, DENSITY - 25, wide, 14);
       pen.fillStyle = colour.dim;
       pen.fillText("//", x(place), DENSITY - 1);
       pen.fillText(duration(long / 1000), x(place), DENSITY - 14);
@@ -231,12 +233,17 @@ export class Timeline {
     }
   }
 
+  /** Whether an event lies in what is looked at: before the playhead, or between the two ends of a difference. */
+  #isPast(seq) {
+    return seq <= this.seq && (this.range === null || seq >= this.range[0]);
+  }
+
   #mark(pen, mark, x, colour) {
     const lane = this.lanes.indexOf(mark.lane);
     if (lane < 0) return;
     const y = DENSITY + lane * LANE + LANE / 2 + 0.5;
     const left = x(mark.place);
-    const isPast = mark.seq <= this.seq;
+    const isPast = this.#isPast(mark.seq);
     const red = mark.kind === "failed" || mark.lane === "errors";
     pen.fillStyle = pen.strokeStyle = !isPast ? colour.future : red ? colour.red : mark.lane === "tools" ? colour.blue : colour.ink;
     pen.lineWidth = 1.4;
@@ -308,10 +315,10 @@ export function transport(handlers) {
     h("span", { class: "side" }, speed, h("button", { type: "button", class: "tool text", "aria-label": "Zoom out", title: "Zoom out (−)", onclick: handlers.out }, "−"), h("button", { type: "button", class: "tool text", "aria-label": "Zoom in", title: "Zoom in (+)", onclick: handlers.in }, "+"), axis, follow));
   return {
     element,
-    set({ at, head, event, playing, speed: times, byTime, following }) {
+    set({ at, head, event, range, playing, speed: times, byTime, following }) {
       seq.textContent = number(at);
       of.textContent = `of ${number(head)}`;
-      title.replaceChildren(...(event ? [h("b", {}, event.type), " ", h("span", { class: "dim" }, event.title, event.detail ? `: ${event.detail}` : "")] : []));
+      title.replaceChildren(...(range ? [`from ${number(range[0])} to ${number(range[1])}`] : event ? [h("b", {}, event.type), " ", h("span", { class: "dim" }, event.title, event.detail ? `: ${event.detail}` : "")] : []));
       play.replaceChildren(glyph(playing ? "stop" : "play"));
       play.setAttribute("aria-label", playing ? "Stop (space)" : "Play (space)");
       speed.textContent = `${times}×`;

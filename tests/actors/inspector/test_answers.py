@@ -393,13 +393,15 @@ def test_agents_are_listed_with_their_host_and_unfinished_work(system: AgentSyst
     system.spawn("acme/idle")
     with inspecting(system) as asker:
 
-        def listed() -> dict[str, tuple[int, str]]:
-            rows = asker.ask("/api/agents")["rows"]
+        def listed(query: str = "") -> dict[str, Any]:
+            rows = asker.ask(f"/api/agents?{query}")["rows"]
             return {row["path"]: (row["work"], row["host"]) for row in rows if "work" in row}
 
-        host = system.host[:8]
-        assert eventually(lambda: listed() == {PATH: (1, host), "acme/idle": (0, host)}, what="work is counted")
+        host, waits = system.host[:8], [1, "waits for you"]
+        assert eventually(lambda: listed() == {PATH: (waits, host), "acme/idle": (None, host)}, what="work is counted")
+        assert eventually(lambda: list(listed("status=unfinished")) == [PATH])
         system.spawn("acme/later", agent_type="patient").send(Wish("more"))
         system.agent(PATH).answer("fulfilment", "granted", work=wish)
-        wanted = {PATH: (0, host), "acme/idle": (0, host), "acme/later": (1, host)}
+        wanted = {PATH: (None, host), "acme/idle": (None, host), "acme/later": (waits, host)}
         assert eventually(lambda: listed() == wanted, what="what came and ended since is counted, too")
+        assert eventually(lambda: list(listed("status=unfinished")) == ["acme/later"])

@@ -279,6 +279,10 @@ def test_episodes_are_searched(browser: Browser) -> None:
     search(browser, "flight 17")
     browser.wait("return document.querySelectorAll('.episode-row').length === 1")
     assert "refund of flight 17" in browser.text(".episode")
+    assert browser.run("return [...document.querySelectorAll('.episode mark')].map((each) => each.textContent)") == [
+        "flight",
+        "17",
+    ]
 
 
 def test_all_agents_are_verified(browser: Browser) -> None:
@@ -338,6 +342,15 @@ def test_on_a_phone_one_pane_is_shown_at_a_time(browser: Browser) -> None:
         browser.click(".phone-tabs [data-tab=memory]")
         assert browser.run(visible) == ["middle"]
         assert browser.run("return document.documentElement.scrollWidth") <= 390
+        go(browser, "#/agents")
+        browser.wait("return document.querySelector('.agents.wide .agent-row .status') !== null")
+        assert browser.run("return document.querySelector('.agents.wide .status').getBoundingClientRect().right") <= 390
+        go(browser, "#/episodes")
+        browser.click(".episode-row")
+        assert browser.wait("return document.querySelector('.episode').offsetParent !== null")
+        assert browser.run("return document.querySelector('.episode-list').offsetParent") is None
+        browser.click(".to-list")
+        browser.wait("return document.querySelector('.episode-list').offsetParent !== null")
     finally:
         browser.resize(1440, 900)
 
