@@ -46,7 +46,12 @@ class ProgramExit(Exception):
 async def _contain_exit(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await work
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise ProgramExit from error
+    except GeneratorExit as error:
+        trace = error.__traceback__
+        if trace is None or trace.tb_next is None:  # raised here: this coroutine is closed, and its task is gone
+            raise
         raise ProgramExit from error
 
 
@@ -236,11 +241,16 @@ class EventLoop:
             return loop
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="duramen-loop", daemon=True)
-                self._thread.start()
-                self._thread_id = self._thread.ident
-                self._timers.call_every(_HEARTBEAT, _Watch(self._loop, self._thread).check)
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=_run_loop, args=(loop,), name="duramen-loop", daemon=True)
+                try:
+                    thread.start()
+                except BaseException:  # the machine gives no thread: the next call asks for one again
+                    loop.close()
+                    raise
+                self._thread, self._thread_id = thread, thread.ident
+                self._loop = loop  # last: other threads look at it first
+                self._timers.call_every(_HEARTBEAT, _Watch(loop, thread).check)
             return self._loop
 
     def runs_here(self) -> bool:

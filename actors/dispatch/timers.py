@@ -107,8 +107,9 @@ class Timers:
             if not timer.done and not self._closed:
                 heapq.heappush(self._due, (timer.due, next(self._number), timer))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._main, name="duramen-timers", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._main, name="duramen-timers", daemon=True)
+                thread.start()  # raises where the machine gives no thread: the next timer asks for one again
+                self._thread = thread
             self._changed.notify()
         return timer
 

@@ -84,6 +84,7 @@ def run_hooks(
 
 def _run_one(hook: Hook, event: LifecycleEvent, timeout: float, workers: ThreadPool, loop: EventLoop) -> str | None:
     called: Future[Any] = Future()
+    called.set_running_or_notify_cancel()  # a call cannot be taken back: it may end when nobody waits for it any more
     own = evolve(event, data=deepcopy(dict(event.data)), metadata=deepcopy(dict(event.metadata)))
 
     def call() -> None:
@@ -102,8 +103,17 @@ def _run_one(hook: Hook, event: LifecycleEvent, timeout: float, workers: ThreadP
     except ProgramExit as error:
         return type(error.__cause__).__name__
     except BaseException as error:
-        if not waiting.done():
+        if waiting.done():
+            return type(error).__name__
+        if waiting is called:
+            called.add_done_callback(_close_coroutine)
+        else:
             waiting.cancel()
-            return f"not done after {timeout} s"
-        return type(error).__name__
+        return f"not done after {timeout} s"
     return None
+
+
+def _close_coroutine(called: Future[Any]) -> None:
+    """Close the coroutine that a hook has returned after its time-out: nobody awaits it."""
+    if called.exception() is None and inspect.iscoroutine(called.result()):
+        called.result().close()

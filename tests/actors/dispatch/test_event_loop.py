@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from duramen.actors.dispatch import EventLoop, Timers
+from duramen.actors.dispatch.event_loop import ProgramExit, _contain_exit
 
 _PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
 
@@ -126,3 +127,51 @@ def test_each_call_after_the_end_is_told_of_it(loop: EventLoop) -> None:
         with pytest.raises(RuntimeError, match="closed"):
             loop.call(done.clear)
     assert done.is_set()
+
+
+def test_where_the_machine_gives_no_thread_the_next_call_asks_for_one_again(
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "duramen-loop":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    done = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="new thread"):
+                loop.call(done.set)
+    loop.call(done.set)
+    assert done.wait(10)
+
+
+def test_a_coroutine_that_is_closed_before_its_end_raises_nothing() -> None:
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            ended.append("wait")
+
+    coroutine = _contain_exit(wait())
+    coroutine.send(None)
+    coroutine.close()
+    assert ended == ["wait"]
+
+
+def test_what_would_end_a_program_is_contained_where_a_coroutine_raises_it() -> None:
+    async def leave(error: BaseException) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    for error in (SystemExit(), KeyboardInterrupt(), GeneratorExit()):
+        coroutine = _contain_exit(leave(error))
+        coroutine.send(None)
+        with pytest.raises(ProgramExit) as contained:
+            coroutine.send(None)
+        assert contained.value.__cause__ is error

@@ -79,6 +79,24 @@ def test_a_cancelled_timer_does_not_call() -> None:
     timers.close(5)
 
 
+def test_where_the_machine_gives_no_thread_the_next_timer_asks_for_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "duramen-timers":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    timers, called = Timers(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            timers.call_later(0.0, called.set)
+    timers.call_later(0.0, lambda: None)
+    assert called.wait(10), "the timer that found no thread is due all the same"
+    timers.close(10)
+
+
 def test_time_that_is_skipped_makes_due_what_was_due_until_then() -> None:
     timers, order, done = Timers(), list[str](), threading.Event()
     timers.call_later(7200, lambda: order.append("too late"))
