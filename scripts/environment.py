@@ -36,6 +36,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "duramen.json"
 OLDEST = (3, 11)
 NEWEST = (3, 15)
+PATIENCE = {"PIP_RETRIES": "7", "PIP_TIMEOUT": "60"}
 
 
 def require_python(script: str) -> None:
@@ -98,6 +99,8 @@ def clean_environ(**more: str) -> dict[str, str]:
 
     Nor without compiled files, as some containers have it: every worker of pytest, and every process that a test
     starts, would compile the library and rewrite the tests again. That took a third of the quick loop.
+
+    pip asks a package index that fails for a while more often than it would by itself.
     """
     misleading = {
         "PYTHONPATH",
@@ -110,7 +113,7 @@ def clean_environ(**more: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if name not in misleading and not name.startswith("DURAMEN_")
     }
-    return {**kept, **more}
+    return {**PATIENCE, **kept, **more}
 
 
 def say(sentence: str) -> None:
