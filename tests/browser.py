@@ -14,7 +14,7 @@ from typing import Any, Self
 from servers import free_port
 from waiting import eventually
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -33,7 +33,7 @@ class Browser:
             [program, f"--port={self._port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            eventually(self._is_ready, what="chromedriver is ready")
+            eventually(self._is_ready, _SECONDS, what="chromedriver is ready")
             options: dict[str, Any] = {"args": [*_OPTIONS, f"--window-size={width},{height}"]}
             wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             made = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
@@ -65,7 +65,7 @@ class Browser:
 
     def wait(self, script: str, *arguments: Any) -> Any:
         """The first result of a script that counts as true."""
-        return eventually(lambda: self.run(script, *arguments), what=f"{script} {arguments}"[:300])
+        return eventually(lambda: self.run(script, *arguments), _SECONDS, what=f"{script} {arguments}"[:300])
 
     def text(self, selector: str) -> str:
         """The text of the first element, once there is one."""

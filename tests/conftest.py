@@ -39,7 +39,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What was told to stop at the end of the last test gets this long.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="session")

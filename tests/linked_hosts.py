@@ -52,7 +52,7 @@ class LinkedHost:
                 self._changed.notify_all()
 
     def __enter__(self) -> LinkedHost:
-        assert self.links.start(10.0)
+        assert self.links.start(60.0)
         return self
 
     def __exit__(

@@ -24,7 +24,7 @@ from waiting import eventually
 
 __all__ = ["Server", "free_port", "redis_server", "redis_server_binary", "valkey_server"]
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 30.0
 _STARTS = 5
 _PORTS = range(10_000, 16_000)
 """Below those that systems give to connections and to whoever asks for any port."""
@@ -114,7 +114,7 @@ class Server:
         options.setdefault("retry", Retry(NoBackoff(), 0))
         return redis.Redis(unix_socket_path=self.socket_path, **options)
 
-    def start(self, timeout: float = 10.0) -> Server:
+    def start(self, timeout: float = 60.0) -> Server:
         """Start the server and wait until it answers; the TCP port stays the same over restarts."""
         assert not self.running, "the server runs already"
         for _ in range(_STARTS):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 __all__ = ["Stream"]
 
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 
 class Stream:

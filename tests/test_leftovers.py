@@ -39,13 +39,13 @@ def program(folder: Path, *, name: str | None = None, detached: bool = False) ->
 def test_a_program_that_works_in_the_folder_is_found_until_it_ends(tmp_path: Path) -> None:
     with program(tmp_path) as pid:
         assert pid in processes_left(tmp_path, 0)
-    assert pid not in processes_left(tmp_path, 5)
+    assert pid not in processes_left(tmp_path, 30)
 
 
 def test_a_program_that_was_detached_from_us_is_found_all_the_same(tmp_path: Path) -> None:
     with program(tmp_path, detached=True) as pid:
         assert pid in processes_left(tmp_path, 0)
-    assert pid not in processes_left(tmp_path, 5)
+    assert pid not in processes_left(tmp_path, 30)
 
 
 def test_a_server_of_ours_is_found_wherever_it_works(tmp_path: Path) -> None:
@@ -64,16 +64,16 @@ def test_the_tests_themselves_are_not_left_behind(tmp_path: Path) -> None:
 
 
 def test_only_threads_of_the_library_are_found_and_only_while_they_live() -> None:
-    before = threads_left(0)  # of the servers that serve the whole session
+    before = threads_left(0)  # of the servers of the whole session, and of tests before that end only now
     leave = threading.Event()
     ours = threading.Thread(target=leave.wait, name="duramen-control")
     other = threading.Thread(target=leave.wait, name="control")
     ours.start()
     other.start()
     try:
-        assert sorted(threads_left(0)) == sorted([*before, "duramen-control"])
+        assert set(threads_left(0)) - set(before) == {"duramen-control"}
     finally:
         leave.set()
         other.join()
     ours.join()
-    assert threads_left(0) == before
+    assert set(threads_left(0)) <= set(before)

@@ -15,7 +15,7 @@ _Answer = TypeVar("_Answer")
 _POLL_SECONDS = 0.01
 
 
-def eventually(predicate: Callable[[], _Answer], timeout: float = 10.0, *, what: str = "") -> _Answer:
+def eventually(predicate: Callable[[], _Answer], timeout: float = 30.0, *, what: str = "") -> _Answer:
     """Ask again until the answer is true, and return it; `AssertionError` after `timeout` seconds.
 
     Only for what cannot be waited for: another process's doing. Within a process use events and conditions.
@@ -32,7 +32,7 @@ def eventually(predicate: Callable[[], _Answer], timeout: float = 10.0, *, what:
         never.wait(_POLL_SECONDS)
 
 
-def process_ends(pid: int, timeout: float = 10.0) -> bool:
+def process_ends(pid: int, timeout: float = 30.0) -> bool:
     """Wait until a process, not necessarily a child of ours, has ended; False if it still runs after that.
 
     A process that has ended and was not yet reaped by its parent counts as ended.

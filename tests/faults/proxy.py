@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 
 __all__ = ["Counts", "FaultProxy"]
 
-_JOIN_SECONDS = 10.0
+_JOIN_SECONDS = 30.0
 _PORTION = 64 * 1024
 _SUBSCRIBING = (b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"MONITOR")
 
@@ -134,7 +134,7 @@ class FaultProxy:
             for connection in self._connections:
                 self._end(connection)
 
-    def wait_until(self, reached: Callable[[Counts], bool], timeout: float = 10.0) -> Counts:
+    def wait_until(self, reached: Callable[[Counts], bool], timeout: float = 30.0) -> Counts:
         """Wait until the counts are so; `AssertionError` if they are not within `timeout` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: reached(self.counts), timeout):
