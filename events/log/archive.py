@@ -31,7 +31,25 @@ class Archive(Protocol):
         ...
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
-        """Remove the keyframes at these seqs."""
+        """Remove the keyframes at these seqs, and the setters beside them."""
+        ...
+
+    def setters_before(self, agent: str, seq: int) -> tuple[int, bytes, bytes] | None:
+        """Seq, snapshot and setters of the latest keyframe no later than `seq` that has setters beside it.
+
+        None also where this user may not read it, and where the thousand keyframes before `seq` have none.
+        """
+        ...
+
+    def setters(self, agent: str, seq: int) -> bytes | None:
+        """The setters beside the keyframe at a seq."""
+        ...
+
+    def keep_setters(self, agent: str, seq: int, stored: bytes) -> bool:
+        """Store the setters of an agent's values beside the keyframe at a seq; False where there is none, or a smaller.
+
+        Not checked here: a reader uses them only with a keyframe of the same digest.
+        """
         ...
 
     def agents(self) -> list[str]:

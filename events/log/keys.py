@@ -23,7 +23,7 @@ key or channel: agent paths and checkpoint ids go in as hashes. NN is the partit
 | `duramen:{ns:NN}:bases` | HASH | agent → msgpack [base, digest of the event at base], where its log was trimmed | for ever |
 | `duramen:{ns:NN}:base:ID` | STRING | the state at the base of a trimmed log | until it is trimmed again |
 | `duramen:{ns:NN}:checkpoint:ID:CID` | STRING | one named checkpoint | its TTL, 7 days unless told otherwise |
-| `duramen:{ns:NN}:keyframes:ID` | HASH | seq → a snapshot there, to begin a replay from | until the log is trimmed past it; may be deleted |
+| `duramen:{ns:NN}:keyframes:ID` | HASH | seq → a snapshot there, to begin a replay from; `setters:` seq → what has set its values | until the log is trimmed past it; may be deleted |
 | `duramen:{ns:NN}:keyframe-seqs:ID` | ZSET | the seqs of these, each scored by itself | as those; may be deleted with them |
 | `duramen:{ns:NN}:output:ID:OID` | LIST | one live output: a header, then entries, see below | its TTL, an hour after the latest entry unless told otherwise |
 | `duramen:{ns:NN}:outputs:ID` | HASH | OID → name of each live output of an agent | 7 days after one was opened |

@@ -22,6 +22,7 @@ class MemoryArchive:
         self._outputs = outputs
         self._contents = contents
         self._frames: dict[str, dict[int, bytes]] = {}
+        self._setters: dict[str, dict[int, bytes]] = {}
         self._seqs: dict[str, list[int]] = {}
         """The seqs of each agent's keyframes, in order."""
         self._staged: dict[tuple[str, str], list[bytes]] = {}
@@ -53,10 +54,29 @@ class MemoryArchive:
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         with self._storage.lock:
-            frames = self._frames.get(agent, {})
+            frames, setters = self._frames.get(agent, {}), self._setters.get(agent, {})
             for seq in seqs:
                 frames.pop(seq, None)
+                setters.pop(seq, None)
             self._seqs[agent] = sorted(frames)
+
+    def setters_before(self, agent: str, seq: int) -> tuple[int, bytes, bytes] | None:
+        with self._storage.lock:
+            setters = self._setters.get(agent, {})
+            found = max((known for known in setters if known <= seq), default=None)
+            return None if found is None else (found, self._frames[agent][found], setters[found])
+
+    def setters(self, agent: str, seq: int) -> bytes | None:
+        with self._storage.lock:
+            return self._setters.get(agent, {}).get(seq)
+
+    def keep_setters(self, agent: str, seq: int, stored: bytes) -> bool:
+        with self._storage.lock:
+            keyframe = self._frames.get(agent, {}).get(seq)
+            if keyframe is None or len(keyframe) < len(stored):
+                return False
+            self._setters.setdefault(agent, {})[seq] = stored
+            return True
 
     # -- as it is --------------------------------------------------------------------------------------------------
 
@@ -174,6 +194,7 @@ class MemoryArchive:
                 self._outputs.erase(agent)
                 self._contents.erase(agent)
                 self._frames.pop(agent, None)
+                self._setters.pop(agent, None)
                 self._seqs.pop(agent, None)
                 part.erased[agent] = part.base + len(part.feed)
             for key in keys:

@@ -33,6 +33,8 @@ _FEED_STEP: Final = 1_000
 """Entries of a feed in one step of an erasure, each of which holds up the server."""
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _KEYFRAMES: Final = ("keyframe-seqs", "keyframes")
+_SETTERS: Final = b"setters:%d"
+_KEYFRAMES_LOOKED_AT: Final = b"1000"
 
 
 class RedisArchive:
@@ -44,6 +46,8 @@ class RedisArchive:
         self._keys = keys
         self._publish = publish
         self._keyframe = Script("agents/keyframe", read_only=True)
+        self._setters = Script("agents/setters", read_only=True)
+        self._keep_setters = Script("agents/keep_setters")
         self._stage = Script("agents/stage")
         self._adopt = Script("agents/adopt")
         self._erase = Script("erasures/erase")
@@ -84,13 +88,32 @@ class RedisArchive:
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         if seqs:
             fields = [b"%d" % seq for seq in seqs]
+            beside = [_SETTERS % seq for seq in seqs]
             self._server.execute_all(
                 "drop keyframes",
                 [
-                    (b"HDEL", self._keyframes(agent), *fields),
+                    (b"HDEL", self._keyframes(agent), *fields, *beside),
                     (b"ZREM", self._keyframe_seqs(agent), *fields),
                 ],
             )
+
+    def setters_before(self, agent: str, seq: int) -> tuple[int, bytes, bytes] | None:
+        partition = self._partition_of(agent)
+        keys = [self._keys.keyframe_seqs(partition, agent), self._keys.keyframes(partition, agent)]
+        arguments = [b"%d" % seq, _KEYFRAMES_LOOKED_AT]
+        try:
+            found = self._server.run_script(self._setters, keys, arguments, "look for setters")
+        except NotPermitted:
+            return None
+        return (int(found[0]), found[1], found[2]) if found else None
+
+    def setters(self, agent: str, seq: int) -> bytes | None:
+        stored: bytes | None = self._server.execute("load setters", b"HMGET", self._keyframes(agent), _SETTERS % seq)[0]
+        return stored
+
+    def keep_setters(self, agent: str, seq: int, stored: bytes) -> bool:
+        keys = [self._keys.keyframes(self._partition_of(agent), agent)]
+        return bool(self._server.run_script(self._keep_setters, keys, [b"%d" % seq, stored], "keep setters"))
 
     def _keyframes(self, agent: str) -> bytes:
         return self._keys.keyframes(self._partition_of(agent), agent).encode()

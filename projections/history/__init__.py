@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .blame import Blame, blame
+from .blame import Blame, blame, trace
 from .causes import Causes
 from .comparison import Changes, Comparison, compare
 from .fork import Origin, fork_agents, is_origin_available, origin_of
@@ -39,6 +39,7 @@ __all__ = [
     "is_origin_available",
     "origin_of",
     "property_history",
+    "trace",
     "traced_base",
     "traced_states",
     "writes_between",

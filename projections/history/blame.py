@@ -1,27 +1,25 @@
 """Blame: the event that set a value, and the causes of that event.
 
-Events are folded with their seq in the place of every scalar. The result is a tree of the same form as the working
-memory, which has the seq of its setter in the place of each value. A value that a resume has brought back, or that a
-fork began with, has a negative number there instead: that of a `_Carried`, which leads to its setter.
+`Marks` have what set each value, and what carried it: a resume that has brought it back, a fork that began with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from duramen.events import CorruptEvent, Event, InvalidMessage, PathNotFound, PlainData
-from duramen.events.codec import RawEvent
-from duramen.events.model import MEMORY_RESTORED, PAUSED, RESUMED, join_text
+from duramen.events import Event, InvalidMessage, PlainData
+from duramen.events.model import join_text
 
-from ..recovery import AgentLog, StateFold, rebuild
-from ..state import CONTAINERS, OWN_EVENT_TYPES, changed_paths, copy_tree, lookup, read_only
+from ..recovery import AgentLog
+from ..state import lookup, read_only
 from .causes import Causes
 from .comparison import shown
-from .fork import Origin, available_origin, rebuild_start
+from .marks import Carried, InOrigin, Mark, Marks
+from .stored_marks import MarkReader
 from .timeline import headline
 
 _Path: TypeAlias = tuple[str, ...]
@@ -106,7 +104,7 @@ def _name_of(tool: Event) -> str:
 
 
 @frozen
-class _Setter:
+class Setter:
     """The event that set a value, and the events that carried the value, latest first: each as agent and seq."""
 
     agent: str
@@ -114,20 +112,14 @@ class _Setter:
     carried_by: tuple[tuple[str, int], ...] = ()
 
 
-@frozen
-class _Carried:
-    """A value that the event at `by` carried: from an earlier mark of the same log, or from a path in the origin's."""
-
-    by: int
-    before: int | _Path
-
-
 def blame(agent_log: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Blame:
-    """The Blame of the value at a path at `to_seq`, with at most `most` leaves. Reads the whole log twice.
+    """The Blame of the value at a path at `to_seq`, with at most `most` leaves.
 
-    Raises PathNotFound, InvalidMessage for more leaves, and what reading raises.
+    Reads the events after the last keyframe that has marks beside it, or all; see `MarkReader`. Raises PathNotFound,
+    InvalidMessage for more leaves, and what reading raises.
     """
-    value = lookup(rebuild(agent_log, to_seq=to_seq).state.memory, segments)
+    traced = trace(agent_log, to_seq)
+    value = lookup(traced.memory, segments)
     leaves = list(islice(_leaves(segments, value), most + 1))
     if len(leaves) > most:
         raise InvalidMessage(
@@ -135,10 +127,10 @@ def blame(agent_log: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Bl
             agent=agent_log.agent,
             expected=most,
         )
-    setters = _setters(agent_log, to_seq, leaves)
+    setters = traced.setters([path for path, _ in leaves])
     causes = Causes(agent_log)
 
-    def blame_of(path: _Path, held: Any, setter: _Setter) -> Blame:
+    def blame_of(path: _Path, held: Any, setter: Setter) -> Blame:
         event = causes.event(setter.agent, setter.seq)
         carriers = (causes.event(*each) for each in setter.carried_by)
         found = Blame(
@@ -161,170 +153,57 @@ def blame(agent_log: AgentLog, segments: _Path, *, to_seq: int, most: int) -> Bl
     return evolve(blame_of(segments, value, latest), leaves={leaf.path: leaf for leaf in found})
 
 
-def _setters(agent_log: AgentLog, to_seq: int, leaves: Sequence[tuple[_Path, Any]]) -> dict[_Path, _Setter]:
-    """The setters of scalars and empty containers at their paths at `to_seq`."""
-    origin = available_origin(agent_log)
-    if origin is not None and to_seq < origin.seq:
-        return _setters(agent_log.of(origin.agent), to_seq, leaves)
-    base = agent_log.head().base if origin is None else origin.seq
-    resumes = {
-        raw[4]["checkpoint_seq"]: seq
-        for seq, raw, _ in agent_log.raw_events(base, agent_log.digest_at(base) or b"", to_seq)
-        if raw[0] == RESUMED
-    }
-    empty = {path: held.__class__ for path, held in leaves if type(held) in CONTAINERS}
-    marks = _Marks(agent_log, origin, empty, resumes)
-    for seq, raw, digest in agent_log.events_after(marks.state, to_seq):
-        marks.apply(seq, raw, digest)
-    return marks.setters(leaves)
+@frozen(eq=False)
+class Trace:
+    """Working memory at a seq, and what has set each value of it."""
 
+    agent_log: AgentLog
+    reader: MarkReader
+    memory: dict[str, Any]
+    marks: Marks
 
-class _Marks:
-    """Folds the marks of one agent's values: in the place of a scalar, and by path for containers that end empty."""
-
-    def __init__(
-        self,
-        agent_log: AgentLog,
-        origin: Origin | None,
-        empty: Mapping[_Path, type[Any]],
-        resumes: Mapping[int, int],
-    ) -> None:
-        """`resumes` has the last resume of each checkpoint, both by seq."""
-        self._agent_log = agent_log
-        self._resumes = resumes
-        self._carried: list[_Carried] = []
-        self._restored: set[int] = set()
-        """Seqs of the events that restore values, since the last resume."""
-        self._copies: dict[int, tuple[dict[str, Any], dict[_Path, int]]] = {}
-        """The marks at each checkpoint that will be resumed from."""
-        base = rebuild_start(agent_log, origin)
-        seq = base.state.seq
-        self._origin = origin
-        has_origin = origin is not None
-        self._fold = StateFold(agent_log.agent, agent_log.limits, None, base)
-        self.state = self._fold.state
-        self._values = (
-            StateFold(agent_log.agent, agent_log.limits, None, rebuild_start(agent_log, origin)) if empty else None
-        )
-        self._empty = empty
-        self._under: dict[_Path, list[_Path]] = {}
-        for path in empty:
-            for length in range(len(path) + 1):
-                self._under.setdefault(path[:length], []).append(path)
-        self._emptied = {path: self._carry(seq + 1, path) if has_origin else seq for path in empty}
-        self.state.memory = {
-            key: self._replace((key,), held, lambda path, _: self._carry(seq + 1, path) if has_origin else seq)
-            for key, held in self.state.memory.items()
-        }
-
-    def apply(self, seq: int, raw: RawEvent, digest: bytes) -> None:
-        """Fold the next event."""
-        marked = _with_seq(self._agent_log.agent, seq, raw)
-        if self._values is not None:
-            self._find_emptied(self._values, seq, raw, digest)
-        self._fold.apply(marked, digest)
-        if raw[0] == MEMORY_RESTORED:
-            self._restored.add(seq)
-        elif raw[0] == PAUSED and seq in self._resumes:
-            copied = {key: copy_tree(held) for key, held in self.state.memory.items()}
-            self._copies[seq] = copied, dict(self._emptied)
-        elif raw[0] == RESUMED:
-            self._bring_back(seq, raw[4].get("checkpoint_seq"))
-
-    def setters(self, leaves: Sequence[tuple[_Path, Any]]) -> dict[_Path, _Setter]:
-        """The setters of scalars and empty containers that are there now."""
-        agent = self._agent_log.agent
-        found: dict[_Path, _Setter] = {}
-        in_origin: dict[_Path, list[tuple[_Path, Any, list[tuple[str, int]]]]] = {}
-        for path, held in leaves:
-            mark: Any = self._emptied[path] if path in self._empty else lookup(self.state.memory, path)
-            before: int | _Path = mark
+    def setters(self, paths: Iterable[_Path]) -> dict[_Path, Setter]:
+        """The setters of scalars and empty containers at their paths."""
+        agent, base, origin = self.agent_log.agent, self.reader.base, self.reader.origin
+        found: dict[_Path, Setter] = {}
+        in_origin: dict[_Path, list[tuple[_Path, list[tuple[str, int]]]]] = {}
+        for path in paths:
             carried_by: list[tuple[str, int]] = []
-            while isinstance(before, int) and before < 0:
-                carried = self._carried[-before - 1]
-                carried_by.append((agent, carried.by))
-                before = carried.before
-            if isinstance(before, int):
-                found[path] = _Setter(agent, before, tuple(carried_by))
+            mark = _without_carriers(agent, self.marks.find(path), base, carried_by)
+            if isinstance(mark, InOrigin):
+                carried_by.append((agent, base + 1))
+                in_origin.setdefault(mark.path, []).append((path, carried_by))
             else:
-                in_origin.setdefault(before, []).append((path, held, carried_by))
-        if in_origin and self._origin is not None:
-            there = [(path, heirs[0][1]) for path, heirs in in_origin.items()]
-            theirs = _setters(self._agent_log.of(self._origin.agent), self._origin.seq, there)
+                found[path] = Setter(agent, mark, tuple(carried_by))
+        if in_origin and origin is not None:
+            theirs = trace(self.agent_log.of(origin.agent), origin.seq).setters(in_origin)
             for path_there, heirs in in_origin.items():
                 setter = theirs[path_there]
-                for path, _, carried_by in heirs:
+                for path, carried_by in heirs:
                     found[path] = evolve(setter, carried_by=(*carried_by, *setter.carried_by))
         return found
 
-    def _carry(self, by: int, before: int | _Path) -> int:
-        self._carried.append(_Carried(by, before))
-        return -len(self._carried)
 
-    def _replace(self, path: _Path, marks: PlainData, replace: Callable[[_Path, PlainData], PlainData]) -> PlainData:
-        """The same containers, with other marks."""
-        if type(marks) is dict:
-            return {key: self._replace((*path, key), held, replace) for key, held in marks.items()}
-        if type(marks) is list:
-            return [self._replace((*path, str(at)), held, replace) for at, held in enumerate(marks)]
-        return replace(path, marks)
-
-    def _bring_back(self, seq: int, checkpoint_seq: Any) -> None:
-        """Give the values that the resume at `seq` has restored the marks that they had at the checkpoint."""
-        restored, self._restored = self._restored, set()
-        if not restored or checkpoint_seq not in self._copies:
-            return
-        last = self._resumes[checkpoint_seq] == seq
-        memory, emptied = self._copies.pop(checkpoint_seq) if last else self._copies[checkpoint_seq]
-
-        def carried(path: _Path, mark: PlainData) -> PlainData:
-            if mark not in restored:
-                return mark
-            try:
-                before = lookup(memory, path)
-            except PathNotFound:
-                return mark
-            return self._carry(seq, before) if type(before) is int else mark
-
-        self.state.memory = {key: self._replace((key,), held, carried) for key, held in self.state.memory.items()}
-        for path, mark in self._emptied.items():
-            if mark in restored:
-                self._emptied[path] = self._carry(seq, emptied[path])
-
-    def _find_emptied(self, values: StateFold, seq: int, raw: RawEvent, digest: bytes) -> None:
-        """Fold the values, and mark the containers that the event has emptied."""
-        memory, empty = values.state.memory, self._empty
-        concerned: set[_Path] = set()
-        for changed in changed_paths(self._agent_log.agent, seq, raw):
-            segments = changed.segments
-            concerned.update(self._under.get(segments, ()))
-            concerned.update(segments[:length] for length in range(len(segments)) if segments[:length] in empty)
-        before = {path for path in concerned if _is_empty(memory, path, empty[path])}
-        values.apply(raw, digest)
-        for path in concerned - before:
-            if _is_empty(values.state.memory, path, empty[path]):
-                self._emptied[path] = seq
+def trace(agent_log: AgentLog, seq: int) -> Trace:
+    """The values at a seq and what has set them; before a fork, those of its origin. Raises what reading raises."""
+    reader = MarkReader(agent_log)
+    while reader.origin is not None and seq < reader.origin.seq:
+        agent_log = agent_log.of(reader.origin.agent)
+        reader = MarkReader(agent_log)
+    marked = reader.read(seq)
+    return Trace(agent_log, reader, marked.state.memory, marked.marks)
 
 
-def _with_seq(agent: str, seq: int, raw: RawEvent) -> RawEvent:
-    """The event with its seq in the place of every scalar that it brings into working memory."""
-    own = OWN_EVENT_TYPES.get(raw[0])
-    if own is None or own.values is None:
-        return raw
-    try:
-        return [*raw[:4], {**raw[4], own.values: own.replace_scalars(raw[4][own.values], seq)}, *raw[5:]]
-    except (KeyError, TypeError, IndexError) as error:
-        raise CorruptEvent(
-            f"event {seq} of {agent} has data of another form ({type(error).__name__})", agent=agent, seq=seq
-        ) from None
-
-
-def _is_empty(memory: dict[str, Any], path: _Path, kind: type[Any]) -> bool:
-    try:
-        held = lookup(memory, path)
-    except PathNotFound:
-        return False
-    return type(held) is kind and not held
+def _without_carriers(agent: str, mark: Mark, base: int, carried_by: list[tuple[str, int]]) -> int | InOrigin:
+    """The mark from before any resume; adds those on the way. What was trimmed may be marked as if it were there."""
+    while isinstance(mark, Carried) and mark.restored > base:
+        if mark.checkpoint <= base:
+            return mark.restored
+        carried_by.append((agent, mark.by))
+        mark = mark.before
+    if isinstance(mark, InOrigin):
+        return mark
+    return max(mark, base) if isinstance(mark, int) else base
 
 
 def _leaves(path: _Path, value: PlainData) -> Iterator[tuple[_Path, PlainData]]:

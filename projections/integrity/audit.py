@@ -23,7 +23,7 @@ from duramen.events.codec import (
 from duramen.events.log import EventLog, Raw, SmallAgent, load_content
 from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, contents_in, same_value
 
-from ..recovery import AgentLog, FoldOf, Rebuilt, StateFold, load_base
+from ..recovery import SETTERS_SCHEMA, AgentLog, FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA, AgentState, due_of_agent, is_of_log, name_log
 from .damage import Kind, classify_damage
 from .partition_audit import AuditedAgent
@@ -286,10 +286,11 @@ class Audit:
     # -- snapshots -------------------------------------------------------------------------------------------------
 
     def _list_snapshots(self) -> list[_Snapshot]:
-        """List the automatic snapshot and the keyframes."""
+        """List the automatic snapshot, the keyframes and the setters beside them."""
         log, agent, small = self._log, self._agent, self._small
         seqs = log.archive.keyframes(agent) if small is None else small.keyframes
         found = [_Snapshot("keyframe", seq, partial(log.archive.keyframe, agent, seq)) for seq in seqs]
+        found += [_Snapshot("keyframe's setters", seq, partial(log.archive.setters, agent, seq)) for seq in seqs]
         stored = log.load([log.snapshot_key(agent)])[0] if small is None else small.snapshot
         if stored is not None:
             found.append(_Snapshot("snapshot", _claimed_seq(stored, self._codec), lambda: stored))
@@ -344,12 +345,14 @@ class Audit:
 
     def _compare_state(self, snapshot: _Snapshot, record: SnapshotRecord, fold: StateFold) -> None:
         """Report a snapshot that is not the fold of the events up to it. One of another schema cannot be compared."""
-        if record.schema != SCHEMA:
+        if record.schema not in (SCHEMA, SETTERS_SCHEMA):
             return
         state = fold.state
         if record.digest != state.digest:
             self._report_snapshot(snapshot, state.digest.hex(), record.digest.hex(), "was taken of another history")
             return
+        if record.schema == SETTERS_SCHEMA:
+            return  # what they say of each value would take a fold of its own
         held = self._codec.copy({**state.dump(), "granularity": int(state.granularity)})
         fits = same_value(record.state.get("agent"), held)
         if fold.reads(record.state.get("custom_version")):

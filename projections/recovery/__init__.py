@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .agent_log import AgentLog, LoadedAgentLog
+from .agent_log import SETTERS_SCHEMA, AgentLog, LoadedAgentLog
 from .fold_cache import FoldCache
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
 from .orphans import drop_orphans
@@ -16,6 +16,7 @@ from .trim_base import UNFOLDED, BaseState, load_base, pack_base
 __all__ = [
     "EVERY",
     "MISFITS",
+    "SETTERS_SCHEMA",
     "UNFOLDED",
     "AgentLog",
     "BaseState",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from attrs import Factory, evolve, field, frozen
 
@@ -21,6 +21,9 @@ from duramen.events.log import EventLog, Head, digest_at, raw_events, read_event
 from duramen.events.model import DECLARED
 
 from ..state import SCHEMA, AgentState
+
+SETTERS_SCHEMA: Final = "setters-1"
+"""The form of what is kept beside a keyframe. Setters of another form are ignored."""
 
 
 def _codec_of(agent_log: AgentLog) -> Codec:
@@ -76,6 +79,11 @@ class AgentLog:
         """The bytes of a snapshot of a state, with more `fields`. Raises TooLarge, ValueRefused."""
         fields = {"agent": state.dump(), **fields}
         record = SnapshotRecord(self.agent, state.seq, state.digest, state.updated_at, SCHEMA, fields)
+        return pack_snapshot(record, self.codec, self.limits, self.log.chain)
+
+    def pack_setters(self, state: AgentState, fields: dict[str, Any]) -> bytes:
+        """The bytes of what set the values of a state, kept beside a keyframe. Raises TooLarge, ValueRefused."""
+        record = SnapshotRecord(self.agent, state.seq, state.digest, state.updated_at, SETTERS_SCHEMA, fields)
         return pack_snapshot(record, self.codec, self.limits, self.log.chain)
 
     def unpack_snapshot(self, stored: bytes) -> SnapshotRecord:

@@ -241,7 +241,10 @@ class TwoLogs(RuleBasedStateMachine):
     )
     def keyframes(self, agent: str, seq: int, value: bytes, drop: list[int]) -> None:
         self.both(lambda log: log.archive.keep_keyframe(agent, seq, value))
+        self.both(lambda log: log.archive.keep_setters(agent, seq, value[1:]))
+        self.both(lambda log: log.archive.keep_setters(agent, seq + 1, value))
         self.both(lambda log: log.archive.drop_keyframes(agent, drop))
+        self.both(lambda log: (log.archive.setters_before(agent, seq), log.archive.setters(agent, seq + 1)))
         self.both(lambda log: [log.archive.keyframe_before(agent, at) for at in range(14)])
 
     @rule(agent=agents, seq=st.integers(0, 8), wrong=st.booleans())

@@ -40,6 +40,7 @@ from duramen.projections.history import (
     is_origin_available,
     origin_of,
     property_history,
+    trace,
 )
 from duramen.projections.integrity import verify
 from duramen.projections.recovery import AgentLog, FoldOf, Point, keep_keyframes, seq_of, state_before
@@ -100,9 +101,13 @@ class History(Reading, MessageSender):
     def keep_keyframes(self, path: str | AgentPath) -> int:
         """Store missing keyframes along an agent's log, which make any seq quick to reach. Returns how many.
 
-        Reads the whole log after the last keyframe. Raises AgentNotFound, CorruptEvent, NotPermitted.
+        Beside each it stores what has set the values there, for `blame`. Reads the whole log after the last keyframe,
+        and after the last one that has that beside it. Raises AgentNotFound, CorruptEvent, NotPermitted.
         """
-        return sum(1 for _ in keep_keyframes(self._agent_log(path), self._fold_of()))
+        agent_log = self._agent_log(path)
+        count = sum(1 for _ in keep_keyframes(agent_log, self._fold_of()))
+        trace(agent_log, agent_log.head().seq)
+        return count
 
     def tree_at(
         self, path: str | AgentPath, seq: int | None = None, *, time: datetime | None = None
@@ -153,8 +158,9 @@ class History(Reading, MessageSender):
     ) -> Blame:
         """Find the event that set the value of a property now, or at a moment: with its command, session and causes.
 
-        For a dict or list, it finds the event of each value in it, at most `most` values. Reads the whole log in pages.
-        Raises PathNotFound, InvalidMessage for more values, and as `state_at`.
+        For a dict or list, it finds the event of each value in it, at most `most` values. Reads the events after the
+        last keyframe that has beside it what has set its values, and stores that beside those it passes: so it is slow
+        but once, where it may write. Raises PathNotFound, InvalidMessage for more values, and as `state_at`.
         """
         check_count("most", most)
         segments = property_segments(property)
