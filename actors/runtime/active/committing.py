@@ -129,6 +129,8 @@ class CommittingAgent(LoadedAgent):
         if turn.items:
             self._create = self._presumed_absent = False
             self._confirmed = (self.state.seq, self.state.digest)
+        for path, envelope in turn.messages:  # before the replies: whoever has one asks the new sub-agent next
+            self._send(path, envelope)
         awaited = {envelope for envelope, _ in turn.awaited} if turn.awaited else ()
         for envelope in turn.envelopes:
             if envelope.error is not None:
@@ -147,8 +149,6 @@ class CommittingAgent(LoadedAgent):
             self._timers.cancel()
         if self.state.work:
             self.work.look()
-        for path, envelope in turn.messages:
-            self._send(path, envelope)
         for effect in turn.effects:
             if type_of(effect) is TimerStart:
                 effect()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentHandle, AgentSystem, LifecycleEvent, Set
+from duramen.actors import Agent, AgentHandle, AgentSystem, GetStatus, LifecycleEvent, Set
 from duramen.actors.commands import AdoptChild
 from duramen.events import (
     AgentNotFound,
@@ -18,6 +18,7 @@ from duramen.events import (
     InvalidPath,
     PathNotFound,
 )
+from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
 Handler = Callable[[Agent, Any], Any]
@@ -366,6 +367,31 @@ def test_a_child_that_was_announced_and_never_came_does_not_exist(open_any: Open
     assert agent.ask(lambda agent: agent.spawn_child("ghost"), timeout=SECONDS).status().status == "running"
     assert system.peek("p/a").children == {"p/a/ghost": False, "p/a/real": True}
     assert agent.terminate().data["agents"] == 2
+
+
+def test_whoever_has_the_reply_comes_after_what_the_handler_has_sent(
+    open_system: OpenSystem, gate: threading.Event
+) -> None:
+    system, agent = spawn(open_system)
+    asked: list[Any] = []
+
+    def send(agent: Any) -> None:
+        gate.wait(10)
+        agent.spawn_child("kid")
+        agent.tell_self("told")
+
+    def ask() -> None:
+        """Ask in the very moment in which the reply leaves."""
+        asked.append(system.agent("p/a/kid").ask(GetStatus(), block=False))
+        asked.append(agent.ask("asked", block=False))
+
+    reply = agent.ask(send, block=False)
+    reply.add_done_callback(ask)
+    gate.set()
+    reply.get(timeout=10)
+    eventually(lambda: len(asked) == 2)
+    assert asked[0].get(timeout=10).status == "running"
+    assert asked[1].get(timeout=10) == ["told", "asked"]
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

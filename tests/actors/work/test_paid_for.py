@@ -70,6 +70,7 @@ def test_a_timed_out_attempt_in_a_thread_does_not_run_on_beside_its_retry(
 ) -> None:
     running, most, lock = 0, 0, threading.Lock()
     attempts: list[int] = []
+    begun = threading.Event()
 
     def slow() -> str:
         nonlocal running, most
@@ -77,6 +78,7 @@ def test_a_timed_out_attempt_in_a_thread_does_not_run_on_beside_its_retry(
             running += 1
             most = max(most, running)
             attempts.append(running)
+        begun.set()
         if len(attempts) == 1:
             gate.wait(10)
         with lock:
@@ -90,10 +92,16 @@ def test_a_timed_out_attempt_in_a_thread_does_not_run_on_beside_its_retry(
     timers = system._services.timers
     call_later = timers.call_later
 
-    def call_now(seconds: float, call: Any) -> Any:  # the time-out of the first attempt comes at once
+    def expire(call: Any) -> Any:
+        assert begun.wait(10)
+        again = call()
+        expired.set()
+        return again
+
+    def call_now(seconds: float, call: Any) -> Any:  # the time-out of the first attempt comes once it has begun
         if seconds != 77.5 or expired.is_set():
             return call_later(seconds, call)
-        return call_later(0.0, lambda: (call(), expired.set())[0])
+        return call_later(0.0, lambda: expire(call))
 
     monkeypatch.setattr(timers, "call_later", call_now)
     receipt = spawn_worker(system, work).send(Job())
