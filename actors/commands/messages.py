@@ -230,7 +230,7 @@ class Set(Mutation[Receipt]):
     ) -> None:
         # Most messages are of this class. What attrs generates finds each field by name, in 1.7 times the time.
         _set_path(self, path)
-        kind = type(cast("object", value))
+        kind: type[Any] = type(value)
         _set_value(self, copy_plain(value) if kind is dict or kind is list else value)
         _set_command_id(self, command_id)
         _set_durability(self, durability)

@@ -8,7 +8,7 @@ from .dispatcher import Dispatcher
 from .event_loop import EventLoop, ProgramExit, check_may_block, refuse_blocking
 from .journal import Commit, Journal
 from .mailbox import COMMITTING, HELD, IDLE, WORKING, Envelope, Mailbox, Runnable
-from .message_cause import bind_cause, current_cause, set_cause, with_cause
+from .message_cause import bind_cause, cause_maker, current_cause, set_cause, with_cause
 from .pykka_inbox import Inbox
 from .registry import ActorRegistry
 from .reply import Reply
@@ -37,6 +37,7 @@ __all__ = [
     "Timers",
     "Waiter",
     "bind_cause",
+    "cause_maker",
     "check_may_block",
     "current_cause",
     "refuse_blocking",

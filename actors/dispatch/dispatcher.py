@@ -175,7 +175,8 @@ class Dispatcher:
         journal = self._journal
         while True:
             self._phase = _RUNNING
-            self._run_posted()
+            if self._posted:
+                self._run_posted()
             self._run_ready()
             journal.flush()
             if self.after_pass is not None:

@@ -12,10 +12,13 @@ from duramen.events.model import EXTERNAL, Cause
 _CAUSE: Final[ContextVar[Callable[[], Cause] | None]] = ContextVar("duramen_cause", default=None)
 """Makes the cause of a message sent in this context. Coroutines and tasks inherit it from the task that starts them."""
 
+cause_maker: Final[Callable[[], Callable[[], Cause] | None]] = _CAUSE.get
+"""What makes the cause of a message sent now; None outside handlers, where nothing of a log is the cause."""
+
 
 def current_cause() -> Cause:
     """The cause of a message sent now, in this context."""
-    cause = _CAUSE.get()
+    cause = cause_maker()
     return EXTERNAL if cause is None else cause()
 
 

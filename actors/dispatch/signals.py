@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from _thread import get_ident
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType, TracebackType
@@ -40,9 +41,8 @@ class SignalShield:
         self.caught: list[int] = []
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SHIELDED:
-                handler = _get(number)
+        if get_ident() == threading.main_thread().ident:
+            for number, handler in zip(_SHIELDED, map(_get, _SHIELDED), strict=True):
                 if type(handler) is not int and callable(handler):  # most are ints: left to the system, or ignored
                     self._handlers.append((number, handler))
             try:

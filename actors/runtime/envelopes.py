@@ -8,7 +8,7 @@ from duramen.events import InvalidMessage
 from duramen.events.model import copy_plain
 
 from ..commands import Serializer
-from ..dispatch import Envelope, current_cause
+from ..dispatch import Envelope, cause_maker
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 
 INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
@@ -38,5 +38,7 @@ def envelope_of(
     elif kind is dict or kind is list:
         message = copy_plain(message)
     envelope = Envelope(message, command_id, wanted, durability)
-    envelope.cause = current_cause()
+    make_cause = cause_maker()
+    if make_cause is not None:
+        envelope.cause = make_cause()
     return envelope

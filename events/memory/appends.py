@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
@@ -40,7 +40,8 @@ class MemoryAppends:
             changed: dict[str, bytes] = {}
             owners: dict[str, bytes] = {}
             answers = [self._answer(part, append, changed, owners) for append in batch]
-            part.owners.update(owners)
+            if owners:
+                part.owners.update(owners)
             notices = self._write(
                 partition,
                 part,
@@ -159,12 +160,10 @@ def _host_of(append: Append) -> str:
     return append.fence.partition(":")[2]
 
 
-def _runs(append: Append) -> Iterator[tuple[int, int, list[bytes]]]:
+def _runs(append: Append) -> Sequence[tuple[int, int, list[bytes]]]:
     """The events of an append in runs of one level: the level, the place of the first, and the events."""
     levels, items = append.levels, append.items
     if len(levels) == 1:  # most appends: in a tenth of the time
-        yield levels[0], 0, items
-        return
-    for level, run in groupby(range(len(items)), levels.__getitem__):
-        offsets = list(run)
-        yield level, offsets[0], items[offsets[0] : offsets[-1] + 1]
+        return ((levels[0], 0, items),)
+    places = [(level, list(run)) for level, run in groupby(range(len(items)), levels.__getitem__)]
+    return [(level, run[0], items[run[0] : run[-1] + 1]) for level, run in places]

@@ -31,6 +31,8 @@ class Partition:
     feed: list[FeedEntry] = field(factory=list[FeedEntry])
     base: int = 0
     """Entries trimmed from the feed."""
+    end: int = 0
+    """Where the appends have left the feed: the last of the marks."""
     marks: dict[int, int] = field(factory=dict[int, int])
     bases: dict[str, Base] = field(factory=dict[str, Base])
     owners: dict[str, bytes] = field(factory=dict[str, bytes])
@@ -43,11 +45,6 @@ class Partition:
     """The roots of the trees that are being erased, and by which host; None once their agents are gone."""
     unfinished: dict[str, int] = field(factory=dict[str, int])
     """By agent: when its unfinished work is due, in ms."""
-
-    @property
-    def end(self) -> int:
-        """Where the appends have left the feed."""
-        return max(self.marks.values(), default=0)
 
     @property
     def is_sound(self) -> bool:

@@ -127,10 +127,10 @@ class MemoryStorage:
         entries: int,
         levels: int,
     ) -> Notice:
-        """The notice of what was written at one level, which moves the level's mark."""
+        """The notice of what was written at one level, which moves the level's mark, and the end."""
         previous = part.marks.get(level, 0)
-        part.marks[level] = position
-        small = sum(len(item) for _, _, items in found for item in items) <= self.limits.notice_bytes
+        part.marks[level] = part.end = position
+        small = sum([sum(map(len, items)) for _, _, items in found]) <= self.limits.notice_bytes
         events = found if small else None
         return Notice(partition, _GRANULARITIES[level], previous, position, events, position - entries, levels)
 

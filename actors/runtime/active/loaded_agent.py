@@ -226,9 +226,11 @@ class LoadedAgent(Snapshots):
 
     def _become_idle(self, *, leave: bool) -> None:
         """Handle what waits; if nothing does, keep the mailbox unless it is to leave."""
-        mailbox, was_in_place = self._mailbox, self._is_in_place
+        mailbox = self._mailbox
         mailbox.phase = IDLE
         if mailbox.waiting:
             self.services.dispatcher.schedule(mailbox)
-        elif leave and self.services.actors.remove_if_idle(mailbox) and was_in_place:
-            self.release_resources()
+        elif leave:
+            was_in_place = self._is_in_place
+            if self.services.actors.remove_if_idle(mailbox) and was_in_place:
+                self.release_resources()

@@ -126,12 +126,13 @@ class Runtime(CommittingAgent):
             while taken < most and (not taken or (turn.size < most_bytes and len(items) < most_events)):
                 envelope = waiting[taken]
                 kind = type_of(envelope.message)  # not __class__, which may be code of the user's
+                waits = False
                 if state.status == PAUSED_STATUS:
-                    is_stashed = waits_for_resume(kind, state, self.agent) and self._stash_message(envelope)
-                else:  # the message before may have begun, or ended, exclusive work
-                    waits = has_exclusive and self._is_exclusive() and waits_for_work(envelope.message, registry)
-                    is_stashed = waits and self._stash_message(envelope)
-                if is_stashed:
+                    waits = waits_for_resume(kind, state, self.agent)
+                elif has_exclusive and self._is_exclusive():  # the message before may have begun, or ended, it
+                    waits = waits_for_work(envelope.message, registry)
+                if waits:
+                    self._stash_message(envelope)
                     taken += 1
                     continue
                 handler = MEMORY_HANDLERS.get(kind)
@@ -180,7 +181,7 @@ class Runtime(CommittingAgent):
         registered = None if state.agent_type is None else self.services.agents.get(state.agent_type)
         return registered is not self._factory
 
-    def _stash_message(self, envelope: Envelope) -> bool:
+    def _stash_message(self, envelope: Envelope) -> None:
         """Stash a message, or refuse it if there are too many; it is handled then."""
         if self._stash is None:
             self._stash = Stash(self.services, self.path, self._is_behind, self._catch_up)
@@ -189,7 +190,6 @@ class Runtime(CommittingAgent):
             envelope.refuse(MailboxFull(f"the stash of {self.path} is full; {advice}", agent=self.path))
         else:
             self._stash.add(envelope)
-        return True
 
     def _is_behind(self, head: Head | None) -> bool:
         """Whether another process has written for the agent, or its log is gone. Callable from any thread."""
