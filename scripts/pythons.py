@@ -11,10 +11,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from environment import NEWEST, OLDEST, ROOT, clean_environ
-from stages import QUICK
+from processes import Running
+from stages import PARTS, QUICK
 
 __all__ = ["other_pythons"]
 
@@ -22,6 +24,8 @@ __all__ = ["other_pythons"]
 HEAVY = ("adk", "agent_framework", "pydantic_ai", "strands")
 #: Rewriting the assertions of all tests takes each worker longer than what it saves; a failure is looked into by hand.
 PLAIN = ("--assert=plain", "-p", "no:cacheprovider")
+# A part that takes this long hangs.
+PART_SECONDS = 10 * 60
 EXTRAS = "approximate,console,inspect,langgraph,mcp,search,test,verify"
 
 
@@ -29,7 +33,8 @@ def main() -> int:
     found = other_pythons(sys.version_info[1])
     if not found:
         print(f"no Python from 3.{OLDEST[1]} on is installed besides {sys.version.split()[0]}")
-    return max((check(minor, program) for minor, program in found.items()), default=0)
+    codes = [check(minor, program) for minor, program in found.items()]
+    return 1 if any(codes) else 0
 
 
 def other_pythons(own: int) -> dict[int, Path]:
@@ -60,15 +65,24 @@ def check(minor: int, program: Path) -> int:
         call(program, "-m", "venv", "--clear", python.parents[1])
     pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input")
     code = call(*pip, "--editable", f".[{EXTRAS}]")
+    if code:
+        return code
     print(f"--- on Python 3.{minor}", flush=True)
     tests = ("--timeout=120", "--ignore=tests/docs", "--ignore=tests/test_doctests.py", "--ignore=tests/test_stages.py")
     left_out = (f"--ignore=tests/actors/adapters/test_{name}.py" for name in HEAVY)
-    return code or call(python, "-P", "-m", "pytest", "-q", *QUICK, *tests, *left_out, *PLAIN)
+    line = (python, "-P", "-m", "pytest", "-q", *QUICK, *tests, *left_out, *PLAIN)
+    with ExitStack() as stack:
+        parts = [stack.enter_context(Running((*line, part), environ())) for part in PARTS]
+        codes = [part.wait(PART_SECONDS) for part in parts]
+    return 1 if any(codes) else 0
 
 
 def call(*line: str | Path) -> int:
-    environ = {**clean_environ(), "DURAMEN_TEST_WITHOUT": " ".join(HEAVY)}
-    return subprocess.run(line, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, check=False).returncode
+    return subprocess.run(line, cwd=ROOT, env=environ(), stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def environ() -> dict[str, str]:
+    return {**clean_environ(), "DURAMEN_TEST_WITHOUT": " ".join(HEAVY)}
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from environment import ROOT, clean_environ, ensure_browser, ensure_redis_server, ensure_venv
-from stages import GROUPS, Command, Stage, all_stages
+from processes import FAREWELL_SECONDS, Running
+from stages import GROUPS, Stage, all_stages
 
 __all__ = ["main"]
 
@@ -44,8 +46,6 @@ EXTRAS = (
 )
 # A stage that takes this long hangs: a whole run is meant to take less.
 STAGE_SECONDS = 20 * 60
-# An interrupted pytest stops its servers before it goes.
-FAREWELL_SECONDS = 30
 
 
 @dataclass
@@ -78,8 +78,9 @@ def check(arguments: list[str]) -> int:
     stages = all_stages(ROOT, python, quick="fast" in asked, pytest_arguments=pytest_arguments)
     names = chosen(asked, stages, pytest_arguments)
     lacking = what_is_lacking(quick="fast" in asked) if "tests" in names else None
-    outcomes = [run(stage, lacking) for name, stage in stages.items() if name in names]
-    return close(outcomes, lacking)
+    started = time.monotonic()
+    outcomes = run_all([stage for name, stage in stages.items() if name in names], lacking)
+    return close(outcomes, lacking, time.monotonic() - started)
 
 
 def what_is_lacking(*, quick: bool) -> str | None:
@@ -118,36 +119,79 @@ def chosen(asked: list[str], stages: dict[str, Stage], pytest_arguments: tuple[s
     return {name for word in asked for name in GROUPS.get(word, (word,))}
 
 
-def run(stage: Stage, lacking: str | None) -> Outcome:
-    print(f"\n=== {stage.name}: {stage.promise} ===", flush=True)
-    if lacking and stage.name == "tests":
-        print(lacking, flush=True)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        more = (f"--junitxml={report}",) if stage.runs_pytest else ()
-        codes = [call(command, more) for command in stage.commands]
+def run_all(stages: list[Stage], lacking: str | None) -> list[Outcome]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as begun:
+        runs = [Run(stage, Path(folder)) for stage in stages]
+        for run in runs:
+            if run.stage.beside:
+                run.begin(begun)
+        return [run.outcome(lacking) for run in runs]
+
+
+class Run:
+    """One run of a stage. The reports of its pytests are written into a folder."""
+
+    def __init__(self, stage: Stage, folder: Path) -> None:
+        self.stage = stage
+        self._reports = [folder / f"{stage.name}-{number}.xml" for number in range(len(stage.commands))]
+        self._running: list[Running] = []
+        self._started = 0.0
+
+    def begin(self, until: ExitStack) -> None:
+        """Start all commands, and return. None of them runs any more when the context has been left."""
+        self._started = time.monotonic()
+        for line, command in zip(self._lines(), self.stage.commands, strict=True):
+            self._running.append(until.enter_context(Running(line, clean_environ(**command.environ))))
+
+    def outcome(self, lacking: str | None) -> Outcome:
+        """Wait for the commands that were begun, or run one after the other."""
+        print(f"\n=== {self.stage.name}: {self.stage.promise} ===", flush=True)
+        if lacking and self.stage.name == "tests":
+            print(lacking, flush=True)
+        self._started = self._started or time.monotonic()
+        if self._running:
+            codes = [wait(running, line) for running, line in zip(self._running, self._lines(), strict=True)]
+        else:
+            pairs = zip(self._lines(), self.stage.commands, strict=True)
+            codes = [call(line, command.environ) for line, command in pairs]
         ok = not any(codes)
-        counted = counts(report, ok) if stage.runs_pytest else (0, 0, 0)
-    outcome = Outcome(stage, ok, time.monotonic() - started, *counted)
-    print(f"--- {stage.name} {outcome.verdict} after {outcome.seconds:.1f} s", flush=True)
-    return outcome
+        counted = [counts(report, not code) for report, code in zip(self._reports, codes, strict=True)]
+        added = [sum(column) for column in zip(*counted, strict=True)] if self.stage.runs_pytest else []
+        outcome = Outcome(self.stage, ok, time.monotonic() - self._started, *added)
+        print(f"--- {self.stage.name} {outcome.verdict} after {outcome.seconds:.1f} s", flush=True)
+        return outcome
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        lines = [command.line for command in self.stage.commands]
+        if not self.stage.runs_pytest:
+            return lines
+        return [(*line, f"--junitxml={report}") for line, report in zip(lines, self._reports, strict=True)]
 
 
-def call(command: Command, more: tuple[str, ...]) -> int:
-    line = (*command.line, *more)
-    process = subprocess.Popen(line, cwd=ROOT, env=clean_environ(**command.environ), stdin=subprocess.DEVNULL)
+def wait(running: Running, line: tuple[str, ...]) -> int:
+    try:
+        return running.wait(STAGE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return say_stopped(line)
+
+
+def call(line: tuple[str, ...], environ: dict[str, str]) -> int:
+    process = subprocess.Popen(line, cwd=ROOT, env=clean_environ(**environ), stdin=subprocess.DEVNULL)
     try:
         return process.wait(STAGE_SECONDS)
     except subprocess.TimeoutExpired:
-        print(f"stopped, because it did not end within {STAGE_SECONDS} s: {' '.join(line)}", flush=True)
-        return 1
+        return say_stopped(line)
     except KeyboardInterrupt:
         # The terminal has sent the same signal to the child.
         process.wait(FAREWELL_SECONDS)
         raise
     finally:
         process.kill()
+
+
+def say_stopped(line: tuple[str, ...]) -> int:
+    print(f"stopped, because it did not end within {STAGE_SECONDS} s: {' '.join(line)}", flush=True)
+    return 1
 
 
 def counts(report: Path, ok: bool) -> tuple[int, int, int]:
@@ -162,11 +206,11 @@ def counts(report: Path, ok: bool) -> tuple[int, int, int]:
     return (max(0, total - failed - skipped), failed if ok or failed else 1, skipped)
 
 
-def close(outcomes: list[Outcome], lacking: str | None) -> int:
+def close(outcomes: list[Outcome], lacking: str | None, seconds: float) -> int:
     print("\n=== summary ===")
     for outcome in outcomes:
         print(f"{outcome.stage.name:<10} {outcome.verdict} {outcome.seconds:7.1f} s")
-    print(f"{'together':<17} {sum(outcome.seconds for outcome in outcomes):7.1f} s")
+    print(f"{'together':<17} {seconds:7.1f} s")
     if lacking:
         print(f"\n{lacking}")
     if any(outcome.stage.runs_pytest for outcome in outcomes):

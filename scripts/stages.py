@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tree import ROOMS
 
-__all__ = ["GROUPS", "QUICK", "Command", "Stage", "all_stages"]
+__all__ = ["GROUPS", "PARTS", "QUICK", "Command", "Stage", "all_stages"]
 
 #: Several stages under one name.
 GROUPS = {
@@ -21,11 +21,13 @@ GROUPS = {
 TYPING = "scripts/typing"
 
 CORES = os.cpu_count() or 1
-# Two workers a core: quick tests wait for servers and threads as often as for a processor.
-QUICK = (
-    *("-n", str(2 * CORES), "--dist=loadfile"),
-    *("-m", "not slow", "--hypothesis-profile=quick"),
-)
+QUICK = ("-m", "not slow", "--hypothesis-profile=quick")
+# Two parts a core: quick tests wait for servers and threads as often as for a processor. Each part is a process that
+# imports its own files only; workers of xdist import all of them, and pass on each result. Of more than eight parts
+# some would be smaller than the largest file, and others empty.
+_COUNT = min(2 * CORES, 8)
+PARTS = tuple(f"--part={number + 1}/{_COUNT}" for number in range(_COUNT))
+SPREAD_QUICK = ("-n", str(2 * CORES), "--dist=loadfile")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the closing table. It passes when all its commands exit with 0."""
+    """One line of the closing table. It passes when all its commands exit with 0.
+
+    Those of a stage that runs `beside` start before the first stage, all at once.
+    """
 
     name: str
     promise: str
     commands: tuple[Command, ...]
     runs_pytest: bool = False
+    beside: bool = False
 
 
 def all_stages(
@@ -62,15 +68,18 @@ def all_stages(
     def script(name: str, *arguments: str) -> Command:
         return Command((str(python), f"scripts/{name}", *arguments))
 
-    def pytest(name: str, promise: str, *arguments: str) -> Stage:
-        command = tool("pytest", "--timeout=120", *arguments, *pytest_arguments)
-        return Stage(name, promise, (command,), runs_pytest=True)
+    def pytest(name: str, promise: str, *arguments: str, parts: tuple[str, ...] = ()) -> Stage:
+        line = ("pytest", "--timeout=120", *arguments, *pytest_arguments)
+        commands = tuple(tool(*line, part) for part in parts) or (tool(*line),)
+        return Stage(name, promise, commands, runs_pytest=True, beside=bool(parts))
 
     elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
     # The slow ones wait most of the time: for leases, restarts, processes. A file stays with one worker, since its
     # fixtures may hold a server for all its tests. The files keep their order, which begins with the long ones.
     spread = ("-n", str(3 * CORES), "--dist=loadfile", "--no-loadscope-reorder")
-    picked = QUICK if quick else (*spread, "--durations=10")
+    # What a developer picks may lie in one part alone.
+    parts = PARTS if quick and not pytest_arguments else ()
+    picked = (*QUICK, *(() if parts else SPREAD_QUICK)) if quick else (*spread, "--durations=10")
     stages = (
         Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),
         Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),
@@ -79,7 +88,7 @@ def all_stages(
         Stage("layers", "imports go one way, and by the doors", (_layers(python), script("layout.py"))),
         Stage("security", "the rooms execute no data and silence no checker", (script("forbidden.py"),)),
         pytest("doctests", "the examples in docstrings are true", "tests/test_doctests.py"),
-        pytest("tests", "what is promised holds", *elsewhere, *picked),
+        pytest("tests", "what is promised holds", *elsewhere, *picked, parts=parts),
         Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
         Stage("redis8", "the logs on servers hold on Redis 8, too", (script("redis8.py"),)),
         pytest("docs", "what README and docs show works as shown", "tests/docs"),

@@ -6,12 +6,14 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from clusters import Cluster
 from leftovers import note_threads, processes_left, threads_left
+from parts import FULL_RUN_ONLY, files_of_part, is_slow_as_a_whole
 from servers import redis_server, valkey_server
 
 # No deadlines: a slow machine is no defect. `ci` draws the same examples in each run, so that a red run is
@@ -94,28 +96,18 @@ def cluster_url() -> Iterator[str]:
         yield cluster.url
 
 
-# Left to the full run, so that the loop of a developer stays under a minute: what starts many processes, and what asks
-# the second server the very same questions.
-_FULL_RUN_ONLY = (
-    "tests/actors/console/",
-    "tests/actors/api/test_episode_memory.py",
-    "tests/actors/handlers/test_trimmer.py",
-    "tests/actors/verification/",
-    "tests/contracts/test_channel_examples.py",
-    "tests/docs/",
-    "tests/events/embedded/test_server.py",
-    "tests/faults/",
-    "tests/projections/integrity/test_verify.py",
-    "tests/projections/history/test_recorded_past.py",
-    "tests/projections/consumers/test_runner",
-    "tests/projections/subscriptions/test_interleavings.py",
-    "tests/projections/verification/",
-    "tests/properties/test_planted_faults.py",
-    "tests/test_bench.py",
-    "tests/test_examples.py",
-    "tests/test_leftovers.py",
-    "tests/test_pytest_plugin.py",
-)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="of the files with quick tests, collect the K-th part of N")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files out before they are imported: those without a quick test, and those of other parts."""
+    if not collection_path.match("test_*.py"):
+        return None
+    part = config.getoption("--part")
+    if config.getoption("markexpr") == "not slow" and is_slow_as_a_whole(config.rootpath, collection_path):
+        return True
+    return True if part and collection_path not in files_of_part(config.rootpath, part) else None
 
 
 def pytest_collection_finish() -> None:
@@ -134,7 +126,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
     for item in items:
         second_server = any(mark in item.nodeid for mark in ("[redis", "-redis", "[cluster", "-cluster"))
-        if item.nodeid.startswith(_FULL_RUN_ONLY) or second_server:
+        if item.nodeid.startswith(FULL_RUN_ONLY) or second_server:
             item.add_marker(pytest.mark.slow)
 
 

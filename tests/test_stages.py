@@ -13,9 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runner import Outcome, close, counts
-from stages import GROUPS, Command, Stage, all_stages
+from parts import cut, quick_files
+from processes import Running
+from runner import Outcome, close, counts, run_all
+from stages import GROUPS, PARTS, Command, Stage, all_stages
 from tree import copy_project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,9 +153,9 @@ def test_one_failed_stage_fails_the_run_and_the_counts_are_added(capsys: pytest.
     stage = Stage("tests", "", (), runs_pytest=True)
     good = Outcome(stage, True, 1.0, passed=3)
     bad = Outcome(stage, False, 1.0, passed=1, failed=2)
-    assert close([good, good], None) == 0
+    assert close([good, good], None, 2.0) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "tests: 6 passed, 0 failed"
-    assert close([good, bad], "LACKING: something") == 1
+    assert close([good, bad], "LACKING: something", 2.0) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "tests: 4 passed, 2 failed"
     assert "LACKING: something" in printed
@@ -180,3 +184,66 @@ def test_a_pytest_that_failed_never_counts_as_no_failure(
     if report is not None:
         path.write_text(report)
     assert counts(path, ok) == expected
+
+
+@given(sizes=st.lists(st.integers(1, 200), min_size=1, max_size=30), parts=st.integers(1, 8))
+def test_each_file_is_in_one_part_and_parts_are_of_about_one_size(sizes: list[int], parts: int) -> None:
+    files = dict(enumerate(sizes))
+    cuts = [cut(files, f"{number + 1}/{parts}") for number in range(parts)]
+    assert sorted(name for part in cuts for name in part) == sorted(files)
+    assert all(sum(files[name] for name in part) < sum(sizes) / parts + max(sizes) for part in cuts)
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "-1/4", "1/0"])
+def test_a_part_that_does_not_exist_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match="is no part"):
+        cut({"a": 1}, part)
+
+
+def test_the_quick_run_has_all_its_parts_and_what_is_picked_is_not_looked_for_in_each() -> None:
+    whole = all_stages(ROOT, Path(sys.executable), quick=True)["tests"]
+    assert [command.line[-1] for command in whole.commands] == list(PARTS)
+    assert whole.beside
+    files = quick_files(ROOT)
+    assert all(cut(files, f"{number}/8") for number in range(1, 9))
+    picked = all_stages(ROOT, Path(sys.executable), quick=True, pytest_arguments=("-k", "paths"))["tests"]
+    assert len(picked.commands) == 1
+    assert not [word for word in picked.commands[0].line if word.startswith("--part")]
+
+
+def test_a_file_is_left_out_of_the_quick_run_only_if_all_its_tests_are_slow(tmp_path: Path) -> None:
+    for name, text in {
+        "tests/test_quick.py": "import pytest\n",
+        "tests/test_both.py": "import pytest\n\n\n@pytest.mark.slow\ndef test_long() -> None: ...\n",
+        "tests/test_slow.py": "import pytest\n\npytestmark = pytest.mark.slow\n",
+        "tests/faults/test_fault.py": "import pytest\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert [path.name for path in quick_files(tmp_path)] == ["test_both.py", "test_quick.py"]
+
+
+def test_commands_beside_each_other_end_with_their_codes_and_print_what_they_wrote(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    line = (sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(int(sys.argv[1]))")
+    with Running((*line, "3"), dict(os.environ)) as one, Running((*line, "0"), dict(os.environ)) as other:
+        assert (one.wait(60), other.wait(60)) == (3, 0)
+    assert capfdbinary.readouterr().out == b"3\n0\n"
+
+
+def test_a_stage_beside_others_fails_if_one_of_its_commands_does_and_counts_the_tests_of_all(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    program = (
+        "import sys; open(sys.argv[2].partition('=')[2], 'w').write(sys.argv[1]); sys.exit('failures' in sys.argv[1])"
+    )
+    reports = ('<testsuite tests="3"/>', '<testsuite tests="2" failures="1"/>')
+    commands = tuple(Command((sys.executable, "-c", program, report)) for report in reports)
+    before = Stage("before", "", (Command((sys.executable, "-c", "")),))
+    for picked, ok, passed, failed in ((commands, False, 4, 1), (commands[:1], True, 3, 0)):
+        outcomes = run_all([before, Stage("tests", "", picked, runs_pytest=True, beside=True)], None)
+        assert [outcome.stage.name for outcome in outcomes] == ["before", "tests"]
+        assert outcomes[0].ok
+        assert (outcomes[1].ok, outcomes[1].passed, outcomes[1].failed) == (ok, passed, failed)
+    capfd.readouterr()
