@@ -105,13 +105,13 @@ def batch(system: AgentSystem) -> None:
 
 def attach(system: AgentSystem, projection: Any) -> None:
     with system.attach(projection, name="count") as runner:
-        runner.wait_for(system.agent(ROOT).set("last", True), timeout=20, saved=True)
+        runner.wait_for(system.agent(ROOT).set("last", True), timeout=60, saved=True)
 
 
 def rebuild(system: AgentSystem) -> None:
     with system.attach(Count(), name="count") as runner:
         runner.rebuild()
-        runner.wait_for(system.agent(ROOT).set("last", True), timeout=20, saved=True)
+        runner.wait_for(system.agent(ROOT).set("last", True), timeout=60, saved=True)
 
 
 def delegate(system: AgentSystem) -> None:

@@ -94,7 +94,7 @@ def run(url: str, order: dict[str, Any]) -> None:
             crew = system.spawn(PATH, agent_type="crew", session_id="s", exist_ok=True)
             receipt = crew.send(Errand("x"), command_id="errand")
             crew.answer("approval", "yes", command_id="answer")
-            crew.result(receipt, timeout=20)
+            crew.result(receipt, timeout=60)
             del appends
     except BaseException:
         traceback.print_exc()

@@ -12,6 +12,7 @@ from battery.run import Size, run_battery
 KINDS = ("set", "append", "batch", "work", "lone_work", "get")
 
 
+@pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_doubled_or_out_of_order_whatever_fails(tmp_path: Path) -> None:
     size = Size(seconds=12, agents=40, hosts=3, callers=4, pause=0.6, has_leases=False, least=6)
     outcome = run_battery(size, SystemRandom().randrange(1 << 32), tmp_path)

@@ -157,6 +157,7 @@ def place_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
     return place
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("kind", "places"),
     [

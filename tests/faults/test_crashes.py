@@ -63,7 +63,7 @@ class Progress:
 
     def wait_for(self, total: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.total() >= total, 30), f"only {self.total()} acknowledged"
+            assert self._changed.wait_for(lambda: self.total() >= total, 60), f"only {self.total()} acknowledged"
 
 
 @pytest.fixture
@@ -106,6 +106,7 @@ def test_a_server_killed_in_the_middle_of_batches_loses_none_and_each_call_succe
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # each round waits until the lease of the last host has ended
 def test_a_batch_given_up_on_a_killed_server_is_there_whole_or_not_at_all(server: Server) -> None:
     evidence, progress, chance = Evidence(server), Progress(), random.Random(11)
     for round_ in range(6):
@@ -201,6 +202,7 @@ def _killed_client(url: str, namespace: str, first: int, *, after: int) -> list[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("kind", "samples"), [("valkey", 50), ("redis", 15)])
 def test_a_log_whose_file_was_cut_anywhere_ends_between_two_batches_and_is_resumed(
     tmp_path: Path, kind: Literal["valkey", "redis"], samples: int

@@ -10,6 +10,7 @@ import pytest
 from crew.run import Size, run_crew
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_a_crew_whose_hosts_are_killed_does_each_logged_step_once_and_ends_as_undisturbed(
     tmp_path: Path, hosts: int

@@ -66,7 +66,7 @@ class Store:
 
     def close(self) -> None:
         for system in self._opened:
-            system.close(timeout=10)
+            system.close(timeout=60)
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -196,7 +196,7 @@ def test_a_consumer_of_all_agents_reads_on_past_an_agent_whose_head_is_damaged(
     changes: list[Any] = []
     system.subscribe("**", changes.append, from_start=True)
     runner = system.attach(Count(), name="count")
-    runner.wait_for(sound.append("list", "more"), timeout=10)
+    runner.wait_for(sound.append("list", "more"), timeout=60)
     assert (runner.status, runner.state) == ("live", 11)
     eventually(lambda: len(changes) == 11)
 
@@ -215,14 +215,14 @@ def test_a_damaged_feed_parks_a_consumer_that_was_live(store: Store, damage: str
     system = store.open()
     hurt, _ = filled(system)
     runner = system.attach(Count(), name="count")
-    runner.wait_for(hurt.append("list", "more"), timeout=10)
+    runner.wait_for(hurt.append("list", "more"), timeout=60)
     assert runner.status == "live"
     FEEDS[damage](store)
     if written:
         for number in range(3):
             hurt.append("list", number)
-    eventually(lambda: runner.status == "parked", 20, what="parked")
-    eventually(lambda: system.consumers.get("count").error, 20, what="the error stored, which others see")
+    eventually(lambda: runner.status == "parked", 60, what="parked")
+    eventually(lambda: system.consumers.get("count").error, 60, what="the error stored, which others see")
     info = system.consumers.get("count")
     assert info.error is not None
     assert info.error.error == "CorruptEvent"
@@ -236,12 +236,12 @@ def test_a_damaged_event_at_a_consumers_position_is_corrupt_and_not_another_hist
     with store.open() as system:
         hurt, _ = filled(system)
         runner = system.attach(Count(), name="count")
-        runner.wait_for(hurt.append("list", "last"), timeout=10)
+        runner.wait_for(hurt.append("list", "last"), timeout=60)
     damage(store)
     system = store.open()
     runner = system.attach(Count(), name="count")
-    eventually(lambda: runner.status == "parked", 20, what="parked")
-    eventually(lambda: system.consumers.get("count").error, 20, what="the error stored, which others see")
+    eventually(lambda: runner.status == "parked", 60, what="parked")
+    eventually(lambda: system.consumers.get("count").error, 60, what="the error stored, which others see")
     info = system.consumers.get("count")
     assert info.error is not None
     assert (info.error.error, info.error.agent) == ("CorruptEvent", HURT)

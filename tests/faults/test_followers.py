@@ -33,6 +33,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.timeout(300)
 def test_under_every_fault_each_follower_sees_its_exact_suffix_once_and_in_order(server: Server) -> None:
     outcome = demonstrate(SMALL, random.SystemRandom().randrange(1_000_000), server)
     assert outcome.problems == [], outcome.summary
@@ -69,7 +70,7 @@ class Stage:
 
     def kill_at(self, place: str, after: int) -> None:
         self.child.order(do="die", place=place, after=after)
-        eventually(self.child.revive, 30, what=f"killed at {place}")
+        eventually(self.child.revive, 60, what=f"killed at {place}")
         self.child.report()  # it has begun again
 
     def problems(self) -> list[str]:

@@ -195,7 +195,7 @@ def gone_from_the_view(system: AgentSystem, file: Path) -> bool:
     if done and not system.log.archive.erasing(system.log.partition_of(ROOT)):
         receipt = system.spawn(f"acme/{uuid4().hex}").set("after", True)
         with system.attach(Count(), name="count") as runner:
-            runner.wait_for(receipt, timeout=20)
+            runner.wait_for(receipt, timeout=60)
             eventually(lambda: runner.state == sum(entry.head.seq for entry in system.agents()))
     return done
 
@@ -213,7 +213,7 @@ def batch_is_whole(system: AgentSystem, file: Path) -> bool:
 def view_is_exact(system: AgentSystem, file: Path) -> bool:
     """Whatever was stored: each event was applied once."""
     with system.attach(Count(), name="count") as runner:
-        runner.wait_for(system.agent(ROOT).set("after", True), timeout=20)
+        runner.wait_for(system.agent(ROOT).set("after", True), timeout=60)
         assert runner.status == "live"
         assert runner.state == sum(entry.head.seq for entry in system.agents())
     return False
@@ -221,7 +221,7 @@ def view_is_exact(system: AgentSystem, file: Path) -> bool:
 
 def keyed_view_is_exact(system: AgentSystem, file: Path) -> bool:
     with system.attach(PerAgent(), name="count") as runner:
-        runner.wait_for(system.agent(ROOT).set("after", True), timeout=20)
+        runner.wait_for(system.agent(ROOT).set("after", True), timeout=60)
         assert runner.status == "live"
         assert dict(runner.state) == {entry.agent: entry.head.seq for entry in system.agents()}
     return False
@@ -352,6 +352,7 @@ def moments(requests: int, case: Case) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", CASES)
 def test_an_operation_that_is_killed_at_any_request_is_not_half_done_and_can_be_done_again(
     killing: Killing, tally: Tally, valkey_url: str, tmp_path: Path, name: str
@@ -424,15 +425,23 @@ def test_a_pause_of_a_tree_that_is_killed_at_any_request_can_be_taken_back_and_n
 ) -> None:
     """The other way out of a half: instead of repeating it, the pause of whatever was paused is ended."""
     halves = 0
-    for _, namespace in copies_killed_in(killing, "pause the tree", valkey_url, tmp_path):
-        with opened(valkey_url, namespace) as system:
-            found = set(statuses(system).values())
-            halves += len(found) > 1
-            if found == {"running"}:
-                with pytest.raises(CheckpointNotFound):
-                    OPERATIONS["end the pause of the tree"](system, "")
-            else:
-                OPERATIONS["end the pause of the tree"](system, "")
-            assert set(statuses(system).values()) == {"running"}
-            no_work_is_lost(system, statuses(system))
+    for _ in range(5):  # one request leaves a half; where a beat is counted in between, another one is hit
+        for _, namespace in copies_killed_in(killing, "pause the tree", valkey_url, tmp_path):
+            halves += half_taken_back(valkey_url, namespace)
+        if halves:
+            break
     assert halves, "control: some kills leave a half"
+
+
+def half_taken_back(url: str, namespace: str) -> bool:
+    """End the pause of whatever was paused; whether that was a part of the tree."""
+    with opened(url, namespace) as system:
+        found = set(statuses(system).values())
+        if found == {"running"}:
+            with pytest.raises(CheckpointNotFound):
+                OPERATIONS["end the pause of the tree"](system, "")
+        else:
+            OPERATIONS["end the pause of the tree"](system, "")
+        assert set(statuses(system).values()) == {"running"}
+        no_work_is_lost(system, statuses(system))
+    return len(found) > 1

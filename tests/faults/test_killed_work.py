@@ -92,6 +92,7 @@ def logged_steps(events: list[Any]) -> set[str]:
     return {name for number, name in begun.items() if number in done and name in STEPS}
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("when", ["before", "sent", "committed"])
 def test_a_step_that_was_logged_is_not_done_again_wherever_the_process_dies(killing: Killing, when: str) -> None:
     killing.begin()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -87,8 +85,7 @@ def own(ca: Authority) -> Certificate:
 
 
 def tls_server(ca: Authority, certificate: Certificate, **settings: str) -> tuple[Server, int]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     config = {
         "tls-port": str(port),
         "tls-cert-file": str(certificate.certificate),
@@ -241,8 +238,7 @@ def test_a_node_of_a_cluster_is_refused_before_anything_is_written() -> None:
 
 
 def test_a_sentinel_is_refused_at_once(tmp_path: Path) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     config, path = tmp_path / "sentinel.conf", str(tmp_path / "s")
     config.write_text(f"port {port}\nunixsocket {path}\nsentinel monitor main 127.0.0.1 1 1\n")
     process = ServerProcess()
