@@ -110,8 +110,9 @@ def test_time_that_is_skipped_makes_due_what_was_due_until_then() -> None:
 
 def test_timers_call_in_the_order_in_which_they_are_due() -> None:
     timers, order, done = Timers(), [], threading.Event()
-    timers.call_later(0.06, lambda: (order.append("later"), done.set()))
-    timers.call_later(0.02, lambda: order.append("sooner"))
+    timers.call_later(60.0, lambda: (order.append("later"), done.set()))
+    timers.call_later(20.0, lambda: order.append("sooner"))
+    timers.skip(60.0)
     assert done.wait(10)
     assert order == ["sooner", "later"]
     timers.close(5)
