@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from duramen.actors import AgentSystem
-from duramen.events import InvalidPath, Limits, NotPermitted, PathNotFound
+from duramen.events import DuramenError, Limits, NotPermitted
 from duramen.events.codec import Codec, RawEvent, pack_snapshot
 from duramen.events.log.records import Base
 from duramen.projections.history import stored_marks
@@ -105,8 +105,8 @@ class Life:
                     self.agent.delete(what)
                 case _:
                     getattr(self.agent, kind)(what, value)
-        except (ValueError, LookupError, PathNotFound, InvalidPath):
-            pass  # it does not fit what is there
+        except DuramenError:
+            pass  # it does not fit what is there, or the session has ended
 
     def _next(self) -> str:
         return f"acme/next-{len(self.paths)}"
