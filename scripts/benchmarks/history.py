@@ -1,4 +1,4 @@
-"""Looking at the past of a long log beside that of a short one: steps, states, forks; and folding all of it again."""
+"""Looking at the past of a long log beside a short one: steps, states, blame, forks; and folding all of it again."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ _STRIDE: Final = 400
 _PAGE: Final = 500
 _MOST: Final = 1.5
 _MOST_READ: Final = 2.0
+_MOST_BLAME: Final = 4.0
 
 
 def measure(options: Options, folder: Path) -> Group:
@@ -49,7 +50,10 @@ def measure(options: Options, folder: Path) -> Group:
             fill(server, log.namespace, log.events, options.payload)
         walks = alternate([_Walk(log) for log in logs], options.rounds * 2)
         jumps = alternate([_Jumps(log, looks) for log in logs], options.rounds * 2)
-        states = alternate([_Pages(logs[1], looks), _Reads(logs[1], looks), _States(logs[1], looks)], options.rounds)
+        states = alternate(
+            [_Pages(logs[1], looks), _Reads(logs[1], looks), _States(logs[1], looks), _Blames(logs[1], looks)],
+            options.rounds,
+        )
         forks = alternate([_Forks(log, looks) for log in logs], options.rounds * 2)
         again = alternate([_Decoded(logs[1]), _Folded(logs[1]), _FoldedTogether(logs[1])], options.rounds)
     return _group(options, walks, jumps, states, forks, again)
@@ -172,6 +176,28 @@ class _States(_Look):
 
     def _look(self, seq: int) -> None:
         self.log.check(self.name, seq, self._system.state_at(_AGENT, seq))
+
+
+@define
+class _Blames(_Look):
+    note: str = "the event that has set a value, at a random seq; somebody has asked before"
+
+    @property
+    def name(self) -> str:
+        return "duramen: blame at a random seq"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._system.keep_keyframes(_AGENT)
+
+    def run(self) -> Sample:
+        return timed_calls([_after(self._look, seq) for seq in self.seqs(12)], self.log.server)
+
+    def _look(self, seq: int) -> None:
+        oldest = seq - 9
+        found = self._system.blame(_AGENT, f"note-{(oldest - 2) % 10}", seq)
+        if found.seq != oldest:
+            raise Wrong(f"{self.name}: {found.seq} and not {oldest}")
 
 
 @define
@@ -345,7 +371,7 @@ def _group(
     again: list[Series],
 ) -> Group:
     long = f"{options.grown_events:,} events"
-    bare, read, states_at = states
+    bare, read, states_at, blamed = states
     anew, alone = ratio_of(jumps[1], jumps[0], middle), ratio_of(again[1], again[0], rate)
     verdicts = (
         Verdict(
@@ -361,6 +387,13 @@ def _group(
             at_most=_MOST_READ,
             remark=f"{_cpu(states_at, read)}; against the floor {number(ratio_of(states_at, bare, middle).middle)}×",
             short=f"state_at in {long}",
+        ),
+        Verdict(
+            f"blame at a random seq of {long}: time against state_at",
+            ratio_of(blamed, states_at, middle),
+            at_most=_MOST_BLAME,
+            remark=_cpu(blamed, states_at),
+            short=f"blame in {long}",
         ),
         Verdict(
             f"fork of a log of {long}: time against one of {_SHORT:,}",
@@ -385,7 +418,7 @@ def _group(
         (
             rate_table("Steps a second", walks, [("the first", walks[0])], "steps/s"),
             latency_table("A jump to a random seq, and a step", [(jumps[0], jumps[1])], "the first"),
-            _once(latency_table("The state at a random seq", [(bare, read), (bare, states_at)])),
+            _once(latency_table("The state at a random seq", [(bare, read), (bare, states_at), (bare, blamed)])),
             latency_table("A fork", [(forks[0], forks[1])], "the first"),
             rate_table("All of it again, events a second", again, [("floor", again[0])], "events/s"),
         ),
