@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.metadata import version
 
 from duramen.events import DuramenError
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
             description=f"{summary[0].upper()}{summary[1:]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        own.set_defaults(command=command)
+        own.set_defaults(command=command, parser=own)
         if command.add_arguments is not None:
             command.add_arguments(own)
         add_common(own)
@@ -52,8 +53,13 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, of `sys.argv` unless arguments are given, and return the exit code. Raises no error."""
     parser = make_parser()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parsed = parser.parse_args(arguments)
+        if words and not words[0].startswith("-") and words[0] not in {command.name for command in COMMANDS}:
+            parser.error(_no_command(words[0]))
+        parsed, unknown = parser.parse_known_args(words)
+        if unknown:
+            (parser if parsed.command is None else parsed.parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as ended:  # argparse has printed the error, the help or the version
         return ended.code if isinstance(ended.code, int) else ExitCode.USAGE
     if parsed.command is None:
@@ -80,6 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"unexpected {type(error).__name__}: {clean(str(error))}; --debug shows where it comes from"
         _explain(what, debug=options.debug)
         return ExitCode.FAILED
+
+
+def _no_command(word: str) -> str:
+    near = get_close_matches(word, [command.name for command in COMMANDS], n=1)
+    meant = f"; did you mean `{near[0]}`?" if near else ""
+    return f"there is no command {clean(word[:40])!r}{meant or '; `duramen --help` lists them'}"
 
 
 def _explain(sentence: str, *, debug: bool) -> None:

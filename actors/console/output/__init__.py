@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .as_json import to_json
-from .changed_values import changes_data, find_changes, find_differences, show_changes
+from .changed_values import change_line, changes_data, find_changes, find_differences, shorten_value, show_changes
 from .event_text import COMPLETION, TOOL_CALL, TOOL_OUTPUT, event_data, event_line, event_lines
 from .output import STYLES, Output, format_time, join_texts, text
-from .printable import clean, count_of, shorten, write_note
+from .printable import clean, count_of, natural_key, shorten, write_note
 from .progress import Advance, show_progress
 from .step_view import StepView
 from .table import Table
@@ -21,6 +21,7 @@ __all__ = [
     "Output",
     "StepView",
     "Table",
+    "change_line",
     "changes_data",
     "clean",
     "count_of",
@@ -31,7 +32,9 @@ __all__ = [
     "find_differences",
     "format_time",
     "join_texts",
+    "natural_key",
     "shorten",
+    "shorten_value",
     "show_changes",
     "show_progress",
     "terminal",

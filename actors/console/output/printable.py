@@ -11,12 +11,20 @@ from typing import Final
 # A recording may hold any character. C0, DEL and C1 control the terminal; bidi controls and separators make a line
 # look like another one; a lone surrogate cannot be written.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_DIGITS: Final = re.compile("([0-9]{1,20})")
 _UNSAFE_BUT_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
 
 def clean(text: str, *, lines: bool = False) -> str:
     """The text with unsafe characters escaped as in JSON; `lines` keeps line breaks."""
     return (_UNSAFE_BUT_LINES if lines else _UNSAFE).sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def natural_key(path: str) -> tuple[list[list[str | int]], str]:
+    """A sort key for paths: what is above comes first, and numbers are in their order."""
+    return [
+        [int(part) if at % 2 else part for at, part in enumerate(_DIGITS.split(each))] for each in path.split("/")
+    ], path
 
 
 def count_of(number: int, what: str) -> str:

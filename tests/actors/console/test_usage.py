@@ -68,6 +68,20 @@ def test_bad_arguments_are_exit_code_2_with_the_usage(duramen: Duramen, data_dir
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["chekpoints"], "there is no command 'chekpoints'; did you mean `checkpoints`?"),
+        (["zzz"], "there is no command 'zzz'; `duramen --help` lists them"),
+        (["log", "a/b", "--type", "x"], "duramen log: error: unrecognized arguments: --type x"),
+    ],
+)
+def test_what_is_not_known_is_named_with_what_to_do(duramen: Duramen, words: list[str], said: str) -> None:
+    ran = duramen(*words)
+    assert (ran.code, ran.out, said in ran.err) == (2, "", True), ran.err
+    assert len(ran.err.splitlines()[-1]) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (["spawn", "nobody"], "fewer than two segments"),
         (["spawn", "../etc"], "agent path"),
         (["spawn", "a/b/\x1b[31m"], "agent path"),

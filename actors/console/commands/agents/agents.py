@@ -12,7 +12,7 @@ from ...arguments import Options, parse_count, parse_json_pair
 from ...command import Command
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import STYLES, Output, Table, format_time, text
+from ...output import STYLES, Output, Table, format_time, natural_key, text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
             metadata=dict(arguments.metadata or ()),
             limit=arguments.limit,
         )
-        entries = sorted(found, key=lambda entry: AgentPath.parse(entry.agent))
+        entries = sorted(found, key=lambda entry: natural_key(entry.agent))
     if output.as_json:
         output.data([_data(entry) for entry in entries])
         return ExitCode.OK

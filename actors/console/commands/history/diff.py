@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
 
 from duramen.events import AgentPath, InvalidMessage
+from duramen.projections import MISSING, Changes
 
 from ...arguments import MOMENTS, Options, add_path, parse_moment
 from ...command import Command
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Output, text
-
-_STYLES: Final = {"---": "bold", "+++": "bold", "+": "green", "-": "red", "~": "yellow"}
+from ...output import Output, change_line, format_time, natural_key, shorten_value, text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +35,27 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     if output.as_json:
         output.data(found.as_data())
         return ExitCode.OK
-    for line in str(found).splitlines():
-        output.line(text(line, next((style for mark, style in _STYLES.items() if line.startswith(f"{mark} ")), "")))
+    output.line(text(f"--- {found.a.agent} at {found.a.seq}", "bold"))
+    output.line(text(f"+++ {found.b.agent} at {found.b.seq}", "bold"))
+    for name, (old, new) in found.as_data()["lifecycle"].items():
+        output.line(text(f"  {name}: {_shown(old)} → {_shown(new)}"))
+    for mark, changes in (("", found.memory), ("(custom) ", found.custom)):
+        for where, (old, new) in sorted(_pairs(changes), key=lambda pair: natural_key(pair[0])):
+            output.line(change_line(f"{mark}{where}", old, new))
+    if not found:
+        output.line(text("  no difference", "dim"))
     return ExitCode.OK
+
+
+def _shown(value: Any) -> str:
+    return format_time(value) if isinstance(value, datetime) else shorten_value(value)
+
+
+def _pairs(changes: Changes) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Path, old and new value of each difference."""
+    yield from ((path, (MISSING, new)) for path, new in changes.added.items())
+    yield from ((path, (old, MISSING)) for path, old in changes.removed.items())
+    yield from changes.changed.items()
 
 
 DIFF: Final = Command("diff", "show what differs between two moments", _run, _add_arguments)

@@ -16,6 +16,8 @@ from ...exit_codes import ExitCode
 from ...opening import opened
 from ...output import Output, Table, format_time, text
 
+_VERBS: Final = {"wait": "waits", "step": "runs", "sleep": "sleeps", "ask": "asks"}
+
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
     name = None if arguments.path is None else AgentPath.parse(arguments.path).text
@@ -26,17 +28,15 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     elif not found:
         output.show(text("nothing is unfinished"))
     else:
-        table = Table(
-            "agent", "work", "message", "since", "tries", "waits for", texts=["waits for"], right=["work", "tries"]
-        )
-        for work in found:
+        table = Table("agent", "work", "message", "since", "tries", "now", texts=["now"], right=["work", "tries"])
+        for work in sorted(found, key=_rank):
             table.add_row(
                 text(work.agent),
                 text(work.work),
                 text(work.message),
                 text(format_time(work.since)),
                 text(work.tries),
-                text(_describe(work), "" if work.parked is None else "red"),
+                text(_describe(work), _style(work)),
             )
         output.show(table)
     return ExitCode.OK
@@ -45,11 +45,26 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
 def _describe(work: UnfinishedWork) -> str:
     if work.parked is not None:
         return f"parked: {work.parked['text']}"
-    return ", ".join(map(_describe_one, work.waits_for)) or "its turn"
+    return ", ".join(map(_describe_one, work.waits_for)) or "waits for its turn"
+
+
+def _rank(work: UnfinishedWork) -> int:
+    """What waits for an answer and parked work come first: somebody has to act."""
+    return 0 if _waits_for_answer(work) else 1 if work.parked is not None else 2
+
+
+def _style(work: UnfinishedWork) -> str:
+    return "red" if work.parked is not None else "yellow" if _waits_for_answer(work) else ""
+
+
+def _waits_for_answer(work: UnfinishedWork) -> bool:
+    return work.parked is None and any(item["kind"] == "wait" for item in work.waits_for)
 
 
 def _describe_one(item: Any) -> str:
-    words = [item["kind"], item["name"]] if item["name"] != item["kind"] else [item["kind"]]
+    words = [_VERBS.get(item["kind"], item["kind"])]
+    if item["name"] != item["kind"]:
+        words += ["for", item["name"]] if item["kind"] == "wait" else [item["name"]]
     if item["due"] is not None:
         words.append(f"until {format_time(item['due'])}")
     if item["attempts"]:

@@ -118,6 +118,7 @@ def test_a_difference_names_paths_with_old_and_new(duramen: Duramen) -> None:
     lines = duramen("diff", ALICE, "1", "6").out.splitlines()
     assert lines[:2] == ["--- acme/alice at 1", "+++ acme/alice at 6"]
     assert "- n: 0" in lines
+    assert '+ plan/steps/1: {"do": "write"}' in lines
     assert duramen("diff", ALICE, "lunch", "4").out.splitlines()[-1] == "  no difference"
     assert duramen("diff", ALICE, "1", "--other", "acme/bob", "--json").data["b"] == {"agent": "acme/bob", "seq": 1}
     assert duramen("diff", ALICE).code == 2
