@@ -22,6 +22,10 @@ from .agent_types import AgentCode
 from .services import Services
 
 _LIFECYCLE: Final = int(Granularity.LIFECYCLE)
+_ALWAYS_SENT: Final = 256
+"""Bytes of an event up to which each append sends it once more, to be compared with the stored one."""
+_AT_REST: Final = 1_000_000
+"""µs after which the next append sends a larger one, too."""
 _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 
 _receipt: Final[Callable[[tuple[Any, ...]], Receipt]] = partial(cast("Any", tuple).__new__, Receipt)
@@ -57,6 +61,11 @@ class ActiveAgent(Protocol):
 
     @property
     def timers(self) -> AgentTimers: ...
+
+    @property
+    def last_event(self) -> bytes:
+        """The last event as it was stored from here; empty if it was not, or is too large to be kept."""
+        ...
 
     @property
     def needs_class(self) -> bool:
@@ -127,7 +136,10 @@ class Turn(Commit):
         self.previous = state.digest
         self.items = []
         self.levels = b""
-        self.updated_at = services.now()
+        self.updated_at = now = services.now()
+        last = runtime.last_event
+        # A larger event is sent once more only if it has stood for a while: an agent that is busy does not pay for it.
+        self.last = last if len(last) <= _ALWAYS_SENT or not 0 <= now - state.updated_at < _AT_REST else b""
         self.create = False
         self.entry = None
         self.puts = ()

@@ -107,6 +107,8 @@ class Append:
     due_ms: int | None = None
     """When the agent's unfinished work is to be looked at, on the server's clock (0: at once); `NOTHING_UNFINISHED`;
     None: as it was. It is written with the items, and so not without any."""
+    last: bytes = b""
+    """The log's last event as the writer knows it; the stored one must equal it. Empty: only its digest is compared."""
 
 
 @frozen

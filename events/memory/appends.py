@@ -97,7 +97,7 @@ class MemoryAppends:
             return otherwise or (Status.DIVERGED if self._differs(head, append) else Status.FENCED)
         if head.seq == append.expected and not append.create:
             sound = head.digest == append.previous and head.base + length == head.seq
-            sound = sound and (not items or items[-1][:16] == head.digest)
+            sound = sound and (not items or _is_known(items[-1], append))
             return Status.COMMITTED if sound else Status.CORRUPT
         if self._holds(head, append):
             return Status.DUPLICATE
@@ -154,6 +154,11 @@ class MemoryAppends:
             self._storage.notice(partition, part, level, found, position, entries=len(batch), levels=bits_of_batch)
             for level, found in events.items()
         ]
+
+
+def _is_known(event: bytes, append: Append) -> bool:
+    """Whether an event is the one that the writer knows as the last: by all its bytes, or by its digest alone."""
+    return event == append.last if append.last else event[:16] == append.previous
 
 
 def _host_of(append: Append) -> str:

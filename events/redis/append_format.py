@@ -55,7 +55,7 @@ class AppendFormat:
         creates = indexes = False
         for a in batch:
             keys.append(encode_argument(a.log_key.encode()))
-            row: list[Any] = [a.agent, a.expected, a.previous, a.fence, a.items, a.levels, a.updated_at]
+            row: list[Any] = [a.agent, a.expected, a.last or a.previous, a.fence, a.items, a.levels, a.updated_at]
             if a.create or a.entry is not None or a.puts:
                 row += (a.create, a.entry or False, [(put.value, put.ttl_ms) for put in a.puts])
                 puts += [encode_argument(put.key.encode()) for put in a.puts]

@@ -395,6 +395,49 @@ def test_nothing_is_appended_to_a_last_event_with_another_digest(
     assert commit_one(log, author.append(b"x")).status is Status.COMMITTED
 
 
+@pytest.mark.parametrize("size", [1, 3_000])
+def test_nothing_is_appended_to_a_last_event_that_is_not_as_the_writer_knows_it(
+    place: Place, log: EventLog, author: Author, size: int
+) -> None:
+    author.write(b"one", b"z" * size)
+    *before, last = place.items(log, AGENT)
+    put = Put(log.checkpoint_key(AGENT, "lunch"), b"state", 60_000)
+
+    def appends(last: bytes) -> list[Append]:
+        return [
+            author.append(last=last),
+            author.append(b"x", last=last),
+            author.append(b"x", last=last, due_ms=5),
+            author.append(b"x", b"y", levels=b"\x02\x03", last=last),
+            author.append(b"x", puts=[put], due_ms=5, last=last),
+        ]
+
+    for other in (last[:-1] + bytes((last[-1] ^ 1,)), last[:16] + bytes((last[16] ^ 128,)) + last[17:], last + b"z"):
+        place.keep(log, AGENT, [*before, other])
+        for append in appends(last):
+            assert commit_one(log, append).status is Status.CORRUPT
+        assert place.items(log, AGENT) == [*before, other]
+        for append in (author.append(), author.append(last=other)):
+            assert commit_one(log, append).status is Status.COMMITTED, "control: it is this look that sees it"
+    place.keep(log, AGENT, [*before, last])
+    for number in range(len(appends(last))):
+        append = appends(place.items(log, AGENT)[-1])[number]
+        author.settle(append, commit_one(log, append))
+    assert head_of(log, AGENT).seq == len(place.items(log, AGENT)) == 7
+
+
+def test_an_append_that_names_the_last_event_meets_only_its_own_agents_damage(
+    place: Place, log: EventLog, author: Author
+) -> None:
+    other = Author(log, f"{AGENT}/helper")  # of the same partition
+    for each in (author, other):
+        each.write(b"one")
+    [last], [sound] = (place.items(log, each.agent) for each in (author, other))
+    place.keep(log, AGENT, [last + b"z"])
+    answers = log.commit(log.partition_of(AGENT), [author.append(b"x", last=last), other.append(b"x", last=sound)])
+    assert [answer.status for answer in answers] == [Status.CORRUPT, Status.COMMITTED]
+
+
 def test_a_retry_on_a_list_that_lost_its_end_is_no_duplicate(place: Place, log: EventLog, author: Author) -> None:
     author.fill(2)
     lost = author.write(b"three")

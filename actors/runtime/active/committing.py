@@ -25,6 +25,10 @@ _WRITTEN: Final = (Status.COMMITTED, Status.DUPLICATE)
 """The answers to an append that the log has. Looking members of an enum up for each append takes longer."""
 
 
+_MOST_KEPT: Final = 4_096
+"""Bytes of the last event that are kept, to be compared with what is stored."""
+
+
 class CommittingAgent(LoadedAgent):
     """An agent in memory whose turns are committed; meanwhile it does not run. Used in the core.
 
@@ -129,6 +133,8 @@ class CommittingAgent(LoadedAgent):
         if turn.items:
             self._create = self._presumed_absent = False
             self._confirmed = (self.state.seq, self.state.digest)
+            last = turn.items[-1]
+            self.last_event = last if len(last) <= _MOST_KEPT else b""
         for path, envelope in turn.messages:  # before the replies: whoever has one asks the new sub-agent next
             self._send(path, envelope)
         awaited = {envelope for envelope, _ in turn.awaited} if turn.awaited else ()

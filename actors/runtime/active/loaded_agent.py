@@ -45,6 +45,7 @@ class LoadedAgent(Snapshots):
         "agent",
         "custom",
         "fence",
+        "last_event",
         "last_used",
         "log_key",
         "made_for",
@@ -77,6 +78,8 @@ class LoadedAgent(Snapshots):
         self._mailbox = mailbox
         self._confirmed = (self.state.seq, self.state.digest)
         """Seq and digest of the last event that the log is known to have."""
+        self.last_event = b""
+        """The last event as it was stored from here; empty if it was not, or is too large to be kept."""
         self.fence = fence
         self._create = create
         self._factory = factory

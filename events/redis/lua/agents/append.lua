@@ -13,7 +13,8 @@
 --                    requires|false, due], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...];
 --                    requires = [[agent, whether it must have a session that has not ended], ...];
 --                    due = when the agent's unfinished work is to be looked at, in ms; -1: it has none any more;
---                    a row may end after updated_at, puts or requires, or be [..., updated_at, due]
+--                    a row may end after updated_at, puts or requires, or be [..., updated_at, due];
+--                    previous = the digest of the log's last event, or the whole event as the writer knows it
 --       2 command    PUBLISH, or SPUBLISH in a cluster
 --       3 limit      bytes of events above which a notice carries positions only
 --       4... level, its channel, for each level in the batch
@@ -57,12 +58,14 @@ for i = 1, count do
   local due = append[8]
   plain = plain and sound and (due == nil or type(due) == 'number') and added > 0 and added <= PORTION
     and type(head) == 'table' and #head == 7 and type(head[2]) == 'number' and type(head[7]) == 'number'
-    and head[1] == append[2] and head[3] == append[3] and head[4] == append[4]
+    and head[1] == append[2] and head[3] == sub(append[3], 1, 16) and head[4] == append[4]
   if plain then
-    -- One look shows whether the list ends where the head says, and with its digest. An empty list is for the second part.
+    -- One look shows whether the list ends where the head says, and with the event that the writer knows, or at least
+    -- with its digest. An empty list is for the second part.
     local length = head[1] - head[2]
     local last = redis.pcall('LRANGE', KEYS[3 + i], length - 1, length)
-    plain = length > 0 and #last == 1 and sub(last[1], 1, 16) == head[3]
+    plain = length > 0 and #last == 1
+      and (last[1] == append[3] or (#append[3] == 16 and sub(last[1], 1, 16) == head[3]))
   end
   if not plain then break end
   local agent, first, largest = append[1], head[1] + 1, head[7]
@@ -116,6 +119,7 @@ end
 for i = 1, count do
   local append = batch[i]
   if type(append[8]) == 'number' then append[8], append[12] = nil, append[8] end
+  append.last, append[3] = append[3], sub(append[3], 1, 16)
 end
 
 local COMMITTED, DUPLICATE, FENCED, CONFLICT, BEHIND, GONE, CORRUPT, EXISTS, DIVERGED = 0, 1, 2, 3, 4, 5, 6, 7, 8
@@ -157,6 +161,11 @@ local function differs(log, head, append)
   return found ~= nil and sub(found, 1, 16) ~= append[3]
 end
 
+-- Whether an event is the one that the writer knows as the last: by all its bytes, or by its digest if that came alone.
+local function is_known(event, append)
+  return event == append.last or (#append.last == 16 and sub(event, 1, 16) == append[3])
+end
+
 local function check(append, head, log)
   local expected, items = append[2], append[5]
   if not head then
@@ -182,7 +191,7 @@ local function check(append, head, log)
     if head[3] ~= append[3] then return CORRUPT end
     local length = length_of(log)
     if length < 0 or head[2] + length ~= expected then return CORRUPT end
-    if length > 0 and sub(call('LRANGE', log, -1, -1)[1], 1, 16) ~= head[3] then return CORRUPT end
+    if length > 0 and not is_known(call('LRANGE', log, -1, -1)[1], append) then return CORRUPT end
     return COMMITTED
   end
   if holds(log, head, last, items) then return DUPLICATE end
