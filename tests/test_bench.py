@@ -130,6 +130,7 @@ ROWS = {
         "redis-py: LRANGE of 1,000 events + msgpack.unpackb",
         "duramen: 1,000 events read",
         "duramen: state_at a random seq",
+        "duramen: blame at a random seq",
         "duramen: fork of a log of 1,000 events",
         "duramen: fork of a log of 1,100 events",
         "redis-py: LRANGE in pages + msgpack.unpackb",
