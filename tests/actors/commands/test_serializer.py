@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -75,7 +74,7 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.model import copy_plain, same_value
 from duramen.projections import Episode
-from duramen.projections.state import MISSING, read_only
+from duramen.projections.state import MISSING, ReadOnlyDict, ReadOnlyList, read_only
 from duramen.projections.verification.strategies import values
 
 TYPES = EventRegistry()
@@ -111,9 +110,9 @@ def is_same(one: Any, other: Any) -> bool:
         return is_same([str(one), vars(one)], [str(other), vars(other)]) and is_same(one.__cause__, other.__cause__)
     if attrs.has(type(one)) and not isinstance(one, (AgentPath, PropertyPath)):
         return all(is_same(getattr(one, name.name), getattr(other, name.name)) for name in attrs.fields(type(one)))
-    if isinstance(one, (list, tuple)):
+    if isinstance(one, (list, tuple, ReadOnlyList)):
         return len(one) == len(other) and all(map(is_same, one, other))
-    if isinstance(one, Mapping):
+    if isinstance(one, (dict, ReadOnlyDict)):
         return list(one) == list(other) and all(is_same(one[key], other[key]) for key in one)
     return bool(one == other) or same_value(one, other)
 
@@ -341,7 +340,16 @@ def test_a_message_of_ours_arrives_equal_in_value_and_type(message: Any) -> None
 @given(ANYTHING)
 @example([])
 @example({"a": [(), {}]})
-@example(Checkpoint("", datetime(2000, 1, 1, tzinfo=UTC), 0, 0, None, {"": float("nan")}))
+@example(
+    Checkpoint(
+        checkpoint_id="c",
+        timestamp=datetime(2000, 1, 1, tzinfo=UTC),
+        keys_count=0,
+        seq=0,
+        expires_at=None,
+        metadata={"": [float("nan")]},
+    )
+)
 def test_whatever_crosses_arrives_equal_in_value_and_type(value: Any) -> None:
     assert is_same(SERIALIZER.unpack_message(SERIALIZER.pack_message(value)), value)
     assert is_same(SERIALIZER.unpack_reply(SERIALIZER.pack_reply(value, "p/a", 1), "p/a", 1), value)
