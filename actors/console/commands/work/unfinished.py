@@ -16,7 +16,7 @@ from ...exit_codes import ExitCode
 from ...opening import opened
 from ...output import Output, Table, format_time, text
 
-_VERBS: Final = {"wait": "waits", "step": "runs", "sleep": "sleeps", "ask": "asks"}
+_VERBS: Final = {"wait": "needs", "step": "runs", "sleep": "sleeps", "ask": "asks"}
 
 
 def _run(arguments: argparse.Namespace, options: Options, output: Output) -> ExitCode:
@@ -64,7 +64,7 @@ def _waits_for_answer(work: UnfinishedWork) -> bool:
 def _describe_one(item: Any) -> str:
     words = [_VERBS.get(item["kind"], item["kind"])]
     if item["name"] != item["kind"]:
-        words += ["for", item["name"]] if item["kind"] == "wait" else [item["name"]]
+        words.append(item["name"])
     if item["due"] is not None:
         words.append(f"until {format_time(item['due'])}")
     if item["attempts"]:

@@ -69,7 +69,7 @@ def test_what_is_unfinished_is_listed_with_what_it_waits_for(duramen: Duramen, s
     assert len(duramen("unfinished", "--limit", "1", "--json").data) == 1
     shown = duramen("unfinished", "acme/other").out
     assert "console_refund" in shown
-    assert "waits for approval" in shown
+    assert "needs approval" in shown
 
 
 def test_an_answer_is_given_to_the_work_that_is_named(duramen: Duramen, system: AgentSystem) -> None:
