@@ -157,7 +157,7 @@ def test_reading_in_pages_uses_no_more_connections_each_time(server: ServerPlace
     before = connections(server)
     for _ in range(10):
         items_of(log.pages(AGENT, 1, None))
-    assert connections(server) == before
+    assert connections(server) <= before
 
 
 # -- with a head that was read before ----------------------------------------------------------------------------------

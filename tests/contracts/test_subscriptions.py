@@ -26,7 +26,7 @@ from duramen.events.log.event_log import EventLog
 from duramen.projections import MISSING, Change, Subscription
 from waiting import eventually
 
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 class Meanwhile:
