@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
-from operator import is_
+from itertools import compress
+from operator import is_not, or_
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, frozen
 
-from duramen.events import Event, PlainData
+from duramen.events import Event, PlainData, property_segments
 from duramen.events.codec import RawEvent, build_valid_event
-from duramen.events.model import same_value
+from duramen.events.model import MEMORY_APPENDED, same_value
 
 from ..recovery import MISFITS, AgentLog, misfit, rebuild_base
-from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree
+from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree, find
 
 _Path: TypeAlias = tuple[str, ...]
 
@@ -84,9 +84,23 @@ def build_traced(agent_log: AgentLog, raw: RawEvent, traced: TracedState) -> Eve
     return build_valid_event(agent_log.agent, traced.seq, raw, traced.state.digest, agent_log.registry)
 
 
-def writes_between(before: TracedState, after: TracedState) -> list[Write]:
-    """What the event between two states has written, in the order of the tree. The states must be neighbours."""
-    return _writes((), (before.memory, before.setters), (after.memory, after.setters))
+def writes_between(before: TracedState, after: TracedState, raw: RawEvent | None = None) -> list[Write]:
+    """What the event between two states has written, in the order of the tree. The states must be neighbours.
+
+    With the event itself, `raw`, an append costs as much for a long list as for a short one.
+    """
+    appended = _appended(before, after, raw) if raw is not None and raw[0] == MEMORY_APPENDED else None
+    return _writes((), (before.memory, before.setters), (after.memory, after.setters)) if appended is None else appended
+
+
+def _appended(before: TracedState, after: TracedState, raw: RawEvent) -> list[Write] | None:
+    """What an append to a list that was there has written; None for other ones, and for many values."""
+    path, count = property_segments(raw[4]["path"]), len(raw[4]["values"])
+    old, values, setters = (cast("Any", find(root, path)) for root in (before.memory, after.memory, after.setters))
+    if type(old) is not list or count > MOST_WRITES:
+        return None
+    first = len(cast("list[Any]", old))
+    return [Write((*path, str(at)), values[at], setters[at], is_new=True) for at in range(first, first + count)]
 
 
 def _apply(traced: TracedState, seq: int, raw: RawEvent, digest: bytes) -> TracedState:
@@ -155,14 +169,14 @@ def _children(old: tuple[Any, Any], new: tuple[Any, Any], kind: type) -> Iterato
             yield key, (values[key], setters[key]) if key in values else None, (value, new[1][key])
         return
     common = min(len(old[0]), len(new[0]))
-    same = list(map(is_, old[0][:common], new[0][:common]))
-    for index in range(common):
-        if not same[index] or old[1][index] is not new[1][index]:
-            yield str(index), (old[0][index], old[1][index]), (new[0][index], new[1][index])
+    # Without a step of the interpreter for each element: most events append to a list that is long.
+    differs = map(or_, map(is_not, old[0], new[0]), map(is_not, old[1], new[1]))
+    for index in compress(range(common), differs):
+        yield str(index), (old[0][index], old[1][index]), (new[0][index], new[1][index])
     for index in reversed(range(common, len(old[0]))):
         yield str(index), (old[0][index], old[1][index]), None
-    for index, pair in enumerate(islice(zip(*new, strict=True), common, None), common):
-        yield str(index), None, pair
+    for index in range(common, len(new[0])):
+        yield str(index), None, (new[0][index], new[1][index])
 
 
 def _is_same(old: tuple[Any, Any], new: tuple[Any, Any]) -> bool:

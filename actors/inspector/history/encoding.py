@@ -105,8 +105,15 @@ def latest(setters: Any) -> int:
     """The last of the seqs in a tree of them; 0 for one that has none."""
     if type(setters) is int:
         return setters
-    held = as_dict(setters)
-    return max(map(latest, (as_list(setters) or []) if held is None else held.values()), default=0)
+    found, waiting = 0, [setters]
+    while waiting:
+        node: Any = waiting.pop()
+        for each in node.values() if type(node) is dict else node:
+            if type(each) is not int:
+                waiting.append(each)
+            elif each > found:
+                found = each
+    return found
 
 
 def as_dict(value: object) -> dict[str, Any] | None:

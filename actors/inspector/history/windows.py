@@ -119,7 +119,7 @@ def _event_row(
         "time": raw[3],
         "title": title,
         "detail": detail,
-        "writes": [_encode_write(write, room) for write in _bounded(before, after, room)],
+        "writes": [_encode_write(write, room) for write in _bounded(raw, before, after, room)],
     }
     if after.state.status != before.state.status:
         row["status"] = after.state.status
@@ -176,11 +176,11 @@ def _brief_dict(fields: dict[str, Any], most: int) -> str:
     return f"{{{inside}}}"
 
 
-def _bounded(before: TracedState, after: TracedState, room: Room) -> list[Write]:
+def _bounded(raw: RawEvent, before: TracedState, after: TracedState, room: Room) -> list[Write]:
     """The writes of an event; those to whole items where the answer has no room for more."""
     if before.memory is after.memory and before.setters is after.setters:
         return []
-    writes = writes_between(before, after)
+    writes = writes_between(before, after, raw)
     if not room.is_full:
         return writes
     items = list(dict.fromkeys(write.path[:1] for write in writes))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from duramen.actors import AgentSystem
 from duramen.events import PathNotFound
+from duramen.events.codec import RawEvent
 from duramen.events.model import same_value
 from duramen.projections.history import MOST_WRITES, TracedState, Write, traced_base, traced_states, writes_between
 from duramen.projections.recovery import AgentLog
@@ -38,7 +39,16 @@ def traced_of(system: AgentSystem, agent: str = PATH) -> list[TracedState]:
     """The states of a log, from its base on."""
     agent_log = AgentLog(system.log, agent, system.limits, system.registry)
     base = traced_base(agent_log)
-    return [base, *(traced for _, traced in traced_states(agent_log, base, None))]
+    states = [base]
+    for raw, traced in traced_states(agent_log, base, None):
+        assert written(states[-1], traced, raw) == written(states[-1], traced), "with the event and without"
+        states.append(traced)
+    return states
+
+
+def written(before: TracedState, after: TracedState, *raw: RawEvent) -> list[tuple[Any, ...]]:
+    found = writes_between(before, after, *raw)
+    return [(write.path, repr(write.value), repr(write.setters), write.is_new) for write in found]
 
 
 def act(system: AgentSystem, kind: str, path: str | None, value: Any) -> None:
