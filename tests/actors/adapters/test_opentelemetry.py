@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -205,13 +206,17 @@ def test_no_span_says_what_messages_events_and_errors_say(
 def test_a_span_ends_however_its_call_does_and_nothing_of_it_is_kept(
     open_any: OpenSystem, traced: Traced, gate: Any
 ) -> None:
+    begun = threading.Event()
+
     class Slow(Agent):
         def on_receive(self, message: Any) -> None:
+            begun.set()
             gate.wait()
 
     system = open_any(agents={"slow": Slow}, settings=traced.settings, limits=Limits(mailbox_messages=2))
     agent = system.spawn(PATH, agent_type="slow")
     agent.tell("first")
+    assert begun.wait(10)  # it is no longer in the mailbox
     with pytest.raises(AskTimeout):
         agent.ask("second", timeout=0.01)
     eventually(lambda: len(_errors(traced)) == 1)

@@ -65,7 +65,7 @@ def test_closing_waits_for_no_restart_where_nothing_is_to_be_handled(
     agent = system.spawn(PATH, agent_type="restarts")
     with pytest.raises(ValueError, match="x"):
         agent.ask("x")
-    system.close(timeout=2)
+    system.close(timeout=20)
     assert said() == []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentSystem, LifecycleEvent, LifecycleResult, Pause, Settings, Spawn
-from duramen.events import AgentPaused, DuramenError, SystemClosed
+from duramen.events import AgentPaused, AskTimeout, DuramenError, SystemClosed
 from naming import shown
 from waiting import eventually
 
@@ -404,10 +404,13 @@ def test_the_effect_stands_where_the_caller_has_given_up_waiting(
     open_system: OpenSystem, gate: threading.Event
 ) -> None:
     system = open_system(settings=Settings(hook_timeout=30))
-    system.hooks.on_pause(lambda event: gate.wait())
+    begun = threading.Event()
+    system.hooks.on_pause(lambda event: (begun.set(), gate.wait()))
     agent = system.spawn(PATH)
-    with pytest.raises(DuramenError):
-        agent.ask(Pause(checkpoint_id="p"), timeout=0.2)
+    reply = agent.ask(Pause(checkpoint_id="p"), block=False)
+    assert begun.wait(10)
+    with pytest.raises(AskTimeout):
+        reply.get(timeout=0.01)
     assert agent.status().status == "paused"
     assert types(system) == ["spawned", "paused"]
     gate.set()

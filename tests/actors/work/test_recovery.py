@@ -12,7 +12,7 @@ from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem
 from duramen.actors.api import composition as composition_module
 from duramen.actors.work import finder as finder_module
-from duramen.events import MemoryLog
+from duramen.events import MemoryLog, Receipt
 from duramen.events.log import EventLog
 from duramen.projections.state import NEVER
 from waiting import eventually
@@ -44,6 +44,15 @@ def in_memory(system: AgentSystem) -> set[str]:
 async def sleep_a_little(self: Any, message: Job) -> str:
     await self.sleep(0.2)
     return "awake"
+
+
+def fall_asleep(system: AgentSystem) -> Receipt:
+    """Send a message whose handler sleeps a little, to a host that does not wake it: its timers have ended."""
+    alice = spawn_worker(system, sleep_a_little)
+    system._services.timers.close(10)
+    receipt = alice.send(Job())
+    eventually(lambda: types_of(system)[-1] == "work_begun")
+    return receipt
 
 
 async def wait_for_kim(self: Any, message: Job) -> Any:
@@ -126,8 +135,7 @@ def test_a_host_that_starts_takes_up_what_was_left(open_any: OpenSystem) -> None
 
 def test_a_deadline_that_has_passed_meanwhile_is_seen_by_the_next_host(open_any: OpenSystem) -> None:
     first = open_any(registry=REGISTRY)
-    receipt = spawn_worker(first, sleep_a_little).send(Job())
-    eventually(lambda: types_of(first)[-1] == "work_begun")
+    receipt = fall_asleep(first)
     first.close()
     second = open_any(registry=REGISTRY, agents={"worker": worker(sleep_a_little)})
     eventually(lambda: ended(second))
@@ -137,8 +145,7 @@ def test_a_deadline_that_has_passed_meanwhile_is_seen_by_the_next_host(open_any:
 def test_a_host_takes_up_the_work_of_one_that_has_ended(open_any: OpenSystem) -> None:
     first = open_any(registry=REGISTRY)
     second = open_any(registry=REGISTRY, agents={"worker": worker(sleep_a_little)})
-    spawn_worker(first, sleep_a_little).send(Job())
-    eventually(lambda: types_of(first)[-1] == "work_begun")
+    fall_asleep(first)
     first.close()
     second._hosted.hosting.membership.refresh()  # as its beat does
     eventually(lambda: ended(second))
@@ -166,8 +173,7 @@ def test_what_a_living_host_has_is_left_to_it(open_system: OpenSystem) -> None:
 
 def test_work_of_a_type_that_is_registered_later_goes_on_then(open_system: OpenSystem) -> None:
     first = open_system(registry=REGISTRY)
-    spawn_worker(first, sleep_a_little).send(Job())
-    eventually(lambda: types_of(first)[-1] == "work_begun")
+    fall_asleep(first)
     first.close()
     second = open_system(registry=REGISTRY)
     eventually(lambda: second._finder._refused)
@@ -178,8 +184,7 @@ def test_work_of_a_type_that_is_registered_later_goes_on_then(open_system: OpenS
 
 def test_clients_and_draining_hosts_take_nothing_up(open_system: OpenSystem) -> None:
     first = open_system(registry=REGISTRY)
-    spawn_worker(first, sleep_a_little).send(Job())
-    eventually(lambda: types_of(first)[-1] == "work_begun")
+    fall_asleep(first)
     first.close()
     agents = {"worker": worker(sleep_a_little)}
     client = open_system(registry=REGISTRY, agents=agents, host=False)
