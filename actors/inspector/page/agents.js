@@ -146,11 +146,11 @@ export class AgentList {
   #changed() {
     this.rows.set(this.data.total);
     if (this.data.reading) this.renewSoon();
-    this.rows.element.setAttribute("aria-rowcount", String(this.data.total));
     const { counts, query } = this.data;
     fill(this.statuses, ...STATUSES.filter(([key, , name]) => key === "" || counts[name] || query.status === key).map(([key, label, name]) => h("button", { type: "button", "aria-pressed": String(query.status === key), onclick: () => { query.status = key; this.#again(); } }, label, h("span", { class: "count" }, number(counts[name] ?? 0), this.data.reading ? " …" : null))));
     this.empty.hidden = this.data.total > 0;
     this.rows.element.setAttribute("role", this.data.total > 0 ? "treegrid" : "group");
+    if (this.data.total > 0) this.rows.element.setAttribute("aria-rowcount", String(this.data.total)); else this.rows.element.removeAttribute("aria-rowcount");
     if (this.data.total === 0) {
       const filtered = query.text || query.status;
       if (filtered) fill(this.empty, h("p", {}, "No agent fits the filter."), h("button", { type: "button", class: "button", onclick: () => { query.text = query.status = this.input.value = ""; this.#again(); } }, "Show all"));

@@ -417,6 +417,17 @@ def test_axe_finds_no_barrier_in_any_place(browser: Browser, asker: Asker) -> No
             go(browser, place)
             browser.wait("return document.querySelector(arguments[0]) !== null", shown)
             assert barriers(browser) == [], (theme, place)
+    go(browser, "#/agents")
+    search(browser, "an agent that is not there")
+    browser.wait("return document.querySelector('.agents-page .empty .button') !== null")
+    assert barriers(browser) == [], "where nothing fits the filter"
+    browser.click(".agents-page .empty .button")
+    browser.resize(390, 844)
+    show(browser, DESK, 10)
+    for tab in ("log", "memory", "event"):
+        browser.click(f".phone-tabs [data-tab={tab}]")
+        assert barriers(browser) == [], f"{tab} on a phone"
+    browser.resize(1440, 900)
     browser.run("document.querySelector('main').append(document.createElement('button'))")
     assert [found.partition(":")[0] for found in barriers(browser)] == ["button-name"]
 
