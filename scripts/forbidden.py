@@ -7,6 +7,7 @@ Method names are free (`redis.eval` is not Python's `eval`), so Python is read a
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
 import tokenize
@@ -44,13 +45,14 @@ def main() -> int:
 
 
 def in_python(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    code = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.stmt):
             yield from imports(node)
         elif isinstance(node, ast.expr):
             yield from calls(node)
-    with tokenize.open(path) as file:
-        for token in tokenize.generate_tokens(file.readline):
+    if SILENCERS.search(code) or UNFINISHED.search(code):  # seldom, and tokens take longer than all the rest
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
             if token.type == tokenize.COMMENT and SILENCERS.search(token.string):
                 yield token.start[0], f"a comment that silences a checker: {token.string}"
             if token.type == tokenize.COMMENT and UNFINISHED.search(token.string):
