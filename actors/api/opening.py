@@ -56,12 +56,7 @@ def open_log(
     asked = None if durability is None else Durability.parse(durability)
     if integrity_key is None and os.environ.get(_KEY_VARIABLE):
         integrity_key = os.fsencode(os.environ[_KEY_VARIABLE])
-    if client is not None and (url is not None or data_dir is not None):
-        raise InvalidMessage("give one of url, client and data_dir")
-    if client is None and url is None and data_dir is None:
-        url = os.environ.get("DURAMEN_URL") or None
-    if data_dir is not None and not isinstance(cast("object", data_dir), (str, os.PathLike)):
-        raise InvalidMessage("data_dir is the path of a folder")
+    url = _url_of(url, client, data_dir)
     if url is None and client is None:
         return _embedded(
             data_dir or DATA_DIR,
@@ -71,8 +66,6 @@ def open_log(
             limits=limits,
             integrity_key=integrity_key,
         )
-    if data_dir is not None:
-        raise InvalidMessage("data_dir is for the embedded server; give it or a url, not both")
     if url == "memory://":
         return _in_memory(asked, partitions, limits, integrity_key)
     return _redis(
@@ -86,6 +79,19 @@ def open_log(
         allow_eviction=allow_eviction,
         integrity_key=integrity_key,
     )
+
+
+def _url_of(url: str | None, client: RedisClient | None, data_dir: str | os.PathLike[str] | None) -> str | None:
+    """The given url, or that of the environment if no place is given. Raises InvalidMessage for more than one place."""
+    if client is not None and (url is not None or data_dir is not None):
+        raise InvalidMessage("give one of url, client and data_dir")
+    if data_dir is not None and not isinstance(cast("object", data_dir), (str, os.PathLike)):
+        raise InvalidMessage("data_dir is the path of a folder")
+    if data_dir is not None and url is not None:
+        raise InvalidMessage("data_dir is for the embedded server; give it or a url, not both")
+    if client is None and url is None and data_dir is None:
+        return os.environ.get("DURAMEN_URL") or None
+    return url
 
 
 def _given(log: EventLog, integrity_key: bytes | None) -> OpenedLog:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
@@ -104,20 +105,24 @@ def verify(
         except BaseException as error:
             done.put(error)
 
-    threads = [
-        threading.Thread(target=work, name=f"duramen-verify-{number}", daemon=True)
-        for number in range(min(workers, len(agents)))
-    ]
+    audited: dict[str, AuditedAgent] | None = {} if whole else None
+    with _in_threads(work, min(workers, len(agents)), stop):
+        found = _collect(len(agents), done, progress, audited)
+    return found if audited is None else _with_partitions(found, log, limits, audited)
+
+
+@contextmanager
+def _in_threads(work: Callable[[], None], count: int, stop: threading.Event) -> Iterator[None]:
+    """Run `work` in as many threads. At the end of the context `stop` is set, and they are waited for, not forever."""
+    threads = [threading.Thread(target=work, name=f"duramen-verify-{number}", daemon=True) for number in range(count)]
     for thread in threads:
         thread.start()
-    audited: dict[str, AuditedAgent] | None = {} if whole else None
     try:
-        found = _collect(len(agents), done, progress, audited)
+        yield
     finally:
         stop.set()
         for thread in threads:
             thread.join(_JOIN_SECONDS)
-    return found if audited is None else _with_partitions(found, log, limits, audited)
 
 
 def _groups(log: EventLog, agents: Sequence[str], workers: int) -> list[list[str]]:
