@@ -13,7 +13,7 @@ from attrs import frozen
 from duramen.actors import AgentSystem
 from duramen.actors.inspector import InspectorServer
 
-_SECONDS = 10.0
+_SECONDS = 60.0
 
 
 @frozen

@@ -124,4 +124,4 @@ def test_the_command_serves_a_client_on_stdin_and_stdout(tmp_path: Path) -> None
                 assert {tool.name for tool in (await client.list_tools()).tools} == READS
                 return await call(client, "get_memory", agent="acme/alice")
 
-        assert asyncio.run(asyncio.wait_for(use(), 30)) == {"goal": "seen"}
+        assert asyncio.run(asyncio.wait_for(use(), 100)) == {"goal": "seen"}

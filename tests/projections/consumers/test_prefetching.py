@@ -471,7 +471,7 @@ def test_no_process_is_left_where_the_code_of_a_projection_hangs(logs: Logs, spy
         assert projection.reached.wait(30)
         assert not runner.close(timeout=0.1)
         assert spy.started
-        assert all(process_ends(near.pid, 5) for near in spy.started)
+        assert all(process_ends(near.pid, 30) for near in spy.started)
         gate.set()
 
 

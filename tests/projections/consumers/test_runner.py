@@ -281,8 +281,8 @@ def test_a_receipt_of_nothing_and_one_of_another_agent_are_waited_for_too(open_s
     runner = system.attach(Count(), "alice", agents="acme/alice")
     nothing = alice.record("thought")
     assert nothing.first_seq == nothing.seq + 1
-    runner.wait_for([nothing, bob.set("a", 1)], timeout=5)
-    runner.wait_for([], timeout=5)
+    runner.wait_for([nothing, bob.set("a", 1)], timeout=30)
+    runner.wait_for([], timeout=30)
     assert runner.state == 1
 
 
@@ -450,8 +450,8 @@ def test_the_last_event_is_found_whatever_is_heard(source: type[Deaf]) -> None:
         runner = runner_of(system.log, LastSeqs(), source())
         eventually(lambda: runner.status == "live")
         alice.set("the last", 1)
-        eventually(lambda: seqs_of(runner.state) == {"acme/alice": [1, 2]}, timeout=5)
-        eventually(lambda: system.projections()[0].applied == 2, timeout=5)
+        eventually(lambda: seqs_of(runner.state) == {"acme/alice": [1, 2]}, timeout=30)
+        eventually(lambda: system.projections()[0].applied == 2, timeout=30)
         assert runner.close()
 
 

@@ -53,7 +53,7 @@ def helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WorkerClient]]:
     monkeypatch.setattr(crew, "DECLARED", EventRegistry())  # other tests' types need not be known
     monkeypatch.setattr(pieces, "APART", EVERY)
     yield started
-    assert all(process_ends(helper.pid, 5.0) for helper in started)
+    assert all(process_ends(helper.pid, 30.0) for helper in started)
 
 
 def rows(count: int) -> list[Row]:

@@ -117,4 +117,4 @@ def test_no_process_is_left_when_the_command_is_ended_while_one_does_not_answer(
         running.kill()
     assert running.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in told
-    assert all(process_ends(pid, 10.0) for pid in helpers(folder))
+    assert all(process_ends(pid, 30.0) for pid in helpers(folder))
