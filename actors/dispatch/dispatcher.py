@@ -244,8 +244,9 @@ class _Bell:
         self._silent.acquire()
 
     def ring(self) -> None:
-        with suppress(RuntimeError):  # it rings already
-            self._silent.release()
+        if self._silent.locked():  # else it rings already, as mostly while messages arrive in a row
+            with suppress(RuntimeError):  # another thread was quicker
+                self._silent.release()
 
     def wait(self) -> None:
         self._silent.acquire()
