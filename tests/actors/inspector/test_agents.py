@@ -43,16 +43,16 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[
 
 
 def test_the_first_view_does_not_grow_with_the_agents(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = count_calls(monkeypatch, type(system.log), "gather_all")
+    read = count_calls(monkeypatch, agents, "Span")
     with inspecting(system) as asker:
         eventually(lambda: asker.ask("/api/agents?count=1")["counts"]["all"] == MANY, what="all agents are read")
         few = asker.get("/api/agents?first=0&count=100")
+        assert len(read) == 98, "the last event of each agent in sight is read, and of no other; two rows are projects"
         spawn(system, range(MANY, 2 * MANY))
         eventually(lambda: asker.ask("/api/agents?count=1")["counts"]["all"] == 2 * MANY, what="all agents are told")
-        asked.clear()
         many = asker.get("/api/agents?first=0&count=100")
     assert (len(few.data["rows"]), len(many.data["rows"])) == (100, 100)
-    assert len(asked) <= 1, "the last events of all rows are read together"
+    assert len(read) <= 98 + 99, "of those in sight, what was told since is known"
     assert len(many.body) < 1.1 * len(few.body)
 
 

@@ -62,7 +62,7 @@ def _waits_for_answer(work: UnfinishedWork) -> bool:
 
 
 def _describe_one(item: Any) -> str:
-    words = [_VERBS.get(item["kind"], item["kind"])]
+    words: list[str] = [_VERBS.get(item["kind"]) or item["kind"]]
     if item["name"] != item["kind"]:
         words.append(item["name"])
     if item["due"] is not None:
