@@ -145,8 +145,21 @@ class _SteppedSystem(AgentSystem):
     def stop_clock(self, clock: ManualClock) -> None:
         self._services.now = clock
 
-    def skip(self, seconds: float) -> None:
-        self._services.timers.skip(seconds)
+    def skip_to(self, clock: ManualClock, time: int, seconds: float) -> None:
+        """Set the clock and let as much time pass for the timers; wait at most `seconds` until that is done.
+
+        It is done in the core, which sets timers by this clock: no time passes between its look at the clock and that.
+        """
+        skipped = threading.Event()
+
+        def skip() -> None:
+            left = (time - clock.time) / _MICROSECONDS
+            clock.time = time
+            self._services.timers.skip(left)
+            skipped.set()
+
+        self._services.dispatcher.post(skip)
+        skipped.wait(seconds)
 
     def take_up(self, path: str) -> None:
         """Bring an agent into memory for its work, as a host does that finds it."""
@@ -340,16 +353,11 @@ class ScriptedWork:
             return lambda: self._answer(path, work, item["name"], value)
         if found.dues:
             due = min(found.dues)
-            return lambda: self._skip_to(due)
+            return lambda: self.system.skip_to(self._clock, due, self._seconds)
         return None
 
     def _answer(self, path: str, work: int, name: str, value: Any) -> None:
         self.system.agent(path).answer(name, value, work=work)
-
-    def _skip_to(self, time: int) -> None:
-        seconds = (time - self._clock.time) / _MICROSECONDS
-        self._clock.time = time
-        self.system.skip(seconds)
 
 
 @define(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from attrs import frozen
 
 from duramen.actors import Agent, Pause, Retry, Set
+from duramen.actors.dispatch.timers import Timer, Timers
 from duramen.actors.specification import NotAsSpecified, spec
 from duramen.events import AgentPaused, EventRegistry, StepFailed, WaitExpired, event_type, message_type
 
@@ -96,6 +98,25 @@ def test_without_an_answer_the_deadline_passes_or_the_handler_waits() -> None:
     came.waits_for("approval").nothing()
     assert "has no end: it waits for approval" in failure_of(lambda: came.replies(None))
     assert "+ approval" in failure_of(lambda: came.waits_for())
+
+
+def test_time_is_not_skipped_between_a_look_at_the_clock_and_the_timer_that_is_set_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skipped, call_later, skip = threading.Event(), Timers.call_later, Timers.skip
+
+    def call_late(timers: Timers, seconds: float, call: Any) -> Timer:
+        if seconds > 100_000.0:  # the deadline of the answer, in two days
+            skipped.wait(0.2)
+        return call_later(timers, seconds, call)
+
+    def skip_and_tell(timers: Timers, seconds: float) -> None:
+        skip(timers, seconds)
+        skipped.set()
+
+    monkeypatch.setattr(Timers, "call_later", call_late)
+    monkeypatch.setattr(Timers, "skip", skip_and_tell)
+    planned.when(Refund("o-17")).raises(WaitExpired, "approval")
 
 
 def test_steps_can_fail_and_are_tried_again_at_once() -> None:
