@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from clusters import Cluster
+from defects import DefectLog
 from leftovers import note_threads, processes_left, threads_left
 from parts import FULL_RUN_ONLY, files_of_part, is_slow_as_a_whole
 from servers import redis_server, valkey_server
@@ -143,3 +145,25 @@ def _handlers_stay() -> Iterator[None]:
     yield
     after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert after == before
+
+
+@pytest.fixture(scope="session")
+def _defects() -> Iterator[DefectLog]:
+    defects, logger = DefectLog(), logging.getLogger("duramen")
+    logger.addHandler(defects)
+    yield defects
+    logger.removeHandler(defects)
+
+
+@pytest.fixture(autouse=True)
+def _no_defect(request: pytest.FixtureRequest, _defects: DefectLog) -> Iterator[None]:
+    """Fail a test whose system has logged a defect of the core, which goes on after that as if nothing was.
+
+    Those that plant one are marked `provokes_defects`. Tests of the full run kill servers and processes: what is logged
+    there is looked at by the tests themselves.
+    """
+    with _defects.watch() as found:
+        yield
+    node = request.node
+    if found and node.get_closest_marker("provokes_defects") is None and node.get_closest_marker("slow") is None:
+        pytest.fail(f"the core has logged a defect: {found}", pytrace=False)

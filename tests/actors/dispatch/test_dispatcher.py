@@ -89,6 +89,7 @@ def test_a_listener_of_the_log_that_raises_fails_no_append(caplog: pytest.LogCap
     assert "listener_failed" in caplog.text
 
 
+@pytest.mark.provokes_defects
 def test_a_defect_in_sending_fails_its_appends_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with AgentSystem.open("memory://") as system:
         agent, other = system.spawn(PATH), system.spawn("acme/bob")
@@ -103,6 +104,7 @@ def test_a_defect_in_sending_fails_its_appends_only(monkeypatch: pytest.MonkeyPa
         assert other.get("n", None) is None
 
 
+@pytest.mark.provokes_defects
 def test_a_defect_in_the_core_is_logged_and_survived(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_class_may_wait_for_an_agent_that_comes_into_memory_with_its_own(monke
             assert system.agent(path).get("seen") is True
 
 
+@pytest.mark.provokes_defects
 def test_one_that_cannot_begin_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     log = left_agents()
     start = Activation.start
