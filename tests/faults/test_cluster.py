@@ -29,6 +29,7 @@ from duramen.events import (
 )
 from duramen.events.log import Keys
 from duramen.events.redis.client.connection import pool_of_url
+from duramen.events.redis.log import RedisLog
 from duramen.projections import KeyedProjection
 from faults.proxy import FaultProxy
 from servers import Server, redis_server
@@ -117,7 +118,7 @@ class Work:
 
     def __init__(self, cluster: Cluster, cleanup: ExitStack, *, durability: str = "memory") -> None:
         self.namespace = f"work-{uuid4().hex}"
-        self.system, caller, listener = (open_system(cluster.url, cleanup, namespace=self.namespace) for _ in range(3))
+        self.system, caller, listener = (self._open(cluster, cleanup) for _ in range(3))
         self.agents = [self.system.spawn(f"acme/agent-{number}") for number in range(8)]
         for agent in self.agents:
             agent.set("list", [])
@@ -138,6 +139,14 @@ class Work:
         for thread in self._threads:
             thread.start()
         self.wait_for_progress()
+
+    def _open(self, cluster: Cluster, cleanup: ExitStack) -> AgentSystem:
+        """A system that waits for a failover that takes long, as one whose first election has failed does."""
+        log = RedisLog(pool_of_url(cluster.url), namespace=self.namespace, retry_seconds=60.0)
+        cleanup.callback(log.close)
+        system = AgentSystem.open(log=log)
+        cleanup.callback(system.close, timeout=1)
+        return system
 
     def _append(self, agent: AgentHandle) -> None:
         done = self.acknowledged[str(agent.path)]
