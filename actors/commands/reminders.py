@@ -52,7 +52,7 @@ class Reminder:
     """The time between two deliveries; None: there is one."""
     missed: str
     """What becomes of times at which it could not be delivered: `once`, `skip` or `all`."""
-    parked: bool
+    is_parked: bool
     """Whether it was set in another log, and is not delivered here: set it again where it is to be."""
 
 
@@ -163,7 +163,7 @@ def reminders_of(state: AgentState, agent: str) -> list[Reminder]:
             due=to_datetime(each["due"]),
             every=None if each["every"] is None else timedelta(microseconds=each["every"]),
             missed=each["missed"],
-            parked=each["parked"],
+            is_parked=each["parked"],
         )
         for name, each in reminders(state).items()
     ]

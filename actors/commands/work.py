@@ -47,8 +47,8 @@ class UnfinishedWork:
     since: datetime
     """When the message was accepted."""
     waits_for: tuple[Mapping[str, Any], ...]
-    """What its handler has begun and what has no result yet: `kind` (`step`, `wait`, `sleep`, `ask`), `name`, `since`
-    (a seq), `due`, `about`, and the failed `attempts`; in the order in which it was begun."""
+    """What its handler has begun and what has no result yet: `kind` (`step`, `wait`, `sleep`, `ask`), `name`, `seq`
+    of its beginning, `due`, `about`, and the failed `attempts`; in the order in which it was begun."""
     tries: int
     """How often it was taken up again since it last got on."""
     parked: Mapping[str, Any] | None
@@ -238,7 +238,7 @@ def _shown(item: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "kind": item["kind"],
         "name": item["name"],
-        "since": item["begun"],
+        "seq": item["begun"],
         "due": None if due is None else to_datetime(due),
         "about": copy_plain(item["about"]),
         "attempts": item["attempts"],

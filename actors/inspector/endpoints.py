@@ -258,7 +258,7 @@ def _work(work: UnfinishedWork) -> Answer:
         {
             "kind": item["kind"],
             "name": str(item["name"])[:200],
-            "since": item["since"],
+            "seq": item["seq"],
             "due": _iso(item["due"]),
             "attempts": item["attempts"],
             "about": encode_plain(item["about"], Room(8 * 1024)),

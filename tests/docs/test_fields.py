@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from datetime import datetime
 from io import StringIO
@@ -19,14 +19,40 @@ import duramen.actors
 import duramen.events
 import duramen.projections
 from docs.test_reference import all_named
-from duramen.actors import AgentStatus, AgentSystem, Checkpoint
+from duramen.actors import Agent, AgentStatus, AgentSystem, Checkpoint
 from duramen.actors.commands import Message
 from duramen.actors.console import main
-from duramen.events import Granularity, NewEvent
+from duramen.events import Granularity, NewEvent, message_type
 from duramen.events.log import Entry
-from duramen.projections import AgentState, AgentView
+from duramen.projections import AgentState, AgentView, Projection
+from waiting import eventually
 
 AGENT = "acme/alice"
+
+
+@message_type("fields_check", durable=True)
+@attrs.frozen
+class Check:
+    """A durable message."""
+
+
+class Careful(Agent):
+    """Waits for somebody."""
+
+    async def on_receive(self, message: object) -> Any:
+        return await self.wait_for("approval", about={"sum": 1}, timeout=3_600)
+
+
+class Count(Projection[int]):
+    version = 1
+
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: Any) -> int:
+        return state + 1
+
+
 ROWS = all_named("fields.md")
 
 
@@ -126,6 +152,8 @@ FORMS = {
     "texts": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
     "number": lambda value: type(value) is int,
     "object": lambda value: isinstance(value, dict),
+    "objects": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
+    "true or false": lambda value: type(value) is bool,
     "time": is_time,
     "32 hexadecimal digits": lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value) is not None,
     "its name in lower case": lambda value: value in [level.name.lower() for level in Granularity],
@@ -151,7 +179,16 @@ COMMANDS = [
     ["spawn", "acme/bob"],
     ["pause", "acme/bob"],
     ["set", AGENT, "b", "1"],
+    ["resume", "acme/bob"],
+    ["unfinished"],
+    ["reminders"],
+    ["projections"],
+    ["verify"],
+    ["doctor"],
+    ["import", "FOLDER/alice.duramen", "--to", "other/alice"],
+    ["erase", "acme/forked", "--yes"],
 ]
+TWO_FORMS = {"agents": "how many were verified; which were exported, imported or erased"}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +196,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What each command prints as JSON, by its words."""
     folder = tmp_path_factory.mktemp("fields")
     store = folder / "store"
-    with AgentSystem.open(data_dir=store) as system:
+    with AgentSystem.open(data_dir=store, agents={"careful": Careful}) as system:
         alice = system.spawn(AGENT, agent_type="t", initial_state={"a": 0}, metadata={"m": 1})
         alice.set("a", 1)
         alice.record("tool_output", {"tool": "t"})
@@ -167,6 +204,11 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         alice.pause("lunch")
         alice.resume()
         system.spawn("acme/ended").terminate()
+        careful = system.spawn("acme/careful", agent_type="careful")
+        careful.send(Check())
+        careful.remind("later", Check(), every=3_600)
+        eventually(lambda: [len(work.waits_for) for work in careful.unfinished()] == [1])
+        system.attach(Count(), name="count").wait_for(alice.set("c", 1), timeout=30)
         return {
             " ".join(words): json_of([word.replace("FOLDER", str(folder)) for word in words], store)
             for words in COMMANDS
@@ -213,9 +255,44 @@ def wrong_forms(value: Any) -> set[str]:
 def test_a_name_in_the_console_s_json_has_the_form_of_the_page(words: list[str], printed: dict[str, list[Any]]) -> None:
     items = printed[" ".join(words)]
     names = {name for name, _ in named_values(items)}
-    assert names & set(ROWS)
-    assert wrong_forms(items) == set()
+    assert names & set(ROWS) or words[0] in ("verify", "doctor")
+    assert wrong_forms(items) == ({"checkpoints"} if words[0] == "erase" else set())  # it counts them
     assert ("path" in names) == (words[0] in AGENT_PATHS)
+
+
+def json_kind(value: Any) -> str:
+    """Of a list with what is in it; `time` of texts that are one."""
+    if isinstance(value, list):
+        return f"list of {' or '.join(sorted({json_kind(each) for each in value}))}".removesuffix(" of ")
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, dict)):
+        return type(value).__name__
+    if isinstance(value, str):
+        return "time" if re.match(r"\d{4}-\d\d-\d\dT", value) else "text"
+    return "object" if isinstance(value, dict) else "number"
+
+
+def kinds_by_name(items: Iterable[Any]) -> dict[str, set[str]]:
+    """What each name in JSON has, but for null, and for what names of users have in comparisons."""
+    found: dict[str, set[str]] = {}
+    for name, value in named_values(list(items)):
+        if value is not None:
+            found.setdefault(name, set()).add(json_kind(value))
+    return {name: kinds - {"list"} or kinds for name, kinds in found.items()}
+
+
+@pytest.mark.slow
+def test_a_name_has_one_form_in_the_json_of_all_commands(printed: dict[str, list[Any]]) -> None:
+    items = [item for words, printed_items in printed.items() if words.split()[0] != "diff" for item in printed_items]
+    kinds = kinds_by_name(items)
+    assert len(kinds) > 80, "all commands have printed something"
+    assert {name: found for name, found in kinds.items() if len(found) > 1 and name not in TWO_FORMS} == {}
+    assert all(len(kinds[name]) > 1 for name in TWO_FORMS), "these are still two"
+
+
+def test_two_forms_of_a_name_are_noticed() -> None:
+    items = [{"since": "2025-01-31T12:00:00+00:00", "waits_for": [{"since": 5}]}, {"a": None}, {"list": []}]
+    assert kinds_by_name(items)["since"] == {"time", "number"}
+    assert kinds_by_name([{"list": []}, {"list": ["a"]}]) == {"list": {"list of text"}}
 
 
 def test_another_form_is_noticed() -> None:

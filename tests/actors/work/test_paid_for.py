@@ -43,7 +43,7 @@ def test_a_deadline_does_not_begin_anew_after_a_crash(open_system: OpenSystem) -
     alice = second.agent(PATH)
     alice.set("woken", True)
     [after] = items(alice)
-    assert (after["due"], after["since"]) == (before["due"], before["since"])
+    assert (after["due"], after["seq"]) == (before["due"], before["seq"])
     alice.answer("approval", "in time")
     assert alice.result(receipt) == "in time"
     assert types_of(second).count("work_begun") == 2

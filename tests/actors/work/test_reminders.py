@@ -226,10 +226,10 @@ def test_forks_and_imports_do_not_remind_a_second_time(hosts: Hosts, alice: Agen
         copied = elsewhere.agent(PATH)
         hosts._clock.move(HOUR)
         at_work(copied)
-        eventually(lambda: [each.parked for each in copied.reminders()] == [True])
+        eventually(lambda: [each.is_parked for each in copied.reminders()] == [True])
         assert due_events(elsewhere) == []
         copied.remind("hourly", Job("look here"), every=HOUR)  # how it is taken over
-        assert [each.parked for each in copied.reminders()] == [False]
+        assert [each.is_parked for each in copied.reminders()] == [False]
 
 
 @pytest.mark.parametrize(

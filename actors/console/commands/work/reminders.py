@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
                 text(reminder.agent),
                 text(reminder.name),
                 text(reminder.message),
-                text("parked", "red") if reminder.parked else text(format_time(reminder.due)),
+                text("parked", "red") if reminder.is_parked else text(format_time(reminder.due)),
                 text("" if reminder.every is None else reminder.every),
                 text(reminder.missed),
             )

@@ -77,7 +77,7 @@ def test_a_command_id_that_is_known_is_answered_and_not_checked_again(system: Ag
     eventually(lambda: waits(alice))
     first = alice.answer("n", 1, command_id="first")
     eventually(
-        lambda: [each["since"] for work in alice.unfinished() for each in work.waits_for if each["since"] > first.seq]
+        lambda: [each["seq"] for work in alice.unfinished() for each in work.waits_for if each["seq"] > first.seq]
     )
     assert alice.answer("n", 1, command_id="first").seq == first.seq
     alice.answer("n", 2)
