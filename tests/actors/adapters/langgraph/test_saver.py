@@ -213,7 +213,7 @@ def test_a_finished_node_never_runs_again_however_often_the_one_beside_it_is_kil
     deaths, runs = 2, tmp_path / "runs"
     program = Path(__file__).with_name("graph_process.py")
     line = [sys.executable, str(program), str(tmp_path / "data"), str(runs), str(deaths)]
-    environ = {**os.environ, "PYTHONPATH": str(program.parents[2])}
+    environ = {**os.environ, "PYTHONPATH": str(program.parents[3])}
     ended = [subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60) for _ in range(deaths + 1)]
     assert [done.returncode for done in ended] == [-signal.SIGKILL] * deaths + [0], ended[-1].stderr
     assert runs.read_text().split().count("quick") == 1
