@@ -122,7 +122,7 @@ export class WorkPage {
   }
 
   #item(work, item) {
-    return h("li", { class: item.kind === "wait" ? "here" : null }, h("b", {}, said(item.name)), ` ${item.kind}`, item.attempts ? h("span", { class: "failed" }, ` ${item.attempts} failed`) : null, " ", h("a", { href: moment(work.agent, item.since) }, `@${item.since}`),
+    return h("li", { class: item.kind === "wait" ? "here" : null }, h("b", {}, said(item.name)), ` ${item.kind}`, item.attempts ? h("span", { class: "failed" }, ` ${item.attempts} failed`) : null, " ", h("a", { href: moment(work.agent, item.seq) }, `@${item.seq}`),
       item.due ? h("span", { class: "dim" }, due(item.due)) : null, item.about === null ? null : about(parse(item.about)), item.kind === "wait" ? this.#form(work, item) : null);
   }
 

@@ -374,6 +374,8 @@ def test_a_waiting_agent_is_answered(browser: Browser, system: AgentSystem) -> N
         browser.wait("return document.querySelector('#places .badge')?.textContent === '1'")
         go(browser, "#/work")
         assert "may I?" in browser.text(".episode .chain .here")
+        [waiting] = system.agent("desk/waiter").unfinished()[0].waits_for
+        assert browser.text(".episode .chain .here a") == f"@{waiting['seq']}"
         browser.click(".answer .button.main")
         assert system.agent("desk/waiter").result(receipt) == {"ok": True}
         browser.wait("return document.querySelector('.work-page .empty') !== null")
