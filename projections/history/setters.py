@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import compress
-from operator import is_not, or_
+from operator import is_not
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, frozen
 
 from duramen.events import Event, PlainData, property_segments
 from duramen.events.codec import RawEvent, build_valid_event
-from duramen.events.model import MEMORY_APPENDED, same_value
+from duramen.events.model import MEMORY_APPENDED, MEMORY_DELETED, same_value
 
 from ..recovery import MISFITS, AgentLog, misfit, rebuild_base
-from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree, find
+from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree
 
 _Path: TypeAlias = tuple[str, ...]
+_Child: TypeAlias = "tuple[Any, Any] | None"
 
 MOST_WRITES: Final = 200
 """Writes of one event below one container; with more, the container is given as written as a whole."""
@@ -87,20 +88,46 @@ def build_traced(agent_log: AgentLog, raw: RawEvent, traced: TracedState) -> Eve
 def writes_between(before: TracedState, after: TracedState, raw: RawEvent | None = None) -> list[Write]:
     """What the event between two states has written, in the order of the tree. The states must be neighbours.
 
-    With the event itself, `raw`, an append costs as much for a long list as for a short one.
+    With the event itself, `raw`, it looks only at what is at its path: other values of a large memory cost nothing.
     """
-    appended = _appended(before, after, raw) if raw is not None and raw[0] == MEMORY_APPENDED else None
-    return _writes((), (before.memory, before.setters), (after.memory, after.setters)) if appended is None else appended
+    own = None if raw is None else OWN_EVENT_TYPES.get(raw[0])
+    if raw is not None and own is not None and own.is_edit:
+        return _writes_at_path(before, after, raw)
+    return _writes((), (before.memory, before.setters), (after.memory, after.setters))
 
 
-def _appended(before: TracedState, after: TracedState, raw: RawEvent) -> list[Write] | None:
-    """What an append to a list that was there has written; None for other ones, and for many values."""
-    path, count = property_segments(raw[4]["path"]), len(raw[4]["values"])
-    old, values, setters = (cast("Any", find(root, path)) for root in (before.memory, after.memory, after.setters))
-    if type(old) is not list or count > MOST_WRITES:
-        return None
-    first = len(cast("list[Any]", old))
-    return [Write((*path, str(at)), values[at], setters[at], is_new=True) for at in range(first, first + count)]
+def _writes_at_path(before: TracedState, after: TracedState, raw: RawEvent) -> list[Write]:
+    """What an event has written that changes what is at its path, and nothing else."""
+    path = property_segments(raw[4]["path"])
+    old: tuple[Any, Any] = before.memory, before.setters
+    new: tuple[Any, Any] = after.memory, after.setters
+    for depth, segment in enumerate(path):
+        kind = cast("type[Any]", type(new[0]))
+        is_last = depth == len(path) - 1
+        if kind not in CONTAINERS or kind is not type(old[0]):
+            return _writes(path[:depth], old, new)
+        if kind is list and is_last and raw[0] == MEMORY_DELETED:  # the elements after it have moved up
+            return _writes(path[:depth], old, new)
+        was, now = _child(old, segment), _child(new, segment)
+        if now is None:
+            return [Write(path[: depth + 1], MISSING, MISSING)]
+        if was is None:
+            return [Write(path[: depth + 1], now[0], now[1], is_new=True)]
+        old, new = was, now
+    if raw[0] == MEMORY_APPENDED and type(old[0]) is type(new[0]) is list:
+        first, end = len(cast("list[Any]", old[0])), len(cast("list[Any]", new[0]))
+        if end - first <= MOST_WRITES:
+            return [Write((*path, str(at)), new[0][at], new[1][at], is_new=True) for at in range(first, end)]
+    return _writes(path, old, new)
+
+
+def _child(of: tuple[Any, Any], segment: str) -> _Child:
+    """The value one segment below a container, with its setters; None where there is none."""
+    if type(of[0]) is dict:
+        held = cast("dict[str, Any]", of[0])
+        return (held[segment], of[1][segment]) if segment in held else None
+    at = int(segment)
+    return (of[0][at], of[1][at]) if at < len(of[0]) else None
 
 
 def _apply(traced: TracedState, seq: int, raw: RawEvent, digest: bytes) -> TracedState:
@@ -153,9 +180,6 @@ def _writes(path: _Path, old: tuple[Any, Any], new: tuple[Any, Any]) -> list[Wri
     return found
 
 
-_Child: TypeAlias = "tuple[Any, Any] | None"
-
-
 def _children(old: tuple[Any, Any], new: tuple[Any, Any], kind: type) -> Iterator[tuple[str, _Child, _Child]]:
     """Each child that may differ, with value and setters before and after; None where there is none.
 
@@ -166,11 +190,14 @@ def _children(old: tuple[Any, Any], new: tuple[Any, Any], kind: type) -> Iterato
         for key in [key for key in values if key not in new[0]]:
             yield key, (values[key], setters[key]), None
         for key, value in new[0].items():
-            yield key, (values[key], setters[key]) if key in values else None, (value, new[1][key])
+            if key not in values:
+                yield key, None, (value, new[1][key])
+            elif values[key] is not value or setters[key] is not new[1][key]:
+                yield key, (values[key], setters[key]), (value, new[1][key])
         return
     common = min(len(old[0]), len(new[0]))
     # Without a step of the interpreter for each element: most events append to a list that is long.
-    differs = map(or_, map(is_not, old[0], new[0]), map(is_not, old[1], new[1]))
+    differs = map(bool.__or__, map(is_not, old[0], new[0]), map(is_not, old[1], new[1]))
     for index in compress(range(common), differs):
         yield str(index), (old[0][index], old[1][index]), (new[0][index], new[1][index])
     for index in reversed(range(common, len(old[0]))):

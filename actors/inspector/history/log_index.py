@@ -23,6 +23,7 @@ from duramen.projections.recovery import AgentLog
 WINDOW: Final = 200
 """Events between two states that a page begins from."""
 _MOST_FRAMES: Final = 128
+_MOST_RECENT: Final = 16
 _MOST_MARKS: Final = 100_000
 """Of one lane. What comes after is not marked."""
 _MOST_INDEXES: Final = 8
@@ -57,6 +58,9 @@ class LogIndex:
     failed: DuramenError | None = None
     """Why the log cannot be read further."""
     _frames: list[TracedState] = field(factory=list[TracedState])
+    _recent: OrderedDict[int, TracedState] = field(factory=OrderedDict[int, TracedState])
+    """The states that windows have begun from, and those between, by seq."""
+    _recent_lock: threading.Lock = field(factory=threading.Lock)
     _spacing: int = WINDOW
     _last: TracedState | None = None
     _open_calls: OrderedDict[str, TimelineMark] = field(factory=OrderedDict[str, TimelineMark])
@@ -85,7 +89,18 @@ class LogIndex:
         """The last state held that is no later than `seq`."""
         frames = self._frames
         at = bisect_right(frames, seq, key=lambda frame: frame.seq)
-        return frames[at - 1] if at else None
+        frame = frames[at - 1] if at else None
+        with self._recent_lock:
+            recent = self._recent.get(max((known for known in self._recent if known <= seq), default=0))
+        return recent if recent is not None and (frame is None or frame.seq < recent.seq) else frame
+
+    def remember(self, traced: TracedState) -> None:
+        """Hold a state where a window begins, with all its setters: those before and after it are asked for next."""
+        if traced.seq % WINDOW == 0:
+            with self._recent_lock:
+                self._recent[traced.seq] = traced
+                if len(self._recent) > _MOST_RECENT:
+                    self._recent.popitem(last=False)
 
     def _add(self, raw: RawEvent, traced: TracedState) -> None:
         self._last = traced

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
@@ -45,6 +44,7 @@ def window(agent_log: AgentLog, index: LogIndex, seq: int) -> dict[str, Any]:
     within(agent_log.agent, head, seq)
     first = max(head.base, (max(seq, 1) - 1) // WINDOW * WINDOW)
     last = min(head.seq, first // WINDOW * WINDOW + WINDOW)
+    traced = is_traced(index, first)  # before the state is made: the index grows meanwhile
     start = traced_at(agent_log, index, first)
     room = Room(_WRITE_ROOM)
     events: list[dict[str, Any]] = []
@@ -52,13 +52,15 @@ def window(agent_log: AgentLog, index: LogIndex, seq: int) -> dict[str, Any]:
     for raw, after in traced_states(agent_log, start, last):
         events.append(_event_row(agent_log, raw, before, after, room))
         before = after
+    if traced:
+        index.remember(before)
     return {
         "agent": agent_log.agent,
         "from": first,
         "to": before.seq,
         "head": head.seq,
         "base": head.base,
-        "traced": is_traced(index, first),
+        "traced": traced,
         "state": encode_tree(start.memory, start.setters, Room(_KEY_ROOM)),
         "status": start.state.status,
         "session": start.state.session_id,
@@ -92,7 +94,10 @@ def traced_at(agent_log: AgentLog, index: LogIndex, seq: int) -> TracedState:
         state = state_before(agent_log, seq=seq).state
         state.commands = {}
         return TracedState(state, _unknown(state.memory))
-    return deque((traced for _, traced in traced_states(agent_log, frame, seq)), 1)[0] if frame.seq < seq else frame
+    traced = frame
+    for _, traced in traced_states(agent_log, frame, seq):
+        index.remember(traced)
+    return traced
 
 
 def is_traced(index: LogIndex, seq: int) -> bool:
