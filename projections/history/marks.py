@@ -7,7 +7,7 @@ event has set: a list of 100,000 messages takes a byte or two for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import frozen
@@ -81,16 +81,12 @@ class Marks:
         return marks
 
     def _build(self, path: _Path, value: Any, mark_of: Callable[[_Path], Mark]) -> Any:
-        if type(value) is dict and value:
-            held = cast("dict[str, Any]", value)
-            return {key: self._build((*path, key), child, mark_of) for key, child in held.items()}
-        if type(value) is list and value:
-            children = enumerate(cast("list[Any]", value))
-            return [self._build((*path, str(at)), child, mark_of) for at, child in children]
-        mark = mark_of(path)
-        if type(value) not in CONTAINERS:
-            return mark
-        return self._note_empty({} if type(value) is dict else [], mark)
+        if not _is_container(value):
+            return mark_of(path)
+        if not value:
+            return self._note_empty({} if type(value) is dict else [], mark_of(path))
+        built = [(key, self._build((*path, str(key)), child, mark_of)) for key, child in _pairs(value)]
+        return dict(built) if type(value) is dict else [held for _, held in built]
 
     def _note_empty(self, container: Any, mark: Mark) -> Any:
         self._empty[id(container)] = container, mark
@@ -165,16 +161,16 @@ class Marks:
         """Note the containers on the way to what is at a path; return that."""
         node: Any = self._state.memory
         for segment in path:
-            node = node[segment] if type(node) is dict else node[int(segment)]
-            if type(node) in CONTAINERS:
+            node = cast("dict[str, Any]", node)[segment] if type(node) is dict else node[int(segment)]
+            if _is_container(node):
                 self._note(node, seq)
         return node
 
     def _note_below(self, node: Any, seq: int) -> None:
-        if type(node) in CONTAINERS:
+        if _is_container(node):
             self._note(node, seq)
-            for child in node.values() if type(node) is dict else node:
-                if type(child) in CONTAINERS:
+            for _, child in _pairs(node):
+                if _is_container(child):
                     self._note_below(child, seq)
 
     def _note_merged(self, node: Any, patch: Any, seq: int) -> None:
@@ -217,10 +213,9 @@ class Marks:
 
     def _replace(self, path: _Path, node: Any, replace: Callable[[_Path, Mark], Mark]) -> None:
         """Give other marks to all below a container that is not empty."""
-        pairs = node.items() if type(node) is dict else enumerate(node)
-        for key, held in pairs:
+        for key, held in _pairs(node):
             where = (*path, str(key))
-            if type(held) not in CONTAINERS:
+            if not _is_container(held):
                 node[key] = replace(where, held)
             elif held:
                 self._replace(where, held, replace)
@@ -243,21 +238,22 @@ class Marks:
         for row in dumped["carried"]:
             reader.add(row)
         marks = cls(agent, reader.mark_of((), dumped["root"]))
-        loaded = marks._load((), memory, dumped["tree"], reader) if memory else {}
-        marks._state.memory = loaded
+        if memory:
+            marks._state.memory = marks._load((), memory, dumped["tree"], reader)
         return marks
 
     def _load(self, path: _Path, value: Any, code: Any, reader: _Reader) -> Any:
-        kind = cast("type[Any]", type(value))
-        if kind not in CONTAINERS:
+        if not _is_container(value):
             return reader.mark_of(path, code)
+        is_dict = type(value) is dict
         if not value:
-            return self._note_empty(kind(), reader.mark_of(path, code))
-        keys = sorted(value) if kind is dict else range(len(value))
-        codes = _absolute(code) if type(code) is list else [code] * len(keys)
-        pairs = zip(keys, codes, strict=True)
-        loaded = [(key, self._load((*path, str(key)), value[key], each, reader)) for key, each in pairs]
-        return dict(loaded) if kind is dict else [held for _, held in loaded]
+            return self._note_empty({} if is_dict else [], reader.mark_of(path, code))
+        pairs = sorted(_pairs(value), key=_key_of) if is_dict else list(_pairs(value))
+        codes: list[Any] = _absolute(cast("list[Any]", code)) if type(code) is list else [code] * len(pairs)
+        loaded: list[tuple[Any, Any]] = []
+        for (key, held), each in zip(pairs, codes, strict=True):
+            loaded.append((key, self._load((*path, str(key)), held, each, reader)))
+        return dict(loaded) if is_dict else [held for _, held in loaded]
 
 
 _Code: TypeAlias = "int | str | list[Any] | None"
@@ -275,7 +271,7 @@ class _Writer:
     def codes_of(self, path: _Path, node: Any) -> _Code:
         if type(node) not in CONTAINERS:
             return self.code_of(path, node)
-        pairs = sorted(node.items()) if type(node) is dict else enumerate(node)
+        pairs = sorted(_pairs(node), key=_key_of) if type(node) is dict else _pairs(node)
         codes = [self.codes_of((*path, str(key)), held) for key, held in pairs]
         if codes and type(codes[0]) is not list and codes.count(codes[0]) == len(codes):
             return codes[0]
@@ -351,8 +347,23 @@ def _absolute(codes: list[_Code]) -> list[_Code]:
     return found
 
 
+def _is_container(value: Any) -> bool:
+    return type(value) in CONTAINERS
+
+
+def _pairs(container: Any) -> Iterable[tuple[Any, Any]]:
+    """Key or position, and value, of each child."""
+    if type(container) is dict:
+        return cast("dict[str, Any]", container).items()
+    return enumerate(cast("list[Any]", container))
+
+
+def _key_of(pair: tuple[str, Any]) -> str:
+    return pair[0]
+
+
 def _containers(node: Any) -> Iterator[Any]:
     yield node
-    for child in node.values() if type(node) is dict else node:
-        if type(child) in CONTAINERS:
+    for _, child in _pairs(node):
+        if _is_container(child):
             yield from _containers(child)

@@ -107,8 +107,9 @@ def latest(setters: Any) -> int:
         return setters
     found, waiting = 0, [setters]
     while waiting:
-        node: Any = waiting.pop()
-        for each in node.values() if type(node) is dict else node:
+        node = waiting.pop()
+        held = as_dict(node)
+        for each in node if held is None else held.values():
             if type(each) is not int:
                 waiting.append(each)
             elif each > found:
