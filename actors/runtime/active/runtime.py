@@ -203,7 +203,10 @@ class Runtime(CommittingAgent):
 
     def _handle_blocking(self) -> None:
         """Handle the first message, which may block; in a worker thread."""
-        envelope = self._mailbox.waiting.pop(0)
+        try:
+            envelope = self._mailbox.waiting.pop(0)
+        except IndexError:  # the system was closed before a thread was free: it is refused
+            return
         self._handling = envelope
         kind = type_of(envelope.message)
         is_in_loop = kind in INTERNAL and self.services.loop.runs_here()

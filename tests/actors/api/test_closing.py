@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentSystem, Spawn, Supervision
+from duramen.actors.dispatch import WORKING
 from duramen.events import SystemClosed
+from waiting import eventually
 
 PATH = "acme/alice"
 Work = Callable[[Agent], Any]
@@ -80,6 +82,26 @@ def test_closing_says_when_its_time_was_not_enough(
     assert "close_timed_out" in said()[0]
     with pytest.raises(SystemClosed):
         reply.get(timeout=5)
+
+
+def test_what_no_thread_was_free_for_is_refused_and_no_defect_when_one_is(
+    system: AgentSystem, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered = threading.Event()
+    monkeypatch.setattr(system._services.thread_pool, "_most", 1)
+    first, second = (system.spawn(path, agent_type="caller") for path in (PATH, "acme/bob"))
+    first.tell(lambda me: (entered.set(), gate.wait(20)))
+    assert entered.wait(10)
+    reply = second.ask(lambda me: "handled", block=False)
+    mailbox = system._actors.find("acme/bob")
+    assert mailbox is not None
+    eventually(lambda: mailbox.phase == WORKING)
+    system.close(timeout=0.1)
+    with pytest.raises(SystemClosed):
+        reply.get(timeout=10)
+    gate.set()
+    assert system._services.thread_pool.close(10)
+    assert "work_failed" not in caplog.text
 
 
 def test_what_waits_for_an_agent_that_is_not_in_memory_is_handled_before_the_end(system: AgentSystem) -> None:
