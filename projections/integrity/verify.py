@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
@@ -112,7 +112,7 @@ def verify(
 
 
 @contextmanager
-def _in_threads(work: Callable[[], None], count: int, stop: threading.Event) -> Iterator[None]:
+def _in_threads(work: Callable[[], None], count: int, stop: threading.Event) -> Generator[None]:
     """Run `work` in as many threads. At the end of the context `stop` is set, and they are waited for, not forever."""
     threads = [threading.Thread(target=work, name=f"duramen-verify-{number}", daemon=True) for number in range(count)]
     for thread in threads:
