@@ -22,10 +22,10 @@ TYPING = "scripts/typing"
 
 CORES = os.cpu_count() or 1
 QUICK = ("-m", "not slow", "--hypothesis-profile=quick")
-# Two parts a core: quick tests wait for servers and threads as often as for a processor. Each part is a process that
+# Three parts a core: quick tests wait for servers and threads as often as for a processor. Each part is a process that
 # imports its own files only; workers of xdist import all of them, and pass on each result. Of more than eight parts
 # some would be smaller than the largest file, and others empty.
-_COUNT = min(2 * CORES, 8)
+_COUNT = min(3 * CORES, 8)
 PARTS = tuple(f"--part={number + 1}/{_COUNT}" for number in range(_COUNT))
 SPREAD_QUICK = ("-n", str(2 * CORES), "--dist=loadfile")
 
