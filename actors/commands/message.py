@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from attrs import field, frozen
 
@@ -30,6 +30,9 @@ class Message(Generic[R_co]):
 @frozen
 class Mutation(Message[R_co]):
     """A message whose events may carry metadata, and which may be for one seq of the agent alone."""
+
+    content_field: ClassVar[str | None] = None
+    """The field whose texts and bytes are stored beside the log where they are too large for an event."""
 
     expected_seq: int | None = field(default=None, kw_only=True)
     """The agent's seq that the mutation is meant for; VersionConflict at another. None: whichever it is."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Final, Literal, TypedDict, Unpack, cast
 from uuid import UUID
 
 from attrs import field, frozen
@@ -213,6 +213,8 @@ class Slice(Message[list[Any]]):
 class Set(Mutation[Receipt]):
     """Set the value at a property path; subtrees on the way are made."""
 
+    content_field: ClassVar = "value"
+
     path: str | PropertyPath
     value: PlainData
     command_id: str | None = None
@@ -264,6 +266,8 @@ class Delete(Mutation[Receipt]):
 class Append(Mutation[Receipt]):
     """Add one value to the end of the list at a property path; a list is made if the path does not exist."""
 
+    content_field: ClassVar = "value"
+
     path: str | PropertyPath
     value: PlainData = field(converter=copy_plain)
     command_id: str | None = None
@@ -273,6 +277,8 @@ class Append(Mutation[Receipt]):
 @frozen
 class Extend(Mutation[Receipt]):
     """Add values to the end of the list at a property path; a list is made if the path does not exist."""
+
+    content_field: ClassVar = "values"
 
     path: str | PropertyPath
     values: Sequence[PlainData] = field(converter=copy_plain)
@@ -299,6 +305,8 @@ class Pop(Mutation[Any]):
 class Merge(Mutation[Receipt]):
     """Apply a JSON merge patch (RFC 7386) at a property path: None removes, dicts merge, the rest replaces."""
 
+    content_field: ClassVar = "patch"
+
     path: str | PropertyPath
     patch: PlainData = field(converter=copy_plain)
     command_id: str | None = None
@@ -312,6 +320,8 @@ class Record(Mutation[Receipt]):
     `tokens_used` in `data` (or `usage.total_tokens`) is counted for the session's episode; kind `tool_output` with
     `tool` in `data` becomes one of the episode's actions.
     """
+
+    content_field: ClassVar = "data"
 
     kind: str
     data: PlainData = field(default=None, converter=copy_plain)

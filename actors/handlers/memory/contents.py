@@ -12,20 +12,13 @@ from duramen.events.codec import Codec
 from duramen.events.log import ContentStore, EventLog, load_content
 from duramen.events.model import StoredContent, check_value, content_digest
 
-from ...commands import Append, Batch, Extend, Get, GetMany, Merge, Pop, Record, Set, Slice
+from ...commands import Batch, Get, GetMany, Mutation, Pop, Slice
 
 M = TypeVar("M")
 
 MAY_HOLD_CONTENT: Final = frozenset((Get, GetMany, Slice, Pop))
 """The messages whose replies are values of working memory."""
 
-_FIELDS: Final[dict[type[Any], str]] = {
-    Set: "value",
-    Append: "value",
-    Extend: "values",
-    Merge: "patch",
-    Record: "data",
-}
 _BESIDE: Final = ("path", "kind", "command_id", "metadata")
 _type_of: Callable[[Any], type[Any]] = type
 _PART: Final = 16
@@ -106,11 +99,11 @@ class _Replacing:
 
     def replace(self, message: Any) -> Any:
         """A message whose value fits an event. Raises the refusal, TooLarge, ValueRefused."""
-        fits = _type_of(message) not in _FIELDS or self._size_of(message) <= self._room_of(message)
+        fits = _content_field(message) is None or self._size_of(message) <= self._room_of(message)
         return message if fits else self._replace_value(message)
 
     def _replace_value(self, message: Any) -> Any:
-        name = _FIELDS.get(_type_of(message))
+        name = _content_field(message)
         if name is None:
             return message
         replaced = evolve(message, **{name: self._replace(getattr(message, name))})
@@ -151,9 +144,13 @@ class _Replacing:
             raise self._refused from None
 
     def _size_of(self, message: Any) -> int:
-        name = _FIELDS.get(_type_of(message))
+        name = _content_field(message)
         if name is None:
             return 0
         value = getattr(message, name)
         check_value(value, self._checked)
         return len(self._codec.pack(value))
+
+
+def _content_field(message: object) -> str | None:
+    return message.content_field if isinstance(message, Mutation) else None
