@@ -52,9 +52,10 @@ class Rebalancing:
         return moving
 
     def _release(self, trees: Sequence[Sequence[Mailbox]]) -> None:
-        """Release what is idle still; in the core."""
+        """Release what is idle still; in the core. Agents that have been passivated since they were found are gone."""
         now = monotonic()
-        for mailboxes in trees:
+        for tree in trees:
+            mailboxes = [mailbox for mailbox in tree if mailbox.runner is not None]
             if all(_may_leave(mailbox, now) for mailbox in mailboxes):
                 for mailbox in mailboxes:
                     runner = mailbox.runner

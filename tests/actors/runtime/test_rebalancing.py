@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from duramen.actors import Agent, AgentSystem
+from duramen.actors.dispatch import Mailbox
 from duramen.actors.hosts.hosting import place
 from duramen.actors.runtime import rebalancing
+from duramen.actors.runtime.active import Runtime
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -75,6 +77,34 @@ def test_a_busy_tree_stays_and_moves_once_it_is_idle(open_any: OpenSystem, gate:
     look(first)
     theirs = {path for path in PATHS if place(path, [first.host, second.host]) == second.host}
     eventually(lambda: {path for path, host in owners(first).items() if not host} == theirs)
+
+
+def test_a_tree_moves_though_one_of_its_agents_has_left_memory_meanwhile(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, ended, left = rebalancing.Rebalancing._release, threading.Event(), list[object]()
+
+    def passivate_and_release(self: rebalancing.Rebalancing, trees: Sequence[Sequence[Mailbox]]) -> None:
+        if not ended.is_set():
+            for gone, *_ in trees:
+                runner = gone.runner
+                assert isinstance(runner, Runtime) and self._actors.remove_if_idle(gone)
+                runner.release_resources()
+            left.extend(mailbox.path for tree in trees for mailbox in tree if mailbox.runner is not None)
+            release(self, trees)
+            left.append([mailbox.path for tree in trees for mailbox in tree if mailbox.runner is not None])
+            ended.set()
+
+    monkeypatch.setattr(rebalancing.Rebalancing, "_release", passivate_and_release)
+    first = open_any(placement="spread")
+    look(first)
+    for path in PATHS:
+        first.spawn(path).spawn_child("sub")
+    open_any(placement="spread")
+    look(first)
+    assert ended.wait(30)
+    *before, after = left
+    assert before and after == []
 
 
 def test_nothing_moves_to_a_host_without_the_class_nor_where_trees_live_as_they_were_asked(
