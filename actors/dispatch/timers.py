@@ -98,18 +98,21 @@ class Timers:
         return threading.current_thread() is self._thread
 
     def start(self, timer: Timer) -> Timer:
-        """Let a timer run; one that was cancelled already does nothing."""
+        """Let a timer run; one that was cancelled already does nothing.
+
+        Raises RuntimeError where the machine gives no thread for the first one: this timer then never runs.
+        """
         with self._changed:
             if len(self._due) >= self._remove_at:
                 self._due = [entry for entry in self._due if not entry[2].done]
                 heapq.heapify(self._due)
                 self._remove_at = max(_LEAST_KEPT, 2 * len(self._due))
-            if not timer.done and not self._closed:
-                heapq.heappush(self._due, (timer.due, next(self._number), timer))
             if self._thread is None:
                 thread = threading.Thread(target=self._main, name="duramen-timers", daemon=True)
                 thread.start()  # raises where the machine gives no thread: the next timer asks for one again
                 self._thread = thread
+            if not timer.done and not self._closed:
+                heapq.heappush(self._due, (timer.due, next(self._number), timer))
             self._changed.notify()
         return timer
 
