@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from duramen.events import CorruptEvent, DuramenError
+from duramen.events import CorruptEvent, DuramenError, Trimmed
 from duramen.events.logging import get_logger
 from duramen.events.model import MEMORY_RESTORED, PAUSED, RESUMED
 
@@ -18,6 +18,8 @@ from .marks import FrozenMarks, InOrigin, Marks
 
 _DEEPEST: Final = 32
 """How many checkpoints, each of which was resumed from another's time, are looked at one from the other."""
+_TRIES: Final = 8
+"""How many stored marks that cannot be used are passed over before the first event is gone back to."""
 
 
 @frozen(eq=False)
@@ -69,32 +71,55 @@ class MarkReader:
         self._stores = True
 
     def read(self, to_seq: int) -> MarkedState:
-        """State and marks at `to_seq`, which is not before `base`. Raises what reading raises."""
-        start = None if self._depth > _DEEPEST else self._load(to_seq)
-        start_seq = self.base if start is None else start.state.seq
+        """State and marks at `to_seq`. Raises Trimmed if the log begins after that, and what reading raises."""
+        start = self._start(to_seq, self.base if self._depth > _DEEPEST else to_seq)
+        start_seq = start.state.seq
         try:
-            return self._fold(start or self._begin(), to_seq, None)
+            return self._fold(start, to_seq, None)
         except _NotCopied:
-            copies = self._find_resumes(start_seq, to_seq)
-            start = None if start is None else self._load(start_seq)
-            return self._fold(start or self._begin(), to_seq, copies)
+            # State and marks were folded in place. Where the stored ones have gone, the next start is an earlier one.
+            start = self._start(to_seq, start_seq)
+            return self._fold(start, to_seq, self._find_resumes(start.state, to_seq))
 
     # -- where to start --------------------------------------------------------------------------------------------
 
+    def _start(self, to_seq: int, latest: int) -> MarkedState:
+        """The last stored marks no later than `latest`, or those of the first values. Raises Trimmed."""
+        start = self._load(latest) or self._begin()
+        agent, seq = self._agent_log.agent, start.state.seq
+        if to_seq < seq:
+            raise Trimmed(
+                f"events up to {seq} of {agent} were trimmed, so what has set its values is known from {seq} on",
+                agent=agent,
+                expected=to_seq,
+                actual=seq + 1,
+            )
+        return start
+
     def _begin(self) -> MarkedState:
-        start, base = rebuild_start(self._agent_log, self.origin), self.base
+        start = rebuild_start(self._agent_log, self.origin)
+        base = self.base = start.state.seq  # the log may have been trimmed since its head was read
         memory = start.state.memory
         in_origin = self.origin is not None
         marks = Marks.of_values(self._agent_log.agent, memory, lambda path: InOrigin(path) if in_origin else base)
         return MarkedState(start.state, marks)
 
-    def _load(self, seq: int) -> MarkedState | None:
-        """The last stored marks that are no later than `seq`; None where there are none that can be used."""
+    def _load(self, latest: int) -> MarkedState | None:
+        """The last stored marks that are no later than `latest`; None where there are none that can be used."""
         agent_log = self._agent_log
-        found = agent_log.log.archive.setters_before(agent_log.agent, seq)
-        if found is None or found[0] <= self.base:
-            return None
-        at, keyframe, stored = found
+        for _ in range(_TRIES):
+            found = agent_log.log.archive.setters_before(agent_log.agent, latest) if latest > self.base else None
+            if found is None or found[0] <= self.base:
+                return None
+            marked = self._unpack(*found)
+            if marked is not None:
+                return marked
+            latest = found[0] - 1
+        return None
+
+    def _unpack(self, at: int, keyframe: bytes, stored: bytes) -> MarkedState | None:
+        """State and marks in what is stored of a seq; None if that is damaged, of another form or another history."""
+        agent_log = self._agent_log
         try:
             record = agent_log.unpack_snapshot(stored)
             fields = record.state
@@ -154,10 +179,9 @@ class MarkReader:
             self._depth -= 1
         return self._frozen[seq]
 
-    def _find_resumes(self, after: int, to_seq: int) -> _Copies:
-        """The checkpoints that are resumed from between two seqs, each with the last resume."""
-        digest = self._agent_log.digest_at(after) or b""
-        events = self._agent_log.raw_events(after, digest, to_seq)
+    def _find_resumes(self, start: AgentState, to_seq: int) -> _Copies:
+        """The checkpoints that are resumed from between a state and a seq, each with the last resume."""
+        events = self._agent_log.events_after(start, to_seq)
         return _Copies({raw[4].get("checkpoint_seq"): seq for seq, raw, _ in events if raw[0] == RESUMED})
 
     def _store(self, state: AgentState, marks: Marks) -> None:

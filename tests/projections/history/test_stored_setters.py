@@ -14,12 +14,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from duramen.actors import AgentSystem
-from duramen.events import DuramenError, Limits, NotPermitted
+from duramen.events import DuramenError, Limits, NotPermitted, Trimmed
 from duramen.events.codec import Codec, RawEvent, pack_snapshot
 from duramen.events.log.records import Base
 from duramen.projections.history import stored_marks
-from duramen.projections.history.blame import trace
+from duramen.projections.history.blame import Trace, trace
 from duramen.projections.history.marks import Marks
+from duramen.projections.history.stored_marks import MarkedState, MarkReader
 from duramen.projections.integrity.damage import Kind
 from duramen.projections.recovery import SETTERS_SCHEMA, AgentLog, BaseState, pack_base, rebuild
 from following import OpenSystem
@@ -274,6 +275,91 @@ def test_the_second_look_reads_the_events_after_a_keyframe() -> None:
         assert read_for(41) == (1, set(range(31, 42)))
         system.log.archive.drop_keyframes(PATH, [20])
         assert read_for(25) == (1, set(range(11, 26)))
+
+
+@pytest.mark.usefixtures("eager")
+def test_marks_that_cannot_be_used_hide_no_earlier_ones() -> None:
+    with AgentSystem.open("memory://") as system:
+        agent = system.spawn(PATH, initial_state={"goal": "x"})
+        for number in range(24):
+            agent.set("k", number)
+        agent_log = CountedLog(system.log, PATH, system.limits, system.registry)
+        for seq in (10, 20):
+            keep_keyframe(log_of(system), seq)
+        expected = answers(agent_log, 25)
+        other = evolve(rebuild(agent_log, to_seq=20).state, digest=b"another history!")
+        stored = system.log.archive.setters(PATH, 20)
+        assert stored is not None
+        fields = agent_log.unpack_snapshot(stored).state
+        assert system.log.archive.keep_setters(PATH, 20, agent_log.pack_setters(other, fields))
+        agent_log.read.clear()
+        assert answers(agent_log, 25) == expected
+        assert set(agent_log.read) == set(range(11, 26))
+
+
+def of_twenty_events(system: AgentSystem) -> AgentLog:
+    agent = system.spawn(PATH, initial_state={"goal": "x"})
+    for number in range(19):
+        agent.set("k", number)
+    return log_of(system)
+
+
+def test_what_had_set_a_value_before_a_trim_is_refused() -> None:
+    with AgentSystem.open("memory://") as system:
+        agent_log = of_twenty_events(system)
+        fork = log_of(system, system.fork(PATH, 15, to="acme/fork").path.text)
+        assert trace(agent_log, 5).memory == trace(fork, 5).memory == {"goal": "x", "k": 3}
+        trim(agent_log, 8)
+        for each in (agent_log, fork):
+            with pytest.raises(Trimmed, match="up to 8") as refused:
+                trace(each, 5)
+            assert (refused.value.agent, refused.value.expected, refused.value.actual) == (PATH, 5, 9)
+            assert trace(each, 8).memory == {"goal": "x", "k": 6}
+
+
+def test_a_trim_after_the_head_was_read_leaves_no_seq_from_before_it() -> None:
+    with AgentSystem.open("memory://") as system:
+        agent_log = of_twenty_events(system)
+        reader = MarkReader(agent_log)
+        trim(agent_log, 8)
+        marked = reader.read(20)
+        traced = Trace(agent_log, reader, marked.state.memory, marked.marks)
+        assert {path: found.seq for path, found in traced.setters([("goal",), ("k",)]).items()} == {
+            ("goal",): 8,
+            ("k",): 20,
+        }
+        with pytest.raises(Trimmed):
+            reader.read(5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_keyframe_that_goes_while_it_is_folded_from_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resumed(name: str) -> list[tuple[Any, ...]]:
+        return [("set", name, 1), ("pause", name, None), ("set", name, 2), ("resume", name, True)]
+
+    with AgentSystem.open("memory://") as system:
+        life, agent_log = Life(system), log_of(system)
+        for step in resumed("a"):
+            life.act(*step)
+        keyframe = agent_log.head().seq
+        keep_keyframe(agent_log, keyframe)
+        answers(agent_log, keyframe)
+        assert system.log.archive.setters(PATH, keyframe) is not None
+        for step in resumed("b"):
+            life.act(*step)
+        head = agent_log.head().seq
+        load, loaded = MarkReader._load, list[int]()
+
+        def drop_and_load(self: MarkReader, latest: int) -> MarkedState | None:
+            loaded.append(latest)
+            if loaded == [head, keyframe]:
+                system.log.archive.drop_keyframes(PATH, [keyframe])
+            return load(self, latest)
+
+        monkeypatch.setattr(MarkReader, "_load", drop_and_load)
+        found = answers(agent_log, head)
+        assert loaded[:2] == [head, keyframe]
+        assert found == answers_of_whole_log(agent_log, head)
 
 
 @pytest.mark.usefixtures("eager")
