@@ -27,7 +27,10 @@ class Archive(Protocol):
         ...
 
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
-        """Store a keyframe at a seq. Not checked here: a reader uses it only if the log has its digest there."""
+        """Store a keyframe at a seq, without setters beside it: those of a former one there are removed.
+
+        Not checked here: a reader uses it only if the log has its digest there.
+        """
         ...
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:

@@ -51,6 +51,7 @@ class MemoryArchive:
             if seq not in frames:
                 insort(self._seqs.setdefault(agent, []), seq)
             frames[seq] = stored
+            self._setters.get(agent, {}).pop(seq, None)
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         with self._storage.lock:

@@ -83,7 +83,14 @@ class RedisArchive:
     def keep_keyframe(self, agent: str, seq: int, stored: bytes) -> None:
         # The seq first: a snapshot whose seq was lost between the two would stay for ever.
         self._server.execute("keep a keyframe", b"ZADD", self._keyframe_seqs(agent), b"%d" % seq, b"%d" % seq)
-        self._server.execute("keep a keyframe", b"HSET", self._keyframes(agent), b"%d" % seq, stored)
+        # Setters last: those that are put beside the former snapshot meanwhile go with it.
+        self._server.execute_all(
+            "keep a keyframe",
+            [
+                (b"HSET", self._keyframes(agent), b"%d" % seq, stored),
+                (b"HDEL", self._keyframes(agent), _SETTERS % seq),
+            ],
+        )
 
     def drop_keyframes(self, agent: str, seqs: Sequence[int]) -> None:
         if seqs:

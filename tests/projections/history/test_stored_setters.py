@@ -415,6 +415,9 @@ def test_setters_stay_as_long_as_their_keyframe(any_system: AgentSystem) -> None
     assert (archive.setters_before(PATH, 8), archive.setters(PATH, 3)) == (None, None)
     archive.keep_keyframe(PATH, 3, b"keyframe at 3")
     assert archive.setters_before(PATH, 8) is None, "they went with it"
+    archive.keep_keyframe(PATH, 9, b"another")
+    assert (archive.setters(PATH, 9), archive.setters_before(PATH, 1 << 40)) == (None, None), "they were of the former"
+    assert archive.keep_setters(PATH, 9, b"at 9")
     any_system.erase(PATH)
     assert (archive.setters_before(PATH, 1 << 40), archive.setters(PATH, 9)) == (None, None)
     assert not archive.keep_setters(PATH, 9, b"late"), "who is late leaves nothing behind"
