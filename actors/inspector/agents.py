@@ -321,7 +321,7 @@ class AgentList:
                     row.host = head.fence.partition(":")[2]
                 if path in self._uncounted:
                     self._uncounted.discard(path)
-                    found = self._system.agent(path).unfinished()
+                    found = self._system.read_unfinished(path)
                     with self._lock:
                         self._work.pop(path, None)
                         if found:

@@ -91,7 +91,7 @@ def describe_head(system: AgentSystem, agent_log: AgentLog) -> Answer:
     head, state = agent_log.head(), system.peek(agent_log.agent)
     checkpoints = list(state.checkpoints.items())[-_MOST_CHECKPOINTS:]
     origin = system.origin(agent_log.agent)
-    work = system.agent(agent_log.agent).unfinished()
+    work = system.read_unfinished(agent_log.agent)
     return {
         "agent": agent_log.agent,
         "seq": state.seq,
@@ -243,7 +243,8 @@ def episode_row(episode: Episode) -> Answer:
 def answer_work(inspected: Inspected, asked: Parameters) -> Answer:
     """The work of durable handlers that has not ended, what waits first; of one agent, or of all."""
     path = asked.get("agent", "")
-    found = inspected.system.agent(path).unfinished() if path else inspected.system.unfinished(limit=_MOST_WORK)
+    system = inspected.system
+    found = system.read_unfinished(agent_path(path).text) if path else system.unfinished(limit=_MOST_WORK)
     return {"work": work_rows(found), "more": len(found) >= _MOST_WORK}
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from duramen.events import Cursor, Granularity, InvalidMessage, PathPattern
 from duramen.projections import Runner
 
-from ...commands import Reminder, UnfinishedWork, WorkProblem
+from ...commands import GetUnfinished, Reminder, UnfinishedWork, WorkProblem
+from ...dispatch import Envelope
 from ...handlers import Services
+from ...runtime import answer_from_log
 from ...work import Retry, WorkFinder, check_work
 from ..handles import THRICE, AgentHandle, HandlerReactor, MessageSender, ReactionHandler
 from .following import Following
@@ -26,13 +28,23 @@ class Work(Following, MessageSender):
     def unfinished(self, *, limit: int = 1_000) -> list[UnfinishedWork]:
         """Return the work of all agents that has not ended, at most `limit` pieces, the oldest of each agent first.
 
-        Takes no agent from its host. Raises Unavailable.
+        The work is read from the logs: no handler that runs is waited for, and no agent is taken from its host.
+        Raises Unavailable.
         """
-        return self._of_all(AgentHandle.unfinished, limit)
+        return self._of_all(self.read_unfinished, limit)
+
+    def read_unfinished(self, path: str) -> list[UnfinishedWork]:
+        """As `AgentHandle.unfinished`, from the log, so that it does not wait for a handler that runs. Blocks.
+
+        Raises AgentNotFound, CorruptEvent, Unavailable.
+        """
+        envelope = Envelope(GetUnfinished())
+        answer_from_log(self._services, path, [envelope])
+        return cast("list[UnfinishedWork]", envelope.get())
 
     def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
         """Return the reminders of all agents, at most `limit`. Takes no agent from its host. Raises Unavailable."""
-        return self._of_all(AgentHandle.reminders, limit)
+        return self._of_all(lambda path: AgentHandle(self, path).reminders(), limit)
 
     def check_work(self) -> list[WorkProblem]:
         """Run all unfinished handlers again, up to where their logs end, with the classes that are registered here.
@@ -74,11 +86,11 @@ class Work(Following, MessageSender):
         begin = after if after is not None or from_start else self.cursor()
         return self.attach(reactor, name, agents=pattern, granularity=granularity, types=types, after=begin)
 
-    def _of_all(self, call: Callable[[AgentHandle], list[T]], limit: int) -> list[T]:
-        """What a call returns of the agents with work or reminders, together, at most `limit` of it."""
+    def _of_all(self, call: Callable[[str], list[T]], limit: int) -> list[T]:
+        """What a call returns for the paths of agents with work or reminders, together, at most `limit` of it."""
         found: list[T] = []
         for path in self._agents_with_work():
-            found += call(AgentHandle(self, path))
+            found += call(path)
             if len(found) >= limit:
                 break
         return found[:limit]

@@ -55,7 +55,7 @@ def record(
     episodes = [
         episode_row(each) for agent in agents for each in system.episodes.list(agent=agent, limit=_MOST_EPISODES)
     ]
-    work = [row for agent in agents for row in work_rows(system.agent(agent).unfinished())]
+    work = [row for agent in agents for row in work_rows(system.read_unfinished(agent))]
     places = ["agents", *(["work"] if work else []), *(["episodes"] if episodes else [])]
     session = {"namespace": path, "actions": False, "places": places, "recorded": datetime.now(UTC).isoformat()}
     head = budget.spend({"session": session, "agents": rows, "episodes": episodes, "work": work})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +13,8 @@ import pytest
 from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
+from duramen.actors.inspector.agents import AgentList, Query
+from duramen.actors.inspector.static.recording import record
 from duramen.events import Granularity, message_type
 from inspecting import Asker, inspecting, live_messages
 from reading_pages import read_node, state_in
@@ -370,6 +374,39 @@ def test_work_is_answered_by_nobody_where_the_inspector_only_reads(system: Agent
     fields = {"agent": PATH, "work": 2, "name": "approval", "value": 1, "command": "c"}
     assert asker.post("/api/actions/answer", fields).status == 403
     assert waiting_work(asker)
+
+
+def test_an_agent_is_shown_while_a_handler_of_it_blocks(system: AgentSystem, asker: Asker) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    class Busy(Patient):
+        async def on_receive(self, message: Any) -> Any:
+            if isinstance(message, Wish):
+                return await super().on_receive(message)
+            entered.set()
+            return await asyncio.to_thread(gate.wait, 60)
+
+    system.register("busy", Busy)
+    busy = system.spawn(PATH, agent_type="busy")
+    busy.send(Wish("peace"))
+    eventually(lambda: waiting_work(asker), what="the work waits")
+    reply = busy.ask({"block": True}, block=False)
+    try:
+        assert entered.wait(30)
+        assert asker.ask(f"/api/head?agent={PATH}")["work"] == [1, "waits for you"]
+        assert [work["message"] for work in asker.ask(f"/api/work?agent={PATH}")["work"]] == ["inspected_wish"]
+        assert [work["message"] for work in asker.ask("/api/work")["work"]] == ["inspected_wish"]
+        listed = AgentList(system)
+        for event in system.events(PATH):
+            listed.note(event)
+        [_, row] = listed.rows(Query("status:unfinished"), 0, 10)["rows"]
+        assert row["work"] == (1, "waits for you"), "as what has changed since the directory was read is counted"
+        recorded, _ = record(system, PATH, tree=False, progress=None)
+        assert [work["message"] for work in json.loads(recorded)["work"]] == ["inspected_wish"]
+        assert not reply.done, "the handler has blocked all the while"
+    finally:
+        gate.set()
+    assert reply.get(timeout=30) is True
 
 
 def test_a_forks_and_a_trimmed_log_are_shown_from_where_they_begin(system: AgentSystem, asker: Asker) -> None:
