@@ -33,7 +33,11 @@ export class DiffView {
     const wanted = this.filter.value.toLowerCase();
     const rows = [...this.answer.lifecycle.map(([name, old, now]) => ["changed", name, old, now, true]), ...this.answer.rows].filter((row) => row[1].toLowerCase().includes(wanted));
     rows.sort((one, other) => NATURAL.compare(one[1], other[1]));
-    const groups = Map.groupBy(rows, (row) => row[1].split("/")[0]);
+    const groups = new Map();
+    for (const row of rows) {
+      const name = row[1].split("/")[0];
+      if (groups.has(name)) groups.get(name).push(row); else groups.set(name, [row]);
+    }
     const shown = [...groups].sort((one, other) => (one[1].length > FEW) - (other[1].length > FEW)); // what has much comes last
     const total = Object.values(this.answer.counts).reduce((sum, each) => sum + each, 0);
     fill(this.body, ...shown.flatMap(([name, each]) => [each.length > FEW ? h("h3", { class: "group" }, said(name), h("span", { class: "dim" }, ` ${number(each.length)}`)) : null, ...each.map((row) => this.#row(row))]), total > this.answer.rows.length ? h("p", { class: "dim" }, `${number(total - this.answer.rows.length)} more differences: filter, or compare moments that are closer`) : "", rows.length === 0 ? h("p", { class: "empty" }, total === 0 ? "Nothing differs in working memory." : "No path fits the filter.") : "");
@@ -292,7 +296,8 @@ export class EpisodesPage {
 /** A text in which the beginnings of words that were searched for are marked. */
 function marked(text, words) {
   if (words.length === 0) return said(text);
-  const found = new RegExp(`(?<![\\p{L}\\p{N}])(${words.map((word) => word.replace(/[^\p{L}\p{N}]/gu, "\\$&")).join("|")})`, "giu");
+  // Under the flag `u` only characters of the syntax may be escaped: `\-` or `\'` is an error.
+  const found = new RegExp(`(?<![\\p{L}\\p{N}])(${words.map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|")})`, "giu");
   return text.split(found).map((part, index) => (index % 2 ? h("mark", {}, said(part)) : said(part)));
 }
 

@@ -41,7 +41,8 @@ def system() -> Iterator[AgentSystem]:
     with AgentSystem.open("memory://") as opened:
         for number in range(SESSIONS):
             opened.spawn(f"airline/task-{number}", agent_type="recorded").terminate(
-                outcome="success" if number % 2 else "failure", task_description=f"refund of flight {number}"
+                outcome="success" if number % 2 else "failure",
+                task_description=f"refund of flight {number}, don't re-book",
             )
         write_desk(opened)
         write_hostile(opened)
@@ -279,10 +280,11 @@ def test_episodes_are_searched(browser: Browser) -> None:
     search(browser, "flight 17")
     browser.wait("return document.querySelectorAll('.episode-row').length === 1")
     assert "refund of flight 17" in browser.text(".episode")
-    assert browser.run("return [...document.querySelectorAll('.episode mark')].map((each) => each.textContent)") == [
-        "flight",
-        "17",
-    ]
+    marks = "return [...document.querySelectorAll('.episode mark')].map((each) => each.textContent)"
+    assert browser.run(marks) == ["flight", "17"]
+    search(browser, "17 don't re-book")
+    browser.wait("return document.querySelectorAll('.episode mark').length === 3")
+    assert browser.run(marks) == ["17", "don't", "re-book"]
 
 
 def test_all_agents_are_verified(browser: Browser) -> None:
