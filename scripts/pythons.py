@@ -11,11 +11,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 
 from environment import NEWEST, OLDEST, ROOT, clean_environ
-from processes import Running
+from processes import Commands
 from stages import PARTS, QUICK
 
 __all__ = ["other_pythons"]
@@ -24,7 +24,7 @@ __all__ = ["other_pythons"]
 HEAVY = ("adk", "agent_framework", "pydantic_ai", "strands")
 #: Rewriting the assertions of all tests takes each worker longer than what it saves; a failure is looked into by hand.
 PLAIN = ("--assert=plain", "-p", "no:cacheprovider")
-# A part that takes this long hangs.
+# A part that takes this long hangs: all of them are begun at once.
 PART_SECONDS = 10 * 60
 EXTRAS = "approximate,console,inspect,langgraph,mcp,search,test,verify"
 
@@ -71,9 +71,10 @@ def check(minor: int, program: Path) -> int:
     tests = ("--timeout=120", "--ignore=tests/docs", "--ignore=tests/test_doctests.py", "--ignore=tests/test_stages.py")
     left_out = (f"--ignore=tests/actors/adapters/{name}" for name in HEAVY)
     line = (python, "-P", "-m", "pytest", "-q", *QUICK, *tests, *left_out, *PLAIN)
-    with ExitStack() as stack:
-        parts = [stack.enter_context(Running((*line, part), environ())) for part in PARTS]
-        codes = [part.wait(PART_SECONDS) for part in parts]
+    until = monotonic() + PART_SECONDS
+    with Commands() as commands:
+        parts = [commands.start((*line, part), environ()) for part in PARTS]
+        codes = [part.wait(until) for part in parts]
     return 1 if any(codes) else 0
 
 

@@ -14,13 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from environment import ROOT, clean_environ, ensure_browser, ensure_redis_server, ensure_venv
-from processes import FAREWELL_SECONDS, Running
+from processes import FAREWELL_SECONDS, Commands, Running
 from stages import GROUPS, Stage, all_stages
 
 __all__ = ["main"]
@@ -120,7 +119,7 @@ def chosen(asked: list[str], stages: dict[str, Stage], pytest_arguments: tuple[s
 
 
 def run_all(stages: list[Stage], lacking: str | None) -> list[Outcome]:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as begun:
+    with tempfile.TemporaryDirectory() as folder, Commands() as begun:
         runs = [Run(stage, Path(folder)) for stage in stages]
         for run in runs:
             if run.stage.beside:
@@ -137,11 +136,11 @@ class Run:
         self._running: list[Running] = []
         self._started = 0.0
 
-    def begin(self, until: ExitStack) -> None:
-        """Start all commands, and return. None of them runs any more when the context has been left."""
+    def begin(self, commands: Commands) -> None:
+        """Start all commands, and return."""
         self._started = time.monotonic()
         for line, command in zip(self._lines(), self.stage.commands, strict=True):
-            self._running.append(until.enter_context(Running(line, clean_environ(**command.environ))))
+            self._running.append(commands.start(line, clean_environ(**command.environ)))
 
     def outcome(self, lacking: str | None) -> Outcome:
         """Wait for the commands that were begun, or run one after the other."""
@@ -149,11 +148,12 @@ class Run:
         if lacking and self.stage.name == "tests":
             print(lacking, flush=True)
         self._started = self._started or time.monotonic()
+        until = self._started + STAGE_SECONDS
         if self._running:
-            codes = [wait(running, line) for running, line in zip(self._running, self._lines(), strict=True)]
+            codes = [wait(running, line, until) for running, line in zip(self._running, self._lines(), strict=True)]
         else:
             pairs = zip(self._lines(), self.stage.commands, strict=True)
-            codes = [call(line, command.environ) for line, command in pairs]
+            codes = [call(line, command.environ, until) for line, command in pairs]
         ok = not any(codes)
         counted = [counts(report, not code) for report, code in zip(self._reports, codes, strict=True)]
         added = [sum(column) for column in zip(*counted, strict=True)] if self.stage.runs_pytest else []
@@ -168,17 +168,17 @@ class Run:
         return [(*line, f"--junitxml={report}") for line, report in zip(lines, self._reports, strict=True)]
 
 
-def wait(running: Running, line: tuple[str, ...]) -> int:
+def wait(running: Running, line: tuple[str, ...], until: float) -> int:
     try:
-        return running.wait(STAGE_SECONDS)
+        return running.wait(until)
     except subprocess.TimeoutExpired:
         return say_stopped(line)
 
 
-def call(line: tuple[str, ...], environ: dict[str, str]) -> int:
+def call(line: tuple[str, ...], environ: dict[str, str], until: float) -> int:
     process = subprocess.Popen(line, cwd=ROOT, env=clean_environ(**environ), stdin=subprocess.DEVNULL)
     try:
-        return process.wait(STAGE_SECONDS)
+        return process.wait(max(0.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         return say_stopped(line)
     except KeyboardInterrupt:
@@ -190,7 +190,7 @@ def call(line: tuple[str, ...], environ: dict[str, str]) -> int:
 
 
 def say_stopped(line: tuple[str, ...]) -> int:
-    print(f"stopped, because it did not end within {STAGE_SECONDS} s: {' '.join(line)}", flush=True)
+    print(f"stopped, because the stage did not end within {STAGE_SECONDS} s: {' '.join(line)}", flush=True)
     return 1
 
 

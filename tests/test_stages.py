@@ -8,19 +8,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parts import cut, quick_files
-from processes import Running
+from processes import Commands, Running
 from runner import Outcome, close, counts, run_all
 from stages import GROUPS, PARTS, Command, Stage, all_stages
 from tree import copy_project
+from waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -227,9 +230,59 @@ def test_commands_beside_each_other_end_with_their_codes_and_print_what_they_wro
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     line = (sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(int(sys.argv[1]))")
-    with Running((*line, "3"), dict(os.environ)) as one, Running((*line, "0"), dict(os.environ)) as other:
-        assert (one.wait(60), other.wait(60)) == (3, 0)
+    with Commands() as commands:
+        one, other = (commands.start((*line, code), dict(os.environ)) for code in ("3", "0"))
+        assert (one.wait(monotonic() + 60), other.wait(monotonic() + 60)) == (3, 0)
     assert capfdbinary.readouterr().out == b"3\n0\n"
+
+
+def test_a_command_that_is_late_is_killed_before_that_is_said(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with Commands() as commands:
+        late = commands.start((sys.executable, "-c", "import signal; signal.pause()"), dict(os.environ))
+        with pytest.raises(subprocess.TimeoutExpired):
+            late.wait(monotonic())
+        assert late.wait(monotonic() + 60) == -signal.SIGKILL
+
+
+def test_all_commands_are_interrupted_before_any_is_waited_for(tmp_path: Path) -> None:
+    """Each ends once both have been interrupted: one after the other they would have to be killed."""
+    program = """
+import pathlib, signal, sys, time
+own, other = map(pathlib.Path, sys.argv[1:])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    own.with_suffix(".begun").touch()
+    while True:
+        time.sleep(1)
+except KeyboardInterrupt:
+    own.touch()
+    while not other.exists():
+        time.sleep(0.01)
+    own.with_suffix(".ended").touch()
+"""
+    files = [tmp_path / "one", tmp_path / "other"]
+    with Commands() as commands:
+        for pair in (files, files[::-1]):
+            commands.start((sys.executable, "-c", program, *pair), dict(os.environ))
+        eventually(lambda: all(file.with_suffix(".begun").exists() for file in files))
+    assert [file.with_suffix(".ended").exists() for file in files] == [True, True]
+
+
+def test_the_commands_of_a_stage_have_one_deadline(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[float] = []
+
+    def wait(running: Running, until: float) -> int:
+        asked.append(until)
+        return 0
+
+    monkeypatch.setattr(Running, "wait", wait)
+    (outcome,) = run_all([Stage("two", "", (Command((sys.executable, "-c", "")),) * 2, beside=True)], None)
+    assert outcome.ok
+    first, second = asked
+    assert first == second
+    capfd.readouterr()
 
 
 def test_a_stage_beside_others_fails_if_one_of_its_commands_does_and_counts_the_tests_of_all(
