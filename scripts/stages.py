@@ -80,6 +80,8 @@ def all_stages(
     # What a developer picks may lie in one part alone.
     parts = PARTS if quick and not pytest_arguments else ()
     picked = (*QUICK, *(() if parts else SPREAD_QUICK)) if quick else (*spread, "--durations=10")
+    # They end while the parts run, whose failures they would overwrite with those that they began with.
+    apart = ("-o", "cache_dir=.pytest_cache/doctests")
     stages = (
         Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),
         Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),
@@ -87,7 +89,7 @@ def all_stages(
         Stage("pyright", "a second checker agrees", (tool("pyright", "--pythonpath", str(python)),)),
         Stage("layers", "imports go one way, and by the doors", (_layers(python), script("layout.py"))),
         Stage("security", "the rooms execute no data and silence no checker", (script("forbidden.py"),)),
-        pytest("doctests", "the examples in docstrings are true", "tests/test_doctests.py"),
+        pytest("doctests", "the examples in docstrings are true", *apart, "tests/test_doctests.py"),
         pytest("tests", "what is promised holds", *elsewhere, *picked, parts=parts),
         Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
         Stage("redis8", "the logs on servers hold on Redis 8, too", (script("redis8.py"),)),

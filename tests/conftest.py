@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from clusters import Cluster
 from defects import DefectLog
 from leftovers import note_threads, processes_left, threads_left
-from parts import FULL_RUN_ONLY, files_of_part, is_slow_as_a_whole
+from parts import FULL_RUN_ONLY, combine_failures, files_of_part, is_slow_as_a_whole
 from servers import redis_server, valkey_server
 
 # No deadlines: a slow machine is no defect. `ci` draws the same examples in each run, so that a red run is
@@ -110,6 +111,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.getoption("markexpr") == "not slow" and is_slow_as_a_whole(config.rootpath, collection_path):
         return True
     return True if part and collection_path not in files_of_part(config.rootpath, part) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Keep what other parts have saved of failures, for `--lf`."""
+    config = session.config
+    part, failures = config.getoption("--part"), "cache/lastfailed"
+    cache = config.cache if config.pluginmanager.hasplugin("cacheprovider") else None
+    if not part or cache is None:
+        yield
+        return
+    with (cache.mkdir("parts") / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        saved = cache.get(failures, {})
+        yield
+        files = {path.relative_to(config.rootpath) for path in files_of_part(config.rootpath, part)}
+        cache.set(failures, combine_failures(saved, cache.get(failures, {}), files))
 
 
 def pytest_collection_finish() -> None:

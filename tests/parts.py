@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["FULL_RUN_ONLY", "cut", "files_of_part", "is_slow_as_a_whole", "quick_files"]
+__all__ = ["FULL_RUN_ONLY", "combine_failures", "cut", "files_of_part", "is_slow_as_a_whole", "quick_files"]
 
 Name = TypeVar("Name")
 
@@ -63,3 +64,12 @@ def cut(sizes: dict[Name, int], part: str) -> list[Name]:
     total = sum(sizes.values())
     before = accumulate(sizes.values(), initial=0)
     return [name for name, at in zip(sizes, before, strict=False) if at * parts // total == number - 1]
+
+
+def combine_failures(saved: dict[str, bool], own: dict[str, bool], files: Container[Path]) -> dict[str, bool]:
+    """The tests that failed last: those of `files`, relative to the root, as `own` has them, the others as saved.
+
+    Each part of a run saves all that it knows at its end, with what other parts have found at its own beginning.
+    """
+    others = {name for name in saved if Path(name.partition("::")[0]) not in files}
+    return dict.fromkeys(sorted(others | {name for name in own if Path(name.partition("::")[0]) in files}), True)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parts import cut, quick_files
+from parts import combine_failures, cut, quick_files
 from processes import Commands, Running
 from runner import Outcome, close, counts, run_all
 from stages import GROUPS, PARTS, Command, Stage, all_stages
@@ -195,6 +195,15 @@ def test_each_file_is_in_one_part_and_parts_are_of_about_one_size(sizes: list[in
     cuts = [cut(files, f"{number + 1}/{parts}") for number in range(parts)]
     assert sorted(name for part in cuts for name in part) == sorted(files)
     assert all(sum(files[name] for name in part) < sum(sizes) / parts + max(sizes) for part in cuts)
+
+
+def test_a_part_saves_its_own_failures_and_keeps_those_of_the_others() -> None:
+    files = {Path("tests/test_a.py"), Path("tests/test_b.py")}
+    began_with = {"tests/test_a.py::test_mended": True, "tests/test_c.py::test_mended": True}
+    saved = {**began_with, "tests/test_c.py::test_new": True}
+    del saved["tests/test_c.py::test_mended"]
+    own = {"tests/test_c.py::test_mended": True, "tests/test_b.py::test_new": True}
+    assert combine_failures(saved, own, files) == {"tests/test_b.py::test_new": True, "tests/test_c.py::test_new": True}
 
 
 @pytest.mark.parametrize("part", ["0/4", "5/4", "-1/4", "1/0"])
