@@ -8,14 +8,14 @@ from bisect import insort
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
-from itertools import groupby
+from itertools import groupby, islice
 from time import monotonic
 from typing import Any, Final
 
 import attrs
 from attrs import define, field, frozen
 
-from duramen.events import DuramenError, Event
+from duramen.events import AgentNotFound, DuramenError, Event
 from duramen.events.codec import DIGEST_SIZE, Codec, build_event, decode_body
 from duramen.events.log import Entry, Span
 from duramen.events.model import vocabulary as v
@@ -53,7 +53,12 @@ STATUS_OF: Final = {
     v.FAILED: "failed",
 }
 """The status after an event of lifecycle."""
-WORK_CHANGES: Final = frozenset({v.WORK_ACCEPTED, v.WORK_BEGUN, v.WORK_ENDED, v.TERMINATED})
+WORK_CHANGES: Final = frozenset(
+    {
+        *(v.WORK_ACCEPTED, v.WORK_BEGUN, v.WORK_DONE, v.WORK_CONTINUED, v.WORK_GIVEN_UP, v.WORK_ANSWERED),
+        *(v.WORK_PARKED, v.WORK_RETRIED, v.WORK_ENDED, v.RESUMED, v.TERMINATED, v.EXPIRED, v.FORKED),
+    }
+)
 """What changes how much unfinished work an agent has, or what it waits for."""
 _WORK_WORDS: Final = {"wait": "waits for you", "sleep": "sleeps", "ask": "asks"}
 
@@ -135,7 +140,11 @@ class AgentList:
         self._work: dict[str, tuple[int, str]] = {}
         """Of agents with unfinished work: how many pieces, and in words what the most urgent one does."""
         self._uncounted: set[str] = set()
-        """Agents whose work has begun or ended since it was counted."""
+        """Agents whose work may have changed since it was counted."""
+        self._changed: set[str] = set()
+        """Agents whose work may have changed since all work was last begun to be read."""
+        self._has_more_work = False
+        """Whether there was more work than was read, so that agents with work may be missing."""
         self._version = 0
         """Of the paths and types; a new one makes all rows anew."""
         self._status_version = 0
@@ -165,7 +174,7 @@ class AgentList:
                     else:
                         due = len(rows) + _PART
             self._publish(rows)
-            self._count_work(self._system.unfinished(limit=_MOST_WORK))
+            self._read_all_work()
             self._loaded_at, self._took = monotonic(), monotonic() - began
             self.rows(Query(), 0, 0)  # made here once, and not by the first page that asks
 
@@ -183,13 +192,25 @@ class AgentList:
             self._version += 1
             self._has_rows.set()
 
-    def _count_work(self, found: Sequence[UnfinishedWork]) -> None:
+    def _read_all_work(self) -> None:
+        """Count the work of all agents, up to a number of pieces. Raises Unavailable."""
+        with self._lock:
+            self._changed = set()
+        found = self._system.unfinished(limit=_MOST_WORK + 1)
+        self._count_work(found[:_MOST_WORK], has_more=len(found) > _MOST_WORK)
+
+    def _count_work(self, found: Sequence[UnfinishedWork], *, has_more: bool) -> None:
         works: dict[str, list[UnfinishedWork]] = {}
         for work in found:
             works.setdefault(work.agent, []).append(work)
+        counted = {path: most_urgent(each) for path, each in works.items()}
         with self._lock:
-            self._work = {path: most_urgent(each) for path, each in works.items()}
-            self._uncounted = set()
+            uncounted = set(self._changed)
+            if has_more:  # what is known of other agents stays, until a row of theirs is seen
+                others = self._work.keys() - counted.keys()
+                uncounted |= others | (self._uncounted - counted.keys()) | {found[-1].agent}
+                counted |= {path: self._work[path] for path in others}
+            self._work, self._uncounted, self._has_more_work = counted, uncounted, has_more
             self._status_version += 1
 
     def wait_for_rows(self, timeout: float) -> None:
@@ -216,7 +237,7 @@ class AgentList:
                 self._status_version += 1
             if event.type in WORK_CHANGES:
                 self._uncounted.add(event.agent)
-                self._status_version += 1
+                self._changed.add(event.agent)
             if event.type == v.SPAWNED:
                 self._version += 1
                 row.session, row.agent_type = event.data["session_id"], event.data["agent_type"]
@@ -247,7 +268,7 @@ class AgentList:
     def rows(self, query: Query, first: int, count: int) -> dict[str, Any]:
         """A part of the opened tree, with how many rows there are and how many agents of each status."""
         if _UNFINISHED in _parse(query)[1]:
-            self._read_hosts_and_work(list(self._uncounted)[:MOST_ROWS])
+            self._read_hosts_and_work(self._some_uncounted())
         shown = self._show(query)
         part = shown.rows[first : first + min(count, MOST_ROWS)]
         self._read_last([path for path in part if "/" in path])
@@ -259,6 +280,7 @@ class AgentList:
             "first": first,
             "reading": not self.is_loaded,
             "counts": shown.counts,
+            "more": self._has_more_work,
             "rows": [
                 self._row_data(shown, path, is_closed=path in query.closed, following=following)
                 for path, following in zip(part, after, strict=False)
@@ -320,15 +342,31 @@ class AgentList:
                 if row is not None and not row.host and (head := self._system.log.head(path)) is not None:
                     row.host = head.fence.partition(":")[2]
                 if path in self._uncounted:
-                    self._uncounted.discard(path)
-                    found = self._system.read_unfinished(path)
-                    with self._lock:
-                        self._work.pop(path, None)
-                        if found:
-                            self._work[path] = most_urgent(found)
-                        self._status_version += 1
+                    self._count_again(path)
                     is_counted = True
         return is_counted
+
+    def _some_uncounted(self) -> list[str]:
+        with self._lock:
+            return list(islice(self._uncounted, MOST_ROWS))
+
+    def _count_again(self, path: str) -> None:
+        """Read the unfinished work of one agent, of which an erased one has none. Raises CorruptEvent, Unavailable."""
+        with self._lock:
+            self._uncounted.discard(path)
+        try:
+            found = self._system.read_unfinished(path)
+        except AgentNotFound:
+            found = []
+        with self._lock:
+            counted = most_urgent(found) if found else None
+            if counted == self._work.get(path):
+                return
+            if counted is None:
+                del self._work[path]
+            else:
+                self._work[path] = counted
+            self._status_version += 1
 
     def _read_last(self, paths: Sequence[str]) -> None:
         """Read the last events that are not known, together."""

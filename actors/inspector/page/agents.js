@@ -41,7 +41,7 @@ class AgentRows {
       const answer = await get("agents", { ...this.query, closed: [...this.closed].join("\n"), first: page * PAGE, count: PAGE });
       if (turn !== this.turn) return;
       this.pages.set(page, answer.rows);
-      Object.assign(this, { total: answer.total, counts: answer.counts, reading: answer.reading });
+      Object.assign(this, { total: answer.total, counts: answer.counts, more: answer.more, reading: answer.reading });
       this.handlers.changed();
     } catch (error) {
       if (turn === this.turn) this.handlers.failed(error);
@@ -61,7 +61,7 @@ class AgentRows {
     if (turn !== this.turn) return;
     if (answer === null) { this.pages = old; return; }
     this.pages.set(Math.floor(first / PAGE), answer.rows);
-    Object.assign(this, { total: answer.total, counts: answer.counts, reading: answer.reading });
+    Object.assign(this, { total: answer.total, counts: answer.counts, more: answer.more, reading: answer.reading });
     this.handlers.changed();
     if (last >= (Math.floor(first / PAGE) + 1) * PAGE) this.load(first, last);
   }
@@ -147,7 +147,7 @@ export class AgentList {
     this.rows.set(this.data.total);
     if (this.data.reading) this.renewSoon();
     const { counts, query } = this.data;
-    fill(this.statuses, ...STATUSES.filter(([key, , name]) => key === "" || counts[name] || query.status === key).map(([key, label, name]) => h("button", { type: "button", "aria-pressed": String(query.status === key), onclick: () => { query.status = key; this.#again(); } }, label, h("span", { class: "count" }, number(counts[name] ?? 0), this.data.reading ? " …" : null))));
+    fill(this.statuses, ...STATUSES.filter(([key, , name]) => key === "" || counts[name] || query.status === key).map(([key, label, name]) => h("button", { type: "button", "aria-pressed": String(query.status === key), onclick: () => { query.status = key; this.#again(); } }, label, h("span", { class: "count" }, number(counts[name] ?? 0), name === "unfinished" && this.data.more ? "+" : null, this.data.reading ? " …" : null))));
     this.empty.hidden = this.data.total > 0;
     this.rows.element.setAttribute("role", this.data.total > 0 ? "treegrid" : "group");
     if (this.data.total > 0) this.rows.element.setAttribute("aria-rowcount", String(this.data.total)); else this.rows.element.removeAttribute("aria-rowcount");

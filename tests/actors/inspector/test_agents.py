@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem, Spawn
+from duramen.actors.commands import unfinished_of
 from duramen.actors.inspector import agents
-from duramen.actors.inspector.agents import AgentList, Query
+from duramen.actors.inspector.agents import WORK_CHANGES, AgentList, Query, most_urgent
+from duramen.events import WorkParked
+from duramen.projections.recovery import AgentLog, rebuild
 from inspecting import inspecting
 from waiting import eventually
 
@@ -110,3 +116,129 @@ def test_what_is_closed_hides_what_is_below(system: AgentSystem) -> None:
     assert paths("p1/agent-001/below") == ["p1", *whole[:2], "p1/agent-0010"]
     assert paths("p1/agent-001") == ["p1", whole[0], "p1/agent-0010"]
     assert paths("p1") == ["p1"]
+
+
+async def wait_twice(self: Any, message: Job) -> None:
+    await self.sleep(0.001)
+    await self.wait_for("go")
+    await self.wait_for("end")
+
+
+async def wait_otherwise(self: Any, message: Job) -> None:
+    await self.wait_for("other")
+
+
+def said_of_work(system: AgentSystem, seq: int) -> tuple[int, str] | None:
+    """What a row says of the work that an agent had after the event at a seq."""
+    agent_log = AgentLog(system.log, PATH, system.limits, system.registry)
+    found = unfinished_of(rebuild(agent_log, to_seq=seq, use_snapshot=False).state, PATH)
+    return most_urgent(found) if found else None
+
+
+def test_each_event_that_changes_what_a_row_says_of_work_has_it_counted_again(
+    open_system: Callable[..., AgentSystem],
+) -> None:
+    first = open_system(registry=REGISTRY)
+    receipt = spawn_worker(first, wait_twice).send(Job())
+    eventually(lambda: types_of(first).count("work_begun") == 2, what="the handler waits")
+    first.agent(PATH).answer("go", work=receipt)
+    eventually(lambda: types_of(first).count("work_begun") == 3, what="the handler waits again")
+    first.close()
+    second = open_system(registry=REGISTRY, agents={"worker": worker(wait_otherwise)})
+    parked = second.agent(PATH)
+    parked.answer("end", work=receipt)
+    with pytest.raises(WorkParked):
+        parked.result(receipt)
+    parked.retry(receipt)
+    eventually(lambda: types_of(second).count("work_parked") == 2, what="it is parked again")
+    parked.terminate()
+    said = [said_of_work(second, seq) for seq in range(1, parked.status().seq + 1)]
+    changes = {
+        event.type for event in second.events(PATH) if event.seq > 1 and said[event.seq - 1] != said[event.seq - 2]
+    }
+    assert changes <= WORK_CHANGES
+    assert changes >= {
+        "work_accepted",
+        "work_begun",
+        "work_continued",
+        "work_answered",
+        "work_parked",
+        "work_retried",
+        "terminated",
+    }
+
+
+def test_work_that_was_answered_does_not_wait_for_somebody_any_more(open_system: Callable[..., AgentSystem]) -> None:
+    gate = threading.Event()
+
+    async def hold() -> None:
+        await asyncio.to_thread(gate.wait, 60)
+
+    async def go_on(self: Any, message: Job) -> None:
+        await self.wait_for("go")
+        await self.step("hold", hold)
+
+    system = open_system(registry=REGISTRY)
+    receipt = spawn_worker(system, go_on).send(Job())
+    eventually(lambda: "work_begun" in types_of(system), what="the handler waits")
+    listed = AgentList(system)
+    listed.load()
+    try:
+        assert listed.rows(Query(), 0, 9)["rows"][1]["work"] == (1, "waits for you")
+        answered = system.agent(PATH).answer("go", work=receipt)
+        listed.note(next(iter(system.events(PATH, from_seq=answered.seq))))
+        assert listed.rows(Query(), 0, 9)["rows"][1]["work"] == (1, "runs")
+    finally:
+        gate.set()
+    system.agent(PATH).result(receipt)
+
+
+def test_the_work_of_an_agent_that_is_erased_does_not_stay(open_system: Callable[..., AgentSystem]) -> None:
+    system = open_system(registry=REGISTRY)
+    spawn_worker(system, wait_twice).send(Job())
+    eventually(lambda: types_of(system).count("work_begun") == 2, what="the handler waits")
+    listed = AgentList(system)
+    listed.load()
+    assert listed.rows(Query(), 0, 9)["counts"]["unfinished"] == 1
+    system.agent(PATH).terminate()
+    [ended] = [event for event in system.events(PATH) if event.type == "terminated"]
+    system.erase(PATH)
+    listed.note(ended)
+    shown = listed.rows(Query(), 0, 9)
+    assert (shown["rows"][1]["work"], "unfinished" in shown["counts"]) == (None, False)
+
+
+def test_more_work_than_is_counted_is_said_and_what_was_seen_of_it_stays(
+    open_system: Callable[..., AgentSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "_MOST_WORK", 2)
+    monkeypatch.setattr(agents, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(agents, "_LOAD_SHARE", 0)
+    system = open_system(registry=REGISTRY, agents={"worker": worker(wait_twice)})
+    listed = AgentList(system)
+
+    def begin(path: str) -> None:
+        system.spawn(path, agent_type="worker").send(Job())
+        eventually(lambda: [each.type for each in system.events(path)].count("work_begun") == 2, what="it waits")
+
+    def shown() -> tuple[int, bool]:
+        found = listed.rows(Query("status:unfinished"), 0, 9)
+        return found["counts"]["unfinished"], found["more"]
+
+    begin("acme/one")
+    begin("acme/two")
+    listed.load()
+    assert shown() == (2, False)
+    begin("acme/three")
+    listed.load()
+    [unseen] = {row["path"] for row in listed.rows(Query(), 0, 9)["rows"] if row.get("work", 1) is None}
+    assert shown() == (2, True)
+    answered = system.agent(unseen).answer("go")
+    listed.note(next(iter(system.events(unseen, from_seq=answered.seq))))
+    assert shown() == (3, True), "an agent whose work changes is counted when it is asked for"
+    listed.load()
+    assert listed.rows(Query(), 0, 0)["counts"]["unfinished"] == 3
+    assert shown() == (3, True), "and stays so when all is read once more"
+    system.agent(unseen).terminate()
+    listed.load()
+    assert shown() == (2, False), "until it has ended, also if nothing was heard of that"
