@@ -103,6 +103,8 @@ def _add_past(server: MCPServer[Any], system: AgentSystem) -> None:
     @_tool(server, _READS)
     async def blame(agent: str, property: str = "") -> str:
         """Find which event has set a value, when, and for which command."""
+        # It may store marks beside keyframes. It still counts as a read: they make the next look quicker, no answer
+        # depends on them, and whoever may not write gets the same one.
         return answer((await system.aio.blame(agent, property)).as_data())
 
 
