@@ -435,7 +435,7 @@ def test_damaged_setters_are_told_by_verify_and_not_used(any_system: AgentSystem
     assert stored is not None
     other = evolve(rebuild(agent_log, to_seq=2).state, digest=b"another history!")
     fields = agent_log.unpack_snapshot(stored).state
-    for bad in (b"x" + stored[1:], agent_log.pack_setters(other, fields)):
+    for bad in (bytes([stored[0] ^ 1]) + stored[1:], agent_log.pack_setters(other, fields)):
         assert any_system.log.archive.keep_setters(PATH, 2, bad)
         (problem,) = any_system.verify(PATH).problems
         assert (problem.seq, problem.kind) == (2, Kind.SNAPSHOT) and "keyframe's setters" in problem.detail
