@@ -267,10 +267,9 @@ def test_a_follower_does_not_wait_for_ever(open_system: Open, alice: AgentHandle
         next(system.follow(PATH, "nothing", wait=0))
     with alice.stream("answer") as out:
         out.write("x")
-        follower = system.follow(PATH, "answer", timeout=0.01)
-        assert next(follower) == "x"
+        assert next(system.follow(PATH, "answer")) == "x"
         with pytest.raises(AskTimeout, match=r"within 0\.01"):
-            next(follower)
+            next(system.follow(PATH, "answer", after=1, timeout=0.01))
 
 
 def test_closing_a_system_ends_its_followers_and_its_writers(open_system: Open) -> None:

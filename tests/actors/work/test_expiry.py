@@ -24,6 +24,17 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder_module, "_INTERVAL", 0.1)
 
 
+def stop_looking(system: AgentSystem) -> None:
+    """From now on no agent is found to have expired, until `look_again`."""
+    system._finder.stop()
+    eventually(lambda: not system._finder._is_looking, what="the end of the last look")
+
+
+def look_again(system: AgentSystem) -> None:
+    system._finder._is_stopped = False
+    system._finder.look()
+
+
 def is_gone(system: AgentSystem, path: str = PATH) -> bool:
     try:
         system.agent(path).ask(GetStatus())
@@ -40,8 +51,10 @@ def test_an_agent_erases_itself_and_one_without_an_expiry_stays(open_any: OpenSy
     system = open_any()
     seen: list[str] = []
     with system.subscribe(PATH, lambda change: seen.append(change.event.type)):
+        stop_looking(system)
         system.spawn(PATH, expires_after=timedelta(seconds=SHORT)).set("n", 1)
         system.spawn("acme/stays").set("n", 1)
+        look_again(system)
         eventually(lambda: is_gone(system))
         eventually(lambda: "expired" in seen)
     assert paths_of(system) == ["acme/stays"]
@@ -68,9 +81,11 @@ def test_an_agent_that_changes_stays_until_it_does_not(any_system: AgentSystem) 
 
 
 def test_a_paused_or_terminated_one_expires_too(any_system: AgentSystem) -> None:
+    stop_looking(any_system)
     paused = any_system.spawn("acme/paused", expires_after=SHORT)
     paused.pause(when_paused="stash")
     any_system.spawn("acme/ended", expires_after=SHORT).terminate(consolidate_to_episodic=False)
+    look_again(any_system)
     eventually(lambda: paths_of(any_system) == [])
 
 
@@ -83,6 +98,7 @@ def test_a_change_below_it_keeps_it(any_system: AgentSystem, monkeypatch: pytest
         looks.append(agent)
 
     monkeypatch.setattr(expiry_module, "_expire", look)
+    stop_looking(any_system)
     parent = any_system.spawn(PATH, expires_after=SHORT)
     services, now = any_system._services, any_system._services.now
     services.now = lambda: now() + 3_600_000_000
@@ -90,6 +106,7 @@ def test_a_change_below_it_keeps_it(any_system: AgentSystem, monkeypatch: pytest
     parent.status()
     services.now = now
     parent.set("n", 1)
+    look_again(any_system)
     eventually(lambda: len(looks) > 2)
     assert paths_of(any_system) == [PATH, f"{PATH}/child"]
     child.set("n", 1)

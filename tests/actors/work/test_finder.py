@@ -64,7 +64,7 @@ def test_an_agent_that_waits_leaves_memory_and_comes_back_when_it_is_due(open_sy
 
     async def work(self: Any, message: Job) -> Any:
         runs.append(1)
-        await self.sleep(1.0)
+        await self.sleep(4.0)  # it has left memory long before that
         return "slept"
 
     system = open_system(registry=REGISTRY, settings=Settings(passivate_after=0.02))
