@@ -216,7 +216,7 @@ def test_every_call_that_looks_back_is_tried_below() -> None:
 def promptly() -> Callable[..., Any]:
     """Call something in a thread of its own; fail if it has not ended in time."""
 
-    def call(work: Callable[[], Any], seconds: float = 5.0) -> Any:
+    def call(work: Callable[[], Any], seconds: float = 30.0) -> Any:
         outcome: list[tuple[Any, BaseException | None]] = []
 
         def run() -> None:
@@ -1112,7 +1112,7 @@ def test_a_message_to_nobody_is_answered_and_one_told_is_not_kept(
     nobody.tell(message)
     reply = promptly(lambda: nobody.ask(message, block=False))
     with pytest.raises(AgentNotFound):
-        result = reply.get(timeout=5)
+        result = reply.get(timeout=30)
         result.raise_for_failure()
     assert system.log.head(str(nobody.path)) is None
 

@@ -67,7 +67,7 @@ def promptly() -> Callable[..., Any]:
     return _promptly
 
 
-def _promptly(call: Callable[[], Any], seconds: float = 5.0) -> Any:
+def _promptly(call: Callable[[], Any], seconds: float = 30.0) -> Any:
     outcome: list[Any] = []
     errors: list[BaseException] = []
 

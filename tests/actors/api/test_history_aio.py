@@ -353,7 +353,7 @@ def test_progress_is_told_in_a_thread_and_can_be_passed_on_to_the_loop(past: Age
             loop.call_soon_threadsafe(told.set)
 
         report = await past.aio.verify(progress=progress)
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), 30)
         assert report.ok and threads and threading.get_ident() not in threads
 
     run(verify())

@@ -78,7 +78,7 @@ def _needs_another_thread_at_the_end() -> bool:
     def work() -> None:
         ready.wait(10)
         workers.submit(done.set)
-        waited.append(done.wait(2))
+        waited.append(done.wait(30))
 
     workers.submit(work)
     workers.submit(warm.set)

@@ -188,14 +188,15 @@ def test_a_system_closes_while_it_trims(open_system: Callable[..., AgentSystem],
 
         def waits(agent: str) -> None:
             begun.set()
-            gate.wait(10)
+            gate.wait(60)
 
-        system._services.trimmer.add_needs(waits)
+        trimmer = system._services.trimmer
+        trimmer.add_needs(waits)
         for number in range(5):
             count_up(system.spawn(f"acme/a{number}"), events=30)
         assert begun.wait(10)
-        threading.Timer(0.05, gate.set).start()
-        system.close(timeout=5)
+        threading.Thread(target=lambda: trimmer._closing.wait(60) and gate.set()).start()
+        system.close(timeout=30)
         with pytest.raises(AssertionError):
             eventually(lambda: base_of(system, "acme/a4"), 0.1)
 

@@ -148,10 +148,10 @@ def test_a_handler_reads_its_own_writes_and_nobody_else_does_before_the_commit(
 
     system, [agent] = run(open_system, agent_of(handler))
     reply = agent.ask("write", block=False)
-    assert written.wait(5)
+    assert written.wait(30)
     assert system.peek("p/a0").memory == {}
     gate.set()
-    assert reply.get(timeout=5) == 1
+    assert reply.get(timeout=30) == 1
     assert agent.get("draft") == 1
 
 
@@ -266,11 +266,11 @@ def test_what_ends_a_program_ends_one_agent_only(
 
     expected = type(error) if isinstance(error, Exception) else HandlerStopped
     with pytest.raises(expected):
-        promptly(lambda: first.ask("die", timeout=3))
+        promptly(lambda: first.ask("die", timeout=30))
 
     assert first.get() == {}
-    assert promptly(lambda: second.ask("live", timeout=3)) == "alive"
-    assert promptly(lambda: first.ask("live", timeout=3)) == "alive"
+    assert promptly(lambda: second.ask("live", timeout=30)) == "alive"
+    assert promptly(lambda: first.ask("live", timeout=30)) == "alive"
     assert event_types(system, "p/a0") == ["spawned", "memory_set"]
 
 
@@ -393,7 +393,7 @@ def test_an_effect_is_called_once_after_the_log_has_the_batch(open_any: OpenSyst
     system, [agent] = run(open_any, agent_of(handler))
     log_of.append(system)
     agent.ask("go")
-    assert done.wait(5)
+    assert done.wait(30)
     assert seen == [2]
 
 
@@ -406,7 +406,7 @@ def test_an_effect_that_raises_harms_nothing(open_system: OpenSystem) -> None:
 
     _, [agent] = run(open_system, agent_of(lambda agent, message: agent.after_commit(effect)))
     agent.ask("go")
-    assert called.wait(5)
+    assert called.wait(30)
     agent.ask("go")
     assert agent.status().seq == 1
 
@@ -442,13 +442,13 @@ def test_a_handler_that_blocks_stalls_nobody(open_any: OpenSystem, gate: threadi
 
     _, [slow, other] = run(open_any, agent_of(block), Researcher)
     reply = slow.ask("wait", block=False)
-    assert entered.wait(5)
-    assert other.ask(Find("why"), timeout=5) == 3
+    assert entered.wait(30)
+    assert other.ask(Find("why"), timeout=30) == 3
     other.set("a", 1)
     other.pause("p")
     assert not reply.done
     gate.set()
-    assert reply.get(timeout=5) == "at last"
+    assert reply.get(timeout=30) == "at last"
 
 
 def test_many_handlers_block_at_a_time(open_system: OpenSystem, gate: threading.Event) -> None:
@@ -477,11 +477,11 @@ def test_an_async_handler_that_waits_stalls_nobody(open_system: OpenSystem) -> N
 
     _, [first, second] = run(open_system, Waiting, Waiting)
     reply = first.ask("wait", block=False)
-    assert entered.wait(5)
-    assert second.ask("go", timeout=5) == "go"
+    assert entered.wait(30)
+    assert second.ask("go", timeout=30) == "go"
     assert not reply.done
     loops[0].call_soon_threadsafe(release.set)
-    assert reply.get(timeout=5) == "wait"
+    assert reply.get(timeout=30) == "wait"
     assert first.get("done") == ["wait"]
 
 
@@ -513,10 +513,10 @@ def test_a_factory_that_blocks_stalls_nobody(
     system = open_system(agents={"slow": factory}, registry=REGISTRY)
     other = system.spawn("p/other")
     reply = promptly(lambda: system.agent("p/slow").ask(Spawn(agent_type="slow"), block=False))
-    assert entered.wait(5)
-    assert promptly(lambda: other.ask(Get(), timeout=3)) == {}
+    assert entered.wait(30)
+    assert promptly(lambda: other.ask(Get(), timeout=30)) == {}
     gate.set()
-    assert reply.get(timeout=5).success
+    assert reply.get(timeout=30).success
 
 
 def test_the_caller_of_a_spawn_whose_factory_hangs_gets_its_time_out(
@@ -569,8 +569,8 @@ def test_a_spawn_that_comes_right_behind_another_message_runs_its_agent_type(ope
     for number in range(20):
         agent = system.agent(f"p/a{number}")
         agent.tell(Get())
-        assert agent.ask(Spawn(agent_type="answering"), block=False).get(timeout=5).success
-        assert agent.ask("who", timeout=5) == "Answering"
+        assert agent.ask(Spawn(agent_type="answering"), block=False).get(timeout=30).success
+        assert agent.ask("who", timeout=30) == "Answering"
 
 
 def test_a_new_session_runs_its_own_agent_type(open_any: OpenSystem) -> None:
@@ -640,12 +640,12 @@ def test_a_factory_that_fails_is_told_to_the_caller_and_harms_no_other(
 
     with pytest.raises(AgentFailed) as caught:
         if block:
-            promptly(lambda: system.agent("p/bad").ask(message, timeout=3))
+            promptly(lambda: system.agent("p/bad").ask(message, timeout=30))
         else:
-            system.agent("p/bad").ask(message, block=False).get(timeout=3)
+            system.agent("p/bad").ask(message, block=False).get(timeout=30)
 
     assert caught.value.agent == "p/bad"
-    assert other.ask(Set("a", 1), block=False).get(timeout=3).seq == 2
+    assert other.ask(Set("a", 1), block=False).get(timeout=30).seq == 2
     assert [entry.agent for entry in system.agents()] == ["p/other"]
 
 
@@ -659,8 +659,8 @@ def test_an_agent_that_cannot_be_brought_back_tells_each_caller(open_system: Ope
         refused = system.agent("p/a").ask(Set("n", 2), block=False)
         read_behind_it = system.agent("p/a").ask(Get(), block=False)
         with pytest.raises(AgentFailed):
-            refused.get(timeout=3)
-        assert read_behind_it.get(timeout=3) == {"n": 1}, "its state is in the log, whatever its class does"
+            refused.get(timeout=30)
+        assert read_behind_it.get(timeout=30) == {"n": 1}, "its state is in the log, whatever its class does"
     assert system.spawn("p/b").get() == {}
 
 
@@ -895,13 +895,13 @@ def test_a_plain_pykka_reference_works_on_an_agent(open_any: OpenSystem) -> None
     ref = agent.ask("ref")
     assert isinstance(ref, pykka.ActorRef)
     assert ref.is_alive()
-    assert ref.ask("asked", timeout=5) == "asked"
+    assert ref.ask("asked", timeout=30) == "asked"
     future = ref.ask("later", block=False)
     assert isinstance(future, pykka.Future)
-    assert future.get(timeout=5) == "later"
+    assert future.get(timeout=30) == "later"
     ref.tell("told")
     assert agent.get("told") == ["asked", "later", "told"]
-    assert ref.ask(Set("a", 1), timeout=5).seq == 5
+    assert ref.ask(Set("a", 1), timeout=30).seq == 5
     assert event_types(system, "p/a0")[-1] == "memory_set"
 
 
@@ -920,15 +920,15 @@ def looked_at() -> Proxied:
 def test_a_reference_that_was_read_too_early_is_replaced(open_any: OpenSystem, factory: Callable[[], Agent]) -> None:
     system = open_any(agents={"early": factory})
     agent = system.spawn("p/early", agent_type="early")
-    assert agent.ask("ref").ask("asked", timeout=5) == "asked"
+    assert agent.ask("ref").ask("asked", timeout=30) == "asked"
     assert agent.get("told") == ["asked"]
 
 
 def test_a_pykka_proxy_calls_methods_inside_the_batch_of_a_message(open_system: OpenSystem) -> None:
     system, [agent] = run(open_system, Proxied)
     proxy = agent.ask("ref").proxy()
-    assert proxy.double(4).get(timeout=5) == 8
-    assert proxy.number.get(timeout=5) == 7
+    assert proxy.double(4).get(timeout=30) == 8
+    assert proxy.number.get(timeout=30) == 7
     assert agent.get("doubled") == 4
     assert event_types(system, "p/a0") == ["spawned", "memory_set"]
 
@@ -936,10 +936,10 @@ def test_a_pykka_proxy_calls_methods_inside_the_batch_of_a_message(open_system: 
 def test_futures_of_agents_work_as_pykkas(open_system: OpenSystem) -> None:
     _, [agent] = run(open_system, Proxied)
     futures = [agent.ask(number, block=False) for number in range(3)]
-    assert pykka.get_all(futures, timeout=5) == [0, 1, 2]
+    assert pykka.get_all(futures, timeout=30) == [0, 1, 2]
     joined = futures[0].join(futures[1], futures[2])
-    assert joined.get(timeout=5) == [0, 1, 2]
-    assert futures[1].map(lambda value: value + 10).get(timeout=5) == 11
+    assert joined.get(timeout=30) == [0, 1, 2]
+    assert futures[1].map(lambda value: value + 10).get(timeout=30) == 11
 
 
 def test_agents_are_not_started_as_pykka_actors(open_system: OpenSystem) -> None:
@@ -972,7 +972,7 @@ def test_a_handler_that_hangs_at_the_end_is_told_to_its_caller(gate: threading.E
     agent = system.spawn("p/a", agent_type="hang")
     first = agent.ask("hang", block=False)
     behind = agent.ask("wait", block=False)
-    assert entered.wait(5)
+    assert entered.wait(30)
     system.close(timeout=0.3)
     for reply in (first, behind):
         with pytest.raises(DuramenError) as caught:

@@ -34,7 +34,7 @@ class Ledger:
     def hang(self, name: str) -> str:
         self.done.append(name)
         self.begun.set()
-        self.gate.wait(10)
+        self.gate.wait(60)
         return "too late"
 
 
@@ -308,7 +308,7 @@ def has_ended_with(system: AgentSystem, types: list[str]) -> bool:
 
 def test_work_whose_hosts_die_is_parked_after_five_times(open_system: OpenSystem, gate: threading.Event) -> None:
     async def work(self: Any, message: Job) -> Any:
-        await self.step("hang", gate.wait, 10)
+        await self.step("hang", gate.wait, 60)
 
     system = open_system(registry=REGISTRY)
     alice = spawn_worker(system, work)
