@@ -37,6 +37,12 @@ class Restarts(Agent):
 
 
 @pytest.fixture
+def threads_before() -> set[threading.Thread]:
+    """Those of other tests; to be asked for ahead of `system`."""
+    return set(threading.enumerate())
+
+
+@pytest.fixture
 def system() -> Iterator[AgentSystem]:
     with AgentSystem.open("memory://", agents={"caller": Caller, "restarts": Restarts}) as opened:
         yield opened
@@ -57,8 +63,9 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records if record.name == "duramen.system"]
 
 
-def core_threads() -> int:
-    return sum(thread.name == "duramen-core" for thread in threading.enumerate())
+def core_threads(before: set[threading.Thread]) -> int:
+    """How many cores run that did not run before."""
+    return sum(thread.name == "duramen-core" for thread in set(threading.enumerate()) - before)
 
 
 def test_closing_waits_for_no_restart_where_nothing_is_to_be_handled(
@@ -114,8 +121,9 @@ def test_what_waits_for_an_agent_that_is_not_in_memory_is_handled_before_the_end
     assert all(reply.get(timeout=5).success for reply in replies)
 
 
-def test_a_closing_that_was_interrupted_is_finished_by_the_next(gate: threading.Event) -> None:
-    before = core_threads()
+def test_a_closing_that_was_interrupted_is_finished_by_the_next(
+    threads_before: set[threading.Thread], gate: threading.Event
+) -> None:
     system = AgentSystem.open("memory://", agents={"caller": Caller})
     agent, entered = system.spawn(PATH, agent_type="caller"), threading.Event()
     reply = agent.ask(lambda me: (entered.set(), gate.wait(20))[1], block=False)
@@ -134,10 +142,10 @@ def test_a_closing_that_was_interrupted_is_finished_by_the_next(gate: threading.
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         system.close()
-    assert core_threads() == before + 1
+    assert core_threads(threads_before) == 1
     gate.set()
     system.close()
-    assert core_threads() == before
+    assert core_threads(threads_before) == 0
     assert reply.get(timeout=5) is True
 
 
@@ -245,7 +253,7 @@ def test_a_system_that_was_closed_is_dropped_without_a_warning() -> None:
 
 
 def test_what_is_looked_after_while_the_last_messages_of_hosts_come_has_ended(
-    system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+    threads_before: set[threading.Thread], system: AgentSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host that leaves is looked after by a worker, also when all else has been closed."""
     looked: list[str] = []
@@ -265,4 +273,5 @@ def test_what_is_looked_after_while_the_last_messages_of_hosts_come_has_ended(
     monkeypatch.setattr(hosted, "_refresh", refresh)
     system.close()
     assert [name.rpartition("-")[0] for name in looked] == ["duramen-activation"]
-    assert not any(thread.name.startswith("duramen-worker") for thread in threading.enumerate())
+    left = set(threading.enumerate()) - threads_before
+    assert not any(thread.name.startswith("duramen-worker") for thread in left)

@@ -70,11 +70,12 @@ def test_only_a_wake_ends_a_pause_and_what_was_heard_meanwhile_is_kept() -> None
     assert mine.receive(60) == {2: 4}, "after the pause it hears at once"
 
 
-def listening() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "duramen-listener" in thread.name]
-
-
 def test_a_thread_a_level_starts_with_the_first_inlet_and_ends_with_the_last() -> None:
+    before = set(threading.enumerate())
+
+    def listening() -> list[str]:
+        return [thread.name for thread in set(threading.enumerate()) - before if "duramen-listener" in thread.name]
+
     pool = ListenerPool(MemoryLog())
     one, two, other = pool.open([1], 4), pool.open([2], 4), pool.open([1], 1)
     assert sorted(listening()) == ["duramen-listener-1", "duramen-listener-4"]

@@ -100,12 +100,14 @@ def test_sending_to_a_host_that_never_reads_ends_with_mailbox_full(store: HostSt
 
 
 def test_closed_links_refuse_rows_and_leave_no_thread(store: HostStore) -> None:
+    before = set(threading.enumerate())
     with LinkedHost(store) as a, LinkedHost(store) as b:
         b.links.close(10.0)
         b.links.close(10.0)
         with pytest.raises(SystemClosed):
             b.send(a, [1])
-    assert not [thread.name for thread in threading.enumerate() if thread.name == "duramen-links"]
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left if thread.name == "duramen-links"]
 
 
 def test_what_is_queued_is_sent_before_links_close(store: HostStore) -> None:
