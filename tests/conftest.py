@@ -19,23 +19,16 @@ from leftovers import note_threads, processes_left, threads_left
 from parts import FULL_RUN_ONLY, combine_failures, files_of_part, is_slow_as_a_whole
 from servers import redis_server, valkey_server
 
-# No deadlines: a slow machine is no defect. `ci` draws the same examples in each run, so that a red run is
-# about the change that caused it; `default` draws new ones; `quick` is for the loop of a developer, and `thorough`
-# for a change to what has laws.
+# No deadlines, and no complaint about slow drawing: a slow machine is no defect. `ci` draws the same examples in each
+# run, so that a red run is about the change that caused it; `default` draws new ones; `quick` is for the loop of a
+# developer, and `thorough` for a change to what has laws.
 # Choose with `--hypothesis-profile=thorough`.
 _IN_CI = bool(os.environ.get("CI"))
-settings.register_profile("default", deadline=None, max_examples=50)
-settings.register_profile(
-    "ci",
-    deadline=None,
-    max_examples=100,
-    derandomize=True,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("quick", deadline=None, max_examples=15, derandomize=_IN_CI)
-settings.register_profile("thorough", deadline=None, max_examples=2_000, print_blob=True)
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", _PATIENT, max_examples=50)
+settings.register_profile("ci", _PATIENT, max_examples=100, derandomize=True, database=None, print_blob=True)
+settings.register_profile("quick", _PATIENT, max_examples=15, derandomize=_IN_CI)
+settings.register_profile("thorough", _PATIENT, max_examples=2_000, print_blob=True)
 settings.load_profile("ci" if _IN_CI else "default")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that: the programs whose

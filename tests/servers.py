@@ -208,7 +208,7 @@ def free_port() -> int:
     with (Path(tempfile.gettempdir()) / f"duramen-test-ports-{os.getuid()}").open("a+") as turns:
         fcntl.flock(turns, fcntl.LOCK_EX)
         turns.seek(0)
-        turn = int(turns.read() or 0)
+        turn = int(turns.read() or os.getpid() * 97 % len(_PORTS))  # the programs of earlier runs may hold the first
         while True:
             port = _PORTS[turn % len(_PORTS)]
             turn += 1
