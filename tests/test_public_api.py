@@ -241,7 +241,7 @@ def promptly() -> Callable[..., Any]:
 def shared(valkey_url: str) -> Iterator[dict[str, AgentSystem]]:
     """A system in memory and one on a server; each test has a project of its own in them."""
     with (
-        AgentSystem.open("memory://", settings=Settings(hook_timeout=2)) as memory,
+        AgentSystem.open("memory://", settings=Settings(hook_timeout=30)) as memory,
         AgentSystem.open(valkey_url, namespace=f"t{uuid4().hex}") as server,
     ):
         yield {"memory": memory, "valkey": server}
