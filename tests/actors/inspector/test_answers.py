@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -46,6 +47,14 @@ class Wish:
 class Patient(Agent):
     async def on_receive(self, message: Any) -> Any:
         return await self.wait_for("fulfilment", about=message.what)
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[Asker]:
+    """Asks an inspector with actions what is refused, and so changes nothing: the same for all tests here."""
+    with AgentSystem.open("memory://") as system, inspecting(system, allow_actions=True) as asker:
+        system.spawn(PATH)
+        yield asker
 
 
 def segments(*path: str) -> str:
@@ -278,11 +287,8 @@ def test_a_cursor_of_another_log_begins_anew(system: AgentSystem, asker: Asker) 
         ("diff?agent=acme/alice&a=0&b=9", 400, "InvalidMessage"),
     ],
 )
-def test_what_is_not_there_is_a_typed_error(
-    system: AgentSystem, asker: Asker, address: str, code: int, error: str
-) -> None:
-    system.spawn(PATH)
-    reply = asker.get(f"/api/{address}")
+def test_what_is_not_there_is_a_typed_error(refusing: Asker, address: str, code: int, error: str) -> None:
+    reply = refusing.get(f"/api/{address}")
     assert (reply.status, reply.data["error"]) == (code, error)
 
 
@@ -314,9 +320,8 @@ def test_resume_and_fork_do_what_they_say(system: AgentSystem, acting: Asker) ->
 
 
 @pytest.mark.parametrize("body", [[], "x", {"agent": 1}, {"agent": PATH}, {"agent": PATH, "seq": "1", "to": "acme/b"}])
-def test_an_action_without_its_fields_is_refused(system: AgentSystem, acting: Asker, body: Any) -> None:
-    system.spawn(PATH)
-    assert acting.post("/api/actions/fork", body).status == 400
+def test_an_action_without_its_fields_is_refused(refusing: Asker, body: Any) -> None:
+    assert refusing.post("/api/actions/fork", body).status == 400
 
 
 @message_type("inspected_refund", durable=True)
