@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import compress
+from collections.abc import Iterator, Mapping, Set
+from itertools import compress, islice
 from operator import is_not
 from typing import Any, Final, TypeAlias, cast
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from duramen.events import Event, PlainData, property_segments
 from duramen.events.codec import RawEvent, build_valid_event
-from duramen.events.model import MEMORY_APPENDED, MEMORY_DELETED, same_value
+from duramen.events.model import MEMORY_APPENDED, MEMORY_DELETED, MEMORY_RESTORED, PAUSED, RESUMED, same_value
 
 from ..recovery import MISFITS, AgentLog, misfit, rebuild_base
-from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree
+from ..state import CONTAINERS, MISSING, OWN_EVENT_TYPES, AgentState, advance, copy_tree, find
 
 _Path: TypeAlias = tuple[str, ...]
 _Child: TypeAlias = "tuple[Any, Any] | None"
 
 MOST_WRITES: Final = 200
 """Writes of one event below one container; with more, the container is given as written as a whole."""
+_MOST_CHECKPOINTS: Final = 32
+"""How many of the last checkpoints have their setters held."""
+
+
+def _no_setters() -> Mapping[int, dict[str, Any]]:
+    return {}
 
 
 @frozen(eq=False, repr=False)
@@ -28,11 +34,16 @@ class TracedState:
     """A state with the setters of its values. Never changed: the next one shares what its event does not change.
 
     `setters` has the form of `state.memory`, with the seq of the event that set it in the place of each scalar. What
-    the base of a trimmed log holds has the seq of the last event that was trimmed. Empty containers have no setter.
+    the base of a trimmed log holds has the seq of the last event that was trimmed. What a resume has brought back has
+    its setter from before, if its checkpoint is one of the last 32; else the resume's. Empty containers have no setter.
     """
 
     state: AgentState
     setters: dict[str, Any]
+    _at_checkpoints: Mapping[int, dict[str, Any]] = field(factory=_no_setters)
+    """The setters at the last checkpoints, by the seqs of these."""
+    _restored: frozenset[int] = frozenset()
+    """The events with which a resume, whose own event is the next one, has brought values back."""
 
     @property
     def seq(self) -> int:
@@ -135,18 +146,43 @@ def _apply(traced: TracedState, seq: int, raw: RawEvent, digest: bytes) -> Trace
     state = traced.state.copy()
     if own is None or own.changed_paths is None:
         advance(state, _without_command(raw, raw[4]), digest, 1)
-        return TracedState(state, traced.setters)
+        return _pass_checkpoint(evolve(traced, state=state), seq, raw)
     state.memory = own.copy_changed(traced.memory, raw[4])
     advance(state, _without_command(raw, copy_tree(raw[4])), digest, 1)
     if state.memory is traced.memory:
-        return TracedState(state, traced.setters)
+        return evolve(traced, state=state)
     data = raw[4]
     if own.values is not None:
         data = {**data, own.values: own.replace_scalars(data[own.values], seq)}
     marked = AgentState()
     marked.memory = own.copy_changed(traced.setters, raw[4])
     advance(marked, _without_command(raw, data), digest, 1)
-    return TracedState(state, marked.memory)
+    restored = traced._restored | {seq} if raw[0] == MEMORY_RESTORED else traced._restored
+    return evolve(traced, state=state, setters=marked.memory, restored=restored)
+
+
+def _pass_checkpoint(traced: TracedState, seq: int, raw: RawEvent) -> TracedState:
+    """Hold the setters at a checkpoint; give what a resume has brought back those that it had there."""
+    if raw[0] == PAUSED:
+        last = islice(traced._at_checkpoints.items(), max(0, len(traced._at_checkpoints) - _MOST_CHECKPOINTS + 1), None)
+        return evolve(traced, at_checkpoints={**dict(last), seq: traced.setters})
+    if raw[0] != RESUMED or not traced._restored:
+        return traced
+    before = traced._at_checkpoints.get(raw[4].get("checkpoint_seq"))
+    setters = traced.setters if before is None else _carry((), traced.setters, before, traced._restored)
+    return evolve(traced, setters=setters, restored=frozenset[int]())
+
+
+def _carry(path: _Path, setters: Any, before: dict[str, Any], restored: Set[int]) -> Any:
+    """The setters with those from before a resume in the places of the events with which it brought values back."""
+    if type(setters) is dict:
+        held = cast("dict[str, Any]", setters)
+        return {key: _carry((*path, key), each, before, restored) for key, each in held.items()}
+    if type(setters) is list:
+        listed = enumerate(cast("list[Any]", setters))
+        return [_carry((*path, str(at)), each, before, restored) for at, each in listed]
+    found = find(before, path) if setters in restored else setters
+    return found if type(found) is int else setters
 
 
 def _without_command(raw: RawEvent, data: Any) -> RawEvent:

@@ -254,8 +254,8 @@ export class AgentPage {
 
   async #blame(row, element) {
     const box = this.#float(element, h("h2", { class: "mono" }, said(row.path.join("/"))), h("p", { class: "mono" }, value(row.node)));
-    const list = h("ol", { class: "chain" }, h("li", { class: "here" }, "set by ", h("a", { href: moment(this.path, row.setter) }, `@${row.setter}`)));
-    const ends = h("div", { class: "ends" }, row.setter > this.model.base + 1 ? h("button", { type: "button", class: "button", onclick: () => { box.remove(); location.hash = `${place(this.path)}@${row.setter - 1}..${row.setter}`; } }, `Diff ${row.setter - 1} … ${row.setter}`) : "", h("button", { type: "button", class: "button", onclick: () => box.remove() }, "Close"));
+    const list = h("ol", { class: "chain" }, h("li", { class: "here" }, "…"));
+    const ends = h("div", { class: "ends" }, h("button", { type: "button", class: "button", onclick: () => box.remove() }, "Close"));
     box.append(list, ends);
     box.querySelector("button")?.focus();
     try {
@@ -263,6 +263,8 @@ export class AgentPage {
       const step = (words, event, more = null) => h("li", {}, words, " ", event.tool && words.startsWith("from") ? [h("b", {}, said(event.tool)), " "] : null, h("a", { href: moment(event.agent, event.seq) }, event.agent === this.path ? `@${event.seq}` : `${event.agent}@${event.seq}`), " ", event.type, " ", h("span", { class: "dim" }, said(event.detail || event.title)), more);
       fill(list, answer.event ? h("li", { class: "here" }, "set by ", h("a", { href: moment(answer.agent, answer.seq) }, `@${answer.seq}`), ` ${answer.event.type}`, h("div", { class: "dim" }, answer.event.time.slice(0, 23).replace("T", " ")), answer.command ? h("div", { class: "dim" }, "command ", said(answer.command, "mono")) : null) : h("li", { class: "here" }, `set at @${answer.seq} or before, which was trimmed`),
         ...answer.carried.map((each) => step("carried by", each)), answer.tool ? step("from the output of", answer.tool) : "", ...answer.causes.map((each) => step("caused by", each)));
+      const { agent, seq } = answer;
+      if (answer.event && (agent !== this.path || seq > this.model.base + 1)) ends.prepend(h("button", { type: "button", class: "button", onclick: () => { box.remove(); location.hash = `${place(agent)}@${seq - 1}..${seq}`; } }, `Diff ${seq - 1} … ${seq}`));
     } catch (error) {
       list.append(h("li", { class: "failed" }, error.message));
     }

@@ -200,6 +200,29 @@ def test_diff_blame_and_event_are_those_of_the_library(system: AgentSystem, aske
     )
 
 
+def test_blame_leads_through_a_resume_and_a_fork_to_the_event_that_first_set_the_value(
+    system: AgentSystem, asker: Asker
+) -> None:
+    alice = system.spawn(PATH, initial_state={"goal": "look"})
+    with alice.batch(command_id="c-1") as batch:
+        batch.record("tool_output", {"tool": "price", "result": 40})
+        batch.set("price", 40)
+    alice.pause(checkpoint_id="before")
+    alice.resume()
+    alice.set("price", 50)
+    alice.resume("before")
+    seq = alice.status().seq
+    window = asker.ask(f"/api/window?agent={PATH}")
+    memory, setters = state_in(window, seq)
+    assert (memory["price"], setters["price"]) == (40, 3), "as the memory beside it shows"
+    system.fork(PATH, seq, to="acme/bob")
+    for agent, carriers in ((PATH, ["resumed"]), ("acme/bob", ["forked", "resumed"])):
+        blame = asker.ask(f"/api/blame?agent={agent}&path={segments('price')}")
+        assert (blame["agent"], blame["seq"], blame["command"]) == (PATH, 3, "c-1")
+        assert (blame["event"]["type"], blame["tool"]["tool"]) == ("memory_set", "price")
+        assert [each["type"] for each in blame["carried"]] == carriers
+
+
 def test_agents_come_as_a_tree_that_is_filtered_and_folded(system: AgentSystem, asker: Asker) -> None:
     for path in ("acme/desk-10", "acme/desk-9", "lab/probe"):
         system.spawn(path, agent_type="support")

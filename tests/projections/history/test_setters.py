@@ -121,13 +121,8 @@ def test_writes_lead_from_each_state_to_the_next_and_setters_are_those_of_blame(
             assert setters == after.setters
         marks = {path.removeprefix("/"): seq for path, seq in leaves(setters).items()}
         found = system.blame(PATH).leaves if memory else {}
-        types = {event.seq: event.type for event in system.events(PATH)}
         for path, leaf in found.items():
-            if path not in marks:  # an empty container
-                continue
-            if leaf.carried_by:
-                assert types[marks[path]] == "memory_restored"
-            else:
+            if path in marks:  # else an empty container
                 assert marks[path] == leaf.seq
 
 
@@ -145,6 +140,34 @@ def test_earlier_states_stay_as_they_were() -> None:
         ]
         assert states[2].memory["a"] is states[3].memory["a"], "what was not changed is shared"
         assert states[3].setters == {"a": {"b": 2}, "l": [3]}
+
+
+def test_what_a_resume_brings_back_has_its_setter_from_before() -> None:
+    with AgentSystem.open("memory://") as system:
+        alice = system.spawn(PATH, initial_state={"plan": {"at": 0}})
+        alice.append("l", {"text": "first"})
+        alice.pause(checkpoint_id="c")
+        alice.resume()
+        alice.set("plan", {"at": 1, "new": True})
+        alice.delete("l")
+        alice.resume("c")
+        *_, before, after = traced_of(system)
+        assert (after.setters["plan"]["at"], after.setters["l"]) == (1, [{"text": 2}])
+        assert before.setters["plan"]["at"] == before.seq, "the events of the resume have set it until it is complete"
+
+
+def test_of_very_many_checkpoints_the_last_ones_are_known() -> None:
+    with AgentSystem.open("memory://") as system:
+        alice = system.spawn(PATH, initial_state={"a": 0, "b": 0})
+        for number in range(34):
+            alice.pause(checkpoint_id=f"c{number}")
+            alice.resume()
+        for name, setter in (("c33", 1), ("c0", None)):
+            alice.set("a", 1)
+            alice.resume(name)
+            last = traced_of(system)[-1]
+            assert last.setters["b"] == 1
+            assert last.setters["a"] == (setter or last.seq - 1)
 
 
 def test_elements_that_move_up_keep_their_setters() -> None:
