@@ -15,7 +15,10 @@ from duramen.actors.commands import unfinished_of
 from duramen.actors.inspector import agents
 from duramen.actors.inspector.agents import WORK_CHANGES, AgentList, Query, most_urgent
 from duramen.events import WorkParked
+from duramen.events.model import EXPIRED
+from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, rebuild
+from duramen.projections.state import advance
 from inspecting import inspecting
 from waiting import eventually
 
@@ -128,11 +131,22 @@ async def wait_otherwise(self: Any, message: Job) -> None:
     await self.wait_for("other")
 
 
-def said_of_work(system: AgentSystem, seq: int) -> tuple[int, str] | None:
+def state_at(system: AgentSystem, seq: int, path: str = PATH) -> AgentState:
+    agent_log = AgentLog(system.log, path, system.limits, system.registry)
+    return rebuild(agent_log, to_seq=seq, use_snapshot=False).state
+
+
+def said_of_work(system: AgentSystem, seq: int, path: str = PATH) -> tuple[int, str] | None:
     """What a row says of the work that an agent had after the event at a seq."""
-    agent_log = AgentLog(system.log, PATH, system.limits, system.registry)
-    found = unfinished_of(rebuild(agent_log, to_seq=seq, use_snapshot=False).state, PATH)
+    found = unfinished_of(state_at(system, seq, path), path)
     return most_urgent(found) if found else None
+
+
+def changed_row(system: AgentSystem, path: str = PATH) -> set[str]:
+    """The types of the events after which a row says something else of the agent's work than before."""
+    found = list(system.events(path))
+    said = {event.seq: said_of_work(system, event.seq, path) for event in found}
+    return {event.type for event in found if event.seq - 1 in said and said[event.seq] != said[event.seq - 1]}
 
 
 def test_each_event_that_changes_what_a_row_says_of_work_has_it_counted_again(
@@ -152,10 +166,7 @@ def test_each_event_that_changes_what_a_row_says_of_work_has_it_counted_again(
     parked.retry(receipt)
     eventually(lambda: types_of(second).count("work_parked") == 2, what="it is parked again")
     parked.terminate()
-    said = [said_of_work(second, seq) for seq in range(1, parked.status().seq + 1)]
-    changes = {
-        event.type for event in second.events(PATH) if event.seq > 1 and said[event.seq - 1] != said[event.seq - 2]
-    }
+    changes = changed_row(second)
     assert changes <= WORK_CHANGES
     assert changes >= {
         "work_accepted",
@@ -166,6 +177,55 @@ def test_each_event_that_changes_what_a_row_says_of_work_has_it_counted_again(
         "work_retried",
         "terminated",
     }
+
+
+def test_what_is_given_up_and_what_ends_while_paused_is_counted_again(open_system: Callable[..., AgentSystem]) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        entered.set()
+        await asyncio.to_thread(gate.wait, 60)
+
+    async def change_its_mind(self: Any, message: Job) -> None:
+        waiting = asyncio.ensure_future(self.wait_for("go"))
+        await self.sleep(0.001)
+        waiting.cancel()
+        await asyncio.gather(self.step("hold", hold), self.sleep(3_600))
+
+    system = open_system(registry=REGISTRY)
+    alice = spawn_worker(system, change_its_mind)
+    try:
+        alice.send(Job())
+        assert entered.wait(60)
+        alice.pause(checkpoint_id="c")
+    finally:
+        gate.set()
+    eventually(lambda: "work_done" in types_of(system), what="the step has ended")
+    assert {"work_given_up", "work_done"} <= changed_row(system) <= WORK_CHANGES
+
+
+def test_work_that_ends_with_a_resume_a_fork_or_an_expiry_is_counted_again(
+    open_system: Callable[..., AgentSystem],
+) -> None:
+    system = open_system(registry=REGISTRY)
+    alice = spawn_worker(system, wait_otherwise)
+    alice.pause(checkpoint_id="before")
+    alice.resume()
+    alice.send(Job())
+    eventually(lambda: "work_begun" in types_of(system), what="the handler waits")
+    waiting = alice.status().seq
+    system.fork(PATH, waiting, to="acme/fork")
+    assert (said_of_work(system, waiting), said_of_work(system, waiting + 1, "acme/fork")) == (
+        (1, "waits for you"),
+        None,
+    )
+    alice.resume("before")
+    assert said_of_work(system, alice.status().seq) is None
+    assert {"resumed", "forked"} <= WORK_CHANGES
+    assert "resumed" in changed_row(system) <= WORK_CHANGES
+    state = state_at(system, waiting)
+    advance(state, [EXPIRED, 1, 0, state.updated_at, {}, state.session_id, None, None, None, None], b"", 1)
+    assert (unfinished_of(state, PATH), EXPIRED in WORK_CHANGES) == ([], True)
 
 
 def test_work_that_was_answered_does_not_wait_for_somebody_any_more(open_system: Callable[..., AgentSystem]) -> None:
