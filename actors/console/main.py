@@ -11,13 +11,30 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.metadata import version
+from typing import Final
 
-from duramen.events import DuramenError
+from duramen.events import AskTimeout, DuramenError, Unconfirmed
 
 from .arguments import CommandParser, Options, add_common, with_options
 from .commands import COMMANDS
 from .exit_codes import EXPLAINED, ExitCode, exit_code_of
 from .output import Output, clean, write_note
+
+# What other tools call these commands; by its letters alone, `get` would be taken for `set`.
+_OTHER_WORDS: Final = {
+    "delete": "erase",
+    "events": "log",
+    "get": "show",
+    "history": "log",
+    "list": "agents",
+    "ls": "agents",
+    "ps": "hosts",
+    "rm": "erase",
+    "send": "ask",
+    "status": "show",
+    "tail": "watch",
+    "work": "unfinished",
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -73,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except DuramenError as error:
         # One line, unless the error quotes a server's log.
-        _explain(clean(with_options(str(error)), lines=True), debug=options.debug)
+        _explain(clean(with_options(str(error)), lines=True) + _how_to_repeat(error, parsed), debug=options.debug)
         return exit_code_of(error)
     except KeyboardInterrupt:
         sys.stderr.write("duramen: interrupted\n")
@@ -89,9 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _no_command(word: str) -> str:
-    near = get_close_matches(word, [command.name for command in COMMANDS], n=1)
-    meant = f"; did you mean `{near[0]}`?" if near else ""
+    near = _OTHER_WORDS.get(word) or next(iter(get_close_matches(word, [command.name for command in COMMANDS])), None)
+    meant = f"; did you mean `{near}`?" if near else ""
     return f"there is no command {clean(word[:40])!r}{meant or '; `duramen --help` lists them'}"
+
+
+def _how_to_repeat(error: DuramenError, parsed: argparse.Namespace) -> str:
+    """For a message that may have been carried out: the option that makes it safe to send it again."""
+    command_id: str | None = getattr(parsed, "command_id", None)
+    if command_id is None or not isinstance(error, (AskTimeout, Unconfirmed)):
+        return ""
+    return f"; the same command with --command-id {clean(command_id)} does it once"
 
 
 def _explain(sentence: str, *, debug: bool) -> None:

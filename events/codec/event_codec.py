@@ -24,6 +24,7 @@ from ..model import (
     check_value,
     contents_in,
     datetime_problem,
+    make_refusal,
     same_value,
     zone_name,
 )
@@ -96,7 +97,7 @@ def _to_extension(value: Any) -> msgpack.ExtType:
         return msgpack.ExtType(_ZONED, packed + bytes([value.fold]) + cast("str", zone_name(value)).encode())
     if type(value) is Content or type(value) is StoredContent:
         return msgpack.ExtType(_CONTENT, _pack_content(value))
-    raise ValueRefused(f"a {type(value).__name__} is not plain data; convert it before it is written")
+    raise make_refusal(value, "a value")
 
 
 def _to_extension_of_message(value: Any) -> msgpack.ExtType:

@@ -315,6 +315,11 @@ def _int_refused(where: str, trail: _Trail) -> ValueRefused:
     )
 
 
+def make_refusal(value: object, where: str) -> ValueRefused:
+    """The error for a value that is no plain data, or for an int that does not fit 64 bits, with what to do instead."""
+    return _int_refused(where, None) if type(value) is int else _type_refused(value, where)
+
+
 def _type_refused(value: object, location: str) -> ValueRefused:
     name = describe_type(value)
     if type(value) is Content:  # a foreign object may raise where its class is asked for

@@ -9,6 +9,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from attrs import frozen
 
@@ -137,8 +138,13 @@ def add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def add_command_id(parser: argparse.ArgumentParser) -> None:
-    """Add `--command-id`, by which the log knows a message that is sent again."""
-    parser.add_argument("--command-id", metavar="ID", help="sent again with the same id, it is done once")
+    """Add `--command-id`, by which the log knows a message that is sent again; by default each run has its own."""
+    parser.add_argument(
+        "--command-id",
+        default=str(uuid4()),
+        metavar="ID",
+        help="sent again with the same id, it is done once (default: a new one)",
+    )
 
 
 def add_granularity(parser: argparse.ArgumentParser, default: Granularity) -> None:

@@ -69,6 +69,7 @@ def test_bad_arguments_are_exit_code_2_with_the_usage(duramen: Duramen, data_dir
     ("words", "said"),
     [
         (["chekpoints"], "there is no command 'chekpoints'; did you mean `checkpoints`?"),
+        (["get"], "there is no command 'get'; did you mean `show`?"),
         (["zzz"], "there is no command 'zzz'; `duramen --help` lists them"),
         (["log", "a/b", "--type", "x"], "duramen log: error: unrecognized arguments: --type x"),
     ],

@@ -383,8 +383,17 @@ LOOKALIKES = (bytearray, memoryview, msgpack.Timestamp)
 )
 def test_the_codec_alone_refuses_it_too(value: Any) -> None:
     """A second line behind the check, for what would come back as something else."""
-    with pytest.raises(ValueRefused):
+    with pytest.raises(ValueRefused) as refused:
         CODEC.encode(raw_event({"value": value}))
+    assert "is of type int" not in str(refused.value)  # of an int its size is wrong, and of others their type
+
+
+def test_the_codec_alone_says_what_to_do_too() -> None:
+    """A message with a command id is packed for its fingerprint before its values are looked at."""
+    with pytest.raises(ValueRefused, match=r"is an int outside .*: str\(value\)"):
+        CODEC.pack({"n": 2**64})
+    with pytest.raises(ValueRefused, match=r"tuple, which is not plain data; .*list\(value\)"):
+        CODEC.pack([(1, 2)])
 
 
 def test_a_packer_that_refused_something_has_nothing_of_it_left() -> None:

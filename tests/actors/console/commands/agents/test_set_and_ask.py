@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,11 @@ class Order:
     item: str
     count: int = 1
 
+@message_type("console_return", durable=True)
+@frozen
+class Return:
+    item: str
+
 class Shop(Agent):
     def on_receive(self, message):
         if message.item == "nothing":
@@ -32,7 +38,11 @@ class Shop(Agent):
             message.item, {"sold": message.item, "total": len(self.get("orders"))}
         )
 
-AGENTS = {"shop": Shop}
+class Returns(Agent):
+    async def on_receive(self, message):
+        return {"back": message.item, "by": await self.wait_for("approval")}
+
+AGENTS = {"shop": Shop, "returns": Returns}
 NUMBER = 5
 """
 ASK = ["ask", "acme/shop", "console_order"]
@@ -125,6 +135,18 @@ def test_a_reply_of_any_kind_is_shown(shop: Duramen, item: str, data: Any) -> No
 def test_a_repeated_command_is_handled_once(shop: Duramen) -> None:
     words = [*ASK, '{"item": "tea"}', "--import", "console_shop:AGENTS", "--command-id", "c-1", "--json"]
     assert shop(*words).data == shop(*words).data == {"sold": "tea", "total": 1}
+
+
+def test_a_command_without_a_reply_says_how_it_is_repeated_and_is_done_once(shop: Duramen) -> None:
+    assert shop("spawn", "acme/returns", "--agent-type", "returns").code == 0
+    words = ["ask", "acme/returns", "console_return", '{"item": "tea"}', "--import", "console_shop:AGENTS"]
+    ran = shop(*words, "--timeout", "0.01")
+    assert (ran.code, ran.out) == (3, "")
+    told = re.search(r"with (--command-id [-0-9a-f]{36}) does it once$", ran.err)
+    assert told is not None, ran.err
+    assert shop("answer", "acme/returns", "approval", '"kim"').code == 0
+    assert shop(*words, *told[1].split(), "--json").data == {"back": "tea", "by": "kim"}
+    assert shop("unfinished", "acme/returns", "--json").data == []
 
 
 def test_a_handler_that_raises_is_exit_code_1_with_its_text(shop: Duramen) -> None:
