@@ -83,6 +83,7 @@ class DurableAwaits:
         log_arguments: bool = False,
         keywords: dict[str, Any] | None = None,
         model: str | None = None,
+        **unknown: Any,
     ) -> Any:
         """Call a function of the world outside, once: its result is logged, and a run from the log gets it from there.
 
@@ -92,9 +93,10 @@ class DurableAwaits:
         StepInterrupted is raised instead. `timeout` (seconds, or a timedelta) counts from the start of each attempt;
         a coroutine is then cancelled, and of a thread the late result is dropped once it has ended.
 
-        `key` names an argument of the function that gets a text which is the same in all attempts, and no other
-        step's: for services that recognise repetitions. Of the arguments a digest is logged; with `log_arguments` they
-        are themselves. `model` names the model that the function asks, for the span of a trace; it is not logged.
+        The function gets `arguments` by place and `keywords` by name, and under the name that `key` gives a text which
+        is the same in all attempts, and no other step's: for services that recognise repetitions. Of the arguments a
+        digest is logged; with `log_arguments` they are themselves. `model` names the model that the function asks, for
+        the span of a trace; it is not logged.
         Raises StepFailed when the last attempt of `retry` has failed or the result cannot be logged;
         before anything is begun ValueRefused, TooLarge, InvalidMessage, NotDurable, InStep.
         """
@@ -102,6 +104,9 @@ class DurableAwaits:
         name = require_name(name, "a step")
         if not callable(function):
             raise InvalidMessage(f"step {name} takes a function", actual=type(function).__name__)
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise InvalidMessage(f"step {name}: {names} is no option; keywords={{…}} is for the function's own")
         if type(cast("object", retry)) is not Retry:
             raise InvalidMessage(f"step {name}: retry is a Retry", actual=type(retry).__name__)
         seconds = None if timeout is None else parse_seconds("timeout", timeout)

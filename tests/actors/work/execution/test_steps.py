@@ -323,6 +323,28 @@ def test_a_handler_that_is_no_coroutine_is_refused(system: AgentSystem) -> None:
         system.spawn("acme/alice", agent_type="quick").ask(Job("x"))
 
 
+def test_a_function_gets_arguments_by_name_and_its_key(system: AgentSystem) -> None:
+    def order(what: str, *, count: int, key: str) -> list[Any]:
+        return [what, count, len(key) > 0]
+
+    async def work(self: Any, message: Job) -> Any:
+        return await self.step("order", order, "tea", keywords={"count": 2}, key="key")
+
+    assert run(system, work) == ["tea", 2, True]
+
+
+def test_an_argument_that_is_no_option_of_a_step_says_where_it_goes_and_nothing_is_begun(system: AgentSystem) -> None:
+    called: list[int] = []
+
+    async def work(self: Any, message: Job) -> Any:
+        with pytest.raises(InvalidMessage, match=r"step order: count, size is no option; keywords=\{…\}"):
+            await self.step("order", called.append, size=1, count=2)
+        return called
+
+    assert run(system, work) == []
+    assert "work_begun" not in types_of(system)
+
+
 def test_the_log_has_no_arguments_unless_it_is_asked_to(system: AgentSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         await self.step("quiet", str, "secret")
