@@ -9,7 +9,7 @@ from .last_digests import LastDigests
 from .notice_batches import complete_batches
 from .reader import FeedReader
 from .unconfirmed import UnconfirmedEvents, confirm_with_log
-from .window import Window
+from .window import Window, is_erased
 from .window_loader import WindowLoader
 from .window_plan import Places
 
@@ -27,4 +27,5 @@ __all__ = [
     "confirm_with_log",
     "end_marks",
     "fetch_together",
+    "is_erased",
 ]

@@ -8,7 +8,7 @@ from ..errors import DuramenError, Unavailable
 from ..log import FeedSources, Span, SpanEvents
 from ..model import Mark
 from .reader import FeedReader
-from .window import check_mark
+from .window import check_mark, is_erased
 
 _CALL_BYTES = 1024 * 1024
 
@@ -60,7 +60,7 @@ def confirm_marks(log: FeedSources, marks: Mapping[int, Mark]) -> dict[int, Dura
         try:
             check_mark(mark, spans[0].head, spans[0].items[0] if spans[0].items else None)
         except DuramenError as error:
-            if log.erased_until(partition, mark.agent) < mark.position:
+            if not is_erased(log, partition, mark):
                 wrong[partition] = error
     return wrong
 

@@ -45,7 +45,9 @@ class Window:
     problem: DuramenError | None = None
     """What is wrong with the event after them. None although there are more: the window was cut short."""
     last: tuple[str, int, bytes] | None = None
-    """The last event before `end`, whether it is wanted or not; None where it was trimmed."""
+    """The last event before `end`, whether it is wanted or not; None where it was trimmed, or erased."""
+    erased_before: bool = False
+    """Whether the event of the mark that the window follows was of an agent that had been erased."""
     size: int = 0
     """Bytes of the events."""
 
@@ -60,7 +62,12 @@ class Window:
         return Mark(position, offset, self.agents[number], self.seqs[number], self.digests[number])
 
     def end_mark(self, before: Mark) -> Mark:
-        """The reader's place after all entries, where it stood at `before`."""
+        """The reader's place after all entries, where it stood at `before`.
+
+        An event that was erased earlier does not stay in it: at a later position it would look like one that was lost.
+        """
+        if self.last is None and self.erased_before and not self.ready:
+            return Mark(self.end)
         return Mark(self.end, 0, *(self.last or (before.agent, before.seq, before.digest)))
 
 
@@ -102,11 +109,10 @@ class Windows:
                 size += sum(map(len, found.items))
                 job.accept(found, cut=False)
         size += self._fetch([job for job in plan.jobs if not job.done], plan.erasures)
-        if plan.here is not None:
-            self._check(plan.mark, plan.here)
+        erased_before = plan.here is not None and not self._check(plan.mark, plan.here)
         for piece in plan.slices:
             self._conclude(piece)
-        window = Window(len(plan.seqs), plan.end, plan.places, size=size)
+        window = Window(len(plan.seqs), plan.end, plan.places, size=size, erased_before=erased_before)
         there = plan.there
         if there.digest is not None:
             window.last = (there.agent, there.seq, there.digest)
@@ -114,13 +120,16 @@ class Windows:
         _assemble(window, plan)
         return window
 
-    def _check(self, mark: Mark, probe: DigestProbe) -> None:
-        """Raise what is wrong where the log does not have the mark's event: CorruptEvent if it is damaged."""
+    def _check(self, mark: Mark, probe: DigestProbe) -> bool:
+        """Whether the log has the mark's event; False: its agent was erased since.
+
+        Raises what is wrong where the log has neither it nor an erasure: CorruptEvent if it is damaged.
+        """
         try:
             check_mark(mark, probe.head, probe.digest)
         except (DataLoss, Diverged) as error:
-            if self._log.erased_until(self._partition, mark.agent) >= mark.position:
-                return  # what was read there was of an agent that was erased since
+            if is_erased(self._log, self._partition, mark):
+                return False
             if isinstance(error, DataLoss):
                 raise
             spans = [Span(mark.agent, mark.seq - 1, 0), Span(mark.agent, mark.seq, 1)]
@@ -132,6 +141,7 @@ class Windows:
                 if expected != item[:DIGEST_SIZE]:
                     raise broken_chain_error(mark.agent, mark.seq, expected, item[:DIGEST_SIZE]) from None
             raise
+        return True
 
     def _fetch(self, jobs: Sequence[Job], erasures: int | None) -> int:
         """Fetch the spans of the jobs, in order, until they are done or a window is full; returns the bytes fetched.
@@ -201,6 +211,11 @@ def _cut(window: Window, order: Sequence[FeedSlice]) -> int:
             window.problem = piece.problem if place == len(piece.bodies) else None
             return number
     return len(order)
+
+
+def is_erased(log: FeedSource, partition: int, mark: Mark) -> bool:
+    """Whether the agent of the mark's event was erased after that event. Asks the log."""
+    return log.erased_until(partition, mark.agent) >= mark.position + (mark.offset > 0)
 
 
 def check_mark(mark: Mark, head: int, digest: bytes | None) -> None:

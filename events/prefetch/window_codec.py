@@ -46,6 +46,7 @@ def pack_window(before: Mark, window: Window, feed_end: int) -> bytes:
             window.digests,
             window.last,
             window.size,
+            window.erased_before,
         ]
     )
 
@@ -53,7 +54,7 @@ def pack_window(before: Mark, window: Window, feed_end: int) -> bytes:
 def unpack_window(packed: bytes) -> Fetched:
     """Raises ValueError or TypeError for bytes that `pack_window` has not made."""
     found = cast("list[Any]", msgpack.unpackb(packed))
-    before, feed_end, count, end, places, names, agents, seqs, bodies, digests, last, size = found
+    before, feed_end, count, end, places, names, agents, seqs, bodies, digests, last, size, gone = found
     position, offset, ends, entries = places
     window = Window(
         count,
@@ -65,6 +66,7 @@ def unpack_window(packed: bytes) -> Fetched:
         digests,
         last=None if last is None else (last[0], last[1], last[2]),
         size=size,
+        erased_before=gone,
     )
     return Fetched(Mark(*before), window, feed_end)
 

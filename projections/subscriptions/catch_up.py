@@ -6,7 +6,7 @@ from attrs import define
 
 from duramen.events import DuramenError
 from duramen.events.codec import Codec, build_valid_events
-from duramen.events.feed import EventBatch, FeedReader
+from duramen.events.feed import EventBatch, FeedReader, is_erased
 from duramen.events.model import Mark
 
 from ..notifications import EventFilter
@@ -35,6 +35,7 @@ class CatchUpReader:
         self._matcher: SubscriptionMatcher[EventFilter] = SubscriptionMatcher(_itself)
         self._matcher.add(event_filter)
         self._filter = event_filter
+        self._log = source.log
         self._registry = source.registry
         self._builder = ChangeBuilder(source, values=True) if values else None
         self._partition = partition
@@ -79,13 +80,15 @@ class CatchUpReader:
         self, batch: EventBatch, paths: list[list[str] | None], builder: ChangeBuilder
     ) -> tuple[list[Item], DuramenError | None]:
         items: list[Item] = []
-        try:
-            for index, (found, names) in enumerate(zip(batch.events(), paths, strict=False)):
+        for index, (found, names) in enumerate(zip(batch.events(), paths, strict=False)):
+            try:
                 change = builder.with_values(found, names)
-                if change is not None:
-                    items.append(Item(self._partition, change, batch, index))
-        except DuramenError as error:
-            return items, error
+            except DuramenError as error:
+                if not is_erased(self._log, self._partition, found.mark):
+                    return items, error
+                continue  # the values before it are gone, and so is the event itself by now
+            if change is not None:
+                items.append(Item(self._partition, change, batch, index))
         return items, None
 
 

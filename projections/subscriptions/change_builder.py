@@ -53,10 +53,10 @@ class StateCache:
     def apply(self, event: Event) -> tuple[AgentState, AgentState]:
         """The agent's state before and after an event; read-only, both. Raises what `rebuild` raises."""
         before = self._states.pop(event.agent, None)
-        if before is None:
-            before = self._rebuild(event.agent, event.seq - 1)
-        else:
+        if before is not None:
             self._nodes -= before.nodes
+        if before is None or event.seq == 1:  # spawned anew where one of the same path was erased
+            before = self._rebuild(event.agent, event.seq - 1)
         # Events of activity are not applied here: they change nothing except the position.
         state = before.copy()
         state.seq = event.seq - 1

@@ -7,11 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from attrs import evolve
 
 from duramen.actors import AgentSystem, Pause
-from duramen.events import AgentNotFound, Erased, Limits, MemoryLog
+from duramen.events import AgentNotFound, DataLoss, Erased, Limits, MemoryLog
 from duramen.events.codec import Codec
-from duramen.events.feed import FeedReader, end_marks
+from duramen.events.feed import FeedReader, confirm_marks, end_marks
 from duramen.events.log import Append, Status
 from duramen.events.model import START
 
@@ -158,6 +159,36 @@ def test_a_mark_at_the_end_stays_good(open_one: OpenSystem) -> None:
     assert read_all(system, mark) == []
     system.spawn(PATH)
     assert read_all(system, mark) == [(PATH, 1)]
+
+
+def test_a_reader_that_passes_over_erased_agents_one_after_the_other_has_lost_nothing(open_one: OpenSystem) -> None:
+    system = open_one()
+    reader = FeedReader(system.log, Codec(Limits()), 0)
+    for number in range(4):
+        system.spawn(f"acme/guest-{number}")
+        if not number:
+            assert [event.agent for event in reader.read(7)] == ["acme/guest-0"]
+        system.erase(f"acme/guest-{number}")
+        assert reader.read(7) == []
+        assert reader.mark.position == number + 1
+        assert confirm_marks(system.log, {0: reader.mark}) == {}
+        assert read_all(system, reader.mark) == []
+    fill(system, OTHER, "kept")
+    assert reader.read(1)[0].agent == OTHER
+
+
+def test_a_reader_behind_an_erased_agent_is_told_of_a_loss_all_the_same(open_one: OpenSystem) -> None:
+    system = open_one()
+    fill(system)
+    system.erase(PATH)
+    system.spawn(PATH).set("n", 1)
+    mark = end_marks(system.log, [0])[0]
+    lost = evolve(mark, seq=mark.seq + 1)  # as though the server had lost the last event of the new agent
+    assert isinstance(confirm_marks(system.log, {0: lost})[0], DataLoss)
+    with pytest.raises(DataLoss):
+        read_all(system, lost)
+    in_the_middle = evolve(lost, position=mark.position - 1, offset=1)
+    assert isinstance(confirm_marks(system.log, {0: in_the_middle})[0], DataLoss)
 
 
 def test_an_append_to_an_erased_agent_says_so_and_writes_nothing(open_one: OpenSystem) -> None:
