@@ -50,6 +50,7 @@ from duramen.events.model import (
     SPAWNED,
     TERMINATED,
     check_value,
+    describe_type,
     parse_seconds,
     printable,
     property_text,
@@ -187,7 +188,10 @@ def plain_id(value: object, what: str) -> str | None:
     """An id of an agent platform: text or UUID."""
     if value is None:
         return None
-    text = str(value) if isinstance(value, (str, UUID)) else ""
+    if not isinstance(value, (str, UUID)):
+        found = f"the class {printable(value.__qualname__)}" if isinstance(value, type) else f"a {describe_type(value)}"
+        raise InvalidMessage(f"{what} is a name, as text or UUID, and not {found}", actual=describe_type(value))
+    text = str(value)
     if not text or len(text) > _TEXT or _UNPRINTABLE.search(text):
         raise InvalidMessage(f"{what} must be a UUID or 1 to {_TEXT} printable characters", actual=len(text))
     return text

@@ -58,6 +58,7 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
     is a typed error. An exception that is meant to end a program (`SystemExit`) ends this agent's activation only.
     """
     try:
+        _require_instance(envelope.message)
         _wait_for_beat(runtime)
         if envelope.durability is not None:
             runtime.services.find_durability(envelope.durability)  # what cannot be reached is refused before it runs
@@ -89,6 +90,12 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
             runtime.services.loop.start_task(cast("Coroutine[Any, Any, Any]", value), run.end_coroutine)
             return
     run.end(value, None)
+
+
+def _require_instance(message: object) -> None:
+    kind = type(message)  # isinstance would ask the message for its `__class__`, which may be code of the user's
+    if issubclass(kind, type):
+        raise InvalidMessage("a class is no message: send an instance of it", actual=kind.__name__)
 
 
 def _wait_for_beat(runtime: ActiveUserAgent) -> None:

@@ -127,6 +127,27 @@ def test_all_that_a_handler_emits_is_one_batch_and_the_reply_shows_it(open_any: 
     assert agent.ask("claims") == ["why"]
 
 
+@pytest.mark.parametrize("message", [Find, Fail, type, DuramenError], ids=lambda kind: kind.__name__)
+def test_a_class_is_no_message_and_no_handler_gets_it(open_any: OpenSystem, message: type) -> None:
+    handled: list[Any] = []
+    _, [agent] = run(open_any, lambda: agent_of(lambda _, found: handled.append(found))())
+
+    with pytest.raises(InvalidMessage, match="send an instance"):
+        agent.ask(message)
+    assert handled == []
+    agent.ask(Fail(KeyError()))
+    assert [type(found) for found in handled] == [Fail]
+
+
+def test_an_agent_type_is_a_name_and_no_class(open_any: OpenSystem) -> None:
+    system, _ = run(open_any)
+
+    with pytest.raises(InvalidMessage, match="agent_type is a name, as text or UUID, and not the class Researcher"):
+        system.spawn("p/a", agent_type=Researcher)  # type: ignore[arg-type]
+    with pytest.raises(AgentNotFound):
+        system.agent("p/a").get()
+
+
 def test_the_events_of_a_handler_are_one_entry_of_the_feed(open_system: OpenSystem) -> None:
     system, [agent] = run(open_system, Researcher)
     agent.ask(Find("why"))
@@ -328,10 +349,11 @@ def test_an_event_with_what_is_no_plain_data_is_refused(open_system: OpenSystem,
 
 
 def test_an_object_that_is_no_event_type_is_refused(open_system: OpenSystem) -> None:
-    _, [agent] = run(open_system, agent_of(lambda agent, message: agent.emit(message)))
-    for wrong in (object(), "text", 5, Find("x"), ClaimFound):
+    wrong = (object(), "text", 5, Find("x"), ClaimFound)
+    _, [agent] = run(open_system, agent_of(lambda agent, number: agent.emit(wrong[number])))
+    for number in range(len(wrong)):
         with pytest.raises(UnknownEventType):
-            agent.ask(wrong)
+            agent.ask(number)
 
 
 def test_a_paused_agent_refuses_events_and_a_terminated_one_too(open_system: OpenSystem) -> None:
