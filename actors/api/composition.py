@@ -121,6 +121,7 @@ class SystemParts:
                 agents=agents,
                 retention=self._settings.retention,
                 snapshot_every=self._settings.snapshot_every,
+                now=hosted.hosting.membership.server_clock.now,
             ),
             registry=registry,
             agents=agents,
@@ -136,6 +137,7 @@ class SystemParts:
             outputs=OutputSender(log.outputs, limits, lambda: hosted.host),
             folds=FoldCache(log, limits),
             tracing=self._settings.tracing,
+            now=hosted.hosting.membership.server_clock.now,
             activated=self._passivation.release_excess,
             system=system,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import time_ns
 from typing import Any, cast
 
 from attrs import define, field, frozen
@@ -78,10 +77,6 @@ class Settings:
     could not cross to one is refused."""
 
 
-def _now() -> int:
-    return time_ns() // 1000
-
-
 @define(eq=False)
 class Services:
     """What agents and their turns use. `codec` belongs to the core's thread; worker threads make their own."""
@@ -119,6 +114,8 @@ class Services:
     """Sends live output."""
     folds: FoldCache
     """States of agents that are not in memory here, and the last known event of those that were."""
+    now: Callable[[], int]
+    """The server's clock: µs since the epoch."""
     activated: Callable[[], None]
     """Called in the core after each activation."""
     attempts: dict[str, Any] = field(factory=dict[str, Any])
@@ -129,9 +126,6 @@ class Services:
     """Called where an agent with unfinished work has left memory, with the seconds until it is due."""
     system: Callable[[], Any] = field(default=lambda: None)
     """The `AgentSystem`, for handlers; None once it is gone."""
-    now: Callable[[], int] = field(default=_now)
-    """The clock: µs since the epoch."""
-
     tracing: Tracing | None = None
     """The tracing of messages; None: they are not traced."""
     counts: Counts = field(factory=Counts)

@@ -7,8 +7,8 @@ run, and one that runs is not disturbed: a prefix of a log has one state, in eve
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from time import monotonic, time_ns
+from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Final
 
 from duramen.events import (
@@ -65,8 +65,11 @@ class Trimmer:
         agents: Mapping[str, AgentFactory],
         retention: Retention | None,
         snapshot_every: int,
+        now: Callable[[], int],
     ) -> None:
+        """`now` is the clock by which the age of events counts, in µs since the epoch."""
         self._log = log
+        self._now = now
         self._registry = registry
         self._limits = limits
         self._agents = agents
@@ -243,7 +246,7 @@ class Trimmer:
             return state_for_base(
                 agent_log,
                 to_seq=target,
-                before=keep.cutoff(time_ns() // 1000),
+                before=keep.cutoff(self._now()),
                 fold_of=self._fold_of(),
             )
         except DuramenError:

@@ -18,19 +18,19 @@ from duramen.events.logging import get_logger, raised_at
 
 from .lease import BEAT_SECONDS, SUSPENDED_SECONDS, LeaseJudge
 from .process_identity import has_ended, this_process
+from .server_clock import BOOT_CLOCK, ServerClock
 
 PROTOCOL: Final = 1
 """The version of what hosts send each other."""
 _FORGET_AFTER: Final = 3600
 """Seconds for which a host that has ended stays listed, for people to see."""
-_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 HostStatus = Literal["up", "draining", "dead"]
 
 
 def boot_time() -> float:
     """Seconds of a clock that nobody sets and that runs while the machine is suspended."""
-    return time.clock_gettime(_CLOCK)
+    return time.clock_gettime(BOOT_CLOCK)
 
 
 @frozen
@@ -81,6 +81,8 @@ class Membership:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._beaten_at = clock()
+        self.server_clock = ServerClock(store.time)
+        """The server's clock, measured as this host joins and with each beat."""
         self._thread: threading.Thread | None = None
         self.late_beats = 0
         """Beats that came more than two periods after the one before."""
@@ -99,6 +101,7 @@ class Membership:
         """
         try:
             self._join()
+            self.server_clock.measure()
         except Unavailable as error:
             self._beaten_at = -inf
             self._log.warning("host_not_joined", error=type(error).__name__)
@@ -251,6 +254,7 @@ class Membership:
                 self._join_again()
             self._beaten_at = begun  # when it was sent: the others have seen it since then at most
             self._look()
+            self.server_clock.measure()
         except BaseException:
             self._judge.interrupt()
             raise

@@ -209,6 +209,10 @@ class HostStore(Protocol):
         """
         ...
 
+    def time(self) -> int | None:
+        """The server's time in µs since the epoch; None: this user may not ask for it."""
+        ...
+
     def set_state(self, host: str, state: Literal["draining", "closed"]) -> bool:
         """Say that a host drains, or has closed and gives up all its trees. False: it is buried or unknown."""
         ...

@@ -57,6 +57,9 @@ class MemoryHostStore:
             self._hosts[host] = record = evolve(record, beat=record.beat + 1, load=load)
             return record.beat
 
+    def time(self) -> int:
+        return int(self._clock() * 1_000_000)
+
     def set_state(self, host: str, state: Literal["draining", "closed"]) -> bool:
         with self._lock:
             record = self._hosts.get(host)

@@ -37,9 +37,9 @@ class NewEvent(NamedTuple):
 class Event:
     """A stored event.
 
-    `agent` is the agent path as text, `seq` the position in its log (1, 2, 3 …), `time` the writer's clock, aware,
-    in UTC; it may decrease from event to event. `data` is plain data of the newest version registered here; it
-    is its reader's own. `digest` is 16 bytes over all events up to this one.
+    `agent` is the agent path as text, `seq` the position in its log (1, 2, 3 …), `time` the server's clock as the
+    writer knows it, aware, in UTC; it may decrease from event to event. `data` is plain data of the newest version
+    registered here; it is its reader's own. `digest` is 16 bytes over all events up to this one.
     """
 
     agent: str

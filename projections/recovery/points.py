@@ -57,9 +57,9 @@ def within(agent: str, head: Head, seq: int) -> int:
 def seq_of_time(agent_log: AgentLog, time: datetime) -> int:
     """A seq whose event was written at `time` or before, while the next one was written later, or is not there yet.
 
-    Times are those of the writers' clocks. Where they went backwards several seqs fit, and this is one of them. 0 where
-    the first event is later. Some twenty events are read, however long the log. Raises InvalidMessage for a time
-    without a zone, Trimmed where the first event that is left is later.
+    Times are the server's, as the writers know it. Where they went backwards several seqs fit, and this is one of
+    them. 0 where the first event is later. Some twenty events are read, however long the log. Raises InvalidMessage for
+    a time without a zone, Trimmed where the first event that is left is later.
     """
     agent = agent_log.agent
     if time.utcoffset() is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import time
 from typing import Any
 from uuid import uuid4
 
@@ -85,6 +86,14 @@ def test_each_beat_raises_the_number_and_says_the_load(hosts: HostStore) -> None
     assert hosts.beat(B, 4) == 1
     assert hosts.find(A) == row(beat=3, load=1)
     assert hosts.find(B) == row(B, machine=None, agent_types=(), message_types=(), beat=1, load=4)
+
+
+def test_the_servers_time_is_told_in_microseconds(place: Place, hosts: HostStore) -> None:
+    clock = (lambda: place.now) if isinstance(place, MemoryPlace) else time  # the servers run on this machine
+    before = int(clock() * 1_000_000)
+    found = hosts.time()
+    assert found is not None
+    assert before <= found <= clock() * 1_000_000
 
 
 def test_a_host_that_has_not_joined_does_not_beat(hosts: HostStore) -> None:

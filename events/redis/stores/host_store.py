@@ -63,6 +63,7 @@ class RedisHostStore:
         self._claim = Script("hosts/claim")
         self._give = Script("hosts/give")
         self._unfinished = Script("hosts/unfinished", read_only=True)
+        self._time = Script("hosts/time", read_only=True)
         self._streams: dict[str, RedisMessages] = {}
         self._log = get_logger("hosts")
 
@@ -102,6 +103,10 @@ class RedisHostStore:
         except DuramenError as error:  # the beat itself has gone through
             stream.expect_no_beat()
             self._log.info("beat_not_published", error=type(error).__name__)
+
+    def time(self) -> int | None:
+        found = self._beats.run_script(self._time, self._hosts, [], "read the server's time")
+        return None if found is None else int(found[0]) * 1_000_000 + int(found[1])
 
     def set_state(self, host: str, state: Literal["draining", "closed"]) -> bool:
         found = self._change_host("change this host's state", host, state.encode(), b"%d" % time())
