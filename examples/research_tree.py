@@ -83,7 +83,7 @@ def wait_for_searches(count: int) -> None:
 
 
 def wait_for_results(system: AgentSystem) -> None:
-    while any(work.waits_for for work in system.unfinished() if work.message == "read"):
+    while any(work.waits_for for work in system.unfinished() if work.message_type == "read"):
         time.sleep(0.01)
 
 

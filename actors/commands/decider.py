@@ -213,6 +213,10 @@ def _level(value: object, what: str) -> int:
         raise InvalidMessage(f"{what} must be a Granularity") from None
 
 
+def _name_of(level: int) -> str:
+    return Granularity(level).name.lower()
+
+
 def _levels(levels: Mapping[str, Any], *, removable: bool) -> dict[str, Any]:
     given = cast("object", levels)
     if not isinstance(given, Mapping):
@@ -220,7 +224,7 @@ def _levels(levels: Mapping[str, Any], *, removable: bool) -> dict[str, Any]:
     for kind in levels:
         _require_kind(kind)
     return {
-        kind: None if removable and level is None else _level(level, f"the level of {kind}")
+        kind: None if removable and level is None else _name_of(_level(level, f"the level of {kind}"))
         for kind, level in levels.items()
     }
 
@@ -331,7 +335,7 @@ DECIDERS: Final[Mapping[type[Any], Decide]] = {
 
 def decide_set_granularity(state: AgentState, message: SetGranularity, limits: Limits, agent: str) -> list[NewEvent]:
     require_running(state, agent)
-    level = None if message.level is None else _level(message.level, "level")
+    level = None if message.level is None else _name_of(_level(message.level, "level"))
     levels = _levels(message.levels, removable=True)
     if level is None and not levels:
         raise InvalidMessage("SetGranularity needs a level, or levels by kind", agent=agent)
@@ -367,7 +371,7 @@ def decide_spawn(state: AgentState, message: Spawn, limits: Limits, agent: str, 
                 "metadata": metadata,
                 "memory": memory,
                 "parent": None if message.parent is None else agent_path(message.parent).text,
-                "granularity": _level(message.granularity, "granularity"),
+                "granularity": _name_of(_level(message.granularity, "granularity")),
                 "levels": _levels(message.levels, removable=False),
                 **_expiry_of(message),
             },

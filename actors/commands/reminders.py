@@ -43,7 +43,7 @@ class Reminder:
 
     agent: str
     name: str
-    message: str
+    message_type: str
     """The name of the message's type."""
     version: int
     due: datetime
@@ -141,7 +141,7 @@ def decide_remind(state: AgentState, message: Remind, limits: Limits, agent: str
             expected=_MOST_BYTES,
             actual=size,
         )
-    values = {"name": message.name, "message": message.type, "version": message.version, "data": data}
+    values = {"name": message.name, "message_type": message.type, "version": message.version, "data": data}
     values |= {"at": message.at, "every": message.every, "missed": message.missed, "log": log}
     return [NewEvent(REMINDER_SET, values)]
 
@@ -158,7 +158,7 @@ def reminders_of(state: AgentState, agent: str) -> list[Reminder]:
         Reminder(
             agent=agent,
             name=name,
-            message=each["message"],
+            message_type=each["message_type"],
             version=each["version"],
             due=to_datetime(each["due"]),
             every=None if each["every"] is None else timedelta(microseconds=each["every"]),

@@ -41,7 +41,7 @@ class UnfinishedWork:
     agent: str
     work: int
     """The seq of the message in the agent's log, which its receipt has."""
-    message: str
+    message_type: str
     """The name of the message's type."""
     version: int
     since: datetime
@@ -62,7 +62,7 @@ class WorkProblem:
     agent: str
     work: int
     """The seq of the message."""
-    message: str
+    message_type: str
     """The name of the message's type."""
     kind: str
     """The name of the error: `ReplayDiverged` where the handler does something else than its log has."""
@@ -163,7 +163,7 @@ def decide_accept(state: AgentState, message: Accept, limits: Limits, agent: str
     check_durable_message(message.type, message.version)
     data = dict(message.data)
     check_value(data, limits, f"a {message.type}")
-    accepted = {"message": message.type, "version": message.version, "data": data, "log": log}
+    accepted = {"message_type": message.type, "version": message.version, "data": data, "log": log}
     return [NewEvent(WORK_ACCEPTED, accepted)]
 
 
@@ -222,7 +222,7 @@ def unfinished_of(state: AgentState, agent: str) -> list[UnfinishedWork]:
         UnfinishedWork(
             agent=agent,
             work=int(work),
-            message=piece["message"],
+            message_type=piece["message_type"],
             version=piece["version"],
             since=to_datetime(piece["since"]),
             waits_for=tuple(_shown(item) for item in piece["pending"].values() if item["result"] is None),

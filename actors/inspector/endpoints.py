@@ -270,7 +270,7 @@ def _work(work: UnfinishedWork) -> Answer:
     return {
         "agent": work.agent,
         "work": work.work,
-        "message": work.message[:200],
+        "message_type": work.message_type[:200],
         "version": work.version,
         "since": work.since.isoformat(),
         "tries": work.tries,

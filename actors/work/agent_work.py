@@ -124,7 +124,7 @@ class AgentWork:
             return None
         if self._exclusive[0] is not state.work:
             works = self._runnable(open_work(state))
-            found = next((work for work, piece in works if registry.is_exclusive(piece["message"])), None)
+            found = next((work for work, piece in works if registry.is_exclusive(piece["message_type"])), None)
             self._exclusive = state.work, found
         return self._exclusive[1]
 
@@ -343,7 +343,7 @@ class AgentWork:
             self._go_on(turn, execution, message)
         else:
             run = partial(self._go_on, turn, execution, message)
-            self._traces.run_stretch(turn, envelope, execution, piece["message"], run)
+            self._traces.run_stretch(turn, envelope, execution, piece["message_type"], run)
 
     def _go_on(self, turn: Turn, execution: Execution, message: Continue) -> BaseException | None:
         """Let a handler go on to where it waits, or to the end of its work; return what it has raised."""
@@ -419,7 +419,7 @@ class AgentWork:
         """The work that is not parked and whose message this host's code knows, in its version."""
         version_of = self._services.registry.message_version
         for key, piece in pieces.items():
-            if piece["parked"] is None and version_of(piece["message"]) >= int(piece["version"]):
+            if piece["parked"] is None and version_of(piece["message_type"]) >= int(piece["version"]):
                 yield int(key), piece  # else a host with newer code will go on with it
 
     def _look_at_cancels(self, state: AgentState) -> None:

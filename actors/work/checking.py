@@ -45,9 +45,10 @@ def check_work(services: Services, path: str) -> Iterator[WorkProblem]:
         problem: DuramenError | None = None
         if factory is None:
             problem = UnknownAgentType(f"no class is registered for agents of type {state.agent_type!r}", agent=path)
-        elif services.registry.message_version(piece["message"]) < int(piece["version"]):
+        elif services.registry.message_version(piece["message_type"]) < int(piece["version"]):
             problem = UnknownMessageType(
-                f"message {piece['message']} is not declared, or in a version before {piece['version']}", agent=path
+                f"message {piece['message_type']} is not declared, or in a version before {piece['version']}",
+                agent=path,
             )
         elif piece["started"]:
             problem = _compare(services, agent_log, factory, int(work))
@@ -55,7 +56,7 @@ def check_work(services: Services, path: str) -> Iterator[WorkProblem]:
             yield WorkProblem(
                 agent=path,
                 work=int(work),
-                message=piece["message"],
+                message_type=piece["message_type"],
                 kind=kind_of(problem),
                 text=str(problem),
                 expected=problem.expected,

@@ -30,7 +30,7 @@ def parked_event(work: int, kind: str, text: str, error: DuramenError | None = N
 def log_parked(turn: Turn, event: NewEvent) -> None:
     """Log that work is parked, and have it counted and the hooks called after the commit."""
     state, work, error = turn.state, event.data["work"], event.data["error"]
-    message = open_work(state)[str(work)]["message"]
+    message_type = open_work(state)[str(work)]["message_type"]
     turn.emit(event)
     parked = LifecycleEvent(
         event_type="park",
@@ -39,7 +39,7 @@ def log_parked(turn: Turn, event: NewEvent) -> None:
         agent_type=state.agent_type,
         seq=state.seq,
         time=to_datetime(turn.updated_at),
-        data={"work": work, "message": message, "error": error["kind"], "text": error["text"]},
+        data={"work": work, "message_type": message_type, "error": error["kind"], "text": error["text"]},
         metadata=turn.codec.copy(state.metadata),
     )
     turn.effects += (partial(_report_parked, turn.services, parked),)

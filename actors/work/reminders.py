@@ -83,7 +83,7 @@ class DueReminders:
         is_delivered = ticks == 1 or missed != "skip"
         data = {"name": name, "due": due, "ticks": ticks, "delivered": is_delivered}
         data["next"] = None if every is None else due + ticks * every
-        accept = Accept(reminder["message"], reminder["version"], reminder["data"])
+        accept = Accept(reminder["message_type"], reminder["version"], reminder["data"])
         try:
             accepted = decide_accept(turn.state, accept, turn.services.limits, turn.agent, log=self._log)
         except MailboxFull as full:
@@ -103,7 +103,7 @@ class DueReminders:
         self._send(Remember())  # its commit has all of them looked at
 
     def _has_code(self, reminder: Mapping[str, Any]) -> bool:
-        return self._services.registry.message_version(reminder["message"]) >= int(reminder["version"])
+        return self._services.registry.message_version(reminder["message_type"]) >= int(reminder["version"])
 
     def _wait_until(self, due: int | None) -> None:
         self.stop()

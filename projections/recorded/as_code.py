@@ -49,7 +49,7 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "metadata": {},
         "memory": {},
         "parent": None,
-        "granularity": 3,
+        "granularity": "activity",
         "levels": {},
     },
     PAUSED: {
@@ -162,8 +162,8 @@ def spawn_row(state: AgentState) -> Row:
         "agent_type": state.agent_type,
         "memory": state.memory,
         "parent": state.parent,
-        "granularity": int(state.granularity),
-        "levels": state.levels,
+        "granularity": Granularity(state.granularity).name.lower(),
+        "levels": {kind: Granularity(level).name.lower() for kind, level in state.levels.items()},
     }
     return SPAWNED, data
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from duramen.events import CorruptEvent, DuramenError, PlainData, property_segments
+from duramen.events import CorruptEvent, DuramenError, Granularity, PlainData, property_segments
 from duramen.events.codec import RawEvent, to_microseconds
 from duramen.events.model import vocabulary as v
 
@@ -51,6 +51,11 @@ Data: TypeAlias = dict[str, Any]
 Fold: TypeAlias = Callable[[AgentState, Data, int, "list[Undo] | None"], None]
 """Changes a state in place. The int is the event's time in µs."""
 Replace: TypeAlias = Callable[[Any, int], Any]
+
+_LEVELS: Final[Mapping[str | int, int]] = {
+    name: level.value for level in Granularity for name in (level.name.lower(), level.value)
+}
+"""Granularities by their names, as events have them, and by the numbers that older logs have."""
 
 
 def replace_scalars(value: PlainData, by: int) -> PlainData:
@@ -101,8 +106,8 @@ def _spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | None) 
     state.parent = data["parent"]
     state.session_first_seq = state.seq + 1
     state.started_at = time
-    state.granularity = data["granularity"]
-    state.levels = data["levels"]
+    state.granularity = _LEVELS[data["granularity"]]
+    state.levels = {kind: _LEVELS[level] for kind, level in data["levels"].items()}
     state.expires_after = data.get("expires_after")
     state.paused_at = None
     state.children = {}
@@ -186,9 +191,9 @@ def _child_spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | 
 
 def _granularity_set(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
     if data["level"] is not None:
-        state.granularity = data["level"]
-    changed = {**state.levels, **data["levels"]}
-    state.levels = {kind: level for kind, level in changed.items() if level is not None}
+        state.granularity = _LEVELS[data["level"]]
+    changed = {kind: None if level is None else _LEVELS[level] for kind, level in data["levels"].items()}
+    state.levels = {kind: level for kind, level in (state.levels | changed).items() if level is not None}
 
 
 def _retention_set(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
@@ -256,7 +261,7 @@ OWN_EVENT_TYPES: Final[Mapping[str, OwnEventType]] = {
     v.GRANULARITY_SET: OwnEventType("changed the granularity", _granularity_set),
     v.RETENTION_SET: OwnEventType("changed how much of its log is kept", _retention_set),
     v.ACTIVITY_RECORDED: OwnEventType("recorded {kind}"),
-    v.WORK_ACCEPTED: OwnEventType("accepted {message} as work", fold_accepted),
+    v.WORK_ACCEPTED: OwnEventType("accepted {message_type} as work", fold_accepted),
     v.WORK_CONTINUED: OwnEventType("work {work} went on with the result of #{number}", fold_continued),
     v.WORK_BEGUN: OwnEventType("work {work} began #{number}: {kind} {name}", fold_begun),
     v.WORK_ATTEMPTED: OwnEventType("work {work}: attempt {attempt} of #{number} failed", fold_attempted),

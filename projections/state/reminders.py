@@ -15,7 +15,7 @@ from .undo import Undo
 Reminder: TypeAlias = dict[str, Any]
 """One reminder:
 
-- `message`, `version`, `data`: the durable message
+- `message_type`, `version`, `data`: the durable message
 - `due`: when it is delivered next, µs
 - `every`: µs between two deliveries; None: there is one
 - `missed`: what becomes of times at which the agent could not be reached: `once`, `skip` or `all`
@@ -40,7 +40,7 @@ def next_reminder(state: AgentState) -> int | None:
 
 
 def fold_reminder_set(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
-    reminder = {name: data[name] for name in ("message", "version", "data", "every", "missed", "log")}
+    reminder = {name: data[name] for name in ("message_type", "version", "data", "every", "missed", "log")}
     at = data["at"]
     reminder |= {"due": time + data["every"] if at is None else at, "parked": False}
     _replace(state, {**_without(state, data["name"]), data["name"]: reminder})

@@ -25,7 +25,7 @@ from .undo import Undo
 Piece: TypeAlias = dict[str, Any]
 """One piece of work:
 
-- `message`, `version`: of the durable message
+- `message_type`, `version`: of the durable message
 - `before`: digest of the event before the message: it identifies the work
 - `log`: identity of the log in which the message was accepted, or the work retried
 - `since`: when the message was accepted, µs
@@ -166,7 +166,7 @@ def _to_ms(time: int) -> int:
 
 def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
     piece: Piece = {
-        "message": data["message"],
+        "message_type": data["message_type"],
         "version": data["version"],
         "before": state.digest,
         "since": time,

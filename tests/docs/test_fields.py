@@ -24,6 +24,8 @@ from duramen.actors.commands import Message
 from duramen.actors.console import main
 from duramen.events import Granularity, NewEvent, message_type
 from duramen.events.log import Entry
+from duramen.events.model import vocabulary as v
+from duramen.events.model.vocabulary import OWN_TYPES
 from duramen.projections import AgentState, AgentView, Projection
 from waiting import eventually
 
@@ -162,6 +164,8 @@ OF_USERS = {"memory", "metadata", "data", "value", "values", "changes", "custom"
 OF_USERS |= {"leaves", "added", "removed", "changed"}
 AGENT_PATHS = {"agents", "show"}
 """Commands whose rows are agents."""
+EVENTS = {"log", "watch", "replay"}
+"""Commands that print events, in whose data `path` is what the call had that they are of."""
 
 COMMANDS = [
     ["agents"],
@@ -237,8 +241,13 @@ def named_values(value: Any) -> Iterator[tuple[str, Any]]:
             yield name, inside
             if name == "lifecycle":  # of a comparison: old and new by name
                 yield from ((of, each) for of, pair in inside.items() for each in pair)
-            elif name not in OF_USERS or "event_type" in value:  # data of a lifecycle result is our own
+            elif name not in OF_USERS or is_our_data(name, value):
                 yield from named_values(inside)
+
+
+def is_our_data(name: str, value: dict[str, Any]) -> bool:
+    """Whether a name's value is the data of a lifecycle result, or of an event that is not of a user's own type."""
+    return name == "data" and ("event_type" in value or value.get("type") in OWN_TYPES - {v.EPISODE_RECORDED})
 
 
 def wrong_forms(value: Any) -> set[str]:
@@ -257,7 +266,7 @@ def test_a_name_in_the_console_s_json_has_the_form_of_the_page(words: list[str],
     names = {name for name, _ in named_values(items)}
     assert names & set(ROWS) or words[0] in ("verify", "doctor")
     assert wrong_forms(items) == ({"checkpoints"} if words[0] == "erase" else set())  # it counts them
-    assert ("path" in names) == (words[0] in AGENT_PATHS)
+    assert ("path" in names) == (words[0] in AGENT_PATHS | EVENTS)
 
 
 def json_kind(value: Any) -> str:
@@ -298,6 +307,10 @@ def test_two_forms_of_a_name_are_noticed() -> None:
 def test_another_form_is_noticed() -> None:
     right = {"agent": "a/b", "updated_at": "2025-01-31T12:00:00+00:00", "granularity": "state", "digest": "0" * 32}
     assert wrong_forms([right]) == set()
+    spawned = {"type": "spawned", "data": {"granularity": "state", "memory": {"seq": "of a user"}}}
+    assert wrong_forms([spawned]) == set()
+    assert wrong_forms([{**spawned, "data": {"granularity": 2}}]) == {"granularity"}
+    assert wrong_forms([{"type": "claim_found", "data": {"granularity": 2}}]) == set()
     wrong = {"agent": ["a", "b"], "updated_at": 1738324800000000, "granularity": 2, "digest": {"$bytes": "AA=="}}
     assert wrong_forms({"event": wrong}) == set(wrong)
     assert wrong_forms({"lifecycle": {"granularity": [2, 3]}}) == {"granularity"}

@@ -102,7 +102,7 @@ export class WorkPage {
     const rows = this.work.map((work) => {
       const doing = work.waits.map((item) => `${WAITS[item.kind] ?? item.kind}${item.name === item.kind ? "" : ` ${item.name}`}`).join(", ");
       return h("a", { class: "work-row", role: "option", href: `#/work/${identity(work)}`, "aria-selected": String(identity(work) === this.selected), tabindex: "-1" }, glyph(STATES[work.state] ?? "running"), h("span", { class: "clip who" }, said(work.agent)),
-        h("span", { class: "clip" }, h("span", { class: "mid" }, said(work.message)), " ", work.parked ? h("span", { class: "failed" }, "parked: ", said(String(work.parked.kind))) : doing || "runs"), h("span", { class: "dim tries" }, work.tries ? `taken up again ${number(work.tries)}×` : null), h("span", { class: "dim age" }, ago(Date.parse(work.since))));
+        h("span", { class: "clip" }, h("span", { class: "mid" }, said(work.message_type)), " ", work.parked ? h("span", { class: "failed" }, "parked: ", said(String(work.parked.kind))) : doing || "runs"), h("span", { class: "dim tries" }, work.tries ? `taken up again ${number(work.tries)}×` : null), h("span", { class: "dim age" }, ago(Date.parse(work.since))));
     });
     this.list.setAttribute("role", rows.length === 0 ? "group" : "listbox");
     fill(this.list, rows, rows.length === 0 ? h("p", { class: "empty" }, "No work is unfinished: every durable message was handled to its end.") : null);
@@ -118,7 +118,7 @@ export class WorkPage {
     if (this.shown === shown) return;
     this.shown = shown;
     const pair = (name, ...held) => [h("dt", {}, name), h("dd", {}, held)];
-    fill(this.detail, back("#/work", "all work"), h("h2", {}, glyph(STATES[work.state] ?? "running"), said(work.message), work.version > 1 ? h("span", { class: "dim" }, ` version ${work.version}`) : null, h("span", { class: `pill ${work.state.replaceAll(" ", "-")}` }, work.state)),
+    fill(this.detail, back("#/work", "all work"), h("h2", {}, glyph(STATES[work.state] ?? "running"), said(work.message_type), work.version > 1 ? h("span", { class: "dim" }, ` version ${work.version}`) : null, h("span", { class: `pill ${work.state.replaceAll(" ", "-")}` }, work.state)),
       h("dl", { class: "pairs" }, pair("agent", h("a", { href: moment(work.agent, work.work) }, said(work.agent), `@${work.work}`)), pair("since", `${ago(Date.parse(work.since))} ago`), work.tries ? pair("taken up again", number(work.tries)) : null),
       work.parked ? [h("h3", { class: "failed" }, glyph("cross"), " Parked"), h("dl", { class: "pairs" }, Object.entries(work.parked).map(([name, held]) => pair(name, said(held))))] : null,
       h("h3", {}, "Begun, without a result"), work.waits.length ? h("ol", { class: "chain" }, work.waits.map((item) => this.#item(work, item))) : h("p", { class: "dim" }, "Nothing: its handler goes on."),

@@ -30,11 +30,11 @@ def new_execution(runtime: WorkingAgent, turn: Turn, work: int, record: Record) 
     registry, piece, data = runtime.services.registry, open_work(runtime.state)[str(work)], record.accepted[4]
 
     def start(turn: Turn) -> Any:
-        message = registry.load_message(data["message"], data["version"], turn.codec.copy(data["data"]))
+        message = registry.load_message(data["message_type"], data["version"], turn.codec.copy(data["data"]))
         return runtime.start_handler(message)
 
     identity = _identity_at(None, turn.agent, work, piece, record)
-    return Execution(identity, turn, start, is_exclusive=registry.is_exclusive(piece["message"]))
+    return Execution(identity, turn, start, is_exclusive=registry.is_exclusive(piece["message_type"]))
 
 
 def _identity_at(seq: int | None, agent: str, work: int, piece: Piece, record: Record) -> Identity:

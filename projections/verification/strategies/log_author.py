@@ -64,7 +64,7 @@ class Author:
             "metadata": {},
             "memory": memory,
             "parent": None,
-            "granularity": int(Granularity.ACTIVITY),
+            "granularity": "activity",
             "levels": {},
         }
         self.write(SPAWNED, data, Granularity.LIFECYCLE)

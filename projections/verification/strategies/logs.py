@@ -126,7 +126,7 @@ def _lifecycle_steps() -> SearchStrategy[Step]:
         author.spawn({})
 
     adopts = _writes(CHILD_SPAWNED, {"path": f"{AGENT}/child", "outlives": False}, Granularity.LIFECYCLE)
-    coarser = _writes(GRANULARITY_SET, {"level": 4, "levels": {"note": 3}})
+    coarser = _writes(GRANULARITY_SET, {"level": "trace", "levels": {"note": "activity"}})
     return st.one_of(
         st.builds(pause, names, days, flags),
         st.builds(there_and_back, names, st.sampled_from(NAMES), flags),

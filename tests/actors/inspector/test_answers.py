@@ -373,7 +373,7 @@ def test_unfinished_work_is_listed_and_answered(system: AgentSystem, acting: Ask
     system.register("support", Support)
     receipt = system.spawn(PATH, agent_type="support").send(Refund("o-1"))
     [work] = eventually(lambda: waiting_work(acting), what="the handler waits")
-    assert (work["agent"], work["work"], work["message"], work["parked"]) == (PATH, 2, "inspected_refund", None)
+    assert (work["agent"], work["work"], work["message_type"], work["parked"]) == (PATH, 2, "inspected_refund", None)
     [wait] = work["waits"]
     assert (wait["name"], read_node(wait["about"])) == ("approval", {"order": "o-1", "amount": 40})
     fields = {"agent": PATH, "work": 2, "name": "approval", "value": {"ok": True}, "command": "answer-1"}
@@ -422,15 +422,15 @@ def test_an_agent_is_shown_while_a_handler_of_it_blocks(system: AgentSystem, ask
     try:
         assert entered.wait(30)
         assert asker.ask(f"/api/head?agent={PATH}")["work"] == [1, "waits for you"]
-        assert [work["message"] for work in asker.ask(f"/api/work?agent={PATH}")["work"]] == ["inspected_wish"]
-        assert [work["message"] for work in asker.ask("/api/work")["work"]] == ["inspected_wish"]
+        assert [work["message_type"] for work in asker.ask(f"/api/work?agent={PATH}")["work"]] == ["inspected_wish"]
+        assert [work["message_type"] for work in asker.ask("/api/work")["work"]] == ["inspected_wish"]
         listed = AgentList(system)
         for event in system.events(PATH):
             listed.note(event)
         [_, row] = listed.rows(Query("status:unfinished"), 0, 10)["rows"]
         assert row["work"] == (1, "waits for you"), "as what has changed since the directory was read is counted"
         recorded, _ = record(system, PATH, tree=False, progress=None)
-        assert [work["message"] for work in json.loads(recorded)["work"]] == ["inspected_wish"]
+        assert [work["message_type"] for work in json.loads(recorded)["work"]] == ["inspected_wish"]
         assert not reply.done, "the handler has blocked all the while"
     finally:
         gate.set()

@@ -81,7 +81,7 @@ def test_code_that_does_something_else_is_told_with_both_sides(
 ) -> None:
     before = types_of(waiting)
     [problem] = check(open_any, work)
-    assert (problem.agent, problem.work, problem.message, problem.kind) == (PATH, 2, "job", "ReplayDiverged")
+    assert (problem.agent, problem.work, problem.message_type, problem.kind) == (PATH, 2, "job", "ReplayDiverged")
     assert problem.expected != problem.actual
     assert types_of(waiting) == before
 

@@ -54,7 +54,7 @@ def system(open_system: OpenSystem) -> AgentSystem:
 
 def begun(alice: Any, message: str) -> None:
     """Wait until work on a message waits for something."""
-    eventually(lambda: any(each.message == message and each.waits_for for each in alice.unfinished()))
+    eventually(lambda: any(each.message_type == message and each.waits_for for each in alice.unfinished()))
 
 
 def test_nothing_changes_between_the_stretches_of_an_exclusive_handler(system: AgentSystem) -> None:
@@ -169,7 +169,7 @@ def test_it_is_exclusive_after_a_crash_and_from_other_hosts_too(open_server: Ope
     client = open_server(registry=REGISTRY, host=False)
     waits = [host.agent(PATH).ask("add", block=False), client.agent(PATH).ask(Set("count", 7), block=False)]
     asked = host.agent(PATH)
-    assert [each.message for each in asked.unfinished()] == ["alone"]
+    assert [each.message_type for each in asked.unfinished()] == ["alone"]
     asked.answer("go", work=receipt)
     assert asked.result(receipt) == 1
     assert waits[0].get(timeout=10) in (101, 107)

@@ -38,7 +38,7 @@ def test_hooks_and_the_metric_tell_of_work_that_is_parked_once(open_system: Open
         alice.result(receipts[0])
     [event] = eventually(lambda: list(told))
     assert (event.event_type, event.agent, event.agent_type) == ("park", PATH, "worker")
-    assert (event.data["work"], event.data["message"], event.data["error"]) == (
+    assert (event.data["work"], event.data["message_type"], event.data["error"]) == (
         receipts[0].seq,
         "job",
         "ReplayDiverged",

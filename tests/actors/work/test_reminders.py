@@ -96,7 +96,7 @@ def test_a_reminder_is_a_message_at_its_time(open_any: OpenSystem) -> None:
     alice = spawn_worker(system, note)
     alice.remind("soon", Job("tea"), at=datetime.now(UTC) + timedelta(days=1))
     [reminder] = alice.reminders()
-    assert (reminder.agent, reminder.name, reminder.message, reminder.every) == (PATH, "soon", "job", None)
+    assert (reminder.agent, reminder.name, reminder.message_type, reminder.every) == (PATH, "soon", "job", None)
     at = datetime.now(UTC) + timedelta(milliseconds=60)
     alice.remind("soon", Job("tea"), at=at)
     settle(alice, 1)

@@ -56,8 +56,8 @@ def spawned(memory: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         "metadata": {"m": [1]},
         "memory": memory,
         "parent": None,
-        "granularity": 3,
-        "levels": {"note": 4},
+        "granularity": "activity",
+        "levels": {"note": "trace"},
     }
 
 
@@ -107,7 +107,7 @@ def begun(number: int, kind: str) -> Step:
 
 
 def reminder(name: str, at: int | None) -> Step:
-    data = {"name": name, "message": "sum_up", "version": 1, "data": {"of": ["day"]}, "at": at, "every": 7}
+    data = {"name": name, "message_type": "sum_up", "version": 1, "data": {"of": ["day"]}, "at": at, "every": 7}
     return v.REMINDER_SET, {**data, "missed": "once", "log": "l"}
 
 
@@ -143,13 +143,13 @@ STEPS: list[Step] = [
     resumed("cp"),
     terminated(cleared=True),
     terminated(cleared=False),
-    (v.GRANULARITY_SET, {"level": 1, "levels": {"note": None, "other": 2}}),
+    (v.GRANULARITY_SET, {"level": "lifecycle", "levels": {"note": None, "other": "state"}}),
     (v.ACTIVITY_RECORDED, {"kind": "note", "data": {"path": "a/b"}}),
     (v.EPISODE_RECORDED, {"episode": {"id": "e", "path": "a"}}),
     (v.CHILD_SPAWNED, {"path": "p/a/helper", "outlives": True}),
     (v.FAILED, {"error": "ValueError"}),
     (v.RESTARTED, {}),
-    (v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": {"order": "o-18"}, "log": "l"}),
+    (v.WORK_ACCEPTED, {"message_type": "refund", "version": 1, "data": {"order": "o-18"}, "log": "l"}),
     begun(2, "step"),
     begun(2, "wait"),
     (v.WORK_CONTINUED, {"work": WORK, "number": 1, "result": {"x": [1]}, "error": None}),
@@ -187,7 +187,7 @@ def started(memory: dict[str, Any] | None = None) -> AgentState:
         (paused("old"), None),
         (resumed("old"), None),
         ((v.MEMORY_SET, {"path": "by", "value": "command"}), "c-1"),
-        ((v.WORK_ACCEPTED, {"message": "refund", "version": 1, "data": {"order": "o-17"}, "log": "l"}), None),
+        ((v.WORK_ACCEPTED, {"message_type": "refund", "version": 1, "data": {"order": "o-17"}, "log": "l"}), None),
         (begun(1, "step"), None),
         ((v.WORK_ANSWERED, {"name": "approval", "work": None, "value": {"by": ["kim"]}}), None),
         (reminder("nightly", 5), None),
@@ -229,6 +229,22 @@ def test_what_comes_later_does_not_reach_back_into_a_state_or_an_event(kind: str
             continue  # it does not fit this state
         assert differences(kept, plain(after)) == {}
         assert same_value(first.data, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "older"),
+    [
+        (*spawned({}), {"granularity": 3, "levels": {"note": 4}}),
+        (v.GRANULARITY_SET, {"level": "state", "levels": {"note": "trace"}}, {"level": 2, "levels": {"note": 4}}),
+    ],
+)
+def test_granularities_are_folded_from_their_names_and_from_the_numbers_of_older_logs(
+    kind: str, data: dict[str, Any], older: dict[str, Any]
+) -> None:
+    view, state = WorkingMemory(), started()
+    after = view.apply(state, event(state.seq + 1, kind, data))
+    assert differences(plain(after), plain(view.apply(state, event(state.seq + 1, kind, data | older)))) == {}
+    assert (after.levels["note"], after.granularity) == (4, 3 if kind == v.SPAWNED else 2)
 
 
 def test_the_control_a_fold_in_place_is_noticed() -> None:

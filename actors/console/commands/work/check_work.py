@@ -35,7 +35,9 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
     else:
         table = Table("agent", "work", "message", "what", texts=["what"], right=["work"])
         for problem in problems:
-            table.add_row(text(problem.agent), text(problem.work), text(problem.message), text(problem.text, "red"))
+            table.add_row(
+                text(problem.agent), text(problem.work), text(problem.message_type), text(problem.text, "red")
+            )
         output.show(table)
     return ExitCode.FAILED if problems else ExitCode.OK
 

@@ -31,7 +31,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
             table.add_row(
                 text(reminder.agent),
                 text(reminder.name),
-                text(reminder.message),
+                text(reminder.message_type),
                 text("parked", "red") if reminder.is_parked else text(format_time(reminder.due)),
                 text("" if reminder.every is None else reminder.every),
                 text(reminder.missed),

@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace, options: Options, output: Output) -> Exi
             table.add_row(
                 text(work.agent),
                 text(work.work),
-                text(work.message),
+                text(work.message_type),
                 text(format_time(work.since)),
                 text(work.tries),
                 text(_describe(work), _style(work)),

@@ -123,7 +123,7 @@ def test_send_returns_when_the_message_is_in_the_log(system: AgentSystem, gate: 
     assert (accepted.type, accepted.data["data"], accepted.command_id) == ("work_accepted", {"name": "x"}, "j-1")
     assert alice.send(Job("x"), command_id="j-1")[:3] == receipt[:3]
     [unfinished] = alice.unfinished()
-    assert (unfinished.work, unfinished.message, unfinished.version) == (receipt.seq, "job", 3)
+    assert (unfinished.work, unfinished.message_type, unfinished.version) == (receipt.seq, "job", 3)
     gate.set()
     assert alice.result(receipt) is True
     assert alice.unfinished() == []

@@ -59,7 +59,7 @@ def test_what_is_unfinished_is_listed_with_what_it_waits_for(duramen: Duramen, s
     assert duramen("unfinished").out.strip() == "nothing is unfinished"
     first, other = refund(system), refund(system, "other")
     rows = duramen("unfinished", "--json").data
-    assert sorted((row["agent"], row["work"], row["message"]) for row in rows) == [
+    assert sorted((row["agent"], row["work"], row["message_type"]) for row in rows) == [
         ("acme/other", other, "console_refund"),
         ("acme/support", first, "console_refund"),
     ]
