@@ -92,7 +92,7 @@ def check_callable(name: str, value: object) -> None:
 
 
 def open_for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
-    """Open a file for writing. Raises InvalidMessage if it is neither a path nor a file, and OSError."""
+    """Open a file for writing. Raises InvalidMessage if it is neither a file's path nor a file, and OSError."""
     if isinstance(file, str | os.PathLike):
         return open_atomically(_path(file))
     _check_open(file, "write")
@@ -100,7 +100,7 @@ def open_for_writing(file: str | os.PathLike[str] | BinaryIO) -> AbstractContext
 
 
 def open_for_reading(file: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[IO[bytes]]:
-    """Open a file for reading. Raises InvalidMessage if it is neither a path nor a file, and OSError."""
+    """Open a file for reading. Raises InvalidMessage if it is neither a file's path nor a file, and OSError."""
     if isinstance(file, str | os.PathLike):
         return _path(file).open("rb")
     _check_open(file, "read")
@@ -112,6 +112,8 @@ def _path(file: str | os.PathLike[str]) -> Path:
     found = Path(text)
     if "\0" in text or not found.name:
         raise InvalidMessage("this is not the path of a file")
+    if text.endswith(os.sep) or found.is_dir():
+        raise InvalidMessage(f"{text!r} is a folder; name a file in it", actual=text)
     return found
 
 

@@ -702,9 +702,32 @@ def test_an_export_to_what_is_no_regular_file_writes_there(source: AgentSystem, 
     link.symlink_to(target)
     source.export_jsonl(ALICE, link)
     assert link.is_symlink() and target.read_bytes().startswith(b"{") and target.stat().st_mode & 0o777 == 0o600
-    with pytest.raises((DuramenError, OSError)):
+    with pytest.raises(InvalidMessage, match="is a folder; name a file in it"):
         source.export_session(ALICE, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "target"}
+
+
+def test_a_file_that_cannot_be_there_is_refused_by_its_own_name(source: AgentSystem, tmp_path: Path) -> None:
+    calls = (source.export_session, source.export_jsonl)
+    for folder in (tmp_path, f"{tmp_path}/", f"{tmp_path}/nothing/", "/", "."):
+        for call in calls:
+            with pytest.raises(InvalidMessage):
+                call(ALICE, folder)
+        with pytest.raises(InvalidMessage):
+            source.import_session(folder)
+    nowhere = tmp_path / "nothing" / "alice.session"
+    for call in calls:
+        with pytest.raises(FileNotFoundError) as caught:
+            call(ALICE, nowhere)
+        assert caught.value.filename == str(nowhere)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_name_as_long_as_the_file_system_takes_is_written(source: AgentSystem, tmp_path: Path, letter: str) -> None:
+    file = tmp_path / (letter * (255 // len(letter.encode())))
+    source.export_session(ALICE, file)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 GIVEN_UP = """

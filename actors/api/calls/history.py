@@ -296,7 +296,7 @@ class History(Reading, MessageSender):
 
         `file` is a path, replaced only once the file is complete, or a file open for bytes. Agents may run meanwhile; a
         tree is written as it was at one moment. Every event is checked: raises CorruptEvent rather than export damage.
-        Also raises AgentNotFound and OSError.
+        Also raises AgentNotFound, InvalidMessage for a folder, and OSError.
         """
         agents = self._paths_to_export(path, tree)
         with open_for_writing(file) as out:
@@ -315,7 +315,8 @@ class History(Reading, MessageSender):
         import can be repeated at once. `progress` is called with the number of events read so far. Under another path,
         the events themselves (of children, say) still name the old one.
 
-        Raises AgentExists, CorruptEvent for a damaged file, InvalidMessage for another kind of file, and OSError.
+        Raises AgentExists, CorruptEvent for a damaged file, InvalidMessage for another kind of file or a folder, and
+        OSError.
         """
         name = None if to is None else agent_path(to).text
         check_callable("progress", progress)
