@@ -21,7 +21,7 @@ from stages import PARTS, QUICK
 __all__ = ["other_pythons"]
 
 #: Tests of adapters whose frameworks take long to install; they run on the Python of `.venv` alone.
-HEAVY = ("adk", "agent_framework", "pydantic_ai", "strands")
+HEAVY = ("adk", "agent_framework", "llamaindex", "pydantic_ai", "strands")
 #: Rewriting the assertions of all tests takes each worker longer than what it saves; a failure is looked into by hand.
 PLAIN = ("--assert=plain", "-p", "no:cacheprovider")
 # A part that takes this long hangs: all of them are begun at once.

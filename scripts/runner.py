@@ -34,6 +34,7 @@ EXTRAS = (
     "docs",
     "inspect",
     "langgraph",
+    "llamaindex",
     "mcp",
     "openai-agents",
     "otel",

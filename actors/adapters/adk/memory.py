@@ -19,7 +19,7 @@ from duramen.actors import AgentSystem, Spawn, Terminate
 from duramen.events import AgentAlreadyRunning, AgentNotFound, AgentNotRunning, AgentPath, CommandConflict
 from duramen.projections import Episode
 
-from ..steps import Ask, Steps, run_async, settle
+from ..common import Ask, Steps, run_async, settle
 from .paths import memory_path
 
 _AT_ONCE: Final = 32

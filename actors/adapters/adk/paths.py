@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from duramen.events import AgentPath
 
-from ..names import name_of
+from ..common import name_of
 
 
 def session_path(project: str, app: str, user: str, session: str) -> AgentPath:

@@ -25,8 +25,7 @@ from pydantic_core import to_jsonable_python
 from duramen.actors import AgentSystem, Batch, Delete, Extend, Get, GetMany, GetStatus, Set
 from duramen.events import AgentNotFound, AgentPath, CommandConflict, PathNotFound, PropertyPath, VersionConflict
 
-from ..steps import Ask, Steps, run_async, settle
-from ..texts import GONE, TextList, json_of
+from ..common import GONE, Ask, Steps, TextList, json_of, run_async, settle
 from .paths import app_path, session_path, user_path
 from .state import load_values, set_keys
 

@@ -10,8 +10,7 @@ from duramen.actors import Set
 from duramen.events import DuramenError, Limits, PropertyPath
 from duramen.events.model import check_value
 
-from ..steps import Steps
-from ..texts import Entry, TextList, json_of
+from ..common import Entry, Steps, TextList, json_of
 
 _APART: Final = "~json"
 """The only key of what stands for a value that is kept as JSON: as text, or beside the state where it is large."""

@@ -14,9 +14,7 @@ from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 from duramen.actors import AgentSystem, Batch, Get, Set
 from duramen.events import AgentNotFound, AgentPath
 
-from ..names import name_of
-from ..steps import Ask, Steps, run_async, settle
-from ..texts import GONE, TextList, json_of
+from ..common import GONE, Ask, Steps, TextList, json_of, name_of, run_async, settle
 
 _AT_ONCE: Final = 32
 """Checkpoints of a list that are read at the same time."""

@@ -12,9 +12,7 @@ from agent_framework import HistoryProvider, Message
 from duramen.actors import AgentSystem
 from duramen.events import AgentNotFound, AgentPath
 
-from ..names import name_of
-from ..steps import run_async, settle
-from ..texts import TextList, json_of
+from ..common import TextList, json_of, name_of, run_async, settle
 
 _NAMELESS: Final = "default"
 """The session of those who give none, as in the framework's own providers."""

@@ -10,7 +10,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 import msgpack
 
-from ..parts import Leaf, join
+from ..common import Leaf, join_parts
 from .thread import LIVE, PAGES, Channel, Checkpoint
 from .tree import Tree, keep_only, versions_of, with_delta_ancestors
 
@@ -29,7 +29,7 @@ class Page:
     @classmethod
     def all_of(cls, pages: Mapping[str, Any]) -> list[Page]:
         """The pages of a namespace, oldest first."""
-        return [cls(int(key), msgpack.unpackb(join(pages[key]))) for key in sorted(pages, key=int)]
+        return [cls(int(key), msgpack.unpackb(join_parts(pages[key]))) for key in sorted(pages, key=int)]
 
     def pack(self) -> bytes:
         return msgpack.packb(dict(self.runs))
@@ -94,16 +94,16 @@ def leaves_to_restore(
         there: Mapping[str, Any] = tree.get("blobs", {}).get(name, {})
         channel = Channel(name, old.get("blobs", {}).get(name, {}))
         leaves += (
-            ((LIVE, namespace, "blobs", name, key), join(channel.versions[key]))
+            ((LIVE, namespace, "blobs", name, key), join_parts(channel.versions[key]))
             for key in channel.bases(version)
             if key not in there
         )
     for task, writes in old.get("writes", {}).get(checkpoint_id, {}).items():
         leaves += (
-            ((LIVE, namespace, "writes", checkpoint_id, task, index), join(content))
+            ((LIVE, namespace, "writes", checkpoint_id, task, index), join_parts(content))
             for index, content in writes.items()
         )
-    return [*leaves, ((LIVE, namespace, "checkpoints", checkpoint_id), join(old["checkpoints"][checkpoint_id]))]
+    return [*leaves, ((LIVE, namespace, "checkpoints", checkpoint_id), join_parts(old["checkpoints"][checkpoint_id]))]
 
 
 def pages_without_runs(pages: Mapping[str, Any], run_ids: Collection[str]) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from duramen.actors import AgentSystem, Get, GetStatus
 from duramen.events import AgentNotFound, AgentPath, Erased, PropertyPath, Trimmed
 
-from ..names import id_of, name_of
-from ..steps import Ask, Steps
+from ..common import Ask, Steps, id_of, name_of
 from .archive import seqs_of
 from .places import Place, names_of, places_of
 from .thread import LIVE, PAGES

@@ -26,7 +26,7 @@ from duramen.events import (
     VersionConflict,
 )
 
-from ..steps import Ask, Steps, run, run_async
+from ..common import Ask, Steps, run, run_async
 from .archive import pages_without_runs
 from .known import KnownThread, KnownThreads
 from .places import config_of, names_of

@@ -39,8 +39,7 @@ from duramen.events import (
     VersionConflict,
 )
 
-from ..names import name_of
-from ..steps import Ask, Either, Steps, run, run_async
+from ..common import Ask, Either, Steps, name_of, run, run_async
 from .items import (
     Namespace,
     Ranked,

@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 import msgpack
 from duramen.events import CheckpointNotFound
 
-from ..parts import join
+from ..common import join_parts
 
 Typed = tuple[str, bytes]
 """What LangGraph's serializer makes of a value: the name of the form, and the bytes."""
@@ -35,7 +35,7 @@ def _pack(value: Any) -> bytes:
 
 
 def _unpack(leaf: Any) -> Any:
-    return msgpack.unpackb(join(leaf), strict_map_key=False)
+    return msgpack.unpackb(join_parts(leaf), strict_map_key=False)
 
 
 @frozen

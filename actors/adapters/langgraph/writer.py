@@ -19,8 +19,7 @@ from duramen.events import (
     VersionConflict,
 )
 
-from ..parts import Leaf, merges_of
-from ..steps import Ask, Steps
+from ..common import Ask, Leaf, Steps, merges_of
 from .archive import KEPT, MOST, departure_of, leaves_to_restore
 from .known import KnownThread, KnownThreads
 from .places import Names

@@ -13,9 +13,7 @@ from mcp.types import JSONRPCMessage, jsonrpc_message_adapter
 from duramen.actors import AgentSystem
 from duramen.events import AgentPath
 
-from ..names import name_of
-from ..steps import run_async, settle
-from ..texts import TextList, json_of
+from ..common import TextList, json_of, name_of, run_async, settle
 
 _HOUR: Final = timedelta(hours=1)
 

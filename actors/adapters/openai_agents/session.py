@@ -9,9 +9,7 @@ from typing import Any, Final, cast
 from duramen.actors import AgentSystem
 from duramen.events import AgentPath
 
-from ..names import name_of
-from ..steps import run_async, settle
-from ..texts import TextList, json_of
+from ..common import TextList, json_of, name_of, run_async, settle
 
 
 class DuramenSession:

@@ -20,9 +20,7 @@ from pydantic_ai.messages import ModelMessagesTypeAdapter
 from duramen.actors import AgentSystem, Batch, Delete, Get, GetStatus, Set
 from duramen.events import AgentExists, AgentNotFound, AgentPath, PropertyPath, VersionConflict
 
-from ..names import name_of
-from ..steps import Ask, Steps, run_async, settle
-from ..texts import GONE, TextList
+from ..common import GONE, Ask, Steps, TextList, name_of, run_async, settle
 
 _RECORDS: Final = TypeAdapter(
     list[ConversationRecord], config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")

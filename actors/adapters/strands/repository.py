@@ -17,9 +17,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 from duramen.actors import AgentSystem, Batch, Get, Set
 from duramen.events import AgentPath, PathNotFound, PropertyPath
 
-from ..names import name_of
-from ..steps import Ask, Steps, run
-from ..texts import GONE, TextList, json_of
+from ..common import GONE, Ask, Steps, TextList, json_of, name_of, run
 
 if TYPE_CHECKING:
     from strands.multiagent import MultiAgentBase

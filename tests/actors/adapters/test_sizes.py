@@ -79,6 +79,18 @@ async def strands(system: AgentSystem, name: str, texts: Sequence[str]) -> list[
     return await asyncio.to_thread(use)
 
 
+async def llamaindex(system: AgentSystem, name: str, texts: Sequence[str]) -> list[str]:
+    message = import_module("llama_index.core.llms").ChatMessage
+
+    def store() -> Any:
+        return import_module("duramen.adapters.llamaindex").DuramenChatStore(system)
+
+    messages = [message(text) for text in texts]
+    await store().aset_messages(name, messages[:1])
+    await store().aset_messages(name, messages)
+    return [each.content for each in await store().aget_messages(name)]
+
+
 async def langgraph(system: AgentSystem, name: str, texts: Sequence[str]) -> list[str]:
     empty_checkpoint = import_module("langgraph.checkpoint.base").empty_checkpoint
 
@@ -94,7 +106,7 @@ async def langgraph(system: AgentSystem, name: str, texts: Sequence[str]) -> lis
 
 
 ABSENT = os.environ.get("DURAMEN_TEST_WITHOUT", "").split()
-ADAPTERS: list[Any] = [openai_agents, adk, pydantic_ai, agent_framework, strands, langgraph]
+ADAPTERS: list[Any] = [openai_agents, adk, pydantic_ai, agent_framework, strands, llamaindex, langgraph]
 HERE = [each for each in ADAPTERS if each.__name__ not in ABSENT]
 
 

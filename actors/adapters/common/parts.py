@@ -18,7 +18,7 @@ _LEAF: Final = 256
 """Bytes that a leaf may take beside its content."""
 
 
-def join(leaf: Any) -> bytes:
+def join_parts(leaf: Any) -> bytes:
     """The content of a leaf, in parts or not."""
     if isinstance(leaf, bytes):
         return leaf
