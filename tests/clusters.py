@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
 
-from servers import Server, free_port
+from servers import Server
 from waiting import eventually
 
 __all__ = ["Cluster", "slot_of"]
@@ -63,15 +63,15 @@ class Cluster:
     def _node(self) -> Server:
         config = {
             "cluster-enabled": "yes",
-            "cluster-port": str(free_port()),
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
             "cluster-replica-validity-factor": "0",
             "repl-diskless-sync-delay": "0",
             "repl-ping-replica-period": "1",  # a replica is listed once something has come from its primary
-            **({"tls-port": str(free_port()), "tls-cluster": "yes"} if self._with_tls else {}),
+            **({"tls-cluster": "yes"} if self._with_tls else {}),
             **self._config,
         }
-        return Server(kind=self._kind, tcp=True, config=config).start()
+        ports = ("cluster-port", "tls-port") if self._with_tls else ("cluster-port",)
+        return Server(kind=self._kind, tcp=True, config=config, more_ports=ports).start()
 
     def _form(self, primaries: int) -> None:
         for number, node in enumerate(self.nodes):

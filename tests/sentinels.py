@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["NAME", "Sentinels"]
 NAME = "main"
 """The primary's name."""
 _COUNT = 3
+_STARTS = 5
 _QUORUM = 2
 _DOWN_MS = 1_500
 """A primary that is late on a busy machine is not to be taken for dead."""
@@ -37,28 +39,41 @@ class Sentinels:
         self.ports: list[int] = []
         self._folder = Path(tempfile.mkdtemp(prefix="duramen-sentinel-"))
         self._processes: list[ServerProcess] = []
+        self._password = password
         host, port = address
-        for number in range(_COUNT):
-            own = free_port()
-            file = self._folder / f"{number}.conf"
-            file.write_text(
-                f"port {own}\nbind 127.0.0.1\ndir {self._folder}\n"
-                f"sentinel monitor {NAME} {host} {port} {_QUORUM}\n"
-                f"sentinel down-after-milliseconds {NAME} {_DOWN_MS}\n"
-                f"sentinel failover-timeout {NAME} {_FAILOVER_MS}\n"
-                + (f"sentinel auth-user {NAME} {user}\nsentinel auth-pass {NAME} {user}\n" if user else "")
-                + (f"requirepass {password}\nsentinel sentinel-pass {password}\n" if password else "")
-            )
-            process = ServerProcess()
+        settings = (
+            f"bind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor {NAME} {host} {port} {_QUORUM}\n"
+            f"sentinel down-after-milliseconds {NAME} {_DOWN_MS}\n"
+            f"sentinel failover-timeout {NAME} {_FAILOVER_MS}\n"
+            + (f"sentinel auth-user {NAME} {user}\nsentinel auth-pass {NAME} {user}\n" if user else "")
+            + (f"requirepass {password}\nsentinel sentinel-pass {password}\n" if password else "")
+        )
+        try:
+            for number in range(_COUNT):
+                self._start(number, settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, number: int, settings: str) -> None:
+        """Start a sentinel; once more with another port if somebody else has taken the first meanwhile."""
+        file, log = self._folder / f"{number}.conf", self._folder / f"{number}.log"
+        for _ in range(_STARTS):
+            own, process = free_port(), ServerProcess()
+            file.write_text(f"port {own}\n{settings}")
             process.start(
                 [str(redis_server_binary()), str(file), "--sentinel"],
                 directory=self._folder,
-                log_file=self._folder / f"{number}.log",
+                log_file=log,
                 die_with_parent=can_die_with_parent(),
             )
-            self.ports.append(own)
-            self._processes.append(process)
-        self._password = password
+            eventually(partial(_is_decided, process, log), 60.0, what="a sentinel's start")
+            if process.is_alive:
+                self.ports.append(own)
+                self._processes.append(process)
+                return
+        raise AssertionError(f"the sentinel did not start:\n{log.read_text()}")
 
     @property
     def hosts(self) -> str:
@@ -114,6 +129,14 @@ class Sentinels:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         for process in self._processes:
             process.stop(10.0)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _is_decided(process: ServerProcess, log: Path) -> bool:
+    """Whether a sentinel runs, or has ended because it cannot."""
+    return not process.is_alive or "Sentinel ID is" in log.read_text()

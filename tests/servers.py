@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -54,8 +54,9 @@ def redis_server(**options: Any) -> Server:
 class Server:
     """One server process in a directory of its own, with a Unix socket and, if asked for, a TCP port.
 
-    `config` overrides settings and may be changed between starts. With `aof` every acknowledged write
-    survives `stop`, `kill9` and `restart`; without it none does. `directory` puts the data somewhere else, a
+    `config` overrides settings and may be changed between starts. `more_ports` names settings, such as `tls-port`, that
+    are ports, too: the first start chooses them, and from then on they stand in `config`. With `aof` every acknowledged
+    write survives `stop`, `kill9` and `restart`; without it none does. `directory` puts the data somewhere else, a
     small disk for instance; that one is not removed by `close`.
     """
 
@@ -63,11 +64,13 @@ class Server:
     tcp: bool = False
     aof: bool = False
     config: dict[str, str] = field(factory=dict)
+    more_ports: Sequence[str] = ()
     directory: Path | None = None
     port: int = field(init=False, default=0)
     _folder: Path = field(init=False)
     _process: ServerProcess | None = field(init=False, default=None)
     _remove: weakref.finalize[..., Server] = field(init=False)
+    _has_ports: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         # Not below pytest's folders: the path of a socket must be short.
@@ -115,18 +118,23 @@ class Server:
         return redis.Redis(unix_socket_path=self.socket_path, **options)
 
     def start(self, timeout: float = 60.0) -> Server:
-        """Start the server and wait until it answers; the TCP port stays the same over restarts."""
+        """Start the server and wait until it answers; its ports stay the same over restarts."""
         assert not self.running, "the server runs already"
         for _ in range(_STARTS):
-            fresh = self.tcp and not self.port
-            if fresh:
-                self.port = free_port()
+            if not self._has_ports:
+                self._choose_ports()
             if self._launch(timeout):
+                self._has_ports = True
                 return self
-            if not fresh or "in use" not in self.log:
+            if self._has_ports or "in use" not in self.log:
                 break
-            self.port = 0  # somebody was faster
+            # Somebody was faster: once more, with other ports.
         raise AssertionError(f"the server did not start:\n{self.log}")
+
+    def _choose_ports(self) -> None:
+        if self.tcp:
+            self.port = free_port()
+        self.config.update((name, str(free_port())) for name in self.more_ports)
 
     def stop(self) -> None:
         """Let the server end by itself (SIGTERM)."""

@@ -13,7 +13,7 @@ from certificates import Authority
 from duramen.events.log import HostStore, MessagePublisher, MessageStream
 from faults.proxy import FaultProxy
 from linked_hosts import store_of
-from servers import Server, free_port, valkey_server
+from servers import Server, valkey_server
 from waiting import eventually
 
 
@@ -85,16 +85,15 @@ def test_contents_are_there_when_the_message_behind_them_arrives(
 def patient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, str]]:
     """A server and its URL; whoever waits for it when it hangs waits for good."""
     kind, _, is_encrypted = request.param.partition(" with ")
-    config = {}
+    config: dict[str, str] = {}
     if is_encrypted:
         authority = Authority.make(tmp_path / "ca")
         own = authority.sign("localhost", "localhost")
-        config["tls-port"] = str(free_port())
         config |= {"tls-cert-file": str(own.certificate), "tls-key-file": str(own.key)}
         config |= {"tls-ca-cert-file": str(authority.file), "tls-auth-clients": "no"}
-    with Server(kind=kind, config=config).start() as server:
+    with Server(kind=kind, config=config, more_ports=("tls-port",) if is_encrypted else ()).start() as server:
         url = (
-            f"rediss://localhost:{config['tls-port']}?ssl_ca_certs={authority.file}&"
+            f"rediss://localhost:{server.config['tls-port']}?ssl_ca_certs={authority.file}&"
             if is_encrypted
             else f"{server.url}?"
         )

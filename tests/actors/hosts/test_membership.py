@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -106,6 +107,38 @@ def test_a_host_that_beats_no_more_is_buried_after_a_lease(world: World) -> None
     assert found is not None and found.state == "buried"
 
 
+def seconds_until_dead(world: World, host: Membership, dead: HostRecord) -> float:
+    """How long it takes until others find a host dead whose last beat is now; `host` has beaten at a whole round."""
+    died_at = world.now
+    rounds = cycle((host.look_between, host.beat))
+    at = died_at - died_at % ROUND
+    while all(found[1] != dead.host for found in world.died):
+        at, look = at + ROUND / 2, next(rounds)
+        if at >= died_at:
+            world.now = at
+            look()
+    return world.now - died_at
+
+
+@pytest.mark.parametrize("age", [0.0, 0.25, 1.0, 1.25, 1.5, 2.25])
+def test_a_host_that_dies_is_dead_for_another_within_its_lease_and_two_seconds(world: World, age: float) -> None:
+    one = world.host("one")
+    world.pass_time(one)
+    world.now += age
+    assert 10.0 <= seconds_until_dead(world, one, world.join()) <= 11.5
+
+
+def test_a_host_among_very_many_looks_at_them_once_a_beat(world: World) -> None:
+    """Control: then a dead one is found later, at worst after the time between two beats and a lease."""
+    one = world.host("one")
+    world.pass_time(one)
+    many = [world.join(f"{number:032x}") for number in range(64)]
+    one.refresh()
+    world.now += 0.25
+    assert seconds_until_dead(world, one, world.join()) == 12.25
+    assert {found[1] for found in world.died} >= {record.host for record in many}
+
+
 def test_a_host_whose_own_beats_fail_buries_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     one = world.host("one")
     dead = world.join()
@@ -119,6 +152,7 @@ def test_a_host_whose_own_beats_fail_buries_nobody(world: World, monkeypatch: py
         for _ in range(3):
             with pytest.raises(Unavailable):
                 world.pass_time(one)
+            one.look_between()  # which begins no lease: this host's beats do not go through
     world.pass_time(one, rounds=4)
     assert world.died == []
     world.pass_time(one)

@@ -85,16 +85,15 @@ def own(ca: Authority) -> Certificate:
 
 
 def tls_server(ca: Authority, certificate: Certificate, **settings: str) -> tuple[Server, int]:
-    port = free_port()
     config = {
-        "tls-port": str(port),
         "tls-cert-file": str(certificate.certificate),
         "tls-key-file": str(certificate.key),
         "tls-ca-cert-file": str(ca.file),
         "tls-auth-clients": "no",
         **{name.replace("_", "-"): value for name, value in settings.items()},
     }
-    return redis_server(tcp=True, config=config), port
+    server = redis_server(tcp=True, config=config, more_ports=("tls-port",))
+    return server, int(server.config["tls-port"])
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +224,7 @@ def test_a_disabled_command_that_is_not_needed_keeps_nobody_out(command: str, tm
 
 
 def test_a_node_of_a_cluster_is_refused_before_anything_is_written() -> None:
-    with redis_server(tcp=True, config={"cluster-enabled": "yes", "cluster-port": str(free_port())}) as server:
+    with redis_server(tcp=True, config={"cluster-enabled": "yes"}, more_ports=("cluster-port",)) as server:
         client = server.client()
         refused_at_once(server.tcp_url, CLUSTER)
         refused_at_once(f"{server.tcp_url}/3", CLUSTER)
