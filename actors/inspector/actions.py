@@ -51,10 +51,25 @@ def _fork(system: AgentSystem, fields: Fields) -> dict[str, Any]:
 def _answer(system: AgentSystem, fields: Fields) -> dict[str, Any]:
     if "value" not in fields:
         raise InvalidMessage("an answer takes a value")
-    receipt = system.agent(_text(fields, "agent")).answer(
-        _text(fields, "name"), fields["value"], work=_work(fields), command_id=_text(fields, "command")
+    agent, name = _text(fields, "agent"), _text(fields, "name")
+    about = _shown_about(system, agent, name, fields) if "wait" in fields else None
+    receipt = system.agent(agent).answer(
+        name, fields["value"], work=_work(fields), command_id=_text(fields, "command"), about=about
     )
-    return {"done": f"answered {fields['name']}", "seq": receipt.seq}
+    return {"done": f"answered {name}", "seq": receipt.seq}
+
+
+def _shown_about(system: AgentSystem, agent: str, name: str, fields: Fields) -> Any:
+    """What the wait that began at seq `wait` is about. Raises InvalidMessage if the work does not wait there now."""
+    for work in system.read_unfinished(agent):
+        for item in work.waits_for if work.work == _work(fields) else ():
+            if (item["kind"], item["name"], item["seq"]) == ("wait", name, fields["wait"]):
+                return item["about"]
+    raise InvalidMessage(
+        f"work {fields['work']} of {agent} does not wait for {name} there any more: look at what it does now",
+        agent=agent,
+        expected=fields["wait"],
+    )
 
 
 def _cancel(system: AgentSystem, fields: Fields) -> dict[str, Any]:

@@ -44,6 +44,7 @@ _ANSWERS: Final[dict[str, Callable[[e.Inspected, e.Parameters], e.Answer]]] = {
     "head": e.answer_head,
     "hosts": e.answer_hosts,
     "rates": e.answer_rates,
+    "record": e.answer_record,
     "state": e.answer_state,
     "timeline": e.answer_timeline,
     "window": e.answer_window,

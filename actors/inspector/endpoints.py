@@ -27,6 +27,7 @@ from .history import (
     event_at,
     event_row,
     level_at,
+    read_work,
     timeline,
     traced_at,
     window,
@@ -41,6 +42,8 @@ _MOST_CHECKPOINTS: Final = 100
 _MOST_EPISODES: Final = 50
 _MOST_HOSTS: Final = 100
 _MOST_WORK: Final = 200
+_MOST_WORK_READ: Final = 1_000
+"""Pieces of work from which those that are shown are chosen."""
 _MOST_DIFFERENCES: Final = 200
 _LIST_SECONDS: Final = 10.0
 _INDEX_SECONDS: Final = 0.25
@@ -242,10 +245,12 @@ def episode_row(episode: Episode) -> Answer:
 
 def answer_work(inspected: Inspected, asked: Parameters) -> Answer:
     """The work of durable handlers that has not ended, what waits first; of one agent, or of all."""
-    path = asked.get("agent", "")
-    system = inspected.system
-    found = system.read_unfinished(agent_path(path).text) if path else system.unfinished(limit=_MOST_WORK)
-    return {"work": work_rows(found), "more": len(found) >= _MOST_WORK}
+    path, system = asked.get("agent", ""), inspected.system
+    most = min(_number(asked, "most", _MOST_WORK_READ), _MOST_WORK_READ)
+    found = system.read_unfinished(agent_path(path).text) if path else system.unfinished(limit=most + 1)
+    read = found[:most]
+    oldest = _iso(min((work.since for work in read), default=None))
+    return {"work": work_rows(read), "total": len(read), "more": len(found) > most, "oldest": oldest}
 
 
 def work_rows(found: Sequence[UnfinishedWork]) -> list[Answer]:
@@ -278,6 +283,11 @@ def _work(work: UnfinishedWork) -> Answer:
         "parked": parked,
         "waits": items,
     }
+
+
+def answer_record(inspected: Inspected, asked: Parameters) -> Answer:
+    """What one piece of work has done until now."""
+    return read_work(inspected.agent_log(asked.get("agent", "")), _number(asked, "work", 0))
 
 
 def answer_hosts(inspected: Inspected, asked: Parameters) -> Answer:

@@ -40,9 +40,9 @@ class TracedState:
 
     state: AgentState
     setters: dict[str, Any]
-    _at_checkpoints: Mapping[int, dict[str, Any]] = field(factory=_no_setters)
+    at_checkpoints: Mapping[int, dict[str, Any]] = field(factory=_no_setters)
     """The setters at the last checkpoints, by the seqs of these."""
-    _restored: frozenset[int] = frozenset()
+    restored: frozenset[int] = frozenset()
     """The events with which a resume, whose own event is the next one, has brought values back."""
 
     @property
@@ -157,19 +157,19 @@ def _apply(traced: TracedState, seq: int, raw: RawEvent, digest: bytes) -> Trace
     marked = AgentState()
     marked.memory = own.copy_changed(traced.setters, raw[4])
     advance(marked, _without_command(raw, data), digest, 1)
-    restored = traced._restored | {seq} if raw[0] == MEMORY_RESTORED else traced._restored
+    restored = traced.restored | {seq} if raw[0] == MEMORY_RESTORED else traced.restored
     return evolve(traced, state=state, setters=marked.memory, restored=restored)
 
 
 def _pass_checkpoint(traced: TracedState, seq: int, raw: RawEvent) -> TracedState:
     """Hold the setters at a checkpoint; give what a resume has brought back those that it had there."""
     if raw[0] == PAUSED:
-        last = islice(traced._at_checkpoints.items(), max(0, len(traced._at_checkpoints) - _MOST_CHECKPOINTS + 1), None)
+        last = islice(traced.at_checkpoints.items(), max(0, len(traced.at_checkpoints) - _MOST_CHECKPOINTS + 1), None)
         return evolve(traced, at_checkpoints={**dict(last), seq: traced.setters})
-    if raw[0] != RESUMED or not traced._restored:
+    if raw[0] != RESUMED or not traced.restored:
         return traced
-    before = traced._at_checkpoints.get(raw[4].get("checkpoint_seq"))
-    setters = traced.setters if before is None else _carry((), traced.setters, before, traced._restored)
+    before = traced.at_checkpoints.get(raw[4].get("checkpoint_seq"))
+    setters = traced.setters if before is None else _carry((), traced.setters, before, traced.restored)
     return evolve(traced, setters=setters, restored=frozenset[int]())
 
 

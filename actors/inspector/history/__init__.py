@@ -7,6 +7,7 @@ from .encoding import Room, as_dict, encode_plain, to_bytes
 from .log_index import LogIndex, LogIndexes, is_failure
 from .timeline import timeline
 from .windows import MOST_CAUSES, brief_data, event_at, event_row, level_at, traced_at, window
+from .work_record import read_work
 
 __all__ = [
     "MOST_CAUSES",
@@ -22,6 +23,7 @@ __all__ = [
     "event_row",
     "is_failure",
     "level_at",
+    "read_work",
     "timeline",
     "to_bytes",
     "traced_at",

@@ -125,6 +125,9 @@ export function status(word, shape = word) {
 export const moment = (agent, seq) => `#/agent/${agent.split("/").map(encodeURIComponent).join("/")}@${seq}`;
 export const place = (agent) => `#/agent/${agent.split("/").map(encodeURIComponent).join("/")}`;
 
+/** The way back from a piece to its list, where only one of them has room. */
+export const back = (href, words) => h("a", { class: "link to-list", href }, `← ${words}`);
+
 let waiting = 0;
 /** Tell a screen reader, a little late, so that a run of steps is told once. */
 export function tell(sentence) {

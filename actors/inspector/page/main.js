@@ -4,7 +4,8 @@ import { AgentPage } from "./agent.js";
 import { AgentList, Rates } from "./agents.js";
 import { get, listen, start } from "./api.js";
 import { append, debounce, dialog, glyph, h, place } from "./dom.js";
-import { EpisodesPage, HostsPage, VerifyPage, WorkPage } from "./places.js";
+import { EpisodesPage, HostsPage, VerifyPage } from "./places.js";
+import { WorkPage } from "./work.js";
 
 const PLACES = [["agents", "Agents"], ["work", "Work"], ["episodes", "Episodes"], ["hosts", "Hosts & consumers"], ["verify", "Verify"]];
 const KEYS = [
@@ -165,17 +166,17 @@ function changed(message) {
   }
 }
 
-function counted(many) {
+function counted({ total, more }) {
   const link = document.querySelector("#places [data-place=work]");
   link.querySelector(".badge")?.remove();
-  if (many > 0) link.append(h("span", { class: "badge" }, String(many)));
+  if (total > 0) link.append(h("span", { class: "badge" }, `${total}${more ? "+" : ""}`));
 }
 
 const countSoon = debounce(1000, () => countWork());
 
 async function countWork() {
-  const answer = await get("work").catch(() => null);
-  if (answer) counted(answer.work.length);
+  const answer = await get("work", { most: 200 }).catch(() => null);
+  if (answer) counted(answer);
 }
 
 function rated(message) {

@@ -18,9 +18,10 @@ export const answers = {
   episodes: ({ text = "", outcome = "", first = 0 }) => ({ text, more: false, episodes: first ? [] : recorded.episodes.filter((each) => (!outcome || each.outcome === outcome) && text.toLowerCase().split(/\s+/).every((word) => JSON.stringify(each).toLowerCase().includes(word))) }),
   event: ({ agent, seq }) => eventOf(agent, seq) ?? refuse("PathNotFound", `${agent} has no event ${seq} here`, 404),
   head: ({ agent }) => log(agent).head,
+  record: ({ agent, work }) => recorded.records.find((each) => each.agent === agent && each.work === work) ?? refuse("PathNotFound", `${agent} has no work ${work} here`, 404),
   timeline: ({ agent, axis, from, to }) => zoomed(log(agent).timelines[axis], from, to),
   window: ({ agent, seq }) => windowOf(agent, seq),
-  work: () => ({ work: recorded.work, more: false }),
+  work: () => ({ work: recorded.work, total: recorded.work.length, more: false, oldest: recorded.work.map((each) => each.since).sort()[0] ?? null }),
 };
 
 export async function start() {

@@ -14,7 +14,7 @@ from duramen.projections.recovery import AgentLog
 
 from ...api import AgentSystem
 from ..endpoints import Answer, describe_head, episode_row, work_rows
-from ..history import ConversationRecord, LogIndex, event_at, timeline, to_bytes, window
+from ..history import ConversationRecord, LogIndex, event_at, read_work, timeline, to_bytes, window
 
 _MOST_EVENTS: Final = 20_000
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -56,9 +56,10 @@ def record(
         episode_row(each) for agent in agents for each in system.episodes.list(agent=agent, limit=_MOST_EPISODES)
     ]
     work = [row for agent in agents for row in work_rows(system.read_unfinished(agent))]
+    records = [read_work(_agent_log(system, row["agent"]), row["work"]) for row in work]
     places = ["agents", *(["work"] if work else []), *(["episodes"] if episodes else [])]
     session = {"namespace": path, "actions": False, "places": places, "recorded": datetime.now(UTC).isoformat()}
-    head = budget.spend({"session": session, "agents": rows, "episodes": episodes, "work": work})
+    head = budget.spend({"session": session, "agents": rows, "episodes": episodes, "work": work, "records": records})
     held = b",".join(b"%s:%s" % (to_bytes(row["path"]), log) for row, log in logs)
     return b'%s,"logs":{%s}}' % (head[:-1], held), budget.events
 
@@ -68,11 +69,15 @@ def _paths(system: AgentSystem, root: str, *, tree: bool) -> list[str]:
     return sorted({root, *found})
 
 
+def _agent_log(system: AgentSystem, agent: str) -> AgentLog:
+    return AgentLog(system.log, agent, system.limits, system.registry)
+
+
 def _record_log(system: AgentSystem, agent: str, budget: _Budget) -> tuple[Answer, bytes]:
     """The agent's row in the list, and all answers about its log."""
     if system.log.head(agent) is None:
         raise AgentNotFound(f"there is no agent {agent}", agent=agent)
-    agent_log = AgentLog(system.log, agent, system.limits, system.registry)
+    agent_log = _agent_log(system, agent)
     head = describe_head(system, agent_log)
     base, last = head["base"], head["seq"]
     if budget.events + last - base > _MOST_EVENTS:

@@ -375,11 +375,15 @@ def test_a_waiting_agent_is_answered(browser: Browser, system: AgentSystem) -> N
         browser.open(acting.server.url)
         browser.wait("return document.querySelector('#places .badge')?.textContent === '1'")
         go(browser, "#/work")
-        assert "may I?" in browser.text(".episode .chain .here")
+        assert "may I?" in browser.text(".episode")
         [waiting] = system.agent("desk/waiter").unfinished()[0].waits_for
-        assert browser.text(".episode .chain .here a") == f"@{waiting['seq']}"
+        assert f"Answer “approval” @{waiting['seq']}" in browser.text(".episode")
+        browser.wait("return document.querySelector('.steps a')?.textContent === 'approval'")
+        assert browser.run("return document.querySelector('.answer .button.main').disabled"), "nothing is chosen yet"
+        browser.click(".answer label")
+        assert browser.text(".answer .button.main") == "Answer yes"
         browser.click(".answer .button.main")
-        assert system.agent("desk/waiter").result(receipt) == {"ok": True}
+        assert system.agent("desk/waiter").result(receipt) is True
         browser.wait("return document.querySelector('.work-page .empty') !== null")
         browser.open("about:blank")
 
