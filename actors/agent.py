@@ -72,6 +72,7 @@ from .handlers import (
     remove_reminder,
     set_reminder,
     slice_of,
+    storing,
     terminate_self,
     values_at,
 )
@@ -326,7 +327,7 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
 
     def _actor_mutate(self, operation: Operation) -> None:
         with self._actor_call() as turn:
-            apply_operation(turn, operation)
+            storing(apply_operation)(turn, operation)
 
     def get(self, path: str | PropertyPath = "", default: Any = REQUIRED) -> Any:
         """The value at a property path, as a copy, with this handler's changes so far. Raises PathNotFound."""

@@ -8,10 +8,9 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 from uuid import UUID
 
 from attrs import evolve
@@ -28,7 +27,7 @@ from duramen.events import (
     Unconfirmed,
 )
 from duramen.events.log import EventLog, HostRecord
-from duramen.events.model import DECLARED, Seconds, WithContents, parse_seconds, parse_timeout
+from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
 from duramen.projections import AgentState
 from duramen.projections.sessions import Erasure
 
@@ -46,14 +45,11 @@ from ..dispatch import (
     check_may_block,
 )
 from ..handlers import (
-    MAY_HOLD_CONTENT,
     READS,
     AgentFactory,
     LifecycleHooks,
     OutputWriter,
     Settings,
-    load_contents,
-    store_contents,
 )
 from ..hosts import Placement
 from ..runtime import INLINE, answer_from_log, can_read_here, envelope_of
@@ -65,8 +61,6 @@ from .composition import CALLBACK_SECONDS, SystemParts, time_left
 from .handles import TIMEOUT, AgentHandle, AskArguments, require_started
 from .load import SystemLoad, measure_load
 from .opening import OpenedLog, RedisClient, open_log
-
-M = TypeVar("M")
 
 
 class AgentSystem(SystemCalls):
@@ -348,8 +342,6 @@ class AgentSystem(SystemCalls):
             tracing.send(path, envelope)
         try:
             if not block:
-                if type(message) in MAY_HOLD_CONTENT:
-                    envelope.late = partial(load_contents, self._log.contents, path)
                 self._actors.send(path, envelope, room)
                 return envelope
             deadline = None if seconds is None else monotonic() + seconds
@@ -368,19 +360,11 @@ class AgentSystem(SystemCalls):
             raise
         try:
             left = None if deadline is None or envelope.done else time_left(deadline)
-            found = envelope.get_within(left, seconds)
+            return envelope.get_within(left, seconds)
         except AskTimeout:
             if not envelope.done:
                 self.withdraw(path, envelope)
             raise
-        return load_contents(self._log.contents, path, found.value) if type(found) is WithContents else found
-
-    def store_contents(self, path: str, message: M, refused: DuramenError) -> M:
-        """Store what is too large for an event in a message that was refused; return the message to send in its place.
-
-        Blocks. Raises the refusal where no text and no bytes of the message are too large, TooLarge, AgentNotFound.
-        """
-        return store_contents(self._log, self._limits, path, message, refused)
 
     def withdraw(self, path: str, reply: object) -> None:
         """Drop the message whose reply this is, if it is not begun, here or on another host: nobody waits for it."""

@@ -60,6 +60,7 @@ from .messages import (
     SpawnArguments,
     Terminate,
     WhenPaused,
+    may_hold_content,
     spawn_message,
 )
 from .reminders import (
@@ -194,6 +195,7 @@ __all__ = [
     "former_fingerprints",
     "kind_of",
     "make_remind",
+    "may_hold_content",
     "outcome_of",
     "parse_metadata",
     "parse_retention",

@@ -26,13 +26,15 @@ class Message(Generic[R_co]):
 
     __slots__ = ()
 
+    content_field: ClassVar[str | None] = None
+    """The field whose texts and bytes are stored beside the log where they are too large for an event."""
+    content_room: ClassVar[int] = 0
+    """Bytes of its event that are kept free beside what all events have, and what the message says."""
+
 
 @frozen
 class Mutation(Message[R_co]):
     """A message whose events may carry metadata, and which may be for one seq of the agent alone."""
-
-    content_field: ClassVar[str | None] = None
-    """The field whose texts and bytes are stored beside the log where they are too large for an event."""
 
     expected_seq: int | None = field(default=None, kw_only=True)
     """The agent's seq that the mutation is meant for; VersionConflict at another. None: whichever it is."""

@@ -342,6 +342,11 @@ class Batch(Mutation[Receipt]):
     durability: str | None = None
 
 
+def may_hold_content(message: object) -> bool:
+    """Whether a message is one of duramen's whose texts and bytes may be larger than an event."""
+    return isinstance(message, Batch) or (isinstance(message, Message) and message.content_field is not None)
+
+
 @frozen(kw_only=True)
 class SetGranularity(Mutation[Receipt]):
     """Change how much activity is logged from now on: in all, or by kind (None removes a kind's own level)."""

@@ -19,10 +19,8 @@ from .lifecycle import (
     with_duration,
 )
 from .memory import (
-    MAY_HOLD_CONTENT,
     MEMORY_HANDLERS,
     READS,
-    NeedsWorker,
     accept_work,
     apply_operation,
     checking_answers,
@@ -33,22 +31,23 @@ from .memory import (
     pop_value,
     read_reply,
     remove_reminder,
+    replace_contents,
     set_reminder,
     slice_of,
     store_contents,
     store_reply,
+    storing,
     values_at,
 )
 from .output_writer import OutputSender, OutputWriter
 from .services import Services, Settings
 from .trimmer import Trimmer
-from .turn import ActiveAgent, Savepoint, Turn
+from .turn import ActiveAgent, NeedsWorker, Savepoint, Turn
 
 __all__ = [
     "BLOCKING_HANDLERS",
     "LIFECYCLE",
     "MAY_BLOCK",
-    "MAY_HOLD_CONTENT",
     "MEMORY_HANDLERS",
     "QUICK_HANDLERS",
     "READS",
@@ -82,12 +81,14 @@ __all__ = [
     "pop_value",
     "read_reply",
     "remove_reminder",
+    "replace_contents",
     "reply_to",
     "run_hooks",
     "set_reminder",
     "slice_of",
     "store_contents",
     "store_reply",
+    "storing",
     "terminate_self",
     "values_at",
     "with_duration",

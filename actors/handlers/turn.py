@@ -15,8 +15,19 @@ from duramen.events.model import EXTERNAL, SPAWNED, Cause, Handling
 from duramen.projections import AgentState
 from duramen.projections.state import SCHEMA, Undo, advance, roll_back
 
-from ..commands import Decide, Span, TracedAgent, fingerprint, former_fingerprints, plain_id, require_seq, with_metadata
+from ..commands import (
+    Decide,
+    Span,
+    TracedAgent,
+    fingerprint,
+    former_fingerprints,
+    may_hold_content,
+    plain_id,
+    require_seq,
+    with_metadata,
+)
 from ..dispatch import Commit, Envelope, Inbox, current_cause
+from ..hosts import Forwarded
 from .agent_timers import AgentTimers
 from .agent_types import AgentCode
 from .services import Services
@@ -30,6 +41,13 @@ _LEVEL: Final = tuple(bytes((level,)) for level in range(1 + max(Granularity)))
 
 _receipt: Final[Callable[[tuple[Any, ...]], Receipt]] = partial(cast("Any", tuple).__new__, Receipt)
 """As `Receipt._make`, without its checks."""
+
+
+class NeedsWorker(Exception):
+    """Raised for a message that a worker thread has to handle, where the core did not expect it. Nothing was changed.
+
+    It is an answer that the waiting handler checks, or too large for an event.
+    """
 
 
 class ActiveAgent(Protocol):
@@ -111,6 +129,7 @@ class Turn(Commit):
         "cause",
         "codec",
         "command",
+        "contents",
         "effects",
         "envelopes",
         "hold",
@@ -154,6 +173,8 @@ class Turn(Commit):
         """Messages and the paths of their agents, sent in order after the commit."""
         self.before_commit: Callable[[], object] | None = None
         """What a worker thread does after the handler and before the commit, which an error prevents."""
+        self.contents: dict[bytes, bytes] | None = None
+        """What the events refer to and is stored before the commit, by its digest; it is replaced, never changed."""
         self.hold = False
         """Whether the agent is held after the commit, for a cascade."""
         self.command: list[Any] | None = None
@@ -192,7 +213,11 @@ class Turn(Commit):
         self.updated_at = self.services.now()
 
     def handle(self, envelope: Envelope, handler: Callable[[Turn, Any], Any]) -> None:
-        """Handle one message with a handler that refuses by a typed error before it has changed anything."""
+        """Handle one message with a handler that refuses by a typed error before it has changed anything.
+
+        Raises NeedsWorker, in the core alone, for a message that is refused for its size: a worker stores what is too
+        large in it.
+        """
         if envelope.cause is not EXTERNAL:
             self.set_cause(envelope.cause)
         try:
@@ -202,11 +227,29 @@ class Turn(Commit):
                 self.awaited += ((envelope, self.unconfirmed),)
                 self.unconfirmed = None
         except DuramenError as error:
+            if self.runs_in_core and self._may_hold_content(envelope.message, error):
+                raise NeedsWorker from None
             envelope.stage_error(error)
             self.unconfirmed = None
         self.envelopes.append(envelope)
         self.command = None
         self.cause = EXTERNAL
+
+    @property
+    def runs_in_core(self) -> bool:
+        """Whether the messages of the turn are handled in the core, which must not take long."""
+        return self.codec is self.services.codec
+
+    def _may_hold_content(self, message: Any, refused: DuramenError) -> bool:
+        """Whether a message that was refused may be taken once its large texts and bytes are stored beside the log."""
+        if not isinstance(refused, (TooLarge, CommandConflict)):  # the latter where it was replaced the first time
+            return False
+        handled: object = message.message if isinstance(message, Forwarded) else message
+        return may_hold_content(handled) or self.services.registry.is_durable(type(handled))
+
+    def add_contents(self, found: dict[bytes, bytes]) -> None:
+        """Have this stored before the commit, by its digest: the events of the turn refer to it."""
+        self.contents = found if self.contents is None else {**self.contents, **found}
 
     def set_cause(self, cause: Cause) -> Handling:
         """Store the events that follow with the cause of the message that is handled."""
@@ -368,6 +411,7 @@ class Savepoint:
     def __init__(self, turn: Turn) -> None:
         state = turn.state
         self._turn = len(turn.items), turn.size, len(turn.effects)
+        self._contents = turn.contents
         self._append = turn.entry, turn.puts, turn.requires, turn.due_ms, turn.messages, turn.before_commit
         self._state = state.seq, state.digest, state.updated_at, state.nodes, state.granularity, state.levels
         self._session = _session_of(state)
@@ -406,3 +450,4 @@ class Savepoint:
         del turn.items[count:]
         turn.levels = turn.levels[:count]
         turn.effects = turn.effects[:effects]
+        turn.contents = self._contents

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from duramen.events import InvalidMessage
+from duramen.events import InvalidMessage, TooLarge
 from duramen.events.model import copy_plain
 
-from ..commands import Serializer
+from ..commands import Serializer, may_hold_content
 from ..dispatch import Envelope, cause_maker
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 
@@ -27,14 +27,19 @@ def envelope_of(
     """Put a message, its command id and its cause into an envelope; with a `copier`, a copy of the message.
 
     Raises InvalidMessage for a command id or a durability that the message carries itself, and with a `copier`
-    UnknownMessageType, ValueRefused or TooLarge for a message that could not cross to another process.
+    UnknownMessageType, ValueRefused or TooLarge for a message that could not cross to another process. What is stored
+    beside the log is not copied.
     """
     kind = type(message)
     if (command_id is not None or durability is not None) and kind in _OWN:
         name, what = kind.__name__, "command id" if command_id is not None else "durability"
         raise InvalidMessage(f"a {name} carries its {what} itself: {name}(…, {what.replace(' ', '_')}=…)")
     if copier is not None:
-        message = copier.unpack_message(copier.pack_message(message))
+        try:
+            message = copier.unpack_message(copier.pack_message(message))
+        except TooLarge:
+            if not may_hold_content(message):
+                raise
     elif kind is dict or kind is list:
         message = copy_plain(message)
     envelope = Envelope(message, command_id, wanted, durability)

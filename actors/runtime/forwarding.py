@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
 from time import monotonic
 from typing import Any, Final
 
 from attrs import evolve
 
-from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt
+from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt, TooLarge
+from duramen.events.model import WithContents
 
 from ..commands import AdoptChild, GetResult, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
-from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS, Services
+from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS, Services, load_contents, store_contents
 from ..hosts import Forwarded, RemoteEnvelope, Repeated
 from .log_reads import answer_from_log
 
@@ -84,9 +86,11 @@ class Forwarding:
                     break
                 taken += 1
                 self._forward(envelope)
+                if self._mailbox.phase == WORKING:  # what is too large in it is stored: the next ones come after it
+                    break
         finally:
             del waiting[:taken]  # others only ever add at the end
-        if waiting and not self._under_way:
+        if waiting and not self._under_way and self._mailbox.phase == IDLE:
             self._answer_reads()
 
     def _refuse_remote(self, waiting: list[Envelope]) -> None:
@@ -130,10 +134,38 @@ class Forwarding:
         try:
             mark = self._mark(envelope, number)
             router.ask(self, number, envelope, mark)
+        except TooLarge as error:
+            self._store_contents(envelope, error)
         except DuramenError as error:  # it cannot cross, or too much is under way
             envelope.refuse(error)
         else:
             self._under_way[number] = envelope
+
+    def _store_contents(self, envelope: Envelope, refused: TooLarge) -> None:
+        """Send a message that is too large without its large texts and bytes, once these are stored."""
+        mailbox, services, message = self._mailbox, self._services, envelope.message
+        mailbox.phase = WORKING
+        self._reading = [envelope]
+
+        def go_on(replaced: Any, problem: DuramenError | None) -> None:
+            if problem is not None:
+                envelope.refuse(problem)
+            elif not envelope.done:
+                envelope.message = replaced
+                mailbox.requeue([envelope])
+            self._go_on()
+
+        def store() -> None:
+            problem: DuramenError | None = refused
+            replaced: Any = None
+            try:
+                replaced, problem = store_contents(services.log, services.limits, self.path, message, refused), None
+            except DuramenError as error:
+                problem = error
+            finally:
+                services.dispatcher.post(lambda: go_on(replaced, problem))
+
+        services.activations.submit(store)
 
     def _mark(self, envelope: Envelope, number: int) -> list[Any] | None:
         """Make a mutation recognisable should it be sent again; the mark of a mutation without a command id."""
@@ -156,6 +188,8 @@ class Forwarding:
         else:
             if type(value) is Receipt:
                 self._known_seq = value.seq
+            if type(value) is WithContents:
+                envelope.late = partial(load_contents, self._services.log.contents, self.path)
             envelope.answer(value)
         if self._mailbox.waiting:
             self._services.dispatcher.schedule(self._mailbox)

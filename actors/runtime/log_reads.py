@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from duramen.events import AgentNotFound, DuramenError
 from duramen.events.codec import Codec
 from duramen.events.logging import get_logger
+from duramen.events.model import WithContents
 from duramen.projections import AgentState
 
 from ..commands import ListCheckpoints
 from ..dispatch import Envelope
-from ..handlers import READS, Services, drop_expired
+from ..handlers import READS, Services, drop_expired, load_contents
 from .append_errors import for_agent
 
 _LEAST_SECONDS: Final = 20.0
@@ -55,4 +57,6 @@ def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]
                 envelope.stage(drop_expired(services.log, path, envelope.result))
             except DuramenError as error:
                 envelope.stage_error(error)
+        if type(envelope.result) is WithContents:
+            envelope.late = partial(load_contents, services.log.contents, path)
         envelope.deliver()

@@ -42,7 +42,7 @@ from ..commands import (
     require_unfinished,
 )
 from ..dispatch import Envelope, Mailbox
-from ..handlers import Services, Turn, accept_work, checking_answers
+from ..handlers import Services, Turn, accept_work, checking_answers, storing
 from ..hosts import Forwarded
 from .asking import Cancelling
 from .deadlines import MICROSECONDS
@@ -166,9 +166,10 @@ class AgentWork:
         """Handle a durable message: its reply comes at the end of its work."""
         name, version, data = self._services.registry.dump_message(envelope.message)
         message = Accept(name, version, data, envelope.command_id, envelope.durability)
+        accept = accept_work if turn.runs_in_core else storing(accept_work)
 
         def handle(turn: Turn, _: Any) -> Awaited:
-            work = accept_work(turn, message).seq
+            work = accept(turn, message).seq
             self.note_trace(work, envelope)
             return Awaited(work)
 
@@ -247,6 +248,9 @@ class AgentWork:
         """Handle a message about work that may block; in a worker thread."""
         message = envelope.message
         self._seen = _NEVER_SEEN
+        if self._services.registry.is_durable(cast("type[object]", type(message))):  # and too large for the core
+            self._accept(turn, envelope)
+            return
         try:
             if type(message) is Continue:
                 self._continue(turn, message, envelope)

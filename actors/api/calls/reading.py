@@ -27,6 +27,7 @@ from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import FAILED_STATUS, MISSING, PAUSED_STATUS, RUNNING, TERMINATED_STATUS
 
 from ...dispatch import EventLoop
+from ...handlers import current_call
 from ..arguments import check_count, check_types
 from ..episode_store import EpisodeStore
 
@@ -114,12 +115,18 @@ class Reading:
     def load_content(self, path: str | AgentPath, content: Content) -> str | bytes:
         """Load what `content`, of an event or of a state of the agent, stands for.
 
+        In a handler of the agent, what the handler has written too, though it is not committed yet.
         Raises CorruptEvent where it is missing or damaged, as it is for another agent, and InvalidMessage.
         """
         given = cast("object", content)
         if not isinstance(given, Content):
             raise InvalidMessage("content is a Content, of an event or a state", actual=type(given).__name__)
-        return load_content(self._log.contents, agent_path(path).text, content)
+        name, call = agent_path(path).text, current_call()
+        if call is not None and call.turn.agent == name:
+            written = (call.turn.contents or {}).get(content.digest)
+            if written is not None:  # it is stored with the commit
+                return written.decode() if content.is_text else written
+        return load_content(self._log.contents, name, content)
 
     def peek(self, path: str | AgentPath) -> AgentView:
         """Return an agent's state of now from its log, read-only, without running code of the agent's class.

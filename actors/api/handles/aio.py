@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, U
 
 from attrs import evolve
 
-from duramen.events import AgentPath, AskTimeout, CommandConflict, Receipt, TooLarge, Unconfirmed
+from duramen.events import AgentPath, AskTimeout, Receipt, Unconfirmed
 from duramen.events.model import Seconds, copy_plain, parse_seconds, parse_timeout
 
 from ...commands import AdoptChild, Batch, Spawn, SpawnArguments, spawn_message
@@ -86,15 +86,6 @@ class _Deferred(AgentCalls):
         return self._ask(copy_plain(message), timeout, command_id, durability)
 
     async def _ask(
-        self, message: object, timeout: Seconds | None, command_id: str | None, durability: str | None
-    ) -> Any:
-        try:
-            return await self._send(message, timeout, command_id, durability)
-        except (TooLarge, CommandConflict) as refused:
-            message = await asyncio.to_thread(self._system.store_contents, self._path, message, refused)
-        return await self._send(message, timeout, command_id, durability)
-
-    async def _send(
         self, message: object, timeout: Seconds | None, command_id: str | None, durability: str | None
     ) -> Any:
         self._system.check_cycle(self._path)

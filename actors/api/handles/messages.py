@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeVar, overload
 
-from duramen.events import AgentPath, CommandConflict, TooLarge
+from duramen.events import AgentPath
 from duramen.events.model import Seconds
 
 from ...commands import Message
@@ -87,21 +87,8 @@ class MessageCalls:
         `command_id` and `durability` are for messages of your own classes; duramen's messages carry theirs. Raises
         MailboxFull after the mailbox has been full for `room` seconds.
 
-        Texts and bytes of a message about working memory that are too large for an event are stored beside the log
-        first; not with `block=False`, which gives the refusal, TooLarge.
+        Texts and bytes of a message of duramen's that are too large for an event are stored beside the log first.
         """
-        try:
-            return self._system.ask(
-                self._path,
-                message,
-                block=block,
-                timeout=timeout,
-                command_id=command_id,
-                durability=durability,
-                room=room,
-            )
-        except (TooLarge, CommandConflict) as refused:  # the latter where it was replaced the first time
-            message = self._system.store_contents(self._path, message, refused)
         return self._system.ask(
             self._path, message, block=block, timeout=timeout, command_id=command_id, durability=durability, room=room
         )

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, Unpack, cast
 
 from attrs import evolve
 
-from duramen.events import AgentPath, DuramenError, Event, InvalidMessage, agent_path
+from duramen.events import AgentPath, Event, InvalidMessage, agent_path
 from duramen.events.model import Seconds
 from duramen.projections.projection import Reactor
 
@@ -107,9 +107,6 @@ class _IdentifiedSender(MessageSender):
 
     def _next_id(self) -> str:
         return f"{self._key}-{next(self._count)}"
-
-    def store_contents(self, path: str, message: Any, refused: DuramenError) -> Any:
-        return self._system.store_contents(path, message, refused)
 
     def withdraw(self, path: str, reply: object) -> None:
         self._system.withdraw(path, reply)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NotRequired, Protocol, TypedDict, Unpack
 
-from duramen.events import DuramenError
 from duramen.events.model import Seconds
 
 from ...commands import Accept, Spawn
@@ -28,8 +27,6 @@ class MessageSender(Protocol):
     def ask(self, path: str, message: object, **how: Unpack[AskArguments]) -> Any: ...
 
     def tell(self, path: str, message: object, *, command_id: str | None = ..., room: Seconds = ...) -> None: ...
-
-    def store_contents(self, path: str, message: Any, refused: DuramenError) -> Any: ...
 
     def withdraw(self, path: str, reply: object) -> None: ...
 

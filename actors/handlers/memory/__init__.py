@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .contents import MAY_HOLD_CONTENT, load_contents, store_contents
+from .contents import load_contents, replace_contents, store_contents, storing
 from .forwarded import MEMORY_HANDLERS, handle_repeated
 from .mutations import (
-    NeedsWorker,
     accept_work,
     apply_operation,
     checking_answers,
@@ -18,10 +17,8 @@ from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
 from .stored_reply import read_reply, store_reply
 
 __all__ = [
-    "MAY_HOLD_CONTENT",
     "MEMORY_HANDLERS",
     "READS",
-    "NeedsWorker",
     "accept_work",
     "apply_operation",
     "checking_answers",
@@ -34,9 +31,11 @@ __all__ = [
     "pop_value",
     "read_reply",
     "remove_reminder",
+    "replace_contents",
     "set_reminder",
     "slice_of",
     "store_contents",
     "store_reply",
+    "storing",
     "values_at",
 ]

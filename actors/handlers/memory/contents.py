@@ -1,4 +1,4 @@
-"""Texts and bytes too large for an event: replaced in messages before they are sent, and in replies after."""
+"""Texts and bytes too large for an event: replaced in messages where these are handled, and put back in replies."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve
 
-from duramen.events import Content, DuramenError, Limits, ValueRefused
+from duramen.events import CommandConflict, Content, DuramenError, Limits, TooLarge, ValueRefused
 from duramen.events.codec import Codec
 from duramen.events.log import ContentStore, EventLog, load_content
 from duramen.events.model import StoredContent, check_value, content_digest
 
-from ...commands import Batch, Get, GetMany, Mutation, Pop, Slice
+from ...commands import Batch, Message, Spawn
+from ...hosts import Forwarded
+from ..turn import Turn
 
 M = TypeVar("M")
-
-MAY_HOLD_CONTENT: Final = frozenset((Get, GetMany, Slice, Pop))
-"""The messages whose replies are values of working memory."""
+R = TypeVar("R")
 
 _BESIDE: Final = ("path", "kind", "command_id", "metadata")
 _type_of: Callable[[Any], type[Any]] = type
@@ -27,20 +27,53 @@ _AROUND: Final = 1024
 """Bytes that are reserved in an event for its type, ids and times."""
 
 
-def store_contents(log: EventLog, limits: Limits, agent: str, message: M, refused: DuramenError) -> M:
-    """Store the large texts and bytes of a message that was refused for its size; return what to send in its place.
+def storing(handler: Callable[[Turn, M], R]) -> Callable[[Turn, M], R]:
+    """A handler that takes messages too large for an event, too: what is too large in them is stored with the turn.
 
-    Blocks. Raises the refusal where that does not make the message small enough, TooLarge over `content_bytes`,
-    AgentNotFound.
+    For turns of worker threads: it takes a while.
+    """
+
+    def handle(turn: Turn, message: M) -> R:
+        try:
+            return handler(turn, message)
+        except (TooLarge, CommandConflict) as refused:  # the latter where it was replaced the first time
+            replaced, found = replace_contents(turn.services.limits, turn.agent, message, refused)
+        before, contents = len(turn.items), turn.contents
+        turn.add_contents(found)
+        try:
+            return handler(turn, replaced)
+        finally:
+            if len(turn.items) == before:  # it was refused, or is a repetition
+                turn.contents = contents
+
+    return handle
+
+
+def store_contents(log: EventLog, limits: Limits, agent: str, message: M, refused: DuramenError) -> M:
+    """Store what is too large in a message that cannot cross to another host; return what to send in its place.
+
+    Blocks. Raises as `replace_contents`, and AgentNotFound.
+    """
+    replaced, found = replace_contents(limits, agent, message, refused)
+    for digest, data in found.items():
+        log.contents.write(agent, digest, data, staged=isinstance(message, Spawn))
+    return replaced
+
+
+def replace_contents(limits: Limits, agent: str, message: M, refused: DuramenError) -> tuple[M, dict[bytes, bytes]]:
+    """A message that was refused for its size without its large texts and bytes; and these, by their digests.
+
+    Raises the refusal where that does not make the message small enough, TooLarge over `content_bytes`.
     """
     replacing = _Replacing(limits, agent, refused)
     given = cast("object", message)
-    replaced = replacing.replace_batch(given) if isinstance(given, Batch) else replacing.replace(given)
+    if isinstance(given, Forwarded):
+        replaced: Any = type(given)(replacing.replace(given.message), given.asker, given.number, given.known_seq)
+    else:
+        replaced = replacing.replace(given)
     if not replacing.found:
         raise refused
-    for content, data in replacing.found.items():
-        log.contents.write(agent, content.digest, data)
-    return cast("M", replaced)
+    return replaced, {content.digest: data for content, data in replacing.found.items()}
 
 
 def load_contents(store: ContentStore, agent: str, value: Any) -> Any:
@@ -82,8 +115,14 @@ class _Replacing:
         self._beside = 0
         """Bytes that each event has of the batch: metadata and command id."""
 
-    def replace_batch(self, batch: Batch) -> Batch:
-        """A batch whose operations all fit. Raises the refusal, TooLarge."""
+    def replace(self, message: Any) -> Any:
+        """A message that fits. Raises the refusal, TooLarge, ValueRefused."""
+        if isinstance(message, Batch):
+            return self._replace_batch(message)
+        fits = _content_field(message) is None or self._size_of(message) <= self._room_of(message)
+        return message if fits else self._replace_value(message)
+
+    def _replace_batch(self, batch: Batch) -> Batch:
         self._beside = self._beside_value(batch)
         sizes = list(map(self._size_of, batch.operations))
         rooms = list(map(self._room_of, batch.operations))
@@ -96,11 +135,6 @@ class _Replacing:
         if sum(map(self._size_of, operations)) > self._limits.batch_bytes:
             raise self._refused
         return evolve(batch, operations=operations)
-
-    def replace(self, message: Any) -> Any:
-        """A message whose value fits an event. Raises the refusal, TooLarge, ValueRefused."""
-        fits = _content_field(message) is None or self._size_of(message) <= self._room_of(message)
-        return message if fits else self._replace_value(message)
 
     def _replace_value(self, message: Any) -> Any:
         name = _content_field(message)
@@ -133,7 +167,8 @@ class _Replacing:
 
     def _room_of(self, message: Any) -> int:
         """Bytes that the message's value may surely have in an event."""
-        return self._limits.event_bytes - self._around - self._beside - self._beside_value(message)
+        kept_free: int = getattr(message, "content_room", 0)
+        return self._limits.event_bytes - self._around - self._beside - self._beside_value(message) - kept_free
 
     def _beside_value(self, message: Any) -> int:
         """Bytes of what a message has in its event beside its value. Raises the refusal if that was for them."""
@@ -153,4 +188,4 @@ class _Replacing:
 
 
 def _content_field(message: object) -> str | None:
-    return message.content_field if isinstance(message, Mutation) else None
+    return message.content_field if isinstance(message, Message) else None

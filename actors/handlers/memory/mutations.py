@@ -53,7 +53,7 @@ from ...commands import (
     require_seq,
     with_metadata,
 )
-from ..turn import Turn
+from ..turn import NeedsWorker, Turn
 from .reads import READS, Read
 from .stored_reply import read_reply, store_reply
 
@@ -165,10 +165,6 @@ def _mutation(kind: type[Any], decide: Decide) -> Callable[[Turn, Any], Any]:
         return turn.mutate(message, decide)
 
     return mutate_at if hasattr(kind, "path") else mutate
-
-
-class NeedsWorker(Exception):
-    """Raised for an answer that the waiting handler checks: a worker thread handles it. Nothing was changed."""
 
 
 Check = Callable[[int, int, Any], None]

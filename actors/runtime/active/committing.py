@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from duramen.events import AgentFailed, AgentNotFound, DataLoss, Diverged, DuramenError, OutcomeUnknown, Receipt
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Status
 from duramen.events.logging import get_logger, raised_at
+from duramen.events.model import WithContents
 from duramen.projections.recovery import LoadedAgentLog
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_agent, open_work
 
 from ...commands import Accept, LifecycleResult, Spawn
 from ...dispatch import COMMITTING, HELD, Envelope
-from ...handlers import TimerStart, Transition, Turn, reply_to, with_duration
+from ...handlers import TimerStart, Transition, Turn, load_contents, reply_to, with_duration
 from ...hosts import Forwarded
 from ...work import AgentWork, Awaited, Rerun
 from ..append_errors import append_error, fenced, for_agent, unmet
@@ -75,13 +77,45 @@ class CommittingAgent(LoadedAgent):
             self._note_traces(turn)
         if not turn.items and all(type_of(envelope.message) is Rerun for envelope in turn.envelopes):
             self.settle(turn, Answer(Status.COMMITTED))  # no reply leaves, and the log was read just before
-        elif not self._create:
-            self.services.dispatcher.submit(turn)
-        elif turn.items:
-            turn.create = True
-            self.services.dispatcher.submit(turn)
-        else:
+        elif self._create and not turn.items:
             self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
+        else:
+            turn.create = self._create
+            if turn.contents is None:
+                self.services.dispatcher.submit(turn)
+            else:
+                self._store_contents(turn, turn.contents)
+
+    def _store_contents(self, turn: Turn, contents: Mapping[bytes, bytes]) -> None:
+        """Store what the events of a turn refer to, in a worker thread, and then hand the turn to the journal."""
+        store, post, path, staged = self.services.log.contents, self.services.dispatcher.post, self.path, turn.create
+        self._storing = turn.envelopes
+
+        def go_on(problem: DuramenError | None) -> None:
+            self._storing = ()
+            if problem is None:
+                self.services.dispatcher.submit(turn)
+            else:
+                self.settle(turn, problem)
+
+        def write() -> None:
+            problem: DuramenError | None = None
+            try:
+                for digest, data in contents.items():
+                    store.write(path, digest, data, staged=staged)
+            except DuramenError as error:
+                problem = error
+            except Exception as error:
+                get_logger("agent").error(
+                    "contents_not_stored", agent=path, error=type(error).__name__, at=raised_at(error)
+                )
+                problem = _not_stored(path, error)
+            post(lambda: go_on(problem))
+
+        try:
+            self.services.thread_pool.submit(write)
+        except RuntimeError as error:  # no more threads
+            go_on(_not_stored(path, error))
 
     def _note_traces(self, turn: Turn) -> None:
         """Keep the traces that durable messages of this turn came with, for their handlers."""
@@ -175,6 +209,9 @@ class CommittingAgent(LoadedAgent):
             self.work.wait(envelope, envelope.result.work)
         elif kind is LifecycleResult:
             envelope.answer(with_duration(envelope.result, envelope))
+        elif kind is WithContents:
+            envelope.late = partial(load_contents, self.services.log.contents, self.path)
+            envelope.deliver()
         else:
             envelope.deliver()
 
@@ -272,6 +309,12 @@ class CommittingAgent(LoadedAgent):
                 envelope.refuse(error())
         finally:
             self.deactivate()
+
+
+def _not_stored(path: str, error: Exception) -> AgentFailed:
+    failure = AgentFailed(f"{path} could not store large content; nothing was written: ask again", agent=path)
+    failure.__cause__ = error
+    return failure
 
 
 def _problem(answer: Answer | DuramenError) -> DuramenError | str | None:

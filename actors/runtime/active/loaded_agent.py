@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
@@ -39,6 +39,7 @@ class LoadedAgent(Snapshots):
         "_mailbox",
         "_presumed_absent",
         "_stash",
+        "_storing",
         "_thread_pool",
         "_timers",
         "_work",
@@ -98,6 +99,8 @@ class LoadedAgent(Snapshots):
         self._due_ms: int | None = None
         """What stands in the index of unfinished work; None: not known here."""
         self._handling: Envelope | None = None  # in a worker thread
+        self._storing: Sequence[Envelope] = ()
+        """The messages of a turn whose contents a worker thread stores before the commit."""
         self._leaves = False
         self._thread_pool = ThreadPool("agent", 1, idle=None) if agent.own_thread else services.thread_pool
         self.last_used = monotonic()
@@ -200,7 +203,7 @@ class LoadedAgent(Snapshots):
         waiting += [] if self._work is None else self._work.take_waiting()
         if self._handling is not None:
             waiting.append(self._handling)
-        return waiting
+        return [*waiting, *self._storing]
 
     def release_resources(self) -> None:
         """Cancel the agent's timers and end its own thread; it will not run again.

@@ -14,7 +14,7 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS
 from ...agent import Agent
 from ...commands import Spawn
 from ...dispatch import IDLE, WORKING, Envelope, Waiter
-from ...handlers import BLOCKING_HANDLERS, MAY_BLOCK, MEMORY_HANDLERS, QUICK_HANDLERS, NeedsWorker, Turn
+from ...handlers import BLOCKING_HANDLERS, MAY_BLOCK, MEMORY_HANDLERS, QUICK_HANDLERS, NeedsWorker, Turn, storing
 from ...work import INTERNAL, Continue
 from .committing import CommittingAgent
 from .message_kinds import (
@@ -110,7 +110,7 @@ class Runtime(CommittingAgent):
         message, services = envelope.message, self.services
         kind = type_of(message)
         is_asked_more = envelope.command_id is not None or envelope.durability is not None  # of the log, or the server
-        if is_asked_more or self.agent.own_thread or not is_user_message(kind) or kind in WORK:
+        if is_asked_more or self.agent.own_thread or not is_user_message(kind) or services.registry.is_durable(kind):
             return False
         return self.agent.actor_is_coroutine(message) and services.hosting.membership.may_begin()
 
@@ -212,13 +212,13 @@ class Runtime(CommittingAgent):
         is_in_loop = kind in INTERNAL and self.services.loop.runs_here()
         turn = Turn(self, self.services.loop_codec if is_in_loop else Codec(self.services.limits))
         try:
-            handler = BLOCKING_HANDLERS.get(kind)
+            handler = BLOCKING_HANDLERS.get(kind) or MEMORY_HANDLERS.get(kind)
             with Waiter(self._mailbox).running():
-                if is_answer(envelope.message):
-                    self.work.check_answer(turn, envelope, handler or MEMORY_HANDLERS[kind])
+                if handler is not None and is_answer(envelope.message):
+                    self.work.check_answer(turn, envelope, storing(handler))
                 elif handler is not None:
-                    turn.handle(envelope, handler)
-                elif kind in WORK:
+                    turn.handle(envelope, storing(handler))
+                elif kind in WORK or self.services.registry.is_durable(kind):
                     self.work.handle(turn, envelope)
                 else:
                     run_user_handler(self, turn, envelope)

@@ -73,7 +73,7 @@ class PastTurn(Turn):
         self.command = None
         self.cause = EXTERNAL
         self.undo = None
-        self.before_commit = None
+        self.before_commit = self.contents = None
         self.unconfirmed = None
         self.awaited = ()
         self.updated_at = stretch.time

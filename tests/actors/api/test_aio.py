@@ -194,7 +194,7 @@ def test_a_twin_takes_the_same_arguments(name: str) -> None:
 _NOT_WAITING = {
     *("accept_message", "agent_types", "aio", "check_cycle", "check_spawn", "disable_after_fork", "hooks", "host"),
     *("is_draining", "limits", "load", "log", "open", "open_output", "register", "registry", "runs_here"),
-    *("read_unfinished", "send_spawn", "sharing_status", "store_contents", "withdraw"),
+    *("read_unfinished", "send_spawn", "sharing_status", "withdraw"),
     *("ask", "tell"),  # which handles call
 }
 

@@ -351,15 +351,28 @@ def test_what_is_too_large_all_the_same_is_refused(system: AgentSystem) -> None:
     with pytest.raises(TooLarge):
         alice.set("a", list(range(5_000)))
     with pytest.raises(TooLarge):
-        alice.ask(Set("a", BIG), block=False).get(timeout=10)
+        alice.ask(Set("a", list(range(5_000))), block=False).get(timeout=10)
     with pytest.raises(TooLarge):
         alice.set("k" * 5_000, BIG)
     assert alice.get() == {}
+    assert kept(system) == 0
 
 
-def test_what_is_told_and_too_large_is_only_logged(system: AgentSystem, caplog: pytest.LogCaptureFixture) -> None:
+def test_large_values_that_nobody_waits_for_are_taken_in_their_order(system: AgentSystem) -> None:
     alice = system.spawn(PATH)
-    alice.tell(Set("a", BIG))
+    sent = [alice.ask(Append("l", text), block=False) for text in ("first", BIG, "third", BYTES)]
+    for text in ("fifth", BIG, "last"):
+        alice.tell(Append("l", text))
+    assert alice.get("l") == ["first", BIG, "third", BYTES, "fifth", BIG, "last"]
+    assert [reply.get(timeout=10).seq for reply in sent] == [2, 3, 4, 5]
+    assert kept(system) == 2
+
+
+def test_what_is_told_and_too_large_all_the_same_is_only_logged(
+    system: AgentSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = system.spawn(PATH)
+    alice.tell(Set("a", list(range(5_000))))
     assert alice.get() == {}
     assert "TooLarge" in caplog.text
 

@@ -89,9 +89,9 @@ def test_what_crosses_is_handled_and_answered_as_ever(
         (Find(Undeclared()), UnknownMessageType),
         (Find({1}), ValueRefused),
         (Set("a", {1}), ValueRefused),
-        (Set("a", ["x" * 100] * 20_000), TooLarge),
+        (Find(["x" * 100] * 20_000), TooLarge),
     ],
-    ids=repr,
+    ids=lambda given: repr(given)[:60],
 )
 def test_what_could_not_cross_is_refused_before_it_is_handled(
     open_system: OpenSystem, kind: type[Researcher], message: Any, error: type[Exception]
@@ -102,6 +102,15 @@ def test_what_could_not_cross_is_refused_before_it_is_handled(
             send(message)
     assert kind.handled == []
     assert agent.status().seq == 1
+
+
+def test_what_is_stored_beside_the_log_does_not_cross(open_system: OpenSystem, kind: type[Researcher]) -> None:
+    agent, text = spawn(open_system, kind), "x" * 2_000_000
+    agent.set("a", text)
+    agent.tell(Set("b", [text]))
+    assert agent.get() == {"a": text, "b": [text]}
+    with pytest.raises(TooLarge):
+        agent.set("c", ["x" * 100] * 20_000)
 
 
 def test_without_the_setting_any_object_is_handled(open_system: OpenSystem, kind: type[Researcher]) -> None:
