@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import IO, Any, Final, cast
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from duramen.events import AgentNotFound, Content, CorruptEvent, Event, Limits, Trimmed
 from duramen.events.codec import CONTENT_MARK, DIGEST_SIZE, FORMAT, SessionWriter, decode_body
@@ -20,6 +20,7 @@ from duramen.events.model import contents_in
 
 from ..episodes import unpack_record
 from ..recovery import UNFOLDED, AgentLog, rebuild
+from ..state import AgentState
 
 _PAGE: Final = 500
 _FAR: Final = 1 << 40
@@ -58,7 +59,8 @@ def export_session(
 ) -> Session:
     """Write agents of one partition as of one moment. Every event is checked.
 
-    Raises AgentNotFound, CorruptEvent, and what writing to the file raises.
+    Raises AgentNotFound, CorruptEvent, Trimmed for a log that is trimmed meanwhile, and what writing to the file
+    raises.
     """
     heads = log.archive.heads(agents)
     found = [(agent, head) for agent, head in zip(agents, heads, strict=True) if head is not None]
@@ -75,17 +77,15 @@ def export_session(
     }
     with SessionWriter(file, limits) as writer:
         writer.write("session", header)
-        for agent, head in found:
-            _write_agent(AgentLog(log, agent, limits), head, writer)
+        exported = [_write_agent(AgentLog(log, agent, limits), head, writer) for agent, head in found]
         writer.finish()
-    return Session(tuple(ExportedAgent(agent, head.seq, head.digest, head.base) for agent, head in found))
+    return Session(tuple(exported))
 
 
-def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None:
+def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> ExportedAgent:
     agent = agent_log.agent
-    state = rebuild(agent_log, to_seq=head.seq).state
+    head, state, before, base = _load_start(agent_log, head)
     checkpoints = {name: [entry[0] - 1, entry[3]] for name, entry in state.checkpoints.items()}
-    before = agent_log.digest_at(head.base)
     writer.write(
         "agent",
         {
@@ -98,13 +98,16 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None
             "checkpoints": checkpoints,
         },
     )
-    base = _load_base(agent_log, head) if head.base else None
     if base is not None:
         writer.write("base", base)
         for episode in _trimmed_episodes(agent_log, head):
             writer.write("episode", episode)
     contents = set(contents_in(agent_log.unpack_snapshot(base).state) if base else ())
-    writer.write("types", _write_events(agent_log, head, before or b"", writer, contents))
+    try:
+        types = _write_events(agent_log, head, before or b"", writer, contents)
+    except Trimmed as error:
+        raise _trimmed_meanwhile(agent_log, head, error) from None
+    writer.write("types", types)
     for name, entry in state.checkpoints.items():
         stored = _load_checkpoint(agent_log, name, entry)
         if stored is not None:
@@ -114,17 +117,47 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> None
         data = read_content(agent_log.log.contents, agent, content)
         for index, chunk in enumerate(chunks_of(data)):
             writer.write("content", content.digest, index, chunk)
+    return ExportedAgent(agent, head.seq, head.digest, head.base)
+
+
+def _load_start(agent_log: AgentLog, head: Head) -> tuple[Head, AgentState, bytes | None, bytes | None]:
+    """The head, the state there, the digest at its base and the stored state at its base.
+
+    Of a log that is trimmed meanwhile the base is where it is now. Raises Trimmed if that is behind the head.
+    """
+    while True:
+        found, error = None, None
+        try:
+            state = rebuild(agent_log, to_seq=head.seq).state
+            before = agent_log.digest_at(head.base)
+            found = head, state, before, _load_base(agent_log, head) if head.base else None
+        except Trimmed as trimmed:
+            error = trimmed
+        now = agent_log.log.archive.heads([agent_log.agent])[0]
+        if now is None:
+            raise AgentNotFound(f"{agent_log.agent} was erased while it was exported", agent=agent_log.agent)
+        if found is not None and now.base == head.base:
+            return found
+        if not head.base < now.base <= head.seq:
+            raise _trimmed_meanwhile(agent_log, head, error)
+        head = evolve(head, base=now.base)
 
 
 def _load_base(agent_log: AgentLog, head: Head) -> bytes:
     """The stored state at the base of the head. Raises Trimmed if the log was trimmed further meanwhile."""
     log, agent = agent_log.log, agent_log.agent
     stored = log.load([log.base_key(agent)])[0]
-    if stored is None or agent_log.unpack_snapshot(stored).seq != head.base:
-        raise Trimmed(
-            f"{agent} was trimmed while it was exported; export it again", agent=agent, seq=head.base, actual=head.base
-        )
+    seq = None if stored is None else agent_log.unpack_snapshot(stored).seq
+    if stored is None or seq != head.base:
+        raise Trimmed(f"the base of {agent} is no longer at {head.base}", agent=agent, seq=head.base, actual=seq)
     return stored
+
+
+def _trimmed_meanwhile(agent_log: AgentLog, head: Head, error: Trimmed | None) -> Trimmed:
+    agent, first = agent_log.agent, None if error is None else error.actual
+    return Trimmed(
+        f"{agent} was trimmed while it was exported; export it again", agent=agent, seq=head.base, actual=first
+    )
 
 
 def _trimmed_episodes(agent_log: AgentLog, head: Head) -> Iterator[bytes]:

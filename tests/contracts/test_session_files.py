@@ -632,17 +632,41 @@ def test_an_export_with_a_damaged_checkpoint_can_be_imported(source: AgentSystem
     assert elsewhere.agent(ALICE).resume("lunch").success
 
 
-def test_an_export_of_what_is_trimmed_meanwhile_says_so(source: AgentSystem) -> None:
-    source.trim(ALICE, keep_events=40)
+class Trimming(BytesIO):
+    """A file that has an agent trimmed when so many bytes are in it."""
 
-    class Busy(BytesIO):
-        def write(self, data: Any) -> int:
-            if not self.tell():
-                source.trim(ALICE, keep_events=20)
-            return super().write(data)
+    def __init__(self, system: AgentSystem, after: int) -> None:
+        super().__init__()
+        self.system, self.after = system, after
 
-    with pytest.raises(Trimmed):
-        source.export_session(ALICE, Busy())
+    def write(self, data: Any) -> int:
+        if self.tell() >= self.after:
+            self.system.trim(ALICE, keep_events=20)
+        return super().write(data)
+
+
+@pytest.mark.parametrize("keep", [40, None], ids=["trimmed before", "whole before"])
+def test_an_export_begins_where_the_log_begins_by_then(
+    source: AgentSystem, elsewhere: AgentSystem, keep: int | None
+) -> None:
+    if keep is not None:
+        source.trim(ALICE, keep_events=keep)
+    file = Trimming(source, after=0)
+    (agent,) = source.export_session(ALICE, file).agents
+    (head,) = source.log.archive.heads([ALICE])
+    assert head is not None and (agent.seq, agent.base, agent.digest) == (head.seq, head.base, head.digest)
+    elsewhere.import_session(BytesIO(file.getvalue()))
+    assert elsewhere.state_at(ALICE) == source.state_at(ALICE)
+    assert elsewhere.verify().ok
+
+
+def test_an_export_of_what_is_trimmed_half_way_says_so() -> None:
+    with opened(MemoryLog()) as system:
+        alice = system.spawn(ALICE)
+        for number in range(60):
+            alice.set("k", random.Random(number).randbytes(50_000))
+        with pytest.raises(Trimmed, match="export it again"):
+            system.export_session(ALICE, Trimming(system, after=100_000))
 
 
 def test_an_import_that_another_import_of_the_file_overtakes_finds_the_agent(

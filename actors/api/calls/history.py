@@ -296,7 +296,7 @@ class History(Reading, MessageSender):
 
         `file` is a path, replaced only once the file is complete, or a file open for bytes. Agents may run meanwhile; a
         tree is written as it was at one moment. Every event is checked: raises CorruptEvent rather than export damage.
-        Also raises AgentNotFound, InvalidMessage for a folder, and OSError.
+        Also raises AgentNotFound, Trimmed where the log is trimmed half-way, InvalidMessage for a folder, and OSError.
         """
         agents = self._paths_to_export(path, tree)
         with open_for_writing(file) as out:
