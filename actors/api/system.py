@@ -52,7 +52,7 @@ from ..handlers import (
     Settings,
 )
 from ..hosts import Placement
-from ..runtime import INLINE, answer_from_log, can_read_here, envelope_of
+from ..runtime import INLINE, WAITING_FOR_NOBODY, answer_from_log, can_read_here, envelope_of, read_in_worker
 from ..work import accept_of
 from .aio import AsyncSystem
 from .arguments import check_types, parse_agent, parse_agent_types, parse_room
@@ -341,17 +341,22 @@ class AgentSystem(SystemCalls):
         if tracing is not None:
             tracing.send(path, envelope)
         try:
+            kind = type(message)
             if not block:
-                self._actors.send(path, envelope, room)
+                if kind in WAITING_FOR_NOBODY:
+                    read_in_worker(self._services, path, envelope)
+                else:
+                    self._actors.send(path, envelope, room)
                 return envelope
             deadline = None if seconds is None else monotonic() + seconds
-            kind = type(message)
             if kind in READS and can_read_here(self._services, path, seconds):
                 answer_from_log(self._services, path, [envelope])
             elif kind in INLINE and room == 0.0:
                 dispatcher = self._services.dispatcher
                 with dispatcher.shield() as shield:
                     dispatcher.run_for(self._actors.enqueue(path, envelope), envelope, seconds, shield)
+            elif kind in WAITING_FOR_NOBODY:
+                read_in_worker(self._services, path, envelope)
             else:
                 self._actors.send(path, envelope, room)
         except DuramenError as error:

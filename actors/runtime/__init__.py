@@ -6,13 +6,14 @@ from .activation import Activation
 from .activation_queue import ActivationQueue
 from .active import Runtime
 from .draining import Draining
-from .envelopes import INLINE, envelope_of
-from .log_reads import answer_from_log, can_read_here
+from .envelopes import INLINE, WAITING_FOR_NOBODY, envelope_of
+from .log_reads import answer_from_log, can_read_here, read_in_worker
 from .passivation import Passivation
 from .rebalancing import Rebalancing
 
 __all__ = [
     "INLINE",
+    "WAITING_FOR_NOBODY",
     "Activation",
     "ActivationQueue",
     "Draining",
@@ -22,4 +23,5 @@ __all__ = [
     "answer_from_log",
     "can_read_here",
     "envelope_of",
+    "read_in_worker",
 ]

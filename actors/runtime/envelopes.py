@@ -7,14 +7,16 @@ from typing import Final
 from duramen.events import InvalidMessage, TooLarge
 from duramen.events.model import copy_plain
 
-from ..commands import Serializer, may_hold_content
+from ..commands import GetReminders, GetUnfinished, Serializer, may_hold_content
 from ..dispatch import Envelope, cause_maker
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, QUICK_HANDLERS
 
-INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS))
+WAITING_FOR_NOBODY: Final = frozenset((GetReminders, GetUnfinished))
+"""What is asked to find out what an agent does: read from its log, so that no handler that runs holds up the reply."""
+INLINE: Final = frozenset((*MEMORY_HANDLERS, *QUICK_HANDLERS)) - WAITING_FOR_NOBODY
 """Messages that never block the core, so that a waiting caller may run the core for them."""
 
-_OWN: Final = INLINE | frozenset(BLOCKING_HANDLERS)
+_OWN: Final = INLINE | WAITING_FOR_NOBODY | frozenset(BLOCKING_HANDLERS)
 
 
 def envelope_of(

@@ -32,6 +32,12 @@ def can_read_here(services: Services, path: str, seconds: float | None) -> bool:
     return not services.actors.has_mailbox(path) and path in services.folds
 
 
+def read_in_worker(services: Services, path: str, envelope: Envelope) -> None:
+    """As `answer_from_log` for one message, in a worker thread: returns at once. Raises SystemClosed."""
+    services.actors.has_mailbox(path)  # raises if the system is closed
+    services.activations.submit(lambda: answer_from_log(services, path, [envelope]))
+
+
 def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]) -> None:
     """Answer messages that only look, all from one state of the log. Blocks; never raises a DuramenError."""
 

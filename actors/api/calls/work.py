@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from duramen.events import Cursor, Granularity, InvalidMessage, PathPattern
 from duramen.projections import Runner
 
-from ...commands import GetUnfinished, Reminder, UnfinishedWork, WorkProblem
-from ...dispatch import Envelope
+from ...commands import Reminder, UnfinishedWork, WorkProblem
 from ...handlers import Services
-from ...runtime import answer_from_log
 from ...work import Retry, WorkFinder, check_work
 from ..handles import THRICE, AgentHandle, HandlerReactor, MessageSender, ReactionHandler
 from .following import Following
@@ -34,16 +32,11 @@ class Work(Following, MessageSender):
         return self._of_all(self.read_unfinished, limit)
 
     def read_unfinished(self, path: str) -> list[UnfinishedWork]:
-        """As `AgentHandle.unfinished`, from the log, so that it does not wait for a handler that runs. Blocks.
-
-        Raises AgentNotFound, CorruptEvent, Unavailable.
-        """
-        envelope = Envelope(GetUnfinished())
-        answer_from_log(self._services, path, [envelope])
-        return cast("list[UnfinishedWork]", envelope.get())
+        """As `AgentHandle.unfinished`, for an agent by path."""
+        return AgentHandle(self, path).unfinished()
 
     def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
-        """Return the reminders of all agents, at most `limit`. Takes no agent from its host. Raises Unavailable."""
+        """Return the reminders of all agents, at most `limit`, read as `unfinished` is. Raises Unavailable."""
         return self._of_all(lambda path: AgentHandle(self, path).reminders(), limit)
 
     def check_work(self) -> list[WorkProblem]:

@@ -110,7 +110,10 @@ class WorkCalls(MessageCalls):
         return self.ask(RetryWork(work, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def unfinished(self) -> list[UnfinishedWork]:
-        """Return the work that has not ended, oldest first, and what it waits for."""
+        """Return the work that has not ended, oldest first, and what it waits for.
+
+        It is read from the log: no handler that runs is waited for, nor a message that was only told.
+        """
         return self.ask(GetUnfinished())
 
     def remind(
@@ -152,7 +155,7 @@ class WorkCalls(MessageCalls):
         return self.ask(RemoveReminder(name, command_id, durability, expected_seq=expected_seq, metadata=metadata))
 
     def reminders(self) -> list[Reminder]:
-        """Return the reminders, in the order in which they were set."""
+        """Return the reminders, in the order in which they were set; read from the log, as `unfinished`."""
         return self.ask(GetReminders())
 
 

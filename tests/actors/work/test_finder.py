@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
-from duramen.actors import AgentSystem, Settings
-from duramen.actors.commands import GetResult
-from duramen.events import NoHost
+from duramen.actors import AgentSystem, Reminder, Settings, UnfinishedWork
+from duramen.actors.commands import GetResult, GetStatus
+from duramen.events import AskTimeout, NoHost, SystemClosed
 from takeover import give_up
 from waiting import eventually
 
@@ -91,6 +92,39 @@ def test_unfinished_work_of_all_agents_is_listed(open_any: OpenSystem) -> None:
         agent.answer("approval")
     agents[0].resume()
     eventually(lambda: system.unfinished() == [])
+
+
+def test_a_handler_that_blocks_holds_up_no_look_at_unfinished_work_and_reminders(
+    open_any: OpenSystem, gate: threading.Event
+) -> None:
+    begun = threading.Event()
+
+    async def work(self: Any, message: Job) -> None:
+        if message.name == "block":
+            begun.set()
+            gate.wait(60)
+        await self.wait_for("approval")
+
+    system = open_any(registry=REGISTRY)
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    alice.remind("daily", Job(), every=86_400)
+    blocked = alice.send(Job("block"))
+    assert begun.wait(30)
+    with pytest.raises(AskTimeout):  # the control: other reads wait for the handler
+        alice.ask(GetStatus(), timeout=0.05)
+
+    async def look() -> tuple[list[UnfinishedWork], list[Reminder]]:
+        return await alice.aio.unfinished(), await alice.aio.reminders()
+
+    found = asyncio.run(look())
+    assert found == (alice.unfinished(), alice.reminders()) == (system.unfinished(), system.reminders())
+    assert [each.work for each in found[0]] == [receipt.seq, blocked.seq]
+    assert [each.name for each in found[1]] == ["daily"]
+    gate.set()
+    system.close()
+    with pytest.raises(SystemClosed):
+        alice.unfinished()
 
 
 @pytest.mark.slow
