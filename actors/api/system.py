@@ -182,12 +182,9 @@ class AgentSystem(SystemCalls):
 
     # -- agents ----------------------------------------------------------------------------------------------------
 
-    def erase(self, path: str | AgentPath) -> Erasure:
-        erasure = super().erase(path)
+    def _note_erasure(self, erasure: Erasure) -> None:
         self._hosted.drop_erased(frozenset(erasure.agents), self._services.folds.forget)
-        return erasure
-
-    erase.__doc__ = SystemCalls.erase.__doc__
+        self._hub.note_erasure()
 
     def _name_of_eraser(self) -> str:
         return self.host

@@ -244,6 +244,18 @@ class AgentList:
             self._keep_last(event.agent, last)
             return row, last
 
+    def forget(self, path: str) -> None:
+        """Take an agent out that was erased, with all that was known of it."""
+        with self._lock:
+            if self._rows.pop(path, None) is not None:
+                self._order = [one for one in self._order if one[1] != path]
+                self._version += 1
+            self._last.pop(path, None)
+            self._activity.pop(path, None)
+            self._work.pop(path, None)
+            self._uncounted.discard(path)
+            self._changed.discard(path)
+
     def activity(self, path: str) -> list[int] | None:
         """Events of an agent in the last parts of time, oldest first; None if nothing was heard of it."""
         with self._lock:

@@ -90,6 +90,9 @@ class LiveView:
                     self._agents.load()
                     while not self._ended.is_set():
                         for change in changes.take(timeout=_BURST):
+                            if change.erased:
+                                self._agents.forget(change.agent)
+                                continue
                             self._agents.note(change.event)
                             self.rates.note(change.event)
                         self._agents.load()
@@ -218,9 +221,11 @@ def _subscribe(system: AgentSystem, last_id: str | None) -> tuple[Subscription, 
 
 
 def _coalesce(batch: list[Change], agents: AgentList) -> dict[str, Any]:
-    """The last change of each agent, and how many there were."""
+    """The last change of each agent, and how many there were; of erasures the page reads again what it shows."""
     found: dict[str, dict[str, Any]] = {}
     for change in batch:
+        if change.erased:
+            return _take_all_in(batch, agents)
         row, last = agents.note(change.event)
         known = found.get(change.agent)
         if known is None and len(found) >= _MOST_AGENTS:
@@ -236,6 +241,15 @@ def _coalesce(batch: list[Change], agents: AgentList) -> dict[str, Any]:
             "last": [last.seq, last.type, last.title, last.detail],
         }
     return {"agents": list(found.values())}
+
+
+def _take_all_in(batch: list[Change], agents: AgentList) -> dict[str, Any]:
+    for change in batch:
+        if change.erased:
+            agents.forget(change.agent)
+        else:
+            agents.note(change.event)
+    return {"many": len(batch)}
 
 
 def _message(kind: str, data: dict[str, Any], cursor: Cursor | None) -> bytes:

@@ -64,6 +64,11 @@ class FeedReader:
         return max(0, self.end - self.mark.position)
 
     @property
+    def erasures(self) -> int:
+        """How often entries of the feed had been made nobody's when the events of the last batch were read."""
+        return self._loader.erasures
+
+    @property
     def is_idle(self) -> bool:
         """Whether everything that was fetched, or requested ahead, was returned."""
         return self._window is None and not self._loader.has_request

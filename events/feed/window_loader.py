@@ -64,6 +64,8 @@ class WindowLoader:
         self._provided: Sequence[SpanEvents | None] = ()
         self.confirmed = False
         """Whether the log was seen to have the event of the first mark."""
+        self.erasures = 0
+        """How often entries of the feed had been made nobody's when the last window, or the end, was read."""
 
     @property
     def end(self) -> int:
@@ -88,6 +90,7 @@ class WindowLoader:
                 if not self.confirmed:
                     self._windows.confirm(mark)
                     self.confirmed = True
+                self.erasures = self._entries.erasures
                 return None
             try:
                 window = self._windows.load(plan, provided)
@@ -96,7 +99,7 @@ class WindowLoader:
                 self._entries.clear()
                 self._entries.clear_prefetched()
                 plan, provided = None, ()
-        self.confirmed = True
+        self.confirmed, self.erasures = True, plan.erasures
         count = plan.end - plan.mark.position
         if count >= self._size.entries:
             self._size.grow(count, window)

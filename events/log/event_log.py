@@ -282,6 +282,14 @@ class FeedSources(FeedSource, Protocol):
         """Where the feed of each partition ends."""
         ...
 
+    def erasures(self, partitions: Sequence[int]) -> list[int]:
+        """How often entries of the feed of each of these partitions were made nobody's, as in `FeedPage`."""
+        ...
+
+    def erased_agents(self, partition: int, agents: Sequence[str]) -> dict[str, int]:
+        """Those of these agents whose path was ever erased, each with its `erased_until`."""
+        ...
+
     def feed_pages(self, requests: Sequence[FeedRequest]) -> list[FeedPage]:
         """As `feed_page` for each request, asked together."""
         ...

@@ -198,6 +198,15 @@ class MemoryLog(LogBase):
         with self._lock:
             return self._storage.parts[partition].erased.get(agent, -1)
 
+    def erased_agents(self, partition: int, agents: Sequence[str]) -> dict[str, int]:
+        with self._lock:
+            erased = self._storage.parts[partition].erased
+            return {agent: erased[agent] for agent in agents if agent in erased}
+
+    def erasures(self, partitions: Sequence[int]) -> list[int]:
+        with self._lock:
+            return [self._storage.parts[partition].erasures for partition in partitions]
+
     def positions(self) -> list[int]:
         with self._lock:
             # A damaged feed ends after everything, so that its readers read on, and find out.

@@ -11,6 +11,7 @@ RESUMED: Final = "resumed"
 EPISODE_RECORDED: Final = "episode_recorded"
 TERMINATED: Final = "terminated"
 EXPIRED: Final = "expired"  # the last event of a log, which is erased next
+ERASED: Final = "erased"  # in no log: subscriptions are told so
 FAILED: Final = "failed"
 RESTARTED: Final = "restarted"
 FORKED: Final = "forked"  # the first event in the log of a fork

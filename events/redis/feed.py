@@ -93,6 +93,22 @@ class RedisFeed:
         found = self._server.execute("look for an erasure", b"HMGET", key, field)[0]
         return -1 if found is None else int(found)
 
+    def erased_agents(self, partition: int, agents: Sequence[str]) -> dict[str, int]:
+        """As `FeedSources.erased_agents`."""
+        if not agents:
+            return {}
+        key, fields = self._keys.heads(partition).encode(), [erasure_field(agent).encode() for agent in agents]
+        found = self._server.execute("look for erasures", b"HMGET", key, *fields)
+        return {agent: int(position) for agent, position in zip(agents, found, strict=True) if position is not None}
+
+    def erasures(self, partitions: Sequence[int]) -> list[int]:
+        """As `FeedSources.erasures`."""
+        if not partitions:
+            return []
+        commands = [(b"HMGET", self._keys.heads(partition).encode(), b"erasures") for partition in partitions]
+        found = self._server.execute_all("look for erasures", commands)
+        return [int(count or 0) for (count,) in found]
+
     def read_ahead(self, partition: int) -> RedisReadAhead:
         """A new `ReadAhead` for one reader."""
         return RedisReadAhead(self._server, self._keys, partition, _fields)

@@ -225,6 +225,12 @@ class RedisLog(LogBase):
     def erased_until(self, partition: int, agent: str) -> int:
         return self._feed.erased_until(partition, agent)
 
+    def erased_agents(self, partition: int, agents: Sequence[str]) -> dict[str, int]:
+        return self._feed.erased_agents(partition, agents)
+
+    def erasures(self, partitions: Sequence[int]) -> list[int]:
+        return self._feed.erasures(partitions)
+
     def read_ahead(self, partition: int) -> ReadAhead:
         return self._feed.read_ahead(partition)
 

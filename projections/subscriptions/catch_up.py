@@ -11,8 +11,7 @@ from duramen.events.model import Mark
 
 from ..notifications import EventFilter
 from .buffer import Item
-from .change import Change
-from .change_builder import ChangeBuilder, Source
+from .change import Change, ChangeBuilder, Source
 from .matcher import SubscriptionMatcher
 
 
@@ -24,6 +23,8 @@ class PageResult:
     mark: Mark
     more: bool = True
     """Whether the feed had more when it was last asked."""
+    erasures: int = 0
+    """How often entries of the feed had been made nobody's when this was read."""
     error: DuramenError | None = None
     """What is wrong with the event after the mark, or with a later one if that one is not wanted."""
 
@@ -48,14 +49,15 @@ class CatchUpReader:
         before = self.reader.mark
         batch = self.reader.read_batch(most)
         if batch is None:
-            return PageResult([], self.reader.mark, more=False)
+            return PageResult([], self.reader.mark, more=False, erasures=self.reader.erasures)
         paths, error = self._paths(batch)
         builder = self._builder
         items, wrong = self._plain(batch, paths) if builder is None else self._with_values(batch, paths, builder)
         error = wrong or error
+        erasures = self.reader.erasures
         if error is None:
-            return PageResult(items, self.reader.mark, more=self.reader.lag > 0)
-        return PageResult(items, items[-1].mark if items else before, error=error)
+            return PageResult(items, self.reader.mark, more=self.reader.lag > 0, erasures=erasures)
+        return PageResult(items, items[-1].mark if items else before, erasures=erasures, error=error)
 
     def _paths(self, batch: EventBatch) -> tuple[list[list[str] | None], DuramenError | None]:
         """The matching paths of each event, None where it is not wanted; up to the first that fails, and its error."""

@@ -8,11 +8,11 @@ from attrs import define, field
 
 from duramen.events import DuramenError
 from duramen.events.feed import FeedEvent, FeedReader, LastDigests, UnconfirmedEvents
+from duramen.events.log import EventLog
 from duramen.events.model import Mark
 
 from .buffer import Item
-from .change import Change
-from .change_builder import ChangeBuilder
+from .change import Change, ChangeBuilder
 from .intake import Intake, filter_of
 from .matcher import SubscriptionMatcher
 
@@ -28,6 +28,8 @@ class FollowedPartition:
     unconfirmed: UnconfirmedEvents = field(factory=UnconfirmedEvents)
     receivers: set[Intake] = field(factory=set[Intake])
     """Intakes that were given an unconfirmed event."""
+    erasures: int = -1
+    """As of the last look for agents that were erased; -1: somebody joined since."""
 
 
 class Distributor:
@@ -103,6 +105,22 @@ class Distributor:
             if part.mark != after:
                 part.mark = after
                 self._moved.add(number)
+
+    def tell_erased(self, partition: int, log: EventLog) -> dict[str, int]:
+        """Tell intakes of the agents that were erased since; returns these, by their `erased_until`.
+
+        Intakes with values are told that there is something, and look by themselves. Raises what asking the log raises.
+        """
+        fed = [one for one in self._fed if partition in one.partitions and one.is_live(partition)]
+        agents = {agent for intake in fed for agent in intake.watched(partition)}
+        erased = log.erased_agents(partition, list(agents))
+        told: set[str] = set()
+        for intake in fed if erased else ():
+            if found := intake.tell_erased(partition, erased):
+                told |= found
+                self._woken.add(intake)
+        self._moved.add(partition)
+        return {agent: erased[agent] for agent in told}
 
     def wake(self) -> None:
         """Wake the intakes that have received something, once for a burst: a woken thread slows this one down."""

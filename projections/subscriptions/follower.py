@@ -11,7 +11,7 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import Mark
 
 from ..notifications import Listener, TimerQueue
-from .change_builder import Source
+from .change import Source
 from .intake import Intake
 from .partitions import FollowedPartitions
 
@@ -45,6 +45,10 @@ class Follower:
     def remove(self, intake: Intake) -> None:
         """Stop reading for an intake."""
         self._request(lambda: self._partitions.remove(intake))
+
+    def beat(self) -> None:
+        """Let the next heartbeat come now."""
+        self._request(self._beat_now)
 
     def stop(self) -> None:
         """Let the thread end."""
@@ -83,6 +87,9 @@ class Follower:
     def _add(self, intake: Intake) -> None:
         self._partitions.add(intake)
         intake.start(self)
+
+    def _beat_now(self) -> None:
+        self._beat_at = 0.0
 
     def _run(self) -> None:
         try:

@@ -24,9 +24,9 @@ from duramen.events.model import START, Mark
 
 from ..notifications import EventFilter
 from .callbacks import Callbacks
-from .change import Change
-from .change_builder import Source
+from .change import Change, Source
 from .delivery import Delivery
+from .erasures import named_agents, place_of
 from .follower import Follower
 from .intake import Intake
 from .subscription import Subscription
@@ -107,6 +107,7 @@ class Hub:
             raise InvalidMessage("callback takes a function of one argument", actual=type(callback).__name__)
         marks, at_end = self._begin_at(event_filter, after, from_start)
         intake = Intake(self._source, event_filter, delivery, marks, at_end=at_end)
+        self._expect_erasures(intake, event_filter, after)
         with self._lock:
             if self._closed is not None:
                 raise SystemClosed(self._closed)
@@ -118,6 +119,13 @@ class Hub:
             self._subscriptions[subscription] = intake
             follower.add(intake)
         return subscription
+
+    def note_erasure(self) -> None:
+        """Let subscriptions find out now that agents were erased; a heartbeat would find it within a second."""
+        with self._lock:
+            follower = self._follower
+        if follower is not None:
+            follower.beat()
 
     def status(self) -> HubStatus:
         """Counts, and the errors of subscriptions that have ended."""
@@ -175,6 +183,19 @@ class Hub:
             return {partition: after.marks.get(partition, START) if after else START for partition in partitions}, False
         # Everything committed from here on comes after these positions, whenever the hub begins to read.
         return end_marks(log, partitions), True
+
+    def _expect_erasures(self, intake: Intake, event_filter: EventFilter, after: Cursor | None) -> None:
+        """Have it told of erasures of agents that its pattern names: later ones than this call, or than a cursor."""
+        named = named_agents(event_filter) if intake.watch.is_wanted else []
+        if not named:
+            return
+        [partition] = intake.partitions
+        mark = START if after is None else after.marks.get(partition, START)
+        before = self._source.log.erased_agents(partition, named) if after is None else {}
+        for agent in named:
+            # One that was erased with nothing after it is as far as a mark of its last event, and of any other.
+            since = place_of(mark) + (mark.agent != agent) if after is not None else before.get(agent, -1) + 1
+            intake.watch.expect(agent, partition, since)
 
     def _new_follower(self) -> Follower:
         self._stopped = [follower for follower in self._stopped if not follower.wait(0.0)]

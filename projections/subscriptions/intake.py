@@ -11,7 +11,7 @@ comes in, from the mark on; so each event comes in once, whatever happened in be
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum, auto
 from time import monotonic
 from typing import Final, Protocol
@@ -26,8 +26,9 @@ from duramen.events.model import Mark
 from ..notifications import EventFilter, Pacer
 from .buffer import ChangeBuffer, Item
 from .catch_up import CatchUpReader
-from .change_builder import Source
+from .change import Source
 from .delivery import Delivery
+from .erasures import ErasureWatch, erased_change, place_of
 
 PAGE: Final = 500
 _RETRY: Final = 0.5
@@ -56,6 +57,8 @@ class _Place:
     reader: CatchUpReader | None = None
     doubted: bool = False
     """Whether the log may be another one than was read: a new reader compares."""
+    erasures: int = -1
+    """As of the page that was last read here; -1: none since it was LIVE."""
 
 
 class Feeder(Protocol):
@@ -103,6 +106,8 @@ class Intake:
         """Nothing more is delivered, not even the changes that wait."""
         self.error: BaseException | None = None
         """Why nothing more comes in; the changes that wait are delivered first."""
+        self.watch = ErasureWatch(event_filter)
+        """Who it is told of when they are erased. Guarded by `lock`."""
         self.wake: Callable[[], None] = _do_nothing
         """Called, without the lock, when there is something to deliver, or an end."""
         self._source = source
@@ -120,6 +125,10 @@ class Intake:
     def mark_of(self, partition: int) -> Mark:
         """The mark after all that had come in of a partition when it became LIVE, or until now if it is not."""
         return self._places[partition].mark
+
+    def erasures_of(self, partition: int) -> int:
+        """How often agents had been erased in a partition when it last read there; -1: it has not since it was LIVE."""
+        return self._places[partition].erasures
 
     @property
     def ended(self) -> bool:
@@ -146,7 +155,25 @@ class Intake:
                 place.state, place.mark = _State.BEHIND, since
                 return False
             self.buffer.add(since, (item,))
+            if item.change.agent not in self.watch.seen:
+                self.watch.note((item,))
             return True
+
+    def watched(self, partition: int) -> list[str]:
+        """The agents of a partition whose erasure it is to be told of."""
+        with self.lock:
+            return self.watch.agents(partition)
+
+    def tell_erased(self, partition: int, erased: Mapping[str, int]) -> set[str]:
+        """Buffer a change for each of these agents, by their `erased_until`, that it has not been told of.
+
+        For a partition that is LIVE; where it is not, it finds out by itself.
+        """
+        with self.lock:
+            place = self._places[partition]
+            if place.state is not _State.LIVE or self.ended:
+                return set()
+            return self._buffer_erased(partition, self._mark(partition, place), erased)
 
     def is_live(self, partition: int) -> bool:
         """Whether the hub offers it the events of a partition."""
@@ -312,11 +339,20 @@ class Intake:
     def _buffer_page(self, partition: int, place: _Place, most: int) -> bool:
         """Buffer the next page of a partition; whether the feed has more."""
         page = self._reader(partition, place).page(most)
+        erased: dict[str, int] = {}
+        if page.erasures != place.erasures:
+            erased = self._source.log.erased_agents(partition, self.watched(partition))
         with self.lock:
             if self.ended:
                 return page.more
-            if page.items:
-                self.buffer.add(place.mark, page.items)
+            items, place.erasures = page.items, page.erasures
+            if told := self._buffer_erased(partition, place.mark, erased):
+                # What was read of them before is gone by now; a new reader has nothing of it.
+                items = [one for one in items if not _is_of_erased(one, told, erased)]
+                place.doubted = True
+            if items:
+                self.buffer.add(place.mark, items)
+                self.watch.note(items)
             place.mark = page.mark
             waiting = self.buffer.waiting
         if waiting:
@@ -385,15 +421,26 @@ class Intake:
         # The hub moves its mark after it has handed out a whole page: deliveries of that page may be further.
         return mark if is_all and is_later(mark, delivered) else delivered
 
+    def _buffer_erased(self, partition: int, mark: Mark, erased: Mapping[str, int]) -> set[str]:
+        told = self.watch.take(erased)
+        if told:  # also where there is no room: they are few
+            self.buffer.add(mark, [Item(partition, erased_change(agent), mark) for agent in sorted(told)])
+        return told
+
     def _leave_hub(self, place: _Place, mark: Mark) -> None:
         if place.state is _State.LIVE and is_later(mark, place.mark):
             place.mark = mark
-        place.state = _State.BEHIND
+        place.state, place.erasures = _State.BEHIND, -1
 
 
 def filter_of(intake: Intake) -> EventFilter:
     """The filter of an intake, for a `SubscriptionMatcher`."""
     return intake.event_filter
+
+
+def _is_of_erased(item: Item, told: Collection[str], erased: Mapping[str, int]) -> bool:
+    agent = item.change.agent
+    return agent in told and place_of(item.mark) <= erased[agent]
 
 
 def _do_nothing() -> None:

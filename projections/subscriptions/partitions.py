@@ -19,8 +19,9 @@ from duramen.events.log import Notice
 from duramen.events.logging import get_logger
 from duramen.events.model import START, Mark
 
-from .change_builder import ChangeBuilder, Source
+from .change import ChangeBuilder, Source
 from .distributor import Distributor, FollowedPartition
+from .erasures import place_of
 from .intake import PAGE, Intake
 
 _RETRY: Final = 0.25
@@ -94,6 +95,8 @@ class FollowedPartitions:
             self._moved[partition] = 0
         elif not self._distributor.is_followed(partition):
             self._moved.setdefault(partition, 0)  # it was not read meanwhile
+        if intake.erasures_of(partition) != part.erasures:
+            part.erasures = -1  # it may not have been told of the latest
         intake.admit(partition, part.mark)
         if partition not in self.followed and intake.is_following(partition):
             self.followed |= {partition}
@@ -165,6 +168,10 @@ class FollowedPartitions:
             self._ends = self._source.log.positions()
             quiet = {number: part for number, part in self._parts.items() if not part.unconfirmed.count}
             replaced = confirm_marks(self._source.log, {number: part.mark for number, part in quiet.items()})
+            counts = self._source.log.erasures(list(self._parts))
+            for (partition, part), count in zip(self._parts.items(), counts, strict=True):
+                if self._tell_erased(partition, part, count):
+                    self._restart(partition, part)
         except DuramenError as error:
             self._log.debug("heartbeat_failed", error=type(error).__name__)
             return False
@@ -220,7 +227,12 @@ class FollowedPartitions:
             part = self._parts[partition]
             try:
                 events = part.reader.read(PAGE)
+                erased = self._tell_erased(partition, part, part.reader.erasures)
+                if erased:
+                    events = [one for one in events if place_of(one.mark) > erased.get(one.agent, -1)]
                 self._distributor.hand_out(partition, part, events)
+                if erased:
+                    self._renew_reader(partition, part)
                 self.wake()
             except Unavailable:
                 self._renew_reader(partition, part)
@@ -232,6 +244,20 @@ class FollowedPartitions:
             if not events or 0 < target <= part.mark.position:
                 self.false += target > part.mark.position  # the notice promised what is not there
                 del self._moved[partition]
+
+    def _tell_erased(self, partition: int, part: FollowedPartition, erasures: int) -> dict[str, int]:
+        """Tell the intakes of agents that were erased since the last look, if any were; returns these.
+
+        It comes before the events of those spawned anew, and what was read of the erased ones is dropped. Raises what
+        asking the log raises.
+        """
+        if erasures == part.erasures:
+            return {}
+        erased = self._distributor.tell_erased(partition, self._source.log)
+        part.erasures = erasures
+        for agent in erased:
+            part.known.forget(agent)  # so that a notice of before is not taken for news
+        return erased
 
     def wake(self) -> None:
         """Wake the intakes that have received something, or have something to read."""

@@ -344,7 +344,12 @@ class History(Reading, MessageSender):
         partition; one that is repeated removes nothing.
         Raises AgentNotFound if there never was such an agent, Unavailable, and NotPermitted.
         """
-        return erase_agents(self._log, agent_path(path).text, self._limits, self._name_of_eraser())
+        erasure = erase_agents(self._log, agent_path(path).text, self._limits, self._name_of_eraser())
+        self._note_erasure(erasure)
+        return erasure
+
+    def _note_erasure(self, erasure: Erasure) -> None:
+        """Drop what this process has of agents that were erased, and let its subscriptions know."""
 
     def _name_of_eraser(self) -> str:
         """The host that erases; "" for none."""

@@ -51,6 +51,18 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[
     return calls
 
 
+def test_an_agent_that_is_erased_leaves_the_list_at_once(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "_FRESH_SECONDS", 3_600.0)  # so that the directory is not read again
+    path = "p0/agent-000"
+    with inspecting(system) as asker:
+        eventually(lambda: asker.ask("/api/agents?count=1")["counts"]["all"] == MANY, what="all agents are read")
+        system.agent(path).set("n", 1)
+        eventually(lambda: asker.ask("/api/agents?count=2")["rows"][1]["seq"] == 2, what="its change is seen")
+        system.erase(path)
+        eventually(lambda: asker.ask("/api/agents?count=1")["counts"]["all"] == MANY - 1, what="it is gone")
+        assert path not in str(asker.ask("/api/agents?count=100")["rows"])
+
+
 def test_the_first_view_does_not_grow_with_the_agents(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     read = count_calls(monkeypatch, agents, "Span")
     with inspecting(system) as asker:

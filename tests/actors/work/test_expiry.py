@@ -56,7 +56,8 @@ def test_an_agent_erases_itself_and_one_without_an_expiry_stays(open_any: OpenSy
         system.spawn("acme/stays").set("n", 1)
         look_again(system)
         eventually(lambda: is_gone(system))
-        eventually(lambda: "expired" in seen)
+        eventually(lambda: seen[-1:] == ["erased"], what="the subscription is told")
+    assert [kind for kind in seen if kind != "expired"] == ["spawned", "erased"]
     assert paths_of(system) == ["acme/stays"]
     assert system.verify().ok
     assert system.spawn(PATH).status().seq == 1

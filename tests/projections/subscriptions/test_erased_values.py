@@ -11,7 +11,7 @@ from duramen.events.model.registry import DECLARED
 from duramen.projections.notifications.event_filter import EventFilter
 from duramen.projections.state.missing import MISSING
 from duramen.projections.subscriptions.catch_up import CatchUpReader
-from duramen.projections.subscriptions.change_builder import Source
+from duramen.projections.subscriptions.change import Source
 
 PATH, OTHER = "acme/alice", "acme/bob"
 

@@ -27,8 +27,7 @@ from duramen.projections.notifications.pacing import Pacer
 from duramen.projections.state.missing import MISSING
 from duramen.projections.subscriptions import intake as intake_module
 from duramen.projections.subscriptions import partitions as partitions_module
-from duramen.projections.subscriptions.change import Change
-from duramen.projections.subscriptions.change_builder import Source
+from duramen.projections.subscriptions.change import Change, Source
 from duramen.projections.subscriptions.delivery import Delivery
 from duramen.projections.subscriptions.follower import Follower
 from duramen.projections.subscriptions.intake import Intake

@@ -66,10 +66,10 @@ def _follow(
         events: Iterable[Event] = _read(system, path, level, start, arguments.limit)
         while not stop.asked:
             for event in events:
-                if event.agent != path or event.seq <= last:
+                if event.agent != path or 0 < event.seq <= last:
                     continue
                 _show(event, output, full=arguments.full)
-                last = event.seq
+                last = event.seq  # 0 where it was erased: what comes next is another log
                 left = None if left is None else left - 1
                 if stop.asked or left == 0:
                     break
