@@ -273,6 +273,11 @@ class AgentList:
         if len(self._activity) > _MOST_LAST:
             self._activity.popitem(last=False)
 
+    def count_by_host(self) -> Counter[str]:
+        """How many agents each host was the last to claim, as far as that is known here."""
+        with self._lock:
+            return Counter(row.host for row in self._rows.values())
+
     def find(self, path: str) -> AgentRow | None:
         """The row of an agent."""
         return self._rows.get(path)

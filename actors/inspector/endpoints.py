@@ -17,6 +17,7 @@ from duramen.projections.recovery import AgentLog
 
 from ..api import AgentSystem
 from ..commands import UnfinishedWork
+from ..hosts import BEAT_SECONDS, LEASE_SECONDS
 from .agents import AgentList, Query, most_urgent, work_rank, work_word
 from .history import (
     MOST_CAUSES,
@@ -41,6 +42,8 @@ _MOST_CLOSED: Final = 500
 _MOST_CHECKPOINTS: Final = 100
 _MOST_EPISODES: Final = 50
 _MOST_HOSTS: Final = 100
+_MOST_CELLS: Final = 32
+"""Into which the partitions of a consumer are summed up."""
 _MOST_WORK: Final = 200
 _MOST_WORK_READ: Final = 1_000
 """Pieces of work from which those that are shown are chosen."""
@@ -292,6 +295,7 @@ def answer_record(inspected: Inspected, asked: Parameters) -> Answer:
 
 def answer_hosts(inspected: Inspected, asked: Parameters) -> Answer:
     """The hosts of the namespace, and its durable consumers."""
+    claimed = inspected.agents.count_by_host()
     hosts = [
         {
             "host": record.host,
@@ -301,16 +305,28 @@ def answer_hosts(inspected: Inspected, asked: Parameters) -> Answer:
             "types": list(record.agent_types)[:50],
             "self": record.host == inspected.system.host,
             "ended": _iso(to_datetime(record.ended_at * 1_000_000)) if record.ended_at else None,
+            "beat": record.beat,
+            "claimed": claimed[record.host],
         }
         for record in inspected.system.hosts()[:_MOST_HOSTS]
     ]
-    consumers = [_consumer(info) for info in inspected.system.projections() if not info.name.startswith("~")]
+    consumers = [_consumer(inspected, info) for info in inspected.system.projections() if not info.name.startswith("~")]
     sharing = asdict(inspected.system.sharing_status())
-    return {"hosts": hosts, "consumers": consumers[:_MOST_HOSTS], "sharing": {"lag": sharing["lag"]}}
+    return {
+        "hosts": hosts,
+        "beats": [BEAT_SECONDS, LEASE_SECONDS],
+        "consumers": consumers[:_MOST_HOSTS],
+        "sharing": {"lag": sharing["lag"]},
+    }
 
 
-def _consumer(info: ConsumerInfo) -> Answer:
-    error = info.error
+def _consumer(inspected: Inspected, info: ConsumerInfo) -> Answer:
+    """A consumer; `lags` sums up those of neighbouring partitions, `stopped` is the place in it of the failure."""
+    error, partitions = info.error, sorted(info.lags)
+    width = -(-len(partitions) // _MOST_CELLS)
+    lags = [sum(info.lags[each] for each in partitions[at : at + width]) for at in range(0, len(partitions), width)]
+    failed_in = None if error is None or error.agent is None else inspected.system.log.partition_of(error.agent)
+    stopped = partitions.index(failed_in) // width if failed_in in partitions else None
     return {
         "name": info.name,
         "kind": info.kind,
@@ -318,6 +334,9 @@ def _consumer(info: ConsumerInfo) -> Answer:
         "scope": info.scope,
         "status": info.status,
         "lag": info.lag,
+        "partitions": len(partitions),
+        "lags": lags,
+        "stopped": stopped,
         "position": info.position,
         "applied": info.applied,
         "skipped": info.skipped,
@@ -325,7 +344,7 @@ def _consumer(info: ConsumerInfo) -> Answer:
         "error": None
         if error is None
         else {"error": error.error, "advice": error.advice[:500], "agent": error.agent, "seq": error.seq},
-        "building": None if info.building is None else _consumer(info.building),
+        "building": None if info.building is None else _consumer(inspected, info.building),
     }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import field, frozen
 
 from duramen.events import Cursor, EventRegistry, InvalidMessage, Limits, SystemClosed, Trimmed
 from duramen.events.codec import to_datetime
@@ -46,6 +46,8 @@ class ConsumerInfo:
     error: Failure | None
     updated_at: datetime
     building: ConsumerInfo | None = None
+    lags: Mapping[int, int] = field(factory=dict[int, int])
+    """The `lag` of each partition that it reads."""
 
 
 class Consumers:
@@ -177,13 +179,14 @@ class Consumers:
             number: marks[number].position if number in marks else 0
             for number in EventFilter.from_text(record.scope).partitions(self._log)
         }
+        lags = {number: max(0, ends[number] - position) for number, position in places.items()}
         return ConsumerInfo(
             name=record.name,
             kind=record.kind,
             version=record.version,
             scope=record.scope,
             status=record.status,
-            lag=sum(max(0, ends[number] - position) for number, position in places.items()),
+            lag=sum(lags.values()),
             position=sum(places.values()),
             applied=record.applied,
             skipped=record.skipped,
@@ -191,6 +194,7 @@ class Consumers:
             error=record.failure,
             updated_at=to_datetime(record.updated_at),
             building=None if building is None else self._info(building, ends, None),
+            lags=lags,
         )
 
 

@@ -162,7 +162,11 @@ function marked(text, words) {
 
 // -- hosts and verify ---------------------------------------------------------------------------------------------------
 
-const NUMBERS = new Set(["Behind", "Events", "Process", "Agents in memory"]);
+const NUMBERS = new Set(["Behind", "Events", "Rate", "Version", "Process", "Agents", "In memory", "Lease"]);
+const RATE_OF = 10_000; // ms over which a rate is taken
+const LEVELS = ["lifecycle", "state", "activity", "trace"];
+const HOST_ORDER = ["up", "client", "draining", "closed", "buried"];
+const ALIVE = new Set(["up", "client", "draining"]);
 
 export class HostsPage {
   constructor(options) {
@@ -171,8 +175,10 @@ export class HostsPage {
     this.hosts = h("tbody");
     this.behind = h("span", { class: "dim" });
     this.up = h("span", { class: "dim" });
+    this.positions = new Map();
+    this.beats = new Map();
     const table = (label, names, body) => h("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: NUMBERS.has(name) ? "number" : null }, name)))), body));
-    this.element = h("section", { class: "hosts-page" }, h("h1", {}, "Consumers ", this.behind), table("Consumers", ["Name", "State", "Behind", "Events", "View", "Of", "Stored"], this.consumers), h("h1", {}, "Hosts ", this.up), table("Hosts", ["Host", "State", "Process", "Agents in memory", "Agent types"], this.hosts));
+    this.element = h("section", { class: "hosts-page" }, h("h1", {}, "Consumers ", this.behind), table("Consumers", ["Name", "State", "Behind", "Partitions", "Events", "Rate", "Version", "Reads", "Stored"], this.consumers), h("h1", {}, "Hosts ", this.up), table("Hosts", ["Host", "State", "Agents", "In memory", "Lease", "Up for", "Process", "Agent types"], this.hosts));
     this.load();
     this.timer = setInterval(() => this.load(), 2000);
   }
@@ -180,26 +186,76 @@ export class HostsPage {
   async load() {
     try {
       const answer = await get("hosts");
-      const rows = answer.consumers.flatMap((consumer) => [this.#consumer(consumer), ...(consumer.building ? [this.#consumer(consumer.building, true)] : [])]);
-      fill(this.consumers, ...(rows.length ? rows : [h("tr", {}, h("td", { colspan: "7", class: "dim" }, "No projection was attached here yet: ", h("code", {}, "system.attach(projection, name)"), " does it."))]));
-      this.behind.textContent = rows.length ? `${number(answer.consumers.length)}, ${number(answer.consumers.filter((each) => each.lag > 0).length)} behind` : "";
-      this.up.textContent = `${number(answer.hosts.filter((each) => each.state === "up").length)} up`;
-      const order = ["up", "client", "draining", "closed", "buried"];
-      fill(this.hosts, ...answer.hosts.sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state)).map((host) => h("tr", { class: host.ended ? "dim" : null }, h("td", { class: "mono" }, host.host.slice(0, 12), host.self ? h("span", { class: "dim" }, " this inspector") : ""), h("td", {}, status(host.state, { up: "running", draining: "paused" }[host.state] ?? "terminated"), host.ended ? ` ${ago(Date.parse(host.ended))} ago` : ""), h("td", { class: "number" }, host.pid ?? "–"), h("td", { class: "number" }, number(host.agents)), h("td", {}, said(host.types.join(", ") || "–")))));
+      this.#showConsumers(answer.consumers);
+      this.#showHosts(answer.hosts, answer.beats);
     } catch (error) {
       this.options.failed(error);
     }
   }
 
+  #showConsumers(consumers) {
+    const rows = consumers.flatMap((consumer) => [...this.#consumer(consumer), ...(consumer.building ? this.#consumer(consumer.building, true) : [])]);
+    fill(this.consumers, ...(rows.length ? rows : [h("tr", {}, h("td", { colspan: "9", class: "dim" }, "No projection was attached here yet: ", h("code", {}, "system.attach(projection, name)"), " does it."))]));
+    const count = (words, fits) => { const many = consumers.filter(fits).length; return many ? `, ${number(many)} ${words}` : ""; };
+    this.behind.textContent = consumers.length ? `${number(consumers.length)}${count("behind", (each) => each.lag > 0)}${count("stopped", (each) => each.status === "parked")}` : "";
+  }
+
   #consumer(consumer, isBuilding = false) {
-    const { error } = consumer;
-    return h("tr", { class: consumer.status }, h("td", {}, isBuilding ? "└ being built" : said(consumer.name)), h("td", {}, status(consumer.status.replace("_", " "), { parked: "failed", live: "running" }[consumer.status] ?? "partial"), error ? h("div", { class: "failed" }, error.error, error.agent ? [" at ", h("a", { href: moment(error.agent, error.seq) }, said(error.agent), `@${error.seq}`)] : "", ": ", said(error.advice)) : ""),
-      h("td", { class: "number" }, number(consumer.lag)), h("td", { class: "number" }, number(consumer.applied)), h("td", {}, `version ${consumer.version}`), h("td", {}, said(consumer.scope)), h("td", {}, `${ago(Date.parse(consumer.updated))} ago`));
+    const { error, lag } = consumer;
+    const rate = this.#rate(`${consumer.name} ${consumer.version} ${isBuilding}`, consumer.position);
+    const left = lag > 0 && rate > 0 && consumer.status !== "parked" ? ` · ${duration((lag / rate) * 1000)} to go` : "";
+    const row = h("tr", { class: error ? "told" : null }, h("td", {}, isBuilding ? "└ being built" : said(consumer.name)), h("td", { class: "word" }, status(consumer.status.replace("_", " "), { parked: "failed", live: "running" }[consumer.status] ?? "partial"), left),
+      h("td", { class: lag > 0 ? "number" : "number dim" }, number(lag)), h("td", {}, cells(consumer)), h("td", { class: "number" }, number(consumer.applied)), h("td", { class: "number" }, rate === null ? "–" : `${number(Math.round(rate))}/s`), h("td", { class: "number" }, number(consumer.version)), h("td", {}, said(scope(consumer.scope))), h("td", { class: "word" }, Date.parse(consumer.updated) > 0 ? `${ago(Date.parse(consumer.updated))} ago` : "not yet"));
+    const why = error ? h("tr", { class: "why" }, h("td", { colspan: "9" }, h("span", { class: "failed" }, glyph("cross"), " ", h("b", {}, said(consumer.name)), " stopped"), error.agent ? [" at ", h("a", { href: moment(error.agent, error.seq) }, said(error.agent), `@${error.seq}`)] : "", ": ", said(error.error), "; ", said(error.advice))) : null;
+    return why ? [row, why] : [row];
+  }
+
+  /** Appends a second, in the last seconds that this page has looked; null before it has looked twice. */
+  #rate(key, position) {
+    const now = performance.now();
+    const known = (this.positions.get(key) ?? []).filter(([at]) => now - at <= RATE_OF);
+    this.positions.set(key, [...known, [now, position]]);
+    const [at, before] = known[0] ?? [now, position];
+    return now - at < 1000 ? null : Math.max(0, ((position - before) * 1000) / (now - at));
+  }
+
+  #showHosts(hosts, [beat, lease]) {
+    this.up.textContent = `${number(hosts.filter((each) => each.state === "up").length)} up; leases of ${lease} s`;
+    hosts.sort((a, b) => HOST_ORDER.indexOf(a.state) - HOST_ORDER.indexOf(b.state));
+    fill(this.hosts, ...hosts.map((host) => h("tr", { class: host.ended ? "dim" : null }, h("td", { class: "mono" }, host.host.slice(0, 12), host.self ? h("span", { class: "dim" }, " this inspector") : ""), h("td", { class: "word" }, status(host.state, { up: "running", draining: "paused" }[host.state] ?? "terminated"), host.ended ? ` ${ago(Date.parse(host.ended))} ago` : ""),
+      h("td", { class: "number" }, number(host.claimed)), h("td", { class: "number" }, ALIVE.has(host.state) ? number(host.agents) : "–"), h("td", { class: "number" }, this.#lease(host, lease)), h("td", { class: "word" }, ALIVE.has(host.state) ? duration(host.beat * beat * 1000) : "–"), h("td", { class: "number" }, host.pid ?? "–"), h("td", {}, said(host.types.join(", ") || "–")))));
+  }
+
+  /** How much of a host's lease is left: its beat was first seen by this page so long ago. */
+  #lease(host, lease) {
+    if (!ALIVE.has(host.state)) return "–";
+    const now = performance.now();
+    const known = this.beats.get(host.host);
+    const seen = known?.beat === host.beat ? known : { beat: host.beat, at: now, isFirst: known === undefined };
+    this.beats.set(host.host, seen);
+    const left = lease - (now - seen.at) / 1000;
+    if (seen.isFirst && left > 0) return h("span", { class: "dim" }, "…"); // how long it had this beat before is not known
+    return left > 0 ? `${Math.ceil(left)} s left` : h("span", { class: "failed" }, `over since ${duration(-left * 1000)}`);
   }
 
   close() {
     clearInterval(this.timer);
   }
+}
+
+/** What a consumer reads: its pattern of agents, and levels and types where it does not read all. */
+function scope(text) {
+  const parts = text.split(" ");
+  const [types, levels] = [parts.pop(), parts.pop() ?? ""];
+  const pattern = parts.join(" "); // a path may have spaces
+  const named = [...levels].map((level) => LEVELS[level - 1]).filter(Boolean);
+  return [pattern, named.length === LEVELS.length ? null : named.join(", "), types === "*" ? null : types.replaceAll(",", ", ")].filter(Boolean).join("; ");
+}
+
+/** How far behind the partitions are, a cell each; of many, a cell for several. */
+function cells({ lags, partitions, stopped }) {
+  const behind = lags.filter((lag) => lag > 0).length;
+  return h("span", { class: "cells" }, h("span", { class: "unseen" }, behind ? `${behind} of ${lags.length} behind` : "none behind"), lags.map((lag, at) => h("i", { "aria-hidden": "true", class: at === stopped ? "stopped" : lag > 0 ? "behind" : null, title: `${partitions > lags.length ? `part ${at + 1} of ${lags.length}, of ${partitions} partitions` : `partition ${at + 1} of ${partitions}`}: ${number(lag)} behind` })));
 }
 
 export class VerifyPage {

@@ -18,7 +18,7 @@ const pair = (name, ...held) => [h("dt", {}, name), h("dd", {}, held)];
 export class WorkPage {
   constructor(options) {
     Object.assign(this, { options, work: [], selected: null, freeAt: 0 });
-    this.list = h("div", { class: "episode-list", role: "listbox", "aria-label": "Unfinished work", tabindex: "0", onkeydown: (event) => this.#key(event) });
+    this.list = h("div", { class: "episode-list", role: "group", "aria-label": "Unfinished work", tabindex: "0", onkeydown: (event) => this.#key(event) }, h("p", { class: "empty" }, "…"));
     this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Piece of work" });
     this.total = h("span", { class: "dim" });
     this.two = h("div", { class: "two" }, this.list, this.detail);
@@ -56,7 +56,7 @@ export class WorkPage {
   }
 
   #fill() {
-    if (!this.answer) { fill(this.list, h("p", { class: "empty" }, "…")); return; }
+    if (!this.answer) return;
     const { total, more, oldest } = this.answer;
     this.total.textContent = total ? `${number(total)}${more ? "+" : ""} ${total === 1 && !more ? "piece" : "pieces"}, the oldest ${more ? "of these " : ""}${ago(Date.parse(oldest))}${total > this.work.length ? `; ${number(this.work.length)} are shown` : ""}` : "";
     const rows = this.work.map((work) => h("a", { class: "work-row", role: "option", href: `#/work/${identity(work)}`, "aria-selected": String(identity(work) === this.selected), tabindex: "-1" }, glyph(STATES[work.state] ?? "running"), h("span", { class: "clip who" }, said(work.agent)),

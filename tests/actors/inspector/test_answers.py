@@ -16,7 +16,8 @@ from attrs import frozen
 from duramen.actors import Agent, AgentSystem
 from duramen.actors.inspector.agents import AgentList, Query
 from duramen.actors.inspector.static.recording import record
-from duramen.events import Granularity, message_type
+from duramen.events import Event, Granularity, message_type
+from duramen.projections import Projection
 from inspecting import Asker, inspecting, live_messages
 from reading_pages import read_node, state_in
 from waiting import eventually
@@ -448,6 +449,50 @@ def test_a_forks_and_a_trimmed_log_are_shown_from_where_they_begin(system: Agent
     assert asker.get(f"/api/window?agent={PATH}&seq=1").data["error"] == "Trimmed"
     system.fork(PATH, 31, to="acme/bob")
     assert state_in(asker.ask("/api/window?agent=acme/bob"), 32)[0] == {"n": 29}
+
+
+class Picky(Projection[int]):
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: Event) -> int:
+        if event.type == "memory_set":
+            raise KeyError(event.seq)
+        return state + 1
+
+
+def test_hosts_and_consumers_are_listed_with_what_they_hold(system: AgentSystem) -> None:
+    alice = system.spawn(PATH)
+    alice.set("n", 1)
+    alice.set("n", 2)
+    system.attach(Picky(), "picky")
+    eventually(lambda: system.projections()[0].status == "parked", what="it is parked")
+    with inspecting(system) as asker:
+        asker.ask("/api/agents")
+        answer = asker.ask("/api/hosts")
+    [found], [own] = answer["consumers"], answer["hosts"]
+    where = system.log.partition_of(PATH)
+    assert (found["partitions"], found["stopped"]) == (system.log.partitions, where)
+    assert found["lags"] == [2 if number == where else 0 for number in range(system.log.partitions)]
+    assert (found["error"]["agent"], found["error"]["seq"]) == (PATH, 2)
+    [info] = system.projections()
+    assert (info.lags[where], sum(info.lags.values())) == (2, info.lag)
+    assert (own["self"], own["state"], own["claimed"], own["beat"] >= 0) == (True, "up", 1, True)
+    assert answer["beats"] == [2.5, 10.0]
+
+
+def test_many_partitions_are_summed_up() -> None:
+    with AgentSystem.open("memory://", partitions=100) as system, inspecting(system) as asker:
+        system.attach(Picky(), "picky", types=["memory_set"])
+        system.spawn(PATH).set("n", 1)
+
+        def parked() -> Any:
+            [found] = asker.ask("/api/hosts")["consumers"]
+            return found["status"] == "parked" and found
+
+        found = eventually(parked, what="it is parked")
+        assert (found["partitions"], len(found["lags"])) == (100, 25)
+        assert (sum(found["lags"]), found["lags"][found["stopped"]] > 0) == (found["lag"], True)
 
 
 def test_agents_are_listed_with_their_host_and_unfinished_work(system: AgentSystem) -> None:

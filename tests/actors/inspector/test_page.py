@@ -13,7 +13,8 @@ from attrs import frozen
 from browser import Browser
 from duramen.actors import Agent, AgentSystem
 from duramen.actors.inspector import write_static_page
-from duramen.events import message_type
+from duramen.events import Event, message_type
+from duramen.projections import Projection
 from inspecting import Asker, inspecting
 from waiting import eventually
 
@@ -29,6 +30,14 @@ SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.t
 @frozen
 class Question:
     text: str
+
+
+class Count(Projection[int]):
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: Event) -> int:
+        return state + 1
 
 
 class Waiter(Agent):
@@ -293,9 +302,15 @@ def test_all_agents_are_verified(browser: Browser) -> None:
     browser.wait("return document.querySelector('.lead').textContent.includes('are as they were written')")
 
 
-def test_hosts_are_listed(browser: Browser) -> None:
+def test_hosts_and_consumers_are_listed(browser: Browser, system: AgentSystem) -> None:
     go(browser, "#/hosts")
     browser.wait("return document.querySelector('.hosts-page')?.textContent.includes('this inspector')")
+    with system.attach(Count(), "page-count"):
+        row = "[...document.querySelectorAll('.hosts-page tr')].find((each) => each.textContent.includes('page-count'))"
+        browser.wait(f"return {row}?.textContent.includes('live')")
+        assert browser.run(f"return getComputedStyle({row}).display") == "table-row"
+        assert browser.run(f"return {row}.querySelectorAll('.cells i').length") == system.log.partitions
+        browser.wait("return / s left/.test(document.querySelector('.hosts-page').textContent)")
 
 
 def test_hostile_values_do_nothing_and_are_shown(browser: Browser, system: AgentSystem) -> None:

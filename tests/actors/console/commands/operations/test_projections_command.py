@@ -54,6 +54,7 @@ KEYS = [
     "error",
     "updated_at",
     "building",
+    "lags",
 ]
 
 
