@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
 
@@ -75,6 +75,8 @@ class WorkProblem:
 class Accept(Mutation[Receipt]):
     """Accept a durable message: it is in the log when the receipt is there, and then handled to its end."""
 
+    content_field: ClassVar = "data"
+
     type: str
     version: int
     data: Mapping[str, Any] = field(factory=nothing, converter=copy_mapping)
@@ -85,6 +87,9 @@ class Accept(Mutation[Receipt]):
 @frozen
 class Answer(Mutation[Receipt]):
     """Answer what a durable handler waits for, now or later. The oldest wait of the name gets it, one answer each."""
+
+    content_field: ClassVar = "value"
+    content_room: ClassVar = _ROOM
 
     name: str
     value: PlainData = field(default=None, converter=copy_plain)

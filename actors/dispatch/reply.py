@@ -38,7 +38,7 @@ class Reply(pykka.Future[Any]):
 
     _callback_lock: ClassVar[Any] = allocate_lock()
     late: Callable[[Any], Any] | None = None
-    """What makes the value of a reply `WithContents`, in the thread that takes it; set where that is to be."""
+    """What makes the value of a reply `WithContents`, in the thread that takes it; set where that is handed over."""
 
     _get_hook = None  # on the class: Pykka's `map`, `filter` and the like set it on their own instances
 
@@ -177,5 +177,5 @@ class Reply(pykka.Future[Any]):
             raise self.error
         result = self.result
         if self.late is not None and type(result) is WithContents:
-            return self.late(result.value)
+            return self.late(result)
         return result

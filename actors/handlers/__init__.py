@@ -32,6 +32,7 @@ from .memory import (
     read_reply,
     remove_reminder,
     replace_contents,
+    restore_contents,
     set_reminder,
     slice_of,
     store_contents,
@@ -40,6 +41,7 @@ from .memory import (
     values_at,
 )
 from .output_writer import OutputSender, OutputWriter
+from .packed_values import emit_packing, is_packed, load_reply, packing_limits, unpack_value
 from .services import Services, Settings
 from .trimmer import Trimmer
 from .turn import ActiveAgent, NeedsWorker, Savepoint, Turn
@@ -73,16 +75,21 @@ __all__ = [
     "checking_answers",
     "current_call",
     "drop_expired",
+    "emit_packing",
     "folds_of",
+    "is_packed",
     "keys_at",
     "length_of",
     "load_contents",
+    "load_reply",
+    "packing_limits",
     "pause_self",
     "pop_value",
     "read_reply",
     "remove_reminder",
     "replace_contents",
     "reply_to",
+    "restore_contents",
     "run_hooks",
     "set_reminder",
     "slice_of",
@@ -90,6 +97,7 @@ __all__ = [
     "store_reply",
     "storing",
     "terminate_self",
+    "unpack_value",
     "values_at",
     "with_duration",
 ]

@@ -15,7 +15,7 @@ from duramen.events.model import WithContents
 
 from ..commands import AdoptChild, GetResult, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
-from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS, Services, load_contents, store_contents
+from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS, Services, load_reply, store_contents
 from ..hosts import Forwarded, RemoteEnvelope, Repeated
 from .log_reads import answer_from_log
 
@@ -189,7 +189,7 @@ class Forwarding:
             if type(value) is Receipt:
                 self._known_seq = value.seq
             if type(value) is WithContents:
-                envelope.late = partial(load_contents, self._services.log.contents, self.path)
+                envelope.late = partial(load_reply, self._services.log.contents, self.path)
             envelope.answer(value)
         if self._mailbox.waiting:
             self._services.dispatcher.schedule(self._mailbox)

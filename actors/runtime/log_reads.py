@@ -14,7 +14,7 @@ from duramen.projections import AgentState
 
 from ..commands import ListCheckpoints
 from ..dispatch import Envelope
-from ..handlers import READS, Services, drop_expired, load_contents
+from ..handlers import READS, Services, drop_expired, load_reply
 from .append_errors import for_agent
 
 _LEAST_SECONDS: Final = 20.0
@@ -64,5 +64,5 @@ def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]
             except DuramenError as error:
                 envelope.stage_error(error)
         if type(envelope.result) is WithContents:
-            envelope.late = partial(load_contents, services.log.contents, path)
+            envelope.late = partial(load_reply, services.log.contents, path)
         envelope.deliver()

@@ -10,9 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, cast
 
-from duramen.events import AnswerRefused, DuramenError, NewEvent, Receipt, ReplayDiverged, Trimmed
-from duramen.events.codec import DIGEST_SIZE
-from duramen.events.model import WORK_CANCEL_SENT, WORK_DONE, WORK_PARKED, parse_seconds
+from duramen.events import AnswerRefused, CorruptEvent, DuramenError, NewEvent, Receipt, ReplayDiverged, Trimmed
+from duramen.events.codec import CONTENT_MARK, DIGEST_SIZE
+from duramen.events.model import (
+    WORK_CANCEL_SENT,
+    WORK_DONE,
+    WORK_PARKED,
+    contents_in,
+    copy_plain,
+    parse_seconds,
+)
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, LoadedAgentLog
 from duramen.projections.state import (
@@ -42,7 +49,16 @@ from ..commands import (
     require_unfinished,
 )
 from ..dispatch import Envelope, Mailbox
-from ..handlers import Services, Turn, accept_work, checking_answers, storing
+from ..handlers import (
+    Services,
+    Turn,
+    accept_work,
+    checking_answers,
+    emit_packing,
+    load_contents,
+    restore_contents,
+    storing,
+)
 from ..hosts import Forwarded
 from .asking import Cancelling
 from .deadlines import MICROSECONDS
@@ -195,8 +211,10 @@ class AgentWork:
     def goes_on_at_once(self, message: object) -> bool:
         """Whether a message lets a handler go on without reading the log."""
         if type(message) is Rerun:
-            return self.loaded is not None
-        return type(message) is Continue and (message.number != START or message.work in self._accepted)
+            return self.loaded is not None and not self.loaded.may_hold_content
+        if type(message) is not Continue or message.has_contents:
+            return False
+        return message.number != START or CONTENT_MARK not in self._accepted.get(message.work, CONTENT_MARK)
 
     def _note(self, turn: Turn, message: Note) -> None:
         """Log the event of a note, unless its work has ended or does not wait for it any more."""
@@ -221,7 +239,7 @@ class AgentWork:
         item = None if piece is None else piece["pending"].get(str(number))
         if item is not None and item["kind"] in (STEP, ASK) and item["result"] is None:
             data = {"work": work, "number": number, "result": message.result, "error": message.error}
-            turn.emit(NewEvent(WORK_DONE, data))
+            emit_packing(turn, NewEvent(WORK_DONE, data), "result")
             execution = self._executions.get(work)
             if execution is not None:
                 execution.held[number] = message.result, cast("Any", message.error)
@@ -290,7 +308,7 @@ class AgentWork:
         begun = None if execution is None else execution.begun.get(number)
         why: str | None = "its handler, which would check it, does not run here: it is parked, or has other code"
         if begun is not None and begun.accepts is not None:
-            why = find_refusal(begun.accepts, value)
+            why = find_refusal(begun.accepts, restore_contents(turn, value))
         if why is not None:
             path = turn.agent
             raise AnswerRefused(f"the answer to work {work} of {path} is refused: {why}", agent=path, seq=work)
@@ -329,7 +347,8 @@ class AgentWork:
             if item is None:
                 return  # given up meanwhile
             if item["kind"] == WAIT and item["result"] is not None:  # an answer that came just before the deadline
-                message = Continue(work, number, item["value"])
+                value = item["value"]
+                message = Continue(work, number, value, has_contents=any(contents_in(value)))
         execution = self._executions.get(work)
         if execution is None:
             if number != START:
@@ -351,9 +370,10 @@ class AgentWork:
 
     def _go_on(self, turn: Turn, execution: Execution, message: Continue) -> BaseException | None:
         """Let a handler go on to where it waits, or to the end of its work; return what it has raised."""
-        number, result, error = message.number, message.result, message.error
-        given_up, metadata = self._logged.append, message.metadata
-        end = run_stretch(turn, execution, number, result, error, given_up=given_up, metadata=metadata)
+        given = message.result
+        if message.has_contents:
+            given = load_contents(self._services.log.contents, turn.agent, copy_plain(given))
+        end = run_stretch(turn, execution, message, given, self._logged.append)
         if end is None:
             return None
         self._replies.end(turn, message.work, end.value, end.error)
@@ -381,7 +401,7 @@ class AgentWork:
             self._executions[work] = replay(
                 self._runtime, turn, work, log=log, to_seq=to_seq, given_up=self._logged.append
             )
-        except (ReplayDiverged, Trimmed) as error:
+        except (CorruptEvent, ReplayDiverged, Trimmed) as error:
             park(turn, work, error)
 
     def _agent_log(self, turn: Turn) -> AgentLog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from attrs import evolve
 
@@ -16,7 +16,6 @@ from duramen.events import (
     NoHost,
     OutcomeUnknown,
     SystemClosed,
-    TooLarge,
     Unavailable,
 )
 from duramen.events.model import WORK_CANCEL_SENT, Cause, WithContents
@@ -25,11 +24,9 @@ from duramen.projections.state import cancels_to_send
 
 from ..commands import CancelAsked, Message
 from ..dispatch import Envelope
+from ..handlers import Services, load_reply
 from .execution import Begun, Outcome, pack_reply
 from .messages import Note
-
-if TYPE_CHECKING:
-    from ..handlers import Services
 
 _PASSING: Final = (Unavailable, Fenced, MailboxFull, NoHost)
 """Errors after which the same message is sent again: it was not handled, or is recognised."""
@@ -90,19 +87,37 @@ class Asking:
     def _answered(self, envelope: Envelope) -> None:
         error = envelope.error
         if isinstance(error, _PASSING):
-            pause, self._pause = self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
-            self._services.timers.call_later(pause, lambda: self._services.dispatcher.post(self.send))
-            return
-        self._ended(self._outcome(envelope.result, error))
+            self._send_later()
+        elif type(envelope.result) is WithContents:
+            self._load(envelope.result)
+        else:
+            self._ended(self._outcome(envelope.result, error))
+
+    def _send_later(self) -> None:
+        pause, self._pause = self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
+        self._services.timers.call_later(pause, lambda: self._services.dispatcher.post(self.send))
+
+    def _load(self, reply: WithContents) -> None:
+        """Load what stands beside the other agent's log, in a worker thread: it is kept beside that of who asked."""
+        services = self._services
+
+        def load() -> None:
+            try:
+                outcome = self._outcome(load_reply(services.log.contents, self._begun.name, reply), None)
+            except _PASSING:
+                services.dispatcher.post(self._send_later)
+                return
+            except DuramenError as error:
+                outcome = self._outcome(None, error)
+            services.dispatcher.post(lambda: self._ended(outcome))
+
+        try:
+            services.thread_pool.submit(load)
+        except RuntimeError:  # no more threads
+            self._send_later()
 
     def _outcome(self, reply: Any, error: BaseException | None) -> Outcome:
         path, services = self._begun.name, self._services
-        if type(reply) is WithContents:
-            error = TooLarge(
-                f"the reply of {path} holds a text, or bytes, too large for an event, and so for the log of who asked; "
-                "read it in a step that returns what is needed of it",
-                agent=path,
-            )
         if error is None:
             try:
                 return pack_reply(reply, services, path, 0), None

@@ -71,7 +71,7 @@ def _compare(services: Services, agent_log: AgentLog, factory: AgentFactory, wor
     observed = cast("Any", _Observed(services, agent_log.agent, agent, rebuilt))
     agent.actor_activate(observed)
     past = PastAgent(cast("ActiveAgent", observed), agent_log)
-    turn = PastTurn(past, Stretch(rebuilt.state.seq, rebuilt.state.updated_at, 0, None, None), lambda _: None)
+    turn = PastTurn(past, Stretch(rebuilt.state.seq, rebuilt.state.updated_at, 0, {}), lambda _: None)
     turn.runtime = observed  # whose handler it is
     try:
         replay(observed, turn, work, log=agent_log, to_seq=rebuilt.state.seq).discard()

@@ -20,6 +20,8 @@ class Continue:
     error: Mapping[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     """What the event carries that logs this, where a caller has asked for it."""
+    has_contents: bool = False
+    """Whether texts and bytes of the result stand beside the log: a worker thread loads them."""
 
 
 @frozen(eq=False)

@@ -8,14 +8,15 @@ from typing import Any
 
 from duramen.events import DuramenError, NewEvent, TooLarge, ValueRefused, WorkStopped
 from duramen.events.logging import get_logger, raised_at
-from duramen.events.model import WORK_ENDED, check_value
+from duramen.events.model import WORK_ENDED, WithContents
 from duramen.projections.recovery import AgentLog
 from duramen.projections.state import Piece, end_of_work
 
 from ..commands import GetResult, kind_of
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Services, Turn
+from ..handlers import ActiveAgent, Services, Turn, emit_packing, is_packed
 from ..hosts import RemoteEnvelope
+from .execution import check_result
 from .parking import parked_error
 
 
@@ -52,8 +53,7 @@ class PendingReplies:
         how, data = "done", None
         if error is None:
             try:
-                check_value(value, services.limits, "the reply")
-                turn.codec.pack_exactly(value, "the reply")
+                check_result(value, services.limits, "the reply", turn.codec)
             except DuramenError as refused:
                 error, value = refused, None
         if isinstance(error, CancelledError):
@@ -66,12 +66,12 @@ class PendingReplies:
             data = services.serializer.error_to_data(error, path)
         try:
             ended = {"work": work, "how": how, "reply": value, "error": data}
-            turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))
-        except (TooLarge, ValueRefused) as refused:  # a reply, or the facts of an error, that an event cannot hold
+            logged = emit_packing(turn, NewEvent(WORK_ENDED, ended, metadata=metadata), "reply")[4]
+        except (TooLarge, ValueRefused) as refused:  # the facts of an error, say, that an event cannot hold
             how, value, data = "failed", None, services.serializer.error_to_data(refused, path)
             ended = {"work": work, "how": how, "reply": value, "error": data}
-            turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))
-        self._ended[work] = _answer_with(services, value, data)
+            logged = turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))[4]
+        self._ended[work] = _answer_with(services, value, logged)
 
     def answer_ended(self, pieces: Mapping[str, Piece]) -> None:
         """Answer the messages that wait for work which is not among the unfinished."""
@@ -122,15 +122,17 @@ def read_end(agent_log: AgentLog, services: Services, work: int, end: int) -> An
     data = raw[4]
     if data["error"] is not None:
         raise services.serializer.error_from_data(data["error"])
-    return data["reply"]
+    return WithContents(data["reply"], is_packed=True) if is_packed(data) else data["reply"]
 
 
-def _answer_with(services: Services, value: Any, data: dict[str, Any] | None) -> Callable[[Envelope], None]:
+def _answer_with(services: Services, value: Any, logged: dict[str, Any]) -> Callable[[Envelope], None]:
     def answer(envelope: Envelope) -> None:
-        if data is None:
-            envelope.answer(services.codec.copy(value))
+        if logged["error"] is not None:
+            envelope.refuse(services.serializer.error_from_data(logged["error"]))
+        elif is_packed(logged) and isinstance(envelope, RemoteEnvelope):
+            envelope.answer(WithContents(logged["reply"], is_packed=True))
         else:
-            envelope.refuse(services.serializer.error_from_data(data))
+            envelope.answer(services.codec.copy(value))
 
     return answer
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from duramen.events import DuramenError, NewEvent
-from duramen.events.model import WORK_ATTEMPTED, WORK_TAKEN_UP
+from duramen.events.model import WORK_ATTEMPTED, WORK_TAKEN_UP, contents_in
 from duramen.projections.state import ASK, STEP, WAIT, Item, Piece, name_log
 
 from ..commands import CancelAsked
@@ -187,7 +187,7 @@ class WorkScheduler:
             return
         if item["result"] is not None:
             result, error = (item["value"], None) if item["kind"] == WAIT else execution.held[number]
-            self._continue(work, number, result, error)
+            self._continue(work, number, result, error, has_contents=any(contents_in(result)))
         elif due is not None and not self._deadlines.is_due(work, number, due):
             self._deadlines.wait_until(work, number, due)
         elif begun.kind == STEP:
@@ -238,7 +238,9 @@ class WorkScheduler:
         cause, carried = execution.cause_of(begun.seq), execution.carried
         Asking(self._services, begun, cause, ended, is_wanted, carried=carried).send()
 
-    def _continue(self, work: int, number: int, result: Any, error: Mapping[str, Any] | None) -> None:
+    def _continue(
+        self, work: int, number: int, result: Any, error: Mapping[str, Any] | None, *, has_contents: bool = False
+    ) -> None:
         if (work, number) not in self.sent:
             self.sent.add((work, number))
-            self.send(Continue(work, number, result, error))
+            self.send(Continue(work, number, result, error, has_contents=has_contents))

@@ -47,6 +47,8 @@ class WithContents:
     """A reply in which `Content` stands for texts and bytes, until it is taken by its caller."""
 
     value: Any
+    is_packed: bool = False
+    """Whether the value is the `Content` of the whole reply, packed."""
 
 
 def content_digest(data: bytes) -> bytes:

@@ -21,7 +21,8 @@ class Limits:
     restore_bytes: int = 12 * 1024 * 1024
     """Size of the event that a resume writes: the difference between the state and its checkpoint."""
     content_bytes: int = 64 * 1024 * 1024
-    """The texts and bytes of one value together, where it is too large for an event and they are kept in chunks."""
+    """The texts and bytes of one value together, where it is too large for an event and they are kept in chunks; or one
+    result of a step."""
     depth: int = 64
     container_items: int = 65_536
     text_bytes: int = 1024 * 1024

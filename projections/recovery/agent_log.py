@@ -9,6 +9,7 @@ from attrs import Factory, evolve, field, frozen
 
 from duramen.events import AgentNotFound, Event, EventRegistry, Limits
 from duramen.events.codec import (
+    CONTENT_MARK,
     DIGEST_SIZE,
     Codec,
     RawEvent,
@@ -103,6 +104,11 @@ class LoadedAgentLog(AgentLog):
     @property
     def last_seq(self) -> int:
         return self.first_seq + len(self.items) - 1
+
+    @property
+    def may_hold_content(self) -> bool:
+        """Whether the events that were read may refer to content, which was not read."""
+        return any(CONTENT_MARK in item for item in self.items)
 
     def of(self, agent: str) -> AgentLog:
         return AgentLog(self.log, agent, self.limits, self.registry, self.codec)

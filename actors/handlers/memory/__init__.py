@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .contents import load_contents, replace_contents, store_contents, storing
+from .contents import load_contents, replace_contents, restore_contents, store_contents, storing
 from .forwarded import MEMORY_HANDLERS, handle_repeated
 from .mutations import (
     accept_work,
@@ -32,6 +32,7 @@ __all__ = [
     "read_reply",
     "remove_reminder",
     "replace_contents",
+    "restore_contents",
     "set_reminder",
     "slice_of",
     "store_contents",

@@ -100,6 +100,23 @@ def load_contents(store: ContentStore, agent: str, value: Any) -> Any:
     return load(value)
 
 
+def restore_contents(turn: Turn, value: Any) -> Any:
+    """A copy of a message's value with what was replaced in it, here or by its sender. Blocks; raises CorruptEvent."""
+    store, agent, found = turn.services.log.contents, turn.agent, turn.contents or {}
+
+    def restore(held: Any) -> Any:
+        if isinstance(held, StoredContent):
+            data = found.get(held.digest)
+            if data is None:
+                return load_content(store, agent, held)
+            return data.decode() if held.is_text else data
+        if type(held) is dict:
+            return {key: restore(inside) for key, inside in cast("dict[str, Any]", held).items()}
+        return [restore(inside) for inside in cast("list[Any]", held)] if type(held) is list else cast("Any", held)
+
+    return restore(value)
+
+
 class _Replacing:
     """Replaces the large texts and bytes of one message, and gathers them."""
 

@@ -15,7 +15,7 @@ from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, 
 
 from ...commands import Accept, LifecycleResult, Spawn
 from ...dispatch import COMMITTING, HELD, Envelope
-from ...handlers import TimerStart, Transition, Turn, load_contents, reply_to, with_duration
+from ...handlers import TimerStart, Transition, Turn, load_reply, reply_to, with_duration
 from ...hosts import Forwarded
 from ...work import AgentWork, Awaited, Rerun
 from ..append_errors import append_error, fenced, for_agent, unmet
@@ -210,7 +210,7 @@ class CommittingAgent(LoadedAgent):
         elif kind is LifecycleResult:
             envelope.answer(with_duration(envelope.result, envelope))
         elif kind is WithContents:
-            envelope.late = partial(load_contents, self.services.log.contents, self.path)
+            envelope.late = partial(load_reply, self.services.log.contents, self.path)
             envelope.deliver()
         else:
             envelope.deliver()

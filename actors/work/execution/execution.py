@@ -17,7 +17,7 @@ from duramen.projections.state import ASK, WAIT
 from ...commands import Serializer
 from ...handlers import HandlerCall, Services, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
-from .step import Begun, Outcome, error_of, pack_storable
+from .step import Begun, Outcome, check_result, error_of
 
 START: Final = 0
 """The number of what a handler goes on after when it begins, or is cancelled."""
@@ -243,10 +243,10 @@ class Execution:
 def pack_reply(reply: Any, services: Services, agent: str, seq: int) -> Any:
     """A reply as plain data, for the log: as it is, or what `unpack_reply` takes. Raises ReplyRefused, TooLarge."""
     try:
-        pack_storable(reply, services.limits, "the reply")
+        check_result(reply, services.limits, "the reply")
     except ValueRefused:
         packed = services.serializer.pack_reply(reply, agent, seq)
-        pack_storable(packed, services.limits, "the reply")
+        check_result(packed, services.limits, "the reply")
         return {_PACKED: packed}
     return {_PLAIN: reply}
 

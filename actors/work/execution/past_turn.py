@@ -6,9 +6,9 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, cast
 
-from duramen.events import NewEvent, ReplayDiverged
+from duramen.events import NewEvent, ReplayDiverged, TooLarge
 from duramen.events.codec import Codec, RawEvent
-from duramen.events.model import EXTERNAL, WORK_BEGUN, same_value
+from duramen.events.model import EXTERNAL, WORK_BEGUN, contents_in, same_value
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, StateFold, rebuild
 
@@ -113,6 +113,8 @@ class PastTurn(Turn):
         if event.type == WORK_BEGUN and "durable" not in raw[4]:
             data.pop("durable", None)  # logs from before it was noted what has to be cancelled do not have it
         if (raw[0], raw[1]) != (event.type, event.version) or not same_value(raw[4], data):
+            if any(contents_in(raw[4])) and not any(contents_in(data)):
+                raise TooLarge(f"an event of {self.agent} was too large", agent=self.agent)  # `storing` makes it anew
             raise self._differs(_shown(raw[0], raw[4], self.codec), _shown(event.type, data, self.codec))
         self._at += 1
         self._past.seq += 1

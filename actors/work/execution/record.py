@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -21,8 +21,8 @@ class Stretch:
     """The seq of the event that began it."""
     time: int
     number: int
-    result: Any
-    error: dict[str, Any] | None
+    data: Mapping[str, Any]
+    """What the event says that began it: its `result` may stand beside the log."""
     events: list[RawEvent] = Factory(list[RawEvent])
     """What it has emitted and begun, at the seqs that follow."""
 
@@ -35,8 +35,8 @@ class Record:
     stretches: list[Stretch] = Factory(list[Stretch])
     forks: Sequence[tuple[int, str, str]] = ()
     """As `Piece` has them."""
-    held: dict[int, tuple[Any, dict[str, Any] | None]] = Factory(dict[int, "tuple[Any, dict[str, Any] | None]"])
-    """The results that the handler did not get yet, by number."""
+    held: dict[int, Mapping[str, Any]] = Factory(dict[int, Mapping[str, Any]])
+    """What the events say that have the results which the handler did not get yet, by number."""
 
     @property
     def command_id(self) -> str | None:
@@ -67,12 +67,12 @@ def read_record(agent_log: AgentLog, work: int, to_seq: int, piece: Piece) -> Re
             continue
         kind, data = raw[0], raw[4]
         if kind == WORK_CONTINUED and data["work"] == work:
-            stretch = Stretch(seq, raw[3], data["number"], data["result"], data["error"])
+            stretch = Stretch(seq, raw[3], data["number"], data)
             record.stretches.append(stretch)
             cause = event_id(record.agent_at(seq, agent), seq)
         elif stretch is not None and raw[7] == cause and seq == stretch.seq + len(stretch.events) + 1:
             stretch.events.append(raw)
         elif kind == WORK_DONE and data["work"] == work:
-            record.held[data["number"]] = data["result"], data["error"]
+            record.held[data["number"]] = data
     assert record is not None, "the message is in the log"
     return record

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from duramen.events import ReplayDiverged
-from duramen.events.model import event_id
+from duramen.events.model import WithContents, event_id
 from duramen.projections.recovery import AgentLog
 from duramen.projections.state import Piece, open_work
 
 from ...commands import kind_of
-from ...handlers import ActiveAgent, Turn
+from ...handlers import ActiveAgent, Turn, load_reply, unpack_value
 from .execution import Execution, Identity
 from .past_turn import PastAgent, PastTurn
 from .record import Record, read_record
@@ -30,7 +30,10 @@ def new_execution(runtime: WorkingAgent, turn: Turn, work: int, record: Record) 
     registry, piece, data = runtime.services.registry, open_work(runtime.state)[str(work)], record.accepted[4]
 
     def start(turn: Turn) -> Any:
-        message = registry.load_message(data["message_type"], data["version"], turn.codec.copy(data["data"]))
+        given = turn.codec.copy_for_reply(data["data"])
+        if type(given) is WithContents:
+            given = load_reply(runtime.services.log.contents, runtime.path, given)
+        message = registry.load_message(data["message_type"], data["version"], given)
         return runtime.start_handler(message)
 
     identity = _identity_at(None, turn.agent, work, piece, record)
@@ -68,14 +71,16 @@ def replay(
             past.path = record.agent_at(seq, turn.agent)
             execution.identity = _identity_at(seq, turn.agent, work, piece, record)
             again = PastTurn(past, stretch, diverged.append)
-            execution.go_on(stretch.number, stretch.result, stretch.error, turn=again, seq=seq, now=stretch.time)
+            result, error = unpack_value(log.log.contents, runtime.path, stretch.data, "result"), stretch.data["error"]
+            execution.go_on(stretch.number, result, error, turn=again, seq=seq, now=stretch.time)
             for begun in () if diverged else execution.log_given_up(again):
                 given_up(begun.key)
             _check_stretch(again, execution, seq, diverged)
     except BaseException:
         execution.discard()
         raise
-    execution.held.update(record.held)
+    for number, data in record.held.items():
+        execution.held[number] = unpack_value(log.log.contents, runtime.path, data, "result"), data["error"]
     execution.identity = _identity_at(None, turn.agent, work, piece, record)
     for number, begun in execution.begun.items():
         item = piece["pending"][str(number)]

@@ -17,6 +17,7 @@ from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_
 
 from ...commands import Span, kind_of, text_of
 from ...dispatch import ProgramExit, Timer, refuse_blocking, set_cause
+from ...handlers import packing_limits
 
 if TYPE_CHECKING:
     from ...handlers import Services
@@ -202,11 +203,19 @@ def pack_storable(value: Any, limits: Limits, what: str, codec: Codec | None = N
     packed = (codec or Codec(limits)).pack_exactly(value, what)
     if len(packed) > limits.event_bytes - _ROOM:
         raise TooLarge(
-            f"{what} has {len(packed)} bytes, too many for an event; store it elsewhere and return where",
+            f"{what} has {len(packed)} bytes, which are too many; store it elsewhere and return where",
             expected=limits.event_bytes - _ROOM,
             actual=len(packed),
         )
     return packed
+
+
+def check_result(value: Any, limits: Limits, what: str, codec: Codec | None = None) -> None:
+    """Raise ValueRefused or TooLarge unless a result can be kept: in an event, or beside the log."""
+    try:
+        pack_storable(value, limits, what, codec)
+    except TooLarge:
+        pack_storable(value, packing_limits(limits), what, codec)
 
 
 class StepRunner:
@@ -316,7 +325,7 @@ class StepRunner:
         services = self._services
         codec = services.loop_codec if services.loop.runs_here() else None
         try:
-            pack_storable(value, services.limits, f"the result of step {begun.name}", codec)
+            check_result(value, services.limits, f"the result of step {begun.name}", codec)
         except DuramenError as error:
             return (None, failure(kind_of(error), str(error))), None
         return (value, None), None

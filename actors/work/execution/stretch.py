@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -12,7 +12,8 @@ from duramen.events import NewEvent
 from duramen.events.model import WORK_CONTINUED
 
 from ...commands import CancelAsked
-from ...handlers import Savepoint, Turn
+from ...handlers import Savepoint, Turn, emit_packing
+from ..messages import Continue
 from .execution import Execution
 
 
@@ -25,35 +26,29 @@ class HandlerEnd:
 
 
 def run_stretch(
-    turn: Turn,
-    execution: Execution,
-    number: int,
-    result: Any,
-    error: Mapping[str, Any] | None,
-    *,
-    given_up: Callable[[str], object],
-    metadata: dict[str, Any] | None = None,
+    turn: Turn, execution: Execution, message: Continue, given: Any, given_up: Callable[[str], object]
 ) -> HandlerEnd | None:
     """Let a handler go on with a result, and log what it does, or only that it went on, if it fails. None: it waits.
 
-    `given_up` is called with the key of each step that it does not wait for any more.
+    The handler is given `given`, which is the result of the message with all that stands beside the log. `given_up` is
+    called with the key of each step that it does not wait for any more.
     """
-    saved = Savepoint(turn)
+    saved, number, error = Savepoint(turn), message.number, message.error
     begun = execution.begun.get(number)
     work = execution.identity.work
     cause = execution.cause_of(work if begun is None else begun.seq)
-    data = {"work": work, "number": number, "result": result, "error": error}
-    continued = NewEvent(WORK_CONTINUED, data, metadata=metadata)
+    data = {"work": work, "number": number, "result": message.result, "error": error}
+    continued = NewEvent(WORK_CONTINUED, data, metadata=message.metadata)
     turn.cause = cause
-    turn.emit(continued)
-    execution.go_on(number, result, error, turn=turn, seq=turn.state.seq, now=turn.updated_at)
+    emit_packing(turn, continued, "result")
+    execution.go_on(number, given, error, turn=turn, seq=turn.state.seq, now=turn.updated_at)
     dropped = execution.log_given_up(turn)
     end = _end_of(turn, execution, saved)
     turn.undo = None
     if end is not None and end.error is not None and not isinstance(end.error, CancelledError):
         saved.restore(turn)
         turn.cause = cause
-        turn.emit(continued)
+        emit_packing(turn, continued, "result")
     for begun in dropped:
         given_up(begun.key)
         if begun.is_told_at_once:

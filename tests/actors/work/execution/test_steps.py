@@ -15,6 +15,7 @@ from duramen.events import (
     HandlerRaised,
     InStep,
     InvalidMessage,
+    Limits,
     NotDurable,
     StepFailed,
     TooLarge,
@@ -234,8 +235,8 @@ def test_a_step_that_takes_too_long_fails(system: AgentSystem, gate: threading.E
     assert cancelled == [True]
 
 
-def test_a_result_that_cannot_be_kept_is_a_failure_and_not_a_second_run(system: AgentSystem) -> None:
-    ran: list[str] = []
+def test_a_result_that_cannot_be_kept_is_a_failure_and_not_a_second_run(open_system: OpenSystem) -> None:
+    system, ran = open_system(registry=REGISTRY, limits=Limits(content_bytes=290_000)), list[str]()
 
     def make(what: str) -> object:
         ran.append(what)
@@ -374,7 +375,9 @@ def test_a_step_failed_that_ends_the_work_keeps_its_facts(system: AgentSystem) -
         assert (raised.value.kind, raised.value.text) == ("CardRefused", "insufficient funds")
 
 
-def test_a_reply_that_cannot_be_kept_fails_the_work_and_keeps_what_was_written(system: AgentSystem) -> None:
+def test_a_reply_that_cannot_be_kept_fails_the_work_and_keeps_what_was_written(open_system: OpenSystem) -> None:
+    system = open_system(registry=REGISTRY, limits=Limits(content_bytes=290_000))
+
     async def work(self: Any, message: Job) -> Any:
         self.set("written", message.name)
         return {"object": object(), "huge": b"x" * 300_000}[message.name]
