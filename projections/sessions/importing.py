@@ -204,8 +204,10 @@ class _Import:
             event = decode_body(agent.origin, seq, body, self._codec)
             if CONTENT_MARK in body:
                 agent.needed.update(contents_in(event))
-            if not self._map.is_identity and self._map.map_event(event, agent.origin):
-                body = self._codec.pack(event)
+            if not self._map.is_identity:
+                before = None if agent.digest == state.digest else agent.digest
+                if self._map.map_event(event, agent.origin, before):
+                    body = self._codec.pack(event)
             items.append(self._log.chain.digest(state.digest, body) + body)
             agent.digest = expected
             agent.levels |= 1 << event[2]

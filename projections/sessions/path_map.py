@@ -7,7 +7,16 @@ from typing import Any, cast
 from attrs import field, frozen
 
 from duramen.events.codec import RawEvent
-from duramen.events.model import CHILD_SPAWNED, EPISODE_RECORDED, FORKED, SPAWNED, TERMINATED, event_id, parse_event_id
+from duramen.events.model import (
+    CHILD_SPAWNED,
+    EPISODE_RECORDED,
+    FORKED,
+    SPAWNED,
+    TERMINATED,
+    WORK_ACCEPTED,
+    event_id,
+    parse_event_id,
+)
 
 from ..episodes import episode_id
 
@@ -34,16 +43,17 @@ class PathMap:
             return self.target + agent[len(self.origin) :]
         return None
 
-    def map_event(self, raw: RawEvent, agent: str) -> bool:
+    def map_event(self, raw: RawEvent, agent: str, before: bytes | None) -> bool:
         """Map the paths in an event of `agent`, in place; whether the event has changed.
 
         These are parent and sub-agents, as in a fork, agent and id of an episode, and the causes. Data of the user's
-        own stays.
+        own stays. `before` is the origin's digest before the event, None if the target has the same there: work keeps
+        it, since what it begins is named by it.
         """
         kind, data = raw[0], cast("dict[str, Any]", raw[4])
         if type(data) is not dict:
             return False  # the fold refuses it
-        before = (dict(data), raw[7], raw[8])
+        unmapped = (dict(data), raw[7], raw[8])
         if kind in (SPAWNED, FORKED):
             data["parent"] = self.path(data.get("parent"))
         if kind == FORKED:
@@ -52,6 +62,8 @@ class PathMap:
             data["path"] = self.path(data.get("path")) or data.get("path")
         elif kind == EPISODE_RECORDED and type(data.get("episode")) is dict:
             data["episode"] = self.map_episode(data["episode"], agent)
+        elif kind == WORK_ACCEPTED and before is not None:
+            data.setdefault("before", before)
         elif kind == TERMINATED:
             data["episode_id"] = self.episodes.get(str(data.get("episode_id")), data.get("episode_id"))
         for at in _CAUSES:
@@ -59,7 +71,7 @@ class PathMap:
             path = None if cause is None else self.path(cause[0])
             if cause is not None and path is not None:
                 raw[at] = event_id(path, cause[1])
-        return before != (data, raw[7], raw[8])
+        return unmapped != (data, raw[7], raw[8])
 
     def map_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state in plain data with parent and sub-agents mapped."""

@@ -26,7 +26,7 @@ Piece: TypeAlias = dict[str, Any]
 """One piece of work:
 
 - `message_type`, `version`: of the durable message
-- `before`: digest of the event before the message: it identifies the work
+- `before`: digest of the event before the message, in the log in which it was accepted: it identifies the work
 - `log`: identity of the log in which the message was accepted, or the work retried
 - `since`: when the message was accepted, µs
 - `started`: whether its handler has begun
@@ -168,7 +168,7 @@ def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | 
     piece: Piece = {
         "message_type": data["message_type"],
         "version": data["version"],
-        "before": state.digest,
+        "before": data.get("before", state.digest),
         "since": time,
         "log": data["log"],
         "started": False,

@@ -368,6 +368,38 @@ def test_work_of_an_agent_that_is_imported_beside_its_original_runs_only_there(
     assert ledger.done == ["pay"]
 
 
+def test_work_of_a_tree_goes_on_under_the_path_that_an_import_gives_it(open_system: OpenSystem, tmp_path: Any) -> None:
+    """The paths of its tree are mapped, so the digests before its message are others; what it has drawn is not."""
+    ran, drawn = list[str](), list[Any]()
+
+    async def work(self: Any, message: Job) -> Any:
+        await self.step("first", ran.append, "first")
+        drawn.append((self.uuid("id"), self.random("luck")))
+        verdict = await self.wait_for("approval")
+        await self.step("second", ran.append, "second")
+        return verdict
+
+    system = open_system(registry=REGISTRY)
+    alice = spawn_worker(system, work)
+    alice.spawn_child("helper")
+    receipt = alice.send(Job())
+    eventually(lambda: types_of(system).count("work_begun") == 2)
+    path = PATH
+    for copy in ("acme/copy", "acme/again"):
+        system.export_session(path, tmp_path / copy.replace("/", "-"), tree=True)
+        system.import_session(tmp_path / copy.replace("/", "-"), to=copy)
+        path = copy
+        alice = system.agent(path)
+        alice.answer("approval", copy)
+        with pytest.raises(WorkParked, match="another log"):
+            alice.result(receipt.seq)
+    alice.retry(receipt.seq)
+    assert alice.result(receipt.seq) == "acme/copy"
+    assert ran == ["first", "second"]
+    assert len(drawn) == 2 and drawn[0] == drawn[1]
+    assert system.verify().ok
+
+
 def test_a_fork_leaves_work_behind(open_system: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         return await self.wait_for("approval")
