@@ -36,7 +36,7 @@ class _Reply(Protocol):
 class Waiter:
     """A message that a worker is handling, and the replies that its handler waits for. Thread-safe."""
 
-    __slots__ = ("mailbox", "replies")
+    __slots__ = ("_token", "mailbox", "replies")
 
     _lock: ClassVar[Any] = allocate_lock()
     """Shared by all waiters, so that of two that would close a circle the second sees the first."""
@@ -45,15 +45,13 @@ class Waiter:
         self.mailbox = mailbox
         self.replies: list[_Reply] = []
 
-    @contextmanager
-    def running(self) -> Generator[None]:
+    def __enter__(self) -> None:
         """Handle the message in this block. The handler ends when the mailbox forgets its waiter, maybe later."""
         self.mailbox.waiter = self
-        token = _WAITER.set(self)
-        try:
-            yield
-        finally:
-            _WAITER.reset(token)
+        self._token = _WAITER.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _WAITER.reset(self._token)
 
     def check(self, target: WaiterSlot | None) -> None:
         """Raise CallCycle if this agent's reply could only come after the handler has ended."""

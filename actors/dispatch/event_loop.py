@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
+from functools import partial
 from importlib import import_module
 from threading import get_ident
 from time import monotonic
@@ -140,6 +141,41 @@ class Core(Protocol):
     def post_and_run(self, works: Sequence[Callable[[], None]], *, waits: bool) -> None: ...
 
 
+class _StartedTask:
+    """A coroutine that is run as a task of an event loop. One object, because the collector's work counts."""
+
+    __slots__ = ("_context", "_done", "_loop", "_task", "_work")
+
+    def __init__(
+        self, loop: EventLoop, work: Coroutine[Any, Any, Any], done: Callable[[asyncio.Task[Any]], None]
+    ) -> None:
+        self._loop = loop
+        self._work = work
+        self._done = done
+        self._context = copy_context()
+        self._task: asyncio.Task[Any] | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the task, in the context in which this object was made; in the loop's thread."""
+        self._task = task = loop.create_task(_contain_exit(self._work), context=self._context)
+        self._loop.count_task(1)
+        task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """Cancel the task; from any thread."""
+        self._loop.call(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        done = self._done
+        del self._done, self._work  # they may refer to what has this object's `cancel`
+        self._loop.count_task(-1)
+        done(task)
+
+
 class EventLoop:
     """Runs coroutines in one thread, which starts with the first coroutine. Thread-safe."""
 
@@ -169,7 +205,8 @@ class EventLoop:
         """
         loop = self._running()
         self._calls.append(work)
-        self._schedule(loop)
+        if not self._is_scheduled:  # as `_schedule` looks itself
+            self._schedule(loop)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_scheduled:
@@ -183,23 +220,16 @@ class EventLoop:
 
     def start_task(self, work: Coroutine[Any, Any, Any], done: Callable[[asyncio.Task[Any]], None]) -> Cancel:
         """Start a coroutine in this context; `done` gets its task in the loop's thread. Returns what cancels it."""
-        loop, context, started = self._running(), copy_context(), list[asyncio.Task[Any]]()
-
-        def end(task: asyncio.Task[Any]) -> None:
-            self._tasks -= 1
-            done(task)
-
-        def begin() -> None:
-            task = context.run(loop.create_task, _contain_exit(work))
-            self._tasks += 1
-            started.append(task)
-            task.add_done_callback(end)
-
+        loop, started = self._running(), _StartedTask(self, work, done)
         if self._thread_id == get_ident():
-            begin()
+            started.begin(loop)
         else:
-            self.call(begin)
-        return lambda: self.call(lambda: [task.cancel() for task in started])
+            self.call(partial(started.begin, loop))
+        return started.cancel
+
+    def count_task(self, change: int) -> None:
+        """Count a coroutine that begins (1) or has ended (-1); in the loop's thread."""
+        self._tasks += change
 
     def post(self, work: Callable[[], None]) -> None:
         """Have the core call `work`; from the loop's thread once for all that comes of this turn of the loop.
@@ -211,7 +241,8 @@ class EventLoop:
             self._core.post(work)
             return
         self._posted.append(work)
-        self._schedule(self._running())
+        if not self._is_scheduled:
+            self._schedule(self._running())
 
     def _turn(self) -> None:
         """Call what is to be called, and have the core called with what came of it, which may lead to more calls."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from duramen.events import DuramenError, NewEvent
@@ -95,15 +96,14 @@ class WorkScheduler:
 
     def forget_logged(self, keys: list[str]) -> None:
         """Forget the steps with these keys, whose outcomes are logged."""
-        for key in keys:
-            self._runner.forget(key)
+        self._runner.forget(*keys)
 
     def forget_ended(self, pieces: Mapping[str, Piece]) -> None:
         """Stop what belongs to work that is not among the unfinished."""
         for work in [work for work in self._executions if str(work) not in pieces]:
             execution = self._executions.pop(work)
+            self._runner.forget(*(begun.key for begun in execution.begun.values()))
             for begun in execution.begun.values():
-                self._runner.forget(begun.key)
                 if begun.is_told_at_once:
                     with suppress(DuramenError):  # a full mailbox, or the system closes
                         self._services.actors.send(begun.name, Envelope(CancelAsked(begun.key), wanted=False))
@@ -203,24 +203,29 @@ class WorkScheduler:
             self._continue(work, number, None, failure(INTERRUPTED, "its process ended while it ran"))
             return
 
-        def ended(outcome: Outcome, error: BaseException | None) -> None:
-            begun.is_under_way = False
-            self.running -= 1
-            if self._is_stopped or execution.begun.get(number) is not begun:
-                return
-            result, failed = outcome
-            if failed is not None and may_retry(begun.retry, attempt, error):
-                due = self._services.now() + int(begun.retry.pause_before(attempt + 1) * MICROSECONDS)
-                data = {"work": work, "number": number, "attempt": attempt, "error": failed, "due": due}
-                self.send(Note(NewEvent(WORK_ATTEMPTED, data)))
-            else:
-                self._continue(work, number, result, failed)
-
         begun.is_recovered = False
         self._deadlines.forget(work, number)
         self.running += 1
         begin_span = None if self._traces is None else self._traces.step(execution, begun, attempt)
+        ended = partial(self._step_ended, execution, begun, attempt)
         self._runner.attempt(begun, attempt, execution.cause_of(begun.seq), ended, begin_span)
+
+    def _step_ended(
+        self, execution: Execution, begun: Begun, attempt: int, outcome: Outcome, error: BaseException | None
+    ) -> None:
+        """Have the handler go on with the outcome of a step, or the step attempted again."""
+        begun.is_under_way = False
+        self.running -= 1
+        work, number = execution.identity.work, begun.number
+        if self._is_stopped or execution.begun.get(number) is not begun:
+            return
+        result, failed = outcome
+        if failed is not None and may_retry(begun.retry, attempt, error):
+            due = self._services.now() + int(begun.retry.pause_before(attempt + 1) * MICROSECONDS)
+            data = {"work": work, "number": number, "attempt": attempt, "error": failed, "due": due}
+            self.send(Note(NewEvent(WORK_ATTEMPTED, data)))
+        else:
+            self._continue(work, number, result, failed)
 
     def _ask(self, execution: Execution, work: int, begun: Begun) -> None:
         begun.is_under_way = True

@@ -173,11 +173,14 @@ class Codec:
     def pack_exactly(self, value: Any, where: str) -> bytes:
         """Pack a value, read it back and compare. Raises ValueRefused unless it comes back equal in value and type.
 
-        The message names `where`, and for a value that is no plain data also the place in it.
+        The message names `where`, and for a value that is no plain data also the place in it. As in `encode`, scalars
+        are not read back, nor are containers that are shallow.
         """
         packed = b""
         try:
             packed = self.pack(value)
+            if _is_shallow(value):
+                return packed
             found = self.unpack(packed)
             # Of the types that msgpack takes, only bytes-like ones and datetimes can be equal and still differ.
             is_exact = found == value and not any(marker in packed for marker in _INEXACT)
@@ -333,6 +336,20 @@ def _is_flat(fields: dict[str, Any]) -> bool:
             return False
         kind = _type_of(value)
         if kind not in _SCALARS and (kind is not list or not _SCALARS.issuperset(map(type, value))):
+            return False
+    return True
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether a value is a scalar, or has its scalars two levels deep at most: they are written exactly."""
+    kind = _type_of(value)
+    if kind is not list:
+        return kind in _SCALARS or (kind is dict and _is_flat(value))
+    for item in value:
+        kind = _type_of(item)
+        if kind not in _SCALARS and not (
+            _SCALARS.issuperset(map(type, item)) if kind is list else kind is dict and _is_flat(item)
+        ):
             return False
     return True
 

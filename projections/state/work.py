@@ -122,16 +122,18 @@ def due_of_work(state: AgentState) -> int | None:
 
     0: at once; `NEVER`: not before something happens to it.
     """
-    pieces = open_work(state)
+    pieces, has_reminders = open_work(state), bool(state.work.get(REMINDERS))
     if cancels_to_send(state):
         return 0
-    if not pieces and not state.work.get(REMINDERS):
+    if not pieces and not has_reminders:
         return None
     if state.status != RUNNING:
         return NEVER
-    reminder = next_reminder(state)
-    dues = [NEVER if reminder is None else _to_ms(reminder)]
-    return min(dues + [_due_of(piece) for piece in pieces.values()])
+    dues = [_due_of(piece) for piece in pieces.values()]
+    reminder = next_reminder(state) if has_reminders else None
+    if reminder is not None:
+        dues.append(_to_ms(reminder))
+    return min(dues, default=NEVER)
 
 
 def is_of_log(state: AgentState, log: str) -> bool:
@@ -182,11 +184,18 @@ def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | 
 
 
 def fold_begun(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
-    item = {name: data[name] for name in ("kind", "name", "key", "due", "about", "once")}
-    item["checked"] = data.get("checked", False)  # logs from before answers were checked do not have it
+    item: Item = {
+        "kind": data["kind"],
+        "name": data["name"],
+        "key": data["key"],
+        "due": data["due"],
+        "about": data["about"],
+        "once": data["once"],
+        "checked": data.get("checked", False),  # logs from before answers were checked do not have it
+    }
     if data.get("durable"):
         item["durable"] = True
-    item |= {"begun": state.seq + 1, "attempts": 0, "result": None}
+    item["begun"], item["attempts"], item["result"] = state.seq + 1, 0, None
     if data["kind"] == WAIT:
         answers = kept_answers(state)
         found = next((a for a in answers if a[1] == data["name"] and a[2] in (None, data["work"])), None)
@@ -328,15 +337,19 @@ def _item(state: AgentState, data: _Data) -> Item | None:
 
 def _change_item(state: AgentState, data: _Data, item: Item | None) -> None:
     """Put or remove what a piece of work waits for; its record has grown."""
-    work, number = data["work"], str(data["number"])
-    piece = open_work(state).get(str(work))
+    work, number = str(data["work"]), str(data["number"])
+    piece = open_work(state).get(work)
     if piece is not None:
-        pending: dict[str, Item] = {key: held for key, held in piece["pending"].items() if key != number}
+        # As `_change`, by `copy`, which takes a third of the time: each step comes by here twice.
+        changed, everything = piece.copy(), state.work.copy()
+        pending = changed["pending"] = piece["pending"].copy()
+        pending.pop(number, None)
         if item is not None:
             pending[number] = item
-        # As `_change`, without three calls: each step comes by here twice.
-        changed = {**piece, "pending": pending, "started": True, "last": state.seq + 1, "tries": 0}
-        state.work = {**state.work, "open": {**state.work["open"], str(work): changed}}
+        changed["started"], changed["last"], changed["tries"] = True, state.seq + 1, 0
+        pieces = everything["open"] = everything["open"].copy()
+        pieces[work] = changed
+        state.work = everything
 
 
 def _change(state: AgentState, work: int, **changed: Any) -> None:

@@ -63,7 +63,7 @@ class Runtime(CommittingAgent):
         self.last_used = monotonic()
         first = self._mailbox.waiting[0].message
         if type_of(first) is Continue and self._goes_on_now(first):  # as below, which each result of a step would pass
-            self._handle_elsewhere()
+            self._handle_elsewhere(goes_on=True)
             return
         turn = Turn(self, self.services.codec)
         try:
@@ -86,11 +86,15 @@ class Runtime(CommittingAgent):
         is_free = self._goes_on(message) and self.work.may_continue(message.work)
         return is_free and not self._is_exclusive() and not self._is_outdated()
 
-    def _handle_elsewhere(self) -> None:
-        """Have the first message handled by a worker thread, or by that of the event loop."""
+    def _handle_elsewhere(self, *, goes_on: bool = False) -> None:
+        """Have the first message handled by a worker thread, or by that of the event loop.
+
+        `goes_on`: a durable handler is known to go on without a read.
+        """
         self._mailbox.phase = WORKING
+        first = self._mailbox.waiting[0]
         try:
-            if self._goes_on(self._mailbox.waiting[0].message) or self._is_coroutine(self._mailbox.waiting[0]):
+            if goes_on or self._goes_on(first.message) or self._is_coroutine(first):
                 self.services.loop.call(self._handle_blocking)
             else:
                 self._thread_pool.submit(self._handle_blocking)
@@ -213,7 +217,7 @@ class Runtime(CommittingAgent):
         turn = Turn(self, self.services.loop_codec if is_in_loop else Codec(self.services.limits))
         try:
             handler = BLOCKING_HANDLERS.get(kind) or MEMORY_HANDLERS.get(kind)
-            with Waiter(self._mailbox).running():
+            with Waiter(self._mailbox):
                 if handler is not None and is_answer(envelope.message):
                     self.work.check_answer(turn, envelope, storing(handler))
                 elif handler is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import nullcontext
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field, frozen
@@ -146,7 +146,7 @@ class Begun:
 
 
 Ended = Callable[[Outcome, "BaseException | None"], None]
-"""Called in the core with the outcome of an attempt and what it raised."""
+"""Called with the outcome of an attempt and what it raised."""
 
 
 class Attempt:
@@ -248,34 +248,42 @@ class StepRunner:
         """Whether an attempt of this step was begun in this process, and its outcome was not logged yet."""
         return begun.key in self._services.attempts
 
-    def forget(self, key: str) -> None:
-        """Forget the attempt of a step: its outcome is logged, or nobody wants it any more."""
-        self._services.attempts.pop(key, None)
+    def forget(self, *keys: str) -> None:
+        """Forget the attempts of steps: their outcomes are logged, or nobody wants them any more."""
+        attempts = self._services.attempts
+        for key in keys:
+            attempts.pop(key, None)
 
     def _start(self, begun: Begun, cause: Cause, ended: Ended, begin_span: Callable[[], Span] | None) -> None:
         """Run a function; `ended` is called in the core once it has ended."""
-        run, services = begun.run, self._services
-        assert run is not None, "a step has a function"
-
         span = None if begin_span is None else begin_span()
+        Context().run(self._enter, begun, cause, span, partial(self._post, ended, span))
 
-        def end(outcome: Outcome, error: BaseException | None) -> None:
-            if span is not None:
-                span.end(None if outcome[1] is None else str(outcome[1]["kind"]))
-            services.loop.post(lambda: ended(outcome, error))
+    def _post(self, ended: Ended, span: Span | None, outcome: Outcome, error: BaseException | None) -> None:
+        """Have the core called with the outcome of an attempt; from the thread that it has run in."""
+        if span is not None:
+            span.end(None if outcome[1] is None else str(outcome[1]["kind"]))
+        self._services.loop.post(partial(ended, outcome, error))
 
-        def enter() -> None:
-            _IN_STEP.set(True)
-            set_cause(lambda: cause)
-            with nullcontext() if span is None else span.running():
-                if begun.is_async:
-                    self._start_coroutine(begun, run(begun.key), end)
-                else:
-                    self._start_thread(begun, run, end)
+    def _enter(self, begun: Begun, cause: Cause, span: Span | None, end: Ended) -> None:
+        """Start a function in this context, which is its own."""
+        _IN_STEP.set(True)
+        set_cause(lambda: cause)
+        if span is None:
+            self._start_function(begun, end)
+        else:
+            with span.running():
+                self._start_function(begun, end)
 
-        Context().run(enter)
+    def _start_function(self, begun: Begun, end: Ended) -> None:
+        run = begun.run
+        assert run is not None, "a step has a function"
+        if begun.is_async:
+            self._start_coroutine(begun, run(begun.key), end)
+        else:
+            self._start_thread(begun, run, end)
 
-    def _start_thread(self, begun: Begun, run: Callable[[str], Any], end: Callable[..., None]) -> None:
+    def _start_thread(self, begun: Begun, run: Callable[[str], Any], end: Ended) -> None:
         context = copy_context()
         late = _Deadline(self._services, begun.timeout)
 
@@ -296,29 +304,19 @@ class StepRunner:
         except RuntimeError as error:  # no more threads
             end(*self._failed(error))
 
-    def _start_coroutine(self, begun: Begun, work: Coroutine[Any, Any, Any], end: Callable[..., None]) -> None:
-        timeout = begun.timeout
+    def _start_coroutine(self, begun: Begun, work: Coroutine[Any, Any, Any], end: Ended) -> None:
+        whole = work if begun.timeout is None else _bounded(work, begun.timeout)
+        begun.cancel_running = self._services.loop.start_task(whole, partial(self._done, begun, end))
 
-        async def bounded() -> Any:
-            limit = asyncio.timeout(timeout)
-            try:
-                async with limit:
-                    return await work
-            except TimeoutError as error:
-                if limit.expired():
-                    raise _TimedOut(timeout) from error
-                raise
-
-        def done(task: asyncio.Task[Any]) -> None:
-            if task.cancelled():
-                end((None, failure(INTERRUPTED, "cancelled")), asyncio.CancelledError())
-                return
-            error = task.exception()
-            if isinstance(error, ProgramExit):
-                error = error.__cause__
-            end(*(self._returned(begun, task.result()) if error is None else self._failed(error)))
-
-        begun.cancel_running = self._services.loop.start_task(work if timeout is None else bounded(), done)
+    def _done(self, begun: Begun, end: Ended, task: asyncio.Task[Any]) -> None:
+        """Hand the outcome of a coroutine over."""
+        if task.cancelled():
+            end((None, failure(INTERRUPTED, "cancelled")), asyncio.CancelledError())
+            return
+        error = task.exception()
+        if isinstance(error, ProgramExit):
+            error = error.__cause__
+        end(*(self._returned(begun, task.result()) if error is None else self._failed(error)))
 
     def _returned(self, begun: Begun, value: Any) -> tuple[Outcome, BaseException | None]:
         """The outcome of a function that has returned: a result that cannot be kept is a failure, and not run again."""
@@ -340,6 +338,17 @@ class StepRunner:
         except Exception:  # of a class of the user's
             data = None
         return (None, failure(kind_of(error), text_of(error), data)), error
+
+
+async def _bounded(work: Coroutine[Any, Any, Any], timeout: float) -> Any:
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if limit.expired():
+            raise _TimedOut(timeout) from error
+        raise
 
 
 class _TimedOut(Exception):
