@@ -59,13 +59,14 @@ def run_user_handler(runtime: ActiveUserAgent, turn: Turn, envelope: Envelope) -
     """
     try:
         _require_instance(envelope.message)
-        _wait_for_beat(runtime)
         if envelope.durability is not None:
             runtime.services.find_durability(envelope.durability)  # what cannot be reached is refused before it runs
-        if runtime.state.status != PAUSED_STATUS or runtime.agent.on_paused != "handle":
-            require_running(runtime.state, runtime.path)
         known = None if envelope.command_id is None else turn.find_command(envelope.command_id, envelope.message)
-        if known is not None:
+        if known is None:
+            _wait_for_beat(runtime)
+            if runtime.state.status != PAUSED_STATUS or runtime.agent.on_paused != "handle":
+                require_running(runtime.state, runtime.path)
+        else:  # also if the agent runs no more, as of every other command
             reply = read_reply(turn, known)
             turn.choose_durability(envelope.durability)
             turn.stage(envelope, reply)

@@ -13,6 +13,7 @@ from duramen.events import (
     AgentNotFound,
     AgentNotRunning,
     AgentPaused,
+    CommandConflict,
     DuramenError,
     InvalidMessage,
     NoHost,
@@ -122,6 +123,27 @@ def test_nor_does_it_after_the_agent_was_brought_back(open_system: OpenSystem, s
     elsewhere = open_system(agents={"tool": kind}).agent("p/a")
     with pytest.raises(refusal):
         elsewhere.ask("pay")
+    assert kind.calls == []
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_a_command_that_was_handled_before_has_its_reply_all_the_same(open_system: OpenSystem, status: str) -> None:
+    """As every other command has: a caller who has lost the reply is not told that nothing was written."""
+    leave, kind, refusal = REFUSALS[status]
+    _, agent = spawn(open_system, kind)
+    first = agent.ask("pay", command_id="c-1")
+    leave(agent)
+    kind.calls.clear()
+    before = agent.status()
+
+    assert agent.ask("pay", command_id="c-1") == first
+    with pytest.raises(CommandConflict):
+        agent.ask("look", command_id="c-1")
+    with pytest.raises(refusal):
+        agent.ask("pay", command_id="c-2")
+    assert agent.status() == before
+    elsewhere = open_system(agents={"tool": kind}).agent("p/a")
+    assert elsewhere.ask("pay", command_id="c-1") == first
     assert kind.calls == []
 
 
