@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotDone
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from duramen.events import AskTimeout, SystemClosed
-from duramen.projections.episodes import EpisodeIndex
+from duramen.events import AskTimeout, Cursor, DuramenError, Event, Granularity, InvalidMessage, SystemClosed
+from duramen.events.feed import end_marks
+from duramen.events.log import EventLog, check_name
+from duramen.events.logging import get_logger
+from duramen.events.model import EPISODE_RECORDED
+from duramen.projections import Consumers, Runner
+from duramen.projections.consumers import host_of
+from duramen.projections.episodes import EpisodeIndex, EpisodeReader
+from duramen.projections.notifications import EventFilter
+from duramen.projections.projection import Reactor
 
 from ..dispatch import EventLoop, ThreadPool
 
 if TYPE_CHECKING:
     from duramen.projections.episodes import Embedding, Vector
+
+R = TypeVar("R")
+
+_REACTION_SECONDS: Final = 30.0
+_LONGEST_PAUSE: Final = 60.0
 
 
 class EmbeddingQueue:
@@ -22,17 +37,43 @@ class EmbeddingQueue:
     A user's function cannot be stopped: one that hangs keeps the thread, and every caller gets AskTimeout.
     """
 
-    def __init__(self, index: EpisodeIndex, embedding: Embedding, thread_pool: ThreadPool) -> None:
+    def __init__(
+        self, index: EpisodeIndex, reader: EpisodeReader, embedding: Embedding, thread_pool: ThreadPool
+    ) -> None:
         self._index = index
+        self._reader = reader
         self._embedding = embedding
         self._thread_pool = thread_pool
+        self.on_stored: Callable[[], None] = lambda: None
+        """Called in its thread when vectors were stored that no process had stored before."""
 
     def embed_query(self, text: str, timeout: float) -> Vector:
         """Embed a text, after all texts that are pending now. Raises EmbeddingFailed, AskTimeout.
 
         What was embedded before an error or time-out stays, and work that has begun goes on.
         """
-        answer: Future[Vector] = Future()
+        return self._run(lambda: self._embedding.embed_query(text), timeout)
+
+    def embed_episodes(self, timeout: float) -> None:
+        """Embed all episodes that there are. Raises as `embed_query`, and what reading them raises."""
+        self._reader.catch_up()
+        self._run(lambda: None, timeout)
+
+    def begin(self) -> None:
+        """Embed all episodes that there are, without waiting for that. An error is logged."""
+
+        def work() -> None:
+            try:
+                self._reader.catch_up()
+                self._embed_pending(self._index.stamp)
+            except DuramenError as error:
+                get_logger("episodes").warning("episodes_not_embedded", error=type(error).__name__)
+
+        self._thread_pool.submit(work)
+
+    def _run(self, last: Callable[[], R], timeout: float) -> R:
+        """Embed all texts that are pending now, and return what `last` does after that."""
+        answer: Future[R] = Future()
         up_to = self._index.stamp
 
         def work() -> None:
@@ -40,7 +81,7 @@ class EmbeddingQueue:
                 return  # the caller timed out before this began
             try:
                 self._embed_pending(up_to)
-                answer.set_result(self._embedding.embed_query(text))
+                answer.set_result(last())
             except BaseException as error:
                 answer.set_exception(error)
 
@@ -60,8 +101,102 @@ class EmbeddingQueue:
             raise SystemClosed("the system was closed before this search was done; open a new one") from None
 
     def _embed_pending(self, up_to: int) -> None:
-        while pending := self._index.pending_texts(self._embedding.batch, up_to):
-            self._index.put_vectors(pending, self._embedding.embed_texts([each.text for each in pending]))
+        while True:
+            erasures, stored = self._reader.erasures, self._embedding.stored
+            pending = self._index.pending_texts(self._embedding.batch, up_to)
+            if not pending:
+                return
+            texts = [each.text for each in pending]
+            self._index.put_vectors(pending, self._embedding.embed_texts(texts))
+            if self._embedding.stored != stored:
+                self._forget_erased(texts, erasures)
+                self.on_stored()
+
+    def _forget_erased(self, texts: Sequence[str], erasures: Sequence[int]) -> None:
+        """Remove the vectors of texts whose episodes were erased before these were stored, from the cache too."""
+        self._reader.catch_up()
+        if self._reader.erasures != erasures:
+            self._embedding.forget_texts(self._index.missing_texts(texts))
+
+
+class EmbeddingReactor(Reactor):
+    """Has an episode embedded soon after its session has ended. It is tried again for as long as that fails."""
+
+    version: ClassVar[int] = 1
+    types: ClassVar[frozenset[str] | None] = frozenset({EPISODE_RECORDED})
+
+    def __init__(self, queue: EmbeddingQueue) -> None:
+        self._queue = queue
+
+    def react(self, event: Event) -> None:
+        """Embed all episodes that there are, this event's with them."""
+        self._queue.embed_episodes(_REACTION_SECONDS)
+
+    def pause_after(self, times: int, error: Exception) -> float:
+        return min(_LONGEST_PAUSE, 2.0 ** min(times, 20) / 32)
+
+
+class EmbeddingConsumer:
+    """The durable consumer that embeds for one model: it runs here, or on another host that lives. Thread-safe."""
+
+    def __init__(self, queue: EmbeddingQueue, model: str, log: EventLog, consumers: Consumers) -> None:
+        self._queue = queue
+        self._name = consumer_of(model)
+        self._log = log
+        self._consumers = consumers
+        self._lock = threading.Lock()
+        self._runner: Runner[Any] | None = None
+        self._closed = False
+        queue.on_stored = self.retake  # what was embedded for a search here had no consumer to embed it
+
+    def take(self) -> None:
+        """Attach the consumer, unless it is attached here, or on a host that lives.
+
+        One that is new begins at the present end: what there is by then is embedded first. Raises what
+        `Consumers.attach` raises.
+        """
+        with self._lock:
+            if self._closed or (self._runner is not None and not self._runner.ended):
+                return
+            stored = self._log.consumer_store().find(self._name).live
+            if stored is not None and self._is_elsewhere(host_of(stored.token)):
+                return
+            marks = end_marks(self._log, range(self._log.partitions))
+            after = Cursor(self._log.identity, {at: mark for at, mark in marks.items() if mark.position})
+            event_filter = EventFilter.parse("**", Granularity.TRACE, None, None)
+            self._runner = self._consumers.attach(EmbeddingReactor(self._queue), self._name, event_filter, after=after)
+        self._queue.begin()
+
+    def retake(self) -> None:
+        """As `take`, for a thread that nobody waits for: an error is logged."""
+        try:
+            self.take()
+        except SystemClosed:
+            pass
+        except DuramenError as error:
+            get_logger("episodes").warning("embedding_not_attached", error=type(error).__name__)
+
+    def close(self) -> None:
+        """Run here no more. Another host takes it once this one has ended."""
+        with self._lock:
+            self._closed = True
+            runner = self._runner
+        if runner is not None:
+            runner.close()
+
+    def _is_elsewhere(self, host: str) -> bool:
+        if not host or host == self._consumers.host():
+            return False
+        found = self._log.hosts.find(host)
+        return found is not None and not found.has_ended
+
+
+def consumer_of(model: str) -> str:
+    """The name of the consumer that embeds for a model: `embedding.` and the model's name, or the hash of that."""
+    try:
+        return check_name(f"embedding.{model}")
+    except InvalidMessage:
+        return f"embedding.{blake2b(model.encode(), digest_size=16).hexdigest()}"
 
 
 def waiting_on(loop: EventLoop, timeout: float) -> Callable[[Awaitable[Any]], Any]:

@@ -19,12 +19,12 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog, read_events
 from duramen.events.model import Seconds, parse_seconds
-from duramen.projections import Episode, Found
+from duramen.projections import Consumers, Episode, Found
 from duramen.projections.episodes import EpisodeFilter, EpisodeIndex, EpisodeReader
 
 from ..commands import outcome_of
 from ..dispatch import EventLoop, ThreadPool
-from .embedding_queue import EmbeddingQueue, waiting_on
+from .embedding_queue import EmbeddingConsumer, EmbeddingQueue, waiting_on
 
 if TYPE_CHECKING:
     from duramen.projections.episodes import Embed, VectorIndex
@@ -56,6 +56,8 @@ class EpisodeStore:
         self._reader = EpisodeReader(log, limits, self._index)
         self._thread_pool = ThreadPool("embedding", 1)
         self._work: EmbeddingQueue | None = None
+        self._consumers: Consumers | None = None
+        self._consumer: EmbeddingConsumer | None = None
         self._closed = False
 
     def get(self, episode_id: str) -> Episode | None:
@@ -118,6 +120,7 @@ class EpisodeStore:
         batch: int = 64,
         timeout: Seconds = 60.0,
         index: Callable[[int], VectorIndex] | None = None,
+        background: bool = False,
     ) -> None:
         """Search by meaning from now on, with `embed`: a list of texts in, as many vectors out; sync or async.
 
@@ -126,8 +129,13 @@ class EpisodeStore:
         and each text is embedded once a name. Another model, or other settings, need another name. At most 8,000
         characters of a text are embedded.
 
-        `index` makes the vector index for a number of dimensions; the default is `ExactVectors`. Raises NotInstalled
-        without numpy, InvalidMessage.
+        `index` makes the vector index for a number of dimensions; the default is `ExactVectors`.
+
+        With `background`, each episode is embedded soon after its session has ended, by a durable consumer named
+        `embedding.` and the name of the model. One process runs it; of the others that were told so, one takes over
+        when that has ended. It tries again for as long as `embed` fails. Search embeds what it has not come to.
+
+        Raises NotInstalled without numpy, InvalidMessage; with `background` Unavailable and SystemClosed, too.
         """
         _check_embedding(embed, name, batch, index)
         seconds = _parse_timeout(timeout)
@@ -138,8 +146,24 @@ class EpisodeStore:
         embedding = Embedding(
             embed, name=name, batch=batch, cache=self._log.embeddings(name), wait=waiting_on(self._loop, seconds)
         )
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
         self._index.use_vectors(index or ExactVectors)
-        self._work = EmbeddingQueue(self._index, embedding, self._thread_pool)
+        self._work = EmbeddingQueue(self._index, self._reader, embedding, self._thread_pool)
+        if background and self._consumers is not None:
+            self._consumer = EmbeddingConsumer(self._work, name, self._log, self._consumers)
+            self._consumer.take()
+
+    def use_consumers(self, consumers: Consumers) -> None:
+        """Called by the system with its durable consumers, before anything else."""
+        self._consumers = consumers
+
+    def host_ended(self) -> None:
+        """Called when another host has ended: the consumer that it may have had is taken over, in a thread."""
+        consumer = self._consumer
+        if consumer is not None:
+            self._thread_pool.submit(consumer.retake)
 
     def list(
         self,

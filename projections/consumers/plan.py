@@ -77,8 +77,12 @@ def plan_of(
     name: str,
     event_filter: EventFilter,
     after: Cursor | None = None,
+    owner: str | None = None,
 ) -> Plan:
-    """Check the arguments of `AgentSystem.attach`, which says what each means. Raises InvalidMessage."""
+    """Check the arguments of `AgentSystem.attach`, which says what each means. Raises InvalidMessage.
+
+    `owner` is another one each time; by default one that names no host.
+    """
     check_name(name)
     if after is not None and not isinstance(cast("object", after), Cursor):
         raise InvalidMessage("after takes a Cursor; see Cursor.from_text", actual=type(after).__name__)
@@ -93,7 +97,7 @@ def plan_of(
         after=start,
         registry=registry,
         limits=limits,
-        owner=uuid4().hex,
+        owner=owner or uuid4().hex,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Any, TypeVar
@@ -61,6 +61,8 @@ class Consumers:
         self._lock = threading.Lock()
         self._running: dict[str, Runner[Any]] = {}
         self._closed: str | None = None
+        self.host: Callable[[], str] = lambda: ""
+        """The host of this process, which the tokens of its consumers name; "" where there is none."""
 
     def attach(
         self, projection: Attachable[V], name: str, event_filter: EventFilter, *, after: Cursor | None = None
@@ -74,6 +76,7 @@ class Consumers:
             name=name,
             event_filter=event_filter,
             after=after,
+            owner=f"{self.host()}.{uuid4().hex}",
         )
         with self._lock:
             if self._closed is not None:
@@ -221,6 +224,11 @@ def request_rebuilds(log: EventLog, partition: int, agents: Sequence[str]) -> tu
         is_whole = record.kind != "sink" and _has_whole_feeds(log, event_filter)
         (rebuilt if is_whole else doubtful).add(record.name)
     return sorted(rebuilt), sorted(doubtful)
+
+
+def host_of(token: str) -> str:
+    """The host whose process has a consumer, by the token of its record; "" where the token names none."""
+    return token.partition(":")[2].rpartition(".")[0]
 
 
 def _has_whole_feeds(log: EventLog, event_filter: EventFilter) -> bool:

@@ -44,6 +44,8 @@ class Embedding:
         self._dimensions: int | None = None
         self.batch = batch
         """The number of texts in one call, at most."""
+        self.stored = 0
+        """How many vectors were written to the cache."""
 
     def embed_query(self, text: str) -> Vector:
         """Embed the text of a search. The latest 1,000 vectors stay in memory; none is written to the cache."""
@@ -72,7 +74,12 @@ class Embedding:
             found.update(zip(part, rows, strict=True))
             values = {field: row.astype(_LITTLE_ENDIAN).tobytes() for field, row in zip(part, rows, strict=True)}
             self._cache.store({**values, _DIMENSIONS: b"%d" % rows.shape[1]})
+            self.stored += len(values)
         return np.array([found[hash_of_text(text)] for text in texts], np.float32)
+
+    def forget_texts(self, texts: Sequence[str]) -> None:
+        """Remove the vectors of texts from the cache."""
+        self._cache.drop([hash_of_text(text) for text in texts])
 
     def _load_dimensions(self) -> None:
         """Load the length of the vectors in the cache, if it has any."""

@@ -155,6 +155,11 @@ class EpisodeIndex:
                 found.append(PendingText(row, stamp, episode_text(self._episode(row))))
             return found
 
+    def missing_texts(self, texts: Sequence[str]) -> list[str]:
+        """Those of these texts that no episode has. Looks at every episode."""
+        with self._lock:
+            return sorted(set(texts) - {episode_text(self._episode(row)) for row in self._rows.values()})
+
     def put_vectors(self, texts: Sequence[PendingText], vectors: Matrix) -> None:
         """Store the vectors of pending texts, a row each. A text that has changed since stays pending."""
         with self._lock:

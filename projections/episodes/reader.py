@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from duramen.events import CorruptEvent, DataLoss, Diverged, Limits
 from duramen.events.codec import Codec
@@ -43,6 +44,11 @@ class EpisodeReader:
             self._fill()
             while self._read_more():
                 pass
+
+    @property
+    def erasures(self) -> Sequence[int]:
+        """How often agents had been erased in each partition when the lists were read last."""
+        return self._erasures
 
     def fill(self) -> None:
         """Fill the lists of a namespace that older code made, if nobody has yet: before events are trimmed."""

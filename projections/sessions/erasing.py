@@ -109,13 +109,13 @@ def _erase(log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool)
     That is looked at before each try and, in one step with the removal, by the log: its first host may have gone on and
     ended it, and the path may have been spawned anew.
     """
-    position, episodes = 0, 0
+    position, texts = 0, list[bytes]()
     for _ in range(_TRIES):
         if is_taken and not log.archive.take_erasure(root, by, by):
             return None
         position = _erase_from_feed(log, root, position)
         agents = _agents_of(log, root)
-        episodes += _erase_episodes(log, root, limits)
+        texts += _erase_episodes(log, root, limits)
         keys, damaged = _checkpoint_keys(log, agents, limits)
         events = log.archive.erase(root, agents, position, keys, by, is_taken=is_taken)
         if events >= 0:
@@ -126,13 +126,15 @@ def _erase(log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool)
         raise Unavailable(
             f"{root} and those below it keep changing; pause or terminate them, and erase again", agent=root
         )
+    if texts:  # they may have been embedded once more meanwhile, by a process that knew of no erasure yet
+        log.drop_vectors(texts)
     rebuilt, doubtful = _finish(log, root, BegunErasure(by, done=True), agents)
     get_logger("erasure").info("agents_erased", agents=len(agents), partition=log.partition_of(root))
     return Erasure(
         agents=tuple(agents),
         events=events,
         checkpoints=len(keys),
-        episodes=episodes,
+        episodes=len(texts),
         rebuilt=tuple(rebuilt),
         unreached=_unreached(root, damaged, doubtful),
     )
@@ -157,8 +159,9 @@ def _erase_from_feed(log: EventLog, root: str, position: int) -> int:
     return position
 
 
-def _erase_episodes(log: EventLog, root: str, limits: Limits) -> int:
-    partition, codec, erased = log.partition_of(root), Codec(limits), 0
+def _erase_episodes(log: EventLog, root: str, limits: Limits) -> list[bytes]:
+    """Erase the episodes with their vectors. Returns the hashes of their texts."""
+    partition, codec, erased = log.partition_of(root), Codec(limits), list[bytes]()
     nobody = erased_record(codec, log.chain)
     starts = [1 << 40] * log.partitions
     starts[partition] = 0
@@ -169,9 +172,10 @@ def _erase_episodes(log: EventLog, root: str, limits: Limits) -> int:
             except CorruptEvent:
                 continue
             if record is not None and _is_of(record.agent, root):
-                log.drop_vectors([hash_of_text(episode_text(record.episode))])  # before: a repetition has no text left
+                text = hash_of_text(episode_text(record.episode))
+                log.drop_vectors([text])  # before: a repetition has no text left
                 log.archive.replace_episode(partition, at, stored, nobody)
-                erased += 1
+                erased.append(text)
         starts[partition] += len(page)
     return erased
 

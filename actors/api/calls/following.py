@@ -34,6 +34,7 @@ class Following(Reading):
         pools = Pools(call=self._callbacks.submit, read=self._readers.submit, start=loop.start)
         self._hub = Hub(log, registry, limits, pools)
         self._consumers = Consumers(log, registry, limits)
+        self._episodes.use_consumers(self._consumers)
 
     def subscribe(
         self,
