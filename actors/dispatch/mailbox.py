@@ -125,10 +125,25 @@ class Mailbox:
         """Take the message out that `is_it`, from place `first` on; None if it is not there. Called in the core."""
         for envelope in self.waiting[first:]:
             if is_it(envelope):
-                with suppress(ValueError):  # a worker was quicker, and has begun it
+                with suppress(ValueError):  # a worker that answers reads from the log was quicker
                     self.waiting.remove(envelope)
                     return envelope
         return None
+
+    def withdraw_first(self, envelope: Envelope) -> bool:
+        """Take back the first message, which a worker thread is to take; False: it has. Called in the core.
+
+        The worker finds an answered envelope in its place: it must not take the next message for this one.
+        """
+        stand_in = Envelope(wanted=False)
+        stand_in.answer(None)
+        self.waiting.insert(0, stand_in)
+        try:
+            self.waiting.remove(envelope)
+        except ValueError:  # the worker was quicker
+            self.waiting.remove(stand_in)
+            return False
+        return True
 
     def requeue(self, envelopes: Sequence[Envelope]) -> None:
         """Put these messages first, in their order, to be handled again."""

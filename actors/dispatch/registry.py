@@ -108,9 +108,10 @@ class ActorRegistry:
 
     def withdraw(self, path: str, is_it: Callable[[Envelope], bool]) -> None:
         """Have the message to `path` that `is_it` dropped, if it is not begun. Returns before that is done."""
-        self._dispatcher.post(lambda: self._withdraw(path, is_it))
+        self._dispatcher.post(lambda: self.withdraw_now(path, is_it))
 
-    def _withdraw(self, path: str, is_it: Callable[[Envelope], bool]) -> None:
+    def withdraw_now(self, path: str, is_it: Callable[[Envelope], bool]) -> None:
+        """As `withdraw`, at once. Called in the core."""
         mailbox = self.find(path)
         envelope = None if mailbox is None or mailbox.runner is None else mailbox.runner.withdraw(is_it)
         if envelope is not None:

@@ -65,7 +65,7 @@ class Activation:
     reach it at once.
     """
 
-    __slots__ = ("_enqueue", "_mailbox", "_reading", "_services")
+    __slots__ = ("_enqueue", "_mailbox", "_reading", "_services", "_withdrawn")
 
     def __init__(self, services: Services, mailbox: Mailbox, enqueue: Callable[[Activation], None]) -> None:
         """`enqueue` has the activation carried out in a worker thread."""
@@ -74,6 +74,8 @@ class Activation:
         self._enqueue = enqueue
         self._reading: list[Envelope] = []
         """The messages that a worker answers from the log."""
+        self._withdrawn: list[Callable[[Envelope], bool]] = []
+        """What names the messages that nobody waits for any more, where a worker may look at them still."""
 
     @property
     def path(self) -> str:
@@ -116,8 +118,11 @@ class Activation:
 
     def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
         mailbox = self._mailbox
+        is_working = mailbox.phase == WORKING
         # A worker looks at the first message; and it removes the reads before the first other one, by their count.
-        found = mailbox.withdraw(lambda one: is_it(one) and not _is_read(one), 1 if mailbox.phase == WORKING else 0)
+        found = mailbox.withdraw(lambda one: is_it(one) and not _is_read(one), 1 if is_working else 0)
+        if found is None and is_working:
+            self._withdrawn.append(is_it)
         if not mailbox.waiting:
             self._services.actors.remove_if_idle(mailbox)
         return found
@@ -333,6 +338,7 @@ class Activation:
         mailbox.phase = IDLE
         if runtime.state.seq:
             self._services.counts.recoveries += 1
+            self._withdraw_again()
         try:
             self._services.activated()
         finally:
@@ -345,7 +351,14 @@ class Activation:
         services.hosting.trees.leave(mailbox.path)
         mailbox.runner = forwarding = Forwarding(services, mailbox, place.host, place.seq)
         mailbox.phase = IDLE
+        self._withdraw_again()
         forwarding.run()
+
+    def _withdraw_again(self) -> None:
+        """Drop what nobody waits for any more, before the agent, or its host, gets it; in the core."""
+        withdrawn, self._withdrawn = self._withdrawn, []
+        for is_it in withdrawn:
+            self._services.actors.withdraw_now(self._mailbox.path, is_it)
 
     def give_up(self, error: BaseException, *, refuse_reads: bool = False) -> None:
         """Note that the agent does not come into memory after all, and fail its messages; in the core."""
@@ -372,6 +385,7 @@ class Activation:
         """Handle what waits; if nothing does, remove the mailbox."""
         mailbox = self._mailbox
         mailbox.phase = IDLE
+        self._withdraw_again()
         if mailbox.waiting:
             self._services.dispatcher.schedule(mailbox)
         else:

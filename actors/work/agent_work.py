@@ -470,6 +470,10 @@ class AgentWork:
             self._reminders.stop()
         if self._cancelling is not None:
             self._cancelling.stop()
+        self.note_left()
+
+    def note_left(self) -> None:
+        """Have the agent looked for when its work is due: it has left memory."""
         due = due_of_work(self._runtime.state)
         if due is not None and due < NEVER:
             self._services.work_left(due / 1_000 - self._services.now() / MICROSECONDS)

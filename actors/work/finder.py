@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _INTERVAL: Final = 5.0
 """Seconds between two looks."""
 _AGAIN: Final = 1.0
-"""Seconds until an agent is looked for that has left memory although its work could go on."""
+"""Seconds until an agent is looked for that has left memory although its work could go on, or whose host drains."""
 _PAGE: Final = 500
 _MOST: Final = 64
 """Agents that are brought into memory at once."""
@@ -179,8 +179,12 @@ class WorkFinder:
         services, host = self._services, found.owner.host
         if found.agent in self._refused:
             return False
-        if host and host != services.owner and services.hosting.membership.state_of(host) != "dead":
-            return False
+        if host and host != services.owner:
+            state = services.hosting.membership.state_of(host)
+            if state == "draining":
+                self._look_in(_AGAIN)  # it gives its agents up one by one
+            if state != "dead":
+                return False
         return found.agent in services.expiring or not services.actors.has_mailbox(found.agent)
 
     def _take_up(self, agents: list[str]) -> None:

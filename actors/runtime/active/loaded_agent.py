@@ -11,7 +11,7 @@ from duramen.projections.recovery import Rebuilt
 from duramen.projections.state import ABSENT
 
 from ...agent import Agent
-from ...dispatch import HELD, IDLE, WORKING, Envelope, Inbox, Mailbox, ThreadPool
+from ...dispatch import HELD, IDLE, Envelope, Inbox, Mailbox, ThreadPool
 from ...handlers import AgentFactory, AgentTimers, Services
 from ...work import AgentWork
 from .snapshots import Snapshots
@@ -98,7 +98,8 @@ class LoadedAgent(Snapshots):
         """The work and the status that the index of unfinished work was last looked at for."""
         self._due_ms: int | None = None
         """What stands in the index of unfinished work; None: not known here."""
-        self._handling: Envelope | None = None  # in a worker thread
+        self._handling: Envelope | None = None
+        """The message that a worker thread was given, and may not have taken yet."""
         self._storing: Sequence[Envelope] = ()
         """The messages of a turn whose contents a worker thread stores before the commit."""
         self._leaves = False
@@ -193,8 +194,13 @@ class LoadedAgent(Snapshots):
             self._work.refuse_remote()
 
     def withdraw(self, is_it: Callable[[Envelope], bool]) -> Envelope | None:
-        begins = self._mailbox.phase == WORKING and self._handling is None  # the first one, in a worker thread
-        found = self._mailbox.withdraw(is_it, int(begins))
+        mailbox, handled = self._mailbox, self._handling
+        if handled is not None and is_it(handled):
+            if not mailbox.withdraw_first(handled):
+                return None
+            self._handling = None
+            return handled
+        found = mailbox.withdraw(is_it)
         return self._stash.withdraw(is_it) if found is None and self._stash else found
 
     def abandon(self) -> list[Envelope]:
@@ -238,5 +244,8 @@ class LoadedAgent(Snapshots):
             self.services.dispatcher.schedule(mailbox)
         elif leave:
             was_in_place = self._is_in_place
-            if self.services.actors.remove_if_idle(mailbox) and was_in_place:
-                self.release_resources()
+            if self.services.actors.remove_if_idle(mailbox):
+                if was_in_place:
+                    self.release_resources()
+                elif self._work is not None:
+                    self._work.note_left()  # a look before found the mailbox, and left the agent to it

@@ -92,7 +92,7 @@ class Runtime(CommittingAgent):
         `goes_on`: a durable handler is known to go on without a read.
         """
         self._mailbox.phase = WORKING
-        first = self._mailbox.waiting[0]
+        self._handling = first = self._mailbox.waiting[0]
         try:
             if goes_on or self._goes_on(first.message) or self._is_coroutine(first):
                 self.services.loop.call(self._handle_blocking)
@@ -211,7 +211,9 @@ class Runtime(CommittingAgent):
             envelope = self._mailbox.waiting.pop(0)
         except IndexError:  # the system was closed before a thread was free: it is refused
             return
-        self._handling = envelope
+        if envelope.done:  # it stands for one that was withdrawn
+            self.services.loop.post(lambda: self.finish(Turn(self, self.services.codec)))
+            return
         kind = type_of(envelope.message)
         is_in_loop = kind in INTERNAL and self.services.loop.runs_here()
         turn = Turn(self, self.services.loop_codec if is_in_loop else Codec(self.services.limits))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentSystem, Set
+from duramen.actors.dispatch import WORKING, ThreadPool
 from duramen.events import AskTimeout
 from waiting import eventually
 
@@ -134,3 +135,77 @@ def test_a_reply_that_is_kept_may_be_waited_for_again(systems: list[AgentSystem]
         kept.get(timeout=0.01)
     counter.gate.set()
     assert kept.get(timeout=10).seq == 3
+
+
+def test_a_message_that_waits_for_a_thread_is_dropped(open_system: OpenSystem, counter: type[Counter]) -> None:
+    """It is the first in the mailbox, and no thread has taken it."""
+    system = open_system(agents={"counter": counter})
+    system._services.thread_pool.close(30)
+    system._services.thread_pool = pool = ThreadPool("only", 1)
+    system.spawn(PATH, agent_type="counter", initial_state={"done": []})
+    pool.submit(counter.gate.wait)
+    alice = system.agent(PATH)
+    late = alice.ask("late", block=False)
+    eventually(lambda: system._actors.find(PATH).phase == WORKING)
+    later = alice.ask("later", block=False)
+    system.withdraw(PATH, late)
+    with pytest.raises(AskTimeout, match="dropped"):
+        late.get(timeout=30)
+    counter.gate.set()
+    later.get(timeout=30)
+    assert alice.get("done") == ["later"]
+
+
+def test_a_message_that_a_thread_takes_just_then_is_dropped_or_handled_and_never_both(open_system: OpenSystem) -> None:
+    class Noting(Agent):
+        def on_receive(self, message: Any) -> None:
+            self.append("done", message)
+
+    system = open_system(agents={"noting": Noting})
+    alice = system.spawn(PATH, agent_type="noting", initial_state={"done": []})
+    handled: list[int] = []
+    for number in range(200):
+        replies = [alice.ask(3 * number + place, block=False) for place in range(3)]
+        system.withdraw(PATH, replies[number % 2])
+        for place, reply in enumerate(replies):
+            try:
+                reply.get(timeout=30)
+            except AskTimeout:
+                assert place == number % 2
+            else:
+                handled.append(3 * number + place)
+    assert alice.get("done") == handled
+
+
+@pytest.mark.parametrize("is_client", [False, True])
+def test_a_message_whose_agent_is_being_read_is_dropped(
+    open_system: OpenSystem, counter: type[Counter], monkeypatch: pytest.MonkeyPatch, is_client: bool
+) -> None:
+    """It is the one that the agent is brought into memory for."""
+    first = open_system(agents={"counter": counter})
+    first.spawn(PATH, agent_type="counter", initial_state={"done": []})
+    if not is_client:
+        first.close()
+    system = open_system(host=False) if is_client else open_system(agents={"counter": counter})
+    gate, entered, store = counter.gate, threading.Event(), system._services.hosting.store
+    locate = store.locate
+
+    def locate_slowly(agent: str) -> Any:
+        entered.set()
+        assert gate.wait(30)
+        return locate(agent)
+
+    monkeypatch.setattr(store, "locate", locate_slowly)
+    alice = system.agent(PATH)
+    late = alice.ask("late", block=False)
+    assert entered.wait(30)
+    system.withdraw(PATH, late)
+    later = alice.ask("later", block=False)
+    passed = threading.Event()
+    system._services.dispatcher.post(passed.set)  # what was posted before it is done
+    assert passed.wait(30)
+    gate.set()
+    with pytest.raises(AskTimeout, match="dropped"):
+        late.get(timeout=30)
+    later.get(timeout=30)
+    assert alice.get("done") == ["later"]
