@@ -54,6 +54,12 @@ class Browser:
             {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics},
         )
 
+    def cut_off(self, is_off: bool) -> None:
+        """Let no request of the page through from now on, or all again. A stream that is open goes on."""
+        conditions = {"offline": is_off, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        for command, params in (("Network.enable", {}), ("Network.emulateNetworkConditions", conditions)):
+            self._call("POST", f"{self._session}/goog/cdp/execute", {"cmd": command, "params": params})
+
     def calm(self) -> None:
         """Ask pages for no motion, as a setting of the system does: nothing is caught while it fades."""
         wanted = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}

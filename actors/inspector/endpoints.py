@@ -9,11 +9,11 @@ from typing import Any, Final, cast
 
 from attrs import asdict, frozen
 
-from duramen.events import AgentNotFound, InvalidMessage, agent_path
+from duramen.events import AgentNotFound, CorruptEvent, InvalidMessage, agent_path
 from duramen.events.codec import to_datetime
 from duramen.events.model import join_text
-from duramen.projections import Blame, ConsumerInfo, Episode
-from duramen.projections.recovery import AgentLog
+from duramen.projections import AgentView, Blame, ConsumerInfo, Episode
+from duramen.projections.recovery import AgentLog, state_before
 
 from ..api import AgentSystem
 from ..commands import UnfinishedWork
@@ -93,11 +93,12 @@ def answer_head(inspected: Inspected, asked: Parameters) -> Answer:
 
 
 def describe_head(system: AgentSystem, agent_log: AgentLog) -> Answer:
-    """An agent as it is now, without values. Raises AgentNotFound."""
-    head, state = agent_log.head(), system.peek(agent_log.agent)
+    """An agent as it is now, without values; of a damaged log, as it was before the damage. Raises AgentNotFound."""
+    head = agent_log.head()
+    state, damage = _last_whole(system, agent_log, head.base)
     checkpoints = list(state.checkpoints.items())[-_MOST_CHECKPOINTS:]
     origin = system.origin(agent_log.agent)
-    work = system.read_unfinished(agent_log.agent)
+    work = [] if damage is not None else system.read_unfinished(agent_log.agent)
     return {
         "agent": agent_log.agent,
         "seq": state.seq,
@@ -116,8 +117,19 @@ def describe_head(system: AgentSystem, agent_log: AgentLog) -> Answer:
         "checkpoints": [{"id": name, "seq": seq} for name, seq in reversed(checkpoints)],
         "origin": None if origin is None else {"agent": origin.agent, "seq": origin.seq},
         "work": most_urgent(work) if work else None,
+        "damage": None if damage is None else {"seq": damage.seq, "message": str(damage)[:500]},
         "metadata": encode_plain(dict(state.metadata), Room(8 * 1024)) if state.metadata else None,
     }
+
+
+def _last_whole(system: AgentSystem, agent_log: AgentLog, base: int) -> tuple[AgentView, CorruptEvent | None]:
+    """The state now, or the last one before the event that is damaged, with the error. Raises CorruptEvent for none."""
+    try:
+        return system.peek(agent_log.agent), None
+    except CorruptEvent as error:
+        if error.seq is None or error.seq <= base + 1:
+            raise
+        return AgentView(agent_log.agent, state_before(agent_log, seq=error.seq - 1).state), error
 
 
 def answer_timeline(inspected: Inspected, asked: Parameters) -> Answer:

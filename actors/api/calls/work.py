@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from duramen.events import Cursor, Granularity, InvalidMessage, PathPattern
+from duramen.events import AgentNotFound, CorruptEvent, Cursor, Granularity, InvalidMessage, PathPattern
 from duramen.projections import Runner
 
 from ...commands import Reminder, UnfinishedWork, WorkProblem
@@ -27,7 +28,7 @@ class Work(Following, MessageSender):
         """Return the work of all agents that has not ended, at most `limit` pieces, the oldest of each agent first.
 
         The work is read from the logs: no handler that runs is waited for, and no agent is taken from its host.
-        Raises Unavailable.
+        Agents whose logs are damaged are left out: `verify` names them. Raises Unavailable.
         """
         return self._of_all(self.read_unfinished, limit)
 
@@ -83,7 +84,8 @@ class Work(Following, MessageSender):
         """What a call returns for the paths of agents with work or reminders, together, at most `limit` of it."""
         found: list[T] = []
         for path in self._agents_with_work():
-            found += call(path)
+            with suppress(CorruptEvent, AgentNotFound):  # one that is damaged, or was erased, hides no other
+                found += call(path)
             if len(found) >= limit:
                 break
         return found[:limit]

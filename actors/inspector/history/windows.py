@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from duramen.events import DuramenError, Event, PathNotFound
+from duramen.events import CorruptEvent, DuramenError, Event, PathNotFound
 from duramen.events.codec import RawEvent
 from duramen.events.model import ACTIVITY_RECORDED
 from duramen.projections.history import (
@@ -35,7 +35,9 @@ MOST_CAUSES: Final = 12
 
 
 def window(agent_log: AgentLog, index: LogIndex, seq: int) -> dict[str, Any]:
-    """The window of the log that `seq` lies in. Raises AgentNotFound, InvalidMessage, Trimmed, CorruptEvent.
+    """The window of the log that `seq` lies in, up to an event that is damaged.
+
+    Raises AgentNotFound, InvalidMessage, Trimmed, CorruptEvent.
 
     `state` is working memory at `from`; `events` has each event after it up to `to`. An event's `writes` are rows of
     path, value, setter, and 1 where nothing was before; without a value, what was at the path is gone.
@@ -49,9 +51,13 @@ def window(agent_log: AgentLog, index: LogIndex, seq: int) -> dict[str, Any]:
     room = Room(_WRITE_ROOM)
     events: list[dict[str, Any]] = []
     before = start
-    for raw, after in traced_states(agent_log, start, last):
-        events.append(_event_row(agent_log, raw, before, after, room))
-        before = after
+    try:
+        for raw, after in traced_states(agent_log, start, last):
+            events.append(_event_row(agent_log, raw, before, after, room))
+            before = after
+    except CorruptEvent:
+        if before.seq < seq:
+            raise
     if traced:
         index.remember(before)
     return {

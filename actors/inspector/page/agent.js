@@ -10,12 +10,15 @@ import { DiffView } from "./places.js";
 
 const SPEEDS = [1, 4, 16];
 const LONGEST_PAUSE = 1000;
+const HEAD_EVERY = 5000; // ms; no event says that an agent was erased
 
 export class AgentPage {
   constructor(path, options) {
-    Object.assign(this, { path, options, seq: null, following: true, byTime: true, speed: 1, range: null, zoomed: null, left: "conversation", markA: null });
+    const failed = (error) => {
+      if (this.head && error.kind === "AgentNotFound") this.headSoon(); else if (!this.gone) options.failed(error);
+    };
+    Object.assign(this, { path, options: { ...options, failed }, seq: null, following: true, byTime: true, speed: 1, range: null, zoomed: null, left: "conversation", markA: null });
     this.model = new AgentModel(path);
-    const failed = (error) => options.failed(error);
     this.conversation = new Conversation({ failed, count: (count, isExact) => this.#counted(count, isExact) });
     this.log = new Log({ failed });
     this.memory = new MemoryTree({ failed, blame: (row, element) => this.#blame(row, element), look: (row, element) => this.#look(row, element), trace: (row) => this.#trace(row) });
@@ -26,7 +29,8 @@ export class AgentPage {
       in: () => this.timeline.zoom(1), out: () => this.timeline.zoom(-1), follow: () => this.follow(),
     });
     this.settleSoon = debounce(120, () => this.#settle());
-    this.headSoon = debounce(250, () => this.#readHead());
+    this.headSoon = debounce(250, () => this.#readHead().catch(failed));
+    this.timer = setInterval(() => { if (!document.hidden) this.headSoon(); }, HEAD_EVERY);
     this.timelineSoon = debounce(300, () => this.#readTimeline());
     this.#build();
     this.opening = this.#open();
@@ -68,25 +72,59 @@ export class AgentPage {
     try {
       await this.#readHead();
       this.seq = Math.min(Math.max(this.seq ?? this.model.head, Math.min(this.model.base + 1, this.model.head)), this.model.head);
-      await Promise.all([this.#readTimeline(), this.model.load(this.seq)]);
+      await Promise.all([this.#readTimeline(), this.model.load(this.seq).catch((error) => { if (error.kind !== "CorruptEvent") throw error; })]);
+      await this.model.load(this.seq);
       this.#paint();
       this.model.prefetch(this.seq);
     } catch (error) {
-      this.options.failed(error);
-      if (error.code === 404) fill(this.element, h("div", { class: "empty" }, h("p", {}, `There is no agent ${this.path}.`), h("p", {}, h("a", { href: "#/agents", class: "link" }, "All agents"))));
+      if (error.kind !== "AgentNotFound") this.options.failed(error);
+      else fill(this.element, h("div", { class: "empty" }, h("p", {}, `There is no agent ${this.path}.`), h("p", {}, h("a", { href: "#/agents", class: "link" }, "All agents"))));
     }
   }
 
   async #readHead() {
-    const head = await get("head", { agent: this.path });
+    if (this.closed || this.gone) return;
+    let head = null;
+    try {
+      head = await get("head", { agent: this.path });
+    } catch (error) {
+      if (error.kind !== "AgentNotFound" || !this.head) throw error;
+      this.#erased();
+      return;
+    }
     this.head = head;
-    this.model.head = Math.max(this.model.head, head.seq);
+    this.model.head = head.damage ? head.seq : Math.max(this.model.head, head.seq);
+    this.model.isDamaged ||= Boolean(head.damage);
+    if (head.damage && !this.damaged) this.#warn(head.damage);
     this.model.base = head.base;
     this.#header();
   }
 
+  /** Say which event is damaged. What is before it is whole, and all that is shown. */
+  #warn({ seq, message }) {
+    this.damaged = h("p", { class: "banner bad", role: "status" }, h("span", {}, h("b", {}, `Event ${number(seq)} is damaged. `), said(message), `. Up to ${number(seq - 1)} everything is whole and can be looked at; nothing after it is shown.`), h("span", { class: "grow" }), h("a", { class: "button", href: "#/verify" }, "Verify all"));
+    this.element.prepend(this.damaged);
+  }
+
+  /** Say that the agent is gone. What was read of it stays until somebody leaves. */
+  #erased() {
+    this.gone = true;
+    clearInterval(this.timer);
+    this.element.prepend(h("p", { class: "banner bad", role: "status" }, "This agent has been erased. What this page had read of it is still shown; the rest is gone."));
+    this.#header();
+  }
+
+  /** Ask again for what may have failed while the server did not answer. */
+  renew() {
+    if (this.gone) return;
+    if (!this.painted) { this.opening = this.#open(); return; }
+    this.headSoon();
+    this.timelineSoon();
+    this.go(this.seq, false);
+  }
+
   async #readTimeline() {
-    if (this.closed) return;
+    if (this.closed || this.gone) return;
     const asked = { agent: this.path, axis: this.byTime ? "time" : "seq", ...(this.zoomed ? { from: this.zoomed[0], to: this.zoomed[1] } : {}) };
     const data = await get("timeline", asked).catch((error) => { this.options.failed(error); return null; });
     if (data === null || this.closed) return;
@@ -96,7 +134,13 @@ export class AgentPage {
     this.#playhead();
     if (!data.complete) this.timelineSoon();
     else if (was === false) { this.model.dropUntraced(); this.go(this.seq); }
-    if (data.failed) this.options.damaged?.(data.failed);
+    if (data.failed && !this.damaged) { // a later snapshot hides it from the head
+      this.head.damage = { seq: data.indexed + 1, message: data.failed };
+      this.head.seq = this.model.head = data.indexed;
+      this.model.isDamaged = true;
+      this.#warn(this.head.damage);
+      if (this.seq > data.indexed) this.go(data.indexed);
+    }
   }
 
   /** What the address asks for: a moment, a range, or to go along. */
@@ -185,7 +229,7 @@ export class AgentPage {
     const { head, model } = this;
     if (!head) return;
     const state = model.at(this.seq);
-    fill(this.word, status(state?.status ?? head.status), head.work ? h("a", { href: "#/work", class: `pill ${head.work[1].replaceAll(" ", "-")}` }, head.work[1]) : null);
+    fill(this.word, this.gone ? status("erased", "terminated") : head.damage ? status("damaged") : status(state?.status ?? head.status), head.work && !this.gone ? h("a", { href: "#/work", class: `pill ${head.work[1].replaceAll(" ", "-")}` }, head.work[1]) : null);
     const behind = model.head - (this.seq ?? model.head);
     const event = model.event(this.seq);
     const asOf = behind > 0 ? h("span", { class: "as-of" }, `as of @${this.seq}`, event ? ` · ${clock(event.time)}` : "", ` · ${number(behind)} event${behind === 1 ? "" : "s"} ago `, h("button", { type: "button", class: "link", onclick: () => this.follow(true) }, "back to now")) : null;
@@ -197,9 +241,10 @@ export class AgentPage {
     const allowed = this.options.actions;
     const why = allowed ? null : "This inspector only reads: start it with --allow-actions";
     const button = (label, call, enabled = true) => h("button", { type: "button", class: "button", disabled: !allowed || !enabled, title: why, onclick: call }, label);
-    const key = `${allowed} ${head.status} ${head.checkpoints.length}`;
+    const key = `${allowed} ${head.status} ${head.checkpoints.length} ${this.gone}`;
     if (this.shownButtons === key) return;
     this.shownButtons = key;
+    if (this.gone || head.damage) { fill(this.buttons, this.gone ? "" : h("button", { type: "button", class: "button main", onclick: () => this.compare() }, "Diff")); return; }
     const actions = this.options.recorded ? [] : [(head.checkpoints.length && head.status === "running") || head.status === "paused" ? button("Resume…", () => this.#resume()) : "", head.status === "running" ? button("Pause…", () => this.#pause()) : "", button("Fork here…", () => this.#fork())];
     fill(this.buttons, actions, h("button", { type: "button", class: "button main", onclick: () => this.compare() }, "Diff"));
   }
@@ -229,7 +274,7 @@ export class AgentPage {
 
   async #readEvent() {
     const { seq } = this;
-    if (seq < 1 || this.full?.seq === seq) return;
+    if (seq < 1 || this.full?.seq === seq || this.gone) return;
     this.eventAbort?.abort();
     this.eventAbort = new AbortController();
     try {
@@ -397,7 +442,7 @@ export class AgentPage {
 
   /** Take in that the agent has changed. */
   update(change) {
-    if (change.seq <= this.model.head) return;
+    if (this.gone || this.damaged || change.seq <= this.model.head) return;
     this.model.head = change.seq;
     this.headSoon();
     this.timelineSoon();
@@ -467,6 +512,7 @@ export class AgentPage {
 
   close() {
     this.closed = true;
+    clearInterval(this.timer);
     clearTimeout(this.playing);
     document.querySelector(".float")?.remove();
   }

@@ -43,20 +43,24 @@ async function read(response) {
   throw new Refused("Refused", (await response.text()).slice(0, 500).replace(/^duramen: /, ""), response.status);
 }
 
-/** Listen to changes. The browser reconnects by itself and sends the cursor of the last message. */
+/** Listen to changes. The browser reconnects by itself and sends the cursor of the last message; once refused, we do. */
 export function listen(handlers) {
   let source = null;
+  let last = "";
   const open = () => {
-    source = new EventSource("/api/live");
+    source = new EventSource(last ? `/api/live?after=${last}` : "/api/live");
     for (const kind of ["hello", "reset", "changes", "beat", "lost"]) {
       source.addEventListener(kind, (message) => {
+        last = message.lastEventId || last;
         handlers.state("live");
         handlers[kind]?.(JSON.parse(message.data));
       });
     }
     source.addEventListener("error", () => {
       handlers.state("offline");
-      if (source.readyState === EventSource.CLOSED) setTimeout(open, 2000);
+      if (source.readyState !== EventSource.CLOSED) return;
+      setTimeout(open, 2000);
+      get("session").catch((error) => { if (error instanceof Refused) handlers.refused(error); }); // a stream does not say why
     });
   };
   open();

@@ -20,6 +20,7 @@ let beside = null;
 let rates = null;
 let points = null;
 let isLive = false;
+let hasBeenLive = false;
 
 // -- light and dark -----------------------------------------------------------------------------------------------------
 
@@ -67,7 +68,10 @@ function live(state) {
   element.lastChild.textContent = isLive ? "live" : "offline";
   document.body.classList.toggle("offline", !isLive);
   if (was && !isLive) show("bad", "The inspector does not answer. What is shown may be old; it goes on by itself when the connection is back.");
-  if (!was && isLive && banner.classList.contains("bad")) banner.hidden = true;
+  if (was || !isLive) return;
+  if (banner.classList.contains("bad")) banner.hidden = true;
+  if (hasBeenLive) again(); // what was asked for in between has failed
+  hasBeenLive = true;
 }
 
 // -- the address --------------------------------------------------------------------------------------------------------
@@ -95,7 +99,7 @@ function route() {
   if (!isAgent && page?.place === asked.name) { page.show?.(asked.rest); return; }
   page?.close();
   rates = null;
-  const options = { failed, note, counted, actions: session.actions, recorded: session.recorded, damaged: (sentence) => show("bad", sentence) };
+  const options = { failed, note, counted, actions: session.actions, recorded: session.recorded };
   if (isAgent) {
     page = new AgentPage(asked.path, options);
     page.moment(asked.from, asked.to);
@@ -185,9 +189,9 @@ function rated(message) {
 }
 
 function again() {
-  if (page instanceof AgentList) page.renew();
+  page?.renew?.();
   beside?.renew();
-  if (page instanceof AgentPage) page.headSoon();
+  countWork();
 }
 
 /** A page that needs no server: nothing arrives, and there are only the places that it has something for. */
@@ -226,7 +230,7 @@ async function begin() {
   route();
   countWork();
   setInterval(() => { if (!document.hidden && !(page instanceof WorkPage)) countWork(); }, 10_000);
-  listen({ state: live, hello: rated, reset: (message) => { rated(message); again(); }, changes: changed, beat: rated, lost: (message) => show("bad", message.message) });
+  listen({ state: live, hello: rated, reset: (message) => { rated(message); again(); }, changes: changed, beat: rated, lost: (message) => show("bad", message.message), refused: failed });
 }
 
 begin();

@@ -113,6 +113,7 @@ export class AgentModel {
     this.agent = agent;
     this.head = 0;
     this.base = 0;
+    this.isDamaged = false; // then the log ends before `answer.head`
     this.windows = new Map();
     this.under = new Map();
     this.wanted = null;
@@ -183,7 +184,7 @@ export class AgentModel {
   async #fetch(seq) {
     const answer = await get("window", { agent: this.agent, seq });
     this.base = answer.base;
-    this.head = Math.max(this.head, answer.head);
+    if (!this.isDamaged) this.head = Math.max(this.head, answer.head);
     const made = new Window(answer, sizeOf(answer));
     const known = this.windows.get(made.from);
     if (known !== undefined && known.to > made.to) return;

@@ -106,6 +106,10 @@ export class EpisodesPage {
     }
   }
 
+  renew() {
+    this.load();
+  }
+
   show(id) {
     this.wanted = id;
     this.two.classList.toggle("opened", Boolean(id));

@@ -55,6 +55,10 @@ export class WorkPage {
     this.soon();
   }
 
+  renew() {
+    this.soon();
+  }
+
   #fill() {
     if (!this.answer) return;
     const { total, more, oldest } = this.answer;

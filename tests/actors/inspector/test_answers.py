@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -434,6 +434,33 @@ def test_an_agent_is_shown_while_a_handler_of_it_blocks(system: AgentSystem, ask
     finally:
         gate.set()
     assert reply.get(timeout=30) is True
+
+
+def test_a_damaged_log_is_answered_up_to_the_damage_and_hides_no_work_of_others(
+    open_system: Callable[..., AgentSystem],
+) -> None:
+    first = open_system(agents={"support": Support})
+    for path in (PATH, "acme/bob"):
+        first.spawn(path, agent_type="support").send(Refund("o-1"))
+    waiting = [("approval", PATH), ("approval", "acme/bob")]
+    eventually(
+        lambda: sorted((w.waits_for[0]["name"], w.agent) for w in first.unfinished() if w.waits_for) == waiting,
+        what="both handlers wait",
+    )
+    first.close()
+    log: Any = first.log
+    held = log._storage.logs[log.log_key(PATH)]
+    held[3] = held[3][:-1] + bytes([held[3][-1] ^ 1])
+    reader = open_system(host=False)
+    assert [work.agent for work in reader.unfinished()] == ["acme/bob"]
+    with inspecting(reader) as asker:
+        assert [work["agent"] for work in asker.ask("/api/work")["work"]] == ["acme/bob"]
+        head = asker.ask(f"/api/head?agent={PATH}")
+        assert (head["seq"], head["damage"]["seq"], head["status"], head["work"]) == (3, 4, "running", None)
+        window = asker.ask(f"/api/window?agent={PATH}&seq=3")
+        assert (window["to"], [event["seq"] for event in window["events"]]) == (3, [1, 2, 3])
+        assert asker.get(f"/api/window?agent={PATH}&seq=4").data["error"] == "CorruptEvent"
+        assert asker.ask("/api/head?agent=acme/bob")["damage"] is None
 
 
 def test_a_forks_and_a_trimmed_log_are_shown_from_where_they_begin(system: AgentSystem, asker: Asker) -> None:

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from browser import Browser
 from duramen.actors import Agent, AgentSystem
-from duramen.actors.inspector import write_static_page
+from duramen.actors.inspector import InspectorServer, write_static_page
 from duramen.events import Event, message_type
 from duramen.projections import Projection
 from inspecting import Asker, inspecting
@@ -409,6 +409,56 @@ def test_after_a_wrong_token_the_page_says_what_to_open(browser: Browser, system
         assert "duramen inspect" in browser.run("return document.body.textContent")
         eventually(browser.complaints, what="the browser has said that it was refused")
         browser.open("about:blank")
+
+
+def test_what_failed_while_the_server_was_away_is_asked_again(browser: Browser, system: AgentSystem) -> None:
+    with inspecting(system) as first:
+        browser.open(first.server.url)
+        go(browser, "#/verify")
+        browser.wait("return document.querySelector('#live .word').textContent === 'live'")
+        browser.cut_off(True)
+        go(browser, "#/agents")
+        browser.wait("return document.querySelector('#live .word').textContent === 'offline'")
+        assert "does not answer" in browser.text("#banner")
+        system.spawn("airline/meanwhile")
+        browser.cut_off(False)
+        browser.wait("return document.querySelector('.agents.wide')?.textContent.includes('meanwhile')")
+        browser.wait("return document.querySelector('#banner').hidden")
+        assert "airline/meanwhile" in [entry.agent for entry in system.agents("airline/")]
+    with InspectorServer(system, port=first.server.port):
+        browser.wait("return document.querySelector('#banner').textContent.includes('no session any more')")
+        browser.open("about:blank")
+    browser.complaints()  # of what could not be had in between
+
+
+def test_an_agent_that_is_erased_while_it_is_looked_at_is_said_to_be_gone(
+    browser: Browser, system: AgentSystem, asker: Asker
+) -> None:
+    browser.open(asker.server.url)
+    system.spawn("desk/gone", initial_state={"goal": "stay"})
+    show(browser, "desk/gone", 1)
+    system.erase("desk/gone")
+    browser.wait("return document.querySelector('.agent-page .banner')?.textContent.includes('has been erased')")
+    assert browser.text(".agent-page .head-status") == "erased"
+    assert "stay" in browser.text(".tree")
+    assert browser.run("return document.querySelectorAll('.actions button').length") == 0
+    browser.complaints()  # of the answer that it is not there
+
+
+def test_a_damaged_log_is_shown_up_to_the_damage(browser: Browser, system: AgentSystem) -> None:
+    desk = system.spawn("desk/damaged", initial_state={"n": 1})
+    for number in range(2, 9):
+        desk.set("n", number)
+    log: Any = system.log
+    held = log._storage.logs[log.log_key("desk/damaged")]
+    held[5] = held[5][:-1] + bytes([held[5][-1] ^ 1])
+    show(browser, "desk/damaged", 5)
+    assert "Event 6 is damaged" in browser.text(".agent-page .banner")
+    assert (browser.text(".agent-page .head-status"), browser.text(".transport .where")) == ("damaged", "5 of 5")
+    assert memory_in(browser)["n"] == ["5", "@5"]
+    go(browser, "#/agent/desk/damaged@8")
+    browser.wait("return document.querySelector('.transport .seq').textContent === '5'")
+    system.erase("desk/damaged")
 
 
 def barriers(browser: Browser) -> list[str]:
