@@ -159,7 +159,7 @@ class EmbeddingConsumer:
             if self._closed or (self._runner is not None and not self._runner.ended):
                 return
             stored = self._log.consumer_store().find(self._name).live
-            if stored is not None and self._is_elsewhere(host_of(stored.token)):
+            if stored is not None and self._is_elsewhere(host_of(stored)):
                 return
             marks = end_marks(self._log, range(self._log.partitions))
             after = Cursor(self._log.identity, {at: mark for at, mark in marks.items() if mark.position})
@@ -177,7 +177,7 @@ class EmbeddingConsumer:
             get_logger("episodes").warning("embedding_not_attached", error=type(error).__name__)
 
     def close(self) -> None:
-        """Run here no more. Another host takes it once this one has ended."""
+        """Run here no more. Another host takes it when it has to embed for a search."""
         with self._lock:
             self._closed = True
             runner = self._runner

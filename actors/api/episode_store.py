@@ -47,7 +47,9 @@ class EpisodeStore:
     and `since` an aware datetime: episodes made before it are left out.
     """
 
-    def __init__(self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop) -> None:
+    def __init__(
+        self, log: EventLog, registry: EventRegistry, limits: Limits, loop: EventLoop, consumers: Consumers
+    ) -> None:
         self._log = log
         self._registry = registry
         self._limits = limits
@@ -56,7 +58,7 @@ class EpisodeStore:
         self._reader = EpisodeReader(log, limits, self._index)
         self._thread_pool = ThreadPool("embedding", 1)
         self._work: EmbeddingQueue | None = None
-        self._consumers: Consumers | None = None
+        self._consumers = consumers
         self._consumer: EmbeddingConsumer | None = None
         self._closed = False
 
@@ -151,13 +153,9 @@ class EpisodeStore:
             self._consumer = None
         self._index.use_vectors(index or ExactVectors)
         self._work = EmbeddingQueue(self._index, self._reader, embedding, self._thread_pool)
-        if background and self._consumers is not None:
+        if background:
             self._consumer = EmbeddingConsumer(self._work, name, self._log, self._consumers)
             self._consumer.take()
-
-    def use_consumers(self, consumers: Consumers) -> None:
-        """Called by the system with its durable consumers, before anything else."""
-        self._consumers = consumers
 
     def host_ended(self) -> None:
         """Called when another host has ended: the consumer that it may have had is taken over, in a thread."""

@@ -18,7 +18,7 @@ from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, EventLog, 
 from ..notifications import EventFilter, ListenerPool
 from ..projection import Attachable
 from .consumer import REBUILD, RETRY, SKIP
-from .plan import PARKED, plan_of
+from .plan import CLOSED, PARKED, plan_of
 from .runner import Runner
 
 V = TypeVar("V")
@@ -226,9 +226,9 @@ def request_rebuilds(log: EventLog, partition: int, agents: Sequence[str]) -> tu
     return sorted(rebuilt), sorted(doubtful)
 
 
-def host_of(token: str) -> str:
-    """The host whose process has a consumer, by the token of its record; "" where the token names none."""
-    return token.partition(":")[2].rpartition(".")[0]
+def host_of(record: ConsumerRecord) -> str:
+    """The host on which a consumer runs, by its record; "" where it was closed, or its process named none."""
+    return "" if record.status == CLOSED else record.token.partition(":")[2].rpartition(".")[0]
 
 
 def _has_whole_feeds(log: EventLog, event_filter: EventFilter) -> bool:

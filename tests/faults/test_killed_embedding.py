@@ -40,7 +40,7 @@ def test_a_process_that_stands_by_goes_on_where_a_killed_one_was(valkey_url: str
 
         def owner() -> str:
             record = system.log.consumer_store().find("embedding.m").live
-            return "" if record is None else host_of(record.token)
+            return "" if record is None else host_of(record)
 
         killed = owner()
         system.spawn("acme/d").terminate(task_description="session d")

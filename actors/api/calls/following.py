@@ -33,8 +33,6 @@ class Following(Reading):
         self._readers = ThreadPool("catch-up", _MOST_READERS)
         pools = Pools(call=self._callbacks.submit, read=self._readers.submit, start=loop.start)
         self._hub = Hub(log, registry, limits, pools)
-        self._consumers = Consumers(log, registry, limits)
-        self._episodes.use_consumers(self._consumers)
 
     def subscribe(
         self,

@@ -22,7 +22,7 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import Entry, EventLog, load_content, read_events
 from duramen.events.model import same_value
-from duramen.projections import AgentView
+from duramen.projections import AgentView, Consumers
 from duramen.projections.recovery import AgentLog, rebuild
 from duramen.projections.state import FAILED_STATUS, MISSING, PAUSED_STATUS, RUNNING, TERMINATED_STATUS
 
@@ -41,7 +41,8 @@ class Reading:
         self._log = log
         self._registry = registry
         self._limits = limits
-        self._episodes = EpisodeStore(log, registry, limits, loop)
+        self._consumers = Consumers(log, registry, limits)
+        self._episodes = EpisodeStore(log, registry, limits, loop, self._consumers)
 
     @property
     def log(self) -> EventLog:

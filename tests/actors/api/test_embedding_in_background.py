@@ -41,7 +41,7 @@ def stored(system: AgentSystem, *texts: str) -> list[bool]:
 def owner(system: AgentSystem) -> str:
     record = system.log.consumer_store().find(NAME).live
     assert record is not None
-    return host_of(record.token)
+    return host_of(record)
 
 
 def test_an_episode_is_embedded_though_nobody_searches(open_any: OpenSystem) -> None:
@@ -97,7 +97,19 @@ def test_a_host_that_has_missed_the_end_of_another_takes_over_when_it_had_to_emb
     text = ended(second, "acme/a", "Booked a train")
     assert stored(second, text) == [False]
     assert len(second.episodes.search("train")) == 1
-    assert owner(second) == second._hosted.host
+    eventually(lambda: owner(second) == second._hosted.host)
+
+
+def test_a_host_that_has_stopped_embedding_leaves_it_to_one_that_has_to(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    for system in (first, second):
+        embedding(system)
+    embedding(first, name="other", background=False)
+    assert owner(second) == ""
+    text = ended(second, "acme/a", "Booked a train")
+    assert stored(second, text) == [False]
+    assert len(second.episodes.search("train")) == 1
+    eventually(lambda: owner(second) == second._hosted.host)
 
 
 def test_a_host_that_lives_keeps_it_whatever_happens_to_others(open_any: OpenSystem) -> None:
