@@ -47,6 +47,10 @@ ROWS = {
         "duramen: a row over links there and back",
         "duramen: awaited set, in the owner",
         "duramen: awaited set, from another process",
+        "duramen: awaited set, in the owner, AOF always",
+        "duramen: awaited set, from another process, AOF always",
+        "duramen: awaited set, in the owner, 64 callers",
+        "duramen: awaited set, from another process, 64 callers",
     ],
     "hosts": [
         "duramen: one host, mutations",

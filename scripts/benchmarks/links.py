@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 from uuid import uuid4
 
 import redis
@@ -19,57 +21,100 @@ from duramen.actors.hosts.links import Links, Received, Row
 from duramen.events.redis import RedisLog
 from duramen.events.redis.client import pool_of_url
 
-from .figures import Kind, Sample, Verdict, ratio_of
+from .figures import Kind, Sample, Series, Verdict, ratio_of
 from .latency import middle
 from .options import Options
-from .rounds import Wrong, alternate, timed_calls
+from .rounds import Contender, Wrong, alternate, timed, timed_calls
 from .servers import Server
-from .tables import Group, latency_table, number
+from .tables import Group, latency_table, number, rate_table
 
 __all__ = ["measure"]
 
 _SECONDS: Final = 30.0
 _AT_MOST: Final = 2.0
-_SETS_AT_MOST: Final = 4.0
 _PROTOCOL: Final = 1
 _THERE: Final = "floor:there"
 _BACK: Final = "floor:back"
 _AGENT: Final = "bench/agent"
 _BLOCKS_A_ROUND: Final = 4
+_CALLERS: Final = 64
+_SETS: Final = "a set from a process that does not own the agent"
 
 
 def measure(options: Options, folder: Path) -> Group:
-    with Server(folder) as server:
-        floor, ours, local, forwarded = alternate(
+    with Server(folder) as server, Server(folder, durable=True) as durable:
+        floor, ours = _alternate(
             [
                 AwaitedPublishes(server=server, calls=options.block, payload=options.payload),
                 AwaitedRows(server=server, calls=options.block, payload=options.payload),
-                AwaitedSets(server=server, calls=options.block, payload=options.payload),
-                ForwardedSets(server=server, calls=options.block, payload=options.payload),
             ],
-            options.rounds * _BLOCKS_A_ROUND,
+            options,
         )
-    sets = ratio_of(forwarded, local, middle)
-    sets_cpu = ratio_of(forwarded, local, lambda sample: sample.cpu + sample.server)
-    found = ratio_of(ours, floor, middle)
-    cpu = ratio_of(ours, floor, lambda sample: sample.cpu + sample.server)
-    what = "a row to another process and its answer: median latency against an awaited PUBLISH there and back"
-    verdict = Verdict(
-        what, found, at_most=_AT_MOST, aim=1.2, remark=f"{number(cpu.middle)}×", short="row to another process"
-    )
-    crossing = "a set from a process that does not own the agent: median latency against one from its owner"
-    sets_verdict = Verdict(
-        crossing, sets, at_most=_SETS_AT_MOST, aim=2.0, remark=f"{number(sets_cpu.middle)}×", short="forwarded set"
+        sets = _alternate(_sets(server, options), options)
+        durable_sets = _alternate(_sets(durable, options, how=", AOF always"), options)
+        many = _alternate(_sets(server, options, how=f", {_CALLERS} callers", callers=_CALLERS), options)
+    verdicts = (
+        _latency_verdict(
+            "a row to another process and its answer: median latency against an awaited PUBLISH there and back",
+            (floor, ours),
+            _AT_MOST,
+            "row to another process",
+            aim=1.2,
+        ),
+        _latency_verdict(f"{_SETS}: median latency against one from its owner", sets, 4.0, "forwarded set", aim=2.0),
+        _latency_verdict("the same, with AOF `always`", durable_sets, 2.0, "forwarded set, AOF always"),
+        Verdict(
+            f"{_SETS}, {_CALLERS} callers: throughput against that of its owner",
+            ratio_of(many[1], many[0], lambda sample: sample.operations / sample.wall),
+            at_least=0.5,
+            remark=f"{number(_ratio_of_cpu(many))}×",
+            short=f"forwarded sets, {_CALLERS} callers",
+        ),
     )
     return Group(
         "links",
         "Between processes",
         f"Blocks of {options.block} round trips in turns, each awaited before the next. The other process answers each "
         "message with one of the same size. CPU is this process's and the server's.",
-        (latency_table("Median latency of a round trip", [(floor, ours), (local, forwarded)]),),
-        (verdict, sets_verdict),
-        (floor, ours, local, forwarded),
+        (
+            latency_table("Median latency of a round trip", [(floor, ours), sets, durable_sets]),
+            rate_table(f"One agent, {_CALLERS} threads that await each set", many, [("owner", many[0])], "sets/s"),
+        ),
+        verdicts,
+        (floor, ours, *sets, *durable_sets, *many),
     )
+
+
+_Pair = tuple[Series, Series]
+
+
+def _alternate(contenders: list[Contender], options: Options) -> _Pair:
+    floor, ours = alternate(contenders, options.rounds * _BLOCKS_A_ROUND)
+    return floor, ours
+
+
+def _sets(server: Server, options: Options, *, how: str = "", callers: int = 1) -> list[Contender]:
+    """Sets of one agent by its owner, and by another process."""
+    calls = options.block * (_BLOCKS_A_ROUND if callers > 1 else 1)
+    return [
+        kind(server=server, calls=calls, payload=options.payload, callers=callers, name=kind.name_of_row + how)
+        for kind in (AwaitedSets, ForwardedSets)
+    ]
+
+
+def _latency_verdict(what: str, pair: _Pair, at_most: float, short: str, aim: float | None = None) -> Verdict:
+    return Verdict(
+        what,
+        ratio_of(pair[1], pair[0], middle),
+        at_most=at_most,
+        aim=aim,
+        remark=f"{number(_ratio_of_cpu(pair))}×",
+        short=short,
+    )
+
+
+def _ratio_of_cpu(pair: _Pair) -> float:
+    return ratio_of(pair[1], pair[0], lambda sample: (sample.cpu + sample.server) / sample.operations).middle
 
 
 class _Peer:
@@ -223,20 +268,26 @@ def _answer_rows(url: str, pipe: Connection) -> None:
 
 @define(kw_only=True)
 class AwaitedSets:
-    """`set` on an agent of this process, awaited."""
+    """`set` on an agent of this process, awaited; `callers` threads share the calls."""
 
+    name_of_row: ClassVar[str] = "duramen: awaited set, in the owner"
     server: Server
     calls: int
     payload: int
-    name: str = "duramen: awaited set, in the owner"
+    name: str
+    callers: int = 1
     note: str = "an append"
     kind: Kind = "floor"
     _system: AgentSystem = field(init=False)
     _agent: AgentHandle = field(init=False)
     _count: int = 0
 
+    @property
+    def namespace(self) -> str:
+        return f"{type(self).__name__}-{self.callers}"
+
     def prepare(self) -> None:
-        self._system = AgentSystem.open(self.server.url, namespace=type(self).__name__)
+        self._system = AgentSystem.open(self.server.url, namespace=self.namespace)
         self._agent = self._find_agent()
 
     def _find_agent(self) -> AgentHandle:
@@ -244,11 +295,23 @@ class AwaitedSets:
 
     def run(self) -> Sample:
         value = "x" * self.payload
-        return timed_calls([lambda: self._call(value)] * self.calls, self.server)
+        share = max(1, self.calls // self.callers)
+        self._count += share * self.callers
+        if self.callers == 1:
+            return timed_calls([lambda: self._agent.set("value", value)] * share, self.server)
+        return timed(lambda: self._call_in_threads(value, share), self.server)
 
-    def _call(self, value: str) -> None:
-        self._agent.set("value", value)
-        self._count += 1
+    def _call_in_threads(self, value: str, share: int) -> int:
+        def call() -> None:
+            for _ in range(share):
+                self._agent.set("value", value)
+
+        threads = [threading.Thread(target=call) for _ in range(self.callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return share * self.callers
 
     def verify(self) -> None:
         if self._agent.status().seq != self._count + 1:
@@ -262,13 +325,13 @@ class AwaitedSets:
 class ForwardedSets(AwaitedSets):
     """`set` on an agent of another process, awaited."""
 
-    name: str = "duramen: awaited set, from another process"
+    name_of_row: ClassVar[str] = "duramen: awaited set, from another process"
     note: str = "a frame there, an append, a frame back"
     kind: Kind = "ours"
     _peer: _Peer = field(init=False)
 
     def _find_agent(self) -> AgentHandle:
-        self._peer = _Peer(_own_an_agent, self.server.url)
+        self._peer = _Peer(partial(_own_an_agent, self.namespace), self.server.url)
         return self._system.agent(_AGENT)
 
     def close(self) -> None:
@@ -276,8 +339,8 @@ class ForwardedSets(AwaitedSets):
         self._peer.close()
 
 
-def _own_an_agent(url: str, pipe: Connection) -> None:
-    with AgentSystem.open(url, namespace=ForwardedSets.__name__) as system:
+def _own_an_agent(namespace: str, url: str, pipe: Connection) -> None:
+    with AgentSystem.open(url, namespace=namespace) as system:
         system.spawn(_AGENT)
         pipe.send("up")
         _wait_for_end(pipe)
