@@ -205,7 +205,10 @@ class MailboxFull(DuramenError):
 
 
 class NoHost(DuramenError):
-    """No host that is up may have this agent; start one that has the agent's type registered."""
+    """No host that is up may have this agent, or the one that has it is of another release.
+
+    Start a host that has the agent's type registered; run the same release in all processes.
+    """
 
 
 class NotDurable(DuramenError):

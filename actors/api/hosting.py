@@ -100,7 +100,7 @@ class HostedSystem:
             self._rebalance(monotonic())
 
     def _rebalance(self, now: float) -> None:
-        up = {record.host: record for record in self.hosting.membership.hosts() if record.state == "up"}
+        up = {record.host: record for record in self.hosting.membership.peers() if record.state == "up"}
         known, self._known_up = self._known_up, set(up)
         if known is not None:
             self._joined.update((host, now + _MOVING_SECONDS) for host in up.keys() - known - {self.host})
@@ -219,7 +219,7 @@ class HostedSystem:
         return draining.run(deadline, has_successor=self._has_successor)
 
     def _has_successor(self) -> bool:
-        hosts = self.hosting.membership.hosts()
+        hosts = self.hosting.membership.peers()
         return any(record.state == "up" and record.host != self.host for record in hosts)
 
     def wait_until_answered(self, deadline: float) -> None:

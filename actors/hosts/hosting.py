@@ -9,7 +9,7 @@ from typing import Literal
 from duramen.events import NoHost
 from duramen.events.log import HostStore, Owner, root_of
 
-from .membership import Membership
+from .membership import PROTOCOL, Membership
 from .router import Router
 from .trees import Trees
 
@@ -55,13 +55,16 @@ class Hosting:
         return self._placement == "local" and not self._is_client and not self.membership.is_draining
 
     def choose_host(self, path: str, owner: Owner, needed_type: str | None, *, was_forwarded: bool) -> str:
-        """The host that has an agent, or is to have it. Blocks. Raises NoHost.
+        """The host that has an agent, or is to have it. Blocks. Raises NoHost, also if that one is of another protocol.
 
         `needed_type` is the agent type whose class is needed, if one is. A message of another host is not sent on:
         where it finds no owner it is handled here, if that can be. A draining host takes what no other host can have.
         """
         here = self.membership.host
-        if owner.host == here or (owner.host and self.membership.state_of(owner.host) != "dead"):
+        if owner.host == here:
+            return here
+        if owner.host and self.membership.state_of(owner.host) != "dead":
+            self._require_protocol(owner.host, path)
             return owner.host
         has_class = not self._is_client and (needed_type is None or needed_type in self._agent_types)
         can_be_here = has_class and not self.membership.is_draining
@@ -82,12 +85,24 @@ class Hosting:
         """Whether a class of this type is registered on another host, but not here; as last seen, without asking."""
         if agent_type is None or agent_type in self._agent_types:
             return False
-        return any(agent_type in record.agent_types for record in self.membership.hosts())
+        return any(agent_type in record.agent_types for record in self.membership.peers())
+
+    def _require_protocol(self, host: str, path: str) -> None:
+        """Refuse what a host of another release would drop: it is not begun, and nobody would answer."""
+        protocol = self.membership.protocol_of(host)
+        if protocol != PROTOCOL:
+            raise NoHost(
+                f"the host that has this agent speaks version {protocol} of the protocol between hosts, this process "
+                f"version {PROTOCOL}; run the same release in all processes, or end that host first",
+                agent=path,
+                expected=PROTOCOL,
+                actual=protocol,
+            )
 
     def _candidates(self, needed_type: str | None) -> list[str]:
         return [
             record.host
-            for record in self.membership.hosts()
+            for record in self.membership.peers()
             if record.state == "up" and (needed_type is None or needed_type in record.agent_types)
         ]
 

@@ -163,6 +163,15 @@ class Membership:
         """The hosts that live, this one among them, as last read: a beat ago at most, unless the server is lost."""
         return list(self._living.values())
 
+    def peers(self) -> list[HostRecord]:
+        """The hosts that live and understand what this one sends, this one among them; otherwise as `hosts`."""
+        return [record for record in self.hosts() if record.protocol == PROTOCOL]
+
+    def protocol_of(self, host: str) -> int:
+        """The version of what a host sends; this one's for a host that `state_of` has not found alive."""
+        record = self._living.get(host)
+        return PROTOCOL if record is None else record.protocol
+
     def refresh(self) -> None:
         """Read the list of hosts now. Raises Unavailable."""
         records = self._read()
