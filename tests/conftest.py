@@ -92,6 +92,14 @@ def cluster_url() -> Iterator[str]:
         yield cluster.url
 
 
+@pytest.fixture
+def seed() -> int:
+    """Of a test's random faults: the same each time, or what DURAMEN_TEST_SEED says. Shown where the test fails."""
+    chosen = int(os.environ.get("DURAMEN_TEST_SEED", "12"))
+    print(f"seed {chosen}: DURAMEN_TEST_SEED sets another one")
+    return chosen
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", metavar="K/N", help="of the files with quick tests, collect the K-th part of N")
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import os
 import random
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from attrs import define, field, frozen
 from battery import clock
 from battery.history import IDENTIFIED, History
 from battery.naive import use_naive_lease
-from duramen.actors import Agent, AgentSystem, Settings
+from duramen.actors import Agent, AgentSystem, Reply, Settings
+from duramen.actors.commands import Spawn
 from duramen.events import AskTimeout, DuramenError, OutcomeUnknown, Unavailable, message_type
 from leftovers import threads_left, where_threads_are
 
@@ -30,6 +33,12 @@ GIL_SECONDS = 13
 SECONDS = 20.0
 """How long a call waits for its reply."""
 _TRIES = 4
+_IN_TURN = 0.6
+"""Share of the operations on the agent whose turn it is; the others are on few agents."""
+_AT_ONCE = 256
+"""Agents made at a time."""
+_PATIENCE = 120.0
+_EMPTY: dict[str, Any] = {"l": [], "done": []}
 _SHARES = {"set": 5, "append": 4, "batch": 2, "work": 5, "lone_work": 2, "get": 4}
 
 
@@ -61,6 +70,8 @@ class Place:
     callers: int
     seed: int
     history: str
+    turns: str
+    """The file of `Turns`."""
     is_host: bool = True
     naive: str | None = None
     """A control that must be found. `callers`: it is impatient, and then asks again without a command id; otherwise
@@ -76,22 +87,50 @@ def path_of(number: int) -> str:
     return f"p{(number - 1) % 7}/a{number - 1}/sub" if number % 10 == 9 else f"p{number % 7}/a{number}"
 
 
-def pick_agent(chance: random.Random, count: int) -> int:
-    """One of a few that many ask, or any."""
-    if chance.random() < 0.5:
-        return chance.randrange(count)
+def pick_popular(chance: random.Random, count: int) -> int:
+    """One of a few that many ask."""
     return min(int(chance.paretovariate(0.5)) - 1, 1_000_000) % count
+
+
+class Turns:
+    """Numbers from 0 on that all processes of a battery take in turns, a byte of a common file each.
+
+    A number that a process has taken when it is killed is taken by nobody else. Not thread-safe.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def take(self) -> int:
+        os.write(self._file, b".")  # which leaves the position behind this byte, whoever else has written meanwhile
+        return os.lseek(self._file, 0, os.SEEK_CUR) - 1
+
+
+def is_there_early(number: int) -> bool:
+    """Whether an agent is made before any fault; the others, sub-agents among them, by their first caller."""
+    return number % 10 < 8
+
+
+def spawn_early(system: AgentSystem, count: int) -> None:
+    """Make the agents that are there before any fault."""
+    waiting: deque[Reply] = deque()
+    for number in filter(is_there_early, range(count)):
+        message = Spawn(agent_type="worker", initial_state=_EMPTY)
+        waiting.append(system.agent(path_of(number)).ask(message, block=False))
+        if len(waiting) > _AT_ONCE:
+            waiting.popleft().get(timeout=_PATIENCE).raise_for_failure()
+    for reply in waiting:
+        reply.get(timeout=_PATIENCE).raise_for_failure()
 
 
 def spawn(system: AgentSystem, number: int) -> None:
     """Have an agent there, and its parent."""
-    empty: dict[str, Any] = {"l": [], "done": []}
     if number % 10 == 9:
         spawn(system, number - 1)
         parent = system.agent(path_of(number - 1))
-        parent.spawn_child("sub", exist_ok=True, agent_type="worker", initial_state=empty)
+        parent.spawn_child("sub", exist_ok=True, agent_type="worker", initial_state=_EMPTY)
     else:
-        system.spawn(path_of(number), exist_ok=True, agent_type="worker", initial_state=empty)
+        system.spawn(path_of(number), exist_ok=True, agent_type="worker", initial_state=_EMPTY)
 
 
 @define
@@ -104,8 +143,12 @@ class Caller:
     history: History
     stop: threading.Event
     chance: random.Random
+    turns: Turns = field(init=False)
     spawned: set[int] = field(factory=set[int])
     count: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.turns = Turns(self.place.turns)
 
     def run(self) -> None:
         try:
@@ -115,8 +158,8 @@ class Caller:
             self.history.note("problem", f"{self.name} ended with {type(error).__name__}: {error}")
 
     def step(self) -> None:
-        number = pick_agent(self.chance, self.place.agents)
-        if number not in self.spawned:
+        number = self.pick_agent()
+        if not is_there_early(number) and number not in self.spawned:
             try:
                 spawn(self.system, number)
             except DuramenError:
@@ -134,6 +177,12 @@ class Caller:
             self.stop.wait(0.05)
         else:
             self.history.end(name, None, result)
+
+    def pick_agent(self) -> int:
+        """The one whose turn it is, so that all agents are called, or one of a few that many ask."""
+        if self.chance.random() < _IN_TURN:
+            return self.turns.take() % self.place.agents
+        return pick_popular(self.chance, self.place.agents)
 
     def call(self, kind: str, agent: str, name: str) -> Any:
         """Carry one operation out; one with a command id again while its outcome is unknown."""

@@ -7,8 +7,9 @@
     scripts/faults --naive clock, --naive key   controls: hosts that judge others by the time of day, or by keys with a
                                             time to live; it has to find that living hosts are declared dead
 
-Hosts and clients call agents and note each call and its outcome. Meanwhile, in an order that the seed decides,
-processes are killed, stopped, cut off from the server (now and then past their lease), ended and started; their clocks
+Hosts and clients call agents, each agent in its turn and a few more often, and note each call and its outcome.
+Meanwhile, in an order that the seed decides, processes are killed, stopped, cut off from the server (now and then past
+their lease), ended and started; requests and replies between them and the server are lost, with the connection; clocks
 jump by an hour, or nothing runs in them while something holds the interpreter's lock; agents are taken over by force;
 scripts are flushed, connections cut, memory is full while keys with a time to live are evicted, and the server is
 killed, ended and held, now and then for 15 s. Then all calm down, the server's lists are read without the library, and
@@ -41,7 +42,7 @@ from battery.checker import AgentLog, check_agent, check_fences, check_state
 from battery.clock import VARIABLE, set_clock
 from battery.consumer import NAME, Counts
 from battery.history import Operation, read_histories
-from battery.member import GIL_SECONDS, Place, path_of, pick_agent
+from battery.member import GIL_SECONDS, Place, path_of, pick_popular, spawn_early
 from battery.naive import NAIVE
 from duramen.actors import AgentSystem
 from duramen.events import DuramenError
@@ -53,9 +54,12 @@ __all__ = ["Outcome", "Size", "run_battery"]
 
 TESTS = Path(__file__).parent.parent
 _LEASE = 13.0
+_LONGEST = 1.5
+"""Faults go on for so many times as long where not all agents have had their turn, as on a busy machine."""
 _RECENT = 20.0
 _EXCUSING = 6.0
 """Of the last `_RECENT` seconds: whoever was silent for longer may be declared dead."""
+_NOBODY = "nobody, since all hosts behind a proxy have ended"
 _START_SECONDS = 120.0
 _END_SECONDS = 300.0
 _VIEW_SECONDS = 60.0
@@ -171,9 +175,13 @@ class Battery:
     def run(self) -> Outcome:
         for number in range(self.size.hosts + self.size.clients):
             self._start(is_host=number < self.size.hosts)
-        self._start_consumer()
-        for member in [*self.members, self.consumer]:
+        for member in self.members:
             member.wait_until_ready()
+        with self._system() as system:
+            spawn_early(system, self.size.agents)
+        self.say("agents are there")
+        self._start_consumer()
+        self.consumer.wait_until_ready()
         with self._watching():
             self._rage()
             self._calm_down()
@@ -202,6 +210,7 @@ class Battery:
             callers=self.size.callers,
             seed=self.seed,
             history=str(self.folder / f"{name}.jsonl"),
+            turns=str(self._turns),
             is_host=is_host,
             naive=self.size.naive,
         )
@@ -212,8 +221,8 @@ class Battery:
     # -- what happens ----------------------------------------------------------------------------------------------
 
     def _rage(self) -> None:
-        until, deck = monotonic() + self.size.seconds, self._shuffled()
-        while (monotonic() < until or self.faults.total() < self.size.least) and not self._has_proof():
+        begun, deck = monotonic(), self._shuffled()
+        while not self._is_enough(monotonic() - begun) and not self._has_proof():
             self._never.wait(2 * self.size.pause * self.chance.random())
             self._notice_ends()
             if not deck:
@@ -222,6 +231,15 @@ class Battery:
             name = act.__name__.strip("_").replace("_", " ")
             self.faults[name] += 1
             self.say(f"{name}: {act()}")
+
+    def _is_enough(self, seconds: float) -> bool:
+        """Whether there were faults for long enough, enough of them, and all agents had their turn, if they ever do."""
+        have_had_turns = self._turns.stat().st_size >= self.size.agents or seconds >= _LONGEST * self.size.seconds
+        return seconds >= self.size.seconds and self.faults.total() >= self.size.least and have_had_turns
+
+    @property
+    def _turns(self) -> Path:
+        return self.folder / "turns"
 
     def _has_proof(self) -> bool:
         """Whether a control of leases has shown what it is to show."""
@@ -250,6 +268,9 @@ class Battery:
             self._jump_clock,
             self._jump_clock,
             self._cut_off_host,
+            self._lose_requests,
+            self._lose_replies,
+            self._cut_proxy,
             self._fill_memory,
         ]
         if self.size.has_leases:
@@ -365,15 +386,38 @@ class Battery:
 
     def _cut_off(self, seconds: float) -> str:
         """Let nothing pass between a host and the server, and close nothing; what was on its way arrives later."""
-        behind = [one for one in self.members if one.proxy is not None]
-        if not behind:
-            return "nobody, since all hosts that could be have ended"
-        member = self.chance.choice(behind)
-        assert member.proxy is not None
-        member.proxy.black_hole()
+        found = self._pick_behind_proxy()
+        if found is None:
+            return _NOBODY
+        member, proxy = found
+        proxy.black_hole()
         self._stay_silent(member, seconds)
-        member.proxy.release()
+        proxy.release()
         return f"{member.place.name} for {seconds:.1f} s"
+
+    def _pick_behind_proxy(self) -> tuple[Member, FaultProxy] | None:
+        behind = [(one, one.proxy) for one in self.members if one.proxy is not None]
+        return self.chance.choice(behind) if behind else None
+
+    def _lose_requests(self) -> str:
+        """Close connections in place of passing a host's next appends on: the server never sees them."""
+        return self._strike(lambda proxy: proxy.drop_request(containing=b"EVALSHA", times=3))
+
+    def _lose_replies(self) -> str:
+        """Close connections in place of passing replies on: what was asked for is done, and nobody is told."""
+        return self._strike(lambda proxy: proxy.drop_reply(containing=b"EVALSHA", times=3))
+
+    def _cut_proxy(self) -> str:
+        """Cut all connections of a host, wherever they are in the middle of."""
+        return self._strike(FaultProxy.sever)
+
+    def _strike(self, strike: Callable[[FaultProxy], object]) -> str:
+        found = self._pick_behind_proxy()
+        if found is None:
+            return _NOBODY
+        member, proxy = found
+        strike(proxy)
+        return f"of {member.place.name}"
 
     def _jump_clock(self) -> str:
         member, hours = self.chance.choice(self.members), self.chance.choice((-1, 0, 1))
@@ -389,7 +433,9 @@ class Battery:
         return f"for {seconds:.1f} s"
 
     def _take_over_by_force(self) -> str:
-        paths = {path_of(pick_agent(self.chance, self.size.agents)) for _ in range(20)}
+        numbers = [self.chance.randrange(self.size.agents) for _ in range(10)]
+        numbers += [pick_popular(self.chance, self.size.agents) for _ in range(10)]
+        paths = set(map(path_of, numbers))
         with suppress(DuramenError), self._system() as system:
             system.log.claim(sorted(paths), f"force-{self.chance.getrandbits(32):x}", time_ns() // 1000)
         return f"{len(paths)} agents"
@@ -534,7 +580,8 @@ class Battery:
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         summary = (
             f"seed {self.seed}: {len(operations)} operations, {done} acknowledged, the longest took {took:.1f} s; "
-            f"{len({one.agent for one in operations})} agents, {self._names} processes; {faults}; "
+            f"{len({one.agent for one in operations}):,} of {self.size.agents:,} agents, {self._names} processes; "
+            f"{faults}; "
             f"{len(self.problems)} problems"
         )
         return Outcome(self.problems, counts, self.faults, summary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from random import SystemRandom
 
 import pytest
 
@@ -13,9 +12,9 @@ KINDS = ("set", "append", "batch", "work", "lone_work", "get")
 
 
 @pytest.mark.timeout(300)
-def test_nothing_acknowledged_is_lost_doubled_or_out_of_order_whatever_fails(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_doubled_or_out_of_order_whatever_fails(tmp_path: Path, seed: int) -> None:
     size = Size(seconds=12, agents=40, hosts=3, callers=4, pause=0.6, has_leases=False, least=6)
-    outcome = run_battery(size, SystemRandom().randrange(1 << 32), tmp_path)
+    outcome = run_battery(size, seed, tmp_path)
     assert not outcome.problems, f"{outcome.summary}\n" + "\n".join(outcome.problems[:20])
     assert all(outcome.operations[f"{kind} ok"] for kind in KINDS), outcome.summary
 
