@@ -107,7 +107,7 @@ def _spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | None) 
     state.session_first_seq = state.seq + 1
     state.started_at = time
     state.granularity = _LEVELS[data["granularity"]]
-    state.levels = {kind: _LEVELS[level] for kind, level in data["levels"].items()}
+    state.levels = {kind: _LEVELS[level] for kind, level in {**data["levels"]}.items()}
     state.expires_after = data.get("expires_after")
     state.paused_at = None
     state.children = {}
@@ -192,7 +192,7 @@ def _child_spawned(state: AgentState, data: Data, time: int, undo: list[Undo] | 
 def _granularity_set(state: AgentState, data: Data, time: int, undo: list[Undo] | None) -> None:
     if data["level"] is not None:
         state.granularity = _LEVELS[data["level"]]
-    changed = {kind: None if level is None else _LEVELS[level] for kind, level in data["levels"].items()}
+    changed = {kind: None if level is None else _LEVELS[level] for kind, level in {**data["levels"]}.items()}
     state.levels = {kind: level for kind, level in (state.levels | changed).items() if level is not None}
 
 
