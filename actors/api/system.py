@@ -28,7 +28,6 @@ from duramen.events import (
 )
 from duramen.events.log import EventLog, HostRecord
 from duramen.events.model import DECLARED, Seconds, parse_seconds, parse_timeout
-from duramen.projections import AgentState
 from duramen.projections.sessions import Erasure
 
 from ..commands import (
@@ -36,7 +35,6 @@ from ..commands import (
     AdoptChild,
     LifecycleResult,
     Spawn,
-    decide_spawn,
     plain_id,
     spawn_message,
 )
@@ -50,6 +48,7 @@ from ..handlers import (
     LifecycleHooks,
     OutputWriter,
     Settings,
+    check_spawn,
 )
 from ..hosts import Placement
 from ..runtime import INLINE, WAITING_FOR_NOBODY, answer_from_log, can_read_here, envelope_of, read_in_worker
@@ -272,7 +271,7 @@ class AgentSystem(SystemCalls):
 
     def check_spawn(self, path: str, message: Spawn) -> None:
         """Raise the error that spawning a new agent with this message would raise. Sends nothing."""
-        decide_spawn(AgentState(), message, self._limits, path, session_id="-")
+        check_spawn(message, self._limits, path)
 
     def accept_message(self, message: object, command_id: str | None, durability: str | None) -> Accept:
         """Return what has an agent accept a durable message. Raises InvalidMessage, UnknownMessageType."""

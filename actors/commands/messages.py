@@ -41,6 +41,8 @@ _MAPPINGS: Final = ("initial_state", "metadata", "levels")
 class Spawn(Message[LifecycleResult]):
     """Start a session. Fails if one runs; after `Terminate` a new one starts on the same log."""
 
+    content_field: ClassVar = "initial_state"
+
     session_id: str | UUID | None = None
     agent_type: str | UUID | None = None
     initial_state: Mapping[str, Any] = field(factory=nothing, converter=copy_mapping)

@@ -74,6 +74,7 @@ from .reading import (
 )
 from .records import (
     ADD_TO_LIST,
+    KEEP,
     NOTHING_UNFINISHED,
     Adoption,
     Answer,
@@ -107,6 +108,7 @@ from .trimming import HEAD_MISMATCH, diverged_at_base, feed_damaged, feed_trimme
 __all__ = [
     "ADD_TO_LIST",
     "HEAD_MISMATCH",
+    "KEEP",
     "LIVE",
     "MOST_PARTITIONS",
     "MOST_TTL_MS",

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from ..errors import AgentNotFound, CorruptEvent
 from ..model import Content, content_digest
+from .records import Put
 
 CHUNK_BYTES: Final = 1024 * 1024
 STAGED_MS: Final = 24 * 60 * 60 * 1000
@@ -56,6 +57,10 @@ class ContentStore(Protocol):
 
         Raises AgentNotFound. With `staged` for an agent that does not exist yet, too: until it is adopted, for a day.
         """
+        ...
+
+    def keep(self, agent: str, digests: Collection[bytes]) -> tuple[Put, ...]:
+        """What the append has to bring that creates an agent, for its staged contents to stay. Does not block."""
         ...
 
     def read(self, agent: str, digest: bytes) -> bytes | None:

@@ -45,6 +45,9 @@ class Status(IntEnum):
 ADD_TO_LIST: Final = -1
 """In the place of `Put.ttl_ms`: the key is a list, and the value is added to its end."""
 
+KEEP: Final = -2
+"""In the place of `Put.ttl_ms`: what was staged under the key for an agent stays now that it comes to be."""
+
 NOTHING_UNFINISHED: Final = -1
 """In the place of `Append.due_ms`: the agent has no unfinished work any more."""
 _MOST_METADATA: Final = 4_096
@@ -55,7 +58,8 @@ _MOST_METADATA: Final = 4_096
 class Put:
     """A value to write together with an append, such as a checkpoint. It replaces the value of its key.
 
-    With `ttl_ms` 0 it has no end of life; with `ADD_TO_LIST` it is added at the end of a list instead.
+    With `ttl_ms` 0 it has no end of life; with `ADD_TO_LIST` it is added at the end of a list instead. With `KEEP`
+    nothing is written: where the key is not there any more, the append is answered `ERASED`.
     """
 
     key: str

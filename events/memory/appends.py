@@ -10,6 +10,7 @@ import msgpack
 
 from ..codec import NO_DIGEST
 from ..log import (
+    KEEP,
     NOTHING_UNFINISHED,
     Answer,
     Append,
@@ -21,6 +22,7 @@ from ..log import (
     owner_of,
     root_of,
 )
+from .content_store import MemoryContentStore
 from .partition import Partition
 from .storage import MemoryStorage
 
@@ -30,8 +32,9 @@ _COMMITTED: Final = Answer(Status.COMMITTED)
 class MemoryAppends:
     """Commits appends, as the script does on a server. Thread-safe."""
 
-    def __init__(self, storage: MemoryStorage) -> None:
+    def __init__(self, storage: MemoryStorage, contents: MemoryContentStore) -> None:
         self._storage = storage
+        self._contents = contents
 
     def commit(self, partition: int, batch: Sequence[Append]) -> list[Answer]:
         """Commit a batch of appends of one partition, each of them or not, and publish its notices."""
@@ -55,6 +58,8 @@ class MemoryAppends:
         """`changed` and `owners` gather the entries that the accepted appends of a batch bring."""
         head = part.heads.get(append.agent)
         status = self._check(head, append)
+        if status is Status.COMMITTED and not self._contents.has(append.agent, _kept(append)):
+            status = Status.ERASED
         if status is Status.COMMITTED:
             if append.create:
                 owner = self._owner(part, append, owners)
@@ -150,6 +155,8 @@ class MemoryAppends:
             bits_of_batch |= bits
             part.feed.append(FeedEntry(append.agent, first, len(append.items), bits))
             self._storage.put(append.puts)
+            if append.create:
+                self._contents.adopt(append.agent)
         return [
             self._storage.notice(partition, part, level, found, position, entries=len(batch), levels=bits_of_batch)
             for level, found in events.items()
@@ -159,6 +166,11 @@ class MemoryAppends:
 def _is_known(event: bytes, append: Append) -> bool:
     """Whether an event is the one that the writer knows as the last: by all its bytes, or by its digest alone."""
     return event == append.last if append.last else event[:16] == append.previous
+
+
+def _kept(append: Append) -> list[bytes]:
+    """The digests of the staged contents that stay with an append."""
+    return [put.value for put in append.puts if put.ttl_ms == KEEP]
 
 
 def _host_of(append: Append) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from attrs import frozen
 
-from ..log import STAGED_MS, ListedContent, content_without_agent
+from ..log import KEEP, STAGED_MS, ListedContent, Put, content_without_agent
 from .storage import MemoryStorage
 
 
@@ -37,6 +37,9 @@ class MemoryContentStore:
             known = self._find(agent, digest)
             kept = data if known is None else known.data
             self._contents.setdefault(agent, {})[digest] = _Kept(kept, self._now(), not exists)
+
+    def keep(self, agent: str, digests: Collection[bytes]) -> tuple[Put, ...]:
+        return tuple(Put(agent, digest, KEEP) for digest in digests)
 
     def read(self, agent: str, digest: bytes) -> bytes | None:
         with self._lock:

@@ -67,12 +67,12 @@ class MemoryLog(LogBase):
         self._limits = limits or Limits()
         self._storage = storage = MemoryStorage(partitions, self._keys, self._limits, clock)
         self._lock = storage.lock
-        self._appends = MemoryAppends(storage)
+        self.contents = MemoryContentStore(storage)
+        self._appends = MemoryAppends(storage, self.contents)
         self._embeddings: dict[str, MemoryCache] = {}
         self._consumers = MemoryConsumerStore()
         self.outputs = MemoryOutputStore(clock)
         self.hosts = MemoryHostStore(storage, secret=self.chain.message_secret(self.identity))
-        self.contents = MemoryContentStore(storage)
         self.archive = MemoryArchive(storage, self.outputs, self.contents)
 
     def listen(self, listener: Callable[[Notice], None]) -> Callable[[], None]:

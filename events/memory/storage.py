@@ -10,6 +10,7 @@ from attrs import evolve
 
 from ..log import (
     ADD_TO_LIST,
+    KEEP,
     Adoption,
     Base,
     FeedEntry,
@@ -63,6 +64,8 @@ class MemoryStorage:
     def put(self, puts: Sequence[Put]) -> None:
         """Store values."""
         for put in puts:
+            if put.ttl_ms == KEEP:
+                continue
             if put.ttl_ms == ADD_TO_LIST:
                 self.lists.setdefault(put.key, []).append(put.value)
                 continue

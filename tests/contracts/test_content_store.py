@@ -10,14 +10,14 @@ import pytest
 from attrs import evolve
 
 import msgpack
-from contracts.authors import FENCE, Author, linked
+from contracts.authors import FENCE, Author, commit_one, linked
 from contracts.places import MemoryPlace, Place, ServerPlace
 from duramen.events.codec.event_codec import NO_DIGEST
 from duramen.events.errors import AgentNotFound, CorruptEvent
 from duramen.events.log import content_store
 from duramen.events.log.content_store import CHUNK_BYTES, STAGED_MS, copy_contents, load_content, read_content
 from duramen.events.log.event_log import EventLog
-from duramen.events.log.records import Adoption
+from duramen.events.log.records import Adoption, Status
 from duramen.events.model.content import Content, content_digest
 
 DAY_MS = STAGED_MS
@@ -49,6 +49,28 @@ def make_older(place: Place, log: EventLog, by_ms: int) -> None:
         for digest, stored in listed.items():
             size, written = msgpack.unpackb(stored)
             place.client.hset(key, digest, msgpack.packb([size, written - by_ms]))
+
+
+def test_what_an_append_keeps_of_a_new_agent_stays_or_it_is_not_committed(log: EventLog) -> None:
+    author, data = Author(log, ALICE), [make(10), make(20)]
+    kept = [keep(log, each, staged=True).digest for each in data]
+    missing = author.append(b"first", puts=log.contents.keep(ALICE, [*kept, content_digest(b"not there")]))
+    assert commit_one(log, missing).status is Status.ERASED
+    assert log.head(ALICE) is None
+    author.write(b"first", puts=log.contents.keep(ALICE, kept))
+    assert digests(log) == set(kept)
+    assert log.contents.drop(ALICE, kept, 0) == 2
+
+
+def test_what_an_append_keeps_has_no_day_to_live(server: ServerPlace) -> None:
+    log = server.open()
+    digest, other = (keep(log, make(size), agent, staged=True).digest for size, agent in ((10, ALICE), (20, BOB)))
+    Author(log, ALICE).write(b"first", puts=log.contents.keep(ALICE, [digest]))
+    for agent, held, stays in ((ALICE, digest, True), (BOB, other, False)):
+        partition = log.partition_of(agent)
+        for key in (server.keys.contents(partition, agent), server.keys.chunks(partition, agent, held)):
+            left: Any = server.client.pttl(key)
+            assert (left > 365 * DAY_MS) is stays
 
 
 def test_the_clock_of_the_server_says_how_old_content_is(server: ServerPlace, monkeypatch: pytest.MonkeyPatch) -> None:

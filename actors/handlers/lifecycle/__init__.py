@@ -8,6 +8,7 @@ from .lifecycle import (
     MAY_BLOCK,
     QUICK_HANDLERS,
     announce_child,
+    check_spawn,
     pause_self,
     terminate_self,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "QUICK_HANDLERS",
     "Transition",
     "announce_child",
+    "check_spawn",
     "pause_self",
     "reply_to",
     "terminate_self",

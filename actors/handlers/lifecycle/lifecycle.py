@@ -18,8 +18,10 @@ from duramen.events import (
     CheckpointNotFound,
     DuramenError,
     InvalidMessage,
+    Limits,
     NewEvent,
     Receipt,
+    TooLarge,
     VersionConflict,
 )
 from duramen.events.codec import NO_DIGEST, RawEvent, to_datetime
@@ -54,7 +56,7 @@ from ...commands import (
 )
 from ...dispatch import Envelope
 from ...hosts import Repeated
-from ..memory import READS, drop_expired, handle_pop, handle_repeated
+from ..memory import READS, drop_expired, handle_pop, handle_repeated, replace_contents
 from ..turn import Turn
 from .cascade import children_of, held_tree, hold
 from .checkpoints import IN_PLACE, find_checkpoint, find_paused, require_one_cut
@@ -244,10 +246,19 @@ def _terminate_children(turn: Turn, message: Terminate) -> None:
     _require_ended_children(turn)
 
 
+def check_spawn(message: Spawn, limits: Limits, path: str) -> None:
+    """Raise the error that spawning a new agent with this message would raise."""
+    try:
+        decide_spawn(AgentState(), message, limits, path, session_id="-")
+    except TooLarge as refused:
+        replaced, _ = replace_contents(limits, path, message, refused)
+        decide_spawn(AgentState(), replaced, limits, path, session_id="-")
+
+
 def announce_child(turn: Turn, message: AdoptChild, spawn: Spawn, *, send: bool = True) -> None:
     """Record a sub-agent as part of a handler's turn; it is spawned after the commit, unless `send` is False."""
     limits = turn.services.limits
-    decide_spawn(AgentState(), spawn, limits, message.path, session_id="-")  # what is refused is refused here
+    check_spawn(spawn, limits, message.path)  # what is refused is refused here
     if spawn.durability is not None:
         turn.services.find_durability(spawn.durability)
     for event in decide_adopt(turn.state, message, limits, turn.agent):

@@ -7,9 +7,10 @@ from functools import partial
 from typing import Final
 
 from duramen.events import AgentFailed, AgentNotFound, DataLoss, Diverged, DuramenError, OutcomeUnknown, Receipt
+from duramen.events.codec import CONTENT_MARK, DIGEST_SIZE
 from duramen.events.log import NOTHING_UNFINISHED, Answer, CommittedAppend, Durability, Status
 from duramen.events.logging import get_logger, raised_at
-from duramen.events.model import WithContents
+from duramen.events.model import WithContents, contents_in
 from duramen.projections.recovery import LoadedAgentLog
 from duramen.projections.state import ABSENT, PAUSED_STATUS, TERMINATED_STATUS, due_of_agent, open_work
 
@@ -80,11 +81,20 @@ class CommittingAgent(LoadedAgent):
         elif self._create and not turn.items:
             self.settle(turn, Answer(Status.COMMITTED))  # nothing was ever written: nothing to confirm
         else:
-            turn.create = self._create
+            if self._create:
+                turn.create = True
+                self._keep_contents(turn)
             if turn.contents is None:
                 self.services.dispatcher.submit(turn)
             else:
                 self._store_contents(turn, turn.contents)
+
+    def _keep_contents(self, turn: Turn) -> None:
+        """Have the contents stay that are staged for the agent's first state, by this turn or by who has sent it."""
+        packed = [item[DIGEST_SIZE:] for item in turn.items if CONTENT_MARK in item]
+        digests = {content.digest for body in packed for content in contents_in(turn.codec.unpack(body))}
+        if digests:
+            turn.puts += self.services.log.contents.keep(self.path, digests)
 
     def _store_contents(self, turn: Turn, contents: Mapping[bytes, bytes]) -> None:
         """Store what the events of a turn refer to, in a worker thread, and then hand the turn to the journal."""
@@ -265,8 +275,14 @@ class CommittingAgent(LoadedAgent):
         self.deactivate()
 
     def _erased(self, turn: Turn, answer: Answer) -> None:
-        """The agent was erased: spawns are handled again, on an empty log; all other messages are refused."""
-        spawns = [envelope for envelope in turn.envelopes if type_of(envelope.message) is Spawn]
+        """The agent, or what was staged for it, was erased: spawns are handled again, on an empty log.
+
+        All other messages are refused.
+        """
+        most = self.services.settings.fenced_tries
+        for envelope in turn.envelopes:
+            envelope.tries += 1
+        spawns = [each for each in turn.envelopes if type_of(each.message) is Spawn and each.tries <= most]
         turn.envelopes = [envelope for envelope in turn.envelopes if envelope not in spawns]
         self._mailbox.requeue(spawns)
         self._failed(turn, append_error(self.path, turn.expected, turn.previous, answer))

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import msgpack
 
-from ...log import STAGED_MS, Keys, ListedContent, chunks_of, content_without_agent
+from ...log import KEEP, STAGED_MS, Keys, ListedContent, Put, chunks_of, content_without_agent
 from ..client import RedisClient, Script
 
 _READ: Final = 4
@@ -40,6 +40,11 @@ class RedisContentStore:
             there = int(self._server.run_script(self._write, keys, arguments, _KEEP))
         if there < 0:
             raise content_without_agent(agent)
+
+    def keep(self, agent: str, digests: Collection[bytes]) -> tuple[Put, ...]:
+        partition = self._partition_of(agent)
+        keys = [self._keys.chunks(partition, agent, digest) for digest in digests]
+        return tuple(Put(key, b"", KEEP) for key in (self._keys.contents(partition, agent), *keys))
 
     def read(self, agent: str, digest: bytes) -> bytes | None:
         key = self._keys.chunks(self._partition_of(agent), agent, digest).encode()

@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from duramen.actors import AgentHandle, AgentSystem, Append, Extend, Get, Merge, Retention, Set, Settings
+from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Extend, Get, Merge, Retention, Set, Settings
 from duramen.events import (
+    AgentAlreadyRunning,
     AgentNotFound,
     AgentPaused,
     CommandConflict,
@@ -414,3 +415,89 @@ def test_a_reference_is_no_value(system: AgentSystem) -> None:
         system.load_content("acme/bob", reference)
     with pytest.raises(ValueError, match="Content"):
         system.load_content(PATH, BIG)
+
+
+FIRST = {"doc": {"text": BIG, "n": 1}, "bytes": [BYTES], "small": "x"}
+
+
+def test_agents_begin_with_large_values(open_any: OpenSystem) -> None:
+    system = open_any(limits=LIMITS)
+    alice = system.spawn(PATH, initial_state=FIRST, command_id="first")
+    assert system.spawn(PATH, initial_state=FIRST, command_id="first").path == alice.path
+    assert alice.get() == FIRST
+    assert kept(system) == 2
+    assert drop_orphans(AgentLog(system.log, PATH, LIMITS), 0) == 0
+    child = alice.spawn_child("child", initial_state=FIRST)
+    assert child.get("doc/text") == BIG
+    alice.terminate()
+    system.spawn(PATH, initial_state={"again": BIG})
+    assert open_any(limits=LIMITS).agent(PATH).get() == {"again": BIG}
+    assert system.verify().ok
+    system.erase(PATH)
+    assert kept(system) == kept(system, child.path.text) == 0
+
+
+def test_a_client_begins_agents_with_large_values(open_server: OpenSystem) -> None:
+    host, client = open_server(limits=LIMITS), open_server(limits=LIMITS, host=False)
+    alice = client.spawn(PATH, initial_state=FIRST)
+    assert alice.get() == FIRST
+    alice.set("more", BIG[::-1])
+    assert host.agent(PATH).get() == {**FIRST, "more": BIG[::-1]}
+    log: Any = host.log
+    key = log._keys.contents(log.partition_of(PATH), PATH).encode()
+    assert int(log._server.execute("look", b"TTL", key)) > 31_536_000, "what was staged by the client stays"
+    assert host.verify(PATH).ok
+
+
+def test_a_handler_begins_children_with_large_values(system: AgentSystem) -> None:
+    class Parent(Agent):
+        def on_receive(self, message: Any) -> Any:
+            self.spawn_child("child", initial_state=FIRST)
+
+    system.register("parent", Parent)
+    system.spawn(PATH, agent_type="parent").ask("begin")
+    assert system.agent(f"{PATH}/child").get() == FIRST
+
+
+def test_asyncio_begins_agents_with_large_values(system: AgentSystem) -> None:
+    alice = asyncio.run(system.aio.spawn(PATH, initial_state=FIRST))
+    assert system.agent(alice.path.text).get() == FIRST
+
+
+def test_the_first_state_of_an_agent_stays_and_one_that_was_refused_goes(open_server: OpenSystem) -> None:
+    system = open_server(limits=LIMITS)
+    system.spawn(PATH, initial_state=FIRST)
+    log: Any = system.log
+    partition = log.partition_of(PATH)
+    keys = [log._keys.contents(partition, PATH)]
+    keys += [log._keys.chunks(partition, PATH, each.digest) for each in log.contents.list(PATH)]
+    assert len(keys) == 3
+
+    def seconds_left(key: str) -> int:
+        return int(log._server.execute("look", b"TTL", key.encode()))
+
+    assert all(seconds_left(key) > 31_536_000 or seconds_left(key) == -1 for key in keys)
+    with pytest.raises(AgentAlreadyRunning):
+        system.spawn(PATH, initial_state={"doc": BIG[::-1]})
+    assert kept(system) == 2, "nothing is stored for a spawn that is refused"
+    log.contents.write("acme/nobody", b"d" * 32, BYTES, staged=True)
+    assert 0 < seconds_left(log._keys.contents(log.partition_of("acme/nobody"), "acme/nobody")) <= 86_400, "control"
+
+
+def test_a_first_state_that_is_gone_before_the_append_is_stored_once_more(
+    system: AgentSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents: Any = system.log.contents
+    write, erased = contents.write, list[str]()
+
+    def write_and_lose(agent: str, digest: bytes, data: bytes, *, staged: bool = False) -> None:
+        write(agent, digest, data, staged=staged)
+        if not erased:
+            erased.append(agent)
+            assert contents.drop(agent, [digest], 0) == 1
+
+    monkeypatch.setattr(contents, "write", write_and_lose)
+    alice = system.spawn(PATH, initial_state={"doc": BIG})
+    assert erased == [PATH]
+    assert alice.get() == {"doc": BIG}
+    assert system.verify(PATH).ok

@@ -7,10 +7,12 @@
 --       4...         LIST    the log of each append's agent, in the order of the batch              for ever
 --       then         STRING  snapshots and checkpoints to put, in the order of the batch            their TTL
 --                    LIST    or what to add a value to: the partition's episodes                    for ever
+--                            or contents that were staged for the agent, and their list             for ever
 --       then       ZSET    unfinished: agent -> due in ms; only where an append has a `due`         for ever
 --       last       HASH    owners: root agent -> `epoch:host`; only where an append creates its agent for ever
 -- ARGV  1 batch      msgpack [[agent, expected, previous, fence, items, levels, updated_at, create, entry|false, puts,
---                    requires|false, due], ...]; puts = [[value, ttl in ms, 0, or -1 to add it to a list], ...];
+--                    requires|false, due], ...]; puts = [[value, ttl in ms, 0, -1 to add it to a list, or -2 to keep what
+--                    was staged], ...];
 --                    requires = [[agent, whether it must have a session that has not ended], ...];
 --                    due = when the agent's unfinished work is to be looked at, in ms; -1: it has none any more;
 --                    a row may end after updated_at, puts or requires, or be [..., updated_at, due];
@@ -240,11 +242,17 @@ end
 -- Everything is checked before the first write: a script has no roll-back.
 local answers, accepted, heads = {}, {}, {}
 local refused = false
+local put = 3 + count
 for i = 1, count do
   local append, stored = batch[i], known[front + i]
   local head = stored and head_of(stored)
   local status = CORRUPT
   if head or not stored then status = check(append, head, KEYS[3 + i]) end
+  for _, value in ipairs(append[10] or {}) do
+    put = put + 1
+    -- What was staged has expired, or was erased, since it was written.
+    if value[2] == -2 and status == COMMITTED and call('EXISTS', KEYS[put]) == 0 then status = ERASED end
+  end
   local root, entry, owned
   if status == COMMITTED and append[8] then
     root = string.match(append[1], '^[^/]+/[^/]+')
@@ -334,11 +342,14 @@ end
 -- A key that holds something else raises while nothing is written yet: hashes are read first, the lists of the agents
 -- were measured above, and the feed is the first that is written. Out of memory, too, is reported at the first write only.
 if #lines > 0 then call('HMGET', KEYS[2], lines[1]) end
-local put = 3 + count
+local AGES = '3155760000000' -- 100 years
+put = 3 + count
 for i = 1, count do
   for _, value in ipairs(batch[i][10] or {}) do
     put = put + 1
-    if value[2] < 0 then call('LLEN', KEYS[put]) end
+    if value[2] == -1 then call('LLEN', KEYS[put]) end
+    -- A write that does no harm without the others, and needs a right that a user may lack.
+    if value[2] == -2 and heads[i] then call('PEXPIRE', KEYS[put], AGES, 'GT') end
   end
 end
 local gone = {}
@@ -382,9 +393,9 @@ for i = 1, count do
     if heads[i] then
       if value[2] > 0 then
         call('SET', KEYS[put], value[1], 'PX', value[2])
-      elseif value[2] < 0 then
+      elseif value[2] == -1 then
         call('RPUSH', KEYS[put], value[1])
-      else
+      elseif value[2] == 0 then
         call('SET', KEYS[put], value[1])
       end
     end
