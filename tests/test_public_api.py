@@ -607,6 +607,16 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
         [([7, "x", [], object()], InvalidMessage)],
     ),
     (
+        "export_session progress",
+        lambda s, a, x: s.export_session(a.path, BytesIO(), progress=x),
+        [([7, "x", [], object()], InvalidMessage)],
+    ),
+    (
+        "export_jsonl progress",
+        lambda s, a, x: s.export_jsonl(a.path, BytesIO(), progress=x),
+        [([7, "x", [], object()], InvalidMessage)],
+    ),
+    (
         "export_jsonl path",
         lambda s, a, x: s.export_jsonl(x, BytesIO(), tree=True),
         [(AGENT_PATHS, InvalidPath), (["acme/nobody"], AgentNotFound)],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import IO, Any, Final, cast
 from uuid import uuid4
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from duramen.events import AgentNotFound, Content, CorruptEvent, Event, Limits, Trimmed
 from duramen.events.codec import CONTENT_MARK, DIGEST_SIZE, FORMAT, SessionWriter, decode_body
@@ -55,12 +55,18 @@ class Session:
 
 
 def export_session(
-    log: EventLog, agents: Sequence[str], file: IO[bytes], limits: Limits, *, written_at: int
+    log: EventLog,
+    agents: Sequence[str],
+    file: IO[bytes],
+    limits: Limits,
+    *,
+    written_at: int,
+    progress: Callable[[int], object] | None = None,
 ) -> Session:
     """Write agents of one partition as of one moment. Every event is checked.
 
-    Raises AgentNotFound, CorruptEvent, Trimmed for a log that is trimmed meanwhile, and what writing to the file
-    raises.
+    `progress` is called with the number of events written so far, after each page of them. Raises AgentNotFound,
+    CorruptEvent, Trimmed for a log that is trimmed meanwhile, and what writing to the file raises.
     """
     heads = log.archive.heads(agents)
     found = [(agent, head) for agent, head in zip(agents, heads, strict=True) if head is not None]
@@ -77,13 +83,29 @@ def export_session(
     }
     with SessionWriter(file, limits) as writer:
         writer.write("session", header)
-        exported = [_write_agent(AgentLog(log, agent, limits), head, writer) for agent, head in found]
+        pages = _Pages(writer, progress)
+        exported = [_write_agent(AgentLog(log, agent, limits), head, pages) for agent, head in found]
         writer.finish()
     return Session(tuple(exported))
 
 
-def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> ExportedAgent:
-    agent = agent_log.agent
+@define
+class _Pages:
+    """Writes pages of events, and says how many events it has written."""
+
+    writer: SessionWriter
+    progress: Callable[[int], object] | None
+    events: int = 0
+
+    def write(self, first: int, items: Sequence[bytes]) -> None:
+        self.writer.write("events", first, items)
+        self.events += len(items)
+        if self.progress is not None:
+            self.progress(self.events)
+
+
+def _write_agent(agent_log: AgentLog, head: Head, pages: _Pages) -> ExportedAgent:
+    agent, writer = agent_log.agent, pages.writer
     head, state, before, base = _load_start(agent_log, head)
     checkpoints = {name: [entry[0] - 1, entry[3]] for name, entry in state.checkpoints.items()}
     writer.write(
@@ -104,7 +126,7 @@ def _write_agent(agent_log: AgentLog, head: Head, writer: SessionWriter) -> Expo
             writer.write("episode", episode)
     contents = set(contents_in(agent_log.unpack_snapshot(base).state) if base else ())
     try:
-        types = _write_events(agent_log, head, before or b"", writer, contents)
+        types = _write_events(agent_log, head, before or b"", pages, contents)
     except Trimmed as error:
         raise _trimmed_meanwhile(agent_log, head, error) from None
     writer.write("types", types)
@@ -200,7 +222,7 @@ def _load_checkpoint(agent_log: AgentLog, name: str, entry: list[Any]) -> bytes 
 
 
 def _write_events(
-    agent_log: AgentLog, head: Head, digest: bytes, writer: SessionWriter, contents: set[Content]
+    agent_log: AgentLog, head: Head, digest: bytes, pages: _Pages, contents: set[Content]
 ) -> dict[str, list[int]]:
     """Write events page by page, and add the contents they refer to; return the versions of each event type."""
     log, agent = agent_log.log, agent_log.agent
@@ -230,7 +252,7 @@ def _write_events(
             versions = types.setdefault(event[0], [])
             if event[1] not in versions:
                 versions.append(event[1])
-        writer.write("events", first, page.items)
+        pages.write(first, page.items)
     return types
 
 

@@ -188,6 +188,19 @@ def test_a_second_import_is_refused_and_changes_nothing(source: AgentSystem, els
     assert "acme/bob" not in heads(elsewhere), "all of a tree, or none of it"
 
 
+def test_an_export_says_how_many_events_it_has_written(source: AgentSystem) -> None:
+    told: list[int] = []
+    lines: list[int] = []
+    for _ in range(6):
+        with source.agent(ALICE).batch() as batch:
+            for number in range(100):
+                batch.set("n", number)
+    written = source.export_session(ALICE, BytesIO(), progress=told.append)
+    assert (len(told) > 1, told == sorted(told), told[-1]) == (True, True, written.events)
+    count = source.export_jsonl(ALICE, BytesIO(), progress=lines.append)
+    assert lines == list(range(100, count + 1, 100))
+
+
 def test_an_agent_that_comes_to_be_meanwhile_is_not_overwritten(source: AgentSystem, elsewhere: AgentSystem) -> None:
     def spawn(events: int) -> None:
         elsewhere.spawn(ALICE, initial_state={"mine": 1})

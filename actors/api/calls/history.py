@@ -290,17 +290,25 @@ class History(Reading, MessageSender):
     # -- export and import --------------------------------------------------------------------------------------------
 
     def export_session(
-        self, path: str | AgentPath, file: str | os.PathLike[str] | BinaryIO, *, tree: bool = False
+        self,
+        path: str | AgentPath,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        tree: bool = False,
+        progress: Callable[[int], object] | None = None,
     ) -> Session:
         """Write an agent, or it and all below it, to one file: events as stored, checkpoints, and the base if trimmed.
 
         `file` is a path, replaced only once the file is complete, or a file open for bytes. Agents may run meanwhile; a
         tree is written as it was at one moment. Every event is checked: raises CorruptEvent rather than export damage.
-        Also raises AgentNotFound, Trimmed where the log is trimmed half-way, InvalidMessage for a folder, and OSError.
+        `progress` is called with the number of events written so far. Also raises AgentNotFound, Trimmed where the log
+        is trimmed half-way, InvalidMessage for a folder, and OSError.
         """
+        check_callable("progress", progress)
         agents = self._paths_to_export(path, tree)
         with open_for_writing(file) as out:
-            return export_session(self._log, agents, out, self._limits, written_at=time_ns() // 1000)
+            written_at = time_ns() // 1000
+            return export_session(self._log, agents, out, self._limits, written_at=written_at, progress=progress)
 
     def import_session(
         self,
@@ -362,18 +370,22 @@ class History(Reading, MessageSender):
         *,
         tree: bool = False,
         from_seq: int = 1,
+        progress: Callable[[int], object] | None = None,
     ) -> int:
         """Write an agent's events, or those of a whole tree, as JSON Lines for other tools. Returns their number.
 
-        One event a line, in ASCII, agent by agent. `import_session` reads files of `export_session` only. Raises as
-        `events`, and OSError.
+        One event a line, in ASCII, agent by agent. `import_session` reads files of `export_session` only. `progress` is
+        called with the number of events written so far, every hundred. Raises as `events`, and OSError.
         """
+        check_callable("progress", progress)
         agents, count = self._paths_to_export(path, tree), 0
         with open_for_writing(file) as out:
             for agent in agents:
                 for event in self.events(agent, from_seq=from_seq):
                     out.write(f"{to_json_line(event)}\n".encode())
                     count += 1
+                    if progress is not None and count % 100 == 0:
+                        progress(count)
         return count
 
     def _paths_to_export(self, path: str | AgentPath, tree: bool) -> list[str]:

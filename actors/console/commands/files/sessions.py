@@ -58,10 +58,14 @@ def _export(arguments: argparse.Namespace, options: Options, output: Output) -> 
 def _write(system: AgentSystem, path: str, arguments: argparse.Namespace, advance: Advance) -> dict[str, Any]:
     if arguments.html:
         return _write_page(system, path, arguments, advance)
+
+    def written(events: int) -> None:
+        advance(events, None)
+
     file: Path | BinaryIO = sys.stdout.buffer if arguments.file == _STANDARD else _file_path(arguments.file)
     if arguments.jsonl:
-        return {"agent": path, "events": system.export_jsonl(path, file, tree=arguments.tree)}
-    return _data(system.export_session(path, file, tree=arguments.tree))
+        return {"agent": path, "events": system.export_jsonl(path, file, tree=arguments.tree, progress=written)}
+    return _data(system.export_session(path, file, tree=arguments.tree, progress=written))
 
 
 def _write_page(system: AgentSystem, path: str, arguments: argparse.Namespace, advance: Advance) -> dict[str, Any]:
