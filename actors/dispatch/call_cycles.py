@@ -52,6 +52,7 @@ class Waiter:
 
     def __exit__(self, *_: object) -> None:
         _WAITER.reset(self._token)
+        del self._token  # it has a context, which tasks of the handler would keep as they keep the waiter
 
     def check(self, target: WaiterSlot | None) -> None:
         """Raise CallCycle if this agent's reply could only come after the handler has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from types import FunctionType
 from typing import Any, Final, TypeVar, cast, overload
@@ -111,14 +112,9 @@ class DurableAwaits:
         if type(cast("object", retry)) is not Retry:
             raise InvalidMessage(f"step {name}: retry is a Retry", actual=type(retry).__name__)
         seconds = None if timeout is None else parse_seconds("timeout", timeout)
-        given = [list(arguments), dict(keywords or {})]
-        digest = _digest_of(execution, given, f"the arguments of step {name}")
-        copied = copy_plain(given)
-
-        def run(step_key: str) -> Any:
-            values, named = copied if retry is ONCE else copy_plain(copied)  # no other attempt gets them
-            return function(*values, **named, **({} if key is None else {key: step_key}))
-
+        copied = copy_plain([list(arguments), dict(keywords or {})])
+        digest = _digest_of(execution, copied, f"the arguments of step {name}")
+        run = partial(_call_function, function, copied, retry is ONCE, key)
         begun = Begun(0, STEP, name, run, _is_coroutine_function(function), retry, seconds, bool(at_most_once))
         begun.model = None if model is None else require_name(model, "a model")
         return await execution.begin(begun, digest=digest, arguments=copied if log_arguments else None)
@@ -222,6 +218,14 @@ def accept_of(registry: EventRegistry, message: object) -> Accept:
         )
     name, version, data = registry.dump_message(message)
     return Accept(name, version, data)
+
+
+def _call_function(
+    function: Callable[..., Any], arguments: list[Any], is_once: bool, key: str | None, step_key: str
+) -> Any:
+    """Call the function of a step, with its own copies of the arguments, and its key as the one named `key`."""
+    values, named = arguments if is_once else copy_plain(arguments)  # no other attempt gets them
+    return function(*values, **named, **({} if key is None else {key: step_key}))
 
 
 def _is_coroutine_function(function: Callable[..., Any]) -> bool:

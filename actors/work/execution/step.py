@@ -16,7 +16,7 @@ from duramen.events.codec import Codec
 from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
 
 from ...commands import Span, kind_of, text_of
-from ...dispatch import ProgramExit, Timer, refuse_blocking, set_cause
+from ...dispatch import EventLoop, ProgramExit, Timer, refuse_blocking, set_cause
 from ...handlers import packing_limits
 
 if TYPE_CHECKING:
@@ -146,15 +146,20 @@ class Begun:
 
 
 Ended = Callable[[Outcome, "BaseException | None"], None]
-"""Called with the outcome of an attempt and what it raised."""
+"""Called in the core with the outcome of an attempt and what it raised."""
 
 
 class Attempt:
     """One attempt of a step in this process. It outlives its agent's stay in memory: the next one gets its outcome."""
 
-    def __init__(self, number: int, begun: Begun) -> None:
+    __slots__ = ("_ended", "_loop", "_outcome", "begun", "number", "span")
+
+    def __init__(self, number: int, begun: Begun, loop: EventLoop) -> None:
         self.number = number
         self.begun = begun
+        self.span: Span | None = None
+        """The span of this attempt, where steps are traced."""
+        self._loop = loop
         self._ended: Ended | None = None
         self._outcome: tuple[Outcome, BaseException | None] | None = None
 
@@ -163,7 +168,12 @@ class Attempt:
         return self._outcome is not None
 
     def end(self, outcome: Outcome, error: BaseException | None) -> None:
-        """Note the outcome, and hand it over."""
+        """Have the core note the outcome, and hand it over; from the thread that the function has run in."""
+        if self.span is not None:
+            self.span.end(None if outcome[1] is None else str(outcome[1]["kind"]))
+        self._loop.post(partial(self._end, outcome, error))
+
+    def _end(self, outcome: Outcome, error: BaseException | None) -> None:
         self._outcome = outcome, error
         if self._ended is not None:
             self._ended(outcome, error)
@@ -238,8 +248,10 @@ class StepRunner:
         attempts = self._services.attempts
         attempt: Attempt | None = attempts.get(begun.key)
         if attempt is None or (attempt.has_ended and attempt.number != number):
-            attempt = attempts[begun.key] = Attempt(number, begun)
-            self._start(begun, cause, attempt.end, begin_span)
+            attempt = attempts[begun.key] = Attempt(number, begun, self._services.loop)
+            if begin_span is not None:
+                attempt.span = begin_span()
+            Context().run(self._start, attempt, cause)
         else:
             begun.cancel_running = attempt.begun.cancel_running
         attempt.expect(ended)
@@ -254,37 +266,27 @@ class StepRunner:
         for key in keys:
             attempts.pop(key, None)
 
-    def _start(self, begun: Begun, cause: Cause, ended: Ended, begin_span: Callable[[], Span] | None) -> None:
-        """Run a function; `ended` is called in the core once it has ended."""
-        span = None if begin_span is None else begin_span()
-        Context().run(self._enter, begun, cause, span, partial(self._post, ended, span))
-
-    def _post(self, ended: Ended, span: Span | None, outcome: Outcome, error: BaseException | None) -> None:
-        """Have the core called with the outcome of an attempt; from the thread that it has run in."""
-        if span is not None:
-            span.end(None if outcome[1] is None else str(outcome[1]["kind"]))
-        self._services.loop.post(partial(ended, outcome, error))
-
-    def _enter(self, begun: Begun, cause: Cause, span: Span | None, end: Ended) -> None:
+    def _start(self, attempt: Attempt, cause: Cause) -> None:
         """Start a function in this context, which is its own."""
         _IN_STEP.set(True)
         set_cause(lambda: cause)
-        if span is None:
-            self._start_function(begun, end)
+        if attempt.span is None:
+            self._start_function(attempt)
         else:
-            with span.running():
-                self._start_function(begun, end)
+            with attempt.span.running():
+                self._start_function(attempt)
 
-    def _start_function(self, begun: Begun, end: Ended) -> None:
+    def _start_function(self, attempt: Attempt) -> None:
+        begun = attempt.begun
         run = begun.run
         assert run is not None, "a step has a function"
         if begun.is_async:
-            self._start_coroutine(begun, run(begun.key), end)
+            self._start_coroutine(attempt, run(begun.key))
         else:
-            self._start_thread(begun, run, end)
+            self._start_thread(attempt, run)
 
-    def _start_thread(self, begun: Begun, run: Callable[[str], Any], end: Ended) -> None:
-        context = copy_context()
+    def _start_thread(self, attempt: Attempt, run: Callable[[str], Any]) -> None:
+        begun, context = attempt.begun, copy_context()
         late = _Deadline(self._services, begun.timeout)
 
         def work() -> None:
@@ -292,31 +294,32 @@ class StepRunner:
             try:
                 value = context.run(run, begun.key)
             except BaseException as error:
-                end(*late.judge(self._failed(error)))
+                attempt.end(*late.judge(self._failed(error)))
                 return
             if inspect.iscoroutine(value):
-                context.run(self._start_coroutine, begun, value, end)
+                context.run(self._start_coroutine, attempt, value)
                 return
-            end(*late.judge(self._returned(begun, value)))
+            attempt.end(*late.judge(self._returned(begun, value)))
 
         try:
             self._services.thread_pool.submit(work)
         except RuntimeError as error:  # no more threads
-            end(*self._failed(error))
+            attempt.end(*self._failed(error))
 
-    def _start_coroutine(self, begun: Begun, work: Coroutine[Any, Any, Any], end: Ended) -> None:
-        whole = work if begun.timeout is None else _bounded(work, begun.timeout)
-        begun.cancel_running = self._services.loop.start_task(whole, partial(self._done, begun, end))
+    def _start_coroutine(self, attempt: Attempt, work: Coroutine[Any, Any, Any]) -> None:
+        timeout = attempt.begun.timeout
+        whole = work if timeout is None else _bounded(work, timeout)
+        attempt.begun.cancel_running = self._services.loop.start_task(whole, partial(self._done, attempt))
 
-    def _done(self, begun: Begun, end: Ended, task: asyncio.Task[Any]) -> None:
+    def _done(self, attempt: Attempt, task: asyncio.Task[Any]) -> None:
         """Hand the outcome of a coroutine over."""
         if task.cancelled():
-            end((None, failure(INTERRUPTED, "cancelled")), asyncio.CancelledError())
+            attempt.end((None, failure(INTERRUPTED, "cancelled")), asyncio.CancelledError())
             return
         error = task.exception()
         if isinstance(error, ProgramExit):
             error = error.__cause__
-        end(*(self._returned(begun, task.result()) if error is None else self._failed(error)))
+        attempt.end(*(self._returned(attempt.begun, task.result()) if error is None else self._failed(error)))
 
     def _returned(self, begun: Begun, value: Any) -> tuple[Outcome, BaseException | None]:
         """The outcome of a function that has returned: a result that cannot be kept is a failure, and not run again."""
