@@ -395,6 +395,8 @@ def test_a_waiting_agent_is_answered(browser: Browser, system: AgentSystem) -> N
         assert f"Answer “approval” @{waiting['seq']}" in browser.text(".episode")
         browser.wait("return document.querySelector('.steps a')?.textContent === 'approval'")
         assert browser.run("return document.querySelector('.answer .button.main').disabled"), "nothing is chosen yet"
+        load_axe(browser)
+        assert barriers(browser) == []
         browser.click(".answer label")
         assert browser.text(".answer .button.main") == "Answer yes"
         browser.click(".answer .button.main")
@@ -461,6 +463,11 @@ def test_a_damaged_log_is_shown_up_to_the_damage(browser: Browser, system: Agent
     system.erase("desk/damaged")
 
 
+def load_axe(browser: Browser) -> None:
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    browser.run(f"{axe}; window.axe = axe")
+
+
 def barriers(browser: Browser) -> list[str]:
     """The rules of accessibility that axe-core finds broken in what the page shows now."""
     browser.run(
@@ -473,8 +480,7 @@ def barriers(browser: Browser) -> list[str]:
 def test_axe_finds_no_barrier_in_any_place(browser: Browser, asker: Asker) -> None:
     browser.calm()
     browser.open(asker.server.url)
-    axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    browser.run(f"{axe}; window.axe = axe")
+    load_axe(browser)
     places = {
         "#/agents": ".agents.wide .agent-row .agent",
         f"#/agent/{DESK}@10": ".agent-page:not(.loading) .event h3",
