@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import pykka
 import pykka.messages
+from attrs import fields, frozen
 
 from duramen.events import (
     AgentPath,
@@ -22,12 +24,13 @@ from duramen.events import (
     PathNotFound,
     PropertyPath,
     SystemClosed,
+    TooLarge,
     UnknownAgentType,
     UnknownEventType,
 )
 from duramen.events import property_segments as segments_of
 from duramen.events.codec import RawEvent
-from duramen.events.model import Seconds, check_value, copy_plain
+from duramen.events.model import Seconds, check_value, contents_in, copy_plain
 from duramen.projections.recovery import CustomFold
 from duramen.projections.state import REQUIRED, copy_tree, lookup
 
@@ -39,6 +42,7 @@ from .commands import (
     Delete,
     Extend,
     Merge,
+    Message,
     Missed,
     Operation,
     Outcome,
@@ -62,6 +66,7 @@ from .handlers import (
     ActiveAgent,
     HandlerCall,
     OutputWriter,
+    Turn,
     announce_child,
     apply_operation,
     current_call,
@@ -112,6 +117,32 @@ class _Lazy:
             return self
         own = cast("dict[str, Any]", instance.__dict__)
         return own.setdefault(self._name, self._make(instance))
+
+
+_TAKES_CONTENT: Final = re.compile(r"\bContent\b")
+"""In the type of a field, which is a text where annotations are not evaluated."""
+
+
+@frozen
+class _OwnEvent(Message[None]):
+    """An event of the agent's own that is too large. `data` are its fields, with or without what is stored."""
+
+    content_field: ClassVar = "data"
+
+    event: Any
+    emitted: NewEvent
+    data: dict[str, Any]
+
+
+def _require_content_fields(own: _OwnEvent, replaced: Sequence[str]) -> None:
+    """Raise TooLarge unless these fields of an event are declared to take a `Content`."""
+    for field in fields(type(own.event)):
+        names = {field.name, field.alias}
+        if names.intersection(replaced) and not _TAKES_CONTENT.search(str(field.type)):
+            raise TooLarge(
+                f"{field.name} of a {own.emitted.type} is too large for an event; declare it as `str | Content`, or "
+                "`bytes | Content`, to have it stored beside the log",
+            )
 
 
 class _System:
@@ -253,25 +284,40 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
     def emit(self, event: object) -> None:
         """Emit one of the agent's own events: an instance of a class declared with `@event_type`.
 
+        Where the event would be too large, texts and bytes of fields that are declared as `str | Content`, say, are
+        stored beside the log: `apply`, and whoever reads the event, gets the `Content`.
+
         Raises UnknownEventType, ValueRefused, TooLarge, AgentPaused; the handler may catch them and go on.
         """
         with self._actor_call() as turn:
-            runtime = turn.runtime
             require_running(turn.state, turn.agent)
-            registry = turn.services.registry
-            name, version, data = registry.dump(event)
-            check_value(data, turn.services.limits, name)
-            own = registry.load(name, version, turn.codec.copy(data))  # shares nothing with the caller's event
-            if own != event:
-                raise InvalidMessage(
-                    f"event type {name!r} does not come back equal from its own fields; use plain data"
-                )
-            folded = self.apply(
-                cast("S", copy_tree(runtime.custom)), own
-            )  # first: an event that `apply` refuses is not emitted
-            turn.codec.pack_exactly(folded, f"the state after {name}")
-            turn.emit(NewEvent(name, data, version))
-            runtime.custom = folded
+            name, version, data = turn.services.registry.dump(event)
+            emitted = NewEvent(name, data, version)
+            try:
+                self._actor_emit(turn, emitted, event)
+            except TooLarge:
+                storing(self._actor_emit_large)(turn, _OwnEvent(event, emitted, data))
+
+    def _actor_emit_large(self, turn: Turn, own: _OwnEvent) -> None:
+        """Emit an event whose texts and bytes may be stored beside the log."""
+        replaced = [name for name, value in own.data.items() if any(contents_in(value))]
+        _require_content_fields(own, replaced)
+        self._actor_emit(turn, own.emitted._replace(data=own.data), None if replaced else own.event)
+
+    def _actor_emit(self, turn: Turn, emitted: NewEvent, event: object) -> None:
+        """Emit an event that comes back equal to `event`; to its own fields, if that is None."""
+        runtime, registry = turn.runtime, turn.services.registry
+        name, data, version, *_ = emitted
+        check_value(data, turn.services.limits, name)
+        own = registry.load(name, version, turn.codec.copy(data))  # shares nothing with the caller's event
+        if (registry.dump(own)[2] != data) if event is None else (own != event):
+            raise InvalidMessage(f"event type {name!r} does not come back equal from its own fields; use plain data")
+        folded = self.apply(
+            cast("S", copy_tree(runtime.custom)), own
+        )  # first: an event that `apply` refuses is not emitted
+        turn.codec.pack_exactly(folded, f"the state after {name}")
+        turn.emit(emitted)
+        runtime.custom = folded
 
     def set(self, path: str | PropertyPath, value: Any, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As `AgentHandle.set`, within this handler's batch."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
-from duramen.events import Content, Limits, TooLarge, Unavailable
+from duramen.events import Content, EventRegistry, Limits, TooLarge, Unavailable, event_type
 from duramen.events.model import contents_in
 from duramen.projections.recovery import drop_orphans
 from duramen.projections.recovery.agent_log import AgentLog
@@ -17,6 +18,7 @@ from duramen.projections.recovery.agent_log import AgentLog
 OpenSystem = Callable[..., AgentSystem]
 Handler = Callable[[Any], Any]
 PATH = "acme/alice"
+REGISTRY = EventRegistry()
 LIMITS = Limits(event_bytes=4_096, batch_bytes=16_384, content_bytes=200_000, text_bytes=50_000)
 BIG, BYTES = "ä€𝄞x" * 9_000, bytes(range(256)) * 100
 
@@ -140,3 +142,50 @@ def test_what_handlers_have_written_is_there_for_other_hosts(open_server: OpenSy
     host.spawn(PATH, agent_type="scripted").ask(write_all)
     assert other.agent(PATH).get("a") == BIG
     assert other.agent(PATH).slice("l") == [BIG, BYTES, "small"]
+
+
+@event_type("doc_found", registry=REGISTRY)
+@frozen
+class DocFound:
+    name: str
+    text: str | Content
+
+
+@event_type("note_found", registry=REGISTRY)
+@frozen
+class NoteFound:
+    text: str
+
+
+class Finder(Agent):
+    """Folds its events to the texts by name."""
+
+    def initial(self) -> Any:
+        return {}
+
+    def apply(self, state: Any, event: Any) -> Any:
+        return {**state, getattr(event, "name", "note"): event.text}
+
+    def on_receive(self, message: Any) -> Any:
+        self.emit(message)
+        return self.state
+
+
+def test_events_of_an_agents_own_are_stored_beside_the_log_where_their_fields_say_so(open_any: OpenSystem) -> None:
+    def open_next() -> AgentSystem:
+        return open_any(limits=LIMITS, agents={"finder": Finder}, registry=REGISTRY)
+
+    system = open_next()
+    alice = system.spawn(PATH, agent_type="finder")
+    assert alice.ask(DocFound("small", "text"))["small"] == "text"
+    content = alice.ask(DocFound("large", BIG))["large"]
+    assert system.load_content(PATH, content) == BIG
+    with pytest.raises(TooLarge, match=r"str \| Content"):
+        alice.ask(NoteFound(BIG))
+    assert kept(system) == 1
+    assert drop_orphans(AgentLog(system.log, PATH, LIMITS), 0) == 0
+    assert system.verify(PATH).ok
+    system.close()
+    other = open_next()
+    assert other.agent(PATH).ask(NoteFound("x")) == {"small": "text", "large": content, "note": "x"}
+    assert other.verify(PATH).ok
