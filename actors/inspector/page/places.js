@@ -262,6 +262,13 @@ function cells({ lags, partitions, stopped }) {
   return h("span", { class: "cells" }, h("span", { class: "unseen" }, behind ? `${behind} of ${lags.length} behind` : "none behind"), lags.map((lag, at) => h("i", { "aria-hidden": "true", class: at === stopped ? "stopped" : lag > 0 ? "behind" : null, title: `${partitions > lags.length ? `part ${at + 1} of ${lags.length}, of ${partitions} partitions` : `partition ${at + 1} of ${partitions}`}: ${number(lag)} behind` })));
 }
 
+const CHECKED = [
+  ["events", "each against the chain of digests, and folded"],
+  ["snapshots, checkpoints, keyframes, bases", "equal to the fold of the events before them"],
+  ["feeds, directories, episodes, unfinished work", "as the logs have it"],
+  ["views of durable consumers", "whole, as far as a view has a checksum or a form of its own"],
+];
+
 export class VerifyPage {
   constructor() {
     this.sentence = h("p", { class: "lead", role: "status" }, "Every event is checked against the chain of digests, folded, and compared with what is stored of it. Agents may run meanwhile.");
@@ -297,6 +304,7 @@ export class VerifyPage {
   #show(report) {
     fill(this.sentence, h("span", { class: report.ok ? "done" : "failed" }, glyph(report.ok ? "check" : "failed")), " ", report.ok ? `All ${number(report.events)} events of ${number(report.agents)} agents are as they were written.` : `${number(report.count)} problem${report.count === 1 ? "" : "s"} found.`);
     this.button.textContent = "Run again";
+    if (report.ok) fill(this.problems, h("dl", { class: "pairs" }, CHECKED.map(([what, how]) => [h("dt", {}, what), h("dd", {}, how)])));
     const row = (each) => h("tr", {}, h("td", {}, each.agent ? h("a", { href: each.seq > 1 ? moment(each.agent, each.seq - 1) : place(each.agent) }, said(each.agent), `@${each.seq ?? ""}`) : "–"), h("td", {}, h("span", { class: "pill parked" }, each.kind)), h("td", { class: "mono short" }, said(each.expected)), h("td", { class: "mono short" }, said(each.actual)), h("td", {}, said(each.text)));
     if (report.problems.length) fill(this.problems, h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Problems" }, h("table", {}, h("thead", {}, h("tr", {}, ["Agent", "Kind", "Expected", "Actual", "What it means"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, report.problems.map(row)))));
   }
