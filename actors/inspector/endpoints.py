@@ -204,7 +204,8 @@ def answer_diff(inspected: Inspected, asked: Parameters) -> Answer:
 def answer_blame(inspected: Inspected, asked: Parameters) -> Answer:
     """Which event set a value, and why."""
     agent_log = inspected.agent_log(asked.get("agent", ""))
-    seq, path = _seq(inspected, agent_log, asked), join_text(_segments(asked))
+    path = asked["property"] if "property" in asked else join_text(_segments(asked))
+    seq = _seq(inspected, agent_log, asked)
     found = inspected.system.blame(agent_log.agent, path, seq, most=100_000)
     return {"path": path, "at": seq, "value": encode_plain(_plain(found.value), Room(16 * 1024)), **_blame(found)}
 

@@ -297,14 +297,19 @@ export class AgentPage {
 
   // -- a value --------------------------------------------------------------------------------------------------------
 
-  async #blame(row, element) {
-    const box = this.#float(element, h("h2", { class: "mono" }, said(row.path.join("/"))), h("p", { class: "mono" }, value(row.node)));
+  #blame(row, element) {
+    this.#why(row.path.join("/"), value(row.node), { seq: this.seq, path: JSON.stringify(row.path) }, element);
+  }
+
+  /** Say beside an element which event set a value, and why: `asked` names the value. */
+  async #why(name, shown, asked, element) {
+    const box = this.#float(element, h("h2", { class: "mono" }, said(name)), h("p", { class: "mono" }, shown));
     const list = h("ol", { class: "chain" }, h("li", { class: "here" }, "…"));
     const ends = h("div", { class: "ends" }, h("button", { type: "button", class: "button", onclick: () => box.remove() }, "Close"));
     box.append(list, ends);
     box.querySelector("button")?.focus();
     try {
-      const answer = await get("blame", { agent: this.path, seq: this.seq, path: JSON.stringify(row.path) });
+      const answer = await get("blame", { agent: this.path, ...asked });
       const step = (words, event, more = null) => h("li", {}, words, " ", event.tool && words.startsWith("from") ? [h("b", {}, said(event.tool)), " "] : null, h("a", { href: moment(event.agent, event.seq) }, event.agent === this.path ? `@${event.seq}` : `${event.agent}@${event.seq}`), " ", event.type, " ", h("span", { class: "dim" }, said(event.detail || event.title)), more);
       fill(list, answer.event ? h("li", { class: "here" }, "set by ", h("a", { href: moment(answer.agent, answer.seq) }, `@${answer.seq}`), ` ${answer.event.type}`, h("div", { class: "dim" }, answer.event.time.slice(0, 23).replace("T", " ")), answer.command ? h("div", { class: "dim" }, "command ", said(answer.command, "mono")) : null) : h("li", { class: "here" }, `set at @${answer.seq} or before, which was trimmed`),
         ...answer.carried.map((each) => step("carried by", each)), answer.tool ? step("from the output of", answer.tool) : "", ...answer.causes.map((each) => step("caused by", each)));
@@ -424,7 +429,8 @@ export class AgentPage {
     this.panes.hidden = this.phoneTabs.hidden = this.range !== null;
     this.element.classList.toggle("comparing", this.range !== null);
     if (this.range === null) { this.diffPane.replaceChildren(); return; }
-    const view = new DiffView(this.path, this.range, { failed: this.options.failed, close: () => { location.hash = moment(this.path, this.range[1]); } });
+    const why = (property, seq, element) => this.#why(property, h("span", { class: "dim" }, `as of @${seq}`), { seq, property }, element);
+    const view = new DiffView(this.path, this.range, { why, failed: this.options.failed, close: () => { location.hash = moment(this.path, this.range[1]); } });
     fill(this.diffPane, view.element);
     this.#playhead();
   }

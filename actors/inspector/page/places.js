@@ -15,7 +15,7 @@ export class DiffView {
     this.counts = h("span", { class: "changed" });
     this.filter = h("input", { type: "search", placeholder: "Filter paths", "aria-label": "Filter paths", oninput: () => this.#fill() });
     this.ends = h("div", { class: "diff-ends" });
-    this.path = path;
+    Object.assign(this, { path, a, b, handlers });
     this.element = h("section", { class: "diff", "aria-label": "What differs" }, h("header", {}, h("h2", {}, "What differs"), this.counts, h("span", { class: "grow" }), h("label", { class: "filter" }, glyph("search"), this.filter), h("button", { type: "button", class: "button", onclick: handlers.close }, "Close")), this.ends, this.body);
     get("diff", { agent: path, a, b }).then((answer) => { this.answer = answer; this.#show(); }, (error) => { fill(this.body, h("p", { class: "failed" }, error.message)); handlers.failed(error); });
   }
@@ -43,11 +43,17 @@ export class DiffView {
     fill(this.body, ...shown.flatMap(([name, each]) => [each.length > FEW ? h("h3", { class: "group" }, said(name), h("span", { class: "dim" }, ` ${number(each.length)}`)) : null, ...each.map((row) => this.#row(row))]), total > this.answer.rows.length ? h("p", { class: "dim" }, `${number(total - this.answer.rows.length)} more differences: filter, or compare moments that are closer`) : "", rows.length === 0 ? h("p", { class: "empty" }, total === 0 ? "Nothing differs in working memory." : "No path fits the filter.") : "");
   }
 
+  /** The path of a value: a click says which event set it, at B, or at A if it is gone by then. */
+  #why(kind, where) {
+    const path = h("button", { type: "button", class: "mono", title: "which event set it", onclick: () => this.handlers.why(where, kind === "removed" ? this.a : this.b, path) }, said(where));
+    return path;
+  }
+
   #row([kind, where, first, second, isLifecycle]) {
     const [sign, word] = KINDS[kind];
     const show = (node) => (node === null && kind !== "changed" ? h("p", { class: "dim" }, "not shown: too much") : side(parse(node)));
     const none = h("p", { class: "dim none" }, "–");
-    return h("div", { class: `diff-row ${kind}` }, h("div", { class: "diff-path" }, h("span", { class: "sign" }, sign, h("span", { class: "unseen" }, ` ${word} `)), isLifecycle ? h("span", { class: "dim" }, where) : said(where, "mono")),
+    return h("div", { class: `diff-row ${kind}` }, h("div", { class: "diff-path" }, h("span", { class: "sign" }, sign, h("span", { class: "unseen" }, ` ${word} `)), isLifecycle ? h("span", { class: "dim" }, where) : this.#why(kind, where)),
       h("div", { class: "half a" }, kind === "added" ? none : show(first)), h("div", { class: "half b" }, kind === "removed" ? none : show(kind === "changed" ? second : first)));
   }
 }

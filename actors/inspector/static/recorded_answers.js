@@ -17,9 +17,9 @@ answers.diff = async ({ agent, a, b }) => {
   return { agent, a: end(a, old), b: end(b, now), counts, rows: rows.slice(0, MOST), lifecycle };
 };
 
-answers.blame = async ({ agent, seq, path }) => {
+answers.blame = async ({ agent, seq, path, property }) => {
   const model = await modelAt(agent, seq);
-  const setter = lookup(model.at(seq).root, JSON.parse(path))?.s ?? 0;
+  const setter = lookup(model.at(seq).root, property === undefined ? JSON.parse(path) : property.split("/"))?.s ?? 0;
   const event = eventOf(agent, setter);
   return { agent, seq: setter, event: event ?? null, command: event?.command, tool: event?.tool, causes: event?.causes ?? [], carried: [] };
 };

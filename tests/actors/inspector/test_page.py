@@ -279,6 +279,10 @@ def test_two_moments_are_compared(browser: Browser, system: AgentSystem) -> None
     shown = browser.run("return [...document.querySelectorAll('.diff-path')].map((each) => each.lastChild.textContent)")
     found = system.diff(DESK, 2, 10)
     assert sorted(shown) == sorted([*found.added, *found.removed, *found.changed])
+    browser.click(".diff-row.changed .diff-path button")
+    changed = browser.text(".float h2")
+    leaf = system.blame(DESK, changed, 10)
+    browser.wait("return document.querySelector('.float .chain a')?.textContent === arguments[0]", f"@{leaf.seq}")
     go(browser, f"#/agent/{DESK}@10")
     browser.wait("return document.querySelector('.diff-row') === null")
 
