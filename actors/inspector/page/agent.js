@@ -10,7 +10,7 @@ import { DiffView } from "./places.js";
 
 const SPEEDS = [1, 4, 16];
 const LONGEST_PAUSE = 1000;
-const HEAD_EVERY = 5000; // ms; no event says that an agent was erased
+const HEAD_EVERY = 5000; // ms; what no message tells: how long ago it changed, and that it is gone or damaged
 
 export class AgentPage {
   constructor(path, options) {

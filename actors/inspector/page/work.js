@@ -1,7 +1,7 @@
 // Unfinished work: what waits for somebody first; each piece with what its handler has done, and a form to answer.
 
 import { act, get } from "./api.js";
-import { ago, back, clock, debounce, duration, fill, glyph, h, moment, number, place, said } from "./dom.js";
+import { ago, back, clock, day, debounce, duration, fill, glyph, h, moment, number, place, said } from "./dom.js";
 import { lines, value } from "./memory.js";
 import { isContainer, parse } from "./model.js";
 
@@ -9,6 +9,7 @@ const DOES = { wait: "waits for", step: "runs", sleep: "sleeps", ask: "asks" };
 const STATES = { "waits for you": "clock", asks: "clock", parked: "failed", sleeps: "paused", runs: "running" };
 const ENDS = { done: "check", failed: "cross", "given up": "terminated" };
 const WAITING = { wait: "clock", sleep: "paused", ask: "clock", step: "running" };
+const DAY = 20 * 3_600_000; // ms; with less to go, the day is not in doubt
 const SHARE = 5; // what has been asked for is asked for again after at least so many times as long as it took
 
 const identity = (work) => `${work.agent}@${work.work}`;
@@ -177,9 +178,12 @@ export class WorkPage {
 
 /** What a piece of work does now, in a few words. */
 function doing(work) {
-  const words = work.waits.map((item) => `${DOES[item.kind] ?? item.kind}${item.name === item.kind ? "" : ` ${item.name}`}${item.kind === "sleep" && item.due ? ` until ${clock(Date.parse(item.due) * 1000)}` : ""}`);
+  const words = work.waits.map((item) => `${DOES[item.kind] ?? item.kind}${item.name === item.kind ? "" : ` ${item.name}`}${item.kind === "sleep" && item.due ? ` until ${atTime(Date.parse(item.due))}` : ""}`);
   return words.join(", ") || "runs";
 }
+
+/** A time in UTC; with its day, if that is far. */
+const atTime = (time) => `${Math.abs(time - Date.now()) > DAY ? `${day(time * 1000)} ` : ""}${clock(time * 1000)} UTC`;
 
 function tries(work) {
   const failed = Math.max(0, ...work.waits.map((item) => item.attempts));
@@ -202,7 +206,7 @@ function parked({ kind, text, expected, actual, ...more }) {
 function step(agent, each) {
   const shape = each.how === null ? WAITING[each.kind] ?? "running" : ENDS[each.how];
   const failed = each.error ? `${each.error.kind}${each.error.text ? `: ${each.error.text}` : ""}` : null;
-  const attempt = each.attempts + (each.how === "failed" && each.attempts === 0 ? 0 : 1);
+  const attempt = each.attempts + 1; // as many have failed before
   const word = { step: "", wait: "wait", sleep: "sleep", ask: "asks" }[each.kind];
   const since = each.ended ?? Date.now() * 1000;
   return h("li", {}, glyph(shape), h("span", { class: "unseen" }, each.how ?? "not ended"),
