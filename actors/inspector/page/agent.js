@@ -10,6 +10,7 @@ import { DiffView } from "./places.js";
 
 const SPEEDS = [1, 4, 16];
 const LONGEST_PAUSE = 1000;
+const MOST_VALUES = 40;
 const HEAD_EVERY = 5000; // ms; what no message tells: how long ago it changed, and that it is gone or damaged
 
 export class AgentPage {
@@ -298,15 +299,28 @@ export class AgentPage {
   // -- a value --------------------------------------------------------------------------------------------------------
 
   #blame(row, element) {
-    this.#why(row.path.join("/"), value(row.node), { seq: this.seq, path: JSON.stringify(row.path) }, element);
+    this.#why(row.path.join("/"), value(row.node), { seq: this.seq, path: JSON.stringify(row.path) }, element, this.#valuesOf(row.path));
+  }
+
+  /** The values that were written at a path until the playhead, as far as the events are here, newest first. */
+  #valuesOf(path) {
+    const found = [];
+    for (const each of this.model.windows.values()) for (const event of each.events) {
+      if (event.seq > this.seq || event.type === "resumed") continue; // the event before it has brought the values back
+      const write = event.writes.findLast(([where]) => where.length <= path.length && where.every((segment, at) => segment === path[at]));
+      if (write) found.push([event.seq, write[1] === undefined ? undefined : lookup(write[1], path.slice(write[0].length))?.v]);
+    }
+    return found.sort(([one], [other]) => other - one).slice(0, MOST_VALUES);
   }
 
   /** Say beside an element which event set a value, and why: `asked` names the value. */
-  async #why(name, shown, asked, element) {
+  async #why(name, shown, asked, element, values = []) {
     const box = this.#float(element, h("h2", { class: "mono" }, said(name)), h("p", { class: "mono" }, shown));
     const list = h("ol", { class: "chain" }, h("li", { class: "here" }, "…"));
     const ends = h("div", { class: "ends" }, h("button", { type: "button", class: "button", onclick: () => box.remove() }, "Close"));
-    box.append(list, ends);
+    box.append(list);
+    if (values.length > 1) box.append(h("h3", {}, "Values until here ", h("span", { class: "dim" }, "among the events that were read")), h("ol", { class: "values" }, values.map(([seq, held]) => h("li", {}, h("a", { class: "mono", href: moment(this.path, seq) }, `@${seq}`), h("span", { class: "mono clip" }, held === undefined ? h("span", { class: "dim" }, "removed") : value(held))))));
+    box.append(ends);
     box.querySelector("button")?.focus();
     try {
       const answer = await get("blame", { agent: this.path, ...asked });

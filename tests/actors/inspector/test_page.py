@@ -269,6 +269,8 @@ def test_blame_says_which_event_set_a_value(browser: Browser) -> None:
     browser.run("document.querySelector('.tree .row.changed .setter').click()")
     browser.wait("return document.querySelector('.float .chain')?.textContent.includes('memory_set')")
     assert "@10" in browser.text(".float .chain .here")
+    values = "return [...document.querySelectorAll('.float .values li')].map((row) => [row.firstChild.textContent,"
+    assert browser.run(f"{values} row.lastChild.textContent])") == [["@10", "1"], ["@3", "0"], ["@1", "0"]]
     browser.press("Escape")
     assert browser.run("return document.querySelector('.float')") is None
 
