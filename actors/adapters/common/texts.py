@@ -94,7 +94,9 @@ class TextList:
         for _ in range(_TRIES):
             if (yield from self._replace_once(texts, made)):
                 return
-        raise VersionConflict(f"{self.path} was changed by others {_TRIES} times meanwhile; ask again")
+        raise VersionConflict(
+            f"{self.path} was changed by others {_TRIES} times meanwhile; ask again", agent=self.path.text
+        )
 
     def _replace_once(self, texts: Sequence[str], made: dict[int, Entry]) -> Steps[bool]:
         """Replace the list. Returns False if others changed it meanwhile. `made` has the entries of a try before."""
@@ -113,7 +115,7 @@ class TextList:
         new = [*before[same - kept : same], *(made[at] for at in range(same, len(texts)))]
         if not removals and not new:
             return True
-        first, *rest = _batches_of(new)
+        first, *rest = _batches_of(new) if new else [[]]
         try:
             yield Ask(self.path.text, Batch([*removals, *first], durability=self.durability, expected_seq=seq))
         except VersionConflict:

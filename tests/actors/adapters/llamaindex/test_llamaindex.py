@@ -125,6 +125,7 @@ def test_a_list_that_has_grown_is_stored_by_what_was_added(system: AgentSystem) 
     assert events_of(*messages, message("one more")) == ["memory_appended"]
     assert events_of(*messages[:-1], message("another")) == ["memory_deleted", "memory_deleted", "memory_appended"]
     assert [each.content for each in ours.get_messages("k")] == [*[each.content for each in messages[:-1]], "another"]
+    assert events_of(*messages[:-1]) == ["memory_deleted"]
     assert events_of(messages[0], message("of many, one stays")) == ["memory_set", "memory_appended"]
     assert [each.content for each in ours.get_messages("k")] == [messages[0].content, "of many, one stays"]
 
