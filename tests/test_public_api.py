@@ -470,7 +470,7 @@ BAD: list[tuple[str, Call, list[tuple[list[Any], type[Exception] | tuple[type[Ex
     (
         "spawn initial_state value",
         lambda s, a, x: s.spawn(a.path.child("new"), initial_state={"a": x}),
-        [(REFUSED, ValueRefused), (TOO_LARGE, TooLarge)],
+        [(REFUSED, ValueRefused), (TOO_MANY, TooLarge)],
     ),
     (
         "spawn initial_state key",
