@@ -136,7 +136,7 @@ class _OwnEvent(Message[None]):
 
 def _require_content_fields(own: _OwnEvent, replaced: Sequence[str]) -> None:
     """Raise TooLarge unless these fields of an event are declared to take a `Content`."""
-    for field in fields(type(own.event)):
+    for field in fields(cast("type[Any]", type(own.event))):
         names = {field.name, field.alias}
         if names.intersection(replaced) and not _TAKES_CONTENT.search(str(field.type)):
             raise TooLarge(

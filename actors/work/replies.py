@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from duramen.events import DuramenError, NewEvent, TooLarge, ValueRefused, WorkStopped
@@ -14,7 +15,7 @@ from duramen.projections.state import Piece, end_of_work
 
 from ..commands import GetResult, kind_of
 from ..dispatch import Envelope, Mailbox
-from ..handlers import ActiveAgent, Services, Turn, emit_packing, is_packed
+from ..handlers import ActiveAgent, Services, Turn, emit_packing, is_packed, load_reply
 from ..hosts import RemoteEnvelope
 from .execution import check_result
 from .parking import parked_error
@@ -71,7 +72,7 @@ class PendingReplies:
             how, value, data = "failed", None, services.serializer.error_to_data(refused, path)
             ended = {"work": work, "how": how, "reply": value, "error": data}
             logged = turn.emit(NewEvent(WORK_ENDED, ended, metadata=metadata))[4]
-        self._ended[work] = _answer_with(services, value, logged)
+        self._ended[work] = _answer_with(services, path, value, logged)
 
     def answer_ended(self, pieces: Mapping[str, Piece]) -> None:
         """Answer the messages that wait for work which is not among the unfinished."""
@@ -125,11 +126,12 @@ def read_end(agent_log: AgentLog, services: Services, work: int, end: int) -> An
     return WithContents(data["reply"], is_packed=True) if is_packed(data) else data["reply"]
 
 
-def _answer_with(services: Services, value: Any, logged: dict[str, Any]) -> Callable[[Envelope], None]:
+def _answer_with(services: Services, agent: str, value: Any, logged: dict[str, Any]) -> Callable[[Envelope], None]:
     def answer(envelope: Envelope) -> None:
         if logged["error"] is not None:
             envelope.refuse(services.serializer.error_from_data(logged["error"]))
-        elif is_packed(logged) and isinstance(envelope, RemoteEnvelope):
+        elif is_packed(logged):  # whoever takes it loads it: a copy would take the core long
+            envelope.late = partial(load_reply, services.log.contents, agent)
             envelope.answer(WithContents(logged["reply"], is_packed=True))
         else:
             envelope.answer(services.codec.copy(value))

@@ -186,8 +186,9 @@ class WorkScheduler:
         if begun is None or begun.is_under_way or (work, number) in self.sent:
             return
         if item["result"] is not None:
-            result, error = (item["value"], None) if item["kind"] == WAIT else execution.held[number]
-            self._continue(work, number, result, error, has_contents=any(contents_in(result)))
+            is_answer = item["kind"] == WAIT
+            result, error = (item["value"], None) if is_answer else execution.held[number]
+            self._continue(work, number, result, error, has_contents=is_answer and any(contents_in(result)))
         elif due is not None and not self._deadlines.is_due(work, number, due):
             self._deadlines.wait_until(work, number, due)
         elif begun.kind == STEP:

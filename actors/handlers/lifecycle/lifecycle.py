@@ -80,11 +80,13 @@ def _spawn(turn: Turn, message: Spawn) -> Transition:
     if has_expired(turn.state):  # the append then finds that, and the spawn is handled on an empty log
         runtime.services.system().erase(runtime.path)
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
+    expired = turn.state.expires_after is not None and message.expires_after is None
+    spawned = turn.emit(events[0])  # first: one that is too large is refused before anything has changed
     runtime.begin_session()
     turn.requires = _living_parent(runtime.path, message.parent)
-    if turn.state.expires_after is not None and message.expires_after is None:
+    if expired:
         turn.due_ms = NOTHING_UNFINISHED
-    return _transition(turn, turn.emit(events[0]))
+    return _transition(turn, spawned)
 
 
 def _living_parent(path: str, parent: str | None) -> tuple[tuple[str, bool], ...]:

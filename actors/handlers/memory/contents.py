@@ -112,7 +112,7 @@ def restore_contents(turn: Turn, value: Any) -> Any:
             return data.decode() if held.is_text else data
         if type(held) is dict:
             return {key: restore(inside) for key, inside in cast("dict[str, Any]", held).items()}
-        return [restore(inside) for inside in cast("list[Any]", held)] if type(held) is list else cast("Any", held)
+        return [restore(inside) for inside in cast("list[Any]", held)] if type(held) is list else held
 
     return restore(value)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
-from duramen.actors import AgentHandle, AgentSystem, Get
+from duramen.actors import AgentHandle, AgentSystem, Append, Get, Set
 from duramen.events import AnswerRefused, Content, CorruptEvent, Limits, StepFailed
 from duramen.projections.recovery import drop_orphans
 from duramen.projections.recovery.agent_log import AgentLog
@@ -234,3 +234,31 @@ def test_work_whose_results_are_missing_is_parked_and_told_of(open_system: OpenS
     assert parked is not None
     assert parked["kind"] == CorruptEvent.__name__
     assert alice.unfinished()[0].work == receipt.seq
+
+
+@pytest.mark.slow
+def test_twenty_megabytes_go_every_way(open_any: OpenSystem) -> None:
+    text = "0123456789" * 2_000_000
+
+    async def work(self: Any, message: Job) -> Any:
+        made = await self.step("make", lambda: [text, list(range(100_000))])
+        self.set("written", made[0])
+        self.append("list", message.name)
+        answered = await self.wait_for("go")
+        return [made[0] == text, len(made[1]), message.name == text, answered == text, text]
+
+    def open_next() -> AgentSystem:
+        return open_any(registry=REGISTRY)
+
+    system = open_next()
+    system.register("worker", worker(work))
+    alice = system.spawn(PATH, agent_type="worker", initial_state={"first": {"text": text}})
+    alice.tell(Set("told", text))
+    assert alice.ask(Append("told_too", text), block=False).get(timeout=30).seq == 3
+    receipt = alice.send(Job(text))
+    eventually(lambda: "go" in str(alice.unfinished()[0].waits_for))
+    alice = again(system, work, open_next)
+    alice.answer("go", text)
+    assert alice.result(receipt) == [True, 100_000, True, True, text]
+    held = alice.get()
+    assert held == {"first": {"text": text}, "told": text, "told_too": [text], "written": text, "list": [text]}
