@@ -94,6 +94,35 @@ def test_unfinished_work_of_all_agents_is_listed(open_any: OpenSystem) -> None:
     eventually(lambda: system.unfinished() == [])
 
 
+def test_what_a_host_that_drains_gives_up_is_taken_up_without_another_look_from_outside(
+    open_any: OpenSystem, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one look comes while the draining host still has the agent; regular ones never come."""
+    monkeypatch.setattr("duramen.actors.work.finder._INTERVAL", 86_400.0)
+    monkeypatch.setattr("duramen.actors.work.finder._AGAIN", 0.02)
+    begun = threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        gate.wait(60)
+        return "slow"
+
+    async def work(self: Any, message: Job) -> Any:
+        return [await self.step("slow", slow), await self.step("next", lambda: "next")]
+
+    first = open_any(registry=REGISTRY)
+    receipt = spawn_worker(first, work).send(Job())
+    second = open_any(registry=REGISTRY, agents={"worker": worker(work)})
+    assert begun.wait(30)
+    first._hosted.stop_taking()
+    second._hosted.hosting.membership.refresh()  # as each beat does
+    second._finder._look()
+    gate.set()
+    assert first.drain(timeout=30)
+    eventually(lambda: second.unfinished() == [])  # read from the log: it brings nobody into memory
+    assert second.agent(PATH).result(receipt) == ["slow", "next"]
+
+
 def test_a_handler_that_blocks_holds_up_no_look_at_unfinished_work_and_reminders(
     open_any: OpenSystem, gate: threading.Event
 ) -> None:
