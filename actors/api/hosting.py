@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -82,7 +83,8 @@ class HostedSystem:
         self.hosting.membership.start()
 
     def _connect(self) -> None:
-        self._links = Links(self.host, self._store, PROTOCOL, self.hosting.router.receive)
+        host = self.host
+        self._links = Links(host, self._store, PROTOCOL, partial(self.hosting.router.receive, host))
         self._links.start(_SUBSCRIBE_SECONDS)
         self.hosting.router.use(self._links)
 

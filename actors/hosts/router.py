@@ -85,10 +85,12 @@ class NotMine(DuramenError):
 class RemoteEnvelope(Envelope):
     """A message of another host, which gets the outcome."""
 
-    __slots__ = ("agent", "attempt", "number", "peer", "traced")
+    __slots__ = ("agent", "attempt", "host", "number", "peer", "traced")
 
-    def __init__(self, peer: str, ask: _Ask, message: Any) -> None:
+    def __init__(self, host: str, peer: str, ask: _Ask, message: Any) -> None:
         super().__init__(message, ask.command_id, ask.wanted, ask.durability)
+        self.host = host
+        """The id of this host that it was sent to."""
         self.peer = peer
         self.number = ask.number
         self.agent = ask.agent
@@ -114,15 +116,14 @@ class Router:
         self._serializer = serializer
         self._tracing = tracing
         dispatcher.after_pass = self.flush
-        self._readers: tuple[Callable[..., Callable[[], None]], ...] = (
-            self._read_ask,
-            self._read_reply,
-            self._read_error,
-            self._read_not_mine,
-            self._read_left,
-            self._read_cancel,
-        )
-        """Handlers of rows, by their kind."""
+        self._readers: dict[int, Callable[..., Callable[[], None]]] = {
+            _REPLY: self._read_reply,
+            _ERROR: self._read_error,
+            _NOT_MINE: self._read_not_mine,
+            _LEFT: self._read_left,
+            _CANCEL: self._read_cancel,
+        }
+        """Handlers of rows that ask nothing, by their kind."""
         self._links: Links | None = None
         self._has_rows = False
         """Whether the core has put rows together that no flush has sent."""
@@ -249,18 +250,21 @@ class Router:
 
     # -- messages of other hosts --------------------------------------------------------------------------------------
 
-    def receive(self, rows: list[Received]) -> None:
-        """Take rows of other hosts; called in the links' thread, for the rows of one host in their order."""
+    def receive(self, host: str, rows: list[Received]) -> None:
+        """Take what other hosts sent to this one under the id `host`; called in the links' thread, in their order."""
         works: list[Callable[[], None]] = []
         for peer, row in rows:
             try:
                 kind, *fields = row
-                works.append(self._readers[int(kind)](peer, *fields))
+                if kind == _ASK:
+                    works.append(self._read_ask(host, peer, *fields))
+                else:
+                    works.append(self._readers[kind](peer, *fields))
             except Exception as error:  # a host of a later version, or a defect: nothing of it may end the thread
                 self._log.warning("row_refused", peer=peer, error=type(error).__name__)
         self._dispatcher.post_and_run(works)
 
-    def _read_ask(self, peer: str, *fields: Any) -> Callable[[], None]:
+    def _read_ask(self, host: str, peer: str, *fields: Any) -> Callable[[], None]:
         ask = _Ask(*fields)
         try:
             message = self._serializer.unpack_message(ask.message)
@@ -270,7 +274,7 @@ class Router:
         if ask.mark is not None:
             asker, number, known_seq, is_repeated = ask.mark
             message = (Repeated if is_repeated else Forwarded)(message, asker, number, known_seq)
-        envelope = RemoteEnvelope(peer, ask, message)
+        envelope = RemoteEnvelope(host, peer, ask, message)
         return partial(self._take, envelope)
 
     def _read_cancel(self, peer: str, number: int, agent: str) -> Callable[[], None]:
@@ -283,6 +287,8 @@ class Router:
         refused = self._refused.get(envelope.peer)
         if refused is not None and envelope.attempt <= refused.get(envelope.agent, 0):
             return  # its sender sends it again, behind what it had sent before
+        if self._links is None or envelope.host != self._links.host:
+            return  # to an id that was declared dead: its sender has sent it elsewhere
         if self._held is not None:
             self._held.append(envelope)
             return
@@ -332,6 +338,16 @@ class Router:
             self._told_to_leave.add(envelope.peer)
             self._answer(envelope.peer, [_LEFT])
         envelope.refuse(NotMine(f"another host has {envelope.agent}"))
+
+    def drop_outdated(self, waiting: list[Envelope], host: str) -> None:
+        """Drop the messages that were sent to another id of this process than `host`, which was declared dead.
+
+        Their senders have sent them elsewhere: to handle them here, too, would do them twice.
+        """
+        outdated = [one for one in waiting if isinstance(one, RemoteEnvelope) and one.host != host]
+        for envelope in outdated:
+            waiting.remove(envelope)
+            envelope.refuse(NotMine(f"this host of {envelope.agent} was declared dead"))
 
     def _answer(self, peer: str, row: list[Any]) -> None:
         if peer in self._dead or self._links is None:

@@ -29,6 +29,8 @@ from .log_reads import answer_from_log
 
 _PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2)
 """Seconds between two tries to claim an agent that others claim at the same time; they are shortened at random."""
+_BEAT_WAIT: Final = 0.05
+"""Seconds between two looks whether a beat has gone through."""
 
 
 class _Made(NamedTuple):
@@ -327,8 +329,11 @@ class Activation:
         return _Made(agent, factory)
 
     def start(self, runtime: Runtime) -> None:
-        """Let the agent handle what waits; in the core."""
+        """Let the agent handle what waits, if it is certainly this host's; in the core."""
         mailbox = self._mailbox
+        if runtime.state.seq and not self._is_confirmed(runtime):
+            return
+        self._services.hosting.router.drop_outdated(mailbox.waiting, self._services.hosting.membership.host)
         try:
             runtime.agent.actor_activate(runtime)
         except Exception as error:  # a class whose objects cannot be changed
@@ -344,6 +349,26 @@ class Activation:
         finally:
             if mailbox.waiting:
                 runtime.run()
+
+    def _is_confirmed(self, runtime: Runtime) -> bool:
+        """Whether this host lived, for all others, when it had claimed the agent. If not, `start` is called again.
+
+        A host that was stopped for longer than its lease may not know yet that it was declared dead. Then others have
+        the messages that had been sent to it: the tree may have been theirs, and be nobody's again. From a confirmed
+        claim on, the fence tells whether somebody else has done them.
+        """
+        services, membership = self._services, self._services.hosting.membership
+        if not membership.may_begin() or services.owner != membership.host:
+            try:
+                services.timers.call_later(_BEAT_WAIT, lambda: services.dispatcher.post(lambda: self.start(runtime)))
+            except RuntimeError as error:  # no more threads
+                self.give_up(error)
+            return False
+        if not runtime.fence.endswith(f":{services.owner}"):  # it goes on as another host
+            services.hosting.trees.leave(self._mailbox.path)
+            self._become_idle()
+            return False
+        return True
 
     def _forward(self, place: _Elsewhere) -> None:
         """Have the messages sent to the host that has the agent."""

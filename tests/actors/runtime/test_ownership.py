@@ -16,6 +16,7 @@ from duramen.actors.runtime.active import user_handler
 from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.model import DECLARED
 from takeover import give_up
+from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
 PATH = "acme/alice"
@@ -283,6 +284,40 @@ def test_a_host_whose_beat_does_not_go_through_begins_no_handler(
         assert agent.set("a", 1).seq == 2, "what the log itself guards goes on"
     assert agent.ask("after") == "after"
     assert begun == ["before", "after"]
+
+
+def test_what_was_sent_to_a_host_before_it_was_declared_dead_is_not_done_again_when_it_wakes_up(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next host had done it, and had given the tree up again: nothing that the log guards was in the way."""
+    asker, sleeper = open_any(), open_any()
+    sleeper.spawn(PATH, initial_state={"l": []})
+    assert asker.agent(PATH).append("l", 0).seq == 2
+    membership, links, old = sleeper._hosted.hosting.membership, sleeper._hosted._links, sleeper.host
+    held, arrived, deliver = list[Any](), threading.Event(), links._deliver
+    monkeypatch.setattr(links, "_deliver", lambda rows: (held.extend(rows), arrived.set()))
+    monkeypatch.setattr(membership, "may_begin", lambda: False)
+    membership._stop.set()
+    membership._thread.join(30)
+
+    reply = asker.agent(PATH).ask(Append("l", 1), block=False)
+    assert arrived.wait(30)
+    row = asker.log.hosts.find(old)
+    assert asker.log.hosts.bury(old, row.beat)
+    asker._hosted.hosting.membership.refresh()
+    assert reply.get(timeout=30).seq == 3, "it was not begun, and the asker has the agent now"
+    assert fence(asker)[1] == asker.host
+    give_up(asker, PATH)
+
+    deliver(held)
+    eventually(lambda: fence(asker)[1] == old, what="claimed by a host that does not know that it is dead")
+    assert asker.peek(PATH).memory == {"l": [0, 1]}
+    membership.beat()
+    monkeypatch.setattr(membership, "may_begin", lambda: True)
+    assert sleeper.host != old
+    assert sleeper.agent(PATH).append("l", 2).seq == 4
+    assert asker.agent(PATH).get() == {"l": [0, 1, 2]}
+    eventually(lambda: not sleeper._hosted.hosting.router.handling, what="outcomes of all that had arrived")
 
 
 @pytest.mark.parametrize("ends", ["the beat goes through again", "the system closes"])
