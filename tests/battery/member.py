@@ -186,10 +186,11 @@ class Caller:
 
     def call(self, kind: str, agent: str, name: str) -> Any:
         """Carry one operation out; one with a command id again while its outcome is unknown."""
+        operation = self.operation(kind, agent, name)  # once: an id means one payload
         again = kind in IDENTIFIED or (self.place.is_impatient and kind == "lone_work")
         for _ in range(_TRIES if again else 1):
             try:
-                return self.operation(kind, agent, name)()
+                return operation()
             except (OutcomeUnknown, Unavailable, AskTimeout) as error:
                 failure = error
         raise failure
