@@ -190,15 +190,13 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if cls.on_paused not in ("refuse", "handle"):
-            raise InvalidMessage(f"{cls.__name__}.on_paused is 'refuse' or 'handle'")
+        others = [base for base in cls.__mro__ if base not in Agent.__mro__]
         for name in _RESERVED:
-            if inspect.getattr_static(cls, name) is not inspect.getattr_static(Agent, name):
+            replaced = inspect.getattr_static(cls, name) is not inspect.getattr_static(Agent, name)
+            if replaced or any(name in vars(base) for base in others):  # a base class behind Agent is never asked
                 raise InvalidMessage(f"{cls.__name__}.{name} would replace {_RESERVED[name]}")
-        for name in ("on_receive", "on_child_failed"):
-            handler = getattr(cls, name)
-            if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-                raise InvalidMessage(f"{cls.__name__}.{name} is a generator; return a value instead of yielding")
+        _check_settings(cls)
+        _check_methods(cls)
 
     _actor_runtime: ActiveAgent | None = None
     _actor_inbox_was_early: bool = False
@@ -224,6 +222,16 @@ class Agent(DurableAwaits, pykka.Actor, Generic[S]):
                 agent=self.path,
             )
         raise InvalidMessage(f"{type(self).__name__} does not understand {type(message).__name__}", agent=self.path)
+
+    def actor_check_names(self) -> None:
+        """Raise InvalidMessage if the object has a value in the place of a call that all agents have.
+
+        A function may stand there: tests, and the specification kit, answer calls by one.
+        """
+        own = vars(self)
+        for name in own.keys() & _CALLS:
+            if not callable(own[name]):
+                raise InvalidMessage(f"self.{name} of {type(self).__name__} would replace {_RESERVED[name]}")
 
     def initial(self) -> S:
         """The state that `apply` starts from: plain data, a new object at each call. None unless overridden.
@@ -667,3 +675,32 @@ def _reserved() -> dict[str, str]:
 
 
 _RESERVED: Final[Mapping[str, str]] = _reserved()
+_CALLS: Final = frozenset(name for name in _RESERVED if callable(inspect.getattr_static(Agent, name)))
+
+
+def _check_settings(cls: type[Agent[Any]]) -> None:
+    """Raise InvalidMessage for attributes with values that agents cannot run by; what is computed is not looked at."""
+    given = {
+        name: inspect.getattr_static(cls, name) for name in ("supervision", "own_thread", "on_paused", "state_version")
+    }
+    fixed = {name: value for name, value in given.items() if not hasattr(type(value), "__get__")}
+    if fixed.get("on_paused", "refuse") not in ("refuse", "handle"):
+        raise InvalidMessage(f"{cls.__name__}.on_paused is 'refuse' or 'handle'")
+    if type(fixed.get("own_thread", False)) is not bool:
+        raise InvalidMessage(f"{cls.__name__}.own_thread is True or False", actual=fixed["own_thread"])
+    if type(fixed.get("state_version", 1)) is not int:
+        raise InvalidMessage(f"{cls.__name__}.state_version is a whole number", actual=fixed["state_version"])
+    if not isinstance(fixed.get("supervision", Agent.supervision), Supervision):
+        Supervision(strategy=fixed["supervision"])
+
+
+def _check_methods(cls: type[Agent[Any]]) -> None:
+    """Raise InvalidMessage for a class whose own methods cannot be called as they will be."""
+    for name in ("on_receive", "on_child_failed", "initial", "apply"):
+        method = getattr(cls, name)
+        if not callable(method):
+            raise InvalidMessage(f"{cls.__name__}.{name} is a method", actual=type(method).__name__)
+        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+            raise InvalidMessage(f"{cls.__name__}.{name} is a generator; return a value instead of yielding")
+        if name in ("initial", "apply") and inspect.iscoroutinefunction(method):
+            raise InvalidMessage(f"{cls.__name__}.{name} is a coroutine; a log is folded without waiting: use `def`")

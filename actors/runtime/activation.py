@@ -326,6 +326,7 @@ class Activation:
                 f"agent type {agent_type!r} does not make agents: its factory must return an Agent",
                 agent=self._mailbox.path,
             )
+        agent.actor_check_names()
         return _Made(agent, factory)
 
     def start(self, runtime: Runtime) -> None:

@@ -165,7 +165,9 @@ def _raising(self: Agent) -> Supervision:
     raise LookupError("secret-in-a-message")
 
 
-@pytest.mark.parametrize("policy", [None, 3, "retsart", Supervision, property(_raising)])
+@pytest.mark.parametrize(
+    "policy", [*(property(lambda self, odd=odd: odd) for odd in (None, 3, "retsart", Supervision)), property(_raising)]
+)
 def test_an_agent_whose_policy_is_none_is_stopped_and_its_caller_gets_the_error(
     open_system: OpenSystem, caplog: pytest.LogCaptureFixture, policy: Any
 ) -> None:

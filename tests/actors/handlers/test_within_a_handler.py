@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentHandle, AgentSystem, GetStatus, LifecycleEvent, Set
+from duramen.actors import Agent, AgentHandle, AgentSystem, GetStatus, LifecycleEvent, Set, Strategy, Supervision
 from duramen.actors.commands import AdoptChild
 from duramen.events import (
     AgentNotFound,
@@ -417,6 +417,62 @@ def test_so_is_one_that_replaces_it_by_a_base_class() -> None:
 
     with pytest.raises(InvalidMessage, match=r"Mixed\.state"):
         type("Mixed", (Settings, Agent), {})
+
+
+def test_so_is_one_with_a_base_class_behind_ours_that_would_never_be_asked() -> None:
+    class Counting:
+        def on_start(self) -> None:
+            raise AssertionError("nobody calls it")
+
+    with pytest.raises(InvalidMessage, match=r"Mixed\.on_start would replace a hook that is never called"):
+        type("Mixed", (Agent, Counting), {})
+
+
+@pytest.mark.parametrize("name", ["get", "keys", "step", "pause", "tell_self", "stream"])
+def test_so_is_an_object_that_replaces_it_by_an_attribute(open_system: OpenSystem, name: str) -> None:
+    class Mine(Doing):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, 0)
+
+    system = open_system(agents={"mine": Mine})
+    with pytest.raises(InvalidMessage, match=rf"self\.{name} of Mine would replace"):
+        system.spawn("p/a", agent_type="mine")
+    with pytest.raises(AgentNotFound):
+        system.peek("p/a")
+
+
+def test_a_test_may_answer_a_call_by_a_function(open_system: OpenSystem) -> None:
+    class Mine(Doing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.__dict__["keys"] = lambda: ["answered"]
+
+    agent = open_system(agents={"mine": Mine}).spawn("p/a", agent_type="mine")
+    assert agent.ask(lambda agent: agent.keys()) == ["answered"]
+
+
+async def waiting(*_: Any) -> Any:
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("on_receive", 3), ("on_child_failed", "no"), ("initial", {"a": 1}), ("apply", None)),
+        *(("initial", waiting), ("apply", waiting)),
+        *(("own_thread", "yes"), ("state_version", "2"), ("state_version", True), ("on_paused", "handles")),
+        *(("supervision", "rstart"), ("supervision", None), ("supervision", Supervision)),
+    ],
+)
+def test_so_is_one_that_could_not_run(name: str, value: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        type("Mine", (Agent,), {name: value})
+
+
+@pytest.mark.parametrize("value", ["restart", Strategy.STOP, Supervision(restarts=2), property(lambda self: "stop")])
+def test_a_supervision_is_a_policy_its_strategy_or_computed(value: Any) -> None:
+    type("Mine", (Agent,), {"supervision": value})
 
 
 @pytest.mark.parametrize(
