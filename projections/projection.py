@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from duramen.events import Event, Fenced, InvalidMessage
 
-__all__ = ["Attachable", "KeyedProjection", "KeyedView", "Projection", "Reactor", "Sink", "fold"]
+__all__ = ["Attachable", "KeyedProjection", "KeyedView", "Projection", "Reactor", "Sink", "fold", "has_erase"]
 
 S = TypeVar("S")
 V = TypeVar("V")
@@ -40,6 +40,13 @@ class Projection(Attachable[S]):
     def apply(self, state: S, event: Event) -> S:
         """The state after `event`. Returns `state` itself when the event does not concern this view."""
 
+    def erase(self, state: S, agent: str) -> S:
+        """The state without what it has of an agent that was erased. Pure, as `apply`, and may be called twice.
+
+        Override it where that can be told from the state: a view without it is rebuilt from what is left.
+        """
+        raise _undefined(self, "erase")
+
     def dump(self, state: S) -> Any:
         """The state as plain data, to be stored. Override it for a state that is not plain data."""
         return state
@@ -47,6 +54,16 @@ class Projection(Attachable[S]):
     def load(self, data: Any) -> S:
         """The state from the result of `dump`, which belongs to the state from now on."""
         return cast("S", data)
+
+
+def has_erase(attached: Projection[Any] | KeyedProjection[Any] | Sink) -> bool:
+    """Whether an `erase` of its own corrects the view, or the tables, for agents that were erased."""
+    own = type(attached).erase
+    return own not in (Projection.erase, KeyedProjection.erase, Sink.erase)
+
+
+def _undefined(attached: object, method: str) -> InvalidMessage:
+    return InvalidMessage(f"{type(attached).__name__} defines no {method}()")
 
 
 _START: Final[Any] = object()
@@ -86,6 +103,14 @@ class Sink(Attachable["Sink"]):
         raise InvalidMessage(
             f"{type(self).__name__} cannot be emptied: define reset(), or attach another under another name"
         )
+
+    def erase(self, name: str, agents: Sequence[str], *, after: bytes | None) -> None:
+        """In one transaction: remove what the tables have of agents that were erased. It may be called twice.
+
+        `after` is the cursor of this consumer: where another one is stored, leave everything, and raise
+        `self.fenced(name)`. A sink without it keeps what it has of them.
+        """
+        raise _undefined(self, "erase")
 
     @staticmethod
     def fenced(name: str) -> Fenced:
@@ -159,6 +184,13 @@ class KeyedProjection(Attachable[KeyedView[E]], Generic[E]):
     @abstractmethod
     def apply(self, entry: E | None, event: Event) -> E | None:
         """The entry after `event`. None stands for no entry: before the first event, and to remove it."""
+
+    def erase(self, entries: KeyedView[E], agent: str) -> Iterable[str]:
+        """The keys of the entries to drop, with all they have, for an agent that was erased. It may be called twice.
+
+        Override it where they can be named: a view without it is rebuilt from what is left.
+        """
+        raise _undefined(self, "erase")
 
     def dump(self, entry: E) -> Any:
         """The entry as plain data, to be stored. Override it for entries that are not plain data."""

@@ -80,11 +80,13 @@ class ConsumerRecord:
 
 @frozen
 class ConsumerRequest:
-    """An operator's request to a consumer, wherever it runs: `retry`, `skip` of one event, or `rebuild`."""
+    """A request to a consumer, wherever it runs: `retry`, `skip` of one event, `rebuild`, or `erase` for a sink."""
 
     id: str
     what: str
     agent: str | None = None
+    """Of the event to skip. To `erase`, and to `rebuild` where the view cannot be corrected: the agents that were
+    erased, a line each; "" if nobody knows them any more."""
     seq: int | None = None
 
 
@@ -157,6 +159,10 @@ class ConsumerStore(Protocol):
 
     def request(self, name: str, request: ConsumerRequest) -> bool:
         """Store a request in place of an earlier one; False if there is no such consumer."""
+        ...
+
+    def replace_request(self, name: str, before: ConsumerRequest | None, request: ConsumerRequest) -> bool:
+        """As `request`, if `before` is the one that waits, or none does; False if there is another by now."""
         ...
 
     def remove(self, name: str) -> bool:

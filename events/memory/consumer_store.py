@@ -106,10 +106,17 @@ class MemoryConsumerStore:
 
     def request(self, name: str, request: ConsumerRequest) -> bool:
         with self._lock:
-            known = (name, LIVE) in self._records or (name, NEXT) in self._records
-            if known:
-                self._requests[name] = request
-            return known
+            return self._leave_request(name, request)
+
+    def replace_request(self, name: str, before: ConsumerRequest | None, request: ConsumerRequest) -> bool:
+        with self._lock:
+            return self._requests.get(name) == before and self._leave_request(name, request)
+
+    def _leave_request(self, name: str, request: ConsumerRequest) -> bool:
+        known = (name, LIVE) in self._records or (name, NEXT) in self._records
+        if known:
+            self._requests[name] = request
+        return known
 
     def remove(self, name: str) -> bool:
         with self._lock:

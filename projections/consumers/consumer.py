@@ -27,6 +27,7 @@ from .view_builder import ViewBuilder
 RETRY: Final = "retry"
 SKIP: Final = "skip"
 REBUILD: Final = "rebuild"
+ERASE: Final = "erase"
 
 _HEARTBEAT: Final = 1.0
 
@@ -319,6 +320,9 @@ class Consumer:
             self._requests.pop(0)
 
     def _handle(self, request: _Request) -> None:
+        if request.what in (REBUILD, ERASE) and request.agent is not None:
+            self._erase(request.agent.split("\n") if request.agent else (), is_sink=request.what == ERASE)
+            return
         self._logger.info("consumer_told", what=request.what, agent=request.agent, seq=request.seq)
         if request.what == REBUILD:
             self._rebuild()
@@ -334,9 +338,27 @@ class Consumer:
             view.parked = None
             view.status = CATCHING_UP if view is self._live else REBUILDING
 
-    def _rebuild(self) -> None:
-        if self._next is not None and self._next.parked is None:
-            return  # one is under way
+    def _erase(self, agents: Sequence[str], *, is_sink: bool) -> None:
+        """Take erased agents out of all views; where that cannot be told from a view, rebuild it.
+
+        The tables of a sink stay as they are where it has no `erase`.
+        """
+        self._logger.info("consumer_told", what=ERASE, agents=len(agents))
+        for view in reversed(self._views()):  # the one that users read is saved last, with the request as done
+            is_corrected = bool(agents) and (is_sink or view.parked is None) and view.builder.erase(agents)
+            if is_corrected and view is not self._current:
+                is_corrected = self._save(view, view.status)
+            if not is_corrected and not is_sink:
+                self._rebuild(again=True)
+                return
+            if is_sink and view.parked is not None:  # it may have been parked at an event of theirs
+                view.builder.retry()
+                view.parked, view.status = None, CATCHING_UP
+
+    def _rebuild(self, *, again: bool = False) -> None:
+        """Begin to build the view from the start; with `again` also where that is under way."""
+        if self._next is not None and self._next.parked is None and not again:
+            return
         reset, live = self._plan.reset, self._live
         try:
             self._plan.check_rebuildable()

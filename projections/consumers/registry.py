@@ -6,22 +6,24 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from attrs import field, frozen
 
-from duramen.events import Cursor, EventRegistry, InvalidMessage, Limits, SystemClosed, Trimmed
+from duramen.events import Cursor, EventRegistry, InvalidMessage, Limits, SystemClosed, Trimmed, Unavailable
 from duramen.events.codec import to_datetime
-from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, EventLog, Failure, check_name
+from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, ConsumerStore, EventLog, Failure, check_name
 
 from ..notifications import EventFilter, ListenerPool
 from ..projection import Attachable
-from .consumer import REBUILD, RETRY, SKIP
+from .consumer import ERASE, REBUILD, RETRY, SKIP
 from .plan import CLOSED, PARKED, plan_of
 from .runner import Runner
 
 V = TypeVar("V")
+
+_TRIES: Final = 100
 
 
 @frozen(kw_only=True)
@@ -173,7 +175,8 @@ class Consumers:
         raise InvalidMessage(f"consumer {name} is not parked: it is {records[-1].status}", actual=records[-1].status)
 
     def _request(self, name: str, what: str, agent: str | None = None, seq: int | None = None) -> None:
-        if not self._log.consumer_store().request(check_name(name), ConsumerRequest(uuid4().hex, what, agent, seq)):
+        request = ConsumerRequest(uuid4().hex, what, agent, seq)
+        if not leave_request(self._log.consumer_store(), check_name(name), request):
             raise _unknown(name)
 
     def _info(self, record: ConsumerRecord, ends: Sequence[int], building: ConsumerRecord | None) -> ConsumerInfo:
@@ -201,29 +204,61 @@ class Consumers:
         )
 
 
-def request_rebuilds(log: EventLog, partition: int, agents: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Ask the consumers that have read these agents to rebuild their views.
+def request_erasures(log: EventLog, partition: int, agents: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ask the consumers that have read these agents to take them out of their views, or to rebuild these.
 
     Second come those that may not be able to: of sinks, and of feeds whose beginning was trimmed. Without agents, all
-    that read the partition are asked.
+    that read the partition are asked to rebuild, and sinks nothing.
     """
-    rebuilt: set[str] = set()
+    asked: set[str] = set()
     doubtful: set[str] = set()
     store = log.consumer_store()
     for record in store.records():
         event_filter = EventFilter.from_text(record.scope)
         matches = event_filter.agent_matcher()
+        concerned = list(agents) if matches is None else list(filter(matches, agents))
         if (
             record.kind == "reactor"
             or partition not in event_filter.partitions(log)
-            or (agents and matches is not None and not any(map(matches, agents)))
+            or (agents and not concerned)
+            or record.name in asked | doubtful
         ):
             continue
-        if record.kind != "sink" and record.name not in rebuilt | doubtful:
-            store.request(record.name, ConsumerRequest(uuid4().hex, REBUILD))
-        is_whole = record.kind != "sink" and _has_whole_feeds(log, event_filter)
-        (rebuilt if is_whole else doubtful).add(record.name)
-    return sorted(rebuilt), sorted(doubtful)
+        is_sink = record.kind == "sink"
+        if concerned or not is_sink:
+            what = ERASE if is_sink else REBUILD
+            leave_request(store, record.name, ConsumerRequest(uuid4().hex, what, "\n".join(concerned)))
+        is_whole = not is_sink and _has_whole_feeds(log, event_filter)
+        (asked if is_whole else doubtful).add(record.name)
+    return sorted(asked), sorted(doubtful)
+
+
+def leave_request(store: ConsumerStore, name: str, request: ConsumerRequest) -> bool:
+    """Leave a request for a consumer; False if there is none. One that waits to erase or to rebuild is not lost by it.
+
+    Raises Unavailable for a request to retry or skip while one of these waits.
+    """
+    for _ in range(_TRIES):
+        stored = store.find(name)
+        if stored.live is None and stored.next is None:
+            return False
+        merged = _merged(name, stored.request, request)
+        if store.replace_request(name, stored.request, merged):
+            return True
+    raise Unavailable(f"others keep asking consumer {name} for something; try again")
+
+
+def _merged(name: str, waiting: ConsumerRequest | None, request: ConsumerRequest) -> ConsumerRequest:
+    """A request that stands for both. It has a new id: the one that waits may be under way already."""
+    if waiting is None or waiting.what not in (REBUILD, ERASE):
+        return request
+    if request.what not in (waiting.what, REBUILD, ERASE) or (waiting.what, request.what) == (ERASE, REBUILD):
+        raise Unavailable(f"consumer {name} has a request to {waiting.what} to carry out before; try again")
+    if waiting.agent and request.agent:
+        agents = dict.fromkeys([*waiting.agent.split("\n"), *request.agent.split("\n")])
+        return ConsumerRequest(request.id, request.what, "\n".join(agents))
+    of_view = request.what == REBUILD and (waiting.agent, request.agent) != (None, None)
+    return ConsumerRequest(request.id, REBUILD, "" if of_view else None)
 
 
 def host_of(record: ConsumerRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from time import time_ns
 from typing import Final
 
@@ -90,6 +91,10 @@ class EventSelection:
         """Skip this event; whether it is the one that stopped the build. Otherwise it may still come."""
         self._to_skip.add((agent, seq))
         return self.barrier == (agent, seq)
+
+    def forget(self, agents: Collection[str]) -> None:
+        """Forget which events of erased agents were skipped, but not how many."""
+        self._skips = [skip for skip in self._skips if skip[0] not in agents]
 
     def _sort_out(self, batch: EventBatch) -> tuple[EventBatch, Parked | None]:
         """The batch up to the event that stops the build, without those that are to be skipped."""

@@ -10,7 +10,7 @@ from duramen.events import CorruptEvent, Cursor, DuramenError, Event, Fenced, In
 from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved
 from duramen.events.model import copy_event
 
-from ..projection import Reactor, Sink
+from ..projection import Reactor, Sink, has_erase
 from .view_storage import Refused
 
 _TRIES: Final = 3  # of one refused event, while the database can be reached: a deadlock is not the event's fault
@@ -65,6 +65,19 @@ class SinkStorage:
                 error = self._write([event], place(index))
             if error is not None:
                 raise Refused(index, error) from error
+
+    @property
+    def can_erase(self) -> bool:
+        return has_erase(self._sink)
+
+    def erase(self, agents: Sequence[str]) -> None:
+        try:
+            self._sink.erase(self._name, agents, after=self._after)
+        except Fenced:
+            raise
+        except Exception as error:
+            self._stored()  # raises Unavailable if it is the database that fails
+            raise error from None
 
     def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         # The sink commits first, so the cursor stored here is never ahead of the sink's.
@@ -143,6 +156,13 @@ class ReactionStorage:
             except Exception as error:
                 self._fail(index, event, error)
             self._done, self._failed, self._is_unsaved = place(index), None, True
+
+    @property
+    def can_erase(self) -> bool:
+        return False
+
+    def erase(self, agents: Sequence[str]) -> None:
+        """Nothing: what it has done is done."""
 
     def _fail(self, index: int, event: Event, error: Exception) -> None:
         """Have the event tried again, or park the consumer. Raises Unavailable, Refused."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -10,6 +10,8 @@ from typing import Any, Final
 from duramen.events import DataLoss, DuramenError, Fenced, Unavailable
 from duramen.events.feed import EventBatch
 from duramen.events.log import ConsumerRecord, ConsumerRequest, Failure
+from duramen.events.logging import get_logger, raised_at
+from duramen.events.model import Mark
 
 from .partition_readers import PartitionReaders
 from .plan import Plan
@@ -40,6 +42,7 @@ class ViewBuilder:
     """
 
     def __init__(self, plan: Plan, record: ConsumerRecord) -> None:
+        self._log = plan.log
         self._identity = plan.log.identity
         self._store = plan.store
         self._storage = plan.new_storage()
@@ -244,6 +247,46 @@ class ViewBuilder:
         self.retry()
         return True
 
+    # -- erasing -----------------------------------------------------------------------------------------------------
+
+    def erase(self, agents: Sequence[str]) -> bool:
+        """Take erased agents out of the view; False: it has to be rebuilt. To be saved then, whatever is due.
+
+        Raises Unavailable, Fenced.
+        """
+        if not self._storage.can_erase:
+            return False
+        try:
+            if self._is_stale:
+                self._load()
+            if any(map(self._has_next_of, agents)):
+                return False  # what it has of the next agent of this path would go, too
+            self.reading.prefetching.close()
+            self.reading.restart(
+                {number: _without(mark, agents) for number, mark in self.reading.cursor().marks.items()}
+            )
+            self._storage.erase(agents)
+            self._selection.forget(agents)
+        except Unavailable:
+            self._is_stale = True
+            raise
+        except Fenced:
+            self._is_stale = True
+            self._writer.check_owner()  # as in `_apply`
+            raise Unavailable("the tables of a sink were written by another runner, which was fenced since") from None
+        except Exception as error:  # the user's own code
+            self._is_stale = True
+            get_logger("projection").warning("erase_failed", error=type(error).__name__, at=raised_at(error))
+            return False
+        self._moved = True
+        return True
+
+    def _has_next_of(self, agent: str) -> bool:
+        """Whether the view may have events of another agent that was spawned under the path of an erased one."""
+        partition = self._log.partition_of(agent)
+        is_past = self.positions.get(partition, 0) > self._log.erased_until(partition, agent)
+        return is_past and self._log.head(agent) is not None
+
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def is_due(self, status: str, *, idle: bool) -> bool:
@@ -311,3 +354,8 @@ class ViewBuilder:
     def switch(self) -> None:
         """Become the live view, in one write. All must be saved. Raises Unavailable, Fenced."""
         self._writer.switch()
+
+
+def _without(mark: Mark, agents: Collection[str]) -> Mark:
+    """The mark, without its event if that was of an erased agent."""
+    return Mark(mark.position, mark.offset) if mark.agent in agents else mark

@@ -10,7 +10,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved, seal, unseal
 from duramen.events.model import describe_type, same_value
 
-from ..projection import KeyedProjection, KeyedView, Projection
+from ..projection import KeyedProjection, KeyedView, Projection, has_erase
 
 _PAGE: Final = 200  # events; with more of them alive at once Python's garbage collector has more to do
 _MOST_TOUCHED: Final = 2_000  # entries in one write: the server is blocked by it only briefly
@@ -52,6 +52,15 @@ class ViewStorage(Protocol):
 
     def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
         """Fold events; `place` gives the cursor after one of them, -1 for after all. Raises Refused."""
+        ...
+
+    @property
+    def can_erase(self) -> bool:
+        """Whether the user's code says what to take out for an agent that was erased."""
+        ...
+
+    def erase(self, agents: Sequence[str]) -> None:
+        """Take out what there is of agents that were erased. Raises what the user's code raises."""
         ...
 
     def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
@@ -106,6 +115,15 @@ class WholeViewStorage:
             raise Refused(applied, error) from error
         self._changed = self._changed or bool(events)
         self._state = state
+
+    @property
+    def can_erase(self) -> bool:
+        return has_erase(self._projection)
+
+    def erase(self, agents: Sequence[str]) -> None:
+        for agent in agents:
+            self._state = self._projection.erase(self._state, agent)
+        self._changed = True
 
     def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         blob = self._pack(record.name) if self._changed else None
@@ -173,6 +191,16 @@ class KeyedViewStorage:
                 applied += 1
         except Exception as error:
             raise Refused(applied, error) from error
+
+    @property
+    def can_erase(self) -> bool:
+        return has_erase(self._projection)
+
+    def erase(self, agents: Sequence[str]) -> None:
+        for agent in agents:
+            for key in list(self._projection.erase(self.view, agent)):
+                self._touched.add(key)
+                self._entries.pop(key, None)
 
     def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         changes = {_storable(key): self._packed(key, record.name) for key in self._touched}

@@ -12,7 +12,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import BegunErasure, EventLog
 from duramen.events.logging import get_logger
 
-from ..consumers import request_rebuilds
+from ..consumers import request_erasures
 from ..episodes import episode_text, erased_record, hash_of_text, unpack_record
 from ..recovery import AgentLog, rebuild
 
@@ -30,7 +30,7 @@ class Erasure:
     checkpoints: int
     episodes: int
     rebuilt: tuple[str, ...]
-    """The durable consumers whose views are rebuilt without them, as soon as they run."""
+    """The durable consumers whose views are corrected by their `erase`, or rebuilt, as soon as they run."""
     unreached: tuple[str, ...]
     """What may still tell of them, in words."""
 
@@ -94,11 +94,11 @@ def _finish_taken(log: EventLog, root: str, limits: Limits, by: str) -> None:
 
 
 def _finish(log: EventLog, root: str, begun: BegunErasure, agents: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Have views rebuilt and end the erasure; the names of the consumers, and of those that may not be able to.
+    """Have views corrected and end the erasure; the names of the consumers, and of those that may not be able to.
 
     One that was begun again meanwhile is not ended: whoever has begun it ends it.
     """
-    found = request_rebuilds(log, log.partition_of(root), agents)
+    found = request_erasures(log, log.partition_of(root), agents)
     log.archive.end_erasure(root, begun)
     return found
 
@@ -201,8 +201,11 @@ def _unreached(root: str, damaged: list[str], doubtful: list[str]) -> tuple[str,
     if root.count("/") > 1:
         found.append("the event of its parent that says it was spawned")
     found.append("causes in events of other agents that followed from its own: its path and seqs")
-    found += [f"the view of consumer {name}: of a sink, or of a feed whose beginning was trimmed" for name in doubtful]
-    found.append("views of consumers that nobody runs, until they are rebuilt")
+    found += [
+        f"the view of consumer {name}, unless it has erase(): of a sink, or of a feed whose beginning was trimmed"
+        for name in doubtful
+    ]
+    found.append("views of consumers that nobody runs, until they run")
     found.append("forks, imports and exported files, replicas that are down, and backups")
     found.append("the server's append-only file, until it is rewritten")
     return tuple(found)

@@ -297,6 +297,19 @@ def test_a_newer_wish_is_not_taken_for_the_one_that_is_done(views: ConsumerStore
     assert views.find("costs").request == newer
 
 
+def test_a_wish_replaces_the_one_it_was_made_for_and_no_other(views: ConsumerStore) -> None:
+    claimed(views)
+    first, second = ConsumerRequest("w-1", "rebuild", "acme/alice"), ConsumerRequest("w-2", "rebuild", "")
+    assert not views.replace_request("costs", first, second)
+    assert views.replace_request("costs", None, first)
+    assert not views.replace_request("costs", None, second)
+    assert not views.replace_request("costs", evolve(first, agent=None), second)
+    assert views.find("costs").request == first
+    assert views.replace_request("costs", first, second)
+    assert views.find("costs").request == second
+    assert not views.replace_request("nobody", None, first)
+
+
 def test_nothing_can_be_wished_of_a_consumer_that_is_not_there(views: ConsumerStore) -> None:
     assert not views.request("costs", ConsumerRequest("w-1", "retry"))
     assert views.find("costs").request is None

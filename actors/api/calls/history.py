@@ -345,8 +345,8 @@ class History(Reading, MessageSender):
         Log, base, snapshots, keyframes, checkpoints, live outputs, episodes and their vectors, unfinished work, owner,
         line and head go; entries of feeds keep their places without its path. A process that has the agent in memory
         gets Erased at its next call, and nothing of that call is written. The path can be spawned anew, and is another
-        log. Durable consumers that have read it rebuild their views. The result says what was removed and what cannot
-        be reached.
+        log. Subscriptions are told. Durable consumers that have read it take it out of their views, by `erase` of the
+        projection or sink, or rebuild them. The result says what was removed and what cannot be reached.
 
         An erasure that was cut off is finished by whichever host looks next, by itself, or by the next erasure in its
         partition; one that is repeated removes nothing.

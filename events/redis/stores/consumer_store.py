@@ -127,6 +127,10 @@ class RedisConsumerStore:
         arguments = [*_fields(name), pack_request(request)]
         return bool(self._server.run_script(self._request, [self._keys.views], arguments, "ask a consumer"))
 
+    def replace_request(self, name: str, before: ConsumerRequest | None, request: ConsumerRequest) -> bool:
+        arguments = [*_fields(name), pack_request(request), b"" if before is None else pack_request(before)]
+        return bool(self._server.run_script(self._request, [self._keys.views], arguments, "ask a consumer"))
+
     def remove(self, name: str) -> bool:
         keys = [self._keys.views, self._keys.view(name, LIVE), self._keys.view(name, NEXT)]
         return bool(self._server.run_script(self._remove, keys, _fields(name), "remove a consumer"))

@@ -401,3 +401,25 @@ def test_a_stored_view_that_is_damaged_is_not_used_and_can_be_rebuilt(open_any: 
     again.rebuild()
     eventually(lambda: again.status == "live")
     assert seqs_of(again.state) == {"acme/alice": [1, 2]}
+
+
+@pytest.mark.usefixtures("page_by_page")
+def test_a_rebuild_that_is_under_way_begins_again_where_an_agent_is_erased_that_it_has_read(
+    one_system: AgentSystem,
+) -> None:
+    log = one_system.log
+    filled(one_system, 1_000)
+    filled(one_system, 3_000, "acme/bob")
+    consumer = consumer_of(log, LastSeqs())
+    until(consumer, lambda: consumer.status == LIVE_STATUS)
+    consumer.request(REBUILD)
+    consumer.turn({}, urgent=False)
+    consumer.turn(EVERYWHERE, urgent=False)
+    assert consumer.status == REBUILDING
+    assert "acme/alice" in consumer.building.view
+    one_system.erase("acme/alice")
+    consumer._beat_at = 0.0
+    consumer.turn(EVERYWHERE, urgent=False)
+    assert consumer.status == REBUILDING, "the request was found before the view was built"
+    until(consumer, lambda: consumer.status == LIVE_STATUS and log.consumer_store().find("seqs").request is None)
+    assert list(consumer.current.view) == ["acme/bob"]

@@ -1,0 +1,178 @@
+"""Durable consumers take erased agents out of their views by `erase`, or rebuild; sinks out of their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duramen.actors import AgentSystem
+from duramen.projections import KeyedProjection, Projection
+from duramen.projections.consumers import consumer as consumer_module
+from duramen.projections.projection import KeyedView
+from duramen.projections.sessions import erasing as erasing_module
+from sinks import SqliteSeen
+from waiting import eventually
+
+OpenSystem = Callable[..., AgentSystem]
+PATH, OTHER, THIRD = "acme/alice", "acme/bob", "acme/carol"
+WAIT = 30.0
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "_HEARTBEAT", 0.05)
+
+
+class Counted:
+    """Counts the events that it is given of one agent: more of them mean that a view was rebuilt."""
+
+    def __init__(self) -> None:
+        self.of_other = 0
+
+    def count(self, event: Any) -> None:
+        self.of_other += event.agent == OTHER
+
+
+class Entries(Counted, KeyedProjection[list[int]]):
+    def key(self, event: Any) -> str:
+        return str(event.agent)
+
+    def apply(self, entry: list[int] | None, event: Any) -> list[int]:
+        self.count(event)
+        return [*(entry or []), event.seq]
+
+    def erase(self, entries: KeyedView[list[int]], agent: str) -> Iterable[str]:
+        return [key for key in entries if key == agent]
+
+
+class Whole(Counted, Projection[dict[str, list[int]]]):
+    def initial(self) -> dict[str, list[int]]:
+        return {}
+
+    def apply(self, state: dict[str, list[int]], event: Any) -> dict[str, list[int]]:
+        self.count(event)
+        return {**state, event.agent: [*state.get(event.agent, ()), event.seq]}
+
+    def erase(self, state: dict[str, list[int]], agent: str) -> dict[str, list[int]]:
+        return {path: seqs for path, seqs in state.items() if path != agent}
+
+
+class Failing(Whole):
+    def erase(self, state: dict[str, list[int]], agent: str) -> dict[str, list[int]]:
+        raise LookupError(agent)
+
+
+class ErasingSink(SqliteSeen):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.erased: list[str] = []
+
+    def erase(self, name: str, agents: Sequence[str], *, after: bytes | None) -> None:
+        self._check_reachable()
+        with self.database:
+            self.database.execute("BEGIN IMMEDIATE")
+            if self.cursor(name) != after:
+                raise self.fenced(name)
+            self.database.executemany("DELETE FROM seen WHERE agent = ?", [(agent,) for agent in agents])
+        self.erased += agents
+
+
+def fill(system: AgentSystem, runner: Any, *, saved: bool = False) -> None:
+    """Write two events of each agent, and wait until the view has all of them."""
+    for path in (PATH, OTHER, THIRD):
+        system.spawn(path).set("n", 1)
+    runner.wait_for(timeout=WAIT, saved=saved)
+
+
+def state_of(runner: Any) -> dict[str, list[int]]:
+    return dict(runner.state)
+
+
+@pytest.mark.parametrize("kind", [Entries, Whole])
+def test_a_view_drops_what_it_has_of_an_erased_agent_and_is_not_rebuilt(open_any: OpenSystem, kind: Any) -> None:
+    system, view = open_any(), kind()
+    with system.attach(view, name="view") as runner:
+        fill(system, runner)
+        assert state_of(runner) == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
+        assert system.erase(PATH).rebuilt == ("view",)
+        eventually(lambda: PATH not in state_of(runner), what="the view is corrected")
+        runner.wait_for(system.spawn(PATH).set("n", 1), timeout=WAIT, saved=True)
+        assert state_of(runner) == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
+        assert view.of_other == 2
+        assert system.log.consumer_store().find("view").request is None, "nothing of it waits"
+    again = kind()
+    with system.attach(again, name="view") as runner:
+        runner.wait_for(timeout=WAIT)
+        assert (state_of(runner)[PATH], again.of_other) == ([1, 2], 0), "what was stored is corrected, too"
+
+
+@pytest.mark.parametrize("kind", [Entries, Whole])
+def test_what_was_erased_while_it_did_not_run_goes_when_it_does(open_any: OpenSystem, kind: Any) -> None:
+    system = open_any()
+    with system.attach(kind(), name="view") as runner:
+        fill(system, runner, saved=True)
+    system.erase(PATH)
+    system.erase(THIRD)
+    receipt = system.spawn(PATH).set("n", 1)
+    view = kind()
+    with system.attach(view, name="view") as runner:
+        runner.wait_for(receipt, timeout=WAIT)
+        eventually(lambda: state_of(runner) == {PATH: [1, 2], OTHER: [1, 2]}, what="both are gone")
+        assert view.of_other == 0
+
+
+@pytest.mark.parametrize("kind", [Entries, Whole])
+def test_a_view_that_has_the_next_agent_of_the_path_already_is_rebuilt(
+    open_any: OpenSystem, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, view, asked = open_any(), kind(), list[Any]()
+    ask = erasing_module.request_erasures
+    with system.attach(view, name="view") as runner:
+        fill(system, runner)
+        monkeypatch.setattr(erasing_module, "request_erasures", lambda *given: asked.append(given) or ([], []))
+        system.erase(PATH)
+        runner.wait_for(system.spawn(PATH).set("n", 1), timeout=WAIT)
+        assert state_of(runner)[PATH] == [1, 2, 1, 2], "of two agents"
+        ask(*asked[0])
+        eventually(lambda: state_of(runner) == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}, what="it is rebuilt")
+        assert view.of_other == 4
+
+
+def test_a_view_whose_erase_raises_is_rebuilt(open_any: OpenSystem) -> None:
+    system = open_any()
+    with system.attach(Failing(), name="view") as runner:
+        fill(system, runner)
+        system.erase(PATH)
+        eventually(lambda: state_of(runner) == {OTHER: [1, 2], THIRD: [1, 2]}, what="it is rebuilt")
+
+
+def test_a_sink_erases_in_a_transaction_of_its_own_as_soon_as_its_database_can_be_reached(
+    open_any: OpenSystem, tmp_path: Path
+) -> None:
+    system, sink = open_any(), ErasingSink(str(tmp_path / "seen.db"))
+    with system.attach(sink, name="rows") as runner:
+        fill(system, runner)
+        sink.reachable = False
+        erasure = system.erase(PATH)
+        assert any("rows" in what and "erase()" in what for what in erasure.unreached)
+        assert sink.erased == [] and PATH in sink.rows()
+        sink.reachable = True
+        eventually(lambda: PATH not in sink.rows(), what="the rows are gone")
+        runner.wait_for(system.spawn(PATH).set("n", 1), timeout=WAIT)
+        assert sink.rows() == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
+        assert sink.erased == [PATH]
+    sink.close()
+
+
+def test_a_sink_without_erase_keeps_its_rows_and_is_named(open_any: OpenSystem, tmp_path: Path) -> None:
+    system, sink = open_any(), SqliteSeen(str(tmp_path / "seen.db"))
+    with system.attach(sink, name="rows") as runner:
+        fill(system, runner)
+        assert any("rows" in what for what in system.erase(PATH).unreached)
+        eventually(lambda: system.log.consumer_store().find("rows").request is None, what="it was asked")
+        runner.wait_for(system.agent(OTHER).set("n", 2), timeout=WAIT)
+        assert sink.rows() == {PATH: [1, 2], OTHER: [1, 2, 3], THIRD: [1, 2]}
+    sink.close()
