@@ -174,7 +174,7 @@ class Codec:
         """Pack a value, read it back and compare. Raises ValueRefused unless it comes back equal in value and type.
 
         The message names `where`, and for a value that is no plain data also the place in it. As in `encode`, scalars
-        are not read back, nor are containers that are shallow.
+        are not read back, nor are containers that have them near the top.
         """
         packed = b""
         try:
@@ -341,7 +341,7 @@ def _is_flat(fields: dict[str, Any]) -> bool:
 
 
 def _is_shallow(value: Any) -> bool:
-    """Whether a value is a scalar, or has its scalars two levels deep at most: they are written exactly."""
+    """Whether a value is a scalar, a flat dict, or a list of these and of lists of scalars: it is written exactly."""
     kind = _type_of(value)
     if kind is not list:
         return kind in _SCALARS or (kind is dict and _is_flat(value))
