@@ -60,7 +60,6 @@ _RECENT = 20.0
 _EXCUSING = 6.0
 """Of the last `_RECENT` seconds: whoever was silent for longer may be declared dead."""
 _NOBODY = "nobody, since all hosts behind a proxy have ended"
-_START_SECONDS = 120.0
 _END_SECONDS = 300.0
 _VIEW_SECONDS = 60.0
 
@@ -170,6 +169,7 @@ class Battery:
     def __attrs_post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.evidence = Evidence(self.server)
+        self._turns.touch()
         self.log = self.stack.enter_context((self.folder / "log.txt").open("w"))
 
     def run(self) -> Outcome:
@@ -400,7 +400,7 @@ class Battery:
         return self.chance.choice(behind) if behind else None
 
     def _lose_requests(self) -> str:
-        """Close connections in place of passing a host's next appends on: the server never sees them."""
+        """Close connections in place of passing on a host's next scripts, mostly appends: none is run."""
         return self._strike(lambda proxy: proxy.drop_request(containing=b"EVALSHA", times=3))
 
     def _lose_replies(self) -> str:
