@@ -58,8 +58,9 @@ class Projection(Attachable[S]):
 
 def has_erase(attached: Projection[Any] | KeyedProjection[Any] | Sink) -> bool:
     """Whether an `erase` of its own corrects the view, or the tables, for agents that were erased."""
-    own = type(attached).erase
-    return own not in (Projection.erase, KeyedProjection.erase, Sink.erase)
+    bases: tuple[Any, ...] = (Projection, KeyedProjection, Sink)
+    own: Any = type(attached)
+    return own.erase not in [base.erase for base in bases]
 
 
 def _undefined(attached: object, method: str) -> InvalidMessage:

@@ -39,6 +39,7 @@ def plant(system: AgentSystem, secrets: Iterator[str]) -> None:
     agent = system.spawn(PATH, initial_state={next(secrets): next(secrets)}, metadata={next(secrets): next(secrets)})
     agent.set("by", next(secrets), metadata={"by": next(secrets)})
     agent.append("list", next(secrets), command_id=next(secrets))
+    agent.set("large", next(secrets) + "x" * 300_000)  # is kept as chunks beside the log
     agent.ask(Record("note", next(secrets), Granularity.ACTIVITY, metadata={"m": next(secrets)}))
     agent.pause(next(secrets), ttl=None, metadata={"m": next(secrets)}, reason=next(secrets))
     agent.resume()
@@ -102,6 +103,7 @@ def test_no_byte_of_a_thousand_planted_secrets_is_left(tmp_path: Path) -> None:
             assert len(fork_secrets) > 200
             assert len(found_in_keys(client)) > 990, "control: they are found before, but for what was trimmed"
             assert vectors > 1, "control: one of its episode"
+            assert any(b":chunks:" in key for key in client.scan_iter(count=1_000)), "control: of the large value"
             erasure = system.erase(PATH)
             assert system.agent("other/fork").get() == kept, "forks live on"
             system.erase("other/fork")
