@@ -165,9 +165,11 @@ def _raising(self: Agent) -> Supervision:
     raise LookupError("secret-in-a-message")
 
 
-@pytest.mark.parametrize(
-    "policy", [*(property(lambda self, odd=odd: odd) for odd in (None, 3, "retsart", Supervision)), property(_raising)]
-)
+def _answering(odd: object) -> property:
+    return property(lambda self: odd)
+
+
+@pytest.mark.parametrize("policy", [*map(_answering, (None, 3, "retsart", Supervision)), property(_raising)])
 def test_an_agent_whose_policy_is_none_is_stopped_and_its_caller_gets_the_error(
     open_system: OpenSystem, caplog: pytest.LogCaptureFixture, policy: Any
 ) -> None:
