@@ -54,6 +54,7 @@ def test_an_agent_erases_itself_and_one_without_an_expiry_stays(open_any: OpenSy
         stop_looking(system)
         system.spawn(PATH, expires_after=timedelta(seconds=SHORT)).set("n", 1)
         system.spawn("acme/stays").set("n", 1)
+        eventually(lambda: seen == ["spawned"], what="the subscription has read it")
         look_again(system)
         eventually(lambda: is_gone(system))
         eventually(lambda: seen[-1:] == ["erased"], what="the subscription is told")
