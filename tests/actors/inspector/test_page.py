@@ -450,7 +450,9 @@ def test_an_agent_that_is_erased_while_it_is_looked_at_is_said_to_be_gone(
     assert browser.text(".agent-page .head-status") == "erased"
     assert "stay" in browser.text(".tree")
     assert browser.run("return document.querySelectorAll('.actions button').length") == 0
-    browser.complaints()  # of the answer that it is not there
+    browser.open("about:blank")  # the page asks for the agent again
+    browser.complaints()  # of the answers that it is not there
+    browser.open(asker.server.url)
 
 
 def test_a_damaged_log_is_shown_up_to_the_damage(browser: Browser, system: AgentSystem) -> None:
@@ -466,6 +468,7 @@ def test_a_damaged_log_is_shown_up_to_the_damage(browser: Browser, system: Agent
     assert memory_in(browser)["n"] == ["5", "@5"]
     go(browser, "#/agent/desk/damaged@8")
     browser.wait("return document.querySelector('.transport .seq').textContent === '5'")
+    browser.open("about:blank")  # before the page asks for what is not there any more
     system.erase("desk/damaged")
 
 
