@@ -680,10 +680,10 @@ _CALLS: Final = frozenset(name for name in _RESERVED if callable(inspect.getattr
 
 def _check_settings(cls: type[Agent[Any]]) -> None:
     """Raise InvalidMessage for attributes with values that agents cannot run by; what is computed is not looked at."""
-    given = {
+    given: dict[str, object] = {
         name: inspect.getattr_static(cls, name) for name in ("supervision", "own_thread", "on_paused", "state_version")
     }
-    fixed = {name: value for name, value in given.items() if not hasattr(type(value), "__get__")}
+    fixed: dict[str, Any] = {name: value for name, value in given.items() if not hasattr(value, "__get__")}
     if fixed.get("on_paused", "refuse") not in ("refuse", "handle"):
         raise InvalidMessage(f"{cls.__name__}.on_paused is 'refuse' or 'handle'")
     if type(fixed.get("own_thread", False)) is not bool:
