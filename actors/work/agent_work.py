@@ -119,9 +119,9 @@ class AgentWork:
         self._cancelling: Cancelling | None = None  # nor anything to cancel
 
     @property
-    def running(self) -> int:
-        """How many functions of steps run."""
-        return self._scheduler.running
+    def is_stepping(self) -> bool:
+        """Whether a step runs, or has a result that is not in the log yet: elsewhere it would be repeated."""
+        return self._scheduler.is_stepping
 
     @property
     def may_go_on(self) -> bool:

@@ -69,9 +69,14 @@ class WorkScheduler:
             self._services.dispatcher.schedule(self._mailbox)
 
     @property
+    def is_stepping(self) -> bool:
+        """Whether a step runs, or has a result that is not in the log yet: elsewhere it would be repeated."""
+        return self.running > 0 or bool(self.sent)
+
+    @property
     def is_busy(self) -> bool:
-        """Whether something is under way that would be lost, or repeated, if the agent left memory."""
-        return self.running > 0 or self._asking > 0 or bool(self.sent)
+        """Whether something is under way that would be lost, repeated or asked again, if the agent left memory."""
+        return self.is_stepping or self._asking > 0
 
     def go_on(self, runnable: Iterable[tuple[int, Piece]], exclusive: int | None) -> None:
         """Begin what can go on of this work; of the exclusive one only, if there is one."""

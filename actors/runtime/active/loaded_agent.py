@@ -116,8 +116,8 @@ class LoadedAgent(Snapshots):
 
     @property
     def is_running(self) -> bool:
-        """Whether the agent has something under way outside its mailbox: the functions of steps."""
-        return self._work is not None and self._work.running > 0
+        """Whether the agent has something under way outside its mailbox: steps, until their results are in the log."""
+        return self._work is not None and self._work.is_stepping
 
     @property
     def needs_class(self) -> bool:
@@ -178,7 +178,7 @@ class LoadedAgent(Snapshots):
         What waits goes there too, if `with_waiting`; else it is handled here first. Timers keep an agent here.
         """
         self._leaves = with_waiting
-        if self._mailbox.phase != IDLE or (self._mailbox.waiting and not with_waiting):
+        if self.is_running or self._mailbox.phase != IDLE or (self._mailbox.waiting and not with_waiting):
             return False
         if self._can_leave():
             self.deactivate()
