@@ -11,9 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from duramen.actors import Agent, AgentSystem, Settings
-from duramen.actors.dispatch.timers import Timers
+from duramen.actors.dispatch.timers import _MOST_TOGETHER, DueTimers, Timer, Timers
 from duramen.events import InvalidMessage, Limits
 
 OpenSystem = Callable[..., AgentSystem]
@@ -224,6 +226,51 @@ def test_cancelled_timers_are_not_kept_until_they_would_be_due() -> None:
     due = [timers.call_later(1_000, lambda: None) for _ in range(100)]
     for _ in range(10_000):
         timers.call_later(1_000, lambda: None).cancel()
-    assert len(timers._due) < 500
+    assert len(list(timers._due)) < 500
     assert not any(timer.done for timer in due), "the others still are"
     timers.close(5)
+
+
+@given(
+    most=st.sampled_from([4, 8, 2_048]),
+    steps=st.lists(st.one_of(st.integers(0, 50), st.just("pop"), st.just("cancel")), max_size=400),
+)
+def test_timers_of_several_heaps_come_as_those_of_one(most: int, steps: list[Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("duramen.actors.dispatch.timers._MOST_TOGETHER", most)
+        patch.setattr("duramen.actors.dispatch.timers._LEAST_KEPT", 2)
+        timers, model = DueTimers(), list[tuple[float, int, Timer]]()
+        for number, step in enumerate(steps):
+            if step == "cancel" and model:
+                model.pop(len(model) // 2)[2].cancel()
+            elif step == "pop" and model:
+                while (found := timers.pop()).done:
+                    pass
+                assert found is model.pop(0)[2]
+            elif isinstance(step, int):
+                timer = Timer(int, float(step), None)
+                timers.push(timer)
+                model = sorted([*model, (timer.due, number, timer)], key=lambda entry: entry[:2])
+        assert {timer for timer in timers if not timer.done} == {timer for _, _, timer in model}
+        while (due := timers.first_due()) is not None:
+            found = timers.pop()
+            assert found.due == due
+            if not found.done:
+                assert found is model.pop(0)[2]
+        assert model == []
+
+
+def test_no_more_than_some_timers_are_looked_through_at_once_and_cancelled_ones_go_all_the_same() -> None:
+    timers = DueTimers()
+    kept = [Timer(int, float(number), None) for number in range(20_000)]
+    for timer in kept:
+        timers.push(timer)
+    for timer in kept[::2]:
+        timer.cancel()
+    assert max(map(len, timers._heaps)) <= _MOST_TOGETHER
+    for number in range(40_000):
+        timer = Timer(int, float(number), None)
+        timers.push(timer)
+        timer.cancel()
+    assert max(map(len, timers._heaps)) <= _MOST_TOGETHER
+    assert len(list(timers)) < 15_000, "all but the 10,000 that are left, and the newest"

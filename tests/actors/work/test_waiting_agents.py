@@ -38,7 +38,7 @@ def left_of_work() -> int:
 
 
 def live_timers(system: AgentSystem) -> int:
-    return sum(not timer.done for _, _, timer in list(system._services.timers._due))
+    return sum(not timer.done for timer in list(system._services.timers._due))
 
 
 @pytest.mark.slow
