@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .agent_state import ABSENT, FAILED_STATUS, PAUSED_STATUS, RUNNING, SCHEMA, TERMINATED_STATUS, AgentState
+from .agent_state import (
+    ABSENT,
+    FAILED_STATUS,
+    PAUSED_STATUS,
+    RUNNING,
+    SCHEMA,
+    TERMINATED_STATUS,
+    AgentState,
+    message_type_of,
+)
 from .changed_paths import DEEP, EXACT, MERGED, SHALLOW, ChangedPath
 from .difference import difference, overlay
 from .event_types import OWN_EVENT_TYPES, OwnEventType, advance, changed_paths, replace_scalars
@@ -82,6 +91,7 @@ __all__ = [
     "is_of_log",
     "kept_answers",
     "lookup",
+    "message_type_of",
     "name_log",
     "next_reminder",
     "open_work",

@@ -13,7 +13,7 @@ From any but absent: ──expired──▶ terminated, and then erased.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
@@ -36,6 +36,12 @@ SCHEMA: Final = "state-1"
 def _empty() -> dict[str, Any]:
     # `dict[str, Any]` as a factory takes five times as long, and every agent has six of these.
     return {}
+
+
+def message_type_of(found: Mapping[str, Any]) -> str:
+    """The type of the durable message that an event or a piece of work has; older logs call it `message`."""
+    name: str = found["message_type"] if "message_type" in found else found["message"]
+    return name
 
 
 @define(eq=False)
@@ -105,6 +111,12 @@ class AgentState:
                 raise TypeError(f"{name} is not a {kind.__name__}")
             if issubclass(kind, int) and type(getattr(state, name)) is not int:
                 raise TypeError(f"{name} is not a number")
+        try:
+            for found in (*state.work.get("open", {}).values(), *state.work.get("reminders", {}).values()):
+                found["message_type"] = message_type_of(found)  # snapshots have the name that their logs had
+                found.pop("message", None)
+        except (AttributeError, KeyError) as error:
+            raise TypeError("work is of another form") from error
         return state
 
     def logs(self, kind: str, level: int) -> bool:

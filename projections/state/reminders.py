@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from .agent_state import AgentState
+from .agent_state import AgentState, message_type_of
 from .undo import Undo
 
 Reminder: TypeAlias = dict[str, Any]
@@ -40,7 +40,8 @@ def next_reminder(state: AgentState) -> int | None:
 
 
 def fold_reminder_set(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
-    reminder = {name: data[name] for name in ("message_type", "version", "data", "every", "missed", "log")}
+    reminder = {name: data[name] for name in ("version", "data", "every", "missed", "log")}
+    reminder["message_type"] = message_type_of(data)
     at = data["at"]
     reminder |= {"due": time + data["every"] if at is None else at, "parked": False}
     _replace(state, {**_without(state, data["name"]), data["name"]: reminder})

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
-from .agent_state import PAUSED_STATUS, RUNNING, AgentState
+from .agent_state import PAUSED_STATUS, RUNNING, AgentState, message_type_of
 from .reminders import REMINDERS, next_reminder, reminders
 from .undo import Undo
 
@@ -168,7 +168,7 @@ def _to_ms(time: int) -> int:
 
 def fold_accepted(state: AgentState, data: _Data, time: int, undo: list[Undo] | None) -> None:
     piece: Piece = {
-        "message_type": data["message_type"],
+        "message_type": message_type_of(data),
         "version": data["version"],
         "before": data.get("before", state.digest),
         "since": time,

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any, TypeVar
 
-from duramen.events import AgentNotFound, CorruptEvent, Cursor, Granularity, InvalidMessage, PathPattern
+from duramen.events import (
+    AgentNotFound,
+    CorruptEvent,
+    Cursor,
+    DataLoss,
+    Diverged,
+    Granularity,
+    InvalidMessage,
+    PathPattern,
+)
+from duramen.events.logging import get_logger
 from duramen.projections import Runner
 
 from ...commands import Reminder, UnfinishedWork, WorkProblem
@@ -28,7 +37,8 @@ class Work(Following, MessageSender):
         """Return the work of all agents that has not ended, at most `limit` pieces, the oldest of each agent first.
 
         The work is read from the logs: no handler that runs is waited for, and no agent is taken from its host.
-        Agents whose logs are damaged are left out: `verify` names them. Raises Unavailable.
+        Agents whose logs are damaged, or have lost events, are left out and logged: `verify` names damage. Raises
+        Unavailable.
         """
         return self._of_all(self.read_unfinished, limit)
 
@@ -84,8 +94,12 @@ class Work(Following, MessageSender):
         """What a call returns for the paths of agents with work or reminders, together, at most `limit` of it."""
         found: list[T] = []
         for path in self._agents_with_work():
-            with suppress(CorruptEvent, AgentNotFound):  # one that is damaged, or was erased, hides no other
+            try:
                 found += call(path)
+            except AgentNotFound:  # it was erased meanwhile
+                continue
+            except (CorruptEvent, DataLoss, Diverged) as error:  # which hides no other
+                get_logger("work").warning("agent_left_out", agent=path, error=type(error).__name__)
             if len(found) >= limit:
                 break
         return found[:limit]

@@ -11,6 +11,7 @@ from duramen.events import PathNotFound
 from duramen.events.codec import RawEvent, to_datetime
 from duramen.events.model import vocabulary as v
 from duramen.projections.recovery import AgentLog
+from duramen.projections.state import message_type_of
 
 from .encoding import Room, as_dict, encode_tree
 
@@ -120,7 +121,7 @@ def read_work(agent_log: AgentLog, work: int) -> dict[str, Any]:
     return {
         "agent": agent_log.agent,
         "work": work,
-        "message_type": accepted[4]["message_type"][:_TEXT],
+        "message_type": message_type_of(accepted[4])[:_TEXT],
         "data": _encode(accepted[4]["data"], room),
         "command": None if accepted[6] is None else accepted[6][0],
         "from": first,

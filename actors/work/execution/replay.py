@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from duramen.events import ReplayDiverged
 from duramen.events.model import WithContents, event_id
 from duramen.projections.recovery import AgentLog
-from duramen.projections.state import Piece, open_work
+from duramen.projections.state import Piece, message_type_of, open_work
 
 from ...commands import kind_of
 from ...handlers import ActiveAgent, Turn, load_reply, unpack_value
@@ -33,7 +33,7 @@ def new_execution(runtime: WorkingAgent, turn: Turn, work: int, record: Record) 
         given = turn.codec.copy_for_reply(data["data"])
         if type(given) is WithContents:
             given = load_reply(runtime.services.log.contents, runtime.path, given)
-        message = registry.load_message(data["message_type"], data["version"], given)
+        message = registry.load_message(message_type_of(data), data["version"], given)
         return runtime.start_handler(message)
 
     identity = _identity_at(None, turn.agent, work, piece, record)

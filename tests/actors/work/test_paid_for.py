@@ -8,8 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
+from contracts.authors import head_of
 from contracts.places import MemoryPlace
 from duramen.actors import AgentSystem, Retry, WorkCancelled
 from duramen.events import StepFailed, WaitExpired, WorkStopped
@@ -215,6 +217,24 @@ def test_one_damaged_log_does_not_keep_other_work_from_being_found(gate: threadi
             for path in others:  # nobody asks for them
                 eventually(lambda: "work_ended" in [event.type for event in second.events(path)])
         gate.set()
+
+
+def test_an_agent_whose_log_lost_events_hides_no_work_of_others() -> None:
+    async def work(self: Any, message: Job) -> Any:
+        await self.wait_for("kim")
+
+    place, paths = MemoryPlace(), ["acme/a", "acme/b", "beta/c"]
+    log = place.open()
+    with AgentSystem.open(log=log, registry=REGISTRY, agents={"worker": worker(work)}) as first:
+        for path in paths:
+            first.spawn(path, agent_type="worker").send(Job())
+        eventually(lambda: all(found.waits_for for found in first.unfinished()))
+        with AgentSystem.open(log=log, registry=REGISTRY, host=False) as reader:
+            assert sorted(found.agent for found in reader.unfinished()) == paths  # it knows how far each log goes
+            items = place.items(log, "acme/a")[:-1]
+            place.keep(log, "acme/a", items)
+            place.write_head(log, "acme/a", evolve(head_of(log, "acme/a"), seq=len(items), digest=items[-1][:16]))
+            assert sorted(found.agent for found in reader.unfinished()) == paths[1:]
 
 
 def test_keys_do_not_collide_after_an_agent_was_made_anew(system: AgentSystem) -> None:
