@@ -50,13 +50,14 @@ def test_a_server_one_of_whose_ports_is_taken_meanwhile_starts_with_others(
     config["cluster-enabled"] = "yes"
     server = Server(kind="redis", tcp=True, config=config, more_ports=("cluster-port", "tls-port"))
     with server.start():
-        assert ports.count == 6, f"{name} was taken"
+        count = ports.count
+        assert count >= 6, f"{name} was taken"
         asked = [server.port, *(int(server.config[one]) for one in server.more_ports)]
         assert taken not in asked
         with server.client() as client:
             assert [int(client.config_get(one)[one]) for one in ("port", *server.more_ports)] == asked
         server.restart()
-        assert ports.count == 6
+        assert ports.count == count
 
 
 def test_a_server_that_cannot_start_for_another_reason_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_a_sentinel_whose_port_is_taken_meanwhile_starts_with_another(
     monkeypatch.setattr(sentinels, "free_port", ports.next)
     with ExitStack() as stack:
         made = stack.enter_context(Sentinels(("127.0.0.1", 1)))
-        assert ports.count == 4
+        assert ports.count >= 4
         assert taken not in made.ports
         for number in range(3):
             with made.client(number) as client:

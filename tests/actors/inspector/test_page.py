@@ -451,17 +451,26 @@ def test_an_agent_that_is_erased_while_it_is_looked_at_is_said_to_be_gone(
     assert "stay" in browser.text(".tree")
     assert browser.run("return document.querySelectorAll('.actions button').length") == 0
     browser.open("about:blank")  # the page asks for the agent again
-    browser.complaints()  # of the answers that it is not there
     browser.open(asker.server.url)
+    browser.wait("return document.querySelector('#live .word').textContent === 'live'")
+    browser.complaints()  # of the answers that it is not there
 
 
-def test_a_damaged_log_is_shown_up_to_the_damage(browser: Browser, system: AgentSystem) -> None:
+def test_a_damaged_log_is_shown_up_to_the_damage(browser: Browser, system: AgentSystem, asker: Asker) -> None:
+    browser.open("about:blank")
     desk = system.spawn("desk/damaged", initial_state={"n": 1})
     for number in range(2, 9):
         desk.set("n", number)
+
+    def was_read() -> bool:  # by the inspector's subscription too, which the damage would end
+        rows = asker.ask("/api/agents?count=1000")["rows"]
+        return any(row["path"] == "desk/damaged" and row["seq"] == 8 for row in rows)
+
+    eventually(was_read, what="all of its events were seen")
     log: Any = system.log
     held = log._storage.logs[log.log_key("desk/damaged")]
     held[5] = held[5][:-1] + bytes([held[5][-1] ^ 1])
+    browser.open(asker.server.url)
     show(browser, "desk/damaged", 5)
     assert "Event 6 is damaged" in browser.text(".agent-page .banner")
     assert (browser.text(".agent-page .head-status"), browser.text(".transport .where")) == ("damaged", "5 of 5")

@@ -154,7 +154,8 @@ def test_an_answer_is_refused_where_the_work_waits_for_something_else_by_then(
     alice = spawn_worker(system, wait_twice)
     receipt = alice.send(Job())
     with inspecting(system, allow_actions=True) as asker:
-        fields = {"agent": PATH, "work": receipt.seq, "name": "go", "wait": waits_at(asker), "value": 1, "command": "a"}
+        wait = eventually(lambda: waits_at(asker), what="it waits")
+        fields = {"agent": PATH, "work": receipt.seq, "name": "go", "wait": wait, "value": 1, "command": "a"}
         assert asker.post("/api/actions/answer", fields).status == 200
         later = eventually(lambda: waits_at(asker) not in (None, fields["wait"]) and waits_at(asker), what="it waits")
         refused = asker.post("/api/actions/answer", {**fields, "command": "b"})

@@ -41,7 +41,10 @@ class Machines:
             patch.setattr(time, "time_ns", lambda: real() + ahead_ns)
             if not asks:
                 patch.setattr("duramen.actors.hosts.server_clock.ServerClock.measure", lambda self: None)
-            return self._open(registry=REGISTRY, agents={"worker": worker(work)})
+            system = self._open(registry=REGISTRY, agents={"worker": worker(work)})
+        if not asks:  # nor with a later beat
+            self._patch.setattr(system._hosted.hosting.membership.server_clock, "measure", lambda: None)
+        return system
 
 
 @pytest.fixture

@@ -46,14 +46,14 @@ def test_the_next_host_goes_on_with_work_that_nobody_asks_for(open_any: OpenSyst
 
 def test_a_host_that_closes_leaves_what_waits_to_the_next(open_system: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
-        await self.sleep(0.1)
+        await self.sleep(1.0)  # longer than the handler takes to get here
         return "slept"
 
     first = open_system(registry=REGISTRY)
     alice = spawn_worker(first, work)
     first._services.timers.close(10)  # so that it does not wake the handler, however long this takes
     receipt = alice.send(Job())
-    eventually(lambda: first.unfinished()[0].waits_for)
+    eventually(lambda: any(found.waits_for for found in first.unfinished()))
     first.close()
     second = open_system(registry=REGISTRY, agents={"worker": worker(work)})
     eventually(lambda: second.unfinished() == [])

@@ -159,7 +159,7 @@ def test_durable_messages_and_their_replies_may_be_large(open_any: OpenSystem) -
     asked = alice.ask(Job(BIG[::-1]), block=False)
     for _ in range(2):
         alice.answer("go")
-    assert asked.get(timeout=10) == [BIG[::-1], VALUES]
+    assert asked.get(timeout=30) == [BIG[::-1], VALUES]
     assert alice.result(first) == [BIG, VALUES]
     third = alice.send(Job(BIG))
     alice = again(system, work, open_next)
