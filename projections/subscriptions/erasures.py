@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -18,7 +19,7 @@ _MOST_SEEN: Final = 4_096
 
 
 class ErasureWatch:
-    """The agents that a subscription's pattern names, and the latest few thousand that it was given changes of.
+    """The agents that a subscription's pattern names, and the few thousand it was given changes of last.
 
     Of each it knows the feed position from which on an erasure concerns what the subscription has seen, or would have
     seen: an earlier one was of another agent of this path. Not thread-safe: its subscription's lock guards it.
@@ -30,8 +31,8 @@ class ErasureWatch:
         )
         """Whether the subscription takes events of this level and type at all."""
         self._named = frozenset(named_agents(event_filter)) if self.is_wanted else frozenset[str]()
-        self.seen: dict[str, tuple[int, int]] = {}
-        """By agent: its partition, and that position. Changed only here."""
+        self.seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """By agent: its partition, and that position; the one that was changed last comes last. Changed only here."""
 
     def expect(self, agent: str, partition: int, position: int) -> None:
         """Tell of an agent that the pattern names, if it is erased at this position or later."""
@@ -39,12 +40,18 @@ class ErasureWatch:
 
     def note(self, items: Iterable[Item]) -> None:
         """Note the agents of changes that the subscription is given."""
-        seen = self.seen
         for item in items:
-            if item.change.agent not in seen and self.is_wanted:
-                seen[item.change.agent] = item.partition, place_of(item.mark)
-                if len(seen) > _MOST_SEEN:
-                    self._forget_first()
+            self.note_one(item)
+
+    def note_one(self, item: Item) -> None:
+        """As `note`, for one change. Called for each event."""
+        seen, agent = self.seen, item.change.agent
+        if agent in seen:
+            seen.move_to_end(agent)
+        elif self.is_wanted:
+            seen[agent] = item.partition, place_of(item.mark)
+            if len(seen) > _MOST_SEEN:
+                self._forget_quietest()
 
     def agents(self, partition: int) -> list[str]:
         """The agents of a partition."""
@@ -57,11 +64,14 @@ class ErasureWatch:
             self.seen[agent] = self.seen[agent][0], erased[agent] + 1
         return found
 
-    def _forget_first(self) -> None:
-        for agent in list(self.seen):
+    def _forget_quietest(self) -> None:
+        # The agents that the pattern names are kept. They go to the end, so that they are not met at each call.
+        for _ in range(len(self._named) + 1):
+            agent = next(iter(self.seen))
             if agent not in self._named:
                 del self.seen[agent]
                 return
+            self.seen.move_to_end(agent)
 
 
 def named_agents(event_filter: EventFilter) -> list[str]:

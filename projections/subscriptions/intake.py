@@ -155,8 +155,7 @@ class Intake:
                 place.state, place.mark = _State.BEHIND, since
                 return False
             self.buffer.add(since, (item,))
-            if item.change.agent not in self.watch.seen:
-                self.watch.note((item,))
+            self.watch.note_one(item)
             return True
 
     def watched(self, partition: int) -> list[str]:
