@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import filterfalse, takewhile
+from math import inf
 from random import SystemRandom
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
 
 from duramen.events import AgentFailed, CorruptEvent, DataLoss, Diverged, DuramenError, Erased, Unavailable
@@ -23,14 +24,15 @@ from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import READS, AgentFactory, Services
 from ..hosts import RemoteEnvelope
 from .active import Runtime
-from .append_errors import for_agent
+from .append_errors import for_agent, not_begun
 from .forwarding import Forwarding
 from .log_reads import answer_from_log
 
 _PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2)
 """Seconds between two tries to claim an agent that others claim at the same time; they are shortened at random."""
-_BEAT_WAIT: Final = 0.05
-"""Seconds between two looks whether a beat has gone through."""
+_BEAT_WAIT: Final = 5.0
+_BEAT_PAUSE: Final = 0.05
+"""Seconds that a claimed agent waits for this host's beat to go through, and between two looks."""
 
 
 class _Made(NamedTuple):
@@ -329,10 +331,13 @@ class Activation:
         agent.actor_check_names()
         return _Made(agent, factory)
 
-    def start(self, runtime: Runtime) -> None:
-        """Let the agent handle what waits, if it is certainly this host's; in the core."""
+    def start(self, runtime: Runtime, give_up_at: float = inf) -> None:
+        """Let the agent handle what waits, if it is certainly this host's; in the core.
+
+        `give_up_at` (of `time.monotonic`) bounds the wait for that; by default the wait begins now.
+        """
         mailbox = self._mailbox
-        if runtime.state.seq and not self._is_confirmed(runtime):
+        if runtime.state.seq and not self._is_confirmed(runtime, give_up_at):
             return
         self._services.hosting.router.drop_outdated(mailbox.waiting, self._services.hosting.membership.host)
         try:
@@ -351,25 +356,36 @@ class Activation:
             if mailbox.waiting:
                 runtime.run()
 
-    def _is_confirmed(self, runtime: Runtime) -> bool:
+    def _is_confirmed(self, runtime: Runtime, give_up_at: float) -> bool:
         """Whether this host lived, for all others, when it had claimed the agent. If not, `start` is called again.
 
+        Once `give_up_at` has passed, or the system closes, what waits is refused instead.
         A host that was stopped for longer than its lease may not know yet that it was declared dead. Then others have
         the messages that had been sent to it: the tree may have been theirs, and be nobody's again. From a confirmed
         claim on, the fence tells whether somebody else has done them.
         """
         services, membership = self._services, self._services.hosting.membership
         if not membership.may_begin() or services.owner != membership.host:
-            try:
-                services.timers.call_later(_BEAT_WAIT, lambda: services.dispatcher.post(lambda: self.start(runtime)))
-            except RuntimeError as error:  # no more threads
-                self.give_up(error)
+            self._start_later(runtime, min(give_up_at, monotonic() + _BEAT_WAIT))
             return False
         if not runtime.fence.endswith(f":{services.owner}"):  # it goes on as another host
             services.hosting.trees.leave(self._mailbox.path)
             self._become_idle()
             return False
         return True
+
+    def _start_later(self, runtime: Runtime, give_up_at: float) -> None:
+        services = self._services
+        if services.actors.is_closed or monotonic() >= give_up_at:
+            services.hosting.router.drop_outdated(self._mailbox.waiting, services.hosting.membership.host)
+            self.give_up(not_begun(self.path))
+            return
+        try:
+            services.timers.call_later(
+                _BEAT_PAUSE, lambda: services.dispatcher.post(lambda: self.start(runtime, give_up_at))
+            )
+        except RuntimeError as error:  # no more threads
+            self.give_up(error)
 
     def _forward(self, place: _Elsewhere) -> None:
         """Have the messages sent to the host that has the agent."""

@@ -1,4 +1,4 @@
-"""The errors that callers get when an append was not committed."""
+"""The errors that callers get when an append was not committed, or nothing was begun."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from duramen.events import (
     Erased,
     Fenced,
     ParentRequired,
+    Unavailable,
     VersionConflict,
 )
 from duramen.events.log import Answer, Status, diverged_from_known
@@ -60,6 +61,15 @@ def unmet(agent: str, expected: int, required: tuple[str, bool]) -> DuramenError
         )
     return VersionConflict(
         f"{other} was spawned meanwhile, and {agent} has not ended; ask again", agent=agent, seq=expected
+    )
+
+
+def not_begun(agent: str) -> Unavailable:
+    """The error for a message that was held back in vain until a beat of this host goes through."""
+    return Unavailable(
+        f"nothing is begun for {agent}: this host has not reached the server for so long that others may take its "
+        "agents over; ask again",
+        agent=agent,
     )
 
 

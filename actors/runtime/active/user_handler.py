@@ -19,7 +19,6 @@ from duramen.events import (
     NewEvent,
     ReplyRefused,
     TooLarge,
-    Unavailable,
 )
 from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import FAILED, Cause, copy_plain, event_id
@@ -29,6 +28,7 @@ from ...agent import Agent
 from ...commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
 from ...dispatch import Envelope, ProgramExit
 from ...handlers import ActiveAgent, HandlerCall, Savepoint, Services, Turn, read_reply, store_reply
+from ..append_errors import not_begun
 
 _BEAT_WAIT: Final = 5.0
 _UNTRACED: Final = nullcontext()
@@ -107,11 +107,7 @@ def _wait_for_beat(runtime: ActiveUserAgent) -> None:
     give_up_at, never = monotonic() + _BEAT_WAIT, Event()
     while not may_begin():
         if monotonic() >= give_up_at:
-            raise Unavailable(
-                f"nothing is begun for {runtime.path}: this host has not reached the server for so long that "
-                "others may take its agents over; ask again",
-                agent=runtime.path,
-            )
+            raise not_begun(runtime.path)
         never.wait(_BEAT_PAUSE)
 
 

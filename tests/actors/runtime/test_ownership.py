@@ -12,6 +12,7 @@ import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
 from duramen.actors.hosts import Membership
+from duramen.actors.runtime import activation
 from duramen.actors.runtime.active import user_handler
 from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.model import DECLARED
@@ -364,3 +365,25 @@ def test_a_host_is_listed_with_the_types_of_agents_and_messages_that_it_knows(op
     assert set(DECLARED.message_types()) == set(
         next(record for record in default.hosts() if record.host == default.host).message_types
     )
+
+
+@pytest.mark.parametrize("ends", ["the time is up", "the system closes"])
+def test_what_waits_for_a_beat_after_the_claim_is_refused_in_the_end(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    owner, system = open_any(), open_any()
+    owner.spawn(PATH, initial_state={"n": 1})
+    give_up(owner, PATH)
+    monkeypatch.setattr(activation, "_BEAT_WAIT", 0.2 if ends == "the time is up" else 3_600.0)
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(system._hosted.hosting.membership, "may_begin", lambda: False)
+        write, read = (system.agent(PATH).ask(message, block=False) for message in (Set("n", 2), Get("n")))
+        eventually(lambda: fence(owner)[1] == system.host, what="claimed")
+        if ends == "the system closes":
+            assert not write.done, "control: it waits"
+            system.close()
+        with pytest.raises(Unavailable, match="nothing is begun"):
+            write.get(timeout=30)
+        assert read.get(timeout=30) == 1, "the log can be read"
+    if ends == "the time is up":
+        assert system.agent(PATH).set("n", 3).seq == 2
