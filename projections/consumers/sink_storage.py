@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Final
 
 from duramen.events import CorruptEvent, Cursor, DuramenError, Event, Fenced, InvalidMessage, Unavailable
 from duramen.events.log import ConsumerRecord, ConsumerRequest, ConsumerStore, Saved
+from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import copy_event
 
 from ..projection import Reactor, Sink, has_erase
 from .view_storage import Refused
 
-_TRIES: Final = 3  # of one refused event, while the database can be reached: a deadlock is not the event's fault
+_TRIES: Final = 3  # while the database can be reached: of one event, as a deadlock is not its fault, and of an erasure
 _PAUSE: Final = 0.05
 
 
@@ -71,13 +72,22 @@ class SinkStorage:
         return has_erase(self._sink)
 
     def erase(self, agents: Sequence[str]) -> None:
-        try:
-            self._sink.erase(self._name, agents, after=self._after)
-        except Fenced:
-            raise
-        except Exception as error:
-            self._stored()  # raises Unavailable if it is the database that fails
-            raise error from None
+        """Raises Unavailable where the sink's own `erase` keeps failing: what is erased must not stay for that."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._sink.erase(self._name, agents, after=self._after)
+            except Fenced:
+                raise
+            except Exception as error:  # the user's own code, and whatever its driver raises
+                self._stored()  # raises Unavailable if the database cannot be reached
+                if not left:
+                    get_logger("projection").warning(
+                        "erase_failed", consumer=self._name, error=type(error).__name__, at=raised_at(error)
+                    )
+                    raise Unavailable(f"erase() of the sink of {self._name} raised {type(error).__name__}") from error
+                sleep(_PAUSE)
+            else:
+                return
 
     def save(self, store: ConsumerStore, record: ConsumerRecord, done: ConsumerRequest | None) -> Saved:
         # The sink commits first, so the cursor stored here is never ahead of the sink's.

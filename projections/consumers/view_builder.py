@@ -259,8 +259,13 @@ class ViewBuilder:
         try:
             if self._is_stale:
                 self._load()
-            if any(map(self._has_next_of, agents)):
-                return False  # what it has of the next agent of this path would go, too
+            spawned = list(filter(self._has_next_of, agents))
+            if spawned:
+                if self._storage.kind == "sink":  # nothing rebuilds that, so its user has to see to it
+                    get_logger("projection").warning("erase_skipped", consumer=self.record.name, agents=spawned)
+                    agents = [agent for agent in agents if agent not in spawned]
+                if not agents or self._storage.kind != "sink":
+                    return False  # what it has of the next agent of this path would go, too
             self.reading.prefetching.close()
             self.reading.restart(
                 {number: _without(mark, agents) for number, mark in self.reading.cursor().marks.items()}

@@ -69,9 +69,14 @@ class ErasingSink(SqliteSeen):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.erased: list[str] = []
+        self.deadlocks = 0
+        """How many of the next transactions that erase are rolled back."""
 
     def erase(self, name: str, agents: Sequence[str], *, after: bytes | None) -> None:
         self._check_reachable()
+        if self.deadlocks:
+            self.deadlocks -= 1
+            raise RuntimeError("deadlock detected")
         with self.database:
             self.database.execute("BEGIN IMMEDIATE")
             if self.cursor(name) != after:
@@ -164,6 +169,43 @@ def test_a_sink_erases_in_a_transaction_of_its_own_as_soon_as_its_database_can_b
         runner.wait_for(system.spawn(PATH).set("n", 1), timeout=WAIT)
         assert sink.rows() == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
         assert sink.erased == [PATH]
+    sink.close()
+
+
+@pytest.mark.parametrize("deadlocks", [1, 4], ids=["tried again at once", "tried again later"])
+def test_a_sink_that_failed_to_erase_is_asked_again_until_it_has(
+    open_any: OpenSystem, tmp_path: Path, deadlocks: int
+) -> None:
+    system, sink = open_any(), ErasingSink(str(tmp_path / "seen.db"))
+    with system.attach(sink, name="rows") as runner:
+        fill(system, runner)
+        sink.deadlocks = deadlocks
+        system.erase(PATH)
+        eventually(lambda: PATH not in sink.rows(), what="the rows are gone")
+        eventually(lambda: system.log.consumer_store().find("rows").request is None, what="nothing waits")
+        runner.wait_for(system.spawn(PATH).set("n", 1), timeout=WAIT)
+        assert sink.rows() == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
+        assert (sink.deadlocks, sink.erased) == (0, [PATH])
+    sink.close()
+
+
+def test_a_sink_with_rows_of_the_next_agent_of_the_path_keeps_those_and_drops_others(
+    open_any: OpenSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    system, sink, asked = open_any(), ErasingSink(str(tmp_path / "seen.db")), list[Any]()
+    ask = erasing_module.request_erasures
+    with system.attach(sink, name="rows") as runner:
+        fill(system, runner)
+        monkeypatch.setattr(erasing_module, "request_erasures", lambda *given: asked.append(given) or ([], []))
+        system.erase(PATH)
+        system.erase(THIRD)
+        runner.wait_for(system.spawn(PATH).set("n", 1), timeout=WAIT)
+        for given in asked:
+            ask(*given)
+        eventually(lambda: THIRD not in sink.rows(), what="the rows of the other one are gone")
+        eventually(lambda: system.log.consumer_store().find("rows").request is None, what="nothing waits")
+        assert sink.rows() == {PATH: [1, 2, 1, 2], OTHER: [1, 2]}
+        assert f"agents=['{PATH}']" in caplog.text and "erase_skipped" in caplog.text
     sink.close()
 
 
