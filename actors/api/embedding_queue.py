@@ -159,7 +159,7 @@ class EmbeddingConsumer:
             if self._closed or (self._runner is not None and not self._runner.ended):
                 return
             stored = self._log.consumer_store().find(self._name).live
-            if stored is not None and self._is_elsewhere(host_of(stored)):
+            if stored is not None and self._consumers.lives_elsewhere(host_of(stored)):
                 return
             marks = end_marks(self._log, range(self._log.partitions))
             after = Cursor(self._log.identity, {at: mark for at, mark in marks.items() if mark.position})
@@ -183,12 +183,6 @@ class EmbeddingConsumer:
             runner = self._runner
         if runner is not None:
             runner.close()
-
-    def _is_elsewhere(self, host: str) -> bool:
-        if not host or host == self._consumers.host():
-            return False
-        found = self._log.hosts.find(host)
-        return found is not None and not found.has_ended
 
 
 def consumer_of(model: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .registry import ConsumerInfo, Consumers, host_of, request_erasures
+from .plan import host_of
+from .registry import ConsumerInfo, Consumers, request_erasures
 from .runner import Progress, Runner
 from .unread import UnreadByConsumers
 

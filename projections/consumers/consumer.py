@@ -155,6 +155,15 @@ class Consumer:
             self._begin_next(replace=False)
         self._note_request(stored.request)
 
+    def announce(self) -> None:
+        """Store that it runs here, if what is stored says that it was closed. Raises Unavailable, Fenced.
+
+        A claim does not change that, and the first save comes when the view is loaded.
+        """
+        for view in self._views():
+            if view.builder.record.status == CLOSED:
+                view.builder.save_status(view.status, None)
+
     def _begin_next(self, *, replace: bool) -> None:
         if self._next is not None:
             self._next.builder.close()

@@ -23,6 +23,7 @@ CATCHING_UP: Final = "catching_up"
 LIVE_STATUS: Final = "live"
 PARKED: Final = "parked"
 REBUILDING: Final = "rebuilding"
+STANDBY: Final = "standby"
 FENCED: Final = "fenced"
 CLOSED: Final = "closed"
 
@@ -99,6 +100,11 @@ def plan_of(
         limits=limits,
         owner=owner or uuid4().hex,
     )
+
+
+def host_of(record: ConsumerRecord) -> str:
+    """The host on which a consumer runs, by its record; "" where it was closed, or its process named none."""
+    return "" if record.status == CLOSED else record.token.partition(":")[2].rpartition(".")[0]
 
 
 def _reset_of(projection: Attachable[Any], name: str) -> Callable[[], None] | None:

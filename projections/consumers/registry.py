@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
 from attrs import field, frozen
@@ -18,8 +18,9 @@ from duramen.events.log import LIVE, ConsumerRecord, ConsumerRequest, ConsumerSt
 from ..notifications import EventFilter, ListenerPool
 from ..projection import Attachable
 from .consumer import ERASE, REBUILD, RETRY, SKIP
-from .plan import CLOSED, PARKED, plan_of
+from .plan import PARKED, STANDBY, plan_of
 from .runner import Runner
+from .standby import SharedConsumer
 
 V = TypeVar("V")
 
@@ -67,9 +68,17 @@ class Consumers:
         """The host of this process, which the tokens of its consumers name; "" where there is none."""
 
     def attach(
-        self, projection: Attachable[V], name: str, event_filter: EventFilter, *, after: Cursor | None = None
+        self,
+        projection: Attachable[V],
+        name: str,
+        event_filter: EventFilter,
+        *,
+        after: Cursor | None = None,
+        standby: bool = False,
     ) -> Runner[V]:
         """As `AgentSystem.attach`."""
+        if type(cast("object", standby)) is not bool:
+            raise InvalidMessage("standby is True or False", actual=type(standby).__name__)
         plan = plan_of(
             self._log,
             self._registry,
@@ -78,7 +87,7 @@ class Consumers:
             name=name,
             event_filter=event_filter,
             after=after,
-            owner=f"{self.host()}.{uuid4().hex}",
+            owner=self._new_owner(),
         )
         with self._lock:
             if self._closed is not None:
@@ -86,14 +95,23 @@ class Consumers:
             known = self._running.get(name)
             if known is not None and not known.ended:
                 raise InvalidMessage(f"consumer {name} is attached to this system already; close that runner first")
-            runner = Runner[V](plan, self._listeners.open(plan.partitions, event_filter.level))
+            shared = SharedConsumer(plan, self._new_owner, self.lives_elsewhere) if standby else None
+            runner = Runner[V](plan, self._listeners.open(plan.partitions, event_filter.level), shared)
             self._running[name] = runner.start()
             return runner
+
+    def lives_elsewhere(self, host: str) -> bool:
+        """Whether this names another host than this one, that has not ended. Raises Unavailable."""
+        if not host or host == self.host():
+            return False
+        found = self._log.hosts.find(host)
+        return found is not None and not found.has_ended
 
     def lags(self) -> dict[str, int]:
         """Return the lag of each consumer that runs here, by name; asks the log once. Raises Unavailable."""
         with self._lock:
-            running = {name: runner for name, runner in sorted(self._running.items()) if not runner.ended}
+            runners = sorted(self._running.items())
+            running = {name: one for name, one in runners if not one.ended and one.status != STANDBY}
         ends = self._log.positions() if running else []
         return {name: runner.lag_behind(ends) for name, runner in running.items()}
 
@@ -163,6 +181,9 @@ class Consumers:
             runner.after_fork(message)
         self._running = {}
         self._listeners.after_fork()
+
+    def _new_owner(self) -> str:
+        return f"{self.host()}.{uuid4().hex}"
 
     def _parked(self, name: str) -> Failure:
         stored = self._log.consumer_store().find(check_name(name))
@@ -259,11 +280,6 @@ def _merged(name: str, waiting: ConsumerRequest | None, request: ConsumerRequest
         return ConsumerRequest(request.id, request.what, "\n".join(agents))
     of_view = request.what == REBUILD and (waiting.agent, request.agent) != (None, None)
     return ConsumerRequest(request.id, REBUILD, "" if of_view else None)
-
-
-def host_of(record: ConsumerRecord) -> str:
-    """The host on which a consumer runs, by its record; "" where it was closed, or its process named none."""
-    return "" if record.status == CLOSED else record.token.partition(":")[2].rpartition(".")[0]
 
 
 def _has_whole_feeds(log: EventLog, event_filter: EventFilter) -> bool:

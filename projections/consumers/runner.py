@@ -31,6 +31,7 @@ from ..notifications import NoticeSource, Pacer, merge_positions
 from .consumer import REBUILD, RETRY, SKIP, Consumer
 from .plan import CLOSED, FENCED, Plan
 from .selection import Parked
+from .standby import SharedConsumer
 from .waiters import Waiter, Waiters
 
 S = TypeVar("S")
@@ -61,11 +62,11 @@ class Runner(Generic[S]):
     Use it in a `with` block, or close it; the system closes the others.
     """
 
-    def __init__(self, plan: Plan, notices: NoticeSource) -> None:
+    def __init__(self, plan: Plan, notices: NoticeSource, shared: SharedConsumer | None = None) -> None:
         self._plan = plan
         self._notices = notices
         self._waiters = Waiters()
-        self._consumer = Consumer(plan)
+        self._consumer = shared or Consumer(plan)
         self._closing = False
         self._abandoned = False
         self._pacer = Pacer(_LONGEST_ROUND)
@@ -98,14 +99,17 @@ class Runner(Generic[S]):
     def state(self) -> S:
         """The view as it is now, which may be ahead of the stored one. Do not change it.
 
-        While a new view is being built, the one before. For a sink, the sink.
+        While a new view is being built, the one before. For a sink, the sink. In standby, the view that the host which
+        has the consumer stored last, seen a second ago at most: it is read from the store when it has changed, which
+        blocks. Raises Unavailable then (also for a view of another version or scope), CorruptEvent, Fenced if the
+        consumer was removed, and what the projection's `load` raises.
         """
         found: S = self._consumer.current.view
         return found
 
     @property
     def status(self) -> str:
-        """One of `catching_up`, `live`, `parked`, `rebuilding`, `fenced`, `closed`."""
+        """One of `catching_up`, `live`, `parked`, `rebuilding`, `standby`, `fenced`, `closed`."""
         if isinstance(self._ended, Fenced):
             return FENCED
         return CLOSED if self._ended is not None or self._closing else self._consumer.status
@@ -151,7 +155,8 @@ class Runner(Generic[S]):
     ) -> None:
         """Return when the events of these receipts have been applied; with `saved`, when view and cursor are stored.
 
-        Without receipts: all events that are in the log now. Raises AskTimeout; ConsumerParked, Trimmed, Diverged,
+        Without receipts: all events that are in the log now. In standby, when they are stored by the host that has
+        the consumer. Raises AskTimeout; ConsumerParked, Trimmed, Diverged,
         DataLoss or another error that it is parked with; Fenced; SystemClosed; Unavailable.
         """
         seconds = parse_timeout(timeout)
@@ -211,19 +216,19 @@ class Runner(Generic[S]):
             self._waiters.resolve(reached)
         parked = consumer.parked
         if parked is not None:
-            self._waiters.fail(_error_of(self.name, parked))
+            self._waiters.fail(_error_of(self.name, parked), waiters)
 
     # -- by hand -----------------------------------------------------------------------------------------------------
 
     def retry(self) -> None:
-        """Let a parked consumer try again. Raises InvalidMessage if it is not parked."""
+        """Let a parked consumer try again. Raises InvalidMessage if it is not parked, or runs on another host."""
         self._parked()
         self._request(RETRY)
 
     def skip(self) -> None:
         """Skip the event it is parked at, for good: exactly that one, which is recorded.
 
-        Raises InvalidMessage if it is not parked, or not because its own code refused an event.
+        Raises InvalidMessage if it is not parked, not because its own code refused an event, or runs on another host.
         """
         failure = self._parked().failure
         place = self._consumer.barrier
@@ -237,7 +242,7 @@ class Runner(Generic[S]):
         The present view stays up to date, and is replaced in one write when the new one has come as far. A sink is
         emptied instead, and filled again. If the rebuild meets an error of the log, the present view goes on alone.
         Raises Trimmed if events that the view was made of are gone, and InvalidMessage for a sink that cannot be
-        emptied: then nothing was changed. Raises Unavailable.
+        emptied, and in standby: then nothing was changed. Raises Unavailable.
         """
         if self._plan.reset is not None and not self._plan.can_rebuild:
             self._plan.reset()

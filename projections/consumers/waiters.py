@@ -69,9 +69,9 @@ class Waiters:
         """Let their calls return."""
         self._end(waiters, None)
 
-    def fail(self, error: BaseException) -> None:
-        """Raise an error in all calls: what they wait for will not come by itself."""
-        self._end(self.all(), error)
+    def fail(self, error: BaseException, waiters: Sequence[Waiter] | None = None) -> None:
+        """Raise an error in these calls, by default in all: what they wait for will not come by itself."""
+        self._end(self.all() if waiters is None else waiters, error)
 
     def _end(self, waiters: Sequence[Waiter], error: BaseException | None) -> None:
         if not waiters:

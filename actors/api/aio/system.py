@@ -88,6 +88,7 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
         categories: Iterable[Category] | None = None,
         types: Iterable[str] | None = None,
         after: Cursor | None = None,
+        standby: bool = False,
     ) -> Runner[V]:
         """As `AgentSystem.attach`; the runner has an `aio` of its own."""
         return await asyncio.to_thread(
@@ -99,6 +100,7 @@ class AsyncSystem(AsyncTwin[SystemCalls]):
             categories=categories,
             types=types,
             after=after,
+            standby=standby,
         )
 
     @property

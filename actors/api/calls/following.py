@@ -94,6 +94,7 @@ class Following(Reading):
         categories: Iterable[Category] | None = None,
         types: Iterable[str] | None = None,
         after: Cursor | None = None,
+        standby: bool = False,
     ) -> Runner[V]:
         """Keep the view of a projection up to date under a durable name: it goes on where it was stored last.
 
@@ -102,12 +103,15 @@ class Following(Reading):
         the projection, the view is rebuilt; the stored one is read until then. A new view starts with the first event
         of the log, or after `after`: a subscription's `cursor`, or `system.cursor()` for now.
 
-        A name has one runner: attaching it again elsewhere fences the runner before. Views are stored in the log's
-        server; a `Sink` stores its own. Raises InvalidMessage, InvalidPath, Unavailable, SystemClosed; an exception of
-        the projection parks the runner.
+        A name has one runner: attaching it again elsewhere fences the runner before. With `standby`, this one stands
+        by instead while another host that lives has the name: it reads what that one stores, and takes over when that
+        one has closed it, or its host has ended. If another takes the name from it, it stands by again.
+
+        Views are stored in the log's server; a `Sink` stores its own. Raises InvalidMessage, InvalidPath, Unavailable,
+        SystemClosed; an exception of the projection parks the runner.
         """
         event_filter = EventFilter.parse(agents, granularity, categories, types)
-        return self._consumers.attach(projection, name, event_filter, after=after)
+        return self._consumers.attach(projection, name, event_filter, after=after, standby=standby)
 
     def cursor(self) -> Cursor:
         """The cursor after all that is committed now. Raises Unavailable.

@@ -70,6 +70,7 @@ class Work(Following, MessageSender):
         retry: Retry = THRICE,
         after: Cursor | None = None,
         from_start: bool = False,
+        standby: bool = False,
     ) -> Runner[Any]:
         """Have `handler(event, reaction)` act on the events of the agents that `pattern` names, under a durable name.
 
@@ -80,7 +81,8 @@ class Work(Following, MessageSender):
         message. If it raises, it is called again as `retry` says, and is then parked at that event: see `Runner.retry`
         and `skip`. Other events wait meanwhile.
 
-        A name has one runner: the same call elsewhere fences the one before. Raises InvalidMessage (also for another
+        A name has one runner: the same call elsewhere fences the one before; with `standby` it stands by while another
+        host that lives has the name, as `attach` says. Raises InvalidMessage (also for another
         pattern than before, since it would act again), InvalidPath, Unavailable, SystemClosed.
         """
         if after is not None and from_start:
@@ -88,7 +90,9 @@ class Work(Following, MessageSender):
         loop = self._services.loop
         reactor = HandlerReactor(self, loop, log=self._log.identity, name=name, handler=handler, retry=retry)
         begin = after if after is not None or from_start else self.cursor()
-        return self.attach(reactor, name, agents=pattern, granularity=granularity, types=types, after=begin)
+        return self.attach(
+            reactor, name, agents=pattern, granularity=granularity, types=types, after=begin, standby=standby
+        )
 
     def _of_all(self, call: Callable[[str], list[T]], limit: int) -> list[T]:
         """What a call returns for the paths of agents with work or reminders, together, at most `limit` of it."""
