@@ -64,6 +64,8 @@ class Consumer:
         self._discarded: str | None = None
         """Token of a rebuilt view that was given up."""
         self._requests: list[_Request] = []
+        self._again: ConsumerRequest | None = None
+        """A request that the view that is being built cannot fulfil: done when another is begun after that one."""
         self._abandoned = False
         self._logger = get_logger("projection").bind(consumer=plan.name)
 
@@ -186,6 +188,7 @@ class Consumer:
             view.builder.reading.note(moved)
             busy = self._advance(view) or busy
         self._promote()
+        self._rebuild_again()
         if beat and not busy:
             for view in self._views():
                 self._confirm(view)
@@ -324,13 +327,16 @@ class Consumer:
             request = self._requests[0]
             self._handle(request)
             request.done.set()
-            if request.stored is not None:
+            if request.stored is not None and request.stored is not self._again:
                 self._save(self._current, self._current.status, request.stored)
             self._requests.pop(0)
 
     def _handle(self, request: _Request) -> None:
         if request.what in (REBUILD, ERASE) and request.agent is not None:
-            self._erase(request.agent.split("\n") if request.agent else (), is_sink=request.what == ERASE)
+            agents = request.agent.split("\n") if request.agent else ()
+            if not self._erase(agents, is_sink=request.what == ERASE):
+                self._again = request.stored
+                self._rebuild_again()
             return
         self._logger.info("consumer_told", what=request.what, agent=request.agent, seq=request.seq)
         if request.what == REBUILD:
@@ -347,8 +353,8 @@ class Consumer:
             view.parked = None
             view.status = CATCHING_UP if view is self._live else REBUILDING
 
-    def _erase(self, agents: Sequence[str], *, is_sink: bool) -> None:
-        """Take erased agents out of all views; where that cannot be told from a view, rebuild it.
+    def _erase(self, agents: Sequence[str], *, is_sink: bool) -> bool:
+        """Take erased agents out of all views; False where that cannot be told from a view: it has to be rebuilt.
 
         The tables of a sink stay as they are where it has no `erase`.
         """
@@ -358,15 +364,27 @@ class Consumer:
             if is_corrected and view is not self._current:
                 is_corrected = self._save(view, view.status)
             if not is_corrected and not is_sink:
-                self._rebuild(again=True)
-                return
+                return False
             if is_sink and view.parked is not None:  # it may have been parked at an event of theirs
                 view.builder.retry()
                 view.parked, view.status = None, CATCHING_UP
+        return True
 
-    def _rebuild(self, *, again: bool = False) -> None:
-        """Begin to build the view from the start; with `again` also where that is under way."""
-        if self._next is not None and self._next.parked is None and not again:
+    def _rebuild_again(self) -> None:
+        """Begin to build the view without what was erased, once the one that is being built is live, or parked.
+
+        If each erasure began it again at once, a rebuild would not end while agents are erased. Until then the request
+        stays in the store, for whoever runs the consumer next.
+        """
+        if self._again is None or (self._next is not None and self._next.parked is None):
+            return
+        self._rebuild()
+        self._save(self._current, self._current.status, self._again)
+        self._again = None
+
+    def _rebuild(self) -> None:
+        """Begin to build the view from the start, unless that is under way."""
+        if self._next is not None and self._next.parked is None:
             return
         reset, live = self._plan.reset, self._live
         try:

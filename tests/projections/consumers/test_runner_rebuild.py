@@ -404,9 +404,32 @@ def test_a_stored_view_that_is_damaged_is_not_used_and_can_be_rebuilt(open_any: 
 
 
 @pytest.mark.usefixtures("page_by_page")
-def test_a_rebuild_that_is_under_way_begins_again_where_an_agent_is_erased_that_it_has_read(
-    one_system: AgentSystem,
-) -> None:
+def test_a_rebuild_ends_while_agents_are_erased_and_another_one_follows_without_them(one_system: AgentSystem) -> None:
+    log = one_system.log
+    filled(one_system, 1_000)
+    filled(one_system, 3_000, "acme/bob")
+    consumer = consumer_of(log, LastSeqs())
+    until(consumer, lambda: consumer.status == LIVE_STATUS)
+    consumer.request(REBUILD)
+    consumer.turn({}, urgent=False)
+    consumer.turn(EVERYWHERE, urgent=False)
+    begun = consumer.building
+    assert consumer.status == REBUILDING
+    assert "acme/alice" in begun.view
+    one_system.erase("acme/alice")
+    while consumer.building is begun:
+        one_system.spawn("acme/carol")
+        one_system.erase("acme/carol")
+        consumer._beat_at = 0.0
+        consumer.turn(EVERYWHERE, urgent=False)
+    assert consumer.current is begun, "it became live, and was not replaced"
+    assert consumer.status == REBUILDING, "another one was begun in the same turn"
+    until(consumer, lambda: consumer.status == LIVE_STATUS and log.consumer_store().find("seqs").request is None)
+    assert list(consumer.current.view) == ["acme/bob"]
+
+
+@pytest.mark.usefixtures("page_by_page")
+def test_whoever_goes_on_with_a_rebuild_builds_the_view_again_without_what_was_erased(one_system: AgentSystem) -> None:
     log = one_system.log
     filled(one_system, 1_000)
     filled(one_system, 3_000, "acme/bob")
@@ -420,6 +443,11 @@ def test_a_rebuild_that_is_under_way_begins_again_where_an_agent_is_erased_that_
     one_system.erase("acme/alice")
     consumer._beat_at = 0.0
     consumer.turn(EVERYWHERE, urgent=False)
-    assert consumer.status == REBUILDING, "the request was found before the view was built"
-    until(consumer, lambda: consumer.status == LIVE_STATUS and log.consumer_store().find("seqs").request is None)
-    assert list(consumer.current.view) == ["acme/bob"]
+    consumer.finish()
+    assert consumer.status == REBUILDING
+    after = consumer_of(log, LastSeqs())
+    after.turn(EVERYWHERE, urgent=False)
+    assert after.status == REBUILDING
+    assert "acme/alice" in after.building.view, "it goes on with what was stored"
+    until(after, lambda: after.status == LIVE_STATUS and log.consumer_store().find("seqs").request is None)
+    assert list(after.current.view) == ["acme/bob"]
