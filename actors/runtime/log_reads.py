@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from duramen.events import AgentNotFound, DuramenError
+from duramen.events import AgentFailed, AgentNotFound, DuramenError
 from duramen.events.codec import Codec
-from duramen.events.logging import get_logger
+from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import WithContents
 from duramen.projections import AgentState
 
@@ -35,7 +35,16 @@ def can_read_here(services: Services, path: str, seconds: float | None) -> bool:
 def read_in_worker(services: Services, path: str, envelope: Envelope) -> None:
     """As `answer_from_log` for one message, in a worker thread: returns at once. Raises SystemClosed."""
     services.actors.has_mailbox(path)  # raises if the system is closed
-    services.activations.submit(lambda: answer_from_log(services, path, [envelope]))
+
+    def read() -> None:
+        try:
+            answer_from_log(services, path, [envelope])
+        except BaseException as error:  # a defect
+            failure = AgentFailed(f"{path} cannot be read: {type(error).__name__}, at {raised_at(error)}", agent=path)
+            failure.__cause__ = error
+            envelope.refuse(failure)
+
+    services.activations.submit(read)
 
 
 def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]) -> None:

@@ -22,7 +22,8 @@ from duramen.actors import (
     Set,
     Settings,
 )
-from duramen.actors.runtime import Runtime
+from duramen.actors.commands import GetReminders
+from duramen.actors.runtime import Runtime, log_reads
 from duramen.events import AgentFailed, AgentNotFound, DuramenError, InvalidPath, PathNotFound, SystemClosed
 from takeover import give_up
 from waiting import eventually
@@ -284,3 +285,23 @@ def test_each_of_many_waiting_reads_gets_its_own_reply_or_error(open_any: OpenSy
             reply.get(timeout=10)
     assert replies[3].get(timeout=10) == ["n"]
     assert replies[4].get(timeout=10).seq == 1
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_a_read_that_fails_in_a_worker_thread_answers_its_caller(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, block: bool
+) -> None:
+    def fail(*_: object) -> Any:
+        raise KeyError("secret")
+
+    agent = open_any().spawn(PATH)
+    with monkeypatch.context() as defect:
+        defect.setitem(log_reads.READS, GetReminders, fail)
+        with pytest.raises(AgentFailed, match="KeyError") as raised:
+            if block:
+                agent.ask(GetReminders(), timeout=30)
+            else:
+                agent.ask(GetReminders(), block=False).get(timeout=30)
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert "secret" not in str(raised.value)
+    assert not agent.reminders()
