@@ -113,6 +113,8 @@ class CommittingAgent(LoadedAgent):
             try:
                 for digest, data in contents.items():
                     store.write(path, digest, data, staged=staged)
+            except AgentNotFound as error:
+                problem = error if staged else None  # the append says whether the agent was erased, or claimed
             except DuramenError as error:
                 problem = error
             except Exception as error:

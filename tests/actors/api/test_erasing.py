@@ -211,6 +211,17 @@ def test_an_agent_that_is_written_to_all_the_time_is_erased(open_any: OpenSystem
     assert host.verify().ok
 
 
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_who_asks_an_agent_that_another_host_has_erased_is_told_so(open_any: OpenSystem, size: int) -> None:
+    host, other = (open_any(limits=Limits(event_bytes=4_096, batch_bytes=16_384)) for _ in range(2))
+    agent = host.spawn(PATH)
+    other.erase(PATH)
+    with pytest.raises(Erased):
+        agent.set("text", "x" * size)
+    assert host.log.contents.list(PATH) == []
+    assert host.spawn(PATH).set("text", "x" * size).seq == 2
+
+
 def test_what_a_dead_host_has_begun_to_erase_is_finished_by_the_next_look(open_any: OpenSystem) -> None:
     first, second = open_any(), open_any()
     plant(first)
