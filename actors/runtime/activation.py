@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import filterfalse, takewhile
 from math import inf
 from random import SystemRandom
@@ -364,8 +365,8 @@ class Activation:
         the messages that had been sent to it: the tree may have been theirs, and be nobody's again. From a confirmed
         claim on, the fence tells whether somebody else has done them.
         """
-        services, membership = self._services, self._services.hosting.membership
-        if not membership.may_begin() or services.owner != membership.host:
+        services = self._services
+        if not self._is_known_to_live():
             self._start_later(runtime, min(give_up_at, monotonic() + _BEAT_WAIT))
             return False
         if not runtime.fence.endswith(f":{services.owner}"):  # it goes on as another host
@@ -373,6 +374,11 @@ class Activation:
             self._become_idle()
             return False
         return True
+
+    def _is_known_to_live(self) -> bool:
+        """Whether a beat has gone through lately, under the id by which the core acts."""
+        membership = self._services.hosting.membership
+        return membership.may_begin() and self._services.owner == membership.host
 
     def _start_later(self, runtime: Runtime, give_up_at: float) -> None:
         services = self._services
@@ -387,9 +393,20 @@ class Activation:
         except RuntimeError as error:  # no more threads
             self.give_up(error)
 
-    def _forward(self, place: _Elsewhere) -> None:
-        """Have the messages sent to the host that has the agent."""
+    def _forward(self, place: _Elsewhere, wait_until: float = inf) -> None:
+        """Have the messages sent to the host that has the agent.
+
+        Where this host may have been declared dead, that host would drop them: they wait for a beat first, not beyond
+        `wait_until` (of `time.monotonic`), and by default for as long as `start` does.
+        """
         mailbox, services = self._mailbox, self._services
+        wait_until = min(wait_until, monotonic() + _BEAT_WAIT)
+        if not self._is_known_to_live() and not services.actors.is_closed and monotonic() < wait_until:
+            with suppress(RuntimeError):  # no more threads: do not wait
+                services.timers.call_later(
+                    _BEAT_PAUSE, lambda: services.dispatcher.post(lambda: self._forward(place, wait_until))
+                )
+                return
         services.hosting.trees.leave(mailbox.path)
         mailbox.runner = forwarding = Forwarding(services, mailbox, place.host, place.seq)
         mailbox.phase = IDLE
