@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from duramen.events import DuramenError, Fenced, OutcomeUnknown, Receipt, TooLarge
+from duramen.events import AgentFailed, DuramenError, Fenced, OutcomeUnknown, Receipt, TooLarge
 from duramen.events.model import WithContents
 
 from ..commands import AdoptChild, GetResult, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
@@ -86,7 +86,8 @@ class Forwarding:
                     break
                 taken += 1
                 self._forward(envelope)
-                if self._mailbox.phase == WORKING:  # what is too large in it is stored: the next ones come after it
+                if self._mailbox.phase == WORKING:  # what is too large in it is stored: meanwhile it keeps its place
+                    taken -= 1
                     break
         finally:
             del waiting[:taken]  # others only ever add at the end
@@ -109,10 +110,8 @@ class Forwarding:
     def _answer_reads(self) -> None:
         """Answer the messages that only look, now that all that was sent before them is handled."""
         mailbox, services = self._mailbox, self._services
-        reads = list(takewhile(lambda envelope: type(envelope.message) in READS, mailbox.waiting))
+        self._reading = reads = list(takewhile(lambda envelope: type(envelope.message) in READS, mailbox.waiting))
         del mailbox.waiting[: len(reads)]
-        self._reading = reads
-        mailbox.phase = WORKING
 
         def read() -> None:
             try:
@@ -120,7 +119,22 @@ class Forwarding:
             finally:
                 services.dispatcher.post(self._go_on)
 
-        services.activations.submit(read)
+        if not self._submit(read, reads):
+            self._go_on()
+
+    def _submit(self, work: Callable[[], None], envelopes: list[Envelope]) -> bool:
+        """Have a worker thread do something for these messages; they are refused where there is no thread."""
+        self._mailbox.phase = WORKING
+        try:
+            self._services.activations.submit(work)
+        except RuntimeError as error:  # no more threads
+            self._mailbox.phase = IDLE
+            for envelope in envelopes:
+                failure = AgentFailed(f"no thread for a message to {self.path}; it was not sent", agent=self.path)
+                failure.__cause__ = error
+                envelope.refuse(failure)
+            return False
+        return True
 
     def _go_on(self) -> None:
         self._reading = []
@@ -142,18 +156,21 @@ class Forwarding:
             self._under_way[number] = envelope
 
     def _store_contents(self, envelope: Envelope, refused: TooLarge) -> None:
-        """Send a message that is too large without its large texts and bytes, once these are stored."""
+        """Send a message that is too large without its large texts and bytes, once these are stored.
+
+        Meanwhile it stays first in the mailbox: there it can be withdrawn, and what is sent elsewhere comes before it.
+        """
         mailbox, services, message = self._mailbox, self._services, envelope.message
-        mailbox.phase = WORKING
-        self._reading = [envelope]
 
         def go_on(replaced: Any, problem: DuramenError | None) -> None:
             if problem is not None:
+                mailbox.withdraw(lambda waiting: waiting is envelope)
                 envelope.refuse(problem)
             elif not envelope.done:
                 envelope.message = replaced
-                mailbox.requeue([envelope])
             self._go_on()
+            if mailbox.runner is not self:  # the way to the agent is looked up again
+                services.actors.remove_if_idle(mailbox)
 
         def store() -> None:
             problem: DuramenError | None = refused
@@ -165,7 +182,7 @@ class Forwarding:
             finally:
                 services.dispatcher.post(lambda: go_on(replaced, problem))
 
-        services.activations.submit(store)
+        self._submit(store, [envelope])
 
     def _mark(self, envelope: Envelope, number: int) -> list[Any] | None:
         """Make a mutation recognisable should it be sent again; the mark of a mutation without a command id."""

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from attrs import define, field, frozen
 
-from duramen.actors import Agent, AgentHandle, AgentSystem, Set, Spawn, Supervision
+from duramen.actors import Agent, AgentHandle, AgentSystem, Get, Set, Spawn, Supervision
+from duramen.actors.dispatch import ThreadPool
 from duramen.events import (
     AgentFailed,
     AskTimeout,
@@ -19,6 +20,7 @@ from duramen.events import (
     EventRegistry,
     HandlerRaised,
     InvalidMessage,
+    Limits,
     MemoryLog,
     TooLarge,
     ValueRefused,
@@ -326,3 +328,33 @@ def test_when_there_are_no_more_threads_a_message_is_refused_and_later_ones_are_
         agent.set("quick", 1)
     assert is_alive(agent)
     assert agent.get("quick") == 1
+
+
+def test_when_there_are_no_more_threads_what_another_host_would_get_is_refused_and_the_rest_is_sent(
+    open_system: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("duramen-none"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    limits = Limits(event_bytes=4_096, batch_bytes=16_384, text_bytes=50_000)
+    host, other = open_system(limits=limits), open_system(limits=limits)
+    host.spawn("p/a")
+    agent = other.agent("p/a")
+    agent.set("n", 1)  # from now on the way to the agent is known
+    other._services.activations.close(30)
+    other._services.activations = ThreadPool("none", 1)  # no thread of it idles
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(AgentFailed, match="no thread"):
+            agent.set("n", "x" * 45_000)
+        with pytest.raises(AgentFailed, match="no thread"):
+            agent.ask(Get("n"), timeout=SECONDS)
+        agent.set("n", 2)
+    assert agent.ask(Get("n"), timeout=SECONDS) == 2
+    agent.set("n", "x" * 45_000)
+    assert host.agent("p/a").get("n") == "x" * 45_000
+    other._services.activations.close(30)

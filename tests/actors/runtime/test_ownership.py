@@ -12,7 +12,7 @@ import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
 from duramen.actors.hosts import Membership
-from duramen.actors.runtime import activation
+from duramen.actors.runtime import activation, forwarding
 from duramen.actors.runtime.active import user_handler
 from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.model import DECLARED
@@ -206,6 +206,38 @@ def test_a_handler_whose_agent_is_taken_over_is_fenced_and_what_waits_behind_it_
     assert read.get(timeout=10) == {"owner": "second", "behind": True}
     assert [event.type for event in assert_contiguous(second)] == ["spawned", "memory_set", "memory_set"]
     assert fence(first) == (2, second._services.owner)
+
+
+def test_messages_keep_their_order_when_another_host_takes_over_while_one_of_them_is_stored(
+    open_any: OpenSystem, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Waiting.gate, Waiting.entered = gate, threading.Event()
+    kinds, limits = {"waiting": Waiting}, Limits(event_bytes=4_096, batch_bytes=16_384, text_bytes=50_000)
+    first, second, asker = (open_any(agents=kinds, limits=limits) for _ in range(3))
+    blocked = first.spawn(PATH, agent_type="waiting").ask("zombie", block=False)
+    assert Waiting.entered.wait(30)
+    storing, may_store, store = threading.Event(), threading.Event(), forwarding.store_contents
+
+    def store_slowly(*given: Any) -> Any:
+        storing.set()
+        assert may_store.wait(30)
+        return store(*given)
+
+    monkeypatch.setattr(forwarding, "store_contents", store_slowly)
+    large, agent = "x" * 45_000, asker.agent(PATH)
+    sent = [agent.ask(Append("l", text), block=False) for text in ("before", large, "behind")]
+    assert storing.wait(30)
+    eventually(lambda: len(first._actors.find(PATH).waiting) == 1)  # the one before
+    give_up(first, PATH)
+    second.agent(PATH).set("owner", "second")
+    gate.set()
+    with pytest.raises(Fenced):
+        blocked.get(timeout=30)
+    mailbox = asker._actors.find(PATH)
+    eventually(lambda: not isinstance(mailbox.runner, forwarding.Forwarding))  # the first host has refused it
+    may_store.set()
+    assert [reply.get(timeout=30).seq for reply in sent] == [3, 4, 5]
+    assert second.agent(PATH).get("l") == ["before", large, "behind"]
 
 
 def test_a_read_or_a_write_from_elsewhere_never_fences_a_handler(open_any: OpenSystem) -> None:

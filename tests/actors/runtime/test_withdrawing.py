@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentSystem, Set
+from duramen.actors import Agent, AgentSystem, Append, Set
 from duramen.actors.dispatch import WORKING, ThreadPool
-from duramen.events import AskTimeout
+from duramen.actors.runtime import forwarding
+from duramen.events import AskTimeout, Limits
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -209,3 +210,29 @@ def test_a_message_whose_agent_is_being_read_is_dropped(
         late.get(timeout=30)
     later.get(timeout=30)
     assert alice.get("done") == ["later"]
+
+
+def test_a_message_whose_large_values_are_being_stored_is_dropped(
+    open_any: OpenSystem, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(event_bytes=4_096, batch_bytes=16_384, text_bytes=50_000)
+    host, asker = open_any(limits=limits), open_any(limits=limits)
+    host.spawn(PATH)
+    storing, store = threading.Event(), forwarding.store_contents
+
+    def store_slowly(*given: Any) -> Any:
+        storing.set()
+        assert gate.wait(30)
+        return store(*given)
+
+    monkeypatch.setattr(forwarding, "store_contents", store_slowly)
+    alice = asker.agent(PATH)
+    late = alice.ask(Append("l", "x" * 45_000), block=False)
+    assert storing.wait(30)
+    later = alice.ask(Append("l", "later"), block=False)
+    asker.withdraw(PATH, late)
+    with pytest.raises(AskTimeout, match="dropped"):
+        late.get(timeout=10)
+    gate.set()
+    later.get(timeout=30)
+    assert host.agent(PATH).get("l") == ["later"]
