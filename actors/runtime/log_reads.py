@@ -33,7 +33,10 @@ def can_read_here(services: Services, path: str, seconds: float | None) -> bool:
 
 
 def read_in_worker(services: Services, path: str, envelope: Envelope) -> None:
-    """As `answer_from_log` for one message, in a worker thread: returns at once. Raises SystemClosed."""
+    """As `answer_from_log` for one message, in a worker thread: returns at once.
+
+    Raises SystemClosed, and AgentFailed where the machine gives no thread.
+    """
     services.actors.has_mailbox(path)  # raises if the system is closed
 
     def read() -> None:
@@ -44,7 +47,10 @@ def read_in_worker(services: Services, path: str, envelope: Envelope) -> None:
             failure.__cause__ = error
             envelope.refuse(failure)
 
-    services.activations.submit(read)
+    try:
+        services.activations.submit(read)
+    except RuntimeError as error:  # no more threads
+        raise AgentFailed(f"no thread to read the log of {path}; ask again", agent=path) from error
 
 
 def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]) -> None:

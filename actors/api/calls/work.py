@@ -82,8 +82,8 @@ class Work(Following, MessageSender):
         and `skip`. Other events wait meanwhile.
 
         A name has one runner: the same call elsewhere fences the one before; with `standby` it stands by while another
-        host that lives has the name, as `attach` says. Raises InvalidMessage (also for another
-        pattern than before, since it would act again), InvalidPath, Unavailable, SystemClosed.
+        host that lives has the name, as `attach` says. Raises InvalidMessage (also for another pattern than before,
+        since it would act again), InvalidPath, Unavailable, SystemClosed.
         """
         if after is not None and from_start:
             raise InvalidMessage("a reactor begins after a cursor, or at the start, not both")

@@ -305,3 +305,18 @@ def test_a_read_that_fails_in_a_worker_thread_answers_its_caller(
     assert isinstance(raised.value.__cause__, KeyError)
     assert "secret" not in str(raised.value)
     assert not agent.reminders()
+
+
+def test_a_read_for_which_there_is_no_thread_is_refused_by_a_typed_error(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    system = open_any()
+    agent = system.spawn(PATH)
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(system._services.activations, "submit", refuse)
+        with pytest.raises(AgentFailed, match="no thread"):
+            agent.ask(GetReminders(), block=False)
+    assert not agent.reminders()
