@@ -34,6 +34,7 @@ class Ports:
         return self.taken if self.count == self.place else self.free_port()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "name"), [(1, "port"), (2, "cluster-port"), (3, "tls-port")])
 def test_a_server_one_of_whose_ports_is_taken_meanwhile_starts_with_others(
     place: int, name: str, taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,6 +69,7 @@ def test_a_server_that_cannot_start_for_another_reason_is_tried_once(monkeypatch
     assert ports.count == 1
 
 
+@pytest.mark.slow
 def test_a_sentinel_whose_port_is_taken_meanwhile_starts_with_another(
     taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_planted_faults_are_found(copy: Path, stage: str) -> None:
     assert [pattern for _, pattern in FAULTS[stage].values() if not re.search(pattern, message)] == []
 
 
+@pytest.mark.slow
 def test_imports_to_the_right_are_allowed(copy: Path) -> None:
     (copy / "actors" / "hosts" / "planted.py").write_text("import duramen.events\nimport duramen.projections\n")
     (copy / "projections" / "state" / "planted.py").write_text("from duramen.events import errors\n")
@@ -135,6 +136,7 @@ def test_imports_to_the_right_are_allowed(copy: Path) -> None:
     assert passed, message
 
 
+@pytest.mark.slow
 def test_words_that_only_look_dangerous_are_allowed(copy: Path) -> None:
     harmless = 'import re\n\nre.compile("no pickle")\nredis.eval("return 1")\n'
     (copy / "events" / "planted.py").write_text(harmless)
@@ -142,6 +144,7 @@ def test_words_that_only_look_dangerous_are_allowed(copy: Path) -> None:
     assert passed, message
 
 
+@pytest.mark.slow
 def test_a_copy_holds_the_links_and_none_of_what_tools_leave(copy: Path) -> None:
     assert (copy / "scripts" / "typing" / "duramen" / "events").is_symlink()
     assert not any((copy / name).exists() for name in (".git", ".venv", "duramen.egg-info", ".mypy_cache"))
@@ -235,6 +238,7 @@ def test_a_file_is_left_out_of_the_quick_run_only_if_all_its_tests_are_slow(tmp_
     assert [path.name for path in quick_files(tmp_path)] == ["test_both.py", "test_quick.py"]
 
 
+@pytest.mark.slow
 def test_commands_beside_each_other_end_with_their_codes_and_print_what_they_wrote(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
@@ -253,6 +257,7 @@ def test_a_command_that_is_late_is_killed_before_that_is_said(capfdbinary: pytes
         assert late.wait(monotonic() + 60) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_all_commands_are_interrupted_before_any_is_waited_for(tmp_path: Path) -> None:
     """Each ends once both have been interrupted: one after the other they would have to be killed."""
     program = """
@@ -294,6 +299,7 @@ def test_the_commands_of_a_stage_have_one_deadline(
     capfd.readouterr()
 
 
+@pytest.mark.slow
 def test_a_stage_beside_others_fails_if_one_of_its_commands_does_and_counts_the_tests_of_all(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -387,6 +387,7 @@ plain_records = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(plain_records)
 def test_a_record_is_unpacked_as_it_was_packed(record: ConsumerRecord) -> None:
     assert unpack_record("costs", record.slot, pack_record(record)) == record
@@ -398,6 +399,7 @@ def test_what_is_no_record_is_told_as_such(stored: bytes) -> None:
         unpack_record("costs", LIVE, stored)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     st.lists(

@@ -217,6 +217,7 @@ def test_erasing_leaves_no_content(log: EventLog) -> None:
         keep(log, b"late")
 
 
+@pytest.mark.slow
 def test_an_agent_of_thousands_of_contents_is_erased(server: ServerPlace) -> None:
     """More than Lua's stack takes at once."""
     log = server.open()

@@ -133,6 +133,7 @@ def test_a_server_that_is_away_is_told_of_once() -> None:
     assert sum(counting.asked.values()) == 1
 
 
+@pytest.mark.slow
 def test_who_is_far_behind_is_left_to_itself() -> None:
     log = MemoryLog(partitions=PARTITIONS)
     authors = authors_of(log)
@@ -157,6 +158,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(steps=STEPS, odd=st.booleans())
 def test_whatever_is_fetched_and_read_when_each_event_comes_once_and_in_order(

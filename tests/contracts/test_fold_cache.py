@@ -166,6 +166,7 @@ def test_what_a_look_raises_leaves_the_state_in_the_cache(asked: Asked, cache: F
     assert asked.count(lambda: seq_and_memory(cache)) == ["read"]
 
 
+@pytest.mark.slow
 def test_many_threads_read_one_agent_while_it_is_written(cache: FoldCache, alice: AgentHandle) -> None:
     done = Event()
 

@@ -152,6 +152,7 @@ def test_a_server_that_never_answers_costs_its_connection() -> None:
         publisher.close()
 
 
+@pytest.mark.slow
 def test_what_the_server_refuses_costs_no_connection() -> None:
     with valkey_server() as server:
         store = store_of(server.url)

@@ -135,6 +135,7 @@ def test_an_imported_agent_is_the_same_in_everything(source: AgentSystem, elsewh
     assert elsewhere.verify().ok
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_came_to(source: AgentSystem, elsewhere: AgentSystem) -> None:
     before = source.agent(ALICE).checkpoints()
     elsewhere.import_session(BytesIO(exported(source)))
@@ -162,6 +163,7 @@ def test_who_reads_the_feed_hears_of_it(source: AgentSystem, elsewhere: AgentSys
     assert set(elsewhere.tree_at(ALICE)) == {ALICE, CHILD}
 
 
+@pytest.mark.slow
 def test_a_tree_comes_whole_and_under_another_name(source: AgentSystem, elsewhere: AgentSystem) -> None:
     file = exported(source, tree=True)
     session = elsewhere.import_session(BytesIO(file), "other/place/deep")
@@ -210,6 +212,7 @@ def test_an_agent_that_comes_to_be_meanwhile_is_not_overwritten(source: AgentSys
     assert elsewhere.agent(ALICE).get() == {"mine": 1} and elsewhere.verify().ok
 
 
+@pytest.mark.slow
 def test_an_import_that_was_interrupted_leaves_no_agent_and_can_be_done_again(
     source: AgentSystem, elsewhere: AgentSystem, place: Place
 ) -> None:
@@ -415,6 +418,7 @@ def test_a_file_that_contradicts_itself_is_refused(source: AgentSystem, elsewher
     assert heads(elsewhere) == {}
 
 
+@pytest.mark.slow
 def test_a_file_that_was_only_rewritten_is_taken(source: AgentSystem, elsewhere: AgentSystem) -> None:
     """Control: nothing else is wrong with those above; and records of kinds to come are passed over."""
     elsewhere.import_session(BytesIO(rewritten(exported(source), lambda records: [*records, ("remark", ["hello"])])))
@@ -472,6 +476,7 @@ def test_tree_operations_of_a_copy_act_on_the_copy_alone(copied: AgentSystem) ->
     assert copied.agent(ALICE).terminate().data["agents"] == 2, "the original still has its sub-agent"
 
 
+@pytest.mark.slow
 def test_a_copy_names_no_path_of_its_original(copied: AgentSystem) -> None:
     for path in (COPY, f"{COPY}/child"):
         for event in copied.events(path):
@@ -558,6 +563,7 @@ def test_an_import_under_the_same_path_changes_no_byte(source: AgentSystem, else
     assert heads(elsewhere) == heads(source)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_copy_are_those_of_its_original(source: AgentSystem, elsewhere: AgentSystem) -> None:
     before = source.agent(ALICE).checkpoints()
     elsewhere.import_session(BytesIO(exported(source)), COPY)
@@ -568,6 +574,7 @@ def test_checkpoints_of_a_copy_are_those_of_its_original(source: AgentSystem, el
     assert elsewhere.verify().ok
 
 
+@pytest.mark.slow
 def test_a_trimmed_tree_is_copied_with_its_paths(source: AgentSystem, elsewhere: AgentSystem) -> None:
     source.agent(ALICE).resume("lunch")
     source.trim(ALICE, keep_events=4)
@@ -616,6 +623,7 @@ def test_a_log_that_names_a_stranger_does_not_reach_it(elsewhere: AgentSystem, t
 # -- beside other work -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_export_beside_a_pause_of_the_same_name_has_the_checkpoint_that_was_there(
     source: AgentSystem, elsewhere: AgentSystem
 ) -> None:
@@ -659,6 +667,7 @@ class Trimming(BytesIO):
         return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [40, None], ids=["trimmed before", "whole before"])
 def test_an_export_begins_where_the_log_begins_by_then(
     source: AgentSystem, elsewhere: AgentSystem, keep: int | None
@@ -674,6 +683,7 @@ def test_an_export_begins_where_the_log_begins_by_then(
     assert elsewhere.verify().ok
 
 
+@pytest.mark.slow
 def test_an_export_of_what_is_trimmed_half_way_says_so() -> None:
     with opened(MemoryLog()) as system:
         alice = system.spawn(ALICE)

@@ -581,6 +581,7 @@ def garbage_of_others() -> None:
         gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [False, True])
 @pytest.mark.filterwarnings("error")
 @pytest.mark.usefixtures("garbage_of_others")

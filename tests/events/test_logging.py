@@ -72,6 +72,7 @@ def test_only_values_are_taken_away_and_nothing_else(event: dict[str, object]) -
             assert found[name] == "[redacted]"
 
 
+@pytest.mark.slow
 def test_nothing_below_warning_is_heard_unless_the_program_asks_for_it(caplog: pytest.LogCaptureFixture) -> None:
     get_logger("test").info("quiet")
     assert caplog.records == []

@@ -49,6 +49,7 @@ def test_the_newest_golden_log_has_every_type_of_event() -> None:
     assert types == OWN_TYPES - {"forked", "expired", "work_cancel_sent"} | {"claim_found"}
 
 
+@pytest.mark.slow
 def test_what_is_recorded_today_is_what_was_recorded() -> None:
     """Times and digests apart: the same life leads to the same states and views."""
     old, new = load_log(Path(__file__).with_name(f"{version('duramen')}.jsonl")), record()

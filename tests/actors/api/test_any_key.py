@@ -69,6 +69,7 @@ def test_what_is_set_below_any_keys_is_got_by_path_and_by_text(
     assert deleted.data["path"] == path.text
 
 
+@pytest.mark.slow
 @given(path=property_paths(min_segments=1))
 def test_the_root_is_not_what_an_empty_key_has(shared: AgentSystem, path: PropertyPath) -> None:
     agent = spawn(shared, **{"": 0})
@@ -123,6 +124,7 @@ def test_a_value_deeper_than_a_path_may_be_is_told_with_its_value(shared: AgentS
     assert change.paths[-1] == "/".join("k" * 40)
 
 
+@pytest.mark.slow
 def test_what_is_not_found_names_keys_as_a_path_has_them(shared: AgentSystem) -> None:
     agent = spawn(shared, a={"": 1, "x\ny": 2, "*": 3})
     with pytest.raises(PathNotFound, match=r"the keys of 'a' are '~', 'x~u000Ay', '~\*'"):

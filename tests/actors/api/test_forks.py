@@ -304,6 +304,7 @@ def test_who_follows_the_feed_hears_of_a_fork(system: AgentSystem) -> None:
     assert [e.status for e in system.agents() if e.agent == FORK] == ["running"]
 
 
+@pytest.mark.slow
 def test_a_fork_reads_no_more_however_long_the_past_is(open_system: OpenSystem) -> None:
     from duramen.actors import Settings
     from duramen.projections.recovery.keyframes import keep_keyframes

@@ -99,6 +99,7 @@ def test_who_comes_late_sees_all_and_who_comes_back_goes_on(alice: AgentHandle, 
     assert list(system.follow(PATH, "answer", after=6)) == []
 
 
+@pytest.mark.slow
 def test_readers_that_leave_and_come_back_anywhere_see_each_token_once_and_in_order(open_system: Open) -> None:
     alice, systems = open_system().spawn(PATH), [open_system() for _ in range(2)]
     tokens = [f"{number} " for number in range(2_000)]

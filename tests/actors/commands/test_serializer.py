@@ -332,11 +332,13 @@ ANYTHING = st.recursive(PLAIN | SCALARS | RESULTS | typed_errors(), around, max_
 # -- there and back ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(OWN_MESSAGES)
 def test_a_message_of_ours_arrives_equal_in_value_and_type(message: Any) -> None:
     assert is_same(SERIALIZER.unpack_message(SERIALIZER.pack_message(message)), message)
 
 
+@pytest.mark.slow
 @given(ANYTHING)
 @example([])
 @example({"a": [(), {}]})
@@ -531,6 +533,7 @@ def test_a_field_that_cannot_be_read_is_refused_with_a_typed_error() -> None:
         Serializer(Limits(), registry).pack_message(Half())
 
 
+@pytest.mark.slow
 def test_a_whole_working_memory_crosses_as_a_reply() -> None:
     memory = {f"k{number}": nested(60, number) for number in range(1_000)}
     with pytest.raises(TooLarge):

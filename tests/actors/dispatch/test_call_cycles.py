@@ -177,6 +177,7 @@ def test_a_child_that_would_wait_for_a_pause_of_its_whole_tree_is_told_and_pause
     eventually(lambda: {system.agent(path).status().status for path in (A, KID)} == {"paused"})
 
 
+@pytest.mark.slow
 def test_replies_that_have_come_close_no_circle(system: AgentSystem) -> None:
     """Control: B waits for A until A has replied, and A, in its next message, for B."""
     for _ in range(200):

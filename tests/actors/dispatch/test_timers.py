@@ -260,6 +260,7 @@ def test_timers_of_several_heaps_come_as_those_of_one(most: int, steps: list[Any
         assert model == []
 
 
+@pytest.mark.slow
 def test_no_more_than_some_timers_are_looked_through_at_once_and_cancelled_ones_go_all_the_same() -> None:
     timers = DueTimers()
     kept = [Timer(int, float(number), None) for number in range(20_000)]

@@ -98,6 +98,7 @@ def test_a_mutation_for_another_seq_changes_nothing(system: AgentSystem, name: s
     assert_only_at_its_seq(name, here, here)
 
 
+@pytest.mark.slow
 def test_the_seq_is_compared_where_the_agent_lives(open_system: OpenSystem) -> None:
     system, elsewhere = open_system(), open_system()
     for number, name in enumerate([*MUTATIONS, *LIFECYCLE]):

@@ -359,6 +359,7 @@ def test_a_hook_may_close_the_system(open_system: OpenSystem, promptly: Callable
     assert types(open_system()) == ["spawned", "paused"]
 
 
+@pytest.mark.slow
 def test_what_was_told_before_the_end_is_still_told_to_hooks(open_system: OpenSystem) -> None:
     for number in range(20):
         system = open_system()

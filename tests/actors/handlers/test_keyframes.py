@@ -89,6 +89,7 @@ def test_a_running_agent_keeps_one_about_every_thousand_events(any_system: Agent
     assert all(EVERY <= later - earlier <= EVERY + _BATCH for earlier, later in pairwise([0, *seqs]))
 
 
+@pytest.mark.slow
 def test_the_state_at_any_seq_is_the_fold_and_a_short_replay_away(any_system: AgentSystem) -> None:
     live(any_system.spawn(PATH), 2, 4_500)
     seqs = keeps(any_system, 4)
@@ -125,6 +126,7 @@ def test_a_keyframe_has_the_agents_own_state(open_any: OpenSystem) -> None:
     }
 
 
+@pytest.mark.slow
 def test_few_events_or_a_state_that_outweighs_them_are_not_worth_one(system: AgentSystem) -> None:
     small, heavy, light = (system.spawn(f"acme/{name}") for name in ("small", "heavy", "light"))
     for number in range(5):
@@ -142,6 +144,7 @@ def test_few_events_or_a_state_that_outweighs_them_are_not_worth_one(system: Age
     assert 0 < sum(sizes) <= sum(map(len, page.items)), "all together weigh no more than the log"
 
 
+@pytest.mark.slow
 def test_an_agent_that_comes_back_goes_on_keeping_them(open_any: OpenSystem) -> None:
     first = open_any()
     live(first.spawn(PATH), 2, 2_500)
@@ -174,6 +177,7 @@ def test_an_agent_that_comes_back_often_keeps_them_all_the_same(open_any: OpenSy
 # -- when they cannot be ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_kept_is_only_logged(any_system: AgentSystem, caplog: pytest.LogCaptureFixture) -> None:
     archive: Any = any_system.log.archive
     tried: list[int] = []
@@ -197,6 +201,7 @@ def test_one_that_cannot_be_kept_is_only_logged(any_system: AgentSystem, caplog:
     assert caplog.text.count("after_commit_failed") == 2 and "Unavailable" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_agent_goes_on_when_its_keyframes_are_gone(any_system: AgentSystem) -> None:
     agent = any_system.spawn(PATH)
     live(agent, 2, 2_500)
@@ -210,6 +215,7 @@ def test_an_agent_goes_on_when_its_keyframes_are_gone(any_system: AgentSystem) -
 # -- with the rest of an agent's life ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_trimming_drops_those_below_the_base(any_system: AgentSystem) -> None:
     agent = any_system.spawn(PATH)
     live(agent, 2, 5_000)
@@ -224,6 +230,7 @@ def test_trimming_drops_those_below_the_base(any_system: AgentSystem) -> None:
     assert any_system.verify(PATH).ok
 
 
+@pytest.mark.slow
 def test_an_agent_that_trims_itself_keeps_none_that_nobody_can_use(open_any: OpenSystem) -> None:
     system = open_any(settings=Settings(snapshot_every=500, retention=Retention(events=1_500)))
     live(system.spawn(PATH), 2, 6_000)
@@ -236,6 +243,7 @@ def test_an_agent_that_trims_itself_keeps_none_that_nobody_can_use(open_any: Ope
     assert system.state_at(PATH, seq=5_900).get() == expected(5_900)
 
 
+@pytest.mark.slow
 def test_a_terminated_agent_keeps_its_past_and_a_new_session_goes_on(any_system: AgentSystem) -> None:
     agent = any_system.spawn(PATH)
     live(agent, 2, 2_500)
@@ -252,6 +260,7 @@ def test_a_terminated_agent_keeps_its_past_and_a_new_session_goes_on(any_system:
     assert any_system.verify(PATH).ok
 
 
+@pytest.mark.slow
 def test_a_fork_keeps_its_own_and_needs_none_of_its_origin(any_system: AgentSystem) -> None:
     live(any_system.spawn(PATH), 2, 3_000)
     seqs = keeps(any_system, 2)

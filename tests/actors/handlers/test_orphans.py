@@ -149,6 +149,7 @@ def test_a_sub_agent_that_may_outlive_its_parent_hinders_no_end_and_is_not_spawn
     assert status(any_system, f"{ROOT}/late") == "absent"
 
 
+@pytest.mark.slow
 def test_a_large_tree_ends_from_its_leaves_to_its_root(any_system: AgentSystem) -> None:
     root = any_system.spawn(ROOT)
     for number in range(12):

@@ -218,6 +218,7 @@ def test_messages_of_ones_own_that_are_plain_data_are_those_of_the_call(
     assert agent.ask("messages") == [["a"], ["a"], ["a"], ["a"]]
 
 
+@pytest.mark.slow
 def test_a_timers_message_is_that_of_the_call(open_system: OpenSystem) -> None:
     made: list[Worker] = []
 
@@ -308,6 +309,7 @@ def test_what_a_handler_does_to_the_state_it_was_given_changes_nothing(open_syst
     assert agent.ask("change") == [[], []]
 
 
+@pytest.mark.slow
 def test_values_that_refer_to_themselves_or_are_too_deep_are_still_refused(open_system: OpenSystem) -> None:
     agent = open_system().spawn("p/a")
     endless: list[Any] = []

@@ -291,6 +291,7 @@ def test_a_user_who_may_not_list_hosts_knows_those_it_asks_for_and_buries_none_o
     assert one.state_of("e" * 32) == "dead"
 
 
+@pytest.mark.slow
 def test_the_thread_beats_by_itself_and_survives_what_the_callbacks_raise(world: World) -> None:
     told = threading.Event()
 

@@ -47,6 +47,7 @@ def test_what_a_host_has_refused_it_does_not_take_when_the_tree_comes_to_it_mean
     check_schedules(range(seed, seed + 1))
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_buries_nobody() -> None:
     assert not [seed for seed in range(40) if run_owners(seed, jumps=True)[1]]
 
@@ -69,5 +70,6 @@ def test_resending_message_by_message_breaks_the_order() -> None:
     assert any("another order" in problem for problem in wrong(Rules(resends_in_order=False)))
 
 
+@pytest.mark.slow
 def test_a_late_release_of_whatever_is_held_cuts_off_hosts_that_live() -> None:
     assert any("was claimed from it" in problem for problem in wrong(Rules(releases_as_held=False), schedules=400))

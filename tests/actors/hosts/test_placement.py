@@ -22,6 +22,7 @@ def trees_of(count: int) -> list[str]:
     return [f"project-{number % 7}/agent-{number}" for number in range(count)]
 
 
+@pytest.mark.slow
 def test_a_host_that_joins_takes_trees_from_others_and_moves_none_between_them() -> None:
     hosts, trees = hosts_of(50), trees_of(1_000)
     joined = hosts_of(1, seed=2)[0]
@@ -32,6 +33,7 @@ def test_a_host_that_joins_takes_trees_from_others_and_moves_none_between_them()
     assert 0 < len(moved) < 60, "its share is 20"
 
 
+@pytest.mark.slow
 def test_a_host_that_leaves_gives_its_trees_to_all_others_and_moves_no_other() -> None:
     hosts, trees = hosts_of(50), trees_of(2_000)
     before = {tree: place(tree, hosts) for tree in trees}

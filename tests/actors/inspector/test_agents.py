@@ -51,6 +51,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[
     return calls
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_erased_leaves_the_list_at_once(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents, "_FRESH_SECONDS", 3_600.0)  # so that the directory is not read again
     path = "p0/agent-000"
@@ -63,6 +64,7 @@ def test_an_agent_that_is_erased_leaves_the_list_at_once(system: AgentSystem, mo
         assert path not in str(asker.ask("/api/agents?count=100")["rows"])
 
 
+@pytest.mark.slow
 def test_the_first_view_does_not_grow_with_the_agents(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     read = count_calls(monkeypatch, agents, "Span")
     with inspecting(system) as asker:

@@ -97,6 +97,7 @@ def test_a_window_leads_to_the_state_at_each_seq(system: AgentSystem, asker: Ask
                 assert held == leaf.seq, (seq, path)
 
 
+@pytest.mark.slow
 def test_windows_of_a_long_log_begin_where_the_last_ended(system: AgentSystem, asker: Asker) -> None:
     alice = system.spawn(PATH)
     for turn in range(5):
@@ -115,6 +116,7 @@ def test_windows_of_a_long_log_begin_where_the_last_ended(system: AgentSystem, a
         assert state_in(window, window["to"])[0] == system.state_at(PATH, window["to"]).memory.plain()
 
 
+@pytest.mark.slow
 def test_bounds_hold_for_large_values(system: AgentSystem, asker: Asker) -> None:
     alice = system.spawn(PATH)
     alice.merge("many", {f"key {number}": number for number in range(10_000)})

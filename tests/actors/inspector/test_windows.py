@@ -15,6 +15,7 @@ PATH = "acme/alice"
 EVENTS = 1_600
 
 
+@pytest.mark.slow
 def test_windows_are_the_same_in_any_order(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_index, "_MOST_FRAMES", 2)  # so that most begin far from a state that the index holds
     monkeypatch.setattr(log_index, "_MOST_RECENT", 3)
@@ -40,6 +41,7 @@ def test_windows_are_the_same_in_any_order(system: AgentSystem, monkeypatch: pyt
         assert found["traced"]
 
 
+@pytest.mark.slow
 def test_a_window_beside_the_last_one_begins_where_that_ended(
     system: AgentSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

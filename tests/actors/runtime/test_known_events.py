@@ -139,6 +139,7 @@ def test_a_read_of_another_process_takes_the_report_from_nobody(open_server: Ope
         assert agent.get("list") == ["kept"]
 
 
+@pytest.mark.slow
 def test_an_agent_that_left_memory_and_has_lost_nothing_comes_back(open_server: OpenSystem) -> None:
     system = open_server(settings=Settings(passivate_after=0.02))
     agent, _ = prepared(system)

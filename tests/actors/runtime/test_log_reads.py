@@ -194,6 +194,7 @@ class Working(Agent):
         return message
 
 
+@pytest.mark.slow
 def test_handlers_commit_while_another_system_reads_as_fast_as_it_can(open_any: OpenSystem) -> None:
     Working.read = threading.Semaphore(0)
     owner, other = open_any(agents={"working": Working}), open_any()
@@ -224,6 +225,7 @@ def test_a_set_elsewhere_takes_an_agent_of_nobody(open_any: OpenSystem) -> None:
 # -- in order ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_read_sees_what_its_own_process_has_sent_before(open_any: OpenSystem) -> None:
     open_any().spawn(PATH, initial_state={"list": []})
     agent = open_any().agent(PATH)

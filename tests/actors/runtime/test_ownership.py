@@ -37,6 +37,7 @@ def assert_contiguous(system: AgentSystem) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_both_sides_take_turns_without_an_error_or_a_stale_read(open_any: OpenSystem) -> None:
     first, second = open_any(), open_any()
     first.spawn(PATH, initial_state={"l": []})
@@ -285,6 +286,7 @@ def test_an_effect_of_a_fenced_handler_is_not_called(open_any: OpenSystem, gate:
     assert second.agent(PATH).get() == {"other": 1}
 
 
+@pytest.mark.slow
 def test_many_agents_move_between_systems(open_any: OpenSystem) -> None:
     first, second = open_any(), open_any()
     paths = [f"acme/a{number}" for number in range(100)]

@@ -53,6 +53,7 @@ def test_idle_trees_move_to_a_host_that_joins_and_no_others_do(open_any: OpenSys
     assert first.load().agents_in_memory >= 2 * (len(PATHS) - len(theirs))
 
 
+@pytest.mark.slow
 def test_a_busy_tree_stays_and_moves_once_it_is_idle(open_any: OpenSystem, gate: threading.Event) -> None:
     entered = threading.Event()
 
@@ -79,6 +80,7 @@ def test_a_busy_tree_stays_and_moves_once_it_is_idle(open_any: OpenSystem, gate:
     eventually(lambda: {path for path, host in owners(first).items() if not host} == theirs)
 
 
+@pytest.mark.slow
 def test_a_tree_moves_though_one_of_its_agents_has_left_memory_meanwhile(
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -361,6 +361,7 @@ def test_custom_state_comes_back_with_and_without_a_snapshot(place: Place, every
     assert counting(place, every).agent(PATH).ask("sum") == {"sum": 36}
 
 
+@pytest.mark.slow
 def test_a_snapshot_with_another_version_of_the_class_is_ignored(place: Place) -> None:
     system = counting(place, 5)
     agent = system.spawn(PATH, agent_type="counter")
@@ -403,6 +404,7 @@ def test_a_snapshot_taken_while_the_class_was_not_registered_is_ignored(
     assert counting(place, 1).agent(PATH).ask("sum") == {"sum": 1}
 
 
+@pytest.mark.slow
 def test_custom_state_starts_over_with_each_session(place: Place) -> None:
     for every in (1, 1_000_000):
         system = counting(place, every)
@@ -513,6 +515,7 @@ def test_an_agent_carries_on_after_its_process_and_then_its_server_were_killed()
             assert_all_ways_lead_to_one_state(system, snapshot=True)
 
 
+@pytest.mark.slow
 def test_a_system_whose_server_was_killed_goes_on_with_what_it_acknowledged() -> None:
     with valkey_server(aof=True) as server, AgentSystem.open(server.url, settings=Settings(snapshot_every=5)) as system:
         agent = system.spawn(PATH, initial_state={"l": []})

@@ -157,6 +157,7 @@ def test_a_message_that_waits_for_a_thread_is_dropped(open_system: OpenSystem, c
     assert alice.get("done") == ["later"]
 
 
+@pytest.mark.slow
 def test_a_message_that_a_thread_takes_just_then_is_dropped_or_handled_and_never_both(open_system: OpenSystem) -> None:
     class Noting(Agent):
         def on_receive(self, message: Any) -> None:

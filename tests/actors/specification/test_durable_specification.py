@@ -81,6 +81,7 @@ def test_it_begins_after_what_was_given() -> None:
     approved.given(Pause()).when(Refund("o-2")).raises(AgentPaused)
 
 
+@pytest.mark.slow
 def test_an_answer_can_depend_on_what_it_is_about() -> None:
     small = planned.answers({"approval": lambda about: {"ok": about["amount"] < 30}})
     small.when(Refund("o-17")).raises(LookupError, "refused").remembers({"plan": {"amount": 40}})
@@ -119,6 +120,7 @@ def test_time_is_not_skipped_between_a_look_at_the_clock_and_the_timer_that_is_s
     planned.when(Refund("o-17")).raises(WaitExpired, "approval")
 
 
+@pytest.mark.slow
 def test_steps_can_fail_and_are_tried_again_at_once() -> None:
     tries: list[int] = []
 

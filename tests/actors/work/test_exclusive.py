@@ -160,6 +160,7 @@ def test_other_work_is_accepted_meanwhile_and_goes_on_after_it(system: AgentSyst
     assert sorted(alice.get("order")[2:]) == ["first ends", "second begins", "second ends"]
 
 
+@pytest.mark.slow
 def test_it_is_exclusive_after_a_crash_and_from_other_hosts_too(open_server: OpenSystem) -> None:
     first = open_server(registry=REGISTRY)
     receipt = spawn_worker(first, work).send(Alone())

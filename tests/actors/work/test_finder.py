@@ -44,6 +44,7 @@ def test_the_next_host_goes_on_with_work_that_nobody_asks_for(open_any: OpenSyst
     never.set()
 
 
+@pytest.mark.slow
 def test_a_host_that_closes_leaves_what_waits_to_the_next(open_system: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         await self.sleep(1.0)  # longer than the handler takes to get here
@@ -60,6 +61,7 @@ def test_a_host_that_closes_leaves_what_waits_to_the_next(open_system: OpenSyste
     assert second.agent(PATH).result(receipt) == "slept"
 
 
+@pytest.mark.slow
 def test_an_agent_that_waits_leaves_memory_and_comes_back_when_it_is_due(open_system: OpenSystem) -> None:
     runs: list[int] = []
 
@@ -125,6 +127,7 @@ def test_what_a_host_that_drains_gives_up_is_taken_up_without_another_look_from_
     assert len(runs) == 1  # its result was in the log before the agent left
 
 
+@pytest.mark.slow
 def test_a_handler_that_blocks_holds_up_no_look_at_unfinished_work_and_reminders(
     open_any: OpenSystem, gate: threading.Event
 ) -> None:

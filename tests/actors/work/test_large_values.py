@@ -73,6 +73,7 @@ def test_a_result_over_the_limit_of_contents_is_a_failure_and_not_a_second_run(s
     assert (ran, kept(system)) == ([1], 0)
 
 
+@pytest.mark.slow
 def test_a_run_from_the_log_gets_the_results_again(open_any: OpenSystem) -> None:
     ran: list[str] = []
 
@@ -93,6 +94,7 @@ def test_a_run_from_the_log_gets_the_results_again(open_any: OpenSystem) -> None
     assert alice.get() == {"written": {"text": BIG, "n": 1}, "list": [BIG * 2]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_run_again", [False, True])
 def test_a_result_that_comes_while_the_agent_is_paused_is_kept(open_any: OpenSystem, is_run_again: bool) -> None:
     gate, begun = threading.Event(), threading.Event()
@@ -144,6 +146,7 @@ def test_answers_are_handed_over_and_checked_whatever_their_size(open_any: OpenS
     assert alice.result(receipt) == [[BIG], {"text": BIG}, BIG.encode()]
 
 
+@pytest.mark.slow
 def test_durable_messages_and_their_replies_may_be_large(open_any: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         await self.wait_for("go")
@@ -169,6 +172,7 @@ def test_durable_messages_and_their_replies_may_be_large(open_any: OpenSystem) -
     assert alice.result(third) == [BIG, VALUES], "of a handler that began elsewhere"
 
 
+@pytest.mark.slow
 def test_other_hosts_get_large_replies(open_server: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         return VALUES
@@ -190,6 +194,7 @@ def test_a_handler_gets_large_replies_of_other_agents(system: AgentSystem) -> No
     assert spawn_worker(system, work).ask(Job()) is True
 
 
+@pytest.mark.slow
 def test_forks_and_session_files_have_large_results(system: AgentSystem, open_any: OpenSystem) -> None:
     async def work(self: Any, message: Job) -> Any:
         made = await self.step("make", lambda: VALUES)

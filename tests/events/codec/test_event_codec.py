@@ -115,12 +115,14 @@ def raw_event(content: Any = None, **changes: Any) -> RawEvent:
 # -- what is accepted --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(plain)
 def test_every_accepted_value_reads_back_equal_in_value_and_type(value: Any) -> None:
     check_value(value, LIMITS)
     assert same_value(CODEC.unpack(CODEC.pack(value)), value)
 
 
+@pytest.mark.slow
 @given(
     content=data,
     session_id=st.none() | st.text(max_size=10),
@@ -136,6 +138,7 @@ def test_every_event_of_accepted_values_reads_back_equal(
     assert same_value(copied, content)
 
 
+@pytest.mark.slow
 @given(data)
 def test_what_encode_gives_back_shares_nothing_with_what_it_was_given(content: dict[str, Any]) -> None:
     _, held = CODEC.encode(raw_event({"inner": content}))
@@ -451,6 +454,7 @@ def test_any_bytes_are_an_event_or_corrupt(body: bytes) -> None:
     assert len(event) == 10
 
 
+@pytest.mark.slow
 @given(content=data, position=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_a_flipped_bit_gives_an_event_or_corrupt(content: dict[str, Any], position: int, bit: int) -> None:
     body = bytearray(CODEC.encode(raw_event(content))[0])
@@ -535,6 +539,7 @@ def each(bodies: list[bytes]) -> list[RawEvent] | None:
         return None
 
 
+@pytest.mark.slow
 @given(st.lists(good_bodies, max_size=8))
 def test_many_are_decoded_as_each_is(bodies: list[bytes]) -> None:
     together = CODEC.decode_all(bodies)
@@ -544,6 +549,7 @@ def test_many_are_decoded_as_each_is(bodies: list[bytes]) -> None:
         assert same_value(together, each(bodies))
 
 
+@pytest.mark.slow
 @given(
     st.lists(good_bodies | st.binary(max_size=40), min_size=1, max_size=6),
     st.integers(0, 10_000),

@@ -51,6 +51,7 @@ def refused(stored: bytes, agent: str = AGENT, limits: Limits = LIMITS) -> None:
     assert caught.value.agent in (agent, None)
 
 
+@pytest.mark.slow
 @given(
     state=st.dictionaries(st.text(max_size=10), plain, max_size=5),
     seq=st.integers(1, 2**53),

@@ -76,6 +76,7 @@ def test_the_partition_of_an_agent_is_this(agent: str, partitions: int, partitio
     assert partition_of(agent, partitions) == partition
 
 
+@pytest.mark.slow
 @given(agent=paths, below=st.lists(segments, max_size=5), partitions=counts)
 def test_a_whole_tree_is_in_one_partition(agent: str, below: list[str], partitions: int) -> None:
     root = "/".join(agent.split("/")[:2])
@@ -84,6 +85,7 @@ def test_a_whole_tree_is_in_one_partition(agent: str, below: list[str], partitio
     assert found == {int.from_bytes(blake2b(root.encode(), digest_size=8).digest(), "big") % partitions}
 
 
+@pytest.mark.slow
 @given(namespace=namespaces, partition=st.integers(0, 98), agent=paths, checkpoint=st.text(max_size=50))
 def test_all_keys_of_a_partition_are_in_one_slot(namespace: str, partition: int, agent: str, checkpoint: str) -> None:
     found = all_keys(Keys(namespace), partition, agent, checkpoint)

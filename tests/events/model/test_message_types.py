@@ -89,6 +89,7 @@ def test_a_name_belongs_to_one_class_for_ever(registry: EventRegistry) -> None:
     assert type(registry.load_message("find", 1, {"question": "x"})) is Find
 
 
+@pytest.mark.slow
 def test_a_class_defined_again_without_a_change_is_the_class_it_was(registry: EventRegistry) -> None:
     def declare(default: int) -> type[Any]:
         @message_type("find", registry=registry)
@@ -108,6 +109,7 @@ def test_a_class_defined_again_without_a_change_is_the_class_it_was(registry: Ev
     assert registry.message_name(first) == "find"
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_while_a_module_holds_the_class_before_a_change(
     registry: EventRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,7 @@ def test_limits_are_facts_of_the_error() -> None:
     assert (error.expected, error.actual) == (1024, 1025)
 
 
+@pytest.mark.slow
 def test_the_largest_paths_are_accepted() -> None:
     assert len(PropertyPath.parse("/".join("a" * 32)).segments) == 32
     assert len(AgentPath.parse("/".join("a" * 32)).segments) == 32

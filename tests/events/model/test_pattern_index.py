@@ -114,6 +114,7 @@ def test_a_new_pattern_counts_for_paths_that_were_asked_for_before() -> None:
     assert index.match_below(("a",)) == {"x", "y"}
 
 
+@pytest.mark.slow
 def test_memory_of_paths_is_bounded() -> None:
     index: PatternIndex[int] = PatternIndex()
     for token in range(50):
@@ -125,6 +126,7 @@ def test_memory_of_paths_is_bounded() -> None:
     assert len(index.match(("39999",))) == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["_STATES", "_TOKENS"])
 @given(
     st.lists(st.tuples(any_patterns, tokens), max_size=12), st.lists(paths, min_size=1, max_size=12), st.integers(1, 30)

@@ -186,6 +186,7 @@ def test_a_class_is_found_wherever_a_module_holds_it(write: WriteModule, types: 
         load(types)
 
 
+@pytest.mark.slow
 def test_a_module_that_looks_the_class_up_when_it_needs_it_need_not_be_loaded_again(
     write: WriteModule, types: EventRegistry
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_module_that_looks_the_class_up_when_it_needs_it_need_not_be_loaded_ag
     assert user.of(load(types))
 
 
+@pytest.mark.slow
 def test_each_earlier_class_counts_however_often_its_module_was_loaded(
     write: WriteModule, types: EventRegistry
 ) -> None:
@@ -210,6 +212,7 @@ def test_each_earlier_class_counts_however_often_its_module_was_loaded(
     assert load(types).LONGEST == 40
 
 
+@pytest.mark.slow
 def test_a_cell_may_be_run_again_with_a_change(types: EventRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = ModuleType("notebook")
     monkeypatch.setitem(sys.modules, "notebook", notebook)

@@ -285,6 +285,7 @@ def reference(value: Any, limits: Limits, depth: int = 0) -> int | None:
     return 1 + sum(count or 0 for count in counts)
 
 
+@pytest.mark.slow
 @given(ANYTHING, st.sampled_from([SMALL, LIMITS]))
 def test_exactly_what_the_rules_allow_is_accepted(value: Any, limits: Limits) -> None:
     expected = reference(value, limits)
@@ -555,6 +556,7 @@ def test_a_copy_of_a_cycle_is_a_cycle_and_of_a_shared_container_shared() -> None
     assert twice[0] is not shared
 
 
+@pytest.mark.slow
 def test_a_value_that_is_too_deep_to_be_copied_is_given_back() -> None:
     deep: list[Any] = []
     for _ in range(100_000):

@@ -311,6 +311,7 @@ def test_one_from_whom_it_was_taken_stands_by_and_not_for_ever_fenced(open_any: 
     assert seqs_of(first.state) == expected_seqs(one)
 
 
+@pytest.mark.slow
 def test_of_many_that_attach_at_once_one_runs_and_none_is_fenced(open_any: OpenSystem) -> None:
     systems = [open_any() for _ in range(4)]
     alice = systems[0].spawn("acme/alice")

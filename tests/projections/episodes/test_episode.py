@@ -145,6 +145,7 @@ def test_a_context_summary_has_at_most_1000_characters(given: int, kept: int) ->
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(names, st.none() | st.integers() | st.lists(st.none()), max_size=60), names)
 def test_a_made_up_summary_and_description_keep_the_bounds(memory: dict[str, Any], session: str) -> None:
     totals = SessionTotals(7, 0, (), {f"tool-{n}-{session}"[:200]: n for n in range(30)})
@@ -334,6 +335,7 @@ anything = st.recursive(
 records = st.lists(st.tuples(st.sampled_from(["tool_output", "note"]), anything), max_size=10)
 
 
+@pytest.mark.slow
 @given(records, st.integers(0, 10))
 def test_counting_is_pure_and_in_two_parts_the_same(many: list[tuple[str, Any]], cut: int) -> None:
     view = SessionActivity()

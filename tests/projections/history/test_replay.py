@@ -197,6 +197,7 @@ def test_views_read_as_what_they_show() -> None:
 # -- walking -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_forward_and_back_every_state_is_the_fold(system: AgentSystem, states: list[dict[str, Any]]) -> None:
     replay = system.replay(PATH)
     assert (replay.seq, replay.event, replay.state.status) == (0, None, "absent")
@@ -211,6 +212,7 @@ def test_forward_and_back_every_state_is_the_fold(system: AgentSystem, states: l
     assert (taken, replay.seq) == (0, 0)
 
 
+@pytest.mark.slow
 def test_states_that_were_handed_out_stay_what_they_were(system: AgentSystem, states: list[dict[str, Any]]) -> None:
     kept = [state for _, state in system.replay(PATH)]
     for state in kept[::37]:
@@ -218,6 +220,7 @@ def test_states_that_were_handed_out_stay_what_they_were(system: AgentSystem, st
         assert state == system.state_at(PATH, seq=state.seq)
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.just("+"), st.just("-"), st.integers(0, 1_300)), max_size=30))
 def test_wherever_one_walks_the_state_is_that_of_the_seq(
     system: AgentSystem, states: list[dict[str, Any]], walk: list[Any]
@@ -362,6 +365,7 @@ def kept(log: MemoryLog) -> list[int]:
     return list(keep_keyframes(AgentLog(log, PATH, LIMITS, REGISTRY), None))
 
 
+@pytest.mark.slow
 def test_with_keyframes_any_seq_is_a_short_replay_away(
     long: tuple[MemoryLog, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +389,7 @@ def test_with_keyframes_any_seq_is_a_short_replay_away(
             assert all(from_seq > seq - EVERY for from_seq, _ in pages), pages
 
 
+@pytest.mark.slow
 def test_a_system_keeps_them_for_a_log_that_has_none(long: tuple[MemoryLog, list[dict[str, Any]]]) -> None:
     log, _ = long
     log.archive.drop_keyframes(PATH, log.archive.keyframes(PATH))
@@ -468,6 +473,7 @@ def test_keyframes_weigh_no_more_than_the_events() -> None:
 # -- one property ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_history_of_a_property_is_where_it_changed(system: AgentSystem, states: list[dict[str, Any]]) -> None:
     for path in ("l", "k3", "goal", "nothing"):
         expected = [

@@ -103,6 +103,7 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return {where: leaf for key, held in pairs for where, leaf in leaves(held, f"{path}/{key}").items()}
 
 
+@pytest.mark.slow
 @given(st.lists(STEPS, max_size=12))
 def test_writes_lead_from_each_state_to_the_next_and_setters_are_those_of_blame(steps: list[tuple[Any, ...]]) -> None:
     with AgentSystem.open("memory://") as system:

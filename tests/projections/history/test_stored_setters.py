@@ -177,6 +177,7 @@ def differences(system: AgentSystem, paths: Sequence[str], chance: random.Random
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 @settings(max_examples=20)
 @example(LIFE, 1)
@@ -381,6 +382,7 @@ def test_where_nothing_may_be_stored_looking_takes_longer_and_no_more(monkeypatc
         assert tried == [2, 2], "after a refusal no more are made for the same question"
 
 
+@pytest.mark.slow
 def test_keeping_keyframes_keeps_what_set_their_values() -> None:
     with AgentSystem.open("memory://") as system:
         agent = system.spawn(PATH, initial_state={"goal": "x"})
@@ -443,6 +445,7 @@ def test_damaged_setters_are_told_by_verify_and_not_used(any_system: AgentSystem
         assert any_system.verify(PATH).ok, "whole ones took their place"
 
 
+@pytest.mark.slow
 def test_marks_of_a_long_list_take_a_byte_or_two_for_each() -> None:
     count = 4_000
     messages = [{"role": "user", "content": f"message {number}", "parts": [1, 2]} for number in range(count)]

@@ -86,6 +86,7 @@ def size_of(value: Any) -> int:
 # difference
 
 
+@pytest.mark.slow
 @given(pairs_of_trees())
 def test_the_difference_applied_to_the_old_tree_gives_the_new_one(
     pair: tuple[dict[str, Any], dict[str, Any]],
@@ -97,6 +98,7 @@ def test_the_difference_applied_to_the_old_tree_gives_the_new_one(
     assert same(applied(old, ops)) == same(new)
 
 
+@pytest.mark.slow
 @given(pairs_of_trees())
 def test_a_difference_is_plain_data_and_does_the_same_when_it_was_stored(
     pair: tuple[dict[str, Any], dict[str, Any]],
@@ -108,6 +110,7 @@ def test_a_difference_is_plain_data_and_does_the_same_when_it_was_stored(
     assert same(applied(old, codec.unpack(codec.pack(ops)))) == same(new)
 
 
+@pytest.mark.slow
 @given(trees)
 def test_a_tree_does_not_differ_from_its_copy_in_whatever_order_its_keys_are(tree: dict[str, Any]) -> None:
     def reversed_keys(value: Any) -> Any:
@@ -206,6 +209,7 @@ def test_a_long_text_is_not_set_again_because_short_values_beside_it_changed() -
 # overlay
 
 
+@pytest.mark.slow
 @given(pairs_of_trees())
 def test_an_overlay_replaces_the_items_of_the_checkpoint_and_keeps_the_others(
     pair: tuple[dict[str, Any], dict[str, Any]],
@@ -223,6 +227,7 @@ def test_an_overlay_is_not_a_merge_inside_an_item() -> None:
 # apply_ops
 
 
+@pytest.mark.slow
 @given(pairs_of_trees())
 def test_applied_operations_return_the_change_in_nodes_and_can_be_taken_back(
     pair: tuple[dict[str, Any], dict[str, Any]],
@@ -351,6 +356,7 @@ def divisible(op: Op) -> bool:
             return False
 
 
+@pytest.mark.slow
 @given(pairs_of_trees(), st.integers(1, 150))
 def test_divided_operations_do_the_same_and_keep_to_the_limit(
     pair: tuple[dict[str, Any], dict[str, Any]], limit: int
@@ -368,6 +374,7 @@ def test_divided_operations_do_the_same_and_keep_to_the_limit(
             assert not divisible(group[0])
 
 
+@pytest.mark.slow
 @given(trees, values, st.integers(1, 150))
 def test_an_appended_value_of_any_depth_can_be_divided(tree: dict[str, Any], value: Any, limit: int) -> None:
     tree = {**tree, "log": [0]}

@@ -150,6 +150,7 @@ def perform(tree: dict[str, Any], edit: tuple[str, tuple[str, ...], Any], undo: 
 # Laws of all edits.
 
 
+@pytest.mark.slow
 @given(trees, st.lists(edits, max_size=8), st.booleans())
 def test_every_edit_does_what_the_model_does_or_is_refused_with_it_and_changes_nothing(
     tree: dict[str, Any], steps: list[Any], noting: bool
@@ -170,6 +171,7 @@ def test_every_edit_does_what_the_model_does_or_is_refused_with_it_and_changes_n
             assert exact(tree) == exact(after)
 
 
+@pytest.mark.slow
 @given(trees, st.lists(edits, max_size=8))
 def test_the_changes_in_nodes_add_up(tree: dict[str, Any], steps: list[Any]) -> None:
     count = nodes(tree)
@@ -182,6 +184,7 @@ def test_the_changes_in_nodes_add_up(tree: dict[str, Any], steps: list[Any]) -> 
         assert count == nodes(tree)
 
 
+@pytest.mark.slow
 @given(trees, st.lists(edits, max_size=8), st.integers(0, 8))
 def test_rolling_back_restores_every_earlier_state_bit_for_bit(
     tree: dict[str, Any], steps: list[Any], keep: int
@@ -200,6 +203,7 @@ def test_rolling_back_restores_every_earlier_state_bit_for_bit(
         assert len(undo) == mark
 
 
+@pytest.mark.slow
 @given(trees, edits)
 def test_an_edit_of_a_copied_path_leaves_the_old_tree_as_it_was(tree: dict[str, Any], edit: Any) -> None:
     before = deepcopy(tree)
@@ -498,6 +502,7 @@ def test_only_a_dict_is_merged_into_the_root(patch: Any) -> None:
     assert tree == {"a": 1}
 
 
+@pytest.mark.slow
 @given(trees, paths, values | trees)
 @example({}, (), {"a": {"b": [{}]}})
 @example({}, ("a",), [[]])

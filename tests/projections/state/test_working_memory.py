@@ -277,6 +277,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(steps, st.none() | st.sampled_from(["c-1", "c-2"])), max_size=15))
 def test_no_state_of_a_whole_history_is_ever_changed(history: list[tuple[Step, str | None]]) -> None:
     view, state = WorkingMemory(), started({})

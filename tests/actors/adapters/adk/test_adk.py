@@ -121,6 +121,7 @@ def test_any_calls_give_what_the_service_in_memory_gives(seed: int, system: Agen
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_an_object_that_is_behind_is_refused_and_changes_nothing(system: AgentSystem) -> None:
     StaleSessionError = adk("errors", "StaleSessionError")
 
@@ -160,6 +161,7 @@ def test_a_session_object_from_json_is_current_if_its_last_event_is_the_stored_o
     assert asyncio.run(use()) == 2
 
 
+@pytest.mark.slow
 def test_events_added_at_once_through_one_object_are_all_there(system: AgentSystem) -> None:
     async def use() -> None:
         service = sessions(system)
@@ -176,6 +178,7 @@ def test_events_added_at_once_through_one_object_are_all_there(system: AgentSyst
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_the_states_of_user_and_app_get_what_a_session_kept_for_them_when_its_writer_died(system: AgentSystem) -> None:
     async def use() -> list[Any]:
         service = sessions(system)
@@ -264,6 +267,7 @@ def found_texts(response: Any) -> list[str]:
     return [memory.content.parts[0].text for memory in response.memories]
 
 
+@pytest.mark.slow
 def test_memories_are_found_by_words_by_their_user_alone_and_once(system: AgentSystem) -> None:
     async def use() -> None:
         service, memory = sessions(system), memories(system)

@@ -122,6 +122,7 @@ def test_a_cancelled_save_has_an_outcome_first() -> None:
         assert asyncio.run(use(system)) == 7
 
 
+@pytest.mark.slow
 def test_a_workflow_goes_on_from_a_checkpoint(system: AgentSystem) -> None:
     Executor, handler = theirs("Executor"), theirs("handler")
 
@@ -159,6 +160,7 @@ def message(text: str) -> Any:
     return theirs("Message")(role="user", contents=[text])
 
 
+@pytest.mark.slow
 def test_histories_come_back_in_order_for_ids_of_any_kind(system: AgentSystem) -> None:
     async def use() -> None:
         for name in (*IDS, None):
@@ -176,6 +178,7 @@ def test_histories_come_back_in_order_for_ids_of_any_kind(system: AgentSystem) -
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_no_message_is_lost_that_several_providers_save_at_once(system: AgentSystem) -> None:
     async def use() -> list[str]:
         await asyncio.gather(*[provider(system).save_messages("s-1", [message(str(at))]) for at in range(20)])

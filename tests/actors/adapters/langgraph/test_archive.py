@@ -103,6 +103,7 @@ def grown(system: AgentSystem, ids: Iterator[str], number: int = 30) -> tuple[Du
     return ours, theirs, author
 
 
+@pytest.mark.slow
 def test_pages_of_a_listing_with_filters_are_those_of_the_saver_in_memory(
     system: AgentSystem, ids: Iterator[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_pages_of_a_listing_with_filters_are_those_of_the_saver_in_memory(
         assert found
 
 
+@pytest.mark.slow
 def test_a_copy_has_what_has_left_and_goes_its_own_way(system: AgentSystem, ids: Iterator[str]) -> None:
     ours, theirs, author = grown(system, ids)
     ours.copy_thread("t", "u")
@@ -126,6 +128,7 @@ def test_a_copy_has_what_has_left_and_goes_its_own_way(system: AgentSystem, ids:
     assert len(seen(ours)) == 31
 
 
+@pytest.mark.slow
 def test_runs_are_deleted_wherever_their_checkpoints_are(system: AgentSystem, ids: Iterator[str]) -> None:
     ours, theirs, _ = grown(system, ids)
     ours.delete_for_runs(["r1"])
@@ -139,6 +142,7 @@ def test_pruning_forgets_what_has_left(system: AgentSystem, ids: Iterator[str]) 
     assert ours.get_tuple(on("t", "00000001")) is None
 
 
+@pytest.mark.slow
 def test_what_was_trimmed_from_the_log_is_not_listed_any_more(system: AgentSystem, ids: Iterator[str]) -> None:
     ours, theirs, _ = grown(system, ids)
     system.trim(ours.path("t"), keep_events=1)

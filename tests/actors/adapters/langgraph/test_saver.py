@@ -135,6 +135,7 @@ def test_a_list_whose_beginning_is_gone_is_refused_and_not_read_in_part() -> Non
 # -- graphs ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_graph_goes_back_to_an_old_checkpoint_and_on_from_there(system: AgentSystem) -> None:
     saver = DuramenSaver(system)
     graph, config = conversation(saver), on_thread("t-1")
@@ -197,6 +198,7 @@ def test_a_finished_node_does_not_run_again_when_one_beside_it_has_failed(system
     assert (done["log"], ran.count("a"), ran.count("b")) == (["a", "b"], 1, 2)
 
 
+@pytest.mark.slow
 def test_a_graph_runs_on_asyncio_and_gives_what_the_saver_in_memory_gives(system: AgentSystem) -> None:
     async def told(saver: Any) -> list[tuple[Any, int]]:
         graph, config = conversation(saver), on_thread("t-1")
@@ -280,6 +282,7 @@ def test_a_deleted_thread_is_erased_and_begins_anew(system: AgentSystem) -> None
     assert [message.id for message in graph.get_state(config).values["messages"]] == ["h1", "a1"]
 
 
+@pytest.mark.slow
 def test_a_thread_that_another_process_has_deleted_begins_anew(redis_url: str) -> None:
     namespace = f"deleted-{uuid4().hex[:12]}"
     with ExitStack() as stack:
@@ -305,6 +308,7 @@ def test_a_copy_goes_its_own_way(system: AgentSystem) -> None:
         saver.copy_thread("nobody", "t-3")
 
 
+@pytest.mark.slow
 def test_a_paused_thread_refuses_steps_until_it_is_resumed(system: AgentSystem) -> None:
     saver, config = DuramenSaver(system), on_thread("t-1")
     graph = conversation(saver)
@@ -318,6 +322,7 @@ def test_a_paused_thread_refuses_steps_until_it_is_resumed(system: AgentSystem) 
     assert len(graph.get_state(config).values["messages"]) == 4
 
 
+@pytest.mark.slow
 def test_pruning_leaves_the_latest_checkpoint_whole(system: AgentSystem) -> None:
     saver, config = DuramenSaver(system), on_thread("t-1")
     graph = conversation(saver)

@@ -53,6 +53,7 @@ SEARCHES: list[tuple[tuple[str, ...], dict[str, Any] | None]] = [
 ]
 
 
+@pytest.mark.slow
 def test_it_finds_what_the_store_in_memory_finds(system: AgentSystem) -> None:
     ours, theirs = filled(DuramenStore(system)), filled(InMemoryStore())
     for prefix, wanted in SEARCHES:
@@ -116,6 +117,7 @@ def test_an_update_keeps_when_an_item_was_created() -> None:
     assert (item.value, item.updated_at - item.created_at) == ({"a": 2}, timedelta(hours=1))
 
 
+@pytest.mark.slow
 def test_an_item_expires_unless_it_is_read_in_time(system: AgentSystem) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     store = DuramenStore(system, now=lambda: now, ttl={"default_ttl": 60, "refresh_on_read": True})
@@ -131,6 +133,7 @@ def test_an_item_expires_unless_it_is_read_in_time(system: AgentSystem) -> None:
     assert store.get(("n",), "left") is None
 
 
+@pytest.mark.slow
 def test_a_sweep_deletes_what_has_expired_and_nothing_else(system: AgentSystem) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     store = DuramenStore(system, now=lambda: now)
@@ -178,6 +181,7 @@ def test_the_time_to_live_of_a_deleted_item_brings_nothing_back() -> None:
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_query_without_an_index_finds_words_best_first(system: AgentSystem) -> None:
     store = filled(DuramenStore(system))
     found = store.search(("users",), query="likes CHESS")

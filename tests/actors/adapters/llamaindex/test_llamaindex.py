@@ -69,6 +69,7 @@ def any_call(chance: random.Random, number: int, there: list[Any]) -> tuple[str,
     return "delete_last_message", ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_calls_give_what_the_store_in_memory_gives(seed: int, system: AgentSystem) -> None:
     chance, model = random.Random(seed), Model()
@@ -90,6 +91,7 @@ TWINS = {
 }
 
 
+@pytest.mark.slow
 def test_awaited_calls_give_what_the_store_in_memory_gives(system: AgentSystem) -> None:
     async def use() -> None:
         chance, model, ours = random.Random(7), Model(), store(system)
@@ -147,6 +149,7 @@ def test_many_who_add_and_take_at_once_lose_nothing(system: AgentSystem) -> None
     assert sorted(int(each.content) for each in taken if each is not None) == list(range(24))
 
 
+@pytest.mark.slow
 def test_a_list_is_set_as_a_whole_whoever_else_sets_it() -> None:
     lists = [[message(f"{name}{number}") for number in range(100)] for name in "abcd"]
     with AgentSystem.open("memory://") as system, ThreadPoolExecutor(4) as pool:

@@ -26,6 +26,7 @@ def test_it_is_a_session_of_the_sdk(system: AgentSystem) -> None:
     assert isinstance(DuramenSession("s-1", system), Session)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_calls_give_what_the_session_in_sqlite_gives(seed: int, system: AgentSystem) -> None:
     async def use() -> None:
@@ -184,6 +185,7 @@ class Counting(Model):
         raise NotImplementedError
 
 
+@pytest.mark.slow
 def test_a_conversation_of_the_runner_goes_on_as_with_the_session_in_sqlite(system: AgentSystem) -> None:
     async def talk(made: Callable[[], Any]) -> tuple[list[str], list[str]]:
         agent, quiet = Agent(name="a", model=Counting()), RunConfig(tracing_disabled=True)

@@ -44,6 +44,7 @@ def texts(loaded: Any) -> Any:
     return None if loaded is None else [message.parts[0].content[0] for message in loaded.messages]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_calls_give_what_the_store_in_memory_gives(seed: int, system: AgentSystem) -> None:
     chance = random.Random(seed)
@@ -131,6 +132,7 @@ def test_conversations_of_one_id_begun_at_once_are_one(system: AgentSystem) -> N
     assert asyncio.run(use()) == (1, ["only"])
 
 
+@pytest.mark.slow
 def test_a_fork_stands_by_itself_when_its_origin_is_erased(system: AgentSystem) -> None:
     async def use() -> tuple[Any, ...]:
         one = store(system)
@@ -162,6 +164,7 @@ def test_a_save_is_one_commit(system: AgentSystem) -> None:
     assert asyncio.run(use()) == [1, 4]  # three messages and the record
 
 
+@pytest.mark.slow
 def test_many_large_messages_are_saved_in_order(system: AgentSystem) -> None:
     said = [str(number) + "x" * 60_000 for number in range(30)]
 

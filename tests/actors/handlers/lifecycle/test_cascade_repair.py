@@ -130,6 +130,7 @@ def test_a_pause_that_was_cut_off_is_completed_or_taken_back_and_no_work_is_lost
     assert len(seen) == len(PATHS), "it was cut off between any two appends"
 
 
+@pytest.mark.slow
 def test_a_resume_that_was_cut_off_goes_on_where_it_was_however_much_was_done_since() -> None:
     for appends in range(len(PATHS)):
         log = CutLog()
@@ -146,6 +147,7 @@ def test_a_resume_that_was_cut_off_goes_on_where_it_was_however_much_was_done_si
             assert work(system) == ["a week of it" if path in went_on else 0 for path in PATHS]
 
 
+@pytest.mark.slow
 def test_an_end_that_was_cut_off_is_completed_by_calling_again() -> None:
     for appends in range(len(PATHS)):
         log = CutLog()

@@ -903,6 +903,7 @@ def test_every_command_in_every_state_twice(system: AgentSystem, given: str, whe
     assert lifecycle_events(system, PATH) == before + transitions
 
 
+@pytest.mark.slow
 def test_every_command_in_every_state_from_two_threads_at_once(any_system: AgentSystem) -> None:
     for given in GIVEN:
         for when, command in WHEN.items():

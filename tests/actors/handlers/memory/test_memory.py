@@ -124,6 +124,7 @@ def test_merge_follows_rfc_7386(any_system: AgentSystem) -> None:
     assert events(any_system)[-1] == ("memory_merged", {"path": "new", "patch": [1]})
 
 
+@pytest.mark.slow
 def test_a_deltas_size_does_not_grow_with_the_state(system: AgentSystem) -> None:
     agent = system.spawn(PATH, initial_state={"l": [], "d": {}})
     for number in range(300):
@@ -549,6 +550,7 @@ def short_texts(size: int) -> list[str]:
     return ["x" * (size - 256_000), *["xxx"] * 64_000]
 
 
+@pytest.mark.slow
 def test_an_event_at_the_limit_succeeds_and_a_byte_more_is_refused(any_system: AgentSystem) -> None:
     agent, size = any_system.spawn(PATH), 260_000
 
@@ -567,6 +569,7 @@ def test_an_event_at_the_limit_succeeds_and_a_byte_more_is_refused(any_system: A
     assert agent.get("a") == short_texts(size)
 
 
+@pytest.mark.slow
 def test_a_batch_at_the_limit_succeeds_and_an_event_more_is_refused(any_system: AgentSystem) -> None:
     agent = any_system.spawn(PATH)
     agent.ask(Batch([Set("n", number) for number in range(256)]))

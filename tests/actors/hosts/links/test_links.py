@@ -92,6 +92,7 @@ def test_a_forgotten_host_can_neither_send_nor_be_sent_to(store: HostStore) -> N
         eventually(lambda: b.links.counters.get("forgotten"))
 
 
+@pytest.mark.slow
 def test_sending_to_a_host_that_never_reads_ends_with_mailbox_full(store: HostStore) -> None:
     with LinkedHost(store) as a, pytest.raises(MailboxFull):
         for _ in range(20_000):  # the window takes about a thousand of them, the queue ten thousand
@@ -205,6 +206,7 @@ def test_what_an_outsider_publishes_does_nothing_and_is_counted(url: str) -> Non
         assert sum(b.links.counters.values()) == 7
 
 
+@pytest.mark.slow
 def test_what_was_heard_told_again_by_an_outsider_disturbs_nothing(url: str) -> None:
     with LinkedHost(store_of(url)) as a, LinkedHost(store_of(url)) as b:
         outsider = Outsider(url, a.host)

@@ -145,6 +145,7 @@ class MessageByMessage:
             self._seen.add((sender, number))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remembers", [True, False], ids=["ids-remembered", "ids-forgotten"])
 def test_resending_message_by_message_breaks_the_order_and_the_checker_sees_it(remembers: bool) -> None:
     wrong = 0

@@ -473,6 +473,7 @@ def test_a_handler_that_blocks_stalls_nobody(open_any: OpenSystem, gate: threadi
     assert reply.get(timeout=30) == "at last"
 
 
+@pytest.mark.slow
 def test_many_handlers_block_at_a_time(open_system: OpenSystem, gate: threading.Event) -> None:
     system = open_system(agents={"slow": agent_of(lambda agent, message: gate.wait())}, registry=REGISTRY)
     agents = [system.spawn(f"p/a{number}", agent_type="slow") for number in range(100)]

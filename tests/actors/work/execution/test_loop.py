@@ -188,6 +188,7 @@ def is_equal(one: Work, other: Work) -> bool:
     return (one.seen, one.begun) == (other.seen, other.begun)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 def test_random_programs_run_again_equally_when_the_same_results_come_in_the_same_order(block: int) -> None:
     for seed in range(block * 50, block * 50 + 50):
@@ -200,6 +201,7 @@ def test_random_programs_run_again_equally_when_the_same_results_come_in_the_sam
         assert is_equal(recorded, again), seed
 
 
+@pytest.mark.slow
 def test_random_programs_differ_when_results_are_matched_by_name_alone() -> None:
     differing = 0
     for seed in range(100):
@@ -217,6 +219,7 @@ def test_random_programs_differ_when_results_are_matched_by_name_alone() -> None
     assert differing > 30
 
 
+@pytest.mark.slow
 def test_random_programs_differ_when_results_come_in_another_order() -> None:
     differing = 0
     for seed in range(100):

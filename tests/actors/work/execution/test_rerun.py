@@ -306,6 +306,7 @@ def has_ended_with(system: AgentSystem, types: list[str]) -> bool:
     return types_of(system)[-len(types) :] == types
 
 
+@pytest.mark.slow
 def test_work_whose_hosts_die_is_parked_after_five_times(open_system: OpenSystem, gate: threading.Event) -> None:
     async def work(self: Any, message: Job) -> Any:
         await self.step("hang", gate.wait, 60)

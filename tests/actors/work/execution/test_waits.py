@@ -271,6 +271,7 @@ def test_an_answer_that_is_about_something_else_is_refused(system: AgentSystem) 
     assert alice.result(receipt) is True
 
 
+@pytest.mark.slow
 def test_an_answer_that_no_event_could_hand_over_is_refused(system: AgentSystem) -> None:
     alice = spawn_worker(system, approve)
     receipt = alice.send(Job())

@@ -182,6 +182,7 @@ def test_the_policy_is_found_where_the_other_command_is_denied(server: Server, c
         AgentSystem.open(url)
 
 
+@pytest.mark.slow
 def test_logs_really_are_removed_under_such_a_policy() -> None:
     """The control: what the refusal spares its users."""
     with (
@@ -314,6 +315,7 @@ def test_a_server_that_waits_for_replicas_that_are_not_there_is_a_problem(server
     assert "refuses writes below 1" in said(check(server), "problem")
 
 
+@pytest.mark.slow
 def test_replicas_are_reported_from_both_sides() -> None:
     with redis_server(tcp=True, aof=True) as primary, redis_server(tcp=True, aof=True) as replica:
         host, port = primary.address
