@@ -85,8 +85,8 @@ class HostedSystem:
     def _connect(self) -> None:
         host = self.host
         self._links = Links(host, self._store, PROTOCOL, partial(self.hosting.router.receive, host))
+        self.hosting.router.use(self._links)  # before anything comes by them, which would be taken for outdated
         self._links.start(_SUBSCRIBE_SECONDS)
-        self.hosting.router.use(self._links)
 
     def announce(self) -> None:
         """List the agent types that are registered now. A lost server is put up with: the types are listed later."""
