@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .forwarded import Forwarded, Repeated
 from .hosting import Hosting, Placement, is_better
-from .lease import BEAT_SECONDS, LEASE_SECONDS, SUSPENDED_SECONDS, LeaseJudge
+from .lease import BEAT_SECONDS, BEAT_WAIT_SECONDS, LEASE_SECONDS, SUSPENDED_SECONDS, LeaseJudge
 from .links import Links
 from .membership import PROTOCOL, HostEvents, HostStatus, Membership, boot_time
 from .process_identity import Machine, has_ended, this_process
@@ -13,6 +13,7 @@ from .trees import Trees
 
 __all__ = [
     "BEAT_SECONDS",
+    "BEAT_WAIT_SECONDS",
     "LEASE_SECONDS",
     "PROTOCOL",
     "SUSPENDED_SECONDS",

@@ -15,6 +15,8 @@ LEASE_SECONDS: Final = 10.0
 """Seconds without a new beat after which a host is declared dead."""
 SUSPENDED_SECONDS: Final = 6.0
 """Seconds without a beat of its own after which a host begins nothing: others may declare it dead soon."""
+BEAT_WAIT_SECONDS: Final = 5.0
+"""Seconds that what is to begin waits for a beat of this host to go through, while others may take it for dead."""
 _LONGEST_GAP: Final = 2 * BEAT_SECONDS
 """Longest time between two looks, in seconds; after a longer one every host has a full lease again."""
 

@@ -23,7 +23,7 @@ from ..agent import Agent
 from ..commands import Spawn
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import READS, AgentFactory, Services
-from ..hosts import RemoteEnvelope
+from ..hosts import BEAT_WAIT_SECONDS, RemoteEnvelope
 from .active import Runtime
 from .append_errors import for_agent, not_begun
 from .forwarding import Forwarding
@@ -31,9 +31,8 @@ from .log_reads import answer_from_log
 
 _PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.2, 0.2)
 """Seconds between two tries to claim an agent that others claim at the same time; they are shortened at random."""
-_BEAT_WAIT: Final = 5.0
 _BEAT_PAUSE: Final = 0.05
-"""Seconds that a claimed agent waits for this host's beat to go through, and between two looks."""
+"""Seconds between two looks at whether this host's beat has gone through."""
 
 
 class _Made(NamedTuple):
@@ -367,7 +366,7 @@ class Activation:
         """
         services = self._services
         if not self._is_known_to_live():
-            self._start_later(runtime, min(give_up_at, monotonic() + _BEAT_WAIT))
+            self._start_later(runtime, min(give_up_at, monotonic() + BEAT_WAIT_SECONDS))
             return False
         if not runtime.fence.endswith(f":{services.owner}"):  # it goes on as another host
             services.hosting.trees.leave(self._mailbox.path)
@@ -400,7 +399,7 @@ class Activation:
         `wait_until` (of `time.monotonic`), and by default for as long as `start` does.
         """
         mailbox, services = self._mailbox, self._services
-        wait_until = min(wait_until, monotonic() + _BEAT_WAIT)
+        wait_until = min(wait_until, monotonic() + BEAT_WAIT_SECONDS)
         if not self._is_known_to_live() and not services.actors.is_closed and monotonic() < wait_until:
             with suppress(RuntimeError):  # no more threads: do not wait
                 services.timers.call_later(

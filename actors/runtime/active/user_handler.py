@@ -28,12 +28,12 @@ from ...agent import Agent
 from ...commands import ChildFailed, Decision, Strategy, kind_of, require_running, to_caller_error
 from ...dispatch import Envelope, ProgramExit
 from ...handlers import ActiveAgent, HandlerCall, Savepoint, Services, Turn, read_reply, store_reply
+from ...hosts import BEAT_WAIT_SECONDS
 from ..append_errors import not_begun
 
-_BEAT_WAIT: Final = 5.0
 _UNTRACED: Final = nullcontext()
 _BEAT_PAUSE: Final = 0.02
-"""Seconds that a handler waits for this host's beat to go through, and between two looks."""
+"""Seconds between two looks at whether this host's beat has gone through."""
 
 
 class ActiveUserAgent(ActiveAgent, Protocol):
@@ -104,7 +104,7 @@ def _wait_for_beat(runtime: ActiveUserAgent) -> None:
     may_begin = runtime.services.hosting.membership.may_begin
     if may_begin():
         return
-    give_up_at, never = monotonic() + _BEAT_WAIT, Event()
+    give_up_at, never = monotonic() + BEAT_WAIT_SECONDS, Event()
     while not may_begin():
         if monotonic() >= give_up_at:
             raise not_begun(runtime.path)

@@ -311,7 +311,7 @@ def test_a_host_whose_beat_does_not_go_through_begins_no_handler(
 
     agent = open_any(agents={"noting": Noting}).spawn(PATH, agent_type="noting")
     assert agent.ask("before") == "before"
-    monkeypatch.setattr(user_handler, "_BEAT_WAIT", 0.05)
+    monkeypatch.setattr(user_handler, "BEAT_WAIT_SECONDS", 0.05)
     with monkeypatch.context() as cut_off:
         cut_off.setattr(Membership, "may_begin", lambda membership: False)
         with pytest.raises(Unavailable):
@@ -408,7 +408,7 @@ def test_what_waits_for_a_beat_after_the_claim_is_refused_in_the_end(
     owner, system = open_any(), open_any()
     owner.spawn(PATH, initial_state={"n": 1})
     give_up(owner, PATH)
-    monkeypatch.setattr(activation, "_BEAT_WAIT", 0.2 if ends == "the time is up" else 3_600.0)
+    monkeypatch.setattr(activation, "BEAT_WAIT_SECONDS", 0.2 if ends == "the time is up" else 3_600.0)
     with monkeypatch.context() as cut_off:
         cut_off.setattr(system._hosted.hosting.membership, "may_begin", lambda: False)
         write, read = (system.agent(PATH).ask(message, block=False) for message in (Set("n", 2), Get("n")))
