@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotDone
@@ -15,7 +14,7 @@ from duramen.events.log import EventLog, check_name
 from duramen.events.logging import get_logger
 from duramen.events.model import EPISODE_RECORDED
 from duramen.projections import Consumers, Runner
-from duramen.projections.consumers import host_of
+from duramen.projections.consumers import STANDBY
 from duramen.projections.episodes import EpisodeIndex, EpisodeReader
 from duramen.projections.notifications import EventFilter
 from duramen.projections.projection import Reactor
@@ -44,8 +43,6 @@ class EmbeddingQueue:
         self._reader = reader
         self._embedding = embedding
         self._thread_pool = thread_pool
-        self.on_stored: Callable[[], None] = lambda: None
-        """Called in its thread when vectors were stored that no process had stored before."""
 
     def embed_query(self, text: str, timeout: float) -> Vector:
         """Embed a text, after all texts that are pending now. Raises EmbeddingFailed, AskTimeout.
@@ -110,7 +107,6 @@ class EmbeddingQueue:
             self._index.put_vectors(pending, self._embedding.embed_texts(texts))
             if self._embedding.stored != stored:
                 self._forget_erased(texts, erasures)
-                self.on_stored()
 
     def _forget_erased(self, texts: Sequence[str], erasures: Sequence[int]) -> None:
         """Remove the vectors of texts whose episodes were erased before these were stored, from the cache too."""
@@ -136,53 +132,19 @@ class EmbeddingReactor(Reactor):
         return min(_LONGEST_PAUSE, 2.0 ** min(times, 20) / 32)
 
 
-class EmbeddingConsumer:
-    """The durable consumer that embeds for one model: it runs here, or on another host that lives. Thread-safe."""
+def attach_embedding(queue: EmbeddingQueue, model: str, log: EventLog, consumers: Consumers) -> Runner[Any]:
+    """Attach the durable consumer that embeds for a model; it stands by where another host that lives has it.
 
-    def __init__(self, queue: EmbeddingQueue, model: str, log: EventLog, consumers: Consumers) -> None:
-        self._queue = queue
-        self._name = consumer_of(model)
-        self._log = log
-        self._consumers = consumers
-        self._lock = threading.Lock()
-        self._runner: Runner[Any] | None = None
-        self._closed = False
-        queue.on_stored = self.retake  # what was embedded for a search here had no consumer to embed it
-
-    def take(self) -> None:
-        """Attach the consumer, unless it is attached here, or on a host that lives.
-
-        One that is new begins at the present end: what there is by then is embedded first. Raises what
-        `Consumers.attach` raises.
-        """
-        with self._lock:
-            if self._closed or (self._runner is not None and not self._runner.ended):
-                return
-            stored = self._log.consumer_store().find(self._name).live
-            if stored is not None and self._consumers.lives_elsewhere(host_of(stored)):
-                return
-            marks = end_marks(self._log, range(self._log.partitions))
-            after = Cursor(self._log.identity, {at: mark for at, mark in marks.items() if mark.position})
-            event_filter = EventFilter.parse("**", Granularity.TRACE, None, None)
-            self._runner = self._consumers.attach(EmbeddingReactor(self._queue), self._name, event_filter, after=after)
-        self._queue.begin()
-
-    def retake(self) -> None:
-        """As `take`, for a thread that nobody waits for: an error is logged."""
-        try:
-            self.take()
-        except SystemClosed:
-            pass
-        except DuramenError as error:
-            get_logger("episodes").warning("embedding_not_attached", error=type(error).__name__)
-
-    def close(self) -> None:
-        """Run here no more. Another host takes it when it has to embed for a search."""
-        with self._lock:
-            self._closed = True
-            runner = self._runner
-        if runner is not None:
-            runner.close()
+    One that is new begins at the present end: what there is by then is embedded first. Raises what
+    `Consumers.attach` raises.
+    """
+    marks = end_marks(log, range(log.partitions))
+    after = Cursor(log.identity, {at: mark for at, mark in marks.items() if mark.position})
+    event_filter = EventFilter.parse("**", Granularity.TRACE, None, None)
+    runner = consumers.attach(EmbeddingReactor(queue), consumer_of(model), event_filter, after=after, standby=True)
+    if runner.status != STANDBY:
+        queue.begin()
+    return runner
 
 
 def consumer_of(model: str) -> str:

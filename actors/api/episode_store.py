@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from duramen.events import (
     AgentPath,
@@ -19,12 +19,12 @@ from duramen.events import (
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog, read_events
 from duramen.events.model import Seconds, parse_seconds
-from duramen.projections import Consumers, Episode, Found
+from duramen.projections import Consumers, Episode, Found, Runner
 from duramen.projections.episodes import EpisodeFilter, EpisodeIndex, EpisodeReader
 
 from ..commands import outcome_of
 from ..dispatch import EventLoop, ThreadPool
-from .embedding_queue import EmbeddingConsumer, EmbeddingQueue, waiting_on
+from .embedding_queue import EmbeddingQueue, attach_embedding, waiting_on
 
 if TYPE_CHECKING:
     from duramen.projections.episodes import Embed, VectorIndex
@@ -59,7 +59,7 @@ class EpisodeStore:
         self._thread_pool = ThreadPool("embedding", 1)
         self._work: EmbeddingQueue | None = None
         self._consumers = consumers
-        self._consumer: EmbeddingConsumer | None = None
+        self._consumer: Runner[Any] | None = None
         self._closed = False
 
     def get(self, episode_id: str) -> Episode | None:
@@ -154,14 +154,7 @@ class EpisodeStore:
         self._index.use_vectors(index or ExactVectors)
         self._work = EmbeddingQueue(self._index, self._reader, embedding, self._thread_pool)
         if background:
-            self._consumer = EmbeddingConsumer(self._work, name, self._log, self._consumers)
-            self._consumer.take()
-
-    def host_ended(self) -> None:
-        """Called when another host has ended: the consumer that it may have had is taken over, in a thread."""
-        consumer = self._consumer
-        if consumer is not None:
-            self._thread_pool.submit(consumer.retake)
+            self._consumer = attach_embedding(self._work, name, self._log, self._consumers)
 
     def list(
         self,

@@ -98,7 +98,6 @@ class AgentSystem(SystemCalls):
         self._trimmer.add_needs(self._episodes.prepare_trimming)
         hosted = parts.hosted
         self._consumers.host = lambda: hosted.host
-        hosted.on_died = _both(hosted.on_died, self._episodes.host_ended)
         self._copier = parts.services.serializer if settings.copy_messages else None
         self._closing = threading.RLock()
         self._closed = False
@@ -482,14 +481,6 @@ class AgentSystem(SystemCalls):
         message = "this is a forked child, where no agent runs; open a system of its own, after the fork"
         self._forget_sharing(message)
         self._parts.disable_after_fork(message)
-
-
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def call() -> None:
-        first()
-        second()
-
-    return call
 
 
 def _disable_in_children(system: AgentSystem) -> None:

@@ -95,17 +95,10 @@ class Consumers:
             known = self._running.get(name)
             if known is not None and not known.ended:
                 raise InvalidMessage(f"consumer {name} is attached to this system already; close that runner first")
-            shared = SharedConsumer(plan, self._new_owner, self.lives_elsewhere) if standby else None
+            shared = SharedConsumer(plan, self._new_owner, self._lives_elsewhere) if standby else None
             runner = Runner[V](plan, self._listeners.open(plan.partitions, event_filter.level), shared)
             self._running[name] = runner.start()
             return runner
-
-    def lives_elsewhere(self, host: str) -> bool:
-        """Whether this names another host than this one, that has not ended. Raises Unavailable."""
-        if not host or host == self.host():
-            return False
-        found = self._log.hosts.find(host)
-        return found is not None and not found.has_ended
 
     def lags(self) -> dict[str, int]:
         """Return the lag of each consumer that runs here, by name; asks the log once. Raises Unavailable."""
@@ -184,6 +177,13 @@ class Consumers:
 
     def _new_owner(self) -> str:
         return f"{self.host()}.{uuid4().hex}"
+
+    def _lives_elsewhere(self, host: str) -> bool:
+        """Whether this names another host than this one, that has not ended. Raises Unavailable."""
+        if not host or host == self.host():
+            return False
+        found = self._log.hosts.find(host)
+        return found is not None and not found.has_ended
 
     def _parked(self, name: str) -> Failure:
         stored = self._log.consumer_store().find(check_name(name))

@@ -206,7 +206,7 @@ def test_every_call_of_a_system_that_waits_has_a_twin() -> None:
 
 def test_every_call_of_consumers_has_a_twin() -> None:
     calls = {name for name in dir(Consumers) if not name.startswith("_")}
-    assert calls - set(dir(AsyncConsumers)) == {"after_fork", "attach", "close", "lags", "lives_elsewhere"}
+    assert calls - set(dir(AsyncConsumers)) == {"after_fork", "attach", "close", "lags"}
 
 
 def test_a_system_is_followed_drained_and_closed_by_twins(open_aio: OpenSystem) -> None:

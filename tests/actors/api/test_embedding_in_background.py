@@ -88,28 +88,15 @@ def test_another_host_takes_over_where_the_first_has_ended(open_any: OpenSystem)
     assert [recorder.texts for recorder in recorders] == [[text], [later]]
 
 
-def test_a_host_that_has_missed_the_end_of_another_takes_over_when_it_had_to_embed(open_any: OpenSystem) -> None:
-    first, second = open_any(), open_any()
-    second._hosted.on_died = lambda: None
-    for system in (first, second):
-        embedding(system)
-    first.close()
-    text = ended(second, "acme/a", "Booked a train")
-    assert stored(second, text) == [False]
-    assert len(second.episodes.search("train")) == 1
-    eventually(lambda: owner(second) == second._hosted.host)
-
-
-def test_a_host_that_has_stopped_embedding_leaves_it_to_one_that_has_to(open_any: OpenSystem) -> None:
+@pytest.mark.slow
+def test_a_host_that_has_stopped_embedding_leaves_it_to_another_one(open_any: OpenSystem) -> None:
     first, second = open_any(), open_any()
     for system in (first, second):
         embedding(system)
     embedding(first, name="other", background=False)
-    assert owner(second) == ""
     text = ended(second, "acme/a", "Booked a train")
-    assert stored(second, text) == [False]
-    assert len(second.episodes.search("train")) == 1
-    eventually(lambda: owner(second) == second._hosted.host)
+    eventually(lambda: stored(second, text) == [True])
+    assert owner(second) == second._hosted.host
 
 
 def test_a_host_that_lives_keeps_it_whatever_happens_to_others(open_any: OpenSystem) -> None:
@@ -118,7 +105,6 @@ def test_a_host_that_lives_keeps_it_whatever_happens_to_others(open_any: OpenSys
         embedding(system)
     before = owner(second)
     third.close()
-    second.episodes.host_ended()  # as when a host was found dead
     text = ended(second, "acme/a", "Booked a train")
     eventually(lambda: stored(second, text) == [True])
     assert owner(second) == before
