@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
@@ -248,7 +248,7 @@ class AgentList:
         """Take an agent out that was erased, with all that was known of it."""
         with self._lock:
             if self._rows.pop(path, None) is not None:
-                self._order = [one for one in self._order if one[1] != path]
+                del self._order[bisect_left(self._order, (_sort_key(path), path))]
                 self._version += 1
             self._last.pop(path, None)
             self._activity.pop(path, None)

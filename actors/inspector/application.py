@@ -43,6 +43,7 @@ _ANSWERS: Final[dict[str, Callable[[e.Inspected, e.Parameters], e.Answer]]] = {
     "event": e.answer_event,
     "head": e.answer_head,
     "hosts": e.answer_hosts,
+    "long": e.answer_long,
     "rates": e.answer_rates,
     "record": e.answer_record,
     "state": e.answer_state,

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from attrs import asdict, frozen
 
-from duramen.events import AgentNotFound, CorruptEvent, InvalidMessage, agent_path
+from duramen.events import AgentNotFound, CorruptEvent, InvalidMessage, agent_path, property_segments
 from duramen.events.codec import to_datetime
 from duramen.events.model import join_text
 from duramen.projections import AgentView, Blame, ConsumerInfo, Episode
@@ -28,6 +28,8 @@ from .history import (
     event_at,
     event_row,
     level_at,
+    long_value_at,
+    long_value_of,
     read_work,
     timeline,
     traced_at,
@@ -154,11 +156,22 @@ def answer_window(inspected: Inspected, asked: Parameters) -> Answer:
 
 
 def answer_state(inspected: Inspected, asked: Parameters) -> Answer:
-    """A level of working memory, or one value."""
+    """A level of working memory."""
     agent_log = inspected.agent_log(asked.get("agent", ""))
     index = inspected.indexes.of(agent_log, _INDEX_SECONDS).index
-    seq, whole = _seq(inspected, agent_log, asked), asked.get("whole") == "1"
-    return level_at(agent_log, index, seq, _segments(asked), _number(asked, "first", 0), whole=whole)
+    seq = _seq(inspected, agent_log, asked)
+    return level_at(agent_log, index, seq, _segments(asked), _number(asked, "first", 0))
+
+
+def answer_long(inspected: Inspected, asked: Parameters) -> Answer:
+    """A part of a long text, or of bytes: of working memory, or of the data of an event."""
+    agent_log = inspected.agent_log(asked.get("agent", ""))
+    seq, first = _seq(inspected, agent_log, asked), _number(asked, "first", 0)
+    segments = (*property_segments(asked.get("property", "")), *_segments(asked))
+    if asked.get("of") == "event":
+        return long_value_of(agent_log, seq, segments, first)
+    index = inspected.indexes.of(agent_log, _INDEX_SECONDS).index
+    return long_value_at(agent_log, index, seq, segments, first)
 
 
 def answer_event(inspected: Inspected, asked: Parameters) -> Answer:

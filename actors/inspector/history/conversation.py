@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from duramen.events import Content
 from duramen.projections.history import TracedState
 
 from .encoding import as_dict, as_list, latest
@@ -32,7 +33,7 @@ def conversation(state: TracedState, before: int | None) -> dict[str, Any]:
     names = _tool_names(messages)
     return {
         "seq": state.seq,
-        "path": "/".join(path),
+        "path": list(path),
         "count": len(messages),
         "first": first,
         "messages": [_message(messages[at], at, latest(setters[at]), names) for at in range(first, end)],
@@ -113,6 +114,11 @@ def _message(message: Any, at: int, seq: int, names: dict[str, str]) -> dict[str
     is_result = role in _RESULTS
     most = _RESULT if is_result else _TEXT
     row: dict[str, Any] = {"at": at, "seq": seq, "role": role, "text": text[:most], "length": len(text)}
+    content = held.get("content")
+    if isinstance(content, Content):
+        row["beside"] = content.size
+    elif type(content) is str and len(text) > most:
+        row["cut"] = True
     calls = [_function(call) for call in _calls(held)][:_MOST_CALLS]
     if calls:
         row["calls"] = [{"tool": name[:200], "arguments": arguments[:_RESULT]} for name, arguments in calls]
@@ -142,4 +148,4 @@ def _text(content: Any) -> str:
     if listed is not None:
         parts = [part if type(part) is str else (as_dict(part) or {}).get("text") for part in listed]
         return "\n".join(part for part in parts if type(part) is str)
-    return "" if content is None else brief(content, _RESULT)
+    return "" if content is None or isinstance(content, Content) else brief(content, _RESULT)

@@ -2,8 +2,9 @@
 
 Null, booleans, texts, whole numbers up to 2^53 and fractions stand for themselves. All else is an object whose key `$`
 says what it is: `int`, `float`, `bytes`, `time` with the value as text `v`; `text` with its beginning `v` and its
-length `n`; `dict` and `list` with their number of children `n` and, as far as there was room, the children `c`: rows of
-key, value and seq of the setter; of a list without the key.
+length `n`; `content`, a `text` or `bytes` (`v`) of `n` bytes that stands beside the log; `dict` and `list` with their
+number of children `n` and, as far as there was room, the children `c`: rows of key, value and seq of the setter; of a
+list without the key.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ def encode_scalar(value: Any, most: int = MOST_TEXT) -> Any:
         return {"$": "bytes", "v": value[:_BYTES_SHOWN].hex(), "n": len(value)}
     if isinstance(value, datetime):
         return {"$": "time", "v": value.isoformat()}
-    shown = f"{value.size:,} bytes beside the log" if isinstance(value, Content) else type(value).__name__
-    return {"$": "text", "v": f"({shown})", "n": 0}
+    if isinstance(value, Content):
+        return {"$": "content", "v": "text" if value.is_text else "bytes", "n": value.size}
+    shown = f"({type(value).__name__})"
+    return {"$": "text", "v": shown, "n": len(shown)}
 
 
 def encode_tree(

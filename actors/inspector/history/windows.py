@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from duramen.events import CorruptEvent, DuramenError, Event, PathNotFound
+from duramen.events import Content, CorruptEvent, DuramenError, Event, PathNotFound
 from duramen.events.codec import RawEvent
 from duramen.events.model import ACTIVITY_RECORDED
 from duramen.projections.history import (
@@ -74,19 +74,11 @@ def window(agent_log: AgentLog, index: LogIndex, seq: int) -> dict[str, Any]:
     }
 
 
-def level_at(
-    agent_log: AgentLog, index: LogIndex, seq: int, segments: Sequence[str], first: int = 0, *, whole: bool = False
-) -> dict[str, Any]:
-    """The value at a path, a level of the tree or, with `whole`, all of it as far as an answer goes.
-
-    Raises PathNotFound, InvalidMessage.
-    """
+def level_at(agent_log: AgentLog, index: LogIndex, seq: int, segments: Sequence[str], first: int) -> dict[str, Any]:
+    """The value at a path, a level of the tree. Raises PathNotFound, InvalidMessage."""
     state = traced_at(agent_log, index, seq)
     value, setters = lookup(state.memory, segments), lookup(state.setters, segments)
-    if whole:
-        node = encode_tree(value, setters, Room(), items=4 * MOST_ITEMS, text=64 * 1024)
-    else:
-        node = encode_tree(value, setters, Room(), first=first)
+    node = encode_tree(value, setters, Room(), first=first)
     return {"seq": seq, "first": first, "node": node, "setter": latest(setters)}
 
 
@@ -171,6 +163,8 @@ def brief(value: Any, most: int = _PREVIEW) -> str:
         if len(listed) == 1 and "role" in (as_dict(listed[0]) or {}):
             return brief(listed[0], most)
         return f"[{', '.join(brief(held, 40) for held in listed[:_MOST_BRIEF])}]"[:most]
+    if isinstance(value, Content):
+        return str(value)[:most]
     shown = encode_scalar(value)
     tagged = as_dict(shown)
     return str("null" if shown is None else shown if tagged is None else tagged["v"])[:most]

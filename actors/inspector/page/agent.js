@@ -3,6 +3,7 @@
 import { act, get } from "./api.js";
 import { ago, clock, day, debounce, dialog, duration, fill, glyph, h, moment, number, place, said, size, status, tell } from "./dom.js";
 import { Conversation, Log } from "./conversation.js";
+import { isCut, kindOf, readLong } from "./long_values.js";
 import { lines, MemoryTree, value } from "./memory.js";
 import { AgentModel, loadChildren, lookup, parse } from "./model.js";
 import { Timeline, transport } from "./timeline.js";
@@ -290,10 +291,15 @@ export class AgentPage {
 
   #eventInFull(answer) {
     const facts = [["command", answer.command], ["correlation", answer.correlation], ["session", answer.session], ["level", answer.level], ["version", answer.version > 1 ? String(answer.version) : null], ["digest", answer.digest.slice(0, 12)]];
-    if (this.more) fill(this.more, causes("Causes", answer.causes, answer.tool?.seq === answer.seq && answer.tool.agent === answer.agent ? null : answer.tool, "this event"), h("h4", {}, "Data"), lines(parse(answer.data)),
+    if (this.more) fill(this.more, causes("Causes", answer.causes, answer.tool?.seq === answer.seq && answer.tool.agent === answer.agent ? null : answer.tool, "this event"), h("h4", {}, "Data"), lines(parse(answer.data), 60, this.#readOf(answer)),
       answer.metadata ? [h("h4", {}, "Metadata"), lines(parse(answer.metadata))] : "",
       h("dl", { class: "pairs" }, facts.filter(([, held]) => held).map(([name, held]) => [h("dt", {}, name), h("dd", { class: "mono" }, said(held))])),
       h("div", { class: "ends" }, h("button", { type: "button", class: "button", disabled: answer.seq <= this.model.base + 1, onclick: () => { location.hash = `${place(this.path)}@${answer.seq - 1}..${answer.seq}`; } }, "Diff from before"), h("button", { type: "button", class: "button", onclick: () => this.mark() }, "Mark as A")));
+  }
+
+  /** What shows a long value in the data of an event. */
+  #readOf({ agent, seq }) {
+    return (path, node) => readLong(path.join("/"), { agent, seq, of: "event", path: JSON.stringify(path), kind: kindOf(node) });
   }
 
   // -- a value --------------------------------------------------------------------------------------------------------
@@ -348,20 +354,11 @@ export class AgentPage {
     return box;
   }
 
-  async #look(row, element) {
-    if (typeof row.node === "string" && row.node.length < 60) { this.#blame(row, element); return; }
-    const body = h("div", { class: "whole" }, lines(row.node));
-    const box = dialog(row.path.join("/"), body);
-    if (row.node?.$ !== "text" && row.node?.$ !== "bytes") return;
-    try {
-      const answer = await get("state", { agent: this.path, seq: this.seq, path: JSON.stringify(row.path), whole: 1 });
-      if (!box.isConnected) return;
-      const node = parse(answer.node);
-      const text = typeof node === "string" ? node : node.v;
-      fill(body, h("p", { class: "dim" }, typeof node === "string" || node.n === text.length ? `${number(text.length)} characters` : `the first ${number(text.length)} of ${size(node.n)}`), h("pre", { class: "code", tabindex: "0" }, said(text)));
-    } catch (error) {
-      body.append(h("p", { class: "failed" }, error.message));
-    }
+  #look(row, element) {
+    const title = row.path.join("/");
+    if (isCut(row.node)) readLong(title, { agent: this.path, seq: this.seq, of: "memory", path: JSON.stringify(row.path), kind: kindOf(row.node) });
+    else if (typeof row.node === "string" && row.node.length < 60) this.#blame(row, element);
+    else dialog(title, h("div", { class: "whole" }, lines(row.node)));
   }
 
   /** Mark on the timeline the writes of a value that are known here. */

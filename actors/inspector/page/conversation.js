@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { clock, debounce, glyph, h, moment, number, Rows, said, size } from "./dom.js";
+import { readLong } from "./long_values.js";
 
 const LEVELS = ["", "lifecycle", "state", "activity", "trace"];
 
@@ -43,6 +44,7 @@ export class Conversation {
     for (const message of answer.messages) this.items.set(message.at, message);
     this.exact = seq;
     this.count = answer.count;
+    this.path = answer.path;
     this.first = Math.min(...this.items.keys(), answer.count);
     this.#render();
   }
@@ -85,13 +87,23 @@ export class Conversation {
     const role = h("span", { class: "role" }, said(item.role));
     if (item.role === "tool" || item.role === "function") return h("li", { class: "message tool" }, role, this.#result(item), at);
     return h("li", { class: `message ${item.role === "user" ? "user" : ""}` }, role,
-      h("div", { class: "says" }, item.text ? this.#text(item) : null, (item.calls ?? []).map((call) => h("div", { class: "call" }, glyph("arrow"), h("span", {}, said(call.tool, "tool-name"), " ", said(argumentsOf(call.arguments), "mid"))))), at);
+      h("div", { class: "says" }, item.text || item.beside !== undefined ? this.#text(item) : null, (item.calls ?? []).map((call) => h("div", { class: "call" }, glyph("arrow"), h("span", {}, said(call.tool, "tool-name"), " ", said(argumentsOf(call.arguments), "mid"))))), at);
+  }
+
+  /** What is not shown of a long text: a way to read it all. */
+  #rest(item) {
+    const isBeside = item.beside !== undefined;
+    if (!isBeside && item.length <= item.text.length) return null;
+    const much = isBeside ? `${size(item.beside)} bytes` : `${number(item.length)} characters`;
+    if (!this.path || !(isBeside || item.cut)) return h("p", { class: "dim" }, `${much} in all; working memory has the rest`);
+    const path = JSON.stringify([...this.path, String(item.at), "content"]);
+    return h("p", {}, h("button", { type: "button", class: "link", onclick: () => readLong(item.role, { agent: this.agent, seq: this.seq, of: "memory", path, kind: "text" }) }, `show all ${much}`));
   }
 
   #text(item) {
     const long = item.role === "system" && item.text.length > 400;
     const body = h("div", { class: `prose${long ? " short" : ""}` }, bold(item.text));
-    const rest = item.length > item.text.length ? h("p", { class: "dim" }, `${size(item.length)} characters in all; working memory has the rest`) : null;
+    const rest = this.#rest(item);
     if (!long) return [body, rest];
     const more = h("button", { type: "button", class: "link", onclick: () => { body.classList.remove("short"); more.remove(); } }, `show all ${number(item.length)} characters`);
     return [body, more, rest];
@@ -99,9 +111,9 @@ export class Conversation {
 
   #result(item) {
     if (item.failed) return h("div", { class: "call failed" }, glyph("cross"), h("span", {}, said(item.text)));
-    const body = h("pre", { class: "result", hidden: true }, said(item.text), item.length > item.text.length ? h("span", { class: "dim" }, ` … ${size(item.length)} characters`) : null);
+    const body = h("div", { hidden: true }, item.text ? h("pre", { class: "result" }, said(item.text)) : null, this.#rest(item));
     const fold = h("button", { type: "button", class: "call result-line", "aria-expanded": "false", onclick: () => { body.hidden = !body.hidden; fold.setAttribute("aria-expanded", String(!body.hidden)); fold.firstChild.replaceWith(glyph(body.hidden ? "closed" : "open")); } },
-      glyph("closed"), h("span", { class: "clip" }, item.text ? said(item.text.slice(0, 200)) : h("span", { class: "dim" }, "(empty)")), h("span", { class: "size" }, `${size(item.length)} chars`));
+      glyph("closed"), h("span", { class: "clip" }, item.text ? said(item.text.slice(0, 200)) : h("span", { class: "dim" }, item.beside === undefined ? "(empty)" : "a text beside the log")), h("span", { class: "size" }, item.beside === undefined ? `${size(item.length)} chars` : `${size(item.beside)} bytes`));
     return h("div", {}, fold, body);
   }
 }

@@ -2,6 +2,7 @@
 
 import { child, full, isContainer, isWhole, loadChildren, lookup } from "./model.js";
 import { glyph, h, number, said, size } from "./dom.js";
+import { isCut } from "./long_values.js";
 
 const SEPARATOR = "\u0000";
 const MOST_ROWS = 1500;
@@ -251,6 +252,7 @@ export function value(node) {
     case "float": return h("span", { class: "number" }, node.v);
     case "time": return h("span", { class: "number", title: "a time" }, node.v);
     case "bytes": return [h("span", { class: "number" }, `${node.v}${node.n > node.v.length / 2 ? "…" : ""}`), h("span", { class: "size" }, ` ${size(node.n)} bytes`)];
+    case "content": return h("span", { class: "dim" }, `${node.v} of ${size(node.n)} bytes`);
     case "text": return [said(`${oneLine(node.v)}…`, "text"), h("span", { class: "size" }, ` ${size(node.n)} characters`)];
     default: return h("span", { class: "dim" }, brackets(node), " ", preview(node));
   }
@@ -277,24 +279,28 @@ function brief(node) {
   return typeof node === "string" ? oneLine(node.slice(0, 40)) : String(node);
 }
 
-/** A value in lines, as JSON is written, for panels; at most `most` lines. */
-export function lines(node, most = 60) {
+/**
+ * A value in lines, as JSON is written, for panels; at most `most` lines. `read(path, node)` is called to show a value
+ * below it of which more can be read.
+ */
+export function lines(node, most = 60, read = null) {
   const found = [];
-  const visit = (each, indent, before, after) => {
+  const visit = (each, indent, before, after, path) => {
     if (found.length > most) return;
     const held = isContainer(each) ? full(each) : each;
-    if (!isContainer(held)) { found.push([indent, before, each, after]); return; }
+    if (!isContainer(held)) { found.push([indent, before, each, after, path]); return; }
     const [left, right] = held.$ === "dict" ? ["{", "}"] : ["[", "]"];
     if (held.n === 0 || held.kids === null) { found.push([indent, `${before}${left}${held.n === 0 ? "" : ` ${number(held.n)} … `}${right}`, undefined, after]); return; }
     found.push([indent, `${before}${left}`, undefined, ""]);
-    for (const [key, entry] of held.$ === "dict" ? held.kids : held.kids.entries()) visit(entry.v, indent + 1, held.$ === "dict" ? `${key}: ` : "", "");
+    for (const [key, entry] of held.$ === "dict" ? held.kids : held.kids.entries()) visit(entry.v, indent + 1, held.$ === "dict" ? `${key}: ` : "", "", [...path, String(key)]);
     if (!isWhole(held)) found.push([indent + 1, `… ${number(held.n)} in all`, undefined, ""]);
     found.push([indent, right, undefined, after]);
   };
-  visit(node, 0, "", "");
+  visit(node, 0, "", "", []);
   const box = h("div", { class: "code", tabindex: "0", role: "group", "aria-label": "Value" });
-  for (const [indent, text, leaf] of found.slice(0, most)) {
-    box.append(h("div", { style: { "padding-left": `${Math.min(indent, 20) * 12}px` } }, text ? said(text) : null, leaf === undefined ? null : longValue(leaf)));
+  for (const [indent, text, leaf, , path] of found.slice(0, most)) {
+    const more = read !== null && isCut(leaf) ? h("button", { type: "button", class: "link", onclick: () => read(path, leaf) }, "show all") : null;
+    box.append(h("div", { style: { "padding-left": `${Math.min(indent, 20) * 12}px` } }, text ? said(text) : null, leaf === undefined ? null : longValue(leaf), more ? [" ", more] : null));
   }
   if (found.length > most) box.append(h("div", { class: "dim" }, "…"));
   return box;

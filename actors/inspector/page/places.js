@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { ago, back, debounce, duration, fill, glyph, h, moment, number, place, said, status } from "./dom.js";
+import { kindOf, readLong } from "./long_values.js";
 import { lines } from "./memory.js";
 import { lookup, parse } from "./model.js";
 
@@ -51,10 +52,11 @@ export class DiffView {
 
   #row([kind, where, first, second, isLifecycle]) {
     const [sign, word] = KINDS[kind];
-    const show = (node) => (node === null && kind !== "changed" ? h("p", { class: "dim" }, "not shown: too much") : side(parse(node)));
+    const readAt = (seq) => (path, node) => readLong([where, ...path].join("/"), { agent: this.path, seq, of: "memory", property: where, path: JSON.stringify(path), kind: kindOf(node) });
+    const show = (node, seq) => (node === null && kind !== "changed" ? h("p", { class: "dim" }, "not shown: too much") : side(parse(node), isLifecycle ? null : readAt(seq)));
     const none = h("p", { class: "dim none" }, "–");
     return h("div", { class: `diff-row ${kind}` }, h("div", { class: "diff-path" }, h("span", { class: "sign" }, sign, h("span", { class: "unseen" }, ` ${word} `)), isLifecycle ? h("span", { class: "dim" }, where) : this.#why(kind, where)),
-      h("div", { class: "half a" }, kind === "added" ? none : show(first)), h("div", { class: "half b" }, kind === "removed" ? none : show(kind === "changed" ? second : first)));
+      h("div", { class: "half a" }, kind === "added" ? none : show(first, this.a)), h("div", { class: "half b" }, kind === "removed" ? none : show(kind === "changed" ? second : first, this.b)));
   }
 }
 
@@ -63,9 +65,9 @@ export class DiffView {
 const BRIEF = 6;
 
 /** One side of a difference: a message by who says what, all else as lines, of which the first few are shown. */
-function side(node) {
+function side(node, read) {
   const said = messageOf(node);
-  const box = said === null ? lines(node, 200) : h("div", { class: "code" }, said);
+  const box = said === null ? lines(node, 200, read) : h("div", { class: "code" }, said);
   if (box.childElementCount <= BRIEF || said !== null) return box;
   const rest = [...box.children].slice(BRIEF);
   for (const each of rest) each.hidden = true;

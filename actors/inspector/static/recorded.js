@@ -18,6 +18,7 @@ export const answers = {
   episodes: ({ text = "", outcome = "", first = 0 }) => ({ text, more: false, episodes: first ? [] : recorded.episodes.filter((each) => (!outcome || each.outcome === outcome) && text.toLowerCase().split(/\s+/).every((word) => JSON.stringify(each).toLowerCase().includes(word))) }),
   event: ({ agent, seq }) => eventOf(agent, seq) ?? refuse("PathNotFound", `${agent} has no event ${seq} here`, 404),
   head: ({ agent }) => log(agent).head,
+  left: () => refuse("NotRecorded", "This page has only what was in sight: `duramen inspect` shows all of it.", 400),
   record: ({ agent, work }) => recorded.records.find((each) => each.agent === agent && each.work === work) ?? refuse("PathNotFound", `${agent} has no work ${work} here`, 404),
   timeline: ({ agent, axis, from, to }) => zoomed(log(agent).timelines[axis], from, to),
   window: ({ agent, seq }) => windowOf(agent, seq),
@@ -29,8 +30,7 @@ export async function start() {
 }
 
 export async function get(name, asked = {}) {
-  const make = answers[name] ?? (() => refuse("NotRecorded", "This page has only what was in sight: `duramen inspect` shows all of it.", 400));
-  return make(asked);
+  return (answers[name] ?? answers.left)(asked);
 }
 
 export const sizeOf = () => 100_000;

@@ -1,7 +1,8 @@
 // Answers of a page that needs no server, made from the states of an agent: differences, and who set a value.
 
 import { answers, eventOf, log } from "./recorded.js";
-import { AgentModel, isContainer, lookup } from "./model.js";
+import { isCut } from "./long_values.js";
+import { AgentModel, isContainer, lookup, parse } from "./model.js";
 
 const MOST = 200;
 
@@ -22,6 +23,15 @@ answers.blame = async ({ agent, seq, path, property }) => {
   const setter = lookup(model.at(seq).root, property === undefined ? JSON.parse(path) : property.split("/"))?.s ?? 0;
   const event = eventOf(agent, setter);
   return { agent, seq: setter, event: event ?? null, command: event?.command, tool: event?.tool, causes: event?.causes ?? [], carried: [] };
+};
+
+/** The beginning of a long value, as far as it was recorded. */
+answers.long = async ({ agent, seq, of, path = "[]", property, first }) => {
+  const root = of === "event" ? parse(eventOf(agent, seq)?.data ?? null) : (await modelAt(agent, seq)).at(seq).root;
+  const node = lookup(root, [...(property ? property.split("/") : []), ...JSON.parse(path)])?.v;
+  if (first > 0 || (typeof node !== "string" && !isCut(node)) || node.$ === "content") return answers.left();
+  const part = typeof node === "string" ? node : node.v;
+  return { first, next: part.length, length: node.n ?? part.length, part };
 };
 
 async function modelAt(agent, ...seqs) {

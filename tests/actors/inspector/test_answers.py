@@ -134,6 +134,39 @@ def test_bounds_hold_for_large_values(system: AgentSystem, asker: Asker) -> None
     assert asker.ask(f"/api/state?agent={PATH}&path={segments('long')}")["node"]["n"] == 200_000
 
 
+@pytest.mark.parametrize("large", [1_000_000, 100_000], ids=["beside the log", "in the log"])
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_long_values_are_read_part_by_part(system: AgentSystem, asker: Asker, kind: type, large: int) -> None:
+    text = "".join(f"{number:>9}\n" for number in range(large // 10))
+    value = text if kind is str else text.encode()
+    alice = system.spawn(PATH, initial_state={"docs": [{"a/b": value}]})
+    alice.record("tool_output", {"tool": "read", "result": value})
+    places = (
+        {"of": "memory", "seq": 2, "path": segments("docs", "0", "a/b")},
+        {"of": "memory", "seq": 1, "property": "docs/0", "path": segments("a/b")},
+        {"of": "event", "seq": 2, "path": segments("data", "result")},
+    )
+    for place in places:
+        asked, parts, first = "&".join(f"{name}={held}" for name, held in place.items()), [], 0
+        while first < large:
+            reply = asker.get(f"/api/long?agent={PATH}&{asked}&first={first}")
+            assert len(reply.body) < 100_000
+            assert (reply.data["first"], reply.data["length"]) == (first, large)
+            parts.append(reply.data["part"])
+            first = reply.data["next"]
+        whole = "".join(parts) if kind is str else b"".join(map(bytes.fromhex, parts))
+        assert whole == value
+        assert asker.ask(f"/api/long?agent={PATH}&{asked}&first={2 * large}")["part"] == ""
+
+
+def test_only_texts_and_bytes_are_read_part_by_part(system: AgentSystem, asker: Asker) -> None:
+    system.spawn(PATH, initial_state={"list": [1], "text": "short"})
+    for place in (f"of=memory&path={segments('list')}", "of=event&seq=1"):
+        assert asker.get(f"/api/long?agent={PATH}&{place}").data["error"] == "InvalidMessage"
+    assert asker.get(f"/api/long?agent={PATH}&of=event&seq=7").status == 404
+    assert asker.ask(f"/api/long?agent={PATH}&of=memory&path={segments('text')}")["part"] == "short"
+
+
 def test_a_value_that_grows_is_counted_where_it_is_not_sent(system: AgentSystem, asker: Asker) -> None:
     alice = system.spawn(PATH, initial_state={"list": list(range(500)), "dict": {str(n): n for n in range(500)}})
     alice.append("list", 500)

@@ -84,7 +84,8 @@ def write_hostile(system: AgentSystem) -> None:
     hostile = system.spawn(HOSTILE)
     hostile.set("script", SCRIPT)
     hostile.merge("", {SCRIPT: {SCRIPT: SCRIPT}})
-    hostile.set("long", "x" * 250_000)
+    hostile.set("long", "x" * 1_000_000)
+    hostile.set("lines", "y\n" * 60_000)
     hostile.merge("many", {f"key {number}": number for number in range(10_000)})
     deep: Any = "bottom"
     for _ in range(55):
@@ -330,7 +331,18 @@ def test_hostile_values_do_nothing_and_are_shown(browser: Browser, system: Agent
         == 0
     )
     assert "9,900 more keys" in browser.text(".tree .row.more button")
-    assert "250 k characters" in shown["long"][0]
+    assert "text of 1.0 M bytes" in shown["long"][0]
+    assert "120 k characters" in shown["lines"][0]
+    for name, length in (("long", "1,000,000"), ("lines", "120,000")):
+        browser.run(f"document.querySelector('.tree .row[data-key={name}]').click()")
+        browser.wait(
+            "return document.querySelector('dialog p')?.textContent === arguments[0]",
+            f"the first 65,536 of {length} characters",
+        )
+        browser.click("dialog .ends button")
+        browser.wait("return document.querySelector('dialog pre').textContent.length > 100_000")
+        browser.press("Escape")
+        browser.wait("return document.querySelector('dialog') === null")
     assert any("bottom" in text for text, _ in shown.values()), "the deepest value is reached"
     browser.run("document.querySelector('.tree .row.more button').click()")
     browser.wait("return document.querySelector('.tree .row.more button').textContent.includes('9,800 more keys')")
@@ -541,6 +553,12 @@ def test_a_page_without_a_server_shows_what_the_inspector_shows(
     assert browser.run("return [...document.querySelectorAll('.actions button')].map((each) => each.textContent)") == [
         "Diff"
     ]
+    if agent == HOSTILE:
+        browser.run("document.querySelector('.tree .row[data-key=lines]').click()")
+        browser.wait("return document.querySelector('dialog p')?.textContent === 'the first 300 of 120,000 characters'")
+        browser.click("dialog .ends button")
+        browser.wait("return document.querySelector('dialog .failed')?.textContent.includes('duramen inspect')")
+        browser.press("Escape")
     for seq in range(last, 0, -5):
         show(browser, agent, seq)
         if agent == DESK:
