@@ -60,6 +60,16 @@ class Browser:
         for command, params in (("Network.enable", {}), ("Network.emulateNetworkConditions", conditions)):
             self._call("POST", f"{self._session}/goog/cdp/execute", {"cmd": command, "params": params})
 
+    def held(self) -> tuple[int, int]:
+        """The nodes and the listeners that are in memory, after all garbage was collected."""
+        for command in ("Performance.enable", "HeapProfiler.collectGarbage", "HeapProfiler.collectGarbage"):
+            self._call("POST", f"{self._session}/goog/cdp/execute", {"cmd": command, "params": {}})
+        answer = self._call(
+            "POST", f"{self._session}/goog/cdp/execute", {"cmd": "Performance.getMetrics", "params": {}}
+        )
+        found = {metric["name"]: int(metric["value"]) for metric in answer["metrics"]}
+        return found["Nodes"], found["JSEventListeners"]
+
     def calm(self) -> None:
         """Ask pages for no motion, as a setting of the system does: nothing is caught while it fades."""
         wanted = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}

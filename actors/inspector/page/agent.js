@@ -63,7 +63,9 @@ export class AgentPage {
       h("section", { class: "pane right" }, h("header", {}, h("h2", {}, "Event"), this.eventSeq), this.eventPane));
     this.diffPane = h("div", { class: "diff-pane", hidden: true });
     this.phoneTabs = h("div", { class: "phone-tabs", role: "tablist", "aria-label": "Panes" }, ["conversation", "log", "memory", "event"].map((name) => h("button", { type: "button", role: "tab", "data-tab": name, onclick: () => this.show(name) }, name[0].toUpperCase() + name.slice(1))));
-    this.element = h("section", { class: "agent-page" },
+    this.reading = h("p", { class: "reading", role: "status" }, "reading …");
+    this.conversation.element.prepend(this.reading);
+    this.element = h("section", { class: "agent-page loading" },
       h("header", { class: "agent-head" }, h("div", { class: "line" }, this.title, this.word, h("span", { class: "grow" }), this.buttons), this.facts),
       this.phoneTabs, this.panes, this.diffPane,
       h("section", { class: "timeline", "aria-label": "Timeline" }, this.transport.element, this.timeline.element));
@@ -175,6 +177,7 @@ export class AgentPage {
       return;
     }
     this.element.classList.remove("loading");
+    this.reading.remove();
     const changes = this.memory.show(this.path, found);
     fill(this.changed, ...[["added", "+"], ["changed", "~"], ["removed", "−"]].filter(([kind]) => changes[kind]).map(([kind, sign]) => h("span", { class: kind }, `${sign}${number(changes[kind])} `, h("span", { class: "unseen" }, kind))));
     if (this.left === "conversation") this.conversation.show(this.path, seq); else this.log.show(model, seq);

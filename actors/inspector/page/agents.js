@@ -96,11 +96,12 @@ export class AgentList {
     this.rows = new Rows(this.#height(), (index) => this.#row(index), { role: "treegrid", "aria-label": "Agents", class: `rows agents ${wide ? "wide" : "narrow"}`, onkeydown: (event) => this.#key(event) });
     this.rows.onsight = (first, last) => { if (last >= first) this.data.load(first, last); };
     this.rows.element.addEventListener("click", (event) => this.#click(event));
-    this.isPhone.addEventListener("change", () => { this.rows.height = this.#height(); this.rows.set(this.data.total); });
+    this.turn = () => { this.rows.height = this.#height(); this.rows.set(this.data.total); };
+    this.isPhone.addEventListener("change", this.turn);
     this.input = h("input", { type: "search", placeholder: wide ? "Filter: a path, status:failed, type:support" : "Filter", "aria-label": "Filter agents", spellcheck: "false", autocomplete: "off", oninput: debounce(90, () => { this.data.query.text = this.input.value; this.#again(); }) });
     this.filter = h("label", { class: "filter" }, glyph("search"), this.input, h("kbd", { "aria-hidden": "true" }, "/"));
     this.statuses = h("div", { class: "statuses", role: "group", "aria-label": "Status" });
-    this.empty = h("div", { class: "empty", hidden: true });
+    this.empty = h("div", { class: "empty", hidden: !wide }, h("p", { class: "reading" }, "reading …"));
     this.current = 0;
     this.renewSoon = debounce(400, () => this.renew());
     this.element = this.#frame();
@@ -140,6 +141,7 @@ export class AgentList {
   }
 
   close() {
+    this.isPhone.removeEventListener("change", this.turn); // which would keep all this in memory
     clearInterval(this.clock);
   }
 

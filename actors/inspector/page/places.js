@@ -92,8 +92,8 @@ export class EpisodesPage {
     Object.assign(this, { options, outcome: "", episodes: [], selected: null });
     this.input = h("input", { type: "search", placeholder: "Search in task, lessons, outcome and context", "aria-label": "Search episodes", oninput: debounce(150, () => this.load()) });
     this.outcomes = h("div", { class: "statuses", role: "group", "aria-label": "Outcome" }, [["", "All"], ["success", "Success"], ["failure", "Failure"], ["partial", "Partial"]].map(([key, label]) => h("button", { type: "button", "aria-pressed": String(key === ""), "data-outcome": key, onclick: () => { this.outcome = key; for (const each of this.outcomes.children) each.setAttribute("aria-pressed", String(each.dataset.outcome === key)); this.load(); } }, label)));
-    this.list = h("div", { role: "listbox", "aria-label": "Episodes", tabindex: "0", onkeydown: (event) => this.#key(event) });
-    this.moreButton = h("button", { type: "button", class: "button", onclick: () => this.load(this.episodes.length) }, "More");
+    this.list = h("div", { role: "group", "aria-label": "Episodes", tabindex: "0", onkeydown: (event) => this.#key(event) }, h("p", { class: "reading" }, "reading …"));
+    this.moreButton = h("button", { type: "button", class: "button", hidden: true, onclick: () => this.load(this.episodes.length) }, "More");
     this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Episode" });
     this.two = h("div", { class: "two" }, h("div", { class: "episode-list" }, this.list, this.moreButton), this.detail);
     this.count = h("span", { class: "dim found" });
@@ -185,8 +185,8 @@ export class HostsPage {
     this.options = options;
     this.consumers = h("tbody");
     this.hosts = h("tbody");
-    this.behind = h("span", { class: "dim" });
-    this.up = h("span", { class: "dim" });
+    this.behind = h("span", { class: "dim" }, "reading …");
+    this.up = h("span", { class: "dim" }, "reading …");
     this.positions = new Map();
     this.beats = new Map();
     const table = (label, names, body) => h("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: NUMBERS.has(name) ? "number" : null }, name)))), body));

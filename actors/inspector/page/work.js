@@ -19,7 +19,7 @@ const pair = (name, ...held) => [h("dt", {}, name), h("dd", {}, held)];
 export class WorkPage {
   constructor(options) {
     Object.assign(this, { options, work: [], selected: null, freeAt: 0 });
-    this.list = h("div", { class: "episode-list", role: "group", "aria-label": "Unfinished work", tabindex: "0", onkeydown: (event) => this.#key(event) }, h("p", { class: "empty" }, "…"));
+    this.list = h("div", { class: "episode-list", role: "group", "aria-label": "Unfinished work", tabindex: "0", onkeydown: (event) => this.#key(event) }, h("p", { class: "reading" }, "reading …"));
     this.detail = h("article", { class: "episode", tabindex: "0", "aria-label": "Piece of work" });
     this.total = h("span", { class: "dim" });
     this.two = h("div", { class: "two" }, this.list, this.detail);

@@ -256,6 +256,28 @@ def test_a_new_agent_appears_in_the_list(browser: Browser, system: AgentSystem) 
     )
 
 
+def test_places_that_were_left_are_not_kept_in_memory(browser: Browser) -> None:
+    def go_round(times: int) -> tuple[int, int]:
+        for _ in range(times):
+            for address, shown in (
+                ("#/agents", ".agents.wide .agent-row"),
+                (f"#/agent/{DESK}@9", ".agent-page:not(.loading) .tree .row"),
+                (f"#/agent/{DESK}@2..9", ".diff-row"),
+                ("#/work", ".work-page"),
+                ("#/episodes", ".episode-row"),
+                ("#/hosts", ".hosts-page td"),
+                ("#/verify", ".verify-page"),
+            ):
+                go(browser, address)
+                browser.wait("return document.querySelector(arguments[0]) !== null", shown)
+        return browser.held()
+
+    nodes, listeners = go_round(2)
+    after_nodes, after_listeners = go_round(10)
+    assert after_nodes < nodes + 10 * 50, "a place that is kept has hundreds"
+    assert after_listeners < listeners + 10
+
+
 def test_the_list_is_filtered(browser: Browser) -> None:
     go(browser, "#/agents")
     browser.wait("return document.querySelector('.agents-page input') !== null")
