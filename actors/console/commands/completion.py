@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from textwrap import shorten
 from typing import Final
 
 from attrs import frozen
@@ -17,8 +18,9 @@ from ..output import Output
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
-_ODD: Final = re.compile(r"[^\w .,/()+-]")
-"""Characters of a help text that a shell could understand as something else."""
+_MOST_SUMMARY: Final = 80
+_ZSH_SYNTAX: Final = re.compile(r"([\\:\[\]])")
+_FISH_SYNTAX: Final = re.compile(r"([\\'])")
 
 
 @frozen
@@ -73,11 +75,11 @@ def _describe(command: Command) -> _Shown:
             tuple(action.option_strings),
             action.nargs != 0,
             tuple(str(choice) for choice in action.choices or ()),
-            _ODD.sub("", action.help or "")[:80],
+            shorten(action.help or "", _MOST_SUMMARY, placeholder=" …"),
         )
         for action in parser.arguments()
     )
-    return _Shown(command.name, _ODD.sub("", command.summary), options)
+    return _Shown(command.name, command.summary, options)
 
 
 def _for_bash(commands: Sequence[_Shown]) -> str:
@@ -122,7 +124,7 @@ def _for_bash(commands: Sequence[_Shown]) -> str:
 
 def _for_zsh(commands: Sequence[_Shown]) -> str:
     cases = "".join(f"        {each.name}) _arguments {' '.join(_zsh_arguments(each))} ;;\n" for each in commands)
-    listed = "".join(f"        '{each.name}:{each.summary}'\n" for each in commands)
+    listed = "".join(f"        {_zsh_quoted(f'{each.name}:{_zsh_text(each.summary)}')}\n" for each in commands)
     return (
         "#compdef duramen\n"
         "_duramen() {\n"
@@ -147,14 +149,25 @@ def _zsh_arguments(command: _Shown) -> list[str]:
     made: list[str] = []
     for option in command.options:
         values = f":value:({' '.join(option.choices)})" if option.choices else ":value:_files"
-        made += [f"'*{name}[{option.summary}]{values if option.takes_value else ''}'" for name in option.names]
-    rest = f"({' '.join(command.choices)})" if command.choices else "_files"
-    return [*made, f"'*:argument:{rest}'"]
+        rest = f"[{_zsh_text(option.summary)}]{values if option.takes_value else ''}"
+        made += [_zsh_quoted(f"*{name}{rest}") for name in option.names]
+    places = f"({' '.join(command.choices)})" if command.choices else "_files"
+    return [*made, f"'*:argument:{places}'"]
+
+
+def _zsh_text(text: str) -> str:
+    """A text in which nothing is the syntax of `_describe` and `_arguments`."""
+    return _ZSH_SYNTAX.sub(r"\\\1", text)
+
+
+def _zsh_quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _for_fish(commands: Sequence[_Shown]) -> str:
     lines = [
-        f"complete -c duramen -n __fish_use_subcommand -f -a {each.name} -d '{each.summary}'\n" for each in commands
+        f"complete -c duramen -n __fish_use_subcommand -f -a {each.name} -d {_fish_quoted(each.summary)}\n"
+        for each in commands
     ]
     for command in commands:
         here = f"complete -c duramen -n '__fish_seen_subcommand_from {command.name}'"
@@ -167,4 +180,8 @@ def _for_fish(commands: Sequence[_Shown]) -> str:
 def _fish_option(option: _Option) -> str:
     names = "".join(f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in option.names)
     value = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r" if option.takes_value else ""
-    return f"{names}{value} -d '{option.summary}'"
+    return f"{names}{value} -d {_fish_quoted(option.summary)}"
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + _FISH_SYNTAX.sub(r"\\\1", text) + "'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,17 @@ def test_every_command_and_option_is_completed(duramen: Duramen, shell: str) -> 
         assert command.name in script
         for option in re.findall(r"^  (?:-\w, )?--([a-z-]+)", duramen(command.name, "--help").out, re.MULTILINE):
             assert re.search(rf"(--|-l ){option}\b", script), (command.name, option)
+
+
+def test_summaries_come_through_as_they_are(duramen: Duramen) -> None:
+    zsh, fish = (duramen("completion", shell).out for shell in ("zsh", "fish"))
+    words = [word for line in zsh.splitlines() if "'" in line for word in shlex.split(line)]
+    for command in COMMANDS:
+        assert f"{command.name}:{command.summary}" in [word.replace("\\:", ":") for word in words]
+        quoted = command.summary.replace("'", "\\'")
+        assert f"-a {command.name} -d '{quoted}'" in fish
+    assert any(word.startswith("*--url[server\\: redis\\://") for word in words), "a colon ends a part in zsh"
+    assert "-l url -r -d 'server: redis://" in fish
 
 
 def test_completion_makes_no_store(duramen: Duramen, data_dir: Path) -> None:
