@@ -141,7 +141,12 @@ def _for_zsh(commands: Sequence[_Shown]) -> str:
         f"{cases}"
         "    esac\n"
         "}\n"
-        "compdef _duramen duramen\n"
+        # From a folder of `fpath`, zsh runs this file as the body of `_duramen` at the first completion of a session.
+        'if [[ "$funcstack[1]" == _duramen ]]; then\n'
+        '    _duramen "$@"\n'
+        "else\n"
+        "    compdef _duramen duramen\n"
+        "fi\n"
     )
 
 

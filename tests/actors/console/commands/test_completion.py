@@ -65,6 +65,15 @@ def test_summaries_come_through_as_they_are(duramen: Duramen) -> None:
     assert "-l url -r -d 'server: redis://" in fish
 
 
+def test_zsh_completes_at_the_first_time_also_from_its_folder_of_functions(duramen: Duramen) -> None:
+    """There the file is the body of the function: it has to call what it has defined, and must not register it."""
+    ending = 'if [[ "$funcstack[1]" == _duramen ]]; then\n    _duramen "$@"\nelse\n    compdef _duramen duramen\nfi\n'
+    script = duramen("completion", "zsh").out
+    assert script.startswith("#compdef duramen\n")
+    assert script.endswith(ending)
+    assert script.count("compdef _duramen") == 1
+
+
 def test_completion_makes_no_store(duramen: Duramen, data_dir: Path) -> None:
     assert duramen("completion", "bash").code == 0
     assert not data_dir.exists()
