@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from duramen.events import Event, Granularity, Limits, MemoryLog, Receipt, error
 from duramen.events.log.keys import Keys, partition_of
 from duramen.events.model.registry import EventRegistry
 from duramen.events.model.vocabulary import OWN_TYPES
+from duramen.events.redis.client.connection import _OPTIONS, _SENTINEL_LOGIN, _TLS_OPTIONS
 from duramen.events.redis.client.errors import _ADVICE, _PASSING
 from duramen.projections import Episode
 from duramen.projections.state import REQUIRED
@@ -28,6 +30,7 @@ from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
 REFERENCE = ROOT / "docs" / "reference"
+ROOMS = ("actors", "events", "projections")
 
 _HEADING = re.compile(r"^#{1,6} (.*)$")
 _NAME = re.compile(r"`([^`]+)`")
@@ -105,6 +108,32 @@ def test_every_limit_and_setting_stands_with_its_default(cls: type[Any]) -> None
     (table,) = tables("limits.md")[cls.__name__]
     shown = {name: row[1] for name, row in named(table).items()}
     assert shown == {field.name: str(field.default) for field in attrs.fields(cls)}
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------
+
+
+def test_every_argument_of_open_stands_with_its_default() -> None:
+    (table,) = tables("configuration.md")["AgentSystem.open"]
+    shown = {name: row[1].strip("`") for name, row in named(table).items()}
+    taken = {name: given.default for name, given in inspect.signature(AgentSystem.open).parameters.items()}
+    said = {"registry": "the one of the process", "limits": "Limits()", "settings": "Settings()"}
+    assert shown == {name: said.get(name, str(default)) for name, default in taken.items()}
+    assert (taken["limits"], taken["settings"]) == (None, None)
+
+
+def test_every_option_of_an_address_has_a_row() -> None:
+    options = tables("configuration.md")["Addresses"][1]
+    shown = [name for row in options[2:] for name in _NAME.findall(row[0])]
+    assert sorted(shown) == sorted([*_OPTIONS, *_TLS_OPTIONS, *_SENTINEL_LOGIN])
+
+
+def test_every_environment_variable_is_named() -> None:
+    page = text_of("configuration.md")
+    sources = [path.read_text(encoding="utf-8") for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    read = {name for source in sources for name in re.findall(r'"(DURAMEN_[A-Z_]+)"', source)}
+    assert read == set(re.findall(r"`(DURAMEN_[A-Z_]+)`", page))
+    assert {"DURAMEN_URL", "DURAMEN_INTEGRITY_KEY"} <= read
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
