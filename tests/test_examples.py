@@ -80,6 +80,7 @@ SHOWN = {
         "messages: 4",
         "rewound: ['hello', \"You said 'hello'.\", 'something else', \"You said 'something else'.\"]",
         "agent: langgraph/user:42",
+        "before that: ['hello', \"You said 'hello'.\", 'what is heartwood?', \"You said 'what is heartwood?'.\"]",
         "intact: True",
     ],
     "fastapi_service.py": [
