@@ -134,6 +134,11 @@ def printable(text: str) -> str:
     return escaped[:_SHOWN] + "..."
 
 
+def count_of(number: int, what: str) -> str:
+    """A number with its noun, as in `1 event` and `2,000 events`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _check_container(root: object, limits: Limits, where: str) -> int:
     nodes = 1
     text = 0

@@ -11,7 +11,7 @@ from uuid import UUID
 from attrs import asdict, frozen
 
 from duramen.events import CorruptEvent, Event
-from duramen.events.model import EPISODE_RECORDED
+from duramen.events.model import EPISODE_RECORDED, count_of
 
 from ..projection import Projection
 from ..recovery import SessionTotals, is_plain_dict
@@ -115,7 +115,9 @@ def compose_episode(
 ) -> Episode:
     """Compose the episode of a session. Pure: the same session gets the same id each time."""
     project, instance = agent.split("/", 1)
-    described = task_description or f"Session {session_id} of {agent}: {totals.events} events, ended in {outcome}"
+    described = (
+        task_description or f"Session {session_id} of {agent}: {count_of(totals.events, 'event')}, ended in {outcome}"
+    )
     return Episode(
         id=episode_id(agent, first_seq, session_id),
         project_id=project,
@@ -146,7 +148,7 @@ def _summary(totals: SessionTotals, memory: Mapping[str, Any]) -> str:
     """Summarize by names, kinds and sizes. Values stay out: working memory may hold passwords and keys."""
     items = ", ".join(f"{_shorten(name, 60)} ({_kind(value)})" for name, value in list(memory.items())[:40])
     tools = ", ".join(f"{tool} ×{count}" for tool, count in totals.tools.items())
-    parts = [f"{totals.events} events", f"{len(memory)} items: {items}" if memory else "no items"]
+    parts = [count_of(totals.events, "event"), f"{count_of(len(memory), 'item')}: {items}" if memory else "no items"]
     if tools:
         parts.append(f"tools: {tools}")
     return "; ".join(parts)
@@ -154,9 +156,10 @@ def _summary(totals: SessionTotals, memory: Mapping[str, Any]) -> str:
 
 def _kind(value: Any) -> str:
     if is_plain_dict(value):
-        return f"{len(value)} keys"
+        return count_of(len(value), "key")
     if type(value) is list:
-        return f"{len(cast('list[Any]', value))} entries"
+        entries = len(cast("list[Any]", value))
+        return "1 entry" if entries == 1 else f"{entries:,} entries"
     return "none" if value is None else type(value).__name__
 
 

@@ -21,7 +21,7 @@ from duramen.events.codec import (
     unpack_snapshot,
 )
 from duramen.events.log import EventLog, Raw, SmallAgent, load_content
-from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, contents_in, same_value
+from duramen.events.model import EPISODE_RECORDED, FORKED, PAUSED, contents_in, count_of, same_value
 
 from ..recovery import SETTERS_SCHEMA, AgentLog, FoldOf, Rebuilt, StateFold, load_base
 from ..state import SCHEMA, AgentState, due_of_agent, is_of_log, name_log
@@ -209,7 +209,7 @@ class Audit:
         )
         words = {
             Kind.CHANGED: "its bytes are not those that were written",
-            Kind.MISSING: f"{short} events are missing, the first of them here or before the next one that fits",
+            Kind.MISSING: f"{count_of(short, 'event')} missing, from here or before the next one that fits",
             Kind.REORDERED: "another event of this log stands here",
             Kind.DUPLICATED: "it stands here once more",
             Kind.FOREIGN: "what stands here is not of this log",
@@ -222,7 +222,9 @@ class Audit:
         assert head is not None
         if state.seq < head.seq:
             missing = head.seq - state.seq
-            self._report(state.seq + 1, Kind.MISSING, head.seq, state.seq, f"{missing} events are missing at the end")
+            self._report(
+                state.seq + 1, Kind.MISSING, head.seq, state.seq, f"{count_of(missing, 'event')} missing at the end"
+            )
         elif state.digest != head.digest:
             self._report(
                 head.seq, Kind.HEAD, state.digest.hex(), head.digest.hex(), "its head names another last event"
@@ -230,7 +232,11 @@ class Audit:
         elif raw.length > head.seq - head.base and not self._is_consistent(head.seq):
             surplus = raw.length - (head.seq - head.base)
             self._report(
-                head.seq + 1, Kind.FOREIGN, head.seq, head.base + raw.length, f"{surplus} events after the last one"
+                head.seq + 1,
+                Kind.FOREIGN,
+                head.seq,
+                head.base + raw.length,
+                f"{count_of(surplus, 'event')} after the last one",
             )
         else:
             return True

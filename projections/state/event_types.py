@@ -304,7 +304,7 @@ OWN_EVENT_TYPES: Final[Mapping[str, OwnEventType]] = {
         copy_changed=lambda memory, data: copy_for_merge(memory, property_segments(data["path"]), data["patch"]),
     ),
     v.MEMORY_RESTORED: OwnEventType(
-        "restored {ops} changes",
+        "restored (changes: {ops})",
         _restored,
         lambda data: paths_of_ops(data["ops"]),
         values="ops",

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from duramen.events import InvalidPath, PathNotFound, PlainData
-from duramen.events.model import join_text, printable
+from duramen.events.model import count_of, join_text, printable
 
 from .missing import MISSING, Missing
 from .undo import CONTAINERS, Undo, drop_index, drop_key, lengthen, put_index, put_key
@@ -276,7 +276,8 @@ def _not_found(root: _Dict, segments: Sequence[str]) -> PathNotFound:
 def _nearest(node: PlainData, segments: Sequence[str], depth: int) -> str:
     where, wanted = _text(segments[:depth]), segments[depth]
     if type(node) is list:
-        return f"{where} is a list of {len(node)} elements: positions are 0, 1, 2 …"
+        places = "its only position is 0" if len(node) == 1 else "positions are 0, 1, 2 …"
+        return f"{where} is a list of {count_of(len(node), 'element')}" + (f": {places}" if node else "")
     if type(node) is not dict:
         return f"{where} is of type {_kind(node)} and has no keys"
     parts = wanted.split(".")
@@ -297,7 +298,7 @@ def _unreachable(node: PlainData, segments: Sequence[str], depth: int) -> Invali
     where = _text(segments[:depth])
     if type(node) is list:
         return PathNotFound(
-            f"the list at {where} has {len(node)} elements, none of them at '{printable(segments[depth])}'; "
+            f"the list at {where} has {count_of(len(node), 'element')}, none at '{printable(segments[depth])}'; "
             "positions are 0, 1, 2 …, and append adds an element",
             expected=len(node),
             actual=segments[depth],

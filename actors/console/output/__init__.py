@@ -6,7 +6,7 @@ from .as_json import to_json
 from .changed_values import change_line, changes_data, find_changes, find_differences, shorten_value, show_changes
 from .event_text import COMPLETION, TOOL_CALL, TOOL_OUTPUT, event_data, event_line, event_lines
 from .output import STYLES, Output, format_time, join_texts, text
-from .printable import clean, count_of, natural_key, shorten, write_note
+from .printable import clean, natural_key, shorten, write_note
 from .progress import Advance, show_progress
 from .step_view import StepView
 from .table import Table
@@ -24,7 +24,6 @@ __all__ = [
     "change_line",
     "changes_data",
     "clean",
-    "count_of",
     "event_data",
     "event_line",
     "event_lines",

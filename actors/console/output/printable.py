@@ -27,11 +27,6 @@ def natural_key(path: str) -> tuple[list[list[str | int]], str]:
     ], path
 
 
-def count_of(number: int, what: str) -> str:
-    """A number with its noun, as in `1 event` and `2,000 events`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def shorten(text: str, most: int) -> str:
     """The text cut to `most` characters, between two words if it can be; an ellipsis shows it."""
     if len(text) <= most:

@@ -9,7 +9,7 @@ from threading import Timer
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
-from .printable import count_of
+from duramen.events.model import count_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress

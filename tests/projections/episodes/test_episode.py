@@ -236,7 +236,7 @@ def test_no_value_at_any_place_is_in_a_summary(secret: str) -> None:
         (b"x", "bytes"),
         (NOW, "datetime"),
         ([1, 2], "2 entries"),
-        ({"a": 1}, "1 keys"),
+        ({"a": 1}, "1 key"),
         ([], "0 entries"),
     ],
 )

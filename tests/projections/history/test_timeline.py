@@ -39,7 +39,7 @@ TITLES = [
                 "when_paused": "refuse", "reason": SECRET}, "paused at checkpoint lunch (items: 3)"),
     (v.RESUMED, {"checkpoint_id": "lunch", "checkpoint_seq": 4, "checkpoint_timestamp": NOW, "clear_current": True,
                  "items_restored": 2}, "resumed from checkpoint lunch (items: 2)"),
-    (v.MEMORY_RESTORED, {"ops": [["set", ["a"], SECRET], ["set", ["b"], secrets()]]}, "restored 2 changes"),
+    (v.MEMORY_RESTORED, {"ops": [["set", ["a"], SECRET], ["set", ["b"], secrets()]]}, "restored (changes: 2)"),
     (v.MEMORY_SET, {"path": "a/b", "value": secrets()}, "set a/b"),
     (v.MEMORY_SET, {"path": "a/b", "value": SECRET}, "set a/b"),
     (v.MEMORY_DELETED, {"path": "a/b"}, "deleted a/b"),

@@ -319,7 +319,7 @@ def test_assign_makes_the_dicts_that_are_missing() -> None:
 
 def test_assign_does_not_extend_a_list_and_points_to_append() -> None:
     tree: dict[str, Any] = {"l": ["x"]}
-    with pytest.raises(PathNotFound, match=r"list at 'l' has 1 elements.*append") as refused:
+    with pytest.raises(PathNotFound, match=r"list at 'l' has 1 element, .*append") as refused:
         assign(tree, ("l", "1"), "y")
     assert (refused.value.expected, refused.value.actual) == (1, "1")
     with pytest.raises(PathNotFound, match="append"):

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Final
 
 from duramen.events import DuramenError
+from duramen.events.model import count_of
 from duramen.events.redis.client import redact_url
 from duramen.projections.state import TERMINATED_STATUS
 
@@ -21,7 +22,7 @@ from ...command import Command
 from ...exit_codes import ExitCode, exit_code_of
 from ...ingest import CHECKPOINT, Ingestion, Plan, Totals, make_plan
 from ...opening import opened
-from ...output import Advance, Output, clean, count_of, join_texts, show_progress, text
+from ...output import Advance, Output, clean, join_texts, show_progress, text
 
 _PARALLEL: Final = 16
 _FAILURES_SHOWN: Final = 5

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from duramen.events import AgentPath, DuramenError
+from duramen.events.model import count_of
 from duramen.projections import Session
 
 from ....api import AgentSystem
@@ -18,7 +19,7 @@ from ...command import Command
 from ...errors import UnusableFile
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Advance, Output, clean, count_of, show_progress, text
+from ...output import Advance, Output, clean, show_progress, text
 
 _STANDARD: Final = "-"
 

@@ -6,12 +6,13 @@ import argparse
 from typing import Final
 
 from duramen.events import InvalidMessage
+from duramen.events.model import count_of
 
 from ...arguments import Options, add_path
 from ...command import Command
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Output, clean, count_of, text
+from ...output import Output, clean, text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from duramen.events import AgentPath
+from duramen.events.model import count_of
 from duramen.projections import VerificationProgress, VerificationReport
 from duramen.projections.integrity import Problem
 
@@ -15,7 +16,7 @@ from ...arguments import Options, parse_count
 from ...command import Command
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Advance, Output, count_of, show_progress, text
+from ...output import Advance, Output, show_progress, text
 
 _WORKERS: Final = 4
 _MOST_WORKERS: Final = 64

@@ -15,6 +15,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from duramen.events import AgentPath, CorruptEvent, Trimmed
+from duramen.events.model import count_of
 from duramen.projections.recorded import (
     Difference,
     RecordedLog,
@@ -31,7 +32,7 @@ from ...arguments import Options
 from ...errors import UnusableFile
 from ...exit_codes import ExitCode
 from ...opening import opened
-from ...output import Advance, Output, clean, count_of, show_progress, text
+from ...output import Advance, Output, clean, show_progress, text
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9]+")
 

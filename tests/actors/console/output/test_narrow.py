@@ -18,10 +18,11 @@ import pytest
 from command_line import Duramen, command, environment
 from duramen.actors import AgentSystem
 from duramen.actors.console.output.output import text
-from duramen.actors.console.output.printable import count_of, shorten
+from duramen.actors.console.output.printable import shorten
 from duramen.actors.console.output.step_view import StepView
 from duramen.actors.console.output.table import Table
 from duramen.events.embedded.server import EmbeddedServer
+from duramen.events.model import count_of
 
 COLUMNS = 80
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
