@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
@@ -131,7 +131,10 @@ class Router:
         self._attempts = count(1)
         self._routes: dict[int, Route] = {}
         self._refused: dict[str, dict[str, int]] = {}
-        self._dead: set[str] = set()
+        self._dead: dict[str, bool] = {}
+        """The hosts that were found dead, and whether each has closed."""
+        self._first_attempt = 0
+        """Attempts below this number were sent under an id of this host that was declared dead."""
         self._held: list[RemoteEnvelope] | None = None
         self._told_to_leave: set[str] | None = None
         """The hosts that know that this one takes no more trees; None while it takes some."""
@@ -158,9 +161,13 @@ class Router:
         """The hosts whose replies are waited for. Callable from any thread."""
         return {route.host for route in list(self._routes.values())}
 
-    def is_dead(self, host: str) -> bool:
-        """Whether a host was found dead."""
-        return host in self._dead
+    def is_lost(self, route: Route) -> bool:
+        """Whether what a route has sent gets no outcome any more: `lost` was called on it, or is to be."""
+        return route.host in self._dead or route.attempt < self._first_attempt
+
+    def may_have_begun(self, route: Route) -> bool:
+        """Whether what a lost route has sent may have been begun: its host has not closed."""
+        return not self._dead.get(route.host, False)
 
     def use(self, links: Links) -> None:
         """Send and answer through these links from now on."""
@@ -213,20 +220,25 @@ class Router:
         self._answer(route.host, [_CANCEL, number, route.path])
 
     def host_died(self, host: str, *, has_closed: bool) -> None:
-        """Tell the routes to a host that it is dead, and drop its refused attempts."""
-        self._dead.add(host)
+        """Tell the routes to a host that it is dead, in steps, and drop its refused attempts."""
+        self._dead[host] = has_closed
         self._refused.pop(host, None)
         if self._links is not None:
             self._links.forget(host)
-        routes = {id(route): route for route in self._routes.values() if route.host == host}
-        for route in routes.values():
-            route.lost(is_begun=not has_closed)
+        self._dispatcher.run_in_steps(self._end_lost_routes())
 
     def begin_again(self) -> None:
         """Go on under another host id: what was sent under the old one may or may not have been handled."""
+        self._first_attempt = self.next_attempt()
         self._refused.clear()
-        for route in {id(route): route for route in self._routes.values()}.values():
-            route.lost(is_begun=True)
+        self._dispatcher.run_in_steps(self._end_lost_routes())
+
+    def _end_lost_routes(self) -> Iterator[None]:
+        for number in list(self._routes):
+            route = self._routes.get(number)
+            if route is not None and self.is_lost(route):
+                route.lost(is_begun=self.may_have_begun(route))
+            yield
 
     def tell_to_leave(self) -> None:
         """Tell other hosts that this one takes no more trees: now, or when they send something for one."""

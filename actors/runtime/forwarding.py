@@ -74,8 +74,9 @@ class Forwarding:
 
     def run(self) -> None:
         self.last_used = monotonic()
-        if self._services.hosting.router.is_dead(self.host):
-            self._send_elsewhere([])
+        router = self._services.hosting.router
+        if router.is_lost(self):
+            self.lost(is_begun=router.may_have_begun(self))
             return
         waiting, taken = self._mailbox.waiting, 0
         self._refuse_remote(waiting)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
+from duramen.actors.dispatch import Envelope
+from duramen.actors.dispatch import dispatcher as dispatcher_module
 from duramen.actors.hosts import Membership
 from duramen.actors.runtime import activation, forwarding
 from duramen.actors.runtime.active import user_handler
@@ -353,6 +355,67 @@ def test_what_was_sent_to_a_host_before_it_was_declared_dead_is_not_done_again_w
     assert sleeper.agent(PATH).append("l", 2).seq == 4
     assert asker.agent(PATH).get() == {"l": [0, 1, 2]}
     eventually(lambda: not sleeper._hosted.hosting.router.handling, what="outcomes of all that had arrived")
+
+
+class Counting(Agent):
+    def on_receive(self, message: object) -> object:
+        self.set("n", self.get("n") + 1)
+        return self.get("n")
+
+
+@pytest.mark.parametrize("dead", ["the other host", "this host"])
+def test_messages_that_come_while_the_routes_to_a_lost_host_are_ended_in_steps_keep_their_order_and_their_replies(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, dead: str
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "_STEP_SECONDS", 0.0)  # a step a message
+    kinds, paths = {"counting": Counting}, [f"acme/a{number}" for number in range(8)]
+    owner, asker = open_any(agents=kinds), open_any(agents=kinds)
+    for path in paths:
+        owner.spawn(path, agent_type="counting", initial_state={"l": [], "n": 0})
+        asker.agent(path).append("l", 0)
+    for system in (owner, asker):  # the beats are this test's from now on
+        system._hosted.hosting.membership._stop.set()
+        system._hosted.hosting.membership._thread.join(30)
+    router, links, held = asker._hosted.hosting.router, owner._hosted._links, list[Any]()
+    deliver = links._deliver
+    monkeypatch.setattr(links, "_deliver", held.extend)
+    sent = {path: [asker.agent(path).ask(Append("l", number), block=False) for number in (1, 2)] for path in paths}
+    eventually(lambda: len(held) == 16 == router.waiting, what="messages that the other host does not handle")
+
+    begun, left = threading.Event(), list[int]()
+    late = {path: Envelope("count") for path in paths}
+
+    def send_more() -> None:
+        left.append(router.waiting)
+        for path in paths:
+            asker._actors.send(path, late[path])
+        begun.set()
+
+    if dead == "the other host":
+        host_died = router.host_died
+        monkeypatch.setattr(router, "host_died", lambda host, **how: (host_died(host, **how), send_more()))
+        row = asker.log.hosts.find(owner.host)
+        assert asker.log.hosts.bury(owner.host, row.beat)
+        asker._hosted.hosting.membership.refresh()
+    else:
+        begin_again = asker._hosted._begin_again
+        monkeypatch.setattr(asker._hosted, "_begin_again", lambda *hosts: (begin_again(*hosts), send_more()))
+        assert asker.log.hosts.bury(asker.host, asker.log.hosts.find(asker.host).beat)
+        asker._hosted.hosting.membership.beat()
+    assert begun.wait(30)
+    assert left[0] > 8, "control: most routes were not ended yet"
+    if dead == "this host":
+        monkeypatch.setattr(links, "_deliver", deliver)
+        deliver(held)
+
+    for path in paths:
+        assert [reply.get(timeout=30).seq for reply in sent[path]] == [3, 4]
+        assert late[path].get(timeout=30) == 1
+        assert asker.agent(path).get() == {"l": [0, 1, 2], "n": 1}
+        assert [event.seq for event in asker.events(path)] == [1, 2, 3, 4, 5]
+    if dead == "the other host":
+        owner._hosted.hosting.membership.beat()
+        eventually(lambda: not len(owner._actors), what="it has dropped its agents before it closes")
 
 
 @pytest.mark.parametrize("ends", ["the beat goes through again", "the system closes"])
