@@ -59,3 +59,11 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 def test_readme_is_among_the_pages() -> None:
     assert ROOT / "README.md" in pages()
+
+
+def test_what_is_shown_as_a_piece_of_an_example_stands_in_it() -> None:
+    mark = "a piece of examples/"
+    shown = [(block, block.skip or "") for page in pages() for block in blocks(page)]
+    pieces = [(block, ROOT / "examples" / why.removeprefix(mark)) for block, why in shown if why.startswith(mark)]
+    assert {file.name for _, file in pieces} == {"view_in_postgres.py"}
+    assert [block.place for block, file in pieces if block.text not in file.read_text(encoding="utf-8")] == []
