@@ -74,8 +74,9 @@ def test_the_front_door_gives_what_the_rooms_give() -> None:
 
     assert (Agent, AgentSystem) == (duramen.actors.Agent, duramen.actors.AgentSystem)
     assert duramen.__version__ == version("duramen")
+    misspelt = "Agnt"  # written out, a type checker finds it
     with pytest.raises(AttributeError, match="no attribute 'Agnt'"):
-        _ = duramen.Agnt
+        getattr(duramen, misspelt)
 
 
 def test_the_front_door_alone_loads_no_room() -> None:

@@ -42,6 +42,7 @@ await handle.aio.terminate("succes")
 await handle.aio.pause(when_paused="stsh")
 await handle.aio.set("a", 1, comand_id="x")
 (await system.aio.spawn("a/b")).get("a").upper()
+print(duramen.Agnt)
 """.strip().splitlines()
 
 RIGHT = """
@@ -56,6 +57,7 @@ handle.ask(Get("x"), timeout=timedelta(seconds=1))
 (await system.aio.fork("a/b", 1, to="a/c")).aio.path.text.upper()
 await system.aio.subscribe("**", latest_only=True)
 (await handle.aio.spawn_child("c", initial_state={})).path.text.upper()
+print(duramen.__version__.upper())
 """.strip().splitlines()
 
 AGENTS = """from typing import Any, TypedDict
@@ -129,6 +131,7 @@ def take(agent: Agent) -> type[Agent]:
 """
 
 HEAD = """from datetime import timedelta
+import duramen
 from duramen import AgentSystem
 from duramen.actors import AgentHandle, Get, Outcome, Pause, Settings, Spawn, Supervision, Terminate
 from duramen.events import Limits

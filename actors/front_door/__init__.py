@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "AgentSystem"]
 
+if not TYPE_CHECKING:  # else type checkers would believe that the module has every name
 
-def __getattr__(name: str) -> Any:
-    """Import a name when it is asked for, so that a process that needs `duramen.events` alone loads nothing else."""
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> Any:
+        """Import a name when it is asked for: a process that needs `duramen.events` alone loads nothing else."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("duramen")
-    if name in __all__:
-        from duramen import actors
+            return version("duramen")
+        if name in __all__:
+            from duramen import actors
 
-        return getattr(actors, name)
-    raise AttributeError(f"module 'duramen' has no attribute {name!r}")
+            return getattr(actors, name)
+        raise AttributeError(f"module 'duramen' has no attribute {name!r}")
