@@ -39,7 +39,7 @@ export class AgentPage {
   }
 
   #counted(count, isExact) {
-    this.counted.textContent = `${number(count)} messages`;
+    this.counted.textContent = isExact || count > 0 ? `${number(count)} message${count === 1 ? "" : "s"}` : "";
     // An agent without a conversation is shown by its log, unless somebody has chosen.
     if (this.hasCounted || !isExact || (count === 0 && this.seq !== this.model.head)) return;
     this.hasCounted = true;
@@ -63,8 +63,6 @@ export class AgentPage {
       h("section", { class: "pane right" }, h("header", {}, h("h2", {}, "Event"), this.eventSeq), this.eventPane));
     this.diffPane = h("div", { class: "diff-pane", hidden: true });
     this.phoneTabs = h("div", { class: "phone-tabs", role: "tablist", "aria-label": "Panes" }, ["conversation", "log", "memory", "event"].map((name) => h("button", { type: "button", role: "tab", "data-tab": name, onclick: () => this.show(name) }, name[0].toUpperCase() + name.slice(1))));
-    this.reading = h("p", { class: "reading", role: "status" }, "reading …");
-    this.conversation.element.prepend(this.reading);
     this.element = h("section", { class: "agent-page loading" },
       h("header", { class: "agent-head" }, h("div", { class: "line" }, this.title, this.word, h("span", { class: "grow" }), this.buttons), this.facts),
       this.phoneTabs, this.panes, this.diffPane,
@@ -82,7 +80,7 @@ export class AgentPage {
       this.model.prefetch(this.seq);
     } catch (error) {
       if (error.kind !== "AgentNotFound") this.options.failed(error);
-      else fill(this.element, h("div", { class: "empty" }, h("p", {}, `There is no agent ${this.path}.`), h("p", {}, h("a", { href: "#/agents", class: "link" }, "All agents"))));
+      else fill(this.element, h("div", { class: "empty" }, h("h1", {}, "There is no agent ", said(this.path), "."), h("p", {}, h("a", { href: "#/agents", class: "link" }, "All agents"))));
     }
   }
 
@@ -177,10 +175,9 @@ export class AgentPage {
       return;
     }
     this.element.classList.remove("loading");
-    this.reading.remove();
-    const changes = this.memory.show(this.path, found);
+    const changes = this.memory.show(this.path, found, model.base);
     fill(this.changed, ...[["added", "+"], ["changed", "~"], ["removed", "−"]].filter(([kind]) => changes[kind]).map(([kind, sign]) => h("span", { class: kind }, `${sign}${number(changes[kind])} `, h("span", { class: "unseen" }, kind))));
-    if (this.left === "conversation") this.conversation.show(this.path, seq); else this.log.show(model, seq);
+    if (this.left === "conversation") this.conversation.show(this.path, seq, model.base); else this.log.show(model, seq);
     this.#event(found);
     this.#header();
     this.#playhead();
@@ -333,8 +330,9 @@ export class AgentPage {
     box.querySelector("button")?.focus();
     try {
       const answer = await get("blame", { agent: this.path, ...asked });
-      const step = (words, event, more = null) => h("li", {}, words, " ", event.tool && words.startsWith("from") ? [h("b", {}, said(event.tool)), " "] : null, h("a", { href: moment(event.agent, event.seq) }, event.agent === this.path ? `@${event.seq}` : `${event.agent}@${event.seq}`), " ", event.type, " ", h("span", { class: "dim" }, said(event.detail || event.title)), more);
-      fill(list, answer.event ? h("li", { class: "here" }, "set by ", h("a", { href: moment(answer.agent, answer.seq) }, `@${answer.seq}`), ` ${answer.event.type}`, h("div", { class: "dim" }, answer.event.time.slice(0, 23).replace("T", " ")), answer.command ? h("div", { class: "dim" }, "command ", said(answer.command, "mono")) : null) : h("li", { class: "here" }, `set at @${answer.seq} or before, which was trimmed`),
+      const at = ({ agent, seq }) => h("a", { href: moment(agent, seq) }, agent === this.path ? `@${seq}` : `${agent}@${seq}`);
+      const step = (words, event, more = null) => h("li", {}, words, " ", event.tool && words.startsWith("from") ? [h("b", {}, said(event.tool)), " "] : null, at(event), " ", event.type, " ", h("span", { class: "dim" }, said(event.detail || event.title)), more);
+      fill(list, answer.event ? h("li", { class: "here" }, "set by ", at(answer), ` ${answer.event.type}`, h("div", { class: "dim" }, answer.event.time.slice(0, 23).replace("T", " ")), answer.command ? h("div", { class: "dim" }, "command ", said(answer.command, "mono")) : null) : h("li", { class: "here" }, `set at @${answer.seq} or before, which was trimmed`),
         ...answer.carried.map((each) => step("carried by", each)), answer.tool ? step("from the output of", answer.tool) : "", ...answer.causes.map((each) => step("caused by", each)));
       const { agent, seq } = answer;
       if (answer.event && (agent !== this.path || seq > this.model.base + 1)) ends.prepend(h("button", { type: "button", class: "button", onclick: () => { box.remove(); location.hash = `${place(agent)}@${seq - 1}..${seq}`; } }, `Diff ${seq - 1} … ${seq}`));

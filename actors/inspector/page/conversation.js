@@ -1,9 +1,10 @@
 // The conversation that working memory holds at a moment, as a transcript; and the log, an event a row.
 
 import { get } from "./api.js";
-import { clock, debounce, glyph, h, moment, number, Rows, said, size } from "./dom.js";
+import { clock, debounce, glyph, h, moment, number, Rows, said, setBy, size } from "./dom.js";
 import { readLong } from "./long_values.js";
 
+const MOST_HELD = 500;
 const LEVELS = ["", "lifecycle", "state", "activity", "trace"];
 
 export class Conversation {
@@ -14,14 +15,15 @@ export class Conversation {
     this.list = h("ol", { class: "messages" });
     this.earlier = h("button", { type: "button", class: "link earlier", hidden: true, onclick: () => this.#earlier() });
     this.none = h("p", { class: "empty", hidden: true }, "No conversation is in working memory at this moment. The log shows all events.");
-    this.element = h("div", { class: "conversation", tabindex: "0", role: "region", "aria-label": "Conversation" }, this.earlier, this.none, this.list);
+    this.reading = h("p", { class: "reading", role: "status" }, "reading …");
+    this.element = h("div", { class: "conversation", tabindex: "0", role: "region", "aria-label": "Conversation" }, this.earlier, this.none, this.reading, this.list);
     this.ask = debounce(60, () => this.#fetch());
   }
 
-  /** Show what memory holds at a seq: at once what is known of it, then exactly. */
-  show(agent, seq) {
+  /** Show what memory holds at a seq of a log that begins after `base`: at once what is known of it, then exactly. */
+  show(agent, seq, base) {
     if (this.agent !== agent) { this.items.clear(); this.elements.clear(); this.list.replaceChildren(); this.exact = undefined; }
-    Object.assign(this, { agent, seq });
+    Object.assign(this, { agent, seq, base });
     this.#render();
     if (this.exact !== seq) this.ask();
   }
@@ -38,15 +40,21 @@ export class Conversation {
       return;
     }
     if (this.agent !== agent || this.seq !== seq) return;
-    if (before === undefined) {
-      for (const at of this.items.keys()) if (at >= answer.count || (at >= answer.first && at < answer.first + answer.messages.length)) this.items.delete(at);
-    }
+    if (before === undefined) this.#forget(answer);
     for (const message of answer.messages) this.items.set(message.at, message);
     this.exact = seq;
     this.count = answer.count;
     this.path = answer.path;
     this.first = Math.min(...this.items.keys(), answer.count);
     this.#render();
+  }
+
+  /** Forget what an answer replaces, what is of another list, and what is before a gap: messages are shown without one. */
+  #forget({ first, count, path }) {
+    if (String(path) !== String(this.path)) this.items.clear();
+    let from = first;
+    while (this.items.has(from - 1) && count - from < MOST_HELD) from -= 1;
+    for (const at of this.items.keys()) if (at < from || at >= first) this.items.delete(at);
   }
 
   #earlier() {
@@ -73,6 +81,7 @@ export class Conversation {
     }
     for (const [key, element] of this.elements) if (!kept.has(key)) { element.remove(); this.elements.delete(key); }
     this.none.hidden = shown.length > 0 || this.exact !== this.seq;
+    this.reading.hidden = this.exact !== undefined;
     const first = shown[0]?.at ?? 0;
     this.earlier.hidden = first === 0 || shown.length === 0;
     this.earlier.textContent = `${number(first)} earlier messages`;
@@ -83,7 +92,7 @@ export class Conversation {
   }
 
   #element(item) {
-    const at = h("a", { class: "setter", href: moment(this.agent, item.seq) }, `@${item.seq}`);
+    const at = h("a", { class: "setter", href: moment(this.agent, item.seq) }, setBy(item.seq, this.base));
     const role = h("span", { class: "role" }, said(item.role));
     if (item.role === "tool" || item.role === "function") return h("li", { class: "message tool" }, role, this.#result(item), at);
     return h("li", { class: `message ${item.role === "user" ? "user" : ""}` }, role,

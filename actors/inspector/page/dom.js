@@ -123,6 +123,9 @@ export function status(word, shape = word) {
 }
 
 export const moment = (agent, seq) => `#/agent/${agent.split("/").map(encodeURIComponent).join("/")}@${seq}`;
+
+/** The seq that set a value; of what a fork or a trimmed log begins with, after `base`, only the latest it can be. */
+export const setBy = (seq, base) => `${seq <= base ? "≤" : ""}@${seq}`;
 export const place = (agent) => `#/agent/${agent.split("/").map(encodeURIComponent).join("/")}`;
 
 /** The way back from a piece to its list, where only one of them has room. */

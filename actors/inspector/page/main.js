@@ -10,7 +10,7 @@ import { WorkPage } from "./work.js";
 const PLACES = [["agents", "Agents"], ["work", "Work"], ["episodes", "Episodes"], ["hosts", "Hosts & consumers"], ["verify", "Verify"]];
 const KEYS = [
   ["← →", "step to the append before, after"], ["Alt ← →", "step by event"], ["Shift ← →", "ten steps"], ["j k", "next, previous mark"], ["e Shift E", "next, previous error"], ["Home End", "first, last event"], ["Space", "play and stop"], ["+ −", "zoom; wheel zooms, Shift wheel pans"], ["t", "axis: time or seq"], ["#", "go to a seq"],
-  ["a d", "mark A; compare"], ["b", "why a value is as it is"], [". ,", "next, previous change of the value"], ["c l", "conversation, log"], ["f", "go along with what arrives"], ["[", "list of agents"], ["/", "filter"], ["g a, g w, g e, g h, g v", "agents, work, episodes, hosts, verify"], ["Shift D", "light or dark"], ["Esc", "close, then up"],
+  ["a d", "mark A; compare"], ["b", "why a value is as it is"], [". ,", "next, previous change of the value"], ["c l", "conversation, log"], ["f", "go along with what arrives"], ["[", "list of agents"], ["/", "filter"], ["g a", "agents"], ["g w", "work"], ["g e", "episodes"], ["g h", "hosts and consumers"], ["g v", "verify"], ["Shift D", "light or dark"], ["Esc", "close, then up"],
 ];
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");

@@ -1,7 +1,7 @@
 // Working memory as a tree: what the event at this seq did is opened, tinted and signed.
 
 import { child, full, isContainer, isWhole, loadChildren, lookup } from "./model.js";
-import { glyph, h, number, said, size } from "./dom.js";
+import { glyph, h, number, said, setBy, size } from "./dom.js";
 import { isCut } from "./long_values.js";
 
 const SEPARATOR = "\u0000";
@@ -24,10 +24,11 @@ export class MemoryTree {
     this.element.addEventListener("focusin", (event) => { const row = event.target.closest("[role=treeitem]"); if (row) this.#focus(row.dataset.key, false); });
   }
 
-  /** Show the state of a moment, as `AgentModel.at` gives it. */
-  show(agent, moment) {
+  /** Show the state of a moment, as `AgentModel.at` gives it, of a log that begins after `base`. */
+  show(agent, moment, base = 0) {
     if (this.agent !== agent) this.sticky = null;
     this.agent = agent;
+    this.base = base;
     this.moment = moment;
     const changes = this.#changes(moment);
     const rows = [];
@@ -46,12 +47,12 @@ export class MemoryTree {
       for (const [key, entry] of held.$ === "dict" ? held.kids : held.kids.entries()) visit(entry.v, [...path, String(key)]);
     };
     visit(this.moment.root, []);
-    this.show(this.agent, this.moment);
+    this.show(this.agent, this.moment, this.base);
   }
 
   closeAll() {
     this.opened.clear();
-    this.show(this.agent, this.moment);
+    this.show(this.agent, this.moment, this.base);
   }
 
   #changes(moment) {
@@ -128,7 +129,7 @@ export class MemoryTree {
       this.handlers.failed?.(error);
       return;
     }
-    if (this.agent === agent && this.moment.seq === moment.seq) this.show(agent, this.moment);
+    if (this.agent === agent && this.moment.seq === moment.seq) this.show(agent, this.moment, this.base);
   }
 
   // Rows whose content has not changed keep their elements, so that scroll, selection and focus stay.
@@ -169,7 +170,11 @@ export class MemoryTree {
       h("span", { class: "name" }, said(row.name.length > 200 ? `${row.name.slice(0, 200)}…` : row.name), ": "),
       row.old ? [h("del", {}, value(row.old.old)), " "] : null,
       row.change === "removed" ? h("del", { class: "held" }, value(row.node)) : h("span", { class: "held" }, row.isOpen ? h("span", { class: "dim" }, brackets(row.node)) : value(row.node)),
-      row.setter ? h("button", { type: "button", class: "setter", tabindex: "-1", "aria-label": `set by event ${row.setter}: why` }, `@${row.setter}`) : h("span", { class: "setter" }));
+      row.setter ? this.#setter(row.setter) : h("span", { class: "setter" }));
+  }
+
+  #setter(seq) {
+    return h("button", { type: "button", class: "setter", tabindex: "-1", "aria-label": `set by event ${seq}${seq <= this.base ? " or before" : ""}: why` }, setBy(seq, this.base));
   }
 
   #click(event) {
@@ -183,14 +188,14 @@ export class MemoryTree {
 
   #activate(row, element) {
     if (row.kind === "more") this.#load(row.path, row.node);
-    else if (row.kind === "others") { this.opened.add(row.opens); this.show(this.agent, this.moment); }
+    else if (row.kind === "others") { this.opened.add(row.opens); this.show(this.agent, this.moment, this.base); }
     else if (row.holds) this.#toggle(row);
     else this.handlers.look(row, element);
   }
 
   #toggle(row, open = !row.isOpen) {
     if (open) { this.opened.add(row.key); this.shut.delete(row.key); } else { this.opened.delete(row.key); this.shut.add(row.key); }
-    this.show(this.agent, this.moment);
+    this.show(this.agent, this.moment, this.base);
   }
 
   #focus(key, move = true) {

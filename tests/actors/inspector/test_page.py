@@ -414,6 +414,24 @@ def test_on_a_phone_one_pane_is_shown_at_a_time(browser: Browser) -> None:
         browser.resize(1440, 900)
 
 
+def test_the_conversation_has_no_gap_after_the_playhead_has_jumped(browser: Browser, system: AgentSystem) -> None:
+    with system.spawn("desk/talker").batch() as batch:
+        for turn in range(120):
+            batch.append("messages", {"role": "user", "content": f"question {turn}"})
+    shown = "return document.querySelectorAll('.message').length"
+    show(browser, "desk/talker", 11)
+    browser.wait(f"{shown} === 10")
+    show(browser, "desk/talker", 121)
+    browser.wait("return document.querySelector('.conversation').textContent.includes('question 119')")
+    assert browser.text(".earlier") == "70 earlier messages"
+    assert browser.run(shown) == 50
+    browser.click(".earlier")
+    browser.wait(f"{shown} === 100")
+    show(browser, "desk/talker", 120)
+    browser.wait("return !document.querySelector('.conversation').textContent.includes('question 119')")
+    browser.wait(f"{shown} === 99")
+
+
 def test_with_actions_a_fork_is_made(browser: Browser, system: AgentSystem) -> None:
     with inspecting(system, allow_actions=True) as acting:
         browser.open(acting.server.url)
@@ -422,6 +440,10 @@ def test_with_actions_a_fork_is_made(browser: Browser, system: AgentSystem) -> N
         browser.click("dialog .button.main")
         browser.wait(f"return location.hash === '#/agent/{DESK}-fork'")
         assert system.agent(f"{DESK}-fork").get("plan/at") == 1
+        browser.wait("return document.querySelector('.tree .setter')?.textContent === '≤@10'")
+        browser.click(".tree .setter")
+        browser.wait(f"return document.querySelector('.chain .here a')?.textContent === '{DESK}@1'")
+        browser.wait(f"return document.querySelector('.chain').textContent.includes('forked from {DESK}')")
         browser.open("about:blank")
 
 
