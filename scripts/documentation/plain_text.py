@@ -45,8 +45,16 @@ def _list_of_pages(app: Sphinx) -> str:
     lines = ["# duramen", "", f"> {summary_of(first)}", ""]
     for toctree in app.env.get_doctree(app.config.root_doc).findall(addnodes.toctree):
         lines += [f"## {toctree['caption']}", ""]
-        for page in toctree["includefiles"]:
-            summary = summary_of((root / f"{page}.md").read_text(encoding="utf-8"))
-            lines.append(f"- [{app.env.titles[page].astext()}]({page}.md)" + (f": {summary}" if summary else ""))
+        lines += [_line_of(app, page) for listed in toctree["includefiles"] for page in _with_pages_below(app, listed)]
         lines.append("")
     return "\n".join(lines)
+
+
+def _with_pages_below(app: Sphinx, page: str) -> list[str]:
+    """The page, and those that are listed below it alone, such as the decision records."""
+    return [page, *app.env.toctree_includes.get(page, ())]
+
+
+def _line_of(app: Sphinx, page: str) -> str:
+    summary = summary_of((Path(app.srcdir) / f"{page}.md").read_text(encoding="utf-8"))
+    return f"- [{app.env.titles[page].astext()}]({page}.md)" + (f": {summary}" if summary else "")

@@ -86,10 +86,13 @@ def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
     page.write_text(
         "# First\n\nOne sentence.\n\n## Below\n\n[here](#below)\n\n```{toctree}\n:caption: More\n\nother\n```\n"
     )
-    (tmp_path / "docs" / "other.md").write_text("# Other\n\nWhat it is. And why.\n")
+    below = "\n```{toctree}\n:hidden:\n\nbelow\n```\n"
+    (tmp_path / "docs" / "other.md").write_text(f"# Other\n\nWhat it is. And why.\n{below}")
+    (tmp_path / "docs" / "below.md").write_text("# Below\n\nIt is listed, too.\n")
     done = built(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "- [Other](docs/other.md): What it is.\n" in (tmp_path / "site" / "llms.txt").read_text()
+    listed = "- [Other](docs/other.md): What it is.\n- [Below](docs/below.md): It is listed, too.\n"
+    assert listed in (tmp_path / "site" / "llms.txt").read_text()
     assert (tmp_path / "site" / "docs" / "other.md").read_text().startswith("# Other")
     page.write_text(page.read_text() + "\n[nowhere](none.md)\n")
     done = built(tmp_path)
