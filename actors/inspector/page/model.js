@@ -7,7 +7,8 @@
 import { get, sizeOf } from "./api.js";
 
 const WINDOW = 200;
-const MOST_BYTES = 32_000_000;
+const MOST_BYTES = 12_000_000; // of answers; in memory they take about three times as much
+const MOST_FOLDED = 4;
 const loaded = new WeakMap();
 
 export const isContainer = (node) => node !== null && typeof node === "object" && (node.$ === "dict" || node.$ === "list");
@@ -96,6 +97,11 @@ class Window {
     return this.to - Math.floor(this.from / WINDOW) * WINDOW >= WINDOW;
   }
 
+  /** Forget the states but the first: they are made again of the events. */
+  unfold() {
+    this.states.length = 1;
+  }
+
   at(seq) {
     for (let next = this.states.length; next <= seq - this.from; next += 1) {
       const event = this.events[next - 1];
@@ -115,6 +121,7 @@ export class AgentModel {
     this.base = 0;
     this.isDamaged = false; // then the log ends before `answer.head`
     this.windows = new Map();
+    this.folded = []; // the windows that may have all their states, the last used first
     this.under = new Map();
     this.wanted = null;
   }
@@ -135,6 +142,10 @@ export class AgentModel {
   at(seq) {
     const held = this.#window(seq);
     if (held === undefined || seq < held.from) return undefined;
+    if (this.folded[0] !== held) {
+      this.folded = [held, ...this.folded.filter((each) => each !== held)];
+      this.folded.splice(MOST_FOLDED).forEach((each) => each.unfold());
+    }
     const state = held.at(seq);
     if (seq === held.from) return { seq, ...state, event: null, before: null, writes: [] };
     // What is told to have changed is what the whole append did until here: nobody has read a state inside of it.
