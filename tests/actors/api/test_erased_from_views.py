@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from duramen.projections.consumers import consumer as consumer_module
 from duramen.projections.projection import KeyedView
 from duramen.projections.sessions import erasing as erasing_module
 from sinks import SqliteSeen
+from takeover import bury_others
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -218,3 +220,78 @@ def test_a_sink_without_erase_keeps_its_rows_and_is_named(open_any: OpenSystem, 
         runner.wait_for(system.agent(OTHER).set("n", 2), timeout=WAIT)
         assert sink.rows() == {PATH: [1, 2], OTHER: [1, 2, 3], THIRD: [1, 2]}
     sink.close()
+
+
+# -- several hosts -----------------------------------------------------------------------------------------------------
+
+
+class Rebuilt(Counted, Projection[dict[str, list[int]]]):
+    """Has no `erase`."""
+
+    def initial(self) -> dict[str, list[int]]:
+        return {}
+
+    def apply(self, state: dict[str, list[int]], event: Any) -> dict[str, list[int]]:
+        self.count(event)
+        return {**state, event.agent: [*state.get(event.agent, ()), event.seq]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Entries, Whole, Rebuilt])
+def test_who_stands_by_reads_nothing_of_an_erased_agent(open_any: OpenSystem, kind: Any) -> None:
+    one, two = open_any(), open_any()
+    first = one.attach(kind(), name="view", standby=True)
+    fill(one, first, saved=True)
+    second = two.attach(kind(), name="view", standby=True)
+    assert (second.status, sorted(state_of(second))) == ("standby", [PATH, OTHER, THIRD])
+    assert two.erase(PATH).rebuilt == ("view",)
+    eventually(lambda: PATH not in state_of(second), what="the stored view is corrected")
+    second.wait_for(two.spawn(PATH).set("n", 1), timeout=WAIT)
+    assert state_of(second) == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
+    assert (first.status, second.status) == ("live", "standby")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Entries, Whole, Rebuilt])
+@pytest.mark.parametrize("ends", ["before", "after"])
+def test_who_takes_over_carries_out_what_was_left(
+    open_any: OpenSystem, kind: Any, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = open_any(), open_any()
+    first, held = one.attach(kind(), name="view", standby=True), threading.Event()
+    fill(two, first, saved=True)
+    view = kind()
+    second = two.attach(view, name="view", standby=True)
+    if ends == "before":
+        first.close()
+        two.erase(PATH)
+    else:
+        consumer = first._consumer._running
+        monkeypatch.setattr(consumer, "turn", lambda moved, urgent: held.wait(WAIT) and False)  # it hangs
+        two.erase(PATH)
+        held.set()
+        bury_others(two)
+    eventually(lambda: second.status == "live" and PATH not in state_of(second), what="taken over, and corrected")
+    second.wait_for(two.spawn(PATH).set("n", 1), timeout=WAIT, saved=True)
+    assert state_of(second) == {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
+    assert view.of_other == (2 if kind is Rebuilt else 0), "what was stored is not applied again, but for a rebuild"
+    assert two.log.consumer_store().find("view").request is None
+
+
+@pytest.mark.slow
+def test_a_sink_is_told_once_whoever_has_it(open_any: OpenSystem, tmp_path: Path) -> None:
+    one, two = open_any(), open_any()
+    sinks = [ErasingSink(str(tmp_path / "seen.db")) for _ in range(2)]
+    first = one.attach(sinks[0], name="sink", standby=True)
+    fill(two, first, saved=True)
+    second = two.attach(sinks[1], name="sink", standby=True)
+    two.erase(PATH)
+    eventually(lambda: sinks[0].erased == [PATH], what="told to the one that runs")
+    first.close()
+    two.erase(OTHER)
+    eventually(lambda: sinks[1].erased == [OTHER], what="told to the one that has taken over")
+    second.wait_for(two.agent(THIRD).set("n", 2), timeout=WAIT, saved=True)
+    assert (sinks[0].erased, sinks[1].erased) == ([PATH], [OTHER])
+    second.close()
+    for sink in sinks:
+        sink.close()
