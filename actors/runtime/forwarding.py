@@ -13,7 +13,7 @@ from attrs import evolve
 from duramen.events import AgentFailed, DuramenError, Fenced, OutcomeUnknown, Receipt, TooLarge
 from duramen.events.model import WithContents
 
-from ..commands import AdoptChild, GetResult, Hold, Pause, Pop, Restart, Resume, Spawn, Terminate
+from ..commands import AdoptChild, GetResult, Hold, Length, Pause, Pop, Restart, Resume, Spawn, Terminate
 from ..dispatch import IDLE, WORKING, Envelope, Mailbox
 from ..handlers import BLOCKING_HANDLERS, MEMORY_HANDLERS, READS, Services, load_reply, store_contents
 from ..hosts import Forwarded, RemoteEnvelope, Repeated
@@ -24,6 +24,9 @@ _type_of: Callable[[object], type[Any]] = type
 
 _MOST_UNDER_WAY: Final = 1_024
 """Most messages of one agent that wait for replies; further ones wait in the mailbox, which is bounded."""
+
+_NONE: Final = 0
+_PASSED: Final = -1
 
 _RARE: Final = frozenset((Spawn, Pause, Resume, Terminate, Restart, AdoptChild))
 """Mutations that get a command id where they have none: too rare to push the user's ids out of an agent's window."""
@@ -41,6 +44,8 @@ class Forwarding:
     """
 
     __slots__ = (
+        "_barrier",
+        "_is_confirming",
         "_known_seq",
         "_mailbox",
         "_reading",
@@ -62,6 +67,10 @@ class Forwarding:
         self.attempt = services.hosting.router.next_attempt()
         self._under_way: dict[int, Envelope] = {}
         self._reading: list[Envelope] = []
+        self._is_confirming = False
+        """Whether a message under way may wait for more than its commit."""
+        self._barrier = _NONE
+        """The number of a read behind all that is under way; PASSED: it was answered, so all of that is committed."""
 
     @property
     def can_passivate(self) -> bool:
@@ -92,8 +101,18 @@ class Forwarding:
                     break
         finally:
             del waiting[:taken]  # others only ever add at the end
-        if waiting and not self._under_way and self._mailbox.phase == IDLE:
+        if waiting and self._mailbox.phase == IDLE:
+            if not self._under_way:
+                self._answer_reads()
+            elif self._is_confirming and type(waiting[0].message) in READS:
+                self._answer_committed()
+
+    def _answer_committed(self) -> None:
+        """Answer the reads once all that is under way is committed: they do not wait until it is confirmed, too."""
+        if self._barrier == _PASSED:
             self._answer_reads()
+        elif self._barrier == _NONE and self._send(Envelope(Length("_"))):
+            self._barrier = next(reversed(self._under_way))
 
     def _refuse_remote(self, waiting: list[Envelope]) -> None:
         """Refuse what other hosts have sent, all of it and for good: their later attempts are in order again."""
@@ -142,10 +161,15 @@ class Forwarding:
         self._mailbox.phase = IDLE
         if self._mailbox.waiting:
             self._services.dispatcher.schedule(self._mailbox)
+        elif self._mailbox.runner is not self:  # the way to the agent is looked up again
+            self._services.actors.remove_if_idle(self._mailbox)
 
-    def _send(self, envelope: Envelope) -> None:
+    def _send(self, envelope: Envelope) -> bool:
+        """Send a message; False: it was refused, or is stored first."""
         router = self._services.hosting.router
         number = router.next_number()
+        if not self._under_way:
+            self._is_confirming = False
         try:
             mark = self._mark(envelope, number)
             router.ask(self, number, envelope, mark)
@@ -155,6 +179,15 @@ class Forwarding:
             envelope.refuse(error)
         else:
             self._under_way[number] = envelope
+            self._barrier = _NONE
+            self._is_confirming = self._is_confirming or self._asks_for_more_than_a_commit(envelope)
+            return True
+        return False
+
+    def _asks_for_more_than_a_commit(self, envelope: Envelope) -> bool:
+        message = envelope.message.message if isinstance(envelope.message, Forwarded) else envelope.message
+        asked = envelope.durability or getattr(message, "durability", None) or self._services.durability
+        return bool(asked != self._services.log.committed_durability)
 
     def _store_contents(self, envelope: Envelope, refused: TooLarge) -> None:
         """Send a message that is too large without its large texts and bytes, once these are stored.
@@ -170,8 +203,6 @@ class Forwarding:
             elif not envelope.done:
                 envelope.message = replaced
             self._go_on()
-            if mailbox.runner is not self:  # the way to the agent is looked up again
-                services.actors.remove_if_idle(mailbox)
 
         def store() -> None:
             problem: DuramenError | None = refused
@@ -201,6 +232,8 @@ class Forwarding:
 
     def replied(self, number: int, value: Any, error: BaseException | None) -> None:
         envelope = self._under_way.pop(number)
+        if number == self._barrier:
+            self._barrier = _PASSED
         if error is not None:
             envelope.refuse(error)
         else:

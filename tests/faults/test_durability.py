@@ -12,12 +12,13 @@ import redis
 from attrs import frozen
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, LifecycleResult, Pause, Set
-from duramen.events import DurabilityUnavailable, DuramenError, InvalidMessage, Receipt, Unconfirmed
+from duramen.events import DurabilityUnavailable, DuramenError, Event, InvalidMessage, Receipt, Unconfirmed
 from duramen.events.errors import DataLoss
 from duramen.events.log.durability import Durability
 from duramen.events.log.records import CommittedAppend
 from duramen.events.redis.client.connection import pool_of_client
 from duramen.events.redis.log import RedisLog
+from duramen.projections import Projection
 from servers import Server, redis_server, valkey_server
 from waiting import eventually
 
@@ -80,6 +81,14 @@ class Noting(Agent):
         return message.text
 
 
+class Counting(Projection[int]):
+    def initial(self) -> int:
+        return 0
+
+    def apply(self, state: int, event: Event) -> int:
+        return state + 1
+
+
 # -- nobody waits for another's confirmation ------------------------------------------------------------------------
 
 
@@ -96,6 +105,31 @@ def test_reads_and_other_agents_do_not_wait_for_what_is_not_confirmed(
     assert bob.set("b", 1, durability="memory").durability == "memory"
     assert alice.set("a", 4, durability="memory").durability == "memory"
     assert not any(reply.done for reply in waiting)
+    replica.resume()
+    assert [reply.get(timeout=LONG).durability for reply in waiting] == [ONE, ONE]
+
+
+def test_other_hosts_and_consumers_do_not_wait_for_what_is_not_confirmed(
+    primary: Server, replica: Server, cleanup: ExitStack
+) -> None:
+    owner, asker = system_of(primary, cleanup), system_of(primary, cleanup)
+    for path in ("acme/alice", "acme/bob"):
+        owner.spawn(path)
+    alice, bob = asker.agent("acme/alice"), asker.agent("acme/bob")
+    runner = cleanup.enter_context(asker.attach(Counting(), name="count"))
+    assert alice.set("a", 1, durability=ONE).durability == ONE
+    replica.pause()
+    waiting = [
+        alice.ask(Set("a", 2, durability=ONE), block=False),
+        owner.agent("acme/bob").ask(Set("b", 1, durability=ONE), block=False),
+    ]
+    eventually(lambda: owner.peek("acme/bob").memory == {"b": 1}, what="it is committed")
+    for number in range(20):
+        assert bob.set("b", number).durability == "memory"
+        assert bob.get("b") == number
+    assert alice.get("a") == 2
+    eventually(lambda: runner.state == 25, what="the consumer has seen all that is committed")
+    assert not any(reply.done for reply in waiting), "control: the replica is missing still"
     replica.resume()
     assert [reply.get(timeout=LONG).durability for reply in waiting] == [ONE, ONE]
 
