@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from duramen.events import (
@@ -43,8 +44,9 @@ class Work(Following, MessageSender):
         return self._of_all(self.read_unfinished, limit)
 
     def read_unfinished(self, path: str) -> list[UnfinishedWork]:
-        """As `AgentHandle.unfinished`, for an agent by path."""
-        return AgentHandle(self, path).unfinished()
+        """As `AgentHandle.unfinished`, for an agent by path; for a look at it that may be one among many."""
+        with self._leaving_losses(path):
+            return AgentHandle(self, path).unfinished()
 
     def reminders(self, *, limit: int = 1_000) -> list[Reminder]:
         """Return the reminders of all agents, at most `limit`, read as `unfinished` is. Raises Unavailable."""
@@ -99,7 +101,8 @@ class Work(Following, MessageSender):
         found: list[T] = []
         for path in self._agents_with_work():
             try:
-                found += call(path)
+                with self._leaving_losses(path):
+                    found += call(path)
             except AgentNotFound:  # it was erased meanwhile
                 continue
             except (CorruptEvent, DataLoss, Diverged) as error:  # which hides no other
@@ -107,6 +110,18 @@ class Work(Following, MessageSender):
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    @contextmanager
+    def _leaving_losses(self, path: str) -> Generator[None]:
+        """Leave a loss of events, which is told once, to who asks for the agent next."""
+        folds = self._services.folds
+        known = folds.position(path)
+        try:
+            yield
+        except (DataLoss, Diverged):
+            if known is not None:
+                folds.note(path, *known)
+            raise
 
     def _agents_with_work(self) -> Iterator[str]:
         return (path for partition in range(self._log.partitions) for path in self._finder.agents(partition))

@@ -14,7 +14,7 @@ from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from contracts.authors import head_of
 from contracts.places import MemoryPlace
 from duramen.actors import AgentSystem, Retry, WorkCancelled
-from duramen.events import StepFailed, WaitExpired, WorkStopped
+from duramen.events import DataLoss, StepFailed, WaitExpired, WorkStopped
 from takeover import bury_others, give_up
 from waiting import eventually
 
@@ -234,7 +234,11 @@ def test_an_agent_whose_log_lost_events_hides_no_work_of_others() -> None:
             items = place.items(log, "acme/a")[:-1]
             place.keep(log, "acme/a", items)
             place.write_head(log, "acme/a", evolve(head_of(log, "acme/a"), seq=len(items), digest=items[-1][:16]))
-            assert sorted(found.agent for found in reader.unfinished()) == paths[1:]
+            for _ in range(2):
+                assert sorted(found.agent for found in reader.unfinished()) == paths[1:]
+            with pytest.raises(DataLoss):
+                reader.agent("acme/a").unfinished()
+            assert [found.agent for found in reader.agent("acme/a").unfinished()] == ["acme/a"], "told once"
 
 
 def test_keys_do_not_collide_after_an_agent_was_made_anew(system: AgentSystem) -> None:
