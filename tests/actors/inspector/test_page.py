@@ -414,6 +414,20 @@ def test_on_a_phone_one_pane_is_shown_at_a_time(browser: Browser) -> None:
         browser.resize(1440, 900)
 
 
+def test_a_state_is_the_same_after_many_parts_of_the_log_were_shown(browser: Browser, system: AgentSystem) -> None:
+    agent = "desk/long"
+    handle = system.spawn(agent)
+    for begin in range(0, 1_400, 200):
+        with handle.batch() as batch:
+            for number in range(begin, begin + 200):
+                batch.set(f"plan/step-{number // 20 % 10}", number)
+            batch.delete("plan/step-9")
+    for seq in (390, 590, 790, 990, 1190, 1390, 190, 350, 390):
+        show(browser, agent, seq)
+        shown = {path: text for path, (text, _) in memory_in(browser).items()}
+        assert shown == leaves(system.state_at(agent, seq).memory.plain()), seq
+
+
 def test_the_conversation_has_no_gap_after_the_playhead_has_jumped(browser: Browser, system: AgentSystem) -> None:
     with system.spawn("desk/talker").batch() as batch:
         for turn in range(120):
