@@ -150,3 +150,17 @@ def test_what_was_trimmed_from_the_log_is_not_listed_any_more(system: AgentSyste
     assert left == seen(theirs)[: len(left)]
     assert KEPT <= len(left) <= MOST + 1
     assert ours.get_tuple(on("t", "00000001")) is None
+
+
+def test_checkpoints_that_another_saver_has_let_leave_make_no_page_of_their_own(ids: Iterator[str]) -> None:
+    """Each saver counts what it has put: both come to the limit, and the first of them lets all but a few leave."""
+    with AgentSystem.open("memory://") as system:
+        one, other = (Author([DuramenSaver(system)], 1, ids) for _ in range(2))
+        for _ in range(MOST + 1):
+            one.put(None)
+            other.put(None)
+        pages = system.agent(one.savers[0].path("t")).get("pages")[""]
+        assert [len(page.runs) for page in archive.Page.all_of(pages)] == [2 * MOST + 1 - KEPT]
+        for _ in range(MOST):
+            other.put(None)
+        assert len(system.agent(one.savers[0].path("t")).get("pages")[""]) == 2
