@@ -38,8 +38,8 @@ class Work(Following, MessageSender):
         """Return the work of all agents that has not ended, at most `limit` pieces, the oldest of each agent first.
 
         The work is read from the logs: no handler that runs is waited for, and no agent is taken from its host.
-        Agents whose logs are damaged, or have lost events, are left out and logged: `verify` names damage. Raises
-        Unavailable.
+        Agents whose logs are damaged, or have lost events, are left out and logged: `verify` names damage, and the
+        next read of the agent itself still raises DataLoss or Diverged. Raises Unavailable.
         """
         return self._of_all(self.read_unfinished, limit)
 
@@ -100,6 +100,7 @@ class Work(Following, MessageSender):
         """What a call returns for the paths of agents with work or reminders, together, at most `limit` of it."""
         found: list[T] = []
         for path in self._agents_with_work():
+            known = self._services.folds.position(path)
             try:
                 with self._leaving_losses(path):
                     found += call(path)
@@ -107,6 +108,8 @@ class Work(Following, MessageSender):
                 continue
             except (CorruptEvent, DataLoss, Diverged) as error:  # which hides no other
                 get_logger("work").warning("agent_left_out", agent=path, error=type(error).__name__)
+                if known is not None:  # a loss is reported once: to the next caller that reads the agent itself
+                    self._services.folds.note(path, *known)
             if len(found) >= limit:
                 break
         return found[:limit]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import frozen
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Retention, Settings
-from duramen.events import DataLoss, Diverged, DuramenError, Granularity
+from duramen.events import DataLoss, Diverged, DuramenError, EventRegistry, Granularity, message_type
 from takeover import give_up
 from waiting import eventually
 
@@ -194,3 +195,30 @@ def test_a_trimmed_event_is_not_compared(open_server: OpenSystem) -> None:
 
     eventually(lambda: trimmed() > 5)
     assert agent.get("list")[-1] == "more"
+
+
+REGISTRY = EventRegistry()
+
+
+@message_type("later", durable=True, registry=REGISTRY)
+@frozen
+class Later:
+    pass
+
+
+@pytest.mark.parametrize("look", ["unfinished", "reminders"])
+def test_a_look_over_all_agents_takes_the_report_of_a_loss_from_nobody(open_server: OpenSystem, look: str) -> None:
+    """It leaves the agent out; who reads the agent itself is told."""
+    system = open_server(registry=REGISTRY)
+    agent = system.spawn(PATH, initial_state={"list": []})
+    agent.remind("next year", Later(), every=365 * 86_400)
+    backup = Backup(system)
+    agent.append("list", "lost")
+    reader = open_server(registry=REGISTRY)
+    assert [found.name for found in reader.reminders()] == ["next year"]
+    backup.restore()
+    for _ in range(2):
+        assert getattr(reader, look)() == []
+    with pytest.raises(DataLoss):
+        reader.agent(PATH).get()
+    assert [found.name for found in reader.reminders()] == ["next year"]
