@@ -61,6 +61,10 @@ class Rules:
     """False: a release gives up whatever the host has by then."""
     resends_in_order: bool = True
     """False: a message that came to the wrong host is sent again by itself."""
+    begins_confirmed: bool = True
+    """False: an agent begins as soon as it is claimed, whether or not its host is known to live."""
+    drops_former: bool = True
+    """False: what was sent to a host is done, too, by the host that its process goes on as."""
 
 
 @define
@@ -120,6 +124,8 @@ class _Held:
     queue: list[_Ask] = field(factory=list)
     busy: bool = False
     """Whether an append is under way, or the release."""
+    begun: bool = False
+    """Whether a beat has gone through after the claim, or shortly before."""
 
 
 @frozen
@@ -129,6 +135,8 @@ class _Ask:
     client: str
     number: int
     attempt: int
+    repeated: bool
+    """Whether it may have been done before. Only then is it looked for in the log."""
 
 
 @define(eq=False)
@@ -146,8 +154,12 @@ class _Node:
         self.name = name
         self.dead_hosts: set[str] = set()
         self.pending: dict[str, list[int]] = {agent: [] for agent in AGENTS}
+        self.lost: set[int] = set()
+        """Commands whose host died, that of this process included, before it had answered."""
         self.routes = {agent: _Route() for agent in AGENTS}
         self.ended = False
+        self.late = 0.0
+        """Seconds from when it goes on after a pause to its first beat."""
         self._ids = count(1)
         self._numbers = count(1)
         self._open()
@@ -216,7 +228,7 @@ class _Node:
         if self.ended:
             return
         if not self.endpoint.runs:
-            self.world.network.at(self.paused_until, self._round)
+            self.world.network.at(self.paused_until + self.late, self._round)
             return
         self.world.after(BEAT_SECONDS, self._round)
         sent = self.world.network.now
@@ -251,10 +263,11 @@ class _Node:
         self.endpoint.links.forget(host)
         for agent, route in self.routes.items():
             if route.target == host:
+                self.lost.update(self.pending[agent])
                 self._route_again(agent)
 
     def _join_again(self) -> None:
-        old = self.id
+        old, waiting = self.id, self.waiting
         self.world.network.hosts.pop(old, None)
         self.dead_hosts.add(old)
         self._open()
@@ -265,7 +278,13 @@ class _Node:
         for route in self.routes.values():
             route.looking = False
         for agent in AGENTS:
+            self.lost.update(self.pending[agent])
             self._route_again(agent)
+        if not self.world.rules.drops_former:
+            for agent, asks in waiting.items():
+                for ask in asks:
+                    if ask.client != self.name:
+                        self._handle_ask(agent, ask)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -307,22 +326,22 @@ class _Node:
     def _ask(self, agent: str, number: int) -> None:
         route = self.routes[agent]
         assert route.target is not None
-        ask = _Ask(self.id, self.name, number, route.attempt)
+        ask = _Ask(self.id, self.name, number, route.attempt, number in self.lost)
         if route.target == self.id:
             self._handle_ask(agent, ask)
         else:
-            self._send(route.target, ["ask", agent, self.name, number, route.attempt])
+            self._send(route.target, ["ask", agent, self.name, number, route.attempt, ask.repeated])
 
     def _send(self, peer: str, row: list[Any]) -> None:
         if peer not in self.dead_hosts:
             self.endpoint.send(peer, row, bounded=False)
 
     def _deliver(self, host: str, sender: str, row: list[Any]) -> None:
-        if self.ended or host != self.id:
+        if self.ended or (host != self.id and (self.world.rules.drops_former or row[0] != "ask")):
             return
         match row:
-            case ["ask", str(agent), str(client), int(number), int(attempt)]:
-                self._handle_ask(agent, _Ask(sender, client, number, attempt))
+            case ["ask", str(agent), str(client), int(number), int(attempt), bool(repeated)]:
+                self._handle_ask(agent, _Ask(sender, client, number, attempt, repeated))
             case ["reply", str(agent), int(number), int(seq)]:
                 self._replied(agent, number, seq)
             case ["not_mine", str(agent), int(number), int(attempt)]:
@@ -370,10 +389,6 @@ class _Node:
         else:
             self.call(partial(self.world.seize, agent, self.id), partial(self._seized, agent))
 
-    def _activate_later(self, agent: str, host: str) -> None:
-        if self.id == host:
-            self._activate(agent)
-
     def _looked(self, agent: str, found: tuple[Owner, bool]) -> None:
         owner, lives = found
         if owner.host != self.id and lives:
@@ -383,9 +398,6 @@ class _Node:
         self.call(partial(self.world.fold, agent), partial(self._folded, agent, owner))
 
     def _folded(self, agent: str, owner: Owner, folded: tuple[Head, dict[tuple[str, int], int]]) -> None:
-        if not self.may_begin:  # it may be buried: what it would claim would have to be claimed from it
-            self.world.after(BEAT_SECONDS, partial(self._activate_later, agent, self.id))
-            return
         head, marks = folded
         self.call(partial(self.world.claim, agent, owner, head, self.id), partial(self._claimed, agent, marks))
 
@@ -413,9 +425,14 @@ class _Node:
 
     def _work(self, agent: str) -> None:
         held = self.holds.get(agent)
-        while held is not None and not held.busy and held.queue and self.may_begin:
+        if held is None:
+            return
+        # A host that slept past its lease may claim a tree that its successor had, and has given up. Its messages of
+        # before were sent elsewhere meanwhile: from the first beat on it knows, or the fence tells.
+        held.begun = held.begun or self.may_begin or not self.world.rules.begins_confirmed
+        while held.begun and not held.busy and held.queue:
             ask = held.queue[0]
-            seq = held.marks.get((ask.client, ask.number))
+            seq = held.marks.get((ask.client, ask.number)) if ask.repeated else None
             if seq is None:
                 held.busy = True
                 append = self.world.append_of(agent, held, (ask.client, ask.number))
@@ -432,6 +449,7 @@ class _Node:
         if answer.status in (Status.COMMITTED, Status.DUPLICATE):
             held.seq, held.digest = held.seq + 1, append.items[0][:16]
             held.marks[ask.client, ask.number] = held.seq
+            self._reply(agent, held.queue.pop(0), held.seq)
             self._work(agent)
             return
         history = self.world.history
@@ -553,8 +571,29 @@ class _World:
         return self.log.commit(0, [append])[0]
 
 
-def run_owners(seed: int, rules: Rules | None = None, *, jumps: bool = False) -> tuple[History, list[str]]:
-    """Run one schedule of a minute, let the network heal, and wait for all replies. Returns history and problems."""
+def _sleep_past_lease(world: _World, nodes: list[_Node]) -> None:
+    """Stop a host that messages are on the way to, and have its successor give the tree up before it wakes up."""
+    network, random = world.network, world.network.random
+    sleeper, *others = random.sample(nodes, 3)
+    agent, begin = random.choice(AGENTS), network.now
+    sleeper.late = random.choice((0.0, 0.2, BEAT_SECONDS))
+    network.at(begin, partial(sleeper.command, agent))
+    for seconds in (1.0, 1.95, 2.05, 2.5):  # the first one is how it learns who has the agent
+        network.at(begin + seconds, partial(others[0].command, agent))
+    network.at(begin + 1.9, partial(sleeper.release, agent))
+    network.at(begin + 2, partial(sleeper.endpoint.pause, 20.0))
+    for seconds in (15, 17, 19, 20, 21, 21.9):
+        for node in others:
+            network.at(begin + seconds, partial(node.release, agent))
+
+
+def run_owners(
+    seed: int, rules: Rules | None = None, *, jumps: bool = False, sleeps: bool = False
+) -> tuple[History, list[str]]:
+    """Run one schedule of a minute, let the network heal, and wait for all replies. Returns history and problems.
+
+    With `jumps` the clock of the leases is set forward, with `sleeps` a host sleeps for longer than its lease.
+    """
     world = _World(seed, rules or Rules(), Faults())
     network, random = world.network, world.network.random
     network.faults = Faults(
@@ -580,6 +619,8 @@ def run_owners(seed: int, rules: Rules | None = None, *, jumps: bool = False) ->
         network.at(network.now + random.uniform(0, 30), nodes[0].die)
     if jumps:
         network.at(network.now + random.uniform(5, 25), lambda: setattr(world, "jump", 3600.0))
+    if sleeps:
+        _sleep_past_lease(world, nodes)
     network.run(network.now + 32)
     network.heal()
     network.run(network.now + 150, while_=lambda: any(any(node.pending.values()) for node in nodes if not node.ended))

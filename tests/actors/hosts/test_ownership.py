@@ -15,11 +15,11 @@ LONG = int(os.environ.get("DURAMEN_TEST_SCHEDULES", "3000"))
 PARTS = 4
 
 
-def check_schedules(seeds: range) -> Counter[str]:
+def check_schedules(seeds: range, *, sleeps: bool = False) -> Counter[str]:
     """Run the schedules; returns how much has happened in them."""
     done: Counter[str] = Counter()
     for seed in seeds:
-        history, problems = run_owners(seed)
+        history, problems = run_owners(seed, sleeps=sleeps)
         assert not problems, f"schedule {seed}"
         for what in ("claims", "releases", "burials", "fenced"):
             done[what] += getattr(history, what)
@@ -37,8 +37,13 @@ def test_each_command_stands_once_and_in_order_whatever_happens_to_hosts() -> No
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_command_stands_once_and_in_order_in_thousands_of_schedules(part: int) -> None:
     size = LONG // PARTS
-    done = check_schedules(range(40 + part * size, 40 + (part + 1) * size))
+    done = check_schedules(range(40 + part * size, 40 + (part + 1) * size), sleeps=part % 2 == 1)
     assert done["fenced"] > 0, "a buried host woke up in the middle of an append"
+
+
+def test_what_a_host_was_sent_is_done_once_though_it_wakes_up_when_its_successor_has_given_the_tree_up() -> None:
+    done = check_schedules(range(30), sleeps=True)
+    assert done["burials"] >= 30, "each sleeper was declared dead"
 
 
 @pytest.mark.parametrize("seed", [40083, 48099, 67380, 67566])
@@ -52,10 +57,10 @@ def test_a_clock_that_jumps_buries_nobody() -> None:
     assert not [seed for seed in range(40) if run_owners(seed, jumps=True)[1]]
 
 
-def wrong(rules: Rules, *, jumps: bool = False, schedules: int = 100) -> Iterator[str]:
+def wrong(rules: Rules, *, jumps: bool = False, sleeps: bool = False, schedules: int = 100) -> Iterator[str]:
     """What goes wrong under other rules, schedule after schedule."""
     for seed in range(schedules):
-        yield from run_owners(seed, rules, jumps=jumps)[1]
+        yield from run_owners(seed, rules, jumps=jumps, sleeps=sleeps)[1]
 
 
 def test_leases_with_a_time_to_live_bury_hosts_that_live() -> None:
@@ -68,6 +73,11 @@ def test_claiming_before_folding_cuts_off_hosts_that_live() -> None:
 
 def test_resending_message_by_message_breaks_the_order() -> None:
     assert any("another order" in problem for problem in wrong(Rules(resends_in_order=False)))
+
+
+@pytest.mark.parametrize("rules", [Rules(begins_confirmed=False), Rules(drops_former=False)])
+def test_a_host_that_wakes_up_does_twice_what_was_sent_elsewhere_meanwhile(rules: Rules) -> None:
+    assert any("stands twice" in problem for problem in wrong(rules, sleeps=True, schedules=30))
 
 
 @pytest.mark.slow
