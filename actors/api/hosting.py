@@ -183,6 +183,8 @@ class HostedSystem:
         busy = False
         for page in self._actors.pages():
             for mailbox in page:
+                if self._actors.is_closed:  # all agents are released then
+                    return
                 runtime = mailbox.runner
                 if isinstance(runtime, Runtime) and runtime.fence.endswith(old):
                     busy = not runtime.drop_if_idle() or busy

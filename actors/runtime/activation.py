@@ -190,7 +190,8 @@ class Activation:
         raise Unavailable(f"other hosts keep claiming {path}; ask again", agent=path)
 
     def _choose_host(self, place: Located) -> str:
-        was_forwarded = isinstance(self._mailbox.waiting[0], RemoteEnvelope)
+        first = next(iter(self._mailbox.waiting), None)  # none, where the system closes meanwhile
+        was_forwarded = isinstance(first, RemoteEnvelope)
         hosting, path = self._services.hosting, self._mailbox.path
         return hosting.choose_host(path, place.owner, self._needed_type(place), was_forwarded=was_forwarded)
 

@@ -178,6 +178,16 @@ def ready_pid(socket_path: str, timeout: float = 1.0) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_loading(socket_path: str, timeout: float = 1.0) -> bool:
+    """Whether the server at this socket says that it loads its data."""
+    try:
+        with _connect(socket_path, timeout) as connection, connection.makefile("rb") as replies:
+            connection.sendall(_PROBE)
+            return replies.readline().startswith(b"-LOADING")
+    except OSError:
+        return False
+
+
 def request_shutdown(socket_path: str, timeout: float = 1.0) -> None:
     """Send the server at this socket the command to exit; does nothing if no server answers.
 

@@ -21,20 +21,39 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from ..errors import SystemClosed, Unavailable
 from .data_directory import DataDirectory, FileLock, ServerRecord
-from .process import ServerProcess, can_die_with_parent, find_server_binary, ready_pid, request_shutdown
+from .process import ServerProcess, can_die_with_parent, find_server_binary, is_loading, ready_pid, request_shutdown
 
 _POLL_SECONDS = 0.01
 _STOP_SECONDS = 10.0
+_READY_SECONDS = 20.0
 
 
 @frozen(eq=False, repr=False)
 class _RunningServer:
     socket_path: str
     pid: int
+
+
+@define
+class _Patience:
+    """How long a server is waited for: some seconds in all, or, with `loads`, without those in which it loads."""
+
+    seconds: float
+    loads: bool = False
+    _end: float = field(init=False, default=Factory(lambda self: time.monotonic() + self.seconds, takes_self=True))
+
+    def is_over(self, directory: DataDirectory) -> bool:
+        if time.monotonic() <= self._end:
+            return False
+        record = directory.read_record() if self.loads else None
+        if record is None or not is_loading(record.socket_path):
+            return True
+        self._end = time.monotonic() + self.seconds
+        return False
 
 
 @define(eq=False)
@@ -69,14 +88,14 @@ class _ServerLease:
         """Whether this process created the lease; False in a forked child."""
         return os.getpid() == self.creator_pid
 
-    def try_acquire(self, deadline: float) -> _RunningServer | None:
+    def try_acquire(self, patience: _Patience) -> _RunningServer | None:
         """Try once to start, adopt or attach to a server, by the table on top; None if that has to be tried again."""
         if not self.owner_lock.acquire():
             return self._attach()
         if self.process is not None and self.process.is_alive:
             return self._check_own_server(self.process)
         if self.server_lock.acquire():
-            return self._start(deadline)
+            return self._start(patience)
         return self._adopt()
 
     def _attach(self) -> _RunningServer | None:
@@ -105,7 +124,7 @@ class _ServerLease:
             return None
         return running
 
-    def _start(self, deadline: float) -> _RunningServer:
+    def _start(self, patience: _Patience) -> _RunningServer:
         dies_with_owner = can_die_with_parent()
         process = ServerProcess()
         with ExitStack() as undo:
@@ -125,19 +144,19 @@ class _ServerLease:
                     die_with_parent=dies_with_owner,
                 )
             self.directory.write_record(ServerRecord(socket_path, dies_with_owner, process.pid))
-            running = self._wait_until_ready(process, log_start, deadline)
+            running = self._wait_until_ready(process, log_start, patience)
             self.process = process
             undo.pop_all()
             return running
 
-    def _wait_until_ready(self, process: ServerProcess, log_start: int, deadline: float) -> _RunningServer:
+    def _wait_until_ready(self, process: ServerProcess, log_start: int, patience: _Patience) -> _RunningServer:
         while process.is_alive:
             running = self._attach()
             if running is not None:
                 return running
             if self.closing.is_set():
                 raise _closed_error()
-            if time.monotonic() > deadline:
+            if patience.is_over(self.directory):
                 raise Unavailable(
                     f"the embedded server in {self.directory.path} was not ready in time; give it a longer "
                     f"time-out if it has much to load. Its log ends:\n{self.directory.log_tail(log_start)}"
@@ -213,12 +232,12 @@ class EmbeddedServer:
         self._finalizer = weakref.finalize(self, self._lease.release)
 
     @classmethod
-    def open(cls, data_dir: str | os.PathLike[str] = ".duramen", *, timeout: float = 20.0) -> EmbeddedServer:
+    def open(cls, data_dir: str | os.PathLike[str] = ".duramen", *, timeout: float | None = None) -> EmbeddedServer:
         """Start the server of a directory, or attach to it. The server answers when this returns.
 
-        `timeout` is in seconds and includes loading the data. Raises `Unavailable` when the directory cannot
-        be used, the server does not start (the message ends with its log), or the time is over. No process,
-        lock or socket remains then.
+        `timeout` is in seconds and includes loading the data; without one, the server may load for as long as it has
+        to, and has 20 seconds else. Raises `Unavailable` when the directory cannot be used, the server does not start
+        (the message ends with its log), or the time is over. No process, lock or socket remains then.
         """
         binary = find_server_binary()
         directory = DataDirectory.prepare(data_dir)
@@ -226,7 +245,7 @@ class EmbeddedServer:
         server = cls(_ServerLease(directory, binary, *locks))
         with ExitStack() as undo:
             undo.callback(server.close)
-            server.ensure(timeout)
+            server._ensure(_Patience(_READY_SECONDS, loads=True) if timeout is None else _Patience(timeout))
             undo.pop_all()
         return server
 
@@ -265,16 +284,18 @@ class EmbeddedServer:
         Raises `Unavailable` if no server answers within `timeout` seconds, `SystemClosed` after `close` and in a
         forked child.
         """
-        deadline = time.monotonic() + timeout
+        return self._ensure(_Patience(timeout))
+
+    def _ensure(self, patience: _Patience) -> str:
         self._check_usable()
-        pid = ready_pid(self.socket_path, min(timeout, 1.0)) if self.socket_path else None
+        pid = ready_pid(self.socket_path, min(patience.seconds, 1.0)) if self.socket_path else None
         if pid is not None:
             self._running = _RunningServer(self.socket_path, pid)
             return self.socket_path
-        if not self._mutex.acquire(timeout=max(timeout, 0)):
+        if not self._mutex.acquire(timeout=max(patience.seconds, 0)):
             raise self._unavailable()
         try:
-            self._running = self._acquire(deadline)
+            self._running = self._acquire(patience)
         except OSError as error:
             raise Unavailable(
                 f"the embedded server in {self.data_dir} cannot be used: {error}; "
@@ -310,17 +331,17 @@ class EmbeddedServer:
         if self._lease.closing.is_set():
             raise _closed_error()
 
-    def _acquire(self, deadline: float) -> _RunningServer:
+    def _acquire(self, patience: _Patience) -> _RunningServer:
         lease = self._lease
         with ExitStack() as undo:
             undo.callback(lease.release_unless_running)
             while True:
                 self._check_usable()
-                running = lease.try_acquire(deadline)
+                running = lease.try_acquire(patience)
                 if running is not None:
                     undo.pop_all()
                     return running
-                if time.monotonic() > deadline:
+                if patience.is_over(lease.directory):
                     raise self._unavailable()
                 lease.closing.wait(_POLL_SECONDS)
 

@@ -22,7 +22,8 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duramen.events.embedded.data_directory import quote_setting
+from duramen.events.embedded import server as server_module
+from duramen.events.embedded.data_directory import DataDirectory, quote_setting
 from duramen.events.embedded.server import EmbeddedServer
 from duramen.events.errors import SystemClosed, Unavailable
 from servers import Server
@@ -456,6 +457,30 @@ def test_a_server_that_outlived_its_owner_is_adopted_and_stopped(data_dir: Path)
     assert no_server_lives_on(data_dir)
     with EmbeddedServer.open(data_dir) as server:
         assert entries(server) == ["a"]
+
+
+@pytest.mark.slow
+def test_data_may_take_longer_to_load_than_a_server_to_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedServer.open(data_dir) as server, redis.Redis(unix_socket_path=server.socket_path) as client:
+        client.mset({f"key {number}": "value" for number in range(400)})
+        client.bgrewriteaof()
+        eventually(lambda: client.info("persistence")["aof_base_size"] > 400, what="a file in which each key is loaded")
+    write = DataDirectory.write_config
+
+    def write_slow(directory: DataDirectory, socket_path: str) -> str:
+        file = write(directory, socket_path)
+        with Path(file).open("a") as config:
+            config.write("key-load-delay 10000\nloading-process-events-interval-bytes 1024\n")
+        return file
+
+    monkeypatch.setattr(DataDirectory, "write_config", write_slow)
+    with pytest.raises(Unavailable, match="not ready in time"):
+        EmbeddedServer.open(data_dir, timeout=1.5)
+    monkeypatch.setattr(server_module, "_READY_SECONDS", 1.5)
+    with EmbeddedServer.open(data_dir) as loaded, redis.Redis(unix_socket_path=loaded.socket_path) as client:
+        assert client.get("key 399") == b"value"
+        with EmbeddedServer.open(data_dir) as attached:
+            assert attached.pid == loaded.pid
 
 
 def test_a_server_that_hangs_without_an_owner_keeps_the_directory(data_dir: Path) -> None:
