@@ -100,7 +100,6 @@ class Work(Following, MessageSender):
         """What a call returns for the paths of agents with work or reminders, together, at most `limit` of it."""
         found: list[T] = []
         for path in self._agents_with_work():
-            known = self._services.folds.position(path)
             try:
                 with self._leaving_losses(path):
                     found += call(path)
@@ -108,8 +107,6 @@ class Work(Following, MessageSender):
                 continue
             except (CorruptEvent, DataLoss, Diverged) as error:  # which hides no other
                 get_logger("work").warning("agent_left_out", agent=path, error=type(error).__name__)
-                if known is not None:  # a loss is reported once: to the next caller that reads the agent itself
-                    self._services.folds.note(path, *known)
             if len(found) >= limit:
                 break
         return found[:limit]
