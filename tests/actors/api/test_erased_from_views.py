@@ -12,6 +12,7 @@ import pytest
 from duramen.actors import AgentSystem
 from duramen.projections import KeyedProjection, Projection
 from duramen.projections.consumers import consumer as consumer_module
+from duramen.projections.consumers import standby as standby_module
 from duramen.projections.projection import KeyedView
 from duramen.projections.sessions import erasing as erasing_module
 from sinks import SqliteSeen
@@ -21,11 +22,13 @@ from waiting import eventually
 OpenSystem = Callable[..., AgentSystem]
 PATH, OTHER, THIRD = "acme/alice", "acme/bob", "acme/carol"
 WAIT = 30.0
+NEXT_OF_PATH = {PATH: [1, 2], OTHER: [1, 2], THIRD: [1, 2]}
 
 
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer_module, "_HEARTBEAT", 0.05)
+    monkeypatch.setattr(standby_module, "_LOOK", 0.05)
 
 
 class Counted:
@@ -293,5 +296,64 @@ def test_a_sink_is_told_once_whoever_has_it(open_any: OpenSystem, tmp_path: Path
     second.wait_for(two.agent(THIRD).set("n", 2), timeout=WAIT, saved=True)
     assert (sinks[0].erased, sinks[1].erased) == ([PATH], [OTHER])
     second.close()
+    for sink in sinks:
+        sink.close()
+
+
+def test_one_that_takes_over_in_the_midst_of_an_erasure_erases_itself(
+    open_any: OpenSystem, gate: threading.Event
+) -> None:
+    entered = threading.Event()
+
+    class Held(Whole):
+        def erase(self, state: dict[str, list[int]], agent: str) -> dict[str, list[int]]:
+            entered.set()
+            assert gate.wait(60)
+            return super().erase(state, agent)
+
+    one, two, view = open_any(), open_any(), Whole()
+    first = one.attach(Held(), "view", standby=True)
+    fill(one, first, saved=True)
+    second = two.attach(view, "view", standby=True)
+    two.erase(PATH)
+    assert entered.wait(60)
+    assert PATH in state_of(second), "nothing of it is stored"
+    bury_others(two)
+    eventually(lambda: PATH not in state_of(second), what="the next one has erased")
+    eventually(lambda: two.log.consumer_store().find("view").request is None, what="nothing waits")
+    assert (second.status, view.of_other) == ("live", 0)
+    gate.set()
+    eventually(lambda: first.status == "standby", what="what the first one has erased is not stored")
+    receipt = two.spawn(PATH).set("n", 1)
+    for runner in (second, first):
+        runner.wait_for(receipt, timeout=WAIT, saved=True)
+        assert state_of(runner) == NEXT_OF_PATH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_buried", [False, True], ids=["closed", "buried alive"])
+def test_a_sink_that_could_not_erase_does_so_once_where_it_is_taken_over(
+    open_any: OpenSystem, tmp_path: Path, is_buried: bool
+) -> None:
+    one, two = open_any(), open_any()
+    sinks = [ErasingSink(str(tmp_path / "seen.db")) for _ in range(2)]
+    first = one.attach(sinks[0], "rows", standby=True)
+    fill(one, first, saved=True)
+    second = two.attach(sinks[1], "rows", standby=True)
+    sinks[0].deadlocks = many = 1_000_000
+    two.erase(PATH)
+    eventually(lambda: sinks[0].deadlocks < many, what="it was asked to")
+    assert PATH in sinks[1].rows()
+    if is_buried:
+        bury_others(two)
+    else:
+        first.close()
+    eventually(lambda: PATH not in sinks[1].rows(), what="the rows are gone")
+    eventually(lambda: two.log.consumer_store().find("rows").request is None, what="nothing waits")
+    second.wait_for(two.spawn(PATH).set("n", 1), timeout=WAIT, saved=True)
+    assert sinks[1].rows() == NEXT_OF_PATH
+    assert [sink.erased for sink in sinks] == [[], [PATH]]
+    for runner in (first, second):
+        runner.close()
     for sink in sinks:
         sink.close()
