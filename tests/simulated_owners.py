@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 import msgpack
 from duramen.actors.hosts import BEAT_SECONDS, LEASE_SECONDS, SUSPENDED_SECONDS, LeaseJudge
@@ -65,6 +65,8 @@ class Rules:
     """False: an agent begins as soon as it is claimed, whether or not its host is known to live."""
     drops_former: bool = True
     """False: what was sent to a host is done, too, by the host that its process goes on as."""
+    doubts_buried: bool = True
+    """False: a message of a host that was declared dead counts as sent for the first time, though it may be done."""
 
 
 @define
@@ -238,12 +240,9 @@ class _Node:
         if beat is None:
             self._join_again()
             return
-        self._beaten_at = sent
-        for agent in list(self.holds):
-            self._work(agent)
-        self.call(self.world.store.hosts, self._look)
+        self.call(self.world.store.hosts, partial(self._look, sent))
 
-    def _look(self, records: list[HostRecord]) -> None:
+    def _look(self, beaten_at: float, records: list[HostRecord]) -> None:
         for record in self.judge.look(records, self.world.clock()):
             if record.host != self.id:
                 bury = partial(self.world.bury, record.host, record.beat)
@@ -251,6 +250,9 @@ class _Node:
         for record in records:
             if record.has_ended:
                 self._note_dead(record.host)
+        self._beaten_at = beaten_at
+        for agent in list(self.holds):
+            self._work(agent)
 
     def _buried(self, host: str, is_dead: bool) -> None:
         if is_dead:
@@ -274,7 +276,6 @@ class _Node:
         for host in self.dead_hosts:
             self.endpoint.links.forget(host)
         self.world.store.join(HostRecord(self.id))
-        self._beaten_at = self.world.network.now
         for route in self.routes.values():
             route.looking = False
         for agent in AGENTS:
@@ -373,6 +374,7 @@ class _Node:
             if ask.attempt < self.highest[ask.client, agent]:
                 return
             self.highest[ask.client, agent] = ask.attempt
+        ask = self._doubted(ask)
         held = self.holds.get(agent)
         if held is not None:
             held.queue.append(ask)
@@ -429,7 +431,9 @@ class _Node:
             return
         # A host that slept past its lease may claim a tree that its successor had, and has given up. Its messages of
         # before were sent elsewhere meanwhile: from the first beat on it knows, or the fence tells.
-        held.begun = held.begun or self.may_begin or not self.world.rules.begins_confirmed
+        if not held.begun and (self.may_begin or not self.world.rules.begins_confirmed):
+            held.begun = True
+            held.queue[:] = map(self._doubted, held.queue)
         while held.begun and not held.busy and held.queue:
             ask = held.queue[0]
             seq = held.marks.get((ask.client, ask.number)) if ask.repeated else None
@@ -440,6 +444,11 @@ class _Node:
             else:
                 held.queue.pop(0)
                 self._reply(agent, ask, seq)
+
+    def _doubted(self, ask: _Ask) -> _Ask:
+        """A message of a host that was declared dead may have been sent again, under its new id, and done."""
+        is_doubtful = ask.sender in self.dead_hosts and self.world.rules.doubts_buried
+        return evolve(ask, repeated=True) if is_doubtful else ask
 
     def _committed(self, agent: str, held: _Held, append: Append, answer: Answer) -> None:
         if self.holds.get(agent) is not held:

@@ -66,6 +66,7 @@ class HostedSystem:
             message_types=message_types,
             load=lambda: len(actors),
         )
+        router.was_buried = membership.was_buried
         trees = Trees(self._release, workers.submit)
         self.hosting = Hosting(
             store, membership, router, trees, agent_types=agent_types, is_client=is_client, placement=placement

@@ -82,6 +82,8 @@ class Membership:
         self._judge = LeaseJudge()
         self._living: dict[str, HostRecord] = {}
         self._dead: set[str] = set()
+        self._buried: set[str] = set()
+        """Of the dead, those that had not closed."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._beaten_at = clock()
@@ -105,8 +107,10 @@ class Membership:
 
         A server that refuses writes will do to read agents. As long as it does, nothing may begin here.
         """
+        begun = self._clock()
         try:
             self._join()
+            self._beaten_at = begun
             self.server_clock.measure()
         except Unavailable as error:
             self._beaten_at = -inf
@@ -208,6 +212,10 @@ class Membership:
             self._living.setdefault(host, record)
         return "draining" if record.state == "draining" else "up"
 
+    def was_buried(self, host: str) -> bool:
+        """Whether another host was found dead that had not closed: it may go on under another id."""
+        return host in self._buried
+
     def _bury(self, host: str, reason: str) -> None:
         """Bury a host that is certainly dead, whatever its last beat was."""
         while (record := self._store.find(host)) is not None and not record.has_ended:
@@ -222,6 +230,8 @@ class Membership:
             if host in self._dead or host == self.host:
                 return
             self._dead.add(host)
+            if not has_closed:
+                self._buried.add(host)
         self._events.died(host, has_closed)
 
     def _note(self, records: Iterable[HostRecord]) -> None:
@@ -241,7 +251,6 @@ class Membership:
     # -- the beat --------------------------------------------------------------------------------------------------
 
     def _join(self) -> None:
-        begun = self._clock()
         self._own = evolve(
             self._own,
             agent_types=tuple(sorted(self._agent_types())),
@@ -249,7 +258,6 @@ class Membership:
             load=self._load(),
         )
         self._store.join(self._own)
-        self._beaten_at = begun
 
     def _run(self) -> None:
         is_between = False
@@ -272,8 +280,10 @@ class Membership:
             self.late_beats += begun - self._beaten_at > 2 * self._period
             if self._store.beat(self.host, self._load()) is None:
                 self._join_again()
-            self._beaten_at = begun  # when it was sent: the others have seen it since then at most
             self._look()
+            # When the beat was sent: the others have seen it since then at most. After the look: nothing is to begin
+            # here before it is known who was declared dead meanwhile.
+            self._beaten_at = begun
             self.server_clock.measure()
 
     @contextmanager

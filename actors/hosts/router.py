@@ -140,6 +140,8 @@ class Router:
         """The hosts that know that this one takes no more trees; None while it takes some."""
         self.on_left: Callable[[str], None] = lambda host: None
         """Called in the core when a host says that it has closed, or takes no more trees."""
+        self.was_buried: Callable[[str], bool] = lambda host: False
+        """Whether a host was found dead that had not closed."""
         self.handling = 0
         """Messages of other hosts that are not answered yet."""
         self.sent = 0
@@ -304,6 +306,7 @@ class Router:
         if self._held is not None:
             self._held.append(envelope)
             return
+        self._doubt(envelope)
         self.handling += 1
         self.taken += 1
         envelope.add_done_callback(partial(self._handled, envelope))
@@ -360,6 +363,20 @@ class Router:
         for envelope in outdated:
             waiting.remove(envelope)
             envelope.refuse(NotMine(f"this host of {envelope.agent} was declared dead"))
+
+    def doubt_buried(self, waiting: list[Envelope]) -> None:
+        """Have the forwarded mutations of hosts that were declared dead looked for in the log before they are done.
+
+        Such a host may live, under another id by now, and have done them itself, or had another host do them.
+        """
+        for envelope in waiting:
+            if isinstance(envelope, RemoteEnvelope):
+                self._doubt(envelope)
+
+    def _doubt(self, envelope: RemoteEnvelope) -> None:
+        message = envelope.message
+        if type(message) is Forwarded and self.was_buried(envelope.peer):
+            envelope.message = Repeated(message.message, message.asker, message.number, message.known_seq)
 
     def _answer(self, peer: str, row: list[Any]) -> None:
         if peer in self._dead or self._links is None:

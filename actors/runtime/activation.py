@@ -340,7 +340,9 @@ class Activation:
         mailbox = self._mailbox
         if runtime.state.seq and not self._is_confirmed(runtime, give_up_at):
             return
-        self._services.hosting.router.drop_outdated(mailbox.waiting, self._services.hosting.membership.host)
+        hosting = self._services.hosting
+        hosting.router.drop_outdated(mailbox.waiting, hosting.membership.host)
+        hosting.router.doubt_buried(mailbox.waiting)
         try:
             runtime.agent.actor_activate(runtime)
         except Exception as error:  # a class whose objects cannot be changed

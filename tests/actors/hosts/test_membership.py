@@ -71,6 +71,29 @@ def world() -> Iterator[World]:
         membership.close()
 
 
+@pytest.mark.parametrize("is_buried", [False, True])
+def test_after_a_sleep_nothing_begins_before_it_is_known_who_is_dead(world: World, is_buried: bool) -> None:
+    begun: list[bool] = []
+    host, other = world.host("a"), world.join()
+    host._events = HostEvents(lambda dead, closed: begun.append(host.may_begin()), lambda *ids: None)
+    world.now += 60
+    assert world.log.hosts.bury(other.host, 0)
+    assert not host.was_buried(other.host), "it is not known here yet"
+    if is_buried:
+        assert world.log.hosts.bury(host.host, 0)
+    assert not host.may_begin()
+    host.beat()
+    assert begun == [False]
+    assert host.was_buried(other.host) and host.may_begin()
+
+
+def test_a_host_that_has_closed_was_not_buried(world: World) -> None:
+    host, other = world.host("a"), world.host("b")
+    other.close()
+    world.pass_time(host)
+    assert host.state_of(other.host) == "dead" and not host.was_buried(other.host)
+
+
 def test_a_host_is_listed_with_what_it_runs(world: World) -> None:
     host = world.host(agent_types=lambda: ["writer", "planner"], message_types=lambda: ["find"], load=lambda: 3)
     (found,) = world.log.hosts.hosts()

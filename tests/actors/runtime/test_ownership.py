@@ -418,6 +418,38 @@ def test_messages_that_come_while_the_routes_to_a_lost_host_are_ended_in_steps_k
         eventually(lambda: not len(owner._actors), what="it has dropped its agents before it closes")
 
 
+def test_what_a_host_that_was_declared_dead_has_sent_is_not_done_again_by_one_that_wakes_up_later(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process goes on under a new id, and has done it itself, as nobody had the tree, and has given that up."""
+    asker, sleeper = open_any(), open_any()
+    sleeper.spawn(PATH, initial_state={"l": []})
+    assert asker.agent(PATH).append("l", 0).seq == 2
+    membership, links, old = sleeper._hosted.hosting.membership, sleeper._hosted._links, asker.host
+    held, arrived, deliver = list[Any](), threading.Event(), links._deliver
+    for system in (sleeper, asker):  # their beats are this test's from now on
+        system._hosted.hosting.membership._stop.set()
+        system._hosted.hosting.membership._thread.join(30)
+    monkeypatch.setattr(links, "_deliver", lambda rows: (held.extend(rows), arrived.set()))
+
+    reply = asker.agent(PATH).ask(Append("l", 1), block=False)
+    assert arrived.wait(30)
+    give_up(sleeper, PATH)
+    membership._beaten_at = float("-inf")  # it sleeps
+    assert sleeper.log.hosts.bury(old, sleeper.log.hosts.find(old).beat)
+    asker._hosted.hosting.membership.beat()
+    assert asker.host != old
+    assert reply.get(timeout=30).seq == 3, "looked for in the log, not found, and done here"
+    give_up(asker, PATH)
+
+    deliver(held)
+    eventually(lambda: fence(asker)[1] == sleeper.host, what="claimed by a host that has not looked at the others yet")
+    membership.beat()
+    assert sleeper.agent(PATH).append("l", 2).seq == 4
+    assert asker.agent(PATH).get() == {"l": [0, 1, 2]}
+    eventually(lambda: not sleeper._hosted.hosting.router.handling, what="outcomes of all that had arrived")
+
+
 @pytest.mark.parametrize("ends", ["the beat goes through again", "the system closes"])
 def test_an_effect_is_held_back_while_the_beat_does_not_go_through(
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, ends: str
