@@ -596,12 +596,33 @@ def _sleep_past_lease(world: _World, nodes: list[_Node]) -> None:
             network.at(begin + seconds, partial(node.release, agent))
 
 
+def _sleep_side_by_side(world: _World, nodes: list[_Node]) -> None:
+    """Stop a host that messages are on the way to, and their sender, so that the sender alone is declared dead.
+
+    The third one stops between the two burials. The sender goes on under another id, and has the tree until it gives it
+    up, before the first one wakes up.
+    """
+    network, random = world.network, world.network.random
+    sleeper, sender, third = random.sample(nodes, 3)
+    agent, begin = random.choice(AGENTS), network.now
+    network.at(begin, partial(sleeper.command, agent))
+    for seconds in (1.0, 1.95, 2.05, 2.3):
+        network.at(begin + seconds, partial(sender.command, agent))
+    network.at(begin + 1.9, partial(sleeper.release, agent))
+    network.at(begin + 2, partial(sleeper.endpoint.pause, 20.0))
+    network.at(begin + 2.5, partial(sender.endpoint.pause, random.uniform(9.5, 13)))
+    network.at(begin + random.uniform(11, 15), partial(third.endpoint.pause, 15.0))
+    for seconds in (16, 17, 18, 19, 20, 21, 21.9):
+        network.at(begin + seconds, partial(sender.release, agent))
+
+
 def run_owners(
-    seed: int, rules: Rules | None = None, *, jumps: bool = False, sleeps: bool = False
+    seed: int, rules: Rules | None = None, *, jumps: bool = False, sleeps: bool = False, both_sleep: bool = False
 ) -> tuple[History, list[str]]:
     """Run one schedule of a minute, let the network heal, and wait for all replies. Returns history and problems.
 
-    With `jumps` the clock of the leases is set forward, with `sleeps` a host sleeps for longer than its lease.
+    With `jumps` the clock of the leases is set forward, with `sleeps` a host sleeps for longer than its lease, and with
+    `both_sleep` one that has sent it messages, too.
     """
     world = _World(seed, rules or Rules(), Faults())
     network, random = world.network, world.network.random
@@ -630,6 +651,8 @@ def run_owners(
         network.at(network.now + random.uniform(5, 25), lambda: setattr(world, "jump", 3600.0))
     if sleeps:
         _sleep_past_lease(world, nodes)
+    if both_sleep:
+        _sleep_side_by_side(world, nodes)
     network.run(network.now + 32)
     network.heal()
     network.run(network.now + 150, while_=lambda: any(any(node.pending.values()) for node in nodes if not node.ended))

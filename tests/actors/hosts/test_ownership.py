@@ -15,11 +15,11 @@ LONG = int(os.environ.get("DURAMEN_TEST_SCHEDULES", "3000"))
 PARTS = 4
 
 
-def check_schedules(seeds: range, *, sleeps: bool = False) -> Counter[str]:
+def check_schedules(seeds: range, *, sleeps: bool = False, both_sleep: bool = False) -> Counter[str]:
     """Run the schedules; returns how much has happened in them."""
     done: Counter[str] = Counter()
     for seed in seeds:
-        history, problems = run_owners(seed, sleeps=sleeps)
+        history, problems = run_owners(seed, sleeps=sleeps, both_sleep=both_sleep)
         assert not problems, f"schedule {seed}"
         for what in ("claims", "releases", "burials", "fenced"):
             done[what] += getattr(history, what)
@@ -46,6 +46,13 @@ def test_what_a_host_was_sent_is_done_once_though_it_wakes_up_when_its_successor
     assert done["burials"] >= 30, "each sleeper was declared dead"
 
 
+def test_what_a_host_has_sent_that_was_declared_dead_is_done_once_though_it_comes_when_its_next_id_has_done_it() -> (
+    None
+):
+    done = check_schedules(range(60), both_sleep=True)
+    assert done["burials"] >= 30, "most senders were declared dead"
+
+
 @pytest.mark.parametrize("seed", [40083, 48099, 67380, 67566])
 def test_what_a_host_has_refused_it_does_not_take_when_the_tree_comes_to_it_meanwhile(seed: int) -> None:
     """A later command, sent before the refusal was known, stood before the earlier ones: once in 10,000 schedules."""
@@ -57,10 +64,10 @@ def test_a_clock_that_jumps_buries_nobody() -> None:
     assert not [seed for seed in range(40) if run_owners(seed, jumps=True)[1]]
 
 
-def wrong(rules: Rules, *, jumps: bool = False, sleeps: bool = False, schedules: int = 100) -> Iterator[str]:
+def wrong(rules: Rules, *, schedules: int = 100, **kind: bool) -> Iterator[str]:
     """What goes wrong under other rules, schedule after schedule."""
     for seed in range(schedules):
-        yield from run_owners(seed, rules, jumps=jumps, sleeps=sleeps)[1]
+        yield from run_owners(seed, rules, **kind)[1]
 
 
 def test_leases_with_a_time_to_live_bury_hosts_that_live() -> None:
@@ -78,6 +85,12 @@ def test_resending_message_by_message_breaks_the_order() -> None:
 @pytest.mark.parametrize("rules", [Rules(begins_confirmed=False), Rules(drops_former=False)])
 def test_a_host_that_wakes_up_does_twice_what_was_sent_elsewhere_meanwhile(rules: Rules) -> None:
     assert any("stands twice" in problem for problem in wrong(rules, sleeps=True, schedules=30))
+
+
+def test_without_a_look_into_the_log_what_the_next_id_of_its_sender_has_done_is_done_twice() -> None:
+    assert any(
+        "stands twice" in problem for problem in wrong(Rules(doubts_buried=False), both_sleep=True, schedules=60)
+    )
 
 
 @pytest.mark.slow
