@@ -86,7 +86,7 @@ class Membership:
         """Of the dead, those that had not closed."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._beaten_at = clock()
+        self._beaten_at = self._last_beat = clock()
         self._has_failed = False
         """Whether the last beat or look did not go through."""
         self.server_clock = ServerClock(store.time)
@@ -225,6 +225,10 @@ class Membership:
         self._note_dead(host, has_closed=record is not None and record.state == "closed")
 
     def _note_dead(self, host: str, *, has_closed: bool) -> None:
+        if has_closed and host not in self._dead:
+            # To a host that was buried it has answered nothing: then what was sent to it may be done.
+            own = self._store.find(self.host)
+            has_closed = own is not None and not own.has_ended
         with self._lock:
             self._living.pop(host, None)
             if host in self._dead or host == self.host:
@@ -277,9 +281,10 @@ class Membership:
         """Raise this host's beat, look at the others, and bury the dead: one round, as the thread makes them."""
         with self._noting_failure():
             begun = self._clock()
-            self.late_beats += begun - self._beaten_at > 2 * self._period
+            self.late_beats += begun - self._last_beat > 2 * self._period
             if self._store.beat(self.host, self._load()) is None:
                 self._join_again()
+            self._last_beat = begun
             self._look()
             # When the beat was sent: the others have seen it since then at most. After the look: nothing is to begin
             # here before it is known who was declared dead meanwhile.

@@ -168,8 +168,8 @@ class Router:
         return route.host in self._dead or route.attempt < self._first_attempt
 
     def may_have_begun(self, route: Route) -> bool:
-        """Whether what a lost route has sent may have been begun: its host has not closed."""
-        return not self._dead.get(route.host, False)
+        """Whether what a lost route has sent may have been begun: its host has not closed, or this one was buried."""
+        return route.attempt < self._first_attempt or not self._dead.get(route.host, False)
 
     def use(self, links: Links) -> None:
         """Send and answer through these links from now on."""

@@ -409,6 +409,13 @@ class Activation:
                     _BEAT_PAUSE, lambda: services.dispatcher.post(lambda: self._forward(place, wait_until))
                 )
                 return
+        if place.host == services.hosting.membership.host:  # found before the core knew that it goes on under this id
+            if self._is_known_to_live():
+                services.hosting.trees.leave(mailbox.path)
+                self._become_idle()
+            else:
+                self.give_up(not_begun(self.path))
+            return
         services.hosting.trees.leave(mailbox.path)
         mailbox.runner = forwarding = Forwarding(services, mailbox, place.host, place.seq)
         mailbox.phase = IDLE

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
-from duramen.actors.dispatch import Envelope
+from duramen.actors.dispatch import Envelope, dispatcher
 from duramen.actors.dispatch import dispatcher as dispatcher_module
 from duramen.actors.hosts import Membership
 from duramen.actors.runtime import activation, forwarding
@@ -448,6 +448,66 @@ def test_what_a_host_that_was_declared_dead_has_sent_is_not_done_again_by_one_th
     assert sleeper.agent(PATH).append("l", 2).seq == 4
     assert asker.agent(PATH).get() == {"l": [0, 1, 2]}
     eventually(lambda: not sleeper._hosted.hosting.router.handling, what="outcomes of all that had arrived")
+
+
+def test_a_host_sends_nothing_to_itself_where_its_core_does_not_know_its_new_id_yet(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, system = open_any(), open_any()
+    first.spawn(PATH, initial_state={"l": []})
+    give_up(first, PATH)
+    services, asked, is_known = system._services, threading.Event(), activation.Activation._is_known_to_live
+
+    def look(self: activation.Activation) -> bool:
+        asked.set()
+        return is_known(self)
+
+    monkeypatch.setattr(activation.Activation, "_is_known_to_live", look)
+    owner, services.owner = services.owner, "f" * 32
+    reply = system.agent(PATH).ask(Append("l", 1), block=False)
+    assert asked.wait(30)
+    services.owner = owner
+    assert reply.get(timeout=30).seq == 2
+    assert system.agent(PATH).get() == {"l": [1]}
+
+
+@pytest.mark.parametrize("first", ["beat", "look_between"])
+def test_what_a_host_that_has_closed_did_for_one_that_slept_past_its_lease_is_not_done_again(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """It could send no replies, as the sleeper was declared dead, and has closed all the same."""
+    monkeypatch.setattr(dispatcher, "_STEP_SECONDS", 0.0)
+    sleeper, owner, other = open_any(), open_any(), open_any()
+    paths = [f"acme/a{number}" for number in range(3)]
+    for path in paths:
+        owner.spawn(path, initial_state={"l": []})
+        sleeper.agent(path).append("l", 0)
+    memberships = [system._hosted.hosting.membership for system in (sleeper, owner)]
+    for membership in memberships:  # their beats are this test's from now on
+        membership._stop.set()
+        membership._thread.join(30)
+    links, held, arrived = owner._hosted._links, list[Any](), threading.Semaphore(0)
+    deliver = links._deliver
+
+    def hold(rows: list[Any]) -> None:
+        held.extend(rows)
+        arrived.release(len(rows))
+
+    monkeypatch.setattr(links, "_deliver", hold)
+    replies = [sleeper.agent(path).ask(Append("l", 1), block=False) for path in paths]
+    for _ in paths:
+        assert arrived.acquire(timeout=30)
+    memberships[0]._beaten_at = float("-inf")
+    assert owner.log.hosts.bury(sleeper.host, owner.log.hosts.find(sleeper.host).beat)
+    memberships[1].beat()
+    monkeypatch.setattr(links, "_deliver", deliver)
+    deliver(held)
+    eventually(lambda: [other.peek(path).memory["l"] for path in paths] == [[0, 1]] * 3, what="done by the owner")
+    owner.close()
+    getattr(memberships[0], first)()
+    memberships[0].beat()
+    assert [reply.get(timeout=30).seq for reply in replies] == [3, 3, 3]
+    assert [other.peek(path).memory["l"] for path in paths] == [[0, 1]] * 3
 
 
 @pytest.mark.parametrize("ends", ["the beat goes through again", "the system closes"])
