@@ -34,6 +34,7 @@ from duramen.events import (
 from duramen.events.log.consumer_store import LIVE, ConsumerRecord
 from duramen.events.log.event_log import EventLog
 from duramen.events.log.records import Base, Head
+from duramen.events.model import count_of
 from duramen.events.model.cursor import Cursor, Mark
 from duramen.events.model.values import same_value
 from duramen.projections import AgentState, Episode, WorkingMemory, fold
@@ -827,6 +828,6 @@ def test_whatever_was_trimmed_and_when_the_state_is_that_of_the_whole_history(
         session = [event for event in seen if event.seq >= episode.first_seq]
         tokens = sum(event.data["data"]["tokens_used"] for event in session if event.type == "activity_recorded")
         assert episode.tokens_used == tokens
-        assert episode.context_summary.startswith(f"{len(session)} events")
+        assert episode.context_summary.startswith(count_of(len(session), "event"))
     finally:
         system.close()
