@@ -112,7 +112,7 @@ def test_reads_and_other_agents_do_not_wait_for_what_is_not_confirmed(
 def test_other_hosts_and_consumers_do_not_wait_for_what_is_not_confirmed(
     primary: Server, replica: Server, cleanup: ExitStack
 ) -> None:
-    owner, asker = system_of(primary, cleanup), system_of(primary, cleanup)
+    owner, asker = system_of(primary, cleanup, 4 * LONG), system_of(primary, cleanup, 4 * LONG)
     for path in ("acme/alice", "acme/bob"):
         owner.spawn(path)
     alice, bob = asker.agent("acme/alice"), asker.agent("acme/bob")

@@ -9,6 +9,7 @@ from duramen.actors.commands import Serializer
 from duramen.actors.hosts import Links
 from duramen.events import EventRegistry, Limits, MemoryLog
 from linked_hosts import LinkedHost
+from takeover import take_beats
 from waiting import eventually
 
 
@@ -34,11 +35,8 @@ def test_what_comes_to_the_new_id_of_a_host_that_was_declared_dead_is_taken_from
     message = Serializer(Limits(), EventRegistry()).pack_message(Set("n", 1))
     with AgentSystem.open(log=log) as system, LinkedHost(log.hosts) as asker:
         alice, old = system.spawn("acme/alice"), system.host
-        membership, router = system._hosted.hosting.membership, system._hosted.hosting.router
+        (membership,), router = take_beats(monkeypatch, system), system._hosted.hosting.router
         assert old is not None
-        membership._stop.set()  # the beat is this test's from now on
-        assert membership._thread is not None
-        membership._thread.join(30)
         start = Links.start
 
         def start_and_be_asked(links: Links, timeout: float) -> bool:

@@ -18,7 +18,7 @@ from duramen.actors.runtime import activation, forwarding
 from duramen.actors.runtime.active import user_handler
 from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, Unavailable
 from duramen.events.model import DECLARED
-from takeover import give_up
+from takeover import give_up, sleep, take_beats
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -373,9 +373,7 @@ def test_messages_that_come_while_the_routes_to_a_lost_host_are_ended_in_steps_k
     for path in paths:
         owner.spawn(path, agent_type="counting", initial_state={"l": [], "n": 0})
         asker.agent(path).append("l", 0)
-    for system in (owner, asker):  # the beats are this test's from now on
-        system._hosted.hosting.membership._stop.set()
-        system._hosted.hosting.membership._thread.join(30)
+    take_beats(monkeypatch, owner, asker)
     router, links, held = asker._hosted.hosting.router, owner._hosted._links, list[Any]()
     deliver = links._deliver
     monkeypatch.setattr(links, "_deliver", held.extend)
@@ -427,15 +425,13 @@ def test_what_a_host_that_was_declared_dead_has_sent_is_not_done_again_by_one_th
     assert asker.agent(PATH).append("l", 0).seq == 2
     membership, links, old = sleeper._hosted.hosting.membership, sleeper._hosted._links, asker.host
     held, arrived, deliver = list[Any](), threading.Event(), links._deliver
-    for system in (sleeper, asker):  # their beats are this test's from now on
-        system._hosted.hosting.membership._stop.set()
-        system._hosted.hosting.membership._thread.join(30)
+    take_beats(monkeypatch, sleeper, asker)
     monkeypatch.setattr(links, "_deliver", lambda rows: (held.extend(rows), arrived.set()))
 
     reply = asker.agent(PATH).ask(Append("l", 1), block=False)
     assert arrived.wait(30)
     give_up(sleeper, PATH)
-    membership._beaten_at = float("-inf")  # it sleeps
+    sleep(membership)
     assert sleeper.log.hosts.bury(old, sleeper.log.hosts.find(old).beat)
     asker._hosted.hosting.membership.beat()
     assert asker.host != old
@@ -482,10 +478,7 @@ def test_what_a_host_that_has_closed_did_for_one_that_slept_past_its_lease_is_no
     for path in paths:
         owner.spawn(path, initial_state={"l": []})
         sleeper.agent(path).append("l", 0)
-    memberships = [system._hosted.hosting.membership for system in (sleeper, owner)]
-    for membership in memberships:  # their beats are this test's from now on
-        membership._stop.set()
-        membership._thread.join(30)
+    memberships = take_beats(monkeypatch, sleeper, owner)
     links, held, arrived = owner._hosted._links, list[Any](), threading.Semaphore(0)
     deliver = links._deliver
 
@@ -497,7 +490,7 @@ def test_what_a_host_that_has_closed_did_for_one_that_slept_past_its_lease_is_no
     replies = [sleeper.agent(path).ask(Append("l", 1), block=False) for path in paths]
     for _ in paths:
         assert arrived.acquire(timeout=30)
-    memberships[0]._beaten_at = float("-inf")
+    sleep(memberships[0])
     assert owner.log.hosts.bury(sleeper.host, owner.log.hosts.find(sleeper.host).beat)
     memberships[1].beat()
     monkeypatch.setattr(links, "_deliver", deliver)
