@@ -235,18 +235,23 @@ def test_the_conversation_shows_nothing_from_later(browser: Browser) -> None:
 
 
 def test_a_change_arrives_by_itself(browser: Browser, system: AgentSystem, asker: Asker) -> None:
-    go(browser, f"#/agent/{DESK}")
+    browser.open("about:blank")
+    browser.open(f"{asker.server.url}#/agent/{DESK}")
+    browser.wait("return document.querySelector('#live .word')?.textContent === 'live'")
     browser.wait(
-        "const t = document.querySelector('.track'); return t.ariaValueNow === t.ariaValueMax && t.ariaValueMax !== '0'"
+        "const t = document.querySelector('.track');"
+        " return t && t.ariaValueNow === t.ariaValueMax && t.ariaValueMax !== '0'"
     )
-    browser.run("for (let id = 1; id < 10_000; id += 1) clearInterval(id)")  # nothing is asked for now and then
-    system.agent(DESK).set("news", "arrived")
-    browser.wait(
-        "return [...document.querySelectorAll('.tree .row.added')].some((row) => row.textContent.includes('arrived'))"
-    )
-    system.agent(DESK).delete("news")
-    browser.wait("return document.querySelector('.tree .row.removed') !== null")
-    browser.open(asker.server.url)
+    try:
+        browser.run("for (let id = 1; id < 10_000; id += 1) clearInterval(id)")  # nothing is asked for now and then
+        system.agent(DESK).set("news", "arrived")
+        arrived = "(row) => row.textContent.includes('arrived')"
+        browser.wait(f"return [...document.querySelectorAll('.tree .row.added')].some({arrived})")
+        system.agent(DESK).delete("news")
+        browser.wait("return document.querySelector('.tree .row.removed') !== null")
+    finally:
+        browser.open("about:blank")
+        browser.open(asker.server.url)
 
 
 def test_a_new_agent_appears_in_the_list(browser: Browser, system: AgentSystem) -> None:
@@ -259,7 +264,7 @@ def test_a_new_agent_appears_in_the_list(browser: Browser, system: AgentSystem) 
 
 
 def test_places_that_were_left_are_not_kept_in_memory(browser: Browser) -> None:
-    def go_round(times: int) -> tuple[int, int]:
+    def go_round(times: int) -> None:
         for _ in range(times):
             for address, shown in (
                 ("#/agents", ".agents.wide .agent-row"),
@@ -272,12 +277,15 @@ def test_places_that_were_left_are_not_kept_in_memory(browser: Browser) -> None:
             ):
                 go(browser, address)
                 browser.wait("return document.querySelector(arguments[0]) !== null", shown)
-        return browser.held()
 
-    nodes, listeners = go_round(2)
-    after_nodes, after_listeners = go_round(10)
-    assert after_nodes < nodes + 10 * 50, "a place that is kept has hundreds"
-    assert after_listeners < listeners + 10
+    def is_forgotten() -> bool:  # what was asked for on the way may still come
+        after_nodes, after_listeners = browser.held()
+        return after_nodes < nodes + 10 * 50 and after_listeners < listeners + 10 * 5
+
+    go_round(2)
+    nodes, listeners = browser.held()
+    go_round(10)
+    eventually(is_forgotten, what="each of ten visits was forgotten: a place that is kept has hundreds of nodes")
 
 
 def test_the_list_is_filtered(browser: Browser) -> None:
