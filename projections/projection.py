@@ -125,13 +125,19 @@ class Reactor(Attachable["Reactor"]):
     The methods are called by one thread.
     """
 
+    def begin(self) -> None:
+        """Called before the first event, each time that a host has claimed the name. By default it does nothing.
+
+        An exception has it tried again after `pause_after`, or parks the consumer.
+        """
+
     @abstractmethod
     def react(self, event: Event) -> None:
         """Act on an event. An exception has it tried again, or parks the consumer there."""
 
     @abstractmethod
     def pause_after(self, times: int, error: Exception) -> float | None:
-        """Seconds until an event is tried again that has failed so many times; None: it is not."""
+        """Seconds until an event, or `begin`, is tried again that has failed so many times; None: it is not."""
 
 
 E = TypeVar("E")

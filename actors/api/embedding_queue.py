@@ -8,13 +8,11 @@ from concurrent.futures import TimeoutError as NotDone
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from duramen.events import AskTimeout, Cursor, DuramenError, Event, Granularity, InvalidMessage, SystemClosed
+from duramen.events import AskTimeout, Cursor, Event, Granularity, InvalidMessage, SystemClosed
 from duramen.events.feed import end_marks
 from duramen.events.log import EventLog, check_name
-from duramen.events.logging import get_logger
 from duramen.events.model import EPISODE_RECORDED
 from duramen.projections import Consumers, Runner
-from duramen.projections.consumers import STANDBY
 from duramen.projections.episodes import EpisodeIndex, EpisodeReader
 from duramen.projections.notifications import EventFilter
 from duramen.projections.projection import Reactor
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_BEGIN_SECONDS: Final = 2.0
 _REACTION_SECONDS: Final = 30.0
 _LONGEST_PAUSE: Final = 60.0
 
@@ -55,18 +54,6 @@ class EmbeddingQueue:
         """Embed all episodes that there are. Raises as `embed_query`, and what reading them raises."""
         self._reader.catch_up()
         self._run(lambda: None, timeout)
-
-    def begin(self) -> None:
-        """Embed all episodes that there are, without waiting for that. An error is logged."""
-
-        def work() -> None:
-            try:
-                self._reader.catch_up()
-                self._embed_pending(self._index.stamp)
-            except DuramenError as error:
-                get_logger("episodes").warning("episodes_not_embedded", error=type(error).__name__)
-
-        self._thread_pool.submit(work)
 
     def _run(self, last: Callable[[], R], timeout: float) -> R:
         """Embed all texts that are pending now, and return what `last` does after that."""
@@ -116,13 +103,20 @@ class EmbeddingQueue:
 
 
 class EmbeddingReactor(Reactor):
-    """Has an episode embedded soon after its session has ended. It is tried again for as long as that fails."""
+    """Has episodes embedded soon after their sessions have ended. It tries again for as long as that fails."""
 
     version: ClassVar[int] = 1
     types: ClassVar[frozenset[str] | None] = frozenset({EPISODE_RECORDED})
 
     def __init__(self, queue: EmbeddingQueue) -> None:
         self._queue = queue
+
+    def begin(self) -> None:
+        """Embed all episodes that there are: the events of older ones may never come here.
+
+        Where that takes long it goes on beside the thread of the consumer, which is not kept from ending by it.
+        """
+        self._queue.embed_episodes(_BEGIN_SECONDS)
 
     def react(self, event: Event) -> None:
         """Embed all episodes that there are, this event's with them."""
@@ -135,16 +129,13 @@ class EmbeddingReactor(Reactor):
 def attach_embedding(queue: EmbeddingQueue, model: str, log: EventLog, consumers: Consumers) -> Runner[Any]:
     """Attach the durable consumer that embeds for a model; it stands by where another host that lives has it.
 
-    One that is new begins at the present end: what there is by then is embedded first. Raises what
-    `Consumers.attach` raises.
+    One that is new begins at the present end of the log: whoever claims it embeds first what there is by then. Raises
+    what `Consumers.attach` raises.
     """
     marks = end_marks(log, range(log.partitions))
     after = Cursor(log.identity, {at: mark for at, mark in marks.items() if mark.position})
     event_filter = EventFilter.parse("**", Granularity.TRACE, None, None)
-    runner = consumers.attach(EmbeddingReactor(queue), consumer_of(model), event_filter, after=after, standby=True)
-    if runner.status != STANDBY:
-        queue.begin()
-    return runner
+    return consumers.attach(EmbeddingReactor(queue), consumer_of(model), event_filter, after=after, standby=True)
 
 
 def consumer_of(model: str) -> str:

@@ -141,6 +141,8 @@ class ReactionStorage:
         self._failed: tuple[tuple[str, int], int] | None = None
         """Agent and seq of the event that has failed last, and how often."""
         self._again_at = 0.0
+        self._has_begun = False
+        self._failed_begins = 0
 
     @property
     def version(self) -> int:
@@ -155,7 +157,24 @@ class ReactionStorage:
         return self._is_unsaved
 
     def load(self, store: ConsumerStore, record: ConsumerRecord) -> Cursor:
+        if not self._has_begun:
+            self._begin()
         return self._done or record.cursor
+
+    def _begin(self) -> None:
+        """Have the reactor begin. Raises Unavailable where that is to be tried again, else what it has raised."""
+        if monotonic() < self._again_at:
+            raise Unavailable("the reactor tries to begin again later")
+        try:
+            self._reactor.begin()
+        except Exception as error:
+            self._failed_begins += 1
+            pause = self._reactor.pause_after(self._failed_begins, error)
+            if pause is None:
+                raise
+            self._again_at = monotonic() + pause
+            raise Unavailable("the reactor failed to begin and tries again") from error
+        self._has_begun = True
 
     def apply(self, events: Sequence[Event], place: Callable[[int], Cursor]) -> None:
         for index, event in enumerate(events):

@@ -139,6 +139,32 @@ def test_it_tries_again_for_as_long_as_the_embedding_fails(system: AgentSystem) 
     assert eventually(lambda: system.consumers.get(NAME).lag == 0)
 
 
+def test_it_tries_again_with_the_episodes_that_were_there_before(system: AgentSystem) -> None:
+    text = ended(system, "acme/a", "Booked a train")
+    calls = Recorder()
+    calls.fail = RuntimeError("hunter2")
+    embedding(system, calls)
+    eventually(lambda: len(calls.calls) > 1)
+    assert stored(system, text) == [False]
+    calls.fail = None
+    eventually(lambda: stored(system, text) == [True])
+
+
+@pytest.mark.slow
+def test_another_host_embeds_the_episodes_that_the_first_has_not_come_to(open_any: OpenSystem) -> None:
+    first, second = open_any(), open_any()
+    text = ended(first, "acme/a", "Booked a train")
+    failing = Recorder()
+    failing.fail = RuntimeError("hunter2")
+    embedding(first, failing)
+    calls = embedding(second)
+    eventually(lambda: failing.calls)
+    assert calls.texts == []
+    first.close()
+    eventually(lambda: stored(second, text) == [True])
+    assert calls.texts == [text]
+
+
 def test_what_is_erased_while_it_is_embedded_leaves_no_vector(open_any: OpenSystem, gate: threading.Event) -> None:
     system, other, entered = open_any(), open_any(), threading.Event()
 
