@@ -40,7 +40,10 @@ class _RunningServer:
 
 @define
 class _Patience:
-    """How long a server is waited for: some seconds in all, or, with `loads`, without those in which it loads."""
+    """How long a server is waited for: some seconds in all, or, with `loads`, without those in which it loads.
+
+    One that is ready when the seconds are over has just loaded: it has them once more, to be attached to.
+    """
 
     seconds: float
     loads: bool = False
@@ -50,7 +53,10 @@ class _Patience:
         if time.monotonic() <= self._end:
             return False
         record = directory.read_record() if self.loads else None
-        if record is None or not is_loading(record.socket_path):
+        if record is None:
+            return True
+        self.loads = is_loading(record.socket_path)
+        if not self.loads and ready_pid(record.socket_path) is None:
             return True
         self._end = time.monotonic() + self.seconds
         return False
@@ -144,7 +150,13 @@ class _ServerLease:
                     die_with_parent=dies_with_owner,
                 )
             self.directory.write_record(ServerRecord(socket_path, dies_with_owner, process.pid))
-            running = self._wait_until_ready(process, log_start, patience)
+            try:
+                running = self._wait_until_ready(process, log_start, patience)
+            except Unavailable:
+                if is_loading(socket_path) or ready_pid(socket_path) is not None:
+                    self.process = process  # the next try waits on; a server that is stopped has to load all again
+                    undo.pop_all()
+                raise
             self.process = process
             undo.pop_all()
             return running
@@ -282,7 +294,7 @@ class EmbeddedServer:
         the server still runs a moment later, since a server that is shutting down may answer.
 
         Raises `Unavailable` if no server answers within `timeout` seconds, `SystemClosed` after `close` and in a
-        forked child.
+        forked child. A server that loads its data goes on with that, and the next call waits on for it.
         """
         return self._ensure(_Patience(timeout))
 

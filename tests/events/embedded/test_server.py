@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from duramen.events.embedded import server as server_module
 from duramen.events.embedded.data_directory import DataDirectory, quote_setting
+from duramen.events.embedded.process import is_loading
 from duramen.events.embedded.server import EmbeddedServer
 from duramen.events.errors import SystemClosed, Unavailable
 from servers import Server
@@ -459,12 +460,15 @@ def test_a_server_that_outlived_its_owner_is_adopted_and_stopped(data_dir: Path)
         assert entries(server) == ["a"]
 
 
-@pytest.mark.slow
-def test_data_may_take_longer_to_load_than_a_server_to_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with EmbeddedServer.open(data_dir) as server, redis.Redis(unix_socket_path=server.socket_path) as client:
-        client.mset({f"key {number}": "value" for number in range(400)})
+def fill(server: EmbeddedServer, keys: int) -> None:
+    with redis.Redis(unix_socket_path=server.socket_path) as client:
+        client.mset({f"key {number}": "value" for number in range(keys)})
         client.bgrewriteaof()
         eventually(lambda: client.info("persistence")["aof_base_size"] > 400, what="a file in which each key is loaded")
+
+
+def load_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have servers that are started from now on take 10 ms a key to load."""
     write = DataDirectory.write_config
 
     def write_slow(directory: DataDirectory, socket_path: str) -> str:
@@ -474,13 +478,51 @@ def test_data_may_take_longer_to_load_than_a_server_to_start(data_dir: Path, mon
         return file
 
     monkeypatch.setattr(DataDirectory, "write_config", write_slow)
+
+
+@pytest.mark.slow
+def test_data_may_take_longer_to_load_than_a_server_to_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedServer.open(data_dir) as server:
+        fill(server, 400)
+    load_slowly(monkeypatch)
     with pytest.raises(Unavailable, match="not ready in time"):
         EmbeddedServer.open(data_dir, timeout=1.5)
+    assert no_server_lives_on(data_dir)
     monkeypatch.setattr(server_module, "_READY_SECONDS", 1.5)
     with EmbeddedServer.open(data_dir) as loaded, redis.Redis(unix_socket_path=loaded.socket_path) as client:
         assert client.get("key 399") == b"value"
         with EmbeddedServer.open(data_dir) as attached:
             assert attached.pid == loaded.pid
+
+
+@pytest.mark.slow
+def test_a_server_that_loads_is_waited_for_by_the_next_call(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(patience: server_module._Patience, directory: DataDirectory) -> bool:
+        record = directory.read_record()
+        return record is not None and is_loading(record.socket_path)
+
+    with EmbeddedServer.open(data_dir) as server:
+        fill(server, 200)
+        load_slowly(monkeypatch)
+        os.kill(server.pid, signal.SIGKILL)
+        assert process_ends(server.pid)
+        with monkeypatch.context() as impatient, pytest.raises(Unavailable, match="not ready in time"):
+            impatient.setattr(server_module._Patience, "is_over", gives_up)
+            server.ensure()
+        record = DataDirectory.prepare(data_dir).read_record()
+        assert record is not None
+        server.ensure(60.0)
+        assert server.pid == record.pid
+    assert no_server_lives_on(data_dir)
+
+
+def test_a_server_that_is_ready_when_the_time_is_over_has_just_loaded(data_dir: Path) -> None:
+    directory = DataDirectory.prepare(data_dir)
+    patience = server_module._Patience(-1.0, loads=True)
+    with EmbeddedServer.open(data_dir):
+        assert not patience.is_over(directory)
+        assert patience.is_over(directory), "it has that time once"
+    assert server_module._Patience(-1.0, loads=True).is_over(directory)
 
 
 def test_a_server_that_hangs_without_an_owner_keeps_the_directory(data_dir: Path) -> None:
