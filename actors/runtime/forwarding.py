@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from duramen.events import AgentFailed, DuramenError, Fenced, OutcomeUnknown, Receipt, TooLarge
+from duramen.events import (
+    AgentFailed,
+    AgentNotFound,
+    DuramenError,
+    Fenced,
+    InvalidPath,
+    OutcomeUnknown,
+    PathNotFound,
+    Receipt,
+    TooLarge,
+)
 from duramen.events.model import WithContents
 
 from ..commands import AdoptChild, GetResult, Hold, Length, Pause, Pop, Restart, Resume, Spawn, Terminate
@@ -27,6 +37,9 @@ _MOST_UNDER_WAY: Final = 1_024
 
 _NONE: Final = 0
 _PASSED: Final = -1
+_REFUSED: Final = -2
+_HANDLED: Final = (AgentNotFound, InvalidPath, PathNotFound)
+"""Errors of a read that was handled."""
 
 _RARE: Final = frozenset((Spawn, Pause, Resume, Terminate, Restart, AdoptChild))
 """Mutations that get a command id where they have none: too rare to push the user's ids out of an agent's window."""
@@ -70,7 +83,10 @@ class Forwarding:
         self._is_confirming = False
         """Whether a message under way may wait for more than its commit."""
         self._barrier = _NONE
-        """The number of a read behind all that is under way; PASSED: it was answered, so all of that is committed."""
+        """The number of a read behind all that is under way; PASSED: it was handled, so all of that is committed.
+
+        REFUSED: it was not handled, and says nothing.
+        """
 
     @property
     def can_passivate(self) -> bool:
@@ -233,7 +249,7 @@ class Forwarding:
     def replied(self, number: int, value: Any, error: BaseException | None) -> None:
         envelope = self._under_way.pop(number)
         if number == self._barrier:
-            self._barrier = _PASSED
+            self._barrier = _PASSED if error is None or isinstance(error, _HANDLED) else _REFUSED
         if error is not None:
             envelope.refuse(error)
         else:

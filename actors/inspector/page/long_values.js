@@ -18,7 +18,7 @@ export function readLong(title, asked) {
     more.disabled = true;
     try {
       const answer = await get("long", { ...asked, first });
-      text.append(said(answer.part));
+      text.append(first > 0 && asked.kind === "bytes" ? " " : "", said(answer.part));
       first = answer.next;
       const unit = asked.kind === "bytes" ? "bytes" : "characters";
       note.textContent = first < answer.length ? `the first ${number(first)} of ${number(answer.length)} ${unit}` : `${number(answer.length)} ${unit}`;

@@ -86,6 +86,7 @@ def write_hostile(system: AgentSystem) -> None:
     hostile.merge("", {SCRIPT: {SCRIPT: SCRIPT}})
     hostile.set("long", "x" * 1_000_000)
     hostile.set("lines", "y\n" * 60_000)
+    hostile.set("blob", b"\x00\xff" * 20_000)
     hostile.merge("many", {f"key {number}": number for number in range(10_000)})
     deep: Any = "bottom"
     for _ in range(55):
@@ -378,6 +379,13 @@ def test_hostile_values_do_nothing_and_are_shown(browser: Browser, system: Agent
     assert any("bottom" in text for text, _ in shown.values()), "the deepest value is reached"
     browser.run("document.querySelector('.tree .row.more button').click()")
     browser.wait("return document.querySelector('.tree .row.more button').textContent.includes('9,800 more keys')")
+    browser.run("document.querySelector('.tree .row[data-key=blob]').click()")
+    browser.wait("return document.querySelector('dialog p')?.textContent === 'the first 32,768 of 40,000 bytes'")
+    browser.click("dialog .ends button")
+    browser.wait("return document.querySelector('dialog p')?.textContent === '40,000 bytes'")
+    parts = browser.run("return document.querySelector('dialog pre').textContent.trim().split(' ')")
+    assert (len(parts), set(parts)) == (40_000, {"00", "ff"})
+    browser.press("Escape")
     go(browser, f"#/agent/{HOSTILE}@1..{seq}")
     browser.wait("return document.querySelectorAll('.diff-row').length > 0")
     go(browser, "#/agents")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Set
-from duramen.actors.dispatch import Envelope, dispatcher
+from duramen.actors import Agent, AgentHandle, AgentSystem, Append, Get, Length, Set
+from duramen.actors.dispatch import Envelope
 from duramen.actors.dispatch import dispatcher as dispatcher_module
 from duramen.actors.hosts import Membership
 from duramen.actors.runtime import activation, forwarding
 from duramen.actors.runtime.active import user_handler
-from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, Unavailable
+from duramen.events import AgentNotRunning, DuramenError, EventRegistry, Fenced, Limits, MailboxFull, Unavailable
 from duramen.events.model import DECLARED
 from takeover import give_up, sleep, take_beats
 from waiting import eventually
@@ -446,6 +446,41 @@ def test_what_a_host_that_was_declared_dead_has_sent_is_not_done_again_by_one_th
     eventually(lambda: not sleeper._hosted.hosting.router.handling, what="outcomes of all that had arrived")
 
 
+def test_a_read_does_not_pass_what_was_sent_before_where_the_owner_is_full(
+    open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small read is sent behind writes that wait for a confirmation: only one that is handled says that they are."""
+    owner, asker = open_any(), open_any()
+    owner.spawn(PATH, initial_state={"l": []})
+    asker.agent(PATH).append("l", 0)
+    monkeypatch.setattr(forwarding.Forwarding, "_asks_for_more_than_a_commit", lambda route, envelope: True)
+    links, held, arrived, enqueue = owner._hosted._links, list[Any](), threading.Event(), owner._actors.enqueue
+    deliver = links._deliver
+
+    def hold_the_first(rows: list[Any]) -> None:
+        if not held:
+            held.append(rows.pop(0))
+            arrived.set()
+        if rows:
+            deliver(rows)
+
+    def refuse_lengths(path: str, envelope: Envelope) -> Any:
+        if type(envelope.message) is Length:
+            raise MailboxFull("full", agent=path)
+        return enqueue(path, envelope)
+
+    monkeypatch.setattr(links, "_deliver", hold_the_first)
+    monkeypatch.setattr(owner._actors, "enqueue", refuse_lengths)
+    reply = asker.agent(PATH).ask(Append("l", 1), block=False)
+    assert arrived.wait(30)
+    read = asker.agent(PATH).ask(Get("l"), block=False)
+    router = asker._hosted.hosting.router
+    eventually(lambda: router.sent >= 3 and router.waiting == 1, what="the small read was refused")
+    monkeypatch.setattr(links, "_deliver", deliver)
+    deliver(held)
+    assert (reply.get(timeout=30).seq, read.get(timeout=30)) == (3, [0, 1])
+
+
 def test_a_host_sends_nothing_to_itself_where_its_core_does_not_know_its_new_id_yet(
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,7 +507,7 @@ def test_what_a_host_that_has_closed_did_for_one_that_slept_past_its_lease_is_no
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     """It could send no replies, as the sleeper was declared dead, and has closed all the same."""
-    monkeypatch.setattr(dispatcher, "_STEP_SECONDS", 0.0)
+    monkeypatch.setattr(dispatcher_module, "_STEP_SECONDS", 0.0)
     sleeper, owner, other = open_any(), open_any(), open_any()
     paths = [f"acme/a{number}" for number in range(3)]
     for path in paths:
