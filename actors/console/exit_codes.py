@@ -44,7 +44,7 @@ class ExitCode(IntEnum):
 EXPLAINED: Final = """\
 exit codes:
   0    done
-  1    what was asked for could not be done: no such agent, not running, no such checkpoint ...
+  1    what was asked for could not be done: no such agent, not running ...
   2    an argument, a value or a file cannot be used; nothing was done
   3    the server cannot be reached, refuses this user, or is not safe to use
   4    stored data is damaged, lost or not understood

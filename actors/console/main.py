@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="duramen",
         usage="duramen [-h] [--version] COMMAND ...",
-        description="Long-running agents: their memory and lifecycle, durable in a log. Begin with `duramen run`.",
+        description="Long-running agents: their memory and lifecycle, durable in a log.\nBegin with `duramen run`.",
         epilog=f"`duramen COMMAND --help` tells what a command takes.\n\n{EXPLAINED}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

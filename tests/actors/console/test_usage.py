@@ -197,6 +197,12 @@ def test_every_command_has_help_of_its_own(duramen: Duramen) -> None:
             assert option in ran.out, (command, option)
 
 
+def test_no_help_is_wider_than_eighty_columns(duramen: Duramen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ((), *((command.name,) for command in COMMANDS)):
+        assert [line for line in duramen(*words, "--help").out.splitlines() if len(line) > 80] == [], words
+
+
 def test_the_version_is_told(duramen: Duramen) -> None:
     ran = duramen("--version")
     assert ran.code == 0
