@@ -94,8 +94,9 @@ def _targets(one: Sequence[Series], many: Sequence[Series], stored: Spread) -> t
         absent = why_absent([_SQLITE])
         return verdicts, [Unmeasured(faster, _FASTER_AT_LEAST, absent), *unmeasured]
     time = ratio_of(one[0], one[1], lambda sample: sample.wall / sample.operations)
+    cpu = ratio_of(one[0], one[1], lambda sample: sample.cpu / sample.operations)
     verdicts += [
-        Verdict(slower, time, at_most=_SLOWER_AT_MOST, remark=cpu_ratio(one[0], one[1]), short="against SqliteSaver"),
+        Verdict(slower, time, at_most=_SLOWER_AT_MOST, remark=f"{number(cpu.middle)}×", short="against SqliteSaver"),
         Verdict(
             f"LangGraph: {faster}",
             ratio_of(many[0], many[1], rate),
