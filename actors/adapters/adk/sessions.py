@@ -39,6 +39,10 @@ class _StoredSession(Session):
     """A session that knows which revision of the stored one it shows."""
 
     _revision: int = PrivateAttr(default=0)
+    _ids: set[str] = PrivateAttr(default_factory=set[str])
+    _seen: int = PrivateAttr(default=0)
+    """How many of the events have their ids in `_ids`."""
+    _last_seen: str = PrivateAttr(default="")
 
     @property
     def revision(self) -> int:
@@ -47,6 +51,15 @@ class _StoredSession(Session):
     def show(self, revision: int) -> None:
         """Say which revision the object shows from now on."""
         self._revision = revision
+
+    def may_have(self, event_id: str) -> bool:
+        """Whether an event of this id may be shown; only those that have come since the last call are looked at."""
+        events, seen = self.events, self._seen
+        if seen > len(events) or (seen and events[seen - 1].id != self._last_seen):  # somebody has cut or rewritten it
+            self._ids, seen = set(), 0
+        self._ids.update(each.id for each in events[seen:])
+        self._seen, self._last_seen = len(events), events[-1].id if events else ""
+        return event_id in self._ids
 
 
 @frozen
@@ -162,7 +175,8 @@ class DuramenSessionService(BaseSessionService):
         path = self.path(session.app_name, session.user_id, session.id)
         lock = self._locks.setdefault((id(asyncio.get_running_loop()), path), asyncio.Lock())
         async with lock:
-            if any(there.id == event.id and there == event for there in reversed(session.events)):
+            may_be_there = not isinstance(session, _StoredSession) or session.may_have(event.id)
+            if may_be_there and any(there.id == event.id and there == event for there in reversed(session.events)):
                 return event
             self._apply_temp_state(session, event)
             return await settle(self._commit(session, self._trim_temp_delta_state(event)))

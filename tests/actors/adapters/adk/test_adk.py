@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
@@ -176,6 +177,46 @@ def test_events_added_at_once_through_one_object_are_all_there(system: AgentSyst
         assert len(mine.events) == 10
 
     asyncio.run(use())
+
+
+def test_an_event_that_is_added_again_is_there_once_whatever_became_of_the_others_in_the_object(
+    system: AgentSystem,
+) -> None:
+    async def tried() -> None:
+        service = sessions(system)
+        session = await service.create_session(app_name="a", user_id="u")
+        added = [await service.append_event(session, event(str(number))) for number in range(5)]
+        for each in (added[0], added[4]):
+            assert await service.append_event(session, each) is each
+        del session.events[1:3]
+        assert await service.append_event(session, added[3]) is added[3]
+        assert [each.id for each in session.events] == [added[at].id for at in (0, 3, 4)]
+        stored = await service.get_session(app_name="a", user_id="u", session_id=session.id)
+        assert [each.id for each in stored.events] == [each.id for each in added]
+
+    asyncio.run(tried())
+
+
+def test_a_new_event_costs_no_look_at_those_before_it(system: AgentSystem) -> None:
+    looked = 0
+
+    class Counted(list[Any]):
+        def __reversed__(self) -> Iterator[Any]:
+            nonlocal looked
+            looked += 1
+            return super().__reversed__()
+
+    async def tried() -> None:
+        service = sessions(system)
+        session = await service.create_session(app_name="a", user_id="u")
+        session.events = Counted(session.events)
+        for number in range(20):
+            added = await service.append_event(session, event(str(number)))
+        assert looked == 0
+        assert await service.append_event(session, added) is added
+        assert looked == 1, "control: what may be there is looked for"
+
+    asyncio.run(tried())
 
 
 @pytest.mark.slow
