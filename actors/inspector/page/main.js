@@ -213,7 +213,7 @@ async function begin() {
   document.getElementById("theme").addEventListener("click", () => theme(isDark() ? "light" : "dark"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme());
   document.getElementById("help").addEventListener("click", help);
-  document.getElementById("places").append(...PLACES.map(([key, label]) => h("a", { href: `#/${key}`, "data-place": key }, label)));
+  document.getElementById("places").append(...PLACES.map(([key, label]) => h("a", { href: `#/${key}`, "data-place": key }, label.split(" & ")[0], label.includes(" & ") ? h("span", { class: "more-words" }, ` & ${label.split(" & ")[1]}`) : null)));
   addEventListener("keydown", keys);
   addEventListener("pointerdown", (event) => { if (!event.target.closest(".float")) document.querySelector(".float")?.remove(); });
   try {

@@ -405,6 +405,19 @@ def test_without_actions_nothing_can_be_done(browser: Browser) -> None:
     ]
 
 
+def test_on_a_phone_all_places_are_in_sight(browser: Browser) -> None:
+    browser.resize(390, 844)
+    try:
+        go(browser, "#/agents")
+        ends = "const row = document.getElementById('places'); return [row.scrollWidth, row.clientWidth]"
+        needed, there = browser.run(ends)
+        assert 300 < needed <= there
+    finally:
+        browser.resize(1440, 900)
+    assert browser.text("#places [data-place=hosts]") == "Hosts & consumers"
+    assert browser.run("return document.querySelector('#places .more-words').offsetWidth") > 0, "where there is room"
+
+
 def test_on_a_phone_one_pane_is_shown_at_a_time(browser: Browser) -> None:
     browser.resize(390, 844)
     try:
