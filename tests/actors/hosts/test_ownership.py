@@ -46,6 +46,7 @@ def test_what_a_host_was_sent_is_done_once_though_it_wakes_up_when_its_successor
     assert done["burials"] >= 30, "each sleeper was declared dead"
 
 
+@pytest.mark.slow
 def test_what_a_host_has_sent_that_was_declared_dead_is_done_once_though_it_comes_when_its_next_id_has_done_it() -> (
     None
 ):
@@ -87,6 +88,7 @@ def test_a_host_that_wakes_up_does_twice_what_was_sent_elsewhere_meanwhile(rules
     assert any("stands twice" in problem for problem in wrong(rules, sleeps=True, schedules=30))
 
 
+@pytest.mark.slow
 def test_without_a_look_into_the_log_what_the_next_id_of_its_sender_has_done_is_done_twice() -> None:
     assert any(
         "stands twice" in problem for problem in wrong(Rules(doubts_buried=False), both_sleep=True, schedules=60)

@@ -446,6 +446,7 @@ def test_what_a_host_that_was_declared_dead_has_sent_is_not_done_again_by_one_th
     eventually(lambda: not sleeper._hosted.hosting.router.handling, what="outcomes of all that had arrived")
 
 
+@pytest.mark.slow
 def test_a_read_does_not_pass_what_was_sent_before_where_the_owner_is_full(
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +482,7 @@ def test_a_read_does_not_pass_what_was_sent_before_where_the_owner_is_full(
     assert (reply.get(timeout=30).seq, read.get(timeout=30)) == (3, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_host_sends_nothing_to_itself_where_its_core_does_not_know_its_new_id_yet(
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,6 +504,7 @@ def test_a_host_sends_nothing_to_itself_where_its_core_does_not_know_its_new_id_
     assert system.agent(PATH).get() == {"l": [1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["beat", "look_between"])
 def test_what_a_host_that_has_closed_did_for_one_that_slept_past_its_lease_is_not_done_again(
     open_any: OpenSystem, monkeypatch: pytest.MonkeyPatch, first: str
