@@ -53,7 +53,9 @@ class Entries(Counted, KeyedProjection[list[int]]):
         return [key for key in entries if key == agent]
 
 
-class Whole(Counted, Projection[dict[str, list[int]]]):
+class Rebuilt(Counted, Projection[dict[str, list[int]]]):
+    """Has no `erase`."""
+
     def initial(self) -> dict[str, list[int]]:
         return {}
 
@@ -61,6 +63,8 @@ class Whole(Counted, Projection[dict[str, list[int]]]):
         self.count(event)
         return {**state, event.agent: [*state.get(event.agent, ()), event.seq]}
 
+
+class Whole(Rebuilt):
     def erase(self, state: dict[str, list[int]], agent: str) -> dict[str, list[int]]:
         return {path: seqs for path, seqs in state.items() if path != agent}
 
@@ -226,17 +230,6 @@ def test_a_sink_without_erase_keeps_its_rows_and_is_named(open_any: OpenSystem, 
 
 
 # -- several hosts -----------------------------------------------------------------------------------------------------
-
-
-class Rebuilt(Counted, Projection[dict[str, list[int]]]):
-    """Has no `erase`."""
-
-    def initial(self) -> dict[str, list[int]]:
-        return {}
-
-    def apply(self, state: dict[str, list[int]], event: Any) -> dict[str, list[int]]:
-        self.count(event)
-        return {**state, event.agent: [*state.get(event.agent, ()), event.seq]}
 
 
 @pytest.mark.slow
