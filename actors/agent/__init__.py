@@ -1,0 +1,7 @@
+"""The actor to subclass."""
+
+from __future__ import annotations
+
+from .agent import Agent
+
+__all__ = ["Agent"]
