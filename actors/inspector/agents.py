@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from contextlib import suppress
-from itertools import groupby, islice
+from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from duramen.projections.history import headline
 
 from ..api import AgentSystem
 from ..commands import UnfinishedWork
+from .agent_query import Query, open_tree, parse_query, sort_key
 from .history import brief_data
 
 MOST_ROWS: Final = 200
@@ -42,7 +42,6 @@ _MOST_LAST: Final = 5_000
 _MOST_WORK: Final = 500
 _HOST_SHOWN: Final = 8
 _LAST_BYTES: Final = 256 * 1024
-_DIGITS: Final = re.compile(r"[0-9]+")
 STATUS_OF: Final = {
     v.SPAWNED: "running",
     v.RESUMED: "running",
@@ -103,15 +102,6 @@ class Activity:
         if passed > 0:
             self.counts = [*self.counts[passed:], *[0] * passed]
             self.part = part
-
-
-@frozen
-class Query:
-    """Which rows to show: words and `status:` or `type:` in `text`, one status, and what is folded."""
-
-    text: str = ""
-    status: str = ""
-    closed: frozenset[str] = frozenset()
 
 
 @frozen(eq=False, repr=False)
@@ -187,7 +177,7 @@ class AgentList:
                     rows[path] = known
             if rows.keys() != self._rows.keys():
                 held = {path: key for key, path in self._order}
-                self._order = sorted((held.get(path) or _sort_key(path), path) for path in rows)
+                self._order = sorted((held.get(path) or sort_key(path), path) for path in rows)
             self._rows = rows
             self._version += 1
             self._has_rows.set()
@@ -225,7 +215,7 @@ class AgentList:
             if row is None:
                 row = AgentRow(event.agent, "running", None, event.session_id, 0, 0)
                 self._rows[event.agent] = row
-                insort(self._order, (_sort_key(event.agent), event.agent))
+                insort(self._order, (sort_key(event.agent), event.agent))
                 self._version += 1
             if event.seq <= row.seq:
                 return row, last
@@ -248,7 +238,7 @@ class AgentList:
         """Take an agent out that was erased, with all that was known of it."""
         with self._lock:
             if self._rows.pop(path, None) is not None:
-                del self._order[bisect_left(self._order, (_sort_key(path), path))]
+                del self._order[bisect_left(self._order, (sort_key(path), path))]
                 self._version += 1
             self._last.pop(path, None)
             self._activity.pop(path, None)
@@ -284,7 +274,7 @@ class AgentList:
 
     def rows(self, query: Query, first: int, count: int) -> dict[str, Any]:
         """A part of the opened tree, with how many rows there are and how many agents of each status."""
-        if _UNFINISHED in _parse(query)[1]:
+        if _UNFINISHED in parse_query(query)[1]:
             self._read_hosts_and_work(self._some_uncounted())
         shown = self._show(query)
         part = shown.rows[first : first + min(count, MOST_ROWS)]
@@ -322,7 +312,7 @@ class AgentList:
             known = self._shown.get(query)
             if known is not None and known.versions == versions:
                 return known
-            words, statuses, types = _parse(query)
+            words, statuses, types = parse_query(query)
             is_same = known is not None and known.versions[0] == versions[0]
             found = known.found if known is not None and is_same else self._find(words, types)
             counts = Counter(row.status for row in found)
@@ -334,7 +324,7 @@ class AgentList:
                 rows, projects = known.rows, known.projects
             else:
                 fits = [row for row in found if _has_status(row, statuses, busy)] if statuses else found
-                rows, projects = _open_tree([row.path for row in fits], query.closed)
+                rows, projects = open_tree([row.path for row in fits], query.closed)
             shown = _Shown(versions, found, rows, dict(counts), projects)
             self._shown[query] = shown
             if len(self._shown) > 8:
@@ -457,52 +447,3 @@ def most_urgent(works: Sequence[UnfinishedWork]) -> tuple[int, str]:
 
 def _has_status(row: AgentRow, statuses: set[str], busy: Set[str]) -> bool:
     return row.status in statuses or (_UNFINISHED in statuses and row.path in busy)
-
-
-def _open_tree(paths: Sequence[str], closed: frozenset[str]) -> tuple[list[str], dict[str, int]]:
-    """The rows for sorted paths, each project's before its agents; and how many agents each project has."""
-    rows: list[str] = []
-    projects: dict[str, int] = {}
-    for project, members in groupby(paths, _project):
-        inside = list(members)
-        projects[project] = len(inside)
-        rows.append(project)
-        if project not in closed:
-            rows += _not_below(inside, closed) if closed else inside
-    return rows, projects
-
-
-def _project(path: str) -> str:
-    return path[: path.index("/")]
-
-
-def _not_below(paths: Sequence[str], closed: frozenset[str]) -> Iterator[str]:
-    """The paths but for those below a closed one, which comes before them."""
-    hidden = ""
-    for path in paths:
-        if not hidden or not path.startswith(hidden):
-            yield path
-            hidden = f"{path}/" if path in closed else ""
-
-
-def _sort_key(path: str) -> str:
-    """Parents before what is below them, and numbers in their order."""
-    return _DIGITS.sub(_pad, path).replace("/", "\0")
-
-
-def _pad(digits: re.Match[str]) -> str:
-    return digits[0].zfill(20)
-
-
-def _parse(query: Query) -> tuple[list[str], set[str], set[str]]:
-    wanted: list[str] = []
-    statuses, types = {query.status} if query.status else set[str](), set[str]()
-    for word in query.text.lower().split():
-        name, colon, value = word.partition(":")
-        if colon and name == "status":
-            statuses.add(value)
-        elif colon and name == "type":
-            types.add(value)
-        else:
-            wanted.append(word)
-    return wanted, statuses, types

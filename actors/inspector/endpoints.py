@@ -18,7 +18,8 @@ from duramen.projections.recovery import AgentLog, state_before
 from ..api import AgentSystem
 from ..commands import UnfinishedWork
 from ..hosts import BEAT_SECONDS, LEASE_SECONDS
-from .agents import AgentList, Query, most_urgent, work_rank, work_word
+from .agent_query import Query
+from .agents import AgentList, most_urgent, work_rank, work_word
 from .history import (
     MOST_CAUSES,
     LogIndexes,

@@ -13,7 +13,8 @@ from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from duramen.actors import AgentSystem, Spawn
 from duramen.actors.commands import unfinished_of
 from duramen.actors.inspector import agents
-from duramen.actors.inspector.agents import WORK_CHANGES, AgentList, Query, most_urgent
+from duramen.actors.inspector.agent_query import Query
+from duramen.actors.inspector.agents import WORK_CHANGES, AgentList, most_urgent
 from duramen.events import WorkParked
 from duramen.events.model import EXPIRED
 from duramen.projections import AgentState
@@ -85,7 +86,7 @@ def test_a_directory_that_is_read_is_shown_in_few_parts_and_sorted_once(
     monkeypatch.setattr(agents, "_PART", 10)
     monkeypatch.setattr(agents, "_PART_SECONDS", 0.0)
     shown = count_calls(monkeypatch, AgentList, "_publish")
-    keys = count_calls(monkeypatch, agents, "_sort_key")
+    keys = count_calls(monkeypatch, agents, "sort_key")
     AgentList(system).load()
     assert len(shown) == 6, "at 10, 20, 40, 80 and 160 agents, and at the end"
     assert len(keys) == MANY
@@ -94,7 +95,7 @@ def test_a_directory_that_is_read_is_shown_in_few_parts_and_sorted_once(
 def test_a_page_that_opens_finds_its_rows_made(system: AgentSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = AgentList(system)
     listed.load()
-    made = count_calls(monkeypatch, agents, "_open_tree")
+    made = count_calls(monkeypatch, agents, "open_tree")
     first = listed.rows(Query(), 0, 100)
     assert (first["total"], first["counts"]["running"], made) == (MANY + 3, MANY, [])
 
@@ -104,7 +105,7 @@ def test_a_new_status_is_counted_without_making_the_rows_anew(
 ) -> None:
     listed = AgentList(system)
     listed.load()
-    made = count_calls(monkeypatch, agents, "_open_tree")
+    made = count_calls(monkeypatch, agents, "open_tree")
     system.agent("p0/agent-000").pause()
     for event in system.events("p0/agent-000"):
         listed.note(event)

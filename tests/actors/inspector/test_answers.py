@@ -14,7 +14,8 @@ import pytest
 from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
-from duramen.actors.inspector.agents import AgentList, Query
+from duramen.actors.inspector.agent_query import Query
+from duramen.actors.inspector.agents import AgentList
 from duramen.actors.inspector.static.recording import record
 from duramen.events import Event, Granularity, message_type
 from duramen.projections import Projection
