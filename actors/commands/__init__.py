@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from .conditions import (
+    parse_metadata,
+    plain_id,
+    require_alive,
+    require_known,
+    require_not_failed,
+    require_running,
+    require_seq,
+    with_metadata,
+)
 from .decider import (
     DECIDERS,
     Decide,
@@ -16,14 +26,6 @@ from .decider import (
     decide_spawn,
     decide_terminate,
     outcome_of,
-    parse_metadata,
-    plain_id,
-    require_alive,
-    require_known,
-    require_not_failed,
-    require_running,
-    require_seq,
-    with_metadata,
 )
 from .fingerprint import fingerprint, former_fingerprints
 from .handler_error import kind_of, text_of, to_caller_error

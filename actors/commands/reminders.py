@@ -15,7 +15,7 @@ from duramen.events.model import REMINDER_SET, REMINDER_STOPPED, Seconds, check_
 from duramen.projections import AgentState
 from duramen.projections.state import reminders
 
-from .decider import require_alive, require_running
+from .conditions import require_alive, require_running
 from .message import Message, Mutation, copy_mapping
 from .results import nothing
 from .work import Accept, check_durable_message, require_name

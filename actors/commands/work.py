@@ -21,7 +21,7 @@ from duramen.events.model import (
 from duramen.projections import AgentState
 from duramen.projections.state import end_of_work, find_wait, kept_answers, open_work
 
-from .decider import plain_id, require_alive, require_running
+from .conditions import plain_id, require_alive, require_running
 from .message import Message, Mutation, copy_mapping
 from .results import nothing
 
