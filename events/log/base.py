@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import partial
 
 from ..codec import DIGEST_SIZE, DigestChain
@@ -101,6 +101,9 @@ class LogBase(ABC):
     def confirm(self, durability: Durability, appends: Sequence[CommittedAppend]) -> list[DuramenError | None]:
         self.require_durability(durability)
         return [None] * len(appends)
+
+    def confirmed_by(self, agent: str) -> Hashable:
+        return None
 
     def head(self, agent: str) -> Head | None:
         return self.archive.heads([agent])[0]

@@ -6,7 +6,7 @@ answered on its own; each is in the log whole or not at all. `LogBase` answers w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from ..codec import DigestChain
@@ -123,6 +123,13 @@ class LogAppender(Protocol):
 
         `Unconfirmed`: it is in the log, but not known to be as safe as asked, in time. `DataLoss`: the server that
         answers does not have it. Blocks for up to half the time-out of a reply, and longer where the server is lost.
+        """
+        ...
+
+    def confirmed_by(self, agent: str) -> Hashable:
+        """Name the server that confirms an agent's appends, as far as is known: those of others need not wait for it.
+
+        Asks nobody.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -136,6 +136,9 @@ class RedisLog(LogBase):
     def confirm(self, durability: Durability, appends: Sequence[CommittedAppend]) -> list[DuramenError | None]:
         self.require_durability(durability)
         return self._confirmer.confirm(durability, appends, self.partition_of)
+
+    def confirmed_by(self, agent: str) -> Hashable:
+        return self._server.node_of(self.log_key(agent))
 
     def claim(self, agents: Sequence[str], owner: str, now: int) -> list[Claim | None]:
         found: dict[str, Claim | None] = {}

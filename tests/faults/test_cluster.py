@@ -16,7 +16,7 @@ import redis
 
 from certificates import Authority
 from clusters import Cluster, slot_of
-from duramen.actors import AgentHandle, AgentSystem
+from duramen.actors import AgentHandle, AgentSystem, Set
 from duramen.events import (
     DataLoss,
     Diverged,
@@ -399,3 +399,39 @@ def test_a_cluster_on_another_machine_needs_tls() -> None:
         pool_of_url("redis+cluster://127.0.0.1,db.example.com")
     pool_of_url("redis+cluster://127.0.0.1,db.example.com", insecure=True)
     pool_of_url("rediss+cluster://user:p%40ss@db.example.com:7000,[::1]?socket_timeout=2")
+
+
+def test_only_what_waits_for_a_missing_replica_waits(cleanup: ExitStack) -> None:
+    """And it waits once, however many slots of its node were written: `WAIT` takes its time whenever it is asked."""
+    cluster = cleanup.enter_context(Cluster(replicas=True))
+    cluster.expect_failures(False)
+    client = cleanup.enter_context(cluster.client(socket_timeout=60))  # WAIT takes half of it, which no test waits for
+    system = AgentSystem.open(client=client)
+    cleanup.callback(system.close, timeout=1)
+    agents = [system.spawn(f"acme/agent-{number}") for number in range(40)]
+    slots = {agent: slot_of(system.log.log_key(str(agent.path))) for agent in agents}
+    lone = cluster.owner_of(slots[agents[0]])
+    there = [agent for agent in agents if cluster.owner_of(slots[agent]) is lone]
+    elsewhere = [agent for agent in agents if agent not in there]
+    assert len({slots[agent] for agent in there}) > 2, "control: the node has several slots that are used"
+    for agent in agents:
+        assert agent.set("n", 0, durability="replicas:1").durability == "replicas:1"
+    before = waits_of(cluster, lone)
+    replica = cluster.replica_of(lone)
+    replica.pause()
+    waiting = [agent.ask(Set("n", 1, durability="replicas:1"), block=False) for agent in there]
+    for agent in elsewhere:
+        assert agent.set("n", 1, durability="replicas:1").durability == "replicas:1"
+    for agent in agents:
+        assert agent.get("n") == 1
+        assert agent.set("n", 2).durability == "memory"
+    assert not any(reply.done for reply in waiting), "control: the replica is missing still"
+    replica.resume()
+    assert {reply.get(timeout=60).durability for reply in waiting} == {"replicas:1"}
+    assert waits_of(cluster, lone) - before <= 4, "two were under way, and all others shared the next"
+
+
+def waits_of(cluster: Cluster, node: Server) -> int:
+    """How often a node was asked to wait for its replicas."""
+    found: dict[str, dict[str, int]] = cluster.call(node, "INFO", "commandstats")
+    return found.get("cmdstat_wait", {"calls": 0})["calls"]

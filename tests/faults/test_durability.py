@@ -354,6 +354,23 @@ def test_a_call_can_ask_for_less_than_the_system(cleanup: ExitStack) -> None:
     assert calls(server, "waitaof") == before + 1
 
 
+def test_nobody_else_waits_for_a_disk_that_is_slow(cleanup: ExitStack) -> None:
+    server = cleanup.enter_context(valkey_server(config=EVERYSEC))
+    system, other = system_of(server, cleanup), system_of(server, cleanup)
+    alice, bob = system.spawn("acme/alice"), system.spawn("acme/bob")
+    runner = cleanup.enter_context(other.attach(Counting(), name="count"))
+    with server.client() as client:
+        client.config_set("appendfsync", "no")  # nothing is known to be on the disk any more
+        waiting = [agent.ask(Set("a", 1, durability="fsync"), block=False) for agent in (alice, bob)]
+        for number in range(20):
+            assert alice.set("b", number).durability == "memory"
+            assert other.agent("acme/alice").get("b") == bob.set("b", number).seq - 3 == number
+        eventually(lambda: runner.state == 44, what="the consumer has seen all that is committed")
+        assert not any(reply.done for reply in waiting), "control: the disk is not done yet"
+        client.config_set("appendfsync", "everysec")
+    assert [reply.get(timeout=LONG).durability for reply in waiting] == ["fsync"] * 2
+
+
 def test_a_server_that_always_syncs_reaches_the_disk_by_itself(cleanup: ExitStack) -> None:
     server = cleanup.enter_context(valkey_server(aof=True))
     system = system_of(server, cleanup)

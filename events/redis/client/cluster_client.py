@@ -79,6 +79,9 @@ class ClusterClient(RedisClient):
     def connect_to(self, node: Address | None) -> Wire:
         return self._nodes.connect(self._nodes.owner_of(None) if node is None else node)
 
+    def node_of(self, key: str) -> Address | None:
+        return self._nodes.known_owner(slot_of(key.encode()))
+
     def execute(self, doing: str, *command: bytes) -> Any:
         return self._run(doing, [_Unit(_slot_of(command), [_Call(0, encode_command(command), None)])], 1)[0]
 
@@ -105,7 +108,8 @@ class ClusterClient(RedisClient):
         then: Sequence[bytes],
         doing: str,
     ) -> list[tuple[Any, Any]]:
-        # The command behind them speaks of its own connection: so it goes behind the calls of each slot.
+        # The command behind them speaks of its own connection: so it goes behind the calls to each node, and once,
+        # since one that waits for what does not come would take its time for each slot again.
         return self._run(doing, _script_units(script, calls), len(calls), encode_command(then))
 
     def scan_hash(self, key: str, doing: str) -> Iterator[dict[bytes, bytes]]:
@@ -212,13 +216,10 @@ class ClusterClient(RedisClient):
         return left, trouble
 
     def _send(self, address: Address, units: list[_Unit], then: bytes) -> Wire:
-        sent: list[bytes] = []
-        for unit in units:
-            script = unit.calls[0].script
-            if then and script is not None:
-                sent.append(script.load)
-            sent += [call.sent for call in unit.calls]
-            sent.append(then)
+        script = units[0].calls[0].script
+        sent = [script.load] if then and script is not None else []
+        sent += [call.sent for unit in units for call in unit.calls]
+        sent.append(then)
         wire = self._nodes.connect(address)
         try:
             wire.send(b"".join(sent))
@@ -232,13 +233,16 @@ class ClusterClient(RedisClient):
     ) -> tuple[list[_Unit], Exception | None]:
         """Read the replies to units. Returns those to be sent again, and an error unless that may be done at once."""
         left: list[_Unit] = []
+        answered: list[tuple[_Unit, list[Any]]] = []
         trouble: Exception | None = None
+        last: list[Any] = []
         try:
             for position, unit in enumerate(units):
+                loading = 1 if then and not position else 0
                 try:
                     if not position:
                         self._await_reply(address, wire, unit.slot)
-                    _note_replies(address, unit, read_replies(wire, _count_replies(unit, then)), found, then)
+                    answered.append((unit, read_replies(wire, loading + len(unit.calls))[loading:]))
                 except MovedError as error:
                     self._nodes.note_moved(error, address)
                     left.append(unit)
@@ -248,13 +252,25 @@ class ClusterClient(RedisClient):
                     unit.is_alone = True
                     if not isinstance(error, _REDIRECTS):
                         trouble = trouble or error
-                except CONNECTION_ERRORS as error:
-                    wire.discard()
-                    return left + units[position:], trouble or error
+            last = read_replies(wire, 1) if then else []
+        except redis.ResponseError as error:  # of the command behind them, without which none is answered
+            wire.release()
+            return units, error
+        except CONNECTION_ERRORS as error:
+            wire.discard()
+            trouble = trouble or error
+            if then:
+                return units, trouble
+            left += units[len(left) + len(answered) :]
         except BaseException:
             wire.discard()
             raise
-        wire.release()
+        else:
+            wire.release()
+        for unit, replies in answered:
+            for call, reply in zip(unit.calls, replies, strict=True):
+                call.answered_by = address
+                found[call.number] = (reply, *last) if then else reply
         return left, trouble
 
     def _await_reply(self, address: Address, wire: Wire, slot: int | None) -> None:
@@ -308,16 +324,6 @@ class ClusterClient(RedisClient):
             raise
         wire.release()
         return replies
-
-
-def _count_replies(unit: _Unit, then: bytes) -> int:
-    return len(unit.calls) + (2 if then else 0)
-
-
-def _note_replies(address: Address, unit: _Unit, replies: Sequence[Any], found: list[Any], then: bytes) -> None:
-    for call, reply in zip(unit.calls, replies[1:-1] if then else replies, strict=True):
-        call.answered_by = address
-        found[call.number] = (reply, replies[-1]) if then else reply
 
 
 def _slot_of(command: Sequence[bytes]) -> int | None:

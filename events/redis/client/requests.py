@@ -73,6 +73,10 @@ class RedisClient:
         """As `connect`, to a node of the cluster; None for a single server."""
         return self._connect()
 
+    def node_of(self, key: str) -> Address | None:
+        """Return the node of the cluster that has a key, as far as is known; None for a single server."""
+        return None
+
     def _connect(self) -> Wire:
         try:
             return Wire(self.pool)
