@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -11,8 +15,9 @@ from typing import Any
 import pytest
 import redis
 
-from duramen.actors import AgentSystem, Record, Settings
-from duramen.events import Granularity
+from actors.work.jobs import REGISTRY, Job, worker
+from duramen.actors import AgentHandle, AgentSystem, Record, Settings
+from duramen.events import Granularity, StepFailed
 from duramen.projections import KeyedProjection
 from waiting import eventually
 
@@ -120,6 +125,68 @@ def test_no_byte_of_a_thousand_planted_secrets_is_left(tmp_path: Path) -> None:
             file.seek(0)
             system.import_session(file, to="other/import")
             assert system.agent("other/import").get() == kept, "and so do exports"
+
+
+async def work(step_secrets: list[str], self: Any, message: Job) -> Any:
+    """Leave a secret in each place where work can have one, and wait, run on, or end, as the message says."""
+    kind, _, own = message.name.partition(" ")
+    step, result, failing, failure, large, wait, about, reply = step_secrets
+    await self.step(f"{kind} {step}", lambda: result)
+    with suppress(StepFailed):
+        await self.step(f"{kind} {failing}", partial(fail, failure))
+    await self.step("large", lambda: large + "x" * 300_000)
+    self.set(f"{kind}-{own}", own)
+    if kind == "runs":
+        await self.step("for long", asyncio.sleep, 3_600)
+    if kind == "waits":
+        await self.wait_for(f"{kind} {wait}", about=about)
+    return reply
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def plant_work(alice: AgentHandle, secrets: Iterator[str]) -> None:
+    """Leave work that waits, runs, and has ended, an answer that nobody waits for, and reminders."""
+    for kind in ("waits", "runs", "ends"):
+        alice.send(Job(f"{kind} {next(secrets)}"), command_id=next(secrets), metadata={"m": next(secrets)})
+    alice.answer(next(secrets), next(secrets))
+    for number, secret in enumerate(secrets):
+        alice.remind(secret, Job(f"ends {secret}"), every=timedelta(days=1 + number))
+
+
+def kinds_of_unfinished(alice: AgentHandle) -> list[str]:
+    return sorted(begun["kind"] for each in alice.unfinished() for begun in each.waits_for)
+
+
+@pytest.mark.slow
+def test_no_byte_of_unfinished_work_is_left(tmp_path: Path) -> None:
+    """Of work that waits, is parked, or has ended, of early answers, and of reminders."""
+    for_steps, planted = SECRETS[:8], SECRETS[:60]
+    folder = tmp_path / "data"
+    with AgentSystem.open(data_dir=folder, registry=REGISTRY, agents={"w": worker(partial(work, for_steps))}) as system:
+        alice = system.spawn(PATH, agent_type="w")
+        plant_work(alice, iter(planted[8:]))
+        eventually(lambda: kinds_of_unfinished(alice) == ["step", "wait"], what="work that goes on no more")
+        alice.pause()
+        system.close(timeout=0.1)  # it would wait for the step
+    other = worker(partial(work, for_steps[::-1]))
+    with AgentSystem.open(data_dir=folder, registry=REGISTRY, agents={"w": other}) as system:
+        client = redis.Redis(connection_pool=system.log._server.pool)  # type: ignore[attr-defined]
+        alice = system.agent(PATH)
+        alice.resume()
+        eventually(lambda: any(each.parked for each in alice.unfinished()), what="parked: its steps have other names")
+        assert found_in_keys(client) == set(planted), "control"
+        assert len(system.unfinished()) == 2
+        assert system.reminders()
+        assert system.erase(PATH).agents == (PATH,)
+        assert (list(system.unfinished()), list(system.reminders())) == ([], [])
+        assert found_in_keys(client) == set()
+        assert found_on_disk(folder) == set(planted), "control: the file has what was written to it"
+        rewrite(client)
+        assert found_on_disk(folder) == set()
+        assert system.verify().ok
 
 
 def other_change(system: AgentSystem) -> Any:
