@@ -7,7 +7,8 @@ from hashlib import blake2b
 from typing import Literal
 
 from duramen.events import NoHost
-from duramen.events.log import HostStore, Owner, root_of
+from duramen.events.log import HostStore, Owner
+from duramen.events.model import root_of
 
 from .membership import PROTOCOL, Membership
 from .router import Router

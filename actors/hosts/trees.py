@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from duramen.events.log import root_of
+from duramen.events.model import root_of
 
 _MOST_AT_ONCE: Final = 128
 """Trees that are released together. The core is busy meanwhile, and agents that enter one wait for all of them."""

@@ -7,7 +7,8 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from duramen.events.log import HostRecord, root_of
+from duramen.events.log import HostRecord
+from duramen.events.model import root_of
 
 from ..dispatch import IDLE, ActorRegistry, Dispatcher, Mailbox
 from ..hosts import Trees, is_better

@@ -51,7 +51,7 @@ from .host_store import (
     pack_host,
     unpack_host,
 )
-from .keys import MOST_PARTITIONS, Keys, erasure_field, partition_of, root_of
+from .keys import MOST_PARTITIONS, Keys, erasure_field, partition_of
 from .notices import Notice, NoticeStream
 from .output_store import (
     MOST_TTL_MS,
@@ -201,7 +201,6 @@ __all__ = [
     "read_content",
     "read_events",
     "read_output_notice",
-    "root_of",
     "seal",
     "trimmed_further",
     "unknown_agent",

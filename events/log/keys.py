@@ -50,7 +50,7 @@ from hashlib import blake2b
 from typing import Final, cast
 
 from ..errors import InvalidPath
-from ..model import Granularity
+from ..model import Granularity, hash_of_root
 
 MOST_PARTITIONS: Final = 4_096
 """A cluster has 16,384 slots; more partitions would cost each reader of all feeds more than they spread."""
@@ -66,16 +66,10 @@ def _identifier(text: str) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def root_of(agent: str) -> str:
-    """The root agent of an agent's tree: the first two segments of its path."""
-    return "/".join(agent.split("/", 2)[:2])
-
-
 @lru_cache(maxsize=65_536)
 def partition_of(agent: str, partitions: int) -> int:
     """The partition of an agent: a stable hash of its root agent, so that a tree is always in one."""
-    root = blake2b(root_of(agent).encode(), digest_size=8).digest()
-    return int.from_bytes(root) % partitions
+    return int.from_bytes(hash_of_root(agent)) % partitions
 
 
 class Keys:

@@ -20,8 +20,8 @@ from ..log import (
     Owner,
     Status,
     owner_of,
-    root_of,
 )
+from ..model import root_of
 from .content_store import MemoryContentStore
 from .partition import Partition
 from .storage import MemoryStorage

@@ -21,8 +21,8 @@ from ..log import (
     Unfinished,
     UnfinishedPage,
     owner_of,
-    root_of,
 )
+from ..model import root_of
 from .partition import Partition
 from .storage import MemoryStorage
 from .stream import MemoryStream

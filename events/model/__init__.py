@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
+from .causation import (
+    EXTERNAL,
+    Cause,
+    Handling,
+    compute_log_id,
+    event_id,
+    is_log_id,
+    log_id,
+    parse_event_id,
+    partition_of_log,
+)
 from .content import Content, StoredContent, WithContents, as_stored, content_digest, contents_in
 from .cursor import START, Cursor, Mark
 from .event import Event, Granularity, MutableEvent, NewEvent, Receipt, construct_event, copy_event
@@ -12,9 +22,11 @@ from .paths import (
     PropertyPath,
     agent_path,
     agent_segments,
+    hash_of_root,
     join_text,
     property_segments,
     property_text,
+    root_of,
     segments_of_text,
 )
 from .pattern_index import PatternIndex
@@ -135,6 +147,7 @@ __all__ = [
     "agent_segments",
     "as_stored",
     "check_value",
+    "compute_log_id",
     "construct_event",
     "content_digest",
     "contents_in",
@@ -145,15 +158,20 @@ __all__ = [
     "describe_type",
     "event_id",
     "event_type",
+    "hash_of_root",
+    "is_log_id",
     "join_text",
+    "log_id",
     "make_refusal",
     "message_type",
     "parse_event_id",
     "parse_seconds",
     "parse_timeout",
+    "partition_of_log",
     "printable",
     "property_segments",
     "property_text",
+    "root_of",
     "same_value",
     "segments_of_text",
     "upcaster",

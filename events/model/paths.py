@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, cast, final
 from unicodedata import is_normalized
 from uuid import UUID
@@ -380,3 +381,13 @@ def property_segments(path: str | PropertyPath) -> tuple[str, ...]:
     if type(path) is str and len(path) <= _CACHED_CHARACTERS:
         return _property_path_of(path).segments
     return PropertyPath.parse(path).segments
+
+
+def root_of(agent: str) -> str:
+    """The root agent of an agent's tree: the first two segments of its path."""
+    return "/".join(agent.split("/", 2)[:2])
+
+
+def hash_of_root(agent: str) -> bytes:
+    """The hash of the path of an agent's root, 8 bytes: the agent's partition follows from it."""
+    return blake2b(root_of(agent).encode(), digest_size=8).digest()

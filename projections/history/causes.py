@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from duramen.events import AgentNotFound, Event, Trimmed
-from duramen.events.model import ACTIVITY_RECORDED, parse_event_id
+from duramen.events.log import EventLog
+from duramen.events.model import (
+    ACTIVITY_RECORDED,
+    compute_log_id,
+    is_log_id,
+    log_id,
+    parse_event_id,
+    partition_of_log,
+)
 
 from ..recovery import AgentLog
 
@@ -13,6 +22,8 @@ _PAGE: Final = 64
 _PAGES: Final = 256
 _MOST: Final = 1_000
 _TOOL: Final = "tool_output"
+_CLOCKS: Final = timedelta(minutes=1)
+"""By how much an event of one host may seem to be later than what another host has made of it."""
 
 
 class Causes:
@@ -21,6 +32,7 @@ class Causes:
     def __init__(self, agent_log: AgentLog) -> None:
         self._agent_log = agent_log
         self._pages: dict[tuple[str, int], dict[int, Event]] = {}
+        self._agents: dict[str, str | None] = {log_id(agent_log.agent): agent_log.agent}
 
     def event(self, agent: str, seq: int) -> Event | None:
         """One event; None if there is none, or it was trimmed. Raises CorruptEvent, UnknownEventType."""
@@ -45,15 +57,28 @@ class Causes:
         """The cause of an event, the cause of that one, and so on to the first that can be read, nearest first."""
         found: list[Event] = []
         seen = {(event.agent, event.seq)}
-        place = parse_event_id(event.causation_id)
+        place = self._place(event)
         while place is not None and place not in seen and len(found) < _MOST:
             seen.add(place)
             cause = self.event(*place)
-            if cause is None:
+            if cause is None or cause.time > event.time + _CLOCKS:  # the agent was made anew: it is another log
                 break
             found.append(cause)
-            place = parse_event_id(cause.causation_id)
+            place = self._place(cause)
         return tuple(found)
+
+    def _place(self, event: Event) -> tuple[str, int] | None:
+        """Agent and seq of the cause of an event; None if it names none, or an agent that is not there."""
+        named = parse_event_id(event.causation_id)
+        if named is None:
+            return None
+        name, seq = named
+        if not is_log_id(name):
+            return named
+        if name not in self._agents:
+            self._agents[name] = find_agent(self._agent_log.log, name)
+        agent = self._agents[name]
+        return None if agent is None else (agent, seq)
 
     def tool(self, event: Event, causes: tuple[Event, ...]) -> Event | None:
         """The nearest record of a tool's output: of the same handling, else of the handling of a cause."""
@@ -81,6 +106,12 @@ class Causes:
                 seq += direction
                 most -= 1
         return found
+
+
+def find_agent(log: EventLog, name: str) -> str | None:
+    """Return the path of the agent whose log has this id; None if there is none. It reads one partition's directory."""
+    agents = (entry.agent for entry in log.directory(partition_of_log(name, log.partitions)))
+    return next((agent for agent in agents if compute_log_id(agent) == name), None)
 
 
 def _key(event: Event) -> tuple[str | None, ...] | None:

@@ -374,7 +374,7 @@ def _map_of(agents: list[str], to: str | None) -> PathMap:
     for agent in agents:
         if agent_path(agent).text != agent or (agent != root and not agent.startswith(f"{root}/")):
             raise _damaged("its agents are not of one tree")
-    return PathMap(root, target)
+    return PathMap(root, target, agents)
 
 
 def _is_paths(value: Any) -> bool:

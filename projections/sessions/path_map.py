@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, cast
 
 from attrs import field, frozen
@@ -15,6 +17,7 @@ from duramen.events.model import (
     TERMINATED,
     WORK_ACCEPTED,
     event_id,
+    log_id,
     parse_event_id,
 )
 
@@ -29,8 +32,15 @@ class PathMap:
 
     origin: str
     target: str
+    agents: Sequence[str] = ()
+    """The paths in the origin's tree whose logs may be named by their ids."""
     episodes: dict[str, str] = field(factory=dict[str, str])
     """The ids of the episodes that were mapped so far, old to new."""
+
+    @cached_property
+    def _logs(self) -> dict[str, str]:
+        """The agents by the ids of their logs."""
+        return {log_id(agent): agent for agent in self.agents}
 
     @property
     def is_identity(self) -> bool:
@@ -67,11 +77,14 @@ class PathMap:
         elif kind == TERMINATED:
             data["episode_id"] = self.episodes.get(str(data.get("episode_id")), data.get("episode_id"))
         for at in _CAUSES:
-            cause = parse_event_id(raw[at]) if type(raw[at]) is str else None
-            path = None if cause is None else self.path(cause[0])
-            if cause is not None and path is not None:
-                raw[at] = event_id(path, cause[1])
+            raw[at] = self._cause(raw[at])
         return unmapped != (data, raw[7], raw[8])
+
+    def _cause(self, stored: Any) -> Any:
+        """A causation or correlation id, mapped where it names an event of the tree."""
+        cause = parse_event_id(stored) if type(stored) is str else None
+        path = None if cause is None else self.path(self._logs.get(cause[0], cause[0]))
+        return stored if cause is None or path is None else event_id(path, cause[1])
 
     def map_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state in plain data with parent and sub-agents mapped."""

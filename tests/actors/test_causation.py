@@ -10,7 +10,7 @@ from attrs import frozen
 
 from duramen.actors import Agent, AgentSystem
 from duramen.actors.commands.messages import Set, Spawn
-from duramen.events import Event, EventRegistry, MemoryLog, event_type
+from duramen.events import Event, EventRegistry, MemoryLog, event_id, event_type
 from waiting import eventually
 
 REGISTRY = EventRegistry()
@@ -102,8 +102,8 @@ def test_what_comes_from_outside_names_no_cause(system: AgentSystem) -> None:
 def test_what_a_handler_sends_names_the_event_before_it(system: AgentSystem, kind: str) -> None:
     system.spawn("acme/boss", agent_type=kind).ask(Ask("why", "acme/leaf"))
 
-    assert ids(told(system, "acme/boss", "asked")) == (None, "acme/boss@2")
-    assert ids(told(system, "acme/leaf", "memory_set")) == ("acme/boss@2", "acme/boss@2")
+    assert ids(told(system, "acme/boss", "asked")) == (None, event_id("acme/boss", 2))
+    assert ids(told(system, "acme/leaf", "memory_set")) == (event_id("acme/boss", 2), event_id("acme/boss", 2))
 
 
 def test_all_events_of_one_handling_have_the_same_ids(system: AgentSystem) -> None:
@@ -116,15 +116,15 @@ def test_a_relay_that_says_nothing_passes_the_first_cause_on(system: AgentSystem
     system.spawn("acme/relay", agent_type="Relay").ask(Ask("now", "acme/boss"))
 
     # The relay has emitted nothing: what the boss says comes from outside, as far as any log knows.
-    assert ids(told(system, "acme/boss", "asked")) == (None, "acme/boss@2")
-    assert ids(told(system, "acme/leaf", "memory_set")) == ("acme/boss@2", "acme/boss@2")
+    assert ids(told(system, "acme/boss", "asked")) == (None, event_id("acme/boss", 2))
+    assert ids(told(system, "acme/leaf", "memory_set")) == (event_id("acme/boss", 2), event_id("acme/boss", 2))
 
 
 def test_an_effect_after_the_commit_is_caused_by_the_handling(system: AgentSystem) -> None:
     system.spawn("acme/relay", agent_type="Relay").ask(Ask("later", "acme/leaf"))
 
     eventually(lambda: system.agent("acme/leaf").get("question", None) == "later")
-    assert ids(told(system, "acme/leaf", "memory_set")) == ("acme/relay@2", "acme/relay@2")
+    assert ids(told(system, "acme/leaf", "memory_set")) == (event_id("acme/relay", 2), event_id("acme/relay", 2))
 
 
 def test_the_next_message_from_outside_has_no_cause_again(system: AgentSystem) -> None:
@@ -141,7 +141,7 @@ def test_the_session_that_a_handler_spawns_is_caused_by_it(system: AgentSystem) 
 
     system.register("Parent", Parent)
     assert system.spawn("acme/parent", agent_type="Parent").ask("go")
-    assert ids(told(system, "acme/child", "spawned")) == ("acme/parent@2", "acme/parent@2")
+    assert ids(told(system, "acme/child", "spawned")) == (event_id("acme/parent", 2), event_id("acme/parent", 2))
 
 
 def test_messages_of_one_turn_keep_their_own_causes(system: AgentSystem) -> None:
@@ -165,7 +165,7 @@ def test_messages_of_one_turn_keep_their_own_causes(system: AgentSystem) -> None
         if event.seq in own:
             assert ids(event) == (None, None)
         if event.seq in theirs:
-            assert ids(event) == ("acme/sender@2", "acme/sender@2")
+            assert ids(event) == (event_id("acme/sender", 2), event_id("acme/sender", 2))
 
 
 def test_blame_follows_the_causes_to_the_first(system: AgentSystem) -> None:

@@ -60,7 +60,7 @@ def read_record(agent_log: AgentLog, work: int, to_seq: int, piece: Piece) -> Re
     digest = agent_log.digest_at(work - 1) or b""
     record: Record | None = None
     stretch: Stretch | None = None
-    cause = ""
+    causes = ("", "")
     for seq, raw, _ in agent_log.raw_events(work - 1, digest, to_seq):
         if record is None:
             record = Record(raw, forks=piece.get("forks", ()))
@@ -69,10 +69,15 @@ def read_record(agent_log: AgentLog, work: int, to_seq: int, piece: Piece) -> Re
         if kind == WORK_CONTINUED and data["work"] == work:
             stretch = Stretch(seq, raw[3], data["number"], data)
             record.stretches.append(stretch)
-            cause = event_id(record.agent_at(seq, agent), seq)
-        elif stretch is not None and raw[7] == cause and seq == stretch.seq + len(stretch.events) + 1:
+            causes = _ids_of(record.agent_at(seq, agent), seq)
+        elif stretch is not None and raw[7] in causes and seq == stretch.seq + len(stretch.events) + 1:
             stretch.events.append(raw)
         elif kind == WORK_DONE and data["work"] == work:
             record.held[data["number"]] = data
     assert record is not None, "the message is in the log"
     return record
+
+
+def _ids_of(agent: str, seq: int) -> tuple[str, str]:
+    """The id of an event, and the one it had before logs had ids."""
+    return event_id(agent, seq), f"{agent}@{seq}"

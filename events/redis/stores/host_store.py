@@ -24,10 +24,10 @@ from ...log import (
     UnfinishedPage,
     owner_of,
     pack_host,
-    root_of,
     unpack_host,
 )
 from ...logging import get_logger
+from ...model import root_of
 from ..append_format import head_of
 from ..client import RedisClient, Script, pack_for_lua
 from .message_stream import RedisMessages

@@ -12,7 +12,7 @@ import pytest
 from attrs import frozen
 
 from duramen.actors import Agent, AgentHandle, AgentSystem
-from duramen.events import DuramenError, EventRegistry, HandlerEnded, InvalidMessage, event_type
+from duramen.events import DuramenError, EventRegistry, HandlerEnded, InvalidMessage, event_id, event_type
 
 OpenSystem = Callable[..., AgentSystem]
 REGISTRY = EventRegistry()
@@ -194,7 +194,7 @@ def test_a_message_that_is_sent_late_has_the_cause_of_its_own_turn(open_system: 
     ready.set()
     threads[0].join()
 
-    assert [event.causation_id for event in system.events("p/b")] == [None, "p/a@2"]
+    assert [event.causation_id for event in system.events("p/b")] == [None, event_id("p/a", 2)]
 
 
 def test_an_effect_after_the_commit_cannot_write(open_system: OpenSystem) -> None:

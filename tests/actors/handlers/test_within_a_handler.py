@@ -17,6 +17,7 @@ from duramen.events import (
     InvalidMessage,
     InvalidPath,
     PathNotFound,
+    event_id,
 )
 from waiting import eventually
 
@@ -157,7 +158,7 @@ def test_a_message_to_itself_has_the_cause_of_its_handler(open_system: OpenSyste
 
     agent.ask(first)
     assert done.wait(SECONDS)
-    assert [event.causation_id for event in system.events("p/a")] == [None, None, "p/a@2"]
+    assert [event.causation_id for event in system.events("p/a")] == [None, None, event_id("p/a", 2)]
 
 
 # -- pause -------------------------------------------------------------------------------------------------------------
@@ -318,7 +319,7 @@ def test_a_handler_can_spawn_a_child_within_its_batch(open_any: OpenSystem, kind
     assert child.get() == {"x": 1}
     assert dict(system.peek("p/a").children) == {"p/a/c": False}
     assert system.peek("p/a/c").parent == "p/a"
-    assert next(iter(system.events("p/a/c"))).causation_id == "p/a@3"
+    assert next(iter(system.events("p/a/c"))).causation_id == event_id("p/a", 3)
     assert agent.pause(cascade=True).data["agents"] == 2
 
 

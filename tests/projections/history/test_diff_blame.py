@@ -6,12 +6,13 @@ import copy
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta, timezone
 from io import BytesIO
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +20,18 @@ from contracts.authors import Author
 from duramen.actors import AgentSystem
 from duramen.events import Event, InvalidMessage, InvalidPath, PathNotFound
 from duramen.events.codec.event_codec import Codec
+from duramen.events.log.keys import partition_of
 from duramen.events.log.records import Base
-from duramen.events.model.causation import EXTERNAL, Cause, Handling, event_id, parse_event_id
+from duramen.events.model.causation import (
+    EXTERNAL,
+    Cause,
+    Handling,
+    event_id,
+    is_log_id,
+    log_id,
+    parse_event_id,
+    partition_of_log,
+)
 from duramen.events.model.event import Granularity
 from duramen.events.model.limits import Limits
 from duramen.projections import Blame
@@ -420,19 +431,38 @@ def test_what_is_no_id_of_an_event_is_none(text: str | None) -> None:
 
 
 def test_an_id_of_an_event_is_read_back() -> None:
-    assert parse_event_id(event_id("acme/alice/helper", 12)) == ("acme/alice/helper", 12)
+    name = log_id("acme/alice/helper")
+    assert event_id("acme/alice/helper", 12) == f"{name}@12"
+    assert parse_event_id(f"{name}@12") == (name, 12)
+    assert parse_event_id("acme/alice/helper@12") == ("acme/alice/helper", 12), "as it was stored once"
+
+
+def test_the_id_of_a_log_is_short_tells_its_partition_and_nothing_of_the_path() -> None:
+    paths = [f"acme/{name}{deeper}" for name in ("alice", "bob", "x" * 200) for deeper in ("", "/helper", "/a/b")]
+    names = [log_id(path) for path in paths]
+    assert len(set(names)) == len(paths)
+    assert {len(name) for name in names} == {22}
+    assert all(is_log_id(name) and not is_log_id(path) for name, path in zip(names, paths, strict=True))
+    for partitions in (1, 16, 4_096):
+        assert [partition_of_log(name, partitions) for name in names] == [
+            partition_of(path, partitions) for path in paths
+        ]
+
+
+def old_id(agent: str, seq: int) -> str:
+    return f"{agent}@{seq}"
 
 
 def test_causes_are_handed_on_from_handling_to_handling() -> None:
     first = Handling(PATH, 10)
     assert first.message_cause(10) == EXTERNAL, "it has emitted nothing yet"
-    assert first.event_cause() == Cause(None, "acme/alice@11")
+    assert first.event_cause() == Cause(None, event_id("acme/alice", 11))
     sent = first.message_cause(12)
-    assert sent == Cause("acme/alice@12", "acme/alice@11")
+    assert sent == Cause(event_id("acme/alice", 12), event_id("acme/alice", 11))
     second = Handling("acme/bob", 4, sent)
     assert second.event_cause() == sent
     assert second.message_cause(4) == sent, "who emits nothing hands on what it got"
-    assert second.message_cause(5) == Cause("acme/bob@5", "acme/alice@11")
+    assert second.message_cause(5) == Cause(event_id("acme/bob", 5), event_id("acme/alice", 11))
 
 
 def written(system: AgentSystem, agent: str, events: list[tuple[str, dict[str, Any], Cause]]) -> None:
@@ -446,13 +476,14 @@ def written(system: AgentSystem, agent: str, events: list[tuple[str, dict[str, A
         author.write(body)
 
 
-def test_blame_follows_causes_across_agents_to_the_tool(system: AgentSystem) -> None:
+@pytest.mark.parametrize("id_of", [event_id, old_id])
+def test_blame_follows_causes_across_agents_to_the_tool(system: AgentSystem, id_of: Callable[[str, int], str]) -> None:
     for path in (PATH, "acme/bob"):
         system.spawn(path)
     root = Handling("acme/bob", 1).event_cause()
     output = {"kind": "tool_output", "data": {"tool": "search", "result": 1}}
     written(system, "acme/bob", [("activity_recorded", output, root), ("memory_set", {"path": "b", "value": 1}, root)])
-    cause = Cause("acme/bob@3", root.correlation_id)
+    cause = Cause(id_of("acme/bob", 3), root.correlation_id)
     written(system, PATH, [("memory_set", {"path": "a", "value": 1}, cause)])
     found = system.blame(PATH, "a")
     assert [(event.agent, event.seq) for event in found.causes] == [("acme/bob", 3)]
@@ -466,14 +497,27 @@ def test_causes_that_go_round_or_nowhere_end(system: AgentSystem) -> None:
         system,
         PATH,
         [
-            ("memory_set", {"path": "a", "value": 1}, Cause("acme/alice@3")),
-            ("memory_set", {"path": "b", "value": 1}, Cause("acme/alice@2")),
-            ("memory_set", {"path": "c", "value": 1}, Cause("acme/gone@7")),
+            ("memory_set", {"path": "a", "value": 1}, Cause(event_id("acme/alice", 3))),
+            ("memory_set", {"path": "b", "value": 1}, Cause(event_id("acme/alice", 2))),
+            ("memory_set", {"path": "c", "value": 1}, Cause(event_id("acme/gone", 7))),
             ("memory_set", {"path": "d", "value": 1}, Cause("an id of another program")),
         ],
     )
     assert [event.seq for event in system.blame(PATH, "a").causes] == [3]
     assert system.blame(PATH, "c").causes == system.blame(PATH, "d").causes == ()
+
+
+def test_an_agent_that_was_made_anew_has_caused_nothing_of_before(system: AgentSystem) -> None:
+    helper = system.spawn("acme/bob")
+    system.spawn(PATH)
+    helper.set("b", 1)
+    cause = Cause(event_id("acme/bob", 2))
+    written(system, PATH, [("memory_set", {"path": "a", "value": 1}, cause)])
+    now = next(event for event in system.events("acme/bob") if event.seq == 2).time
+    [event] = [event for event in system.events(PATH) if event.causation_id == cause.causation_id]
+    found = Causes(AgentLog(system.log, PATH, Limits()))
+    assert [each.seq for each in found.causes(evolve(event, time=now))] == [2], "control: the same log"
+    assert found.causes(evolve(event, time=now - timedelta(hours=1))) == ()
 
 
 def test_what_is_looked_up_is_bounded(system: AgentSystem) -> None:
