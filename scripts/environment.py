@@ -178,7 +178,8 @@ def venv() -> subprocess.CompletedProcess[str]:
 
 def install(extras: list[str]) -> None:
     target = f".[{','.join(extras)}]"
-    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
+    # Of most modules of the frameworks that there are adapters for, nobody ever needs the compiled form.
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input", "--no-compile"]
     if subprocess.run([*pip, "--editable", target], cwd=ROOT, env=clean_environ(), check=False).returncode != 0:
         stop(f"Could not install duramen and its requirements ({target}) into .venv: see pip's message above.")
 

@@ -63,7 +63,7 @@ def check(minor: int, program: Path) -> int:
     python = ROOT / ".venv" / f"python3.{minor}" / "bin" / "python"
     if not python.exists():
         call(program, "-m", "venv", "--clear", python.parents[1])
-    pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input")
+    pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input", "--no-compile")
     code = call(*pip, "--editable", f".[{EXTRAS}]")
     if code:
         return code

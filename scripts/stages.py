@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tree import ROOMS
 
-__all__ = ["GROUPS", "PARTS", "QUICK", "Command", "Stage", "all_stages"]
+__all__ = ["CORES", "GROUPS", "PARTS", "QUICK", "Command", "Stage", "all_stages"]
 
 #: Several stages under one name.
 GROUPS = {
@@ -27,6 +27,8 @@ QUICK = ("-m", "not slow", "--hypothesis-profile=quick")
 # some would be smaller than the largest file, and others empty.
 _COUNT = min(3 * CORES, 8)
 PARTS = tuple(f"--part={number + 1}/{_COUNT}" for number in range(_COUNT))
+# Each page is a test of its own.
+SPREAD_PAGES = ("-n", str(2 * CORES), "--dist=worksteal")
 SPREAD_QUICK = ("-n", str(2 * CORES), "--dist=loadfile")
 
 
@@ -76,7 +78,7 @@ def all_stages(
     elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
     # The slow ones wait most of the time: for leases, restarts, processes. A file stays with one worker, since its
     # fixtures may hold a server for all its tests. The files keep their order, which begins with the long ones.
-    spread = ("-n", str(3 * CORES), "--dist=loadfile", "--no-loadscope-reorder")
+    spread = ("-n", str(5 * CORES), "--dist=loadfile", "--no-loadscope-reorder")
     # What a developer picks may lie in one part alone.
     parts = PARTS if quick and not pytest_arguments else ()
     picked = (*QUICK, *(() if parts else SPREAD_QUICK)) if quick else (*spread, "--durations=10")
@@ -93,7 +95,7 @@ def all_stages(
         pytest("tests", "what is promised holds", *elsewhere, *picked, parts=parts),
         Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
         Stage("redis8", "the logs on servers hold on Redis 8, too", (script("redis8.py"),)),
-        pytest("docs", "what README and docs show works as shown", "tests/docs"),
+        pytest("docs", "what README and docs show works as shown", *SPREAD_PAGES, "tests/docs"),
         Stage("site", "the documentation can be built as a site, without a warning", (script("docs", "--check"),)),
         Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),)),
     )

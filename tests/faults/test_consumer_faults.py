@@ -29,7 +29,7 @@ from waiting import eventually
 
 AGENTS = [f"project-{number}/agent" for number in range(4)]
 PROCESS = Path(__file__).with_name("consumer_process.py")
-ROUNDS = 8
+ROUNDS = 5
 
 
 @pytest.fixture(params=[valkey_server, redis_server], ids=["valkey", "redis"])
