@@ -11,7 +11,7 @@ from duramen.events import EventRegistry, Limits, SystemClosed
 from duramen.events.codec import Codec
 from duramen.events.log import EventLog
 from duramen.events.logging import get_logger
-from duramen.projections.recovery import FoldCache
+from duramen.projections.recovery import FoldCache, LogNames
 
 from ..commands import Serializer, Supervisor
 from ..dispatch import (
@@ -136,6 +136,7 @@ class SystemParts:
             digest_of=log.chain.digest,
             outputs=OutputSender(log.outputs, limits, lambda: hosted.host),
             folds=FoldCache(log, limits),
+            log_names=LogNames(log),
             tracing=self._settings.tracing,
             now=hosted.hosting.membership.server_clock.now,
             activated=self._passivation.release_excess,

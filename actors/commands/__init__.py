@@ -87,7 +87,7 @@ from .retention import (
     retention_from_data,
     retention_to_data,
 )
-from .serializer import Serializer
+from .serializer import Serializer, renamed
 from .supervision import Decision, Strategy, Supervision, Supervisor
 from .tracing import Span, TracedAgent, TracedMessage, TracedStep, Tracing
 from .work import (
@@ -203,6 +203,7 @@ __all__ = [
     "parse_retention",
     "plain_id",
     "reminders_of",
+    "renamed",
     "require_alive",
     "require_known",
     "require_name",

@@ -215,6 +215,11 @@ class Serializer:
                 seq=seq,
             ) from error
 
+    def rename(self, data: bytes, old: str, new: str) -> bytes:
+        """Return a packed reply in which a text stands as another one, wherever it stands."""
+        codec = self._codec()
+        return codec.pack(renamed(codec.unpack(data), old, new))
+
     def pack_error(self, error: BaseException, agent: str) -> bytes:
         """Return the error that a caller of this agent gets as bytes: typed errors with their facts and causes.
 
@@ -267,6 +272,17 @@ class Serializer:
         except AttributeError:
             codec = self._codecs.codec = Codec(self._message_limits, of_messages=True)
             return codec
+
+
+def renamed(data: Any, old: str, new: str) -> Any:
+    """Return plain data in whose texts one text stands as another one; keys stay."""
+    if type(data) is str:
+        return data.replace(old, new)
+    if type(data) is dict:
+        return {key: renamed(value, old, new) for key, value in cast("dict[Any, Any]", data).items()}
+    if type(data) is list:
+        return [renamed(value, old, new) for value in cast("list[Any]", data)]
+    return data
 
 
 def _check_size(packed: bytes, most: int, what: str) -> None:

@@ -39,6 +39,7 @@ from .memory import (
     store_reply,
     storing,
     values_at,
+    with_paths,
 )
 from .output_writer import OutputSender, OutputWriter
 from .packed_values import emit_packing, is_packed, load_reply, packing_limits, unpack_value
@@ -100,4 +101,5 @@ __all__ = [
     "unpack_value",
     "values_at",
     "with_duration",
+    "with_paths",
 ]

@@ -12,7 +12,7 @@ from duramen.events.codec import Codec
 from duramen.events.log import Durability, EventLog
 from duramen.events.measures import Counts
 from duramen.events.model import Seconds, parse_seconds
-from duramen.projections.recovery import FoldCache
+from duramen.projections.recovery import FoldCache, LogNames
 
 from ..commands import Retention, Serializer, Supervisor, Tracing, retention_to_data
 from ..dispatch import ActorRegistry, Confirmer, Dispatcher, EventLoop, ThreadPool, Timers
@@ -114,6 +114,8 @@ class Services:
     """Sends live output."""
     folds: FoldCache
     """States of agents that are not in memory here, and the last known event of those that were."""
+    log_names: LogNames
+    """The paths of agents that events name by the ids of their logs."""
     now: Callable[[], int]
     """The server's clock: µs since the epoch."""
     activated: Callable[[], None]

@@ -12,9 +12,9 @@ from duramen.events.logging import get_logger, raised_at
 from duramen.events.model import WithContents
 from duramen.projections import AgentState
 
-from ..commands import ListCheckpoints
+from ..commands import GetUnfinished, ListCheckpoints
 from ..dispatch import Envelope
-from ..handlers import READS, Services, drop_expired, load_reply
+from ..handlers import READS, Services, drop_expired, load_reply, with_paths
 from .append_errors import for_agent
 
 _LEAST_SECONDS: Final = 20.0
@@ -76,6 +76,11 @@ def answer_from_log(services: Services, path: str, envelopes: Sequence[Envelope]
         if type(envelope.message) is ListCheckpoints and envelope.error is None:
             try:
                 envelope.stage(drop_expired(services.log, path, envelope.result))
+            except DuramenError as error:
+                envelope.stage_error(error)
+        if type(envelope.message) is GetUnfinished and envelope.error is None:
+            try:
+                envelope.stage(with_paths(envelope.result, services.log_names))
             except DuramenError as error:
                 envelope.stage_error(error)
         if type(envelope.result) is WithContents:

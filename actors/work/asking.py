@@ -18,11 +18,12 @@ from duramen.events import (
     SystemClosed,
     Unavailable,
 )
-from duramen.events.model import WORK_CANCEL_SENT, Cause, WithContents
+from duramen.events.model import WORK_CANCEL_SENT, Cause, WithContents, is_log_id, log_id
 from duramen.projections import AgentState
+from duramen.projections.recovery import find_agent
 from duramen.projections.state import cancels_to_send
 
-from ..commands import CancelAsked, Message
+from ..commands import CancelAsked, Message, renamed
 from ..dispatch import Envelope
 from ..handlers import Services, load_reply
 from .execution import Begun, Outcome, pack_reply
@@ -123,7 +124,7 @@ class Asking:
                 return pack_reply(reply, services, path, 0), None
             except DuramenError as refused:
                 error = refused
-        return None, services.serializer.error_to_data(error, path)
+        return None, renamed(services.serializer.error_to_data(error, path), path, log_id(path))
 
 
 class Cancelling:
@@ -150,18 +151,49 @@ class Cancelling:
         """Tell those who were not told yet; after a commit."""
         cancels = cancels_to_send(state)
         self._told.intersection_update(cancels)
-        for key, (path, log) in cancels.items():
+        for key, (name, log) in cancels.items():
             if key in self._told:
                 continue
             self._told.add(key)
             if log == self._log:
-                self._tell(path, key, _FIRST_PAUSE)
+                self._find(name, key, _FIRST_PAUSE)
             else:  # of an agent that was imported: it was asked elsewhere
                 self._send(Note(NewEvent(WORK_CANCEL_SENT, {"key": key})))
 
     def stop(self) -> None:
         """Tell nobody any more here; another run of the agent goes on."""
         self._is_stopped = True
+
+    def _find(self, name: str, key: str, pause: float) -> None:
+        """Find the agent that was asked, in a worker thread, and tell it; one that is gone needs not be told."""
+        if not is_log_id(name):  # a path: it was asked before logs had ids
+            self._tell(name, key, pause)
+            return
+
+        def find() -> None:
+            try:
+                path = find_agent(self._services.log, name)
+            except DuramenError:
+                self._find_later(name, key, pause)
+            else:
+                self._services.dispatcher.post(lambda: self._found(path, key, pause))
+
+        try:
+            self._services.thread_pool.submit(find)
+        except RuntimeError:  # no more threads
+            self._find_later(name, key, pause)
+
+    def _find_later(self, name: str, key: str, pause: float) -> None:
+        again = min(_LONGEST_PAUSE, 2 * pause)
+        self._services.timers.call_later(
+            pause, lambda: self._services.dispatcher.post(lambda: self._find(name, key, again))
+        )
+
+    def _found(self, path: str | None, key: str, pause: float) -> None:
+        if path is not None:
+            self._tell(path, key, pause)
+        elif not self._is_stopped:
+            self._send(Note(NewEvent(WORK_CANCEL_SENT, {"key": key})))
 
     def _tell(self, path: str, key: str, pause: float) -> None:
         if self._is_stopped:

@@ -6,17 +6,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from duramen.events import AgentNotFound, Event, Trimmed
-from duramen.events.log import EventLog
 from duramen.events.model import (
     ACTIVITY_RECORDED,
-    compute_log_id,
     is_log_id,
     log_id,
     parse_event_id,
-    partition_of_log,
 )
 
-from ..recovery import AgentLog
+from ..recovery import AgentLog, find_agent
 
 _PAGE: Final = 64
 _PAGES: Final = 256
@@ -106,12 +103,6 @@ class Causes:
                 seq += direction
                 most -= 1
         return found
-
-
-def find_agent(log: EventLog, name: str) -> str | None:
-    """Return the path of the agent whose log has this id; None if there is none. It reads one partition's directory."""
-    agents = (entry.agent for entry in log.directory(partition_of_log(name, log.partitions)))
-    return next((agent for agent in agents if compute_log_id(agent) == name), None)
 
 
 def _key(event: Event) -> tuple[str | None, ...] | None:

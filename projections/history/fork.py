@@ -11,6 +11,7 @@ its handler is run again from there. They come before the `forked` event, and no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from attrs import Factory, define, frozen
 from duramen.events import AgentExists, AgentNotFound, Content, Granularity, InvalidMessage, Trimmed, agent_path
 from duramen.events.codec import CONTENT_MARK, RawEvent, decode_items
 from duramen.events.log import Adoption, EventLog, Put, copy_contents, digest_at
-from duramen.events.model import FORKED, WORK_CONTINUED, WORK_DONE, contents_in, event_id, parse_event_id
+from duramen.events.model import FORKED, WORK_CONTINUED, WORK_DONE, contents_in, event_id, log_id, parse_event_id
 
 from ..recovery import (
     UNFOLDED,
@@ -167,9 +168,10 @@ class _Forking:
             begun = dict[str, dict[str, list[str]]]()
             for work, number, item in _under_way(state):
                 begun.setdefault(work, {})[number] = self._renamed(item)
-                self.under_way.add(item["name"])
-                if item["name"] in self.instead:
-                    value = self.instead[item["name"]]
+                name = self._name_in_code(item)
+                self.under_way.add(name)
+                if name in self.instead:
+                    value = self.instead[name]
                     result = {"reply": value} if item["kind"] == ASK else value
                     results.append({"work": int(work), "number": int(number), "result": result, "error": None})
             data["work"] = {
@@ -188,9 +190,21 @@ class _Forking:
 
     def _renamed(self, item: Item) -> list[str]:
         """Key and name, here, of what has no result. What is asked of an agent that is forked, too, has its key."""
-        if item["kind"] == ASK and item["name"] in self.paths:
-            return [item["key"], self.paths[item["name"]]]
+        forked = self._asked.get(item["name"]) if item["kind"] == ASK else None
+        if forked is not None and forked in self.paths:
+            return [item["key"], log_id(self.paths[forked])]
         return [uuid4().hex, item["name"]]
+
+    def _name_in_code(self, item: Item) -> str:
+        """The name of a step, or the path of an agent that is asked, where it is one of the tree or of `instead`."""
+        name: str = item["name"]
+        return self._asked.get(name, name) if item["kind"] == ASK else name
+
+    @cached_property
+    def _asked(self) -> dict[str, str]:
+        """Paths of agents by what events name them by: the ids of their logs, and earlier their paths."""
+        known = (*self.paths, *(self.instead or ()))
+        return {name: path for path in known for name in (path, log_id(path))}
 
 
 @define(eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .agent_log import SETTERS_SCHEMA, AgentLog, LoadedAgentLog
 from .fold_cache import FoldCache
 from .keyframes import EVERY, KeyframeSchedule, keep_keyframes, snapshot_of, state_before, stored_before
+from .log_names import LogNames, find_agent
 from .orphans import drop_orphans
 from .points import Point, last_before, seq_of, seq_of_time, within
 from .rebuild import rebuild, rebuild_at_head, rebuild_base, state_for_base
@@ -25,6 +26,7 @@ __all__ = [
     "FoldOf",
     "KeyframeSchedule",
     "LoadedAgentLog",
+    "LogNames",
     "Point",
     "Rebuilt",
     "SessionCount",
@@ -32,6 +34,7 @@ __all__ = [
     "StateFold",
     "count_session",
     "drop_orphans",
+    "find_agent",
     "is_plain_dict",
     "keep_keyframes",
     "last_before",

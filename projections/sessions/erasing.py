@@ -200,7 +200,7 @@ def _unreached(root: str, damaged: list[str], doubtful: list[str]) -> tuple[str,
     found = [f"checkpoints of {agent}, whose log is damaged, until they expire" for agent in damaged]
     if root.count("/") > 1:
         found.append("the event of its parent that says it was spawned")
-    found.append("events of other agents that asked it durably, or that name causes as they did before: its path")
+    found.append("events of other agents from before they named it by a hash: its path")
     found += [
         f"the view of consumer {name}, unless it has erase(): of a sink, or of a feed whose beginning was trimmed"
         for name in doubtful

@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from actors.work.jobs import REGISTRY, Job, worker
-from duramen.actors import AgentHandle, AgentSystem, Record, Settings
-from duramen.events import Granularity, StepFailed
+from duramen.actors import AgentHandle, AgentSystem, Record, Set, Settings
+from duramen.events import DuramenError, Granularity, StepFailed
 from duramen.projections import KeyedProjection
 from waiting import eventually
 
@@ -187,6 +187,41 @@ def test_no_byte_of_unfinished_work_is_left(tmp_path: Path) -> None:
         rewrite(client)
         assert found_on_disk(folder) == set()
         assert system.verify().ok
+
+
+NAMED = "acme/planted-path-of-a-guest"
+
+
+async def deal(self: Any, message: Job) -> Any:
+    """Ask the guest, have it fail, send it work, and cause something there; or, as the guest, cause something here."""
+    if message.name == "guest":
+        self.set("served", True)
+        return await self.ask(PATH, Set("guest", "was here"))
+    receipt = await self.ask(NAMED, Set("greeting", "hello"))
+    assert receipt.agent == NAMED, "control: it is told"
+    with suppress(DuramenError):
+        await self.ask(f"{NAMED}/nobody", Set("greeting", "hello"))
+    return (await self.send(NAMED, Job("guest"))).seq
+
+
+@pytest.mark.slow
+def test_no_byte_of_its_path_is_left_with_those_who_dealt_with_an_agent(tmp_path: Path) -> None:
+    with AgentSystem.open(data_dir=tmp_path / "data", registry=REGISTRY, agents={"w": worker(deal)}) as system:
+        client = redis.Redis(connection_pool=system.log._server.pool)  # type: ignore[attr-defined]
+        alice, guest = system.spawn(PATH, agent_type="w"), system.spawn(NAMED, agent_type="w")
+        alice.ask(Job("deal"))
+        eventually(lambda: alice.get("guest", None) == "was here" and not guest.unfinished())
+        [caused] = [event for event in system.events(PATH) if event.data.get("path") == "guest"]
+        assert caused.causation_id is not None
+        assert [event.agent for event in system.blame(PATH, "guest").causes][:1] == [NAMED], "control: it has a cause"
+        system.erase(NAMED)
+        stored = b"".join(key + all_of(client, key) for key in client.scan_iter(count=1_000))
+        assert PATH.encode() in stored, "control"
+        assert b"planted-path" not in stored
+        rewrite(client)
+        files = b"".join(file.read_bytes() for file in sorted((tmp_path / "data").rglob("*")) if file.is_file())
+        assert b"planted-path" not in files
+        assert system.blame(PATH, "guest").causes == ()
 
 
 def other_change(system: AgentSystem) -> Any:

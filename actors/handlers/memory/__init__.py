@@ -13,7 +13,7 @@ from .mutations import (
     remove_reminder,
     set_reminder,
 )
-from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at
+from .reads import READS, drop_expired, keys_at, length_of, slice_of, values_at, with_paths
 from .stored_reply import read_reply, store_reply
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "store_reply",
     "storing",
     "values_at",
+    "with_paths",
 ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+from attrs import evolve
+
 from duramen.events import Granularity, InvalidMessage, InvalidPath, PropertyPath, property_segments
 from duramen.events.codec import Codec, to_datetime
 from duramen.events.log import EventLog
 from duramen.events.model import WithContents
 from duramen.projections import AgentState
-from duramen.projections.state import MISSING, REQUIRED, find, lookup
+from duramen.projections.recovery import LogNames
+from duramen.projections.state import ASK, MISSING, REQUIRED, find, lookup
 
 from ...commands import (
     AgentStatus,
@@ -162,6 +165,15 @@ READS: Final[Mapping[type[Any], Read]] = {
     GetUnfinished: _unfinished,
     GetReminders: _reminders,
 }
+
+
+def with_paths(found: Sequence[UnfinishedWork], names: LogNames) -> list[UnfinishedWork]:
+    """The same work, with the paths of agents that are asked in place of the ids of their logs. Blocks."""
+    return [evolve(work, waits_for=tuple(_with_path(item, names) for item in work.waits_for)) for work in found]
+
+
+def _with_path(item: Mapping[str, Any], names: LogNames) -> Mapping[str, Any]:
+    return {**item, "name": names.path(item["name"])} if item["kind"] == ASK else item
 
 
 def drop_expired(log: EventLog, agent: str, found: Sequence[Checkpoint]) -> list[Checkpoint]:

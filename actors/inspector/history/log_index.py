@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from duramen.events import DuramenError, Granularity
 from duramen.events.codec import RawEvent
 from duramen.events.logging import get_logger
 from duramen.events.model import vocabulary as v
 from duramen.projections.history import TracedState, traced_base, traced_states
-from duramen.projections.recovery import AgentLog
+from duramen.projections.recovery import AgentLog, LogNames
+from duramen.projections.state import ASK
 
 WINDOW: Final = 200
 """Events between two states that a page begins from."""
@@ -65,6 +66,7 @@ class LogIndex:
     _last: TracedState | None = None
     _open_calls: OrderedDict[str, TimelineMark] = field(factory=OrderedDict[str, TimelineMark])
     _lock: threading.Lock = field(factory=threading.Lock)
+    _names: LogNames = field(default=Factory(lambda self: LogNames(self.agent_log.log), takes_self=True))
 
     @property
     def seq(self) -> int:
@@ -155,7 +157,8 @@ class LogIndex:
         """Steps and waits of durable handlers, from where they begin to their result; what is parked is an error."""
         key = f"{data['work']} {data.get('number')}"
         if kind == v.WORK_BEGUN:
-            mark = TimelineMark(seq, data["kind"], _label(data["name"]))
+            name = self._names.path(data["name"]) if data["kind"] == ASK else data["name"]
+            mark = TimelineMark(seq, data["kind"], _label(name))
             self._put("tools", mark)
             self._open(key, mark)
         elif kind == v.WORK_PARKED:

@@ -10,8 +10,8 @@ from attrs import define, field
 from duramen.events import PathNotFound
 from duramen.events.codec import RawEvent, to_datetime
 from duramen.events.model import vocabulary as v
-from duramen.projections.recovery import AgentLog
-from duramen.projections.state import message_type_of
+from duramen.projections.recovery import AgentLog, LogNames
+from duramen.projections.state import ASK, message_type_of
 
 from .encoding import Room, as_dict, encode_tree
 
@@ -114,7 +114,7 @@ def read_work(agent_log: AgentLog, work: int) -> dict[str, Any]:
     accepted = agent_log.raw_event(work) if head.base < work <= head.seq else None
     if accepted is None or accepted[0] != v.WORK_ACCEPTED:
         raise PathNotFound(f"{agent_log.agent} has no work {work}", agent=agent_log.agent, seq=work)
-    record, room = _Record(work), Room(_ROOM)
+    record, room, names = _Record(work), Room(_ROOM), LogNames(agent_log.log)
     first = max(work + 1, head.seq - _MOST_EVENTS + 1)
     for seq, raw, _ in agent_log.raw_events(first - 1, agent_log.digest_at(first - 1) or b"", head.seq):
         record.add(seq, raw)
@@ -126,21 +126,21 @@ def read_work(agent_log: AgentLog, work: int) -> dict[str, Any]:
         "command": None if accepted[6] is None else accepted[6][0],
         "from": first,
         "left_out": record.left_out,
-        "steps": [_row(number, step, room) for number, step in record.steps.items()],
+        "steps": [_row(number, step, room, names) for number, step in record.steps.items()],
         "notes": record.notes,
     }
 
 
-def _row(number: int, step: _Step, room: Room) -> dict[str, Any]:
-    data, result = step.data, step.result
+def _row(number: int, step: _Step, room: Room, names: LogNames) -> dict[str, Any]:
+    data, result, name = step.data, step.result, step.data["name"]
     reply = as_dict(result) or {}
-    if data["kind"] == "ask" and "reply" in reply:
-        result = reply["reply"]
+    if data["kind"] == ASK:
+        name, result = names.path(name), reply.get("reply", result)
     due = data["due"]
     return {
         "number": number,
         "kind": data["kind"],
-        "name": data["name"][:200],
+        "name": name[:200],
         "seq": step.seq,
         "time": step.time,
         "due": None if due is None else to_datetime(due).isoformat(),

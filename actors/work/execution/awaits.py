@@ -200,6 +200,7 @@ def begin_ask(execution: Execution, path: str, message: object) -> Pending:
             f"{path} would wait for itself: it handles no other message while it handles this one", agent=path
         )
     packed = serializer.pack_message(message)
+    services.log_names.learn(path)
     is_work = services.registry.is_durable(type(message))
     begun = Begun(0, ASK, path, lambda _: serializer.unpack_message(packed), is_work=is_work)
     return execution.begin(begun, digest=sha256(packed).digest()[:_DIGEST])

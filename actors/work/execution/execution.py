@@ -11,10 +11,10 @@ from attrs import frozen
 
 from duramen.events import DuramenError, InvalidMessage, NewEvent, ValueRefused, WaitExpired
 from duramen.events.logging import get_logger
-from duramen.events.model import EXTERNAL, WORK_BEGUN, WORK_GIVEN_UP, Cause, event_id
+from duramen.events.model import EXTERNAL, WORK_BEGUN, WORK_GIVEN_UP, Cause, event_id, log_id
 from duramen.projections.state import ASK, WAIT
 
-from ...commands import Serializer
+from ...commands import Serializer, renamed
 from ...handlers import HandlerCall, Services, Turn
 from .loop import DurableLoop, Pending, WorkCancelled
 from .step import Begun, Outcome, check_result, error_of
@@ -131,8 +131,9 @@ class Execution:
                 return
             begun = self.begun.pop(number, None)
             if error is None:
-                is_packed = begun is not None and begun.kind == ASK
-                self.loop.hand(number, unpack_reply(result, turn.services.serializer) if is_packed else result)
+                if begun is not None and begun.kind == ASK:
+                    result = unpack_reply(result, turn.services.serializer, begun.name)
+                self.loop.hand(number, result)
             elif begun is not None:
                 self.loop.fail(number, self._exception(begun, error))
         finally:
@@ -158,7 +159,8 @@ class Execution:
         if begun.kind == WAIT:
             return WaitExpired(f"{agent} got no answer to {begun.name} in time", agent=agent, seq=begun.seq)
         if begun.kind == ASK:
-            return self.call.turn.services.serializer.error_from_data(error)
+            shown = renamed(error, log_id(begun.name), begun.name)
+            return self.call.turn.services.serializer.error_from_data(shown)
         return error_of(begun.name, agent, error)
 
     def begin(
@@ -182,7 +184,7 @@ class Execution:
                 "work": self.identity.work,
                 "number": number,
                 "kind": begun.kind,
-                "name": begun.name,
+                "name": begun.logged_name,
                 "key": begun.key,
                 "digest": digest,
                 "due": due,
@@ -241,19 +243,24 @@ class Execution:
 
 
 def pack_reply(reply: Any, services: Services, agent: str, seq: int) -> Any:
-    """A reply as plain data, for the log: as it is, or what `unpack_reply` takes. Raises ReplyRefused, TooLarge."""
+    """A reply as plain data, for the log: as it is, or what `unpack_reply` takes. Raises ReplyRefused, TooLarge.
+
+    What duramen itself says of the agent has the id of its log in place of its path.
+    """
     try:
         check_result(reply, services.limits, "the reply")
     except ValueRefused:
-        packed = services.serializer.pack_reply(reply, agent, seq)
+        packed = services.serializer.rename(services.serializer.pack_reply(reply, agent, seq), agent, log_id(agent))
         check_result(packed, services.limits, "the reply")
         return {_PACKED: packed}
     return {_PLAIN: reply}
 
 
-def unpack_reply(data: Any, serializer: Serializer) -> Any:
-    """The reply that `pack_reply` has packed."""
-    return data[_PLAIN] if _PLAIN in data else serializer.unpack_reply(data[_PACKED], "", 0)
+def unpack_reply(data: Any, serializer: Serializer, agent: str) -> Any:
+    """The reply of an agent that `pack_reply` has packed."""
+    if _PLAIN in data:
+        return data[_PLAIN]
+    return serializer.unpack_reply(serializer.rename(data[_PACKED], log_id(agent), agent), "", 0)
 
 
 def _cancelled(identity: Identity) -> WorkCancelled:

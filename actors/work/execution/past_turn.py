@@ -8,9 +8,10 @@ from typing import Any, Final, cast
 
 from duramen.events import NewEvent, ReplayDiverged, TooLarge
 from duramen.events.codec import Codec, RawEvent
-from duramen.events.model import EXTERNAL, WORK_BEGUN, contents_in, same_value
+from duramen.events.model import EXTERNAL, WORK_BEGUN, contents_in, log_id, same_value
 from duramen.projections import AgentState
 from duramen.projections.recovery import AgentLog, StateFold, rebuild
+from duramen.projections.state import ASK
 
 from ...dispatch import Envelope
 from ...handlers import ActiveAgent, Turn
@@ -110,8 +111,8 @@ class PastTurn(Turn):
         if at >= len(events):
             raise self._differs("nothing more", _shown(event.type, data, self.codec))
         raw = events[at]
-        if event.type == WORK_BEGUN and "durable" not in raw[4]:
-            data.pop("durable", None)  # logs from before it was noted what has to be cancelled do not have it
+        if event.type == WORK_BEGUN and raw[0] == WORK_BEGUN:
+            _adapt_to_older(data, raw[4])
         if (raw[0], raw[1]) != (event.type, event.version) or not same_value(raw[4], data):
             if any(contents_in(raw[4])) and not any(contents_in(data)):
                 raise TooLarge(f"an event of {self.agent} was too large", agent=self.agent)  # `storing` makes it anew
@@ -138,6 +139,14 @@ class PastTurn(Turn):
         )
         self._diverged(error)
         return error
+
+
+def _adapt_to_older(data: dict[str, Any], logged: dict[str, Any]) -> None:
+    """Change what begins something to what an earlier release would have logged, where it has."""
+    if "durable" not in logged:  # from before it was noted what has to be cancelled
+        data.pop("durable", None)
+    if data["kind"] == ASK and logged["kind"] == ASK and log_id(logged["name"]) == data["name"]:
+        data["name"] = logged["name"]  # from before logs had ids
 
 
 def _shown(kind: str, data: dict[str, Any], codec: Codec) -> str:

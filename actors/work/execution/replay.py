@@ -6,15 +6,17 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from duramen.events import ReplayDiverged
-from duramen.events.model import WithContents, event_id
-from duramen.projections.recovery import AgentLog
-from duramen.projections.state import Piece, message_type_of, open_work
+from duramen.events.log import EventLog
+from duramen.events.model import WithContents, event_id, is_log_id
+from duramen.projections.recovery import AgentLog, find_agent
+from duramen.projections.state import ASK, Piece, message_type_of, open_work
 
 from ...commands import kind_of
 from ...handlers import ActiveAgent, Turn, load_reply, unpack_value
 from .execution import Execution, Identity
 from .past_turn import PastAgent, PastTurn
 from .record import Record, read_record
+from .step import Begun
 
 
 class WorkingAgent(ActiveAgent, Protocol):
@@ -84,8 +86,17 @@ def replay(
     execution.identity = _identity_at(None, turn.agent, work, piece, record)
     for number, begun in execution.begun.items():
         item = piece["pending"][str(number)]
-        begun.is_recovered, begun.key, begun.name = True, item["key"], item["name"]  # a fork has its own
+        begun.is_recovered, begun.key = True, item["key"]  # a fork has its own
+        begun.name = _name_now(log.log, begun, item["name"])
     return execution
+
+
+def _name_now(log: EventLog, begun: Begun, name: str) -> str:
+    """The name of something that is under way. A fork asks agents of its own tree in place of those of its origin's."""
+    if name == begun.logged_name:
+        return begun.name
+    found = find_agent(log, name) if begun.kind == ASK and is_log_id(name) else None
+    return name if found is None else found
 
 
 def _check_stretch(turn: PastTurn, execution: Execution, seq: int, diverged: list[ReplayDiverged]) -> None:

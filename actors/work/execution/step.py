@@ -13,7 +13,8 @@ from attrs import define, field, frozen
 
 from duramen.events import DuramenError, InStep, InvalidMessage, Limits, StepFailed, StepInterrupted, TooLarge
 from duramen.events.codec import Codec
-from duramen.events.model import Cause, Seconds, check_value, copy_plain, parse_seconds
+from duramen.events.model import Cause, Seconds, check_value, copy_plain, log_id, parse_seconds
+from duramen.projections.state import ASK
 
 from ...commands import Span, kind_of, text_of
 from ...dispatch import EventLoop, ProgramExit, Timer, refuse_blocking, set_cause
@@ -136,6 +137,11 @@ class Begun:
     """The check of an answer; None: any is accepted."""
     model: str | None = None
     """The model that the function of a step asks, for traces."""
+
+    @property
+    def logged_name(self) -> str:
+        """What stands in the log: of another agent not the path, since it stands there when that agent is erased."""
+        return log_id(self.name) if self.kind == ASK else self.name
 
     def cancel(self) -> None:
         """Cancel the timer and, of a coroutine, what runs."""

@@ -13,7 +13,7 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, worker
 from duramen.actors import AgentSystem
-from duramen.events import AnswerRefused, InvalidMessage, Limits, TooLarge, ValueRefused, WorkParked
+from duramen.events import AnswerRefused, InvalidMessage, Limits, TooLarge, ValueRefused, WorkParked, log_id
 from duramen.projections import WorkingMemory
 from waiting import eventually
 
@@ -74,7 +74,7 @@ def events_of(system: AgentSystem, path: str) -> list[Any]:
 
 def seq_of(system: AgentSystem, name: str, path: str = PATH) -> int:
     """Where a step, or a wait, has begun."""
-    return next(event.seq for event in events_of(system, path) if event.data.get("name") == name)
+    return next(event.seq for event in events_of(system, path) if event.data.get("name") in (name, log_id(name)))
 
 
 def waits(system: AgentSystem, path: str) -> list[str]:

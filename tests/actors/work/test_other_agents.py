@@ -11,10 +11,11 @@ import pytest
 
 from actors.work.jobs import PATH, REGISTRY, Job, spawn_worker, types_of, worker
 from actors.work.test_recovery import index_of
-from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, Set, WorkCancelled
+from duramen.actors import Agent, AgentSystem, Append, Get, GetMany, GetStatus, Set, WorkCancelled
 from duramen.actors.commands import CancelAsked
 from duramen.actors.work.execution import execution as execution_module
-from duramen.events import HandlerRaised, InvalidMessage, NewEvent, TooLarge, Unavailable
+from duramen.actors.work.execution.step import Begun
+from duramen.events import DuramenError, HandlerRaised, InvalidMessage, NewEvent, TooLarge, Unavailable, log_id
 from duramen.events.codec import CONTENT_MARK
 from duramen.projections.state import NEVER
 from takeover import give_up
@@ -52,6 +53,51 @@ def test_a_handler_gets_the_reply_of_another_agent(system: AgentSystem) -> None:
 
     alice = spawn_worker(system, work)
     assert alice.ask(Job()) == ["acme/bob", {"count": 1}, [1]]
+
+
+def stored_items(system: AgentSystem, path: str) -> list[bytes]:
+    return [item for page in system.log.pages(path, 1, None) for item in page.items]
+
+
+def test_the_log_of_who_asks_does_not_tell_the_paths_of_whom_it_asks(system: AgentSystem) -> None:
+    """Not in what is begun, in replies and errors of duramen's own, or in causes; the handler gets all as it was."""
+    told: list[Any] = []
+
+    async def work(self: Any, message: Job) -> Any:
+        told.append(await self.ask("acme/bob", Append("list", 1)))
+        told.append(await self.send("acme/bob", Job("sent")))
+        told.append(await self.ask("acme/bob", GetStatus()))
+        for path in ("acme/bob", "acme/bob/nobody"):
+            with pytest.raises(DuramenError) as caught:
+                await self.ask(path, "bad")
+            told.append(caught.value)
+        await self.wait_for("go")
+
+    alice = spawn_worker(system, work)
+    receipt = alice.send(Job())
+    eventually(lambda: [item["kind"] for each in alice.unfinished() for item in each.waits_for] == ["wait"])
+    for reply in told:
+        assert reply.agent.startswith("acme/bob"), "control: it was told"
+    assert "acme/bob/nobody" in str(told[-1])
+    assert not [item for item in stored_items(system, PATH) if b"bob" in item]
+    alice.answer("go")
+    alice.result(receipt)
+
+
+def test_people_see_whom_an_agent_asks_from_any_process(open_system: OpenSystem) -> None:
+    async def work(self: Any, message: Job) -> Any:
+        return await self.ask("acme/bob", Job("asked"))
+
+    system, other = open_system(registry=REGISTRY, agents={"patient": Patient}), open_system(registry=REGISTRY)
+    bob = system.spawn("acme/bob", agent_type="patient")
+    spawn_worker(system, work).send(Job())
+    eventually(lambda: bob.unfinished())
+    for each in (system, other):
+        [work_of_alice] = each.agent(PATH).unfinished()
+        assert [item["name"] for item in work_of_alice.waits_for] == ["acme/bob"]
+    system.erase("acme/bob")
+    [begun] = [event for event in other.events(PATH) if event.type == "work_begun"]
+    assert begun.data["name"] == log_id("acme/bob")
 
 
 def test_a_reply_with_a_text_beside_the_log_is_kept_beside_that_of_who_asked(system: AgentSystem) -> None:
@@ -294,6 +340,7 @@ def test_what_an_earlier_release_has_asked_is_cancelled(
     first = open_system(registry=REGISTRY)
     with monkeypatch.context() as earlier:
         earlier.setattr(execution_module, "NewEvent", begun_then)
+        earlier.setattr(Begun, "logged_name", property(lambda begun: begun.name))
         receipt = spawn_worker(first, work).send(Job())
         eventually(lambda: bob.unfinished() and len(first.agent(PATH).unfinished()[0].waits_for) == 2)
         first_seq = first.agent(PATH).status().seq
@@ -310,7 +357,9 @@ def test_what_an_earlier_release_has_asked_is_cancelled(
         alice.answer("go")
     eventually(lambda: bob.get("cancelled", []) == ["asked"])
     eventually(lambda: bob.unfinished() == [])
-    assert not any("durable" in event.data for event in second.events(PATH, to_seq=first_seq))
+    before = list(second.events(PATH, to_seq=first_seq))
+    assert not any("durable" in event.data for event in before)
+    assert "other/bob" in [event.data.get("name") for event in before], "control: as an earlier release named it"
     assert "work_cancel_sent" not in types_of(second)
 
 
