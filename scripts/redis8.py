@@ -37,7 +37,7 @@ def main() -> int:
         return 1
     server.chmod(0o755)
     call(server, "--version")
-    tests = ("-q", "-n", str(3 * CORES), "--dist=loadfile", "--timeout=120", "-k", CHOSEN, *TESTS)
+    tests = ("-q", "-n", str(3 * CORES), "--dist=loadfile", "--timeout=300", "-k", CHOSEN, *TESTS)
     return call(sys.executable, "-P", "-m", "pytest", *tests, server=server)
 
 

@@ -71,14 +71,15 @@ def all_stages(
         return Command((str(python), f"scripts/{name}", *arguments))
 
     def pytest(name: str, promise: str, *arguments: str, parts: tuple[str, ...] = ()) -> Stage:
-        line = ("pytest", "--timeout=120", *arguments, *pytest_arguments)
+        # A test that takes this long hangs, but where it has a small part of a slow machine.
+        line = ("pytest", f"--timeout={120 if quick else 300}", *arguments, *pytest_arguments)
         commands = tuple(tool(*line, part) for part in parts) or (tool(*line),)
         return Stage(name, promise, commands, runs_pytest=True, beside=bool(parts))
 
     elsewhere = ("--ignore=tests/docs", "--ignore=tests/test_doctests.py")
     # The slow ones wait most of the time: for leases, restarts, processes. A file stays with one worker, since its
     # fixtures may hold a server for all its tests. The files keep their order, which begins with the long ones.
-    spread = ("-n", str(5 * CORES), "--dist=loadfile", "--no-loadscope-reorder")
+    spread = ("-n", str(4 * CORES), "--dist=loadfile", "--no-loadscope-reorder")
     # What a developer picks may lie in one part alone.
     parts = PARTS if quick and not pytest_arguments else ()
     picked = (*QUICK, *(() if parts else SPREAD_QUICK)) if quick else (*spread, "--durations=10")

@@ -26,7 +26,7 @@ from servers import redis_server, valkey_server
 _IN_CI = bool(os.environ.get("CI"))
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("default", _PATIENT, max_examples=50)
-settings.register_profile("ci", _PATIENT, max_examples=100, derandomize=True, database=None, print_blob=True)
+settings.register_profile("ci", _PATIENT, max_examples=70, derandomize=True, database=None, print_blob=True)
 settings.register_profile("quick", _PATIENT, max_examples=15, derandomize=_IN_CI)
 settings.register_profile("thorough", _PATIENT, max_examples=2_000, print_blob=True)
 settings.load_profile("ci" if _IN_CI else "default")

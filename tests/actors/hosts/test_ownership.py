@@ -10,7 +10,7 @@ import pytest
 
 from simulated_owners import Rules, TimeToLive, run_owners
 
-LONG = int(os.environ.get("DURAMEN_TEST_SCHEDULES", "3000"))
+LONG = int(os.environ.get("DURAMEN_TEST_SCHEDULES", "2000"))
 """Schedules of the long test; 100,000 take about 40 minutes."""
 PARTS = 4
 
