@@ -52,4 +52,4 @@ def _expire(services: Services, agent: str, since: int) -> None:
 
 def _erase(services: Services, agent: str) -> None:
     with suppress(AgentNotFound):
-        services.system().erase(agent)
+        services.system().erase(agent, rewrite=False)

@@ -123,6 +123,14 @@ class Archive(Protocol):
         """Take over the erasure of a host; False if it is not that host's any more."""
         ...
 
+    def rewrite_files(self) -> bool | None:
+        """Have the servers begin to rewrite their append-only files: without what is gone.
+
+        True: all that have such a file have begun. False: not all, since the user may not, or since a server rewrites
+        its file as of before. None: there is no such file.
+        """
+        ...
+
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
         """Take the names out of a tree's next feed entries; returns the position reached, and the feed's end."""
         ...

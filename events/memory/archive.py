@@ -160,6 +160,9 @@ class MemoryArchive:
             erasing[root] = BegunErasure(by)
             return True
 
+    def rewrite_files(self) -> bool | None:
+        return None
+
     def erase_from_feed(self, root: str, position: int) -> tuple[int, int]:
         with self._storage.lock:
             part = self._storage.part_of(root)

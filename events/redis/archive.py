@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..errors import CorruptEvent, NotPermitted, UnsafeServer
+from ..errors import CorruptEvent, DuramenError, NotPermitted, UnsafeServer
 from ..log import (
     ADD_TO_LIST,
     NOTHING_UNFINISHED,
@@ -23,7 +23,7 @@ from ..log import (
 from ..logging import get_logger
 from ..model import Granularity
 from .append_format import head_of
-from .client import RedisClient, Script, pack_for_lua
+from .client import RedisClient, RunCommand, Script, pack_for_lua
 
 _EPISODES: Final = 1_000
 """Episodes of a partition that are read at once."""
@@ -54,6 +54,7 @@ class RedisArchive:
         self._erase_feed = Script("erasures/erase_feed")
         self._take_erasure = Script("erasures/take")
         self._end_erasure = Script("erasures/end")
+        self._permissions = Script("namespace/permissions")
 
     def _partition_of(self, agent: str) -> int:
         return partition_of(agent, self._partitions)
@@ -287,6 +288,14 @@ class RedisArchive:
         reached, end = self._server.run_script(self._erase_feed, keys, arguments, "erase from the feed")
         return int(reached), int(end)
 
+    def rewrite_files(self) -> bool | None:
+        needed = [pack_for_lua([["INFO"], ["BGREWRITEAOF"]])]
+        refused = self._server.run_script_on_each(self._permissions, needed, "ask for this user's permissions")
+        if any(each is None or each for each in refused):
+            return False  # it would stand in the server's ACL LOG, with every erasure
+        begun = [_begin_rewrite(run) for run in self._server.runners()]
+        return None if all(each is None for each in begun) else False not in begun
+
     def erase(
         self, root: str, agents: Sequence[str], position: int, keys: Sequence[str], by: str, *, is_taken: bool
     ) -> int:
@@ -389,3 +398,17 @@ def _begun(note: bytes) -> BegunErasure:
 
 def _note(begun: BegunErasure) -> bytes:
     return (b"2" if begun.done else b"1") + begun.host.encode()
+
+
+def _begin_rewrite(run: RunCommand) -> bool | None:
+    """Have a server rewrite its append-only file; False if it is at it, and None if it has none."""
+    state = run("look at the append-only file", b"INFO", b"persistence")
+    if b"aof_enabled:1" not in state:
+        return None
+    if b"aof_rewrite_in_progress:1" in state:
+        return False
+    try:
+        run("rewrite the append-only file", b"BGREWRITEAOF")
+    except DuramenError:  # another one has begun meanwhile
+        return False
+    return True

@@ -35,12 +35,13 @@ class Erasure:
     """What may still tell of them, in words."""
 
 
-def erase_agents(log: EventLog, root: str, limits: Limits, by: str = "") -> Erasure:
+def erase_agents(log: EventLog, root: str, limits: Limits, by: str = "", *, rewrite: bool = True) -> Erasure:
     """Erase an agent and all below it, and finish the erasures of its partition that were cut off.
 
     The intent is written first and removed last; the agents themselves go in one step. Raises AgentNotFound if there
     never was such an agent, Unavailable where they keep changing, and what reading raises. May be repeated. `by` is the
-    host that erases: others finish it if that has died.
+    host that erases: others finish it if that has died. With `rewrite` the servers then begin to rewrite their
+    append-only files, where that is allowed.
     """
     for other, begun in log.archive.erasing(log.partition_of(root)).items():
         if begun.done:
@@ -50,7 +51,7 @@ def erase_agents(log: EventLog, root: str, limits: Limits, by: str = "") -> Eras
     if not _agents_of(log, root) and log.erased_until(log.partition_of(root), root) < 0:
         raise AgentNotFound(f"there is no agent {root}, and nothing to erase", agent=root)
     log.archive.begin_erasure(root, by)
-    found = _erase(log, root, limits, by, is_taken=False)
+    found = _erase(log, root, limits, by, is_taken=False, rewrite=rewrite)
     assert found is not None, "only what was taken over can be taken away"
     return found
 
@@ -93,17 +94,23 @@ def _finish_taken(log: EventLog, root: str, limits: Limits, by: str) -> None:
         log.archive.end_erasure(root, BegunErasure(by))
 
 
-def _finish(log: EventLog, root: str, begun: BegunErasure, agents: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Have views corrected and end the erasure; the names of the consumers, and of those that may not be able to.
+def _finish(
+    log: EventLog, root: str, begun: BegunErasure, agents: Sequence[str], *, rewrite: bool = True
+) -> tuple[list[str], list[str], bool | None]:
+    """Have views corrected and files rewritten, and end the erasure.
 
-    One that was begun again meanwhile is not ended: whoever has begun it ends it.
+    Returns the names of the consumers, and of those that may not be able to, and whether files are being rewritten, as
+    `Archive.rewrite_files` does. One that was begun again meanwhile is not ended: whoever has begun it ends it.
     """
-    found = request_erasures(log, log.partition_of(root), agents)
+    rebuilt, doubtful = request_erasures(log, log.partition_of(root), agents)
+    is_rewriting = log.archive.rewrite_files() if rewrite else False
     log.archive.end_erasure(root, begun)
-    return found
+    return rebuilt, doubtful, is_rewriting
 
 
-def _erase(log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool) -> Erasure | None:
+def _erase(
+    log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool, rewrite: bool = True
+) -> Erasure | None:
     """Carry out an erasure that has begun; None once one that `is_taken` over is not the host's any more.
 
     That is looked at before each try and, in one step with the removal, by the log: its first host may have gone on and
@@ -128,7 +135,7 @@ def _erase(log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool)
         )
     if texts:  # they may have been embedded once more meanwhile, by a process that knew of no erasure yet
         log.drop_vectors(texts)
-    rebuilt, doubtful = _finish(log, root, BegunErasure(by, done=True), agents)
+    rebuilt, doubtful, is_rewriting = _finish(log, root, BegunErasure(by, done=True), agents, rewrite=rewrite)
     get_logger("erasure").info("agents_erased", agents=len(agents), partition=log.partition_of(root))
     return Erasure(
         agents=tuple(agents),
@@ -136,7 +143,7 @@ def _erase(log: EventLog, root: str, limits: Limits, by: str, *, is_taken: bool)
         checkpoints=len(keys),
         episodes=len(texts),
         rebuilt=tuple(rebuilt),
-        unreached=_unreached(root, damaged, doubtful),
+        unreached=_unreached(root, damaged, doubtful, is_rewriting),
     )
 
 
@@ -196,7 +203,7 @@ def _checkpoint_keys(log: EventLog, agents: list[str], limits: Limits) -> tuple[
     return keys, damaged
 
 
-def _unreached(root: str, damaged: list[str], doubtful: list[str]) -> tuple[str, ...]:
+def _unreached(root: str, damaged: list[str], doubtful: list[str], is_rewriting: bool | None) -> tuple[str, ...]:
     found = [f"checkpoints of {agent}, whose log is damaged, until they expire" for agent in damaged]
     if root.count("/") > 1:
         found.append("the event of its parent that says it was spawned")
@@ -206,6 +213,8 @@ def _unreached(root: str, damaged: list[str], doubtful: list[str]) -> tuple[str,
         for name in doubtful
     ]
     found.append("views of consumers that nobody runs, until they run")
-    found.append("forks, imports and exported files, replicas that are down, and backups")
-    found.append("the server's append-only file, until it is rewritten")
+    found.append("forks, imports and exported files, replicas that are down, files of replicas, and backups")
+    if is_rewriting is not None:
+        how = "until its rewriting, which has begun, is done" if is_rewriting else "until it is rewritten"
+        found.append(f"the server's append-only file, {how}")
     return tuple(found)

@@ -111,7 +111,7 @@ class DuramenMemoryService(BaseMemoryService):
         """Erase a memory from the server. It comes back if its event is added again."""
         if memory_id:
             with suppress(AgentNotFound):
-                await settle(self._system.aio.erase(self._path(app_name, user_id, memory_id)))
+                await settle(self._system.aio.erase(self._path(app_name, user_id, memory_id), rewrite=False))
 
     def _path(self, app: str, user: str, memory: str) -> AgentPath:
         return memory_path(self._project, app, user, memory)

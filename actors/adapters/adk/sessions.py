@@ -161,7 +161,7 @@ class DuramenSessionService(BaseSessionService):
         """Delete a session: its agent is erased from the server. The states of user and app stay."""
         path = self.path(app_name, user_id, session_id.strip())
         try:
-            await settle(self._system.aio.erase(path))
+            await settle(self._system.aio.erase(path, rewrite=False))
         except AgentNotFound:
             return
 

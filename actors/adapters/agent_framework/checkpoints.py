@@ -88,7 +88,7 @@ class DuramenCheckpointStorage:
         if await run_async(self._system, _load(path)) is None:
             return False
         try:
-            await settle(self._system.aio.erase(path))
+            await settle(self._system.aio.erase(path, rewrite=False))
         except AgentNotFound:
             return False
         return True

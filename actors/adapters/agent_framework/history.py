@@ -67,7 +67,7 @@ class DuramenHistoryProvider(HistoryProvider):
     async def clear(self, session_id: str | None) -> None:
         """Erase a session from the server."""
         with suppress(AgentNotFound):
-            await settle(self._system.aio.erase(self.path(session_id)))
+            await settle(self._system.aio.erase(self.path(session_id), rewrite=False))
 
     def _messages(self, session_id: str | None) -> TextList:
         return TextList(self.path(session_id), {"session_id": session_id or _NAMELESS}, self._durability)

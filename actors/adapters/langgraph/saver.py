@@ -279,7 +279,7 @@ class DuramenSaver(BaseCheckpointSaver[str]):
         self._known.forget(thread_id, lists=True)
         path = self.path(thread_id)
         try:
-            yield lambda: self._system.erase(path)
+            yield lambda: self._system.erase(path, rewrite=False)
         except AgentNotFound:
             return
 

@@ -124,7 +124,9 @@ class DuramenChatStore(BaseChatStore):
             return None
         texts = yield from agent.load_all(entries)
         with suppress(AgentNotFound):
-            yield Either(lambda: self._system.erase(path), lambda: self._system.aio.erase(path))
+            yield Either(
+                lambda: self._system.erase(path, rewrite=False), lambda: self._system.aio.erase(path, rewrite=False)
+            )
         return _messages_of(texts)
 
     def _keys(self) -> Steps[list[str]]:

@@ -197,7 +197,7 @@ class DuramenConversationStore(ConversationStore):
             raise ConversationConflict(conversation_id)
         await run_async(self._system, _remove_record(path, record))
         with suppress(AgentNotFound):
-            await self._system.aio.erase(path)
+            await self._system.aio.erase(path, rewrite=False)
 
 
 def _remove_record(path: AgentPath, record: ConversationRecord) -> Steps[None]:

@@ -56,7 +56,7 @@ class DuramenSessionRepository(SessionRepository):
         """Erase a session from the server. Raises SessionException if it is not there."""
         if self.read_session(session_id) is None:
             raise SessionException(f"Session {session_id} does not exist")
-        self._system.erase(self.path(session_id))
+        self._system.erase(self.path(session_id), rewrite=False)
 
     def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
         self._write(session_id, session_agent.to_dict(), "agents", session_agent.agent_id)

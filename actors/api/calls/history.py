@@ -339,7 +339,7 @@ class History(Reading, MessageSender):
                 progress=progress,
             )
 
-    def erase(self, path: str | AgentPath) -> Erasure:
+    def erase(self, path: str | AgentPath, *, rewrite: bool = True) -> Erasure:
         """Erase an agent and all below it from the server, for good. Blocks.
 
         Log, base, snapshots, keyframes, checkpoints, live outputs, episodes and their vectors, unfinished work, owner,
@@ -348,11 +348,16 @@ class History(Reading, MessageSender):
         log. Subscriptions are told. Durable consumers that have read it take it out of their views, by `erase` of the
         projection or sink, or rebuild them. The result says what was removed and what cannot be reached.
 
+        The servers begin to rewrite their append-only files, which hold the history of all keys, where this user may
+        have them do so (`BGREWRITEAOF`). That takes a copy of all data: of many erasures, have the last one do it, and
+        the others say `rewrite=False`.
+
         An erasure that was cut off is finished by whichever host looks next, by itself, or by the next erasure in its
         partition; one that is repeated removes nothing.
         Raises AgentNotFound if there never was such an agent, Unavailable, and NotPermitted.
         """
-        erasure = erase_agents(self._log, agent_path(path).text, self._limits, self._name_of_eraser())
+        root = agent_path(path).text
+        erasure = erase_agents(self._log, root, self._limits, self._name_of_eraser(), rewrite=rewrite)
         self._note_erasure(erasure)
         return erasure
 

@@ -78,7 +78,7 @@ _REFUSALS: Final = (
 def _spawn(turn: Turn, message: Spawn) -> Transition:
     runtime = turn.runtime
     if has_expired(turn.state):  # the append then finds that, and the spawn is handled on an empty log
-        runtime.services.system().erase(runtime.path)
+        runtime.services.system().erase(runtime.path, rewrite=False)
     events = decide_spawn(turn.state, message, runtime.services.limits, runtime.path, session_id=str(uuid4()))
     expired = turn.state.expires_after is not None and message.expires_after is None
     spawned = turn.emit(events[0])  # first: one that is too large is refused before anything has changed

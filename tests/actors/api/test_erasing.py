@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -18,6 +20,7 @@ from duramen.events.log import BegunErasure
 from duramen.projections import KeyedProjection
 from duramen.projections.episodes import hash_of_text
 from duramen.projections.sessions import finish_erasures
+from servers import valkey_server
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -249,6 +252,47 @@ def test_an_erasure_is_taken_over_once(open_any: OpenSystem) -> None:
     assert (taken, archive.begun_erasures()) == ([True, False, False], [(PATH, BegunErasure(one.host))])
     assert archive.end_erasure(PATH, BegunErasure(one.host))
     assert not archive.take_erasure(PATH, one.host, two.host)
+
+
+def bytes_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+def calls(client: redis.Redis, command: str) -> int:
+    found: Any = client.info("commandstats").get(f"cmdstat_{command}", {})
+    return int(found.get("calls", 0))
+
+
+@pytest.mark.slow
+def test_the_append_only_file_is_rewritten_without_what_is_gone(tmp_path: Path) -> None:
+    with AgentSystem.open(data_dir=tmp_path / "data") as system:
+        for path in (PATH, "acme/bob"):
+            system.spawn(path).set("secret", f"planted for {path}")
+        kept = system.erase(PATH, rewrite=False)
+        assert "the server's append-only file, until it is rewritten" in kept.unreached
+        assert b"planted for acme/alice" in bytes_in(tmp_path / "data"), "control"
+        erasure = system.erase("acme/bob")
+        assert any("rewriting, which has begun" in what for what in erasure.unreached)
+        eventually(lambda: b"planted" not in bytes_in(tmp_path / "data"), what="a file without the secrets")
+
+
+def test_a_file_that_may_not_be_rewritten_is_said_and_not_asked_for() -> None:
+    user = ("alice", "on", ">secret", "~*", "&*", "+@all", "-bgrewriteaof")
+    with valkey_server(tcp=True, aof=True) as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", *user)
+        url = server.tcp_url.replace("redis://", "redis://alice:secret@")
+        with AgentSystem.open(url) as system:
+            system.spawn(PATH)
+            assert "the server's append-only file, until it is rewritten" in system.erase(PATH).unreached
+        assert client.acl_log() == []
+        assert calls(client, "bgrewriteaof") == 0
+
+
+def test_of_a_server_without_a_file_and_of_no_server_none_is_named(valkey_url: str) -> None:
+    for url in (valkey_url, "memory://"):
+        with AgentSystem.open(url, namespace=uuid4().hex) as system:
+            system.spawn(PATH)
+            assert not any("append-only" in what for what in system.erase(PATH).unreached)
 
 
 def test_a_branch_is_erased_alone(open_any: OpenSystem) -> None:
