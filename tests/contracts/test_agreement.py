@@ -349,7 +349,7 @@ def test_the_search_meets_every_answer(valkey_url: str) -> None:
             super().teardown()
             imports.append(self.imports)
 
-    search(lambda: Counting(valkey_url), 80, 40, derandomize=True, phases=[Phase.generate])
+    search(lambda: Counting(valkey_url), 160, 40, derandomize=True, phases=[Phase.generate])
     assert set(met) == set(Status) - {Status.ERASED}, "that one has tests of its own"
     assert sum(imports) > 10
 
