@@ -18,7 +18,7 @@ from duramen import AgentSystem
 
 WORKERS = 4
 TURNS = 6
-CONVERSATIONS = 6
+CONVERSATIONS = 10
 ABSENT = os.environ.get("DURAMEN_TEST_WITHOUT", "").split()
 HERE = [name for name in SERVICES if name not in ABSENT]
 

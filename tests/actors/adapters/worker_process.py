@@ -63,24 +63,7 @@ class LangGraph:
         return list(found.values.get("messages", []))
 
 
-class ADK:
-    def __init__(self, system: AgentSystem) -> None:
-        self.sessions: Any = import_module("duramen.adapters.adk").DuramenSessionService(system)
-        self.types: Any = import_module("google.genai.types")
-        self.event: Any = import_module("google.adk.events.event").Event
-
-    async def serve(self, conversation: str, text: str) -> None:
-        who = {"app_name": "app", "user_id": "user", "session_id": conversation}
-        session = await self.sessions.get_session(**who) or await self.sessions.create_session(**who)
-        content = self.types.Content(role="user", parts=[self.types.Part(text=text)])
-        await self.sessions.append_event(session, self.event(author="user", content=content))
-
-    async def read(self, conversation: str) -> list[str]:
-        found = await self.sessions.get_session(app_name="app", user_id="user", session_id=conversation)
-        return [] if found is None else [event.content.parts[0].text for event in found.events]
-
-
-SERVICES: dict[str, Callable[[AgentSystem], Service]] = {"openai_agents": OpenAI, "langgraph": LangGraph, "adk": ADK}
+SERVICES: dict[str, Callable[[AgentSystem], Service]] = {"openai_agents": OpenAI, "langgraph": LangGraph}
 
 
 async def main(framework: str, url: str, namespace: str) -> None:
