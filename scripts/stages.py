@@ -85,20 +85,22 @@ def all_stages(
     picked = (*QUICK, *(() if parts else SPREAD_QUICK)) if quick else (*spread, "--durations=10")
     # They end while the parts run, whose failures they would overwrite with those that they began with.
     apart = ("-o", "cache_dir=.pytest_cache/doctests")
+    site = (script("docs", "--check"),)
+    # Each of those that run beside uses one processor, and has ended before the tests begin.
     stages = (
         Stage("format", "files are as ruff writes them", (tool("ruff", "format", "--check"),)),
         Stage("lint", "ruff finds nothing", (tool("ruff", "check", "--output-format=concise"),)),
-        Stage("mypy", "the rooms are strictly typed, the rest is sound", _mypy(root, tool)),
-        Stage("pyright", "a second checker agrees", (tool("pyright", "--pythonpath", str(python)),)),
+        Stage("mypy", "the rooms are strictly typed, the rest is sound", _mypy(root, tool), beside=not quick),
+        Stage("pyright", "a second checker agrees", (tool("pyright", "--pythonpath", str(python)),), beside=True),
         Stage("layers", "imports go one way, and by the doors", (_layers(python), script("layout.py"))),
         Stage("security", "the rooms execute no data and silence no checker", (script("forbidden.py"),)),
+        Stage("site", "the documentation can be built as a site, without a warning", site, beside=True),
+        Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),), beside=True),
         pytest("doctests", "the examples in docstrings are true", *apart, "tests/test_doctests.py"),
         pytest("tests", "what is promised holds", *elsewhere, *picked, parts=parts),
         Stage("pythons", "the quick tests pass on every other Python that is installed", (script("pythons.py"),)),
         Stage("redis8", "the logs on servers hold on Redis 8, too", (script("redis8.py"),)),
         pytest("docs", "what README and docs show works as shown", *SPREAD_PAGES, "tests/docs"),
-        Stage("site", "the documentation can be built as a site, without a warning", (script("docs", "--check"),)),
-        Stage("wheel", "what is published is complete and stands alone", (script("publication.py"),)),
     )
     return {stage.name: stage for stage in stages}
 
