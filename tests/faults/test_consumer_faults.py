@@ -159,13 +159,17 @@ def place_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("kind", "places"),
+    ("server", "kind", "places"),
     [
-        ("whole", ["apply", "dump"]),
-        ("keyed", ["apply", "dump"]),
-        ("sqlite", ["before commit", "after commit"]),
-        ("postgres", ["before commit", "after commit"]),
+        (valkey_server, "whole", ["apply", "dump"]),
+        (redis_server, "whole", ["apply", "dump"]),
+        (valkey_server, "keyed", ["apply", "dump"]),
+        (redis_server, "keyed", ["apply", "dump"]),
+        # What these store does not stand on the server.
+        (valkey_server, "sqlite", ["before commit", "after commit"]),
+        (valkey_server, "postgres", ["before commit", "after commit"]),
     ],
+    indirect=["server"],
 )
 def test_a_consumer_that_is_killed_again_and_again_counts_each_event_once(
     server: Server, system: AgentSystem, kind: str, places: list[str], place_of: Callable[[str], str]
