@@ -98,6 +98,7 @@ class AgentWork:
     def __init__(self, runtime: WorkingAgent, mailbox: Mailbox, first_seq: int) -> None:
         """`first_seq` is where the log stood when the agent came into memory."""
         self._runtime = runtime
+        self._first_seq = first_seq
         self._services: Services = runtime.services
         self._executions: dict[int, Execution] = {}
         """The handlers that run here, by their work."""
@@ -440,11 +441,21 @@ class AgentWork:
             self.loaded = None
 
     def _runnable(self, pieces: Mapping[str, Piece]) -> Iterator[tuple[int, Piece]]:
-        """The work that is not parked and whose message this host's code knows, in its version."""
-        version_of = self._services.registry.message_version
+        """The work that is not parked and whose message this host's code knows, in its version.
+
+        Without the agent's class only what was accepted here: who sent it is told. Other work waits for a host with it.
+        """
+        version_of, has_class = self._services.registry.message_version, self._has_class()
         for key, piece in pieces.items():
+            if not has_class and int(key) <= self._first_seq:
+                continue
             if piece["parked"] is None and version_of(piece["message_type"]) >= int(piece["version"]):
                 yield int(key), piece  # else a host with newer code will go on with it
+
+    def _has_class(self) -> bool:
+        """Whether the agent has no type of the user's, or the type's class is registered here."""
+        wanted = self._runtime.state.agent_type
+        return wanted is None or wanted in self._services.agents
 
     def _look_at_cancels(self, state: AgentState) -> None:
         if self._cancelling is None:

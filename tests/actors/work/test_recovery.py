@@ -15,6 +15,7 @@ from duramen.actors.work import finder as finder_module
 from duramen.events import MemoryLog, Receipt
 from duramen.events.log import EventLog
 from duramen.projections.state import NEVER
+from takeover import give_up
 from waiting import eventually
 
 OpenSystem = Callable[..., AgentSystem]
@@ -180,6 +181,30 @@ def test_work_of_a_type_that_is_registered_later_goes_on_then(open_system: OpenS
     assert not ended(second)
     second.register("worker", worker(sleep_a_little))
     eventually(lambda: ended(second))
+
+
+def test_a_host_without_the_class_that_has_the_agent_leaves_its_work_to_others(open_system: OpenSystem) -> None:
+    """It may have the agent where that was spawned without the class: whoever did could not know that it needs one."""
+
+    async def work(self: Any, message: Job) -> Any:
+        return await self.wait_for("approval")
+
+    agents = {"worker": worker(work)}
+    open_system(registry=REGISTRY).spawn(PATH, agent_type="worker")
+    first = open_system(registry=REGISTRY, agents=agents)
+    give_up(first, PATH)
+    receipt = first.agent(PATH).send(Job())
+    eventually(lambda: first.agent(PATH).unfinished()[0].waits_for)
+    first.close()
+    without = open_system(registry=REGISTRY)
+    alice = without.agent(PATH)
+    for name in ("approval", "looked", "looked again"):
+        alice.answer(name, "yes")
+    assert in_memory(without) == {PATH}
+    assert not {"work_ended", "work_parked", "work_taken_up"} & set(types_of(without))
+    without.close()
+    last = open_system(registry=REGISTRY, agents=agents)
+    assert last.agent(PATH).result(receipt) == "yes"
 
 
 def test_clients_and_draining_hosts_take_nothing_up(open_system: OpenSystem) -> None:

@@ -145,7 +145,9 @@ def test_a_command_without_a_reply_says_how_it_is_repeated_and_is_done_once(shop
     told = re.search(r"with (--command-id [-0-9a-f]{36}) does it once$", ran.err)
     assert told is not None, ran.err
     assert shop("answer", "acme/returns", "approval", '"kim"').code == 0
-    assert shop(*words, *told[1].split(), "--json").data == {"back": "tea", "by": "kim"}
+    again = shop(*words, *told[1].split(), "--json")
+    assert again.code == 0, again.err
+    assert again.data == {"back": "tea", "by": "kim"}
     assert shop("unfinished", "acme/returns", "--json").data == []
 
 
